@@ -1,0 +1,6 @@
+//! vipd keeps a shared ("virtual") IP address on exactly one healthy server of two or more.
+//!
+//! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
+//! machine round it. `ARCHITECTURE.md` says how the parts fit.
+
+pub mod vrrp;

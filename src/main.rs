@@ -1,0 +1,3 @@
+//! The `vipd` command: arguments to one subcommand.
+
+fn main() {}
