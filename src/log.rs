@@ -81,25 +81,33 @@ fn stderr_is_journal() -> bool {
     stream == format!("{}:{}", stderr.st_dev(), stderr.st_ino())
 }
 
-/// Counts what was lost, and knows when it is time to say so.
+/// Knows when it is time to say how much was lost.
 #[derive(Debug, Default)]
-struct Losses {
-    said: Mutex<(u64, Option<Instant>)>,
+struct Losses(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    /// Lost when last looked at.
+    seen: u64,
+    /// Lost when it was last said.
+    said: u64,
+    at: Option<Instant>,
 }
 
 impl Losses {
-    /// How many were lost since it was last said, if it is time to say it.
-    fn to_say(&self, lost: u64) -> Option<u64> {
-        // Only ever held for these lines; and who waits for a lock may as well be silent.
-        let mut said = self.said.try_lock().ok()?;
-        let (count, at) = &mut *said;
-        let new = lost.checked_sub(*count).filter(|new| *new > 0)?;
-        if at.is_some_and(|at| at.elapsed() < BETWEEN_REMARKS) {
-            return None;
+    /// Has `say` remark that `lost` were lost since the start, if there are new ones, not too soon
+    /// after the last time, and not while the reader is still too slow. `say` returns whether the
+    /// remark itself got through.
+    fn remark(&self, lost: u64, say: impl FnOnce() -> bool) {
+        // Only ever held for these lines; who would have to wait can leave it to the other.
+        let Ok(mut last) = self.0.try_lock() else { return };
+        let still_losing = last.seen != lost;
+        last.seen = lost;
+        let recently = last.at.is_some_and(|at| at.elapsed() < BETWEEN_REMARKS);
+        if !still_losing && last.said != lost && !recently && say() {
+            last.said = lost;
+            last.at = Some(Instant::now());
         }
-        *count = lost;
-        *at = Some(Instant::now());
-        Some(new)
     }
 }
 
@@ -128,11 +136,11 @@ impl<'a> MakeWriter<'a> for Stderr {
 
     fn make_writer(&'a self) -> NonBlocking {
         let mut queue = self.queue.clone();
-        let lost = u64::try_from(self.lost.dropped_lines()).unwrap_or(u64::MAX);
-        if let Some(lost) = self.losses.to_say(lost) {
-            // A lossy queue takes or counts, and never fails.
-            let _ = writeln!(queue, "{lost} lines of this log were lost: its reader was too slow");
-        }
+        let lost = self.lost.dropped_lines();
+        self.losses.remark(lost as u64, || {
+            let remark = format!("{lost} lines of this log were lost so far: too slow a reader\n");
+            queue.write_all(remark.as_bytes()).is_ok() && self.lost.dropped_lines() == lost
+        });
         queue
     }
 }
@@ -155,21 +163,25 @@ impl Journal {
         Ok(Journal { socket, path: path.into(), lost, losses })
     }
 
-    fn send(&self, record: &Record) {
-        if self.socket.send_to(&record.bytes(), &self.path).is_err() {
+    /// Whether the journal took it.
+    fn send(&self, record: &Record) -> bool {
+        let sent = self.socket.send_to(&record.bytes(), &self.path).is_ok();
+        if !sent {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+        sent
     }
 }
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        if let Some(lost) = self.losses.to_say(self.lost.load(Ordering::Relaxed)) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        self.losses.remark(lost, || {
             let mut remark = Record::new(Level::WARN);
             remark.message =
-                format!("{lost} records of this log were lost: the journal was too slow");
-            self.send(&remark);
-        }
+                format!("{lost} records of this log were lost so far: too slow a journal");
+            self.send(&remark)
+        });
         let mut record = Record::new(*event.metadata().level());
         record.field("TARGET", event.metadata().target());
         event.record(&mut record);
@@ -240,10 +252,193 @@ impl Visit for Record {
 
 /// One field in the form that may contain anything: name, newline, length, value, newline.
 fn put(record: &mut Vec<u8>, name: &str, value: &str) {
-    let value = value.get(..value.floor_char_boundary(MAX_VALUE)).unwrap_or(value);
+    let end = (0..=MAX_VALUE.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
+    let value = &value[..end.unwrap_or_default()];
     record.extend_from_slice(name.as_bytes());
     record.push(b'\n');
     record.extend_from_slice(&(value.len() as u64).to_le_bytes());
     record.extend_from_slice(value.as_bytes());
     record.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    /// Runs one test of this module again, in a process of its own that may set up logging.
+    fn again(test: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "--nocapture", &format!("log::tests::{test}")]);
+        command.env("VIPD_TEST_LOGS", "1").env_remove("VIPD_LOG").env_remove("JOURNAL_STREAM");
+        command.stdout(Stdio::null()).stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn is_again() -> bool {
+        std::env::var_os("VIPD_TEST_LOGS").is_some()
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_cannot_block_us_and_is_told_what_it_missed() {
+        if is_again() {
+            let guard = init();
+            for number in 0..10_000 {
+                tracing::info!(number, "a line that is long enough to fill a pipe before long");
+            }
+            // So that the parent reads only now.
+            println!("logged");
+            std::thread::sleep(Duration::from_secs(3));
+            tracing::info!("again");
+            tracing::info!("the end");
+            drop(guard);
+            return;
+        }
+        let mut command =
+            again("a_reader_that_does_not_read_cannot_block_us_and_is_told_what_it_missed");
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        // Blocks for ever if logging does; the harness' own lines come before.
+        let mut said = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        while !said.contains("logged") {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "ended after {said}");
+            said.push(byte[0].into());
+        }
+        let mut lines = String::new();
+        child.stderr.as_mut().unwrap().read_to_string(&mut lines).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(lines.contains("number=0\n"), "{lines}");
+        assert!(lines.contains("the end\n"), "{lines}");
+        assert!(lines.contains("lines of this log were lost so far"), "{lines}");
+        assert!(lines.lines().count() < 10_000);
+    }
+
+    #[test]
+    fn vipd_log_chooses_levels_by_part_and_lines_carry_their_values() {
+        if is_again() {
+            let _guard = init();
+            tracing::debug!(target: "vipd::host", index = 3, "link came up");
+            tracing::debug!(target: "vipd::vrrp", "not wanted");
+            tracing::info!(router = "web", "master");
+            return;
+        }
+        let test = "vipd_log_chooses_levels_by_part_and_lines_carry_their_values";
+        let said = |wanted: &str| {
+            let output = again(test).env("VIPD_LOG", wanted).output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let lines = said("vipd::host=debug,info");
+        assert!(lines.contains("DEBUG link came up index=3\n"), "{lines}");
+        assert!(lines.contains(" INFO master router=\"web\"\n"), "{lines}");
+        assert!(!lines.contains("not wanted") && !lines.contains('\x1b'), "{lines}");
+        assert!(lines.starts_with("20"), "no time in {lines}");
+        let lines = said("");
+        assert!(lines.contains("master") && !lines.contains("link came up"), "{lines}");
+        let lines = said("vipd=loud");
+        assert!(
+            lines.contains("VIPD_LOG is not understood") && lines.contains("master"),
+            "{lines}"
+        );
+    }
+
+    /// Takes a record apart again.
+    fn fields(mut record: &[u8]) -> BTreeMap<String, String> {
+        let mut fields = BTreeMap::new();
+        while !record.is_empty() {
+            let end = record.iter().position(|byte| *byte == b'\n').unwrap();
+            let (name, rest) = record.split_at(end);
+            let length = u64::from_le_bytes(rest[1..9].try_into().unwrap()) as usize;
+            let (value, rest) = rest[9..].split_at(length);
+            assert_eq!(rest[0], b'\n');
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            assert!(fields.insert(text(name), text(value)).is_none(), "twice: {}", text(name));
+            record = &rest[1..];
+        }
+        fields
+    }
+
+    fn journal() -> (UnixDatagram, Journal, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        journald.set_nonblocking(true).unwrap();
+        (journald, Journal::new(&path).unwrap(), directory)
+    }
+
+    fn receive(journald: &UnixDatagram) -> Option<BTreeMap<String, String>> {
+        let mut buffer = vec![0; 256 * 1024];
+        let length = journald.recv(&mut buffer).ok()?;
+        Some(fields(&buffer[..length]))
+    }
+
+    #[test]
+    fn the_journal_gets_every_value_as_a_field() {
+        let (journald, journal, _directory) = journal();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), || {
+            tracing::warn!(router = "web", sent.count = 3, why = %"two\nlines", "peer differs");
+            tracing::info!("{}", "x".repeat(100_000));
+        });
+        let record = receive(&journald).unwrap();
+        let expected = [
+            ("MESSAGE", "peer differs router=\"web\" sent.count=3 why=two\nlines"),
+            ("PRIORITY", "4"),
+            ("SYSLOG_IDENTIFIER", "vipd"),
+            ("VIPD_ROUTER", "web"),
+            ("VIPD_SENT_COUNT", "3"),
+            ("VIPD_TARGET", "vipd::log::tests"),
+            ("VIPD_WHY", "two\nlines"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(record, BTreeMap::from(expected));
+        let record = receive(&journald).unwrap();
+        assert_eq!((record["PRIORITY"].as_str(), record["MESSAGE"].len()), ("6", MAX_VALUE));
+    }
+
+    #[test]
+    fn a_journal_that_does_not_read_cannot_block_us_and_is_told_what_it_missed() {
+        let (journald, journal, _directory) = journal();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), || {
+            for number in 0..10_000 {
+                tracing::info!(number, "a record");
+            }
+            let mut received = 0;
+            while receive(&journald).is_some() {
+                received += 1;
+            }
+            assert!(received > 0 && received < 10_000, "{received}");
+            tracing::info!("again");
+            tracing::info!("the end");
+            let records: Vec<_> = std::iter::from_fn(|| receive(&journald)).collect();
+            let messages: Vec<_> = records.iter().map(|record| &record["MESSAGE"]).collect();
+            let lost = 10_000 - received;
+            let remark = format!("{lost} records of this log were lost so far: too slow a journal");
+            assert_eq!(messages, ["again", &remark, "the end"]);
+        });
+    }
+
+    #[test]
+    fn losses_are_said_once_in_a_while() {
+        let losses = Losses::default();
+        let said = |lost, gets_through| {
+            let mut said = false;
+            losses.remark(lost, || {
+                said = true;
+                gets_through
+            });
+            said
+        };
+        assert!(!said(0, true));
+        assert!(!said(3, true), "the reader has not recovered");
+        assert!(said(3, false));
+        assert!(said(3, true), "the first did not get through");
+        assert!(!said(3, true), "it was said");
+        assert!(!said(9, true) && !said(9, true), "too soon");
+        losses.0.lock().unwrap().at = Instant::now().checked_sub(BETWEEN_REMARKS);
+        assert!(said(9, true));
+    }
 }
