@@ -3,4 +3,5 @@
 //! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
+pub mod lab;
 pub mod vrrp;
