@@ -3,5 +3,6 @@
 //! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
+pub mod cli;
 pub mod lab;
 pub mod vrrp;

@@ -18,8 +18,6 @@ use super::network::{Host, lock, wait_readable};
 
 /// The echo port (RFC 862), free in every new namespace.
 const PORT: u16 = 7;
-/// An answer later than this is none: a client would have asked again.
-const TOO_LATE: Duration = Duration::from_millis(250);
 /// Enough for ten minutes at a thousand per second.
 const MOST_PROBES: usize = 600_000;
 
@@ -86,6 +84,9 @@ pub struct Prober {
 }
 
 impl Prober {
+    /// An answer later than this is none: a client would have asked again.
+    pub const TOO_LATE: Duration = Duration::from_millis(250);
+
     /// Probes `ip` from `client` once every `period`.
     ///
     /// # Errors
@@ -116,27 +117,50 @@ impl Prober {
         let probes = lock(&self.probes);
         let mut report = ProbeReport::default();
         let mut answers = Vec::new();
-        for probe in probes.iter().filter(|probe| probe.sent >= from && probe.sent < to) {
-            match &probe.answer {
-                Some((at, host)) if at.duration_since(probe.sent) <= TOO_LATE => {
+        for probe in probes.iter().filter(|probe| probe.sent < to) {
+            let answer = probe
+                .answer
+                .as_ref()
+                .filter(|(at, _)| at.duration_since(probe.sent) <= Self::TOO_LATE);
+            answers.extend(answer.map(|(at, _)| *at));
+            if probe.sent < from {
+                continue;
+            }
+            match answer {
+                Some((_, host)) => {
                     report.sent += 1;
                     *report.answered_by.entry(host.to_string()).or_default() += 1;
-                    answers.push(*at);
                 }
-                _ if now.duration_since(probe.sent) > TOO_LATE => {
+                None if now.duration_since(probe.sent) > Self::TOO_LATE => {
                     report.sent += 1;
                     report.lost += 1;
                 }
-                _ => {}
+                None => {}
             }
         }
         answers.sort();
+        // A silence may have begun before the first of these probes.
         for pair in answers.windows(2) {
-            if let [earlier, later] = pair {
+            if let [earlier, later] = pair
+                && *later >= from
+            {
                 report.longest_silence = report.longest_silence.max(*later - *earlier);
             }
         }
         report
+    }
+
+    /// Who answered first in each of `columns` spans since `from`.
+    pub fn strip(&self, from: Instant, span: Duration, columns: usize) -> Vec<Option<String>> {
+        let mut strip = vec![None; columns];
+        for (at, host) in lock(&self.probes).iter().filter_map(|probe| probe.answer.as_ref()) {
+            let column = at.checked_duration_since(from).map(|age| age.div_duration_f64(span));
+            // Negative and huge numbers of columns are outside.
+            if let Some(slot) = column.and_then(|column| strip.get_mut(column as usize)) {
+                slot.get_or_insert_with(|| host.to_string());
+            }
+        }
+        strip
     }
 
     /// Who answered the last probe that was answered.
@@ -163,7 +187,7 @@ pub struct ProbeReport {
     pub sent: usize,
     /// Those that nobody answered within 250 ms.
     pub lost: usize,
-    /// The longest time between two answers.
+    /// The longest time between two answers, the later of them among these.
     pub longest_silence: Duration,
     /// Answers by the name of the host that gave them.
     pub answered_by: BTreeMap<String, usize>,
