@@ -29,16 +29,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-/// A program with its arguments, as the operator configured it: never split, never through a shell.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Command {
-    /// The program, then its arguments.
-    pub argv: Vec<String>,
-    /// How long it may take before it is ended.
-    pub timeout: Duration,
-    /// Whom it runs as; `None`: as the daemon's user.
-    pub user: Option<String>,
-}
+pub use crate::config::Command;
 
 /// What a hook is told the virtual router has become, or is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

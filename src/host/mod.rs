@@ -31,13 +31,14 @@ use crate::helper::{Finished, Helper, HookRun, HookState, Outcome};
 use crate::vrrp::{
     Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
-    Vrid,
+    Vrid, Why,
 };
 use advert_socket::AdvertSocket;
 use clock::{Clock, Timer};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
-use netlink::{Events, Failure, Job, Report, Work, Worker};
+use netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use record::Record;
 
 /// A source of news among the file descriptors; its number is what epoll reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,7 @@ enum Source {
     Netlink,
     Worker,
     Helper,
+    Timer,
     Other,
 }
 
@@ -60,7 +62,8 @@ impl Source {
             Source::Netlink => 4 << 32,
             Source::Worker => 5 << 32,
             Source::Helper => 6 << 32,
-            Source::Other => 7 << 32,
+            Source::Timer => 7 << 32,
+            Source::Other => 8 << 32,
         }
     }
 
@@ -73,6 +76,7 @@ impl Source {
             4 => Source::Netlink,
             5 => Source::Worker,
             6 => Source::Helper,
+            7 => Source::Timer,
             _ => Source::Other,
         }
     }
@@ -161,6 +165,8 @@ pub struct Host {
     worker: Worker,
     events: Events,
     links: Links,
+    /// The picture of the interfaces is whole.
+    synced: bool,
     link_names: BTreeMap<Arc<str>, LinkId>,
     ports: BTreeMap<LinkId, Port>,
     outboxes: BTreeMap<RouterId, Outbox>,
@@ -169,6 +175,7 @@ pub struct Host {
     next_number: u64,
     news: VecDeque<News>,
     helper: Helper,
+    record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
     message: Vec<u8>,
     /// Counted since start.
@@ -187,7 +194,7 @@ impl Host {
     ///
     /// # Errors
     /// When the kernel refuses netlink, epoll or timers: nothing can be done then.
-    pub fn new(clock: Clock, helper: Helper) -> io::Result<Self> {
+    pub fn new(clock: Clock, helper: Helper, record: Record) -> io::Result<Self> {
         let host = Host {
             timer: Timer::new()?,
             timer_set: None,
@@ -195,7 +202,8 @@ impl Host {
             ready: vec![EpollEvent::empty(); 64],
             worker: Worker::start()?,
             events: Events::open()?,
-            links: Links::new(),
+            links: Links::default(),
+            synced: false,
             link_names: BTreeMap::new(),
             ports: BTreeMap::new(),
             outboxes: BTreeMap::new(),
@@ -204,12 +212,13 @@ impl Host {
             next_number: 1,
             news: VecDeque::new(),
             helper,
+            record,
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
             counters: Counters::default(),
             clock,
         };
-        host.listen(host.timer.as_fd(), Source::Other)?;
+        host.listen(host.timer.as_fd(), Source::Timer)?;
         host.listen(host.worker.as_fd(), Source::Worker)?;
         host.listen(host.events.as_fd(), Source::Netlink)?;
         host.listen(host.helper.as_fd(), Source::Helper)?;
@@ -250,7 +259,12 @@ impl Host {
         for (id, name) in node.links() {
             self.link_names.insert(name.clone(), id);
         }
+        let routers = node.routers().map(|router| (router.id(), router.config()));
+        if let Err(error) = self.record.assign(routers, clock::suspended()) {
+            warn!(%error, "cannot write the record: a restart will begin as backup");
+        }
         self.links.watch(self.link_names.keys().cloned());
+        self.synced = false;
         self.outboxes.retain(|id, outbox| {
             node.router(*id).is_some() || outbox.in_flight.is_some() || !outbox.waiting.is_empty()
         });
@@ -269,11 +283,11 @@ impl Host {
     // ---- news ------------------------------------------------------------------------------
 
     /// Hands on what came since the last call: adverts first, for they may change what everything
-    /// else means.
+    /// else means. Whether there was anything: only after a `false` may one wait.
     ///
     /// # Errors
     /// When the kernel's event sources themselves fail.
-    pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<()> {
+    pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<bool> {
         let count = loop {
             match self.epoll.wait(&mut self.ready, EpollTimeout::ZERO) {
                 Ok(count) => break count,
@@ -294,13 +308,17 @@ impl Host {
         for source in sources {
             match source {
                 Source::Adverts(..) | Source::Other => {}
+                Source::Timer => {
+                    self.timer.acknowledge();
+                    self.timer_set = None;
+                }
                 Source::Neighbours(link) => self.receive_sightings(link),
                 Source::Netlink => self.receive_netlink(node)?,
                 Source::Worker => self.receive_reports(),
                 Source::Helper => self.pump_helper(),
             }
         }
-        Ok(())
+        Ok(count > 0)
     }
 
     fn receive_adverts(
@@ -350,18 +368,32 @@ impl Host {
 
     fn receive_netlink(&mut self, node: &Node) -> io::Result<()> {
         let mut changes = Vec::new();
-        let links = &mut self.links;
-        self.events.read(|event| links.apply(event, |change| changes.push(change)))?;
+        let (links, synced) = (&mut self.links, &mut self.synced);
+        self.events.read(|event| {
+            match event {
+                NetEvent::Resync => *synced = false,
+                NetEvent::Synced => *synced = true,
+                NetEvent::Link(_)
+                | NetEvent::LinkGone { .. }
+                | NetEvent::Address(_)
+                | NetEvent::AddressGone { .. } => {}
+            }
+            links.apply(event, |change| changes.push(change));
+        })?;
         for change in changes {
             self.link_changed(change, node);
+        }
+        if self.links.incomplete() {
+            self.events.dump()?;
         }
         Ok(())
     }
 
     fn link_changed(&mut self, change: Change, node: &Node) {
-        let Some(&link) = self.link_names.get(change.name()) else { return };
         match change {
-            Change::Appeared { name, index, mac, .. } => {
+            Change::Appeared { name, link: found } | Change::Changed { name, link: found } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
+                let (index, mac) = (found.index, found.mac);
                 let same = self.ports.get(&link).is_some_and(|p| p.index == index && p.mac == mac);
                 if !same {
                     info!(interface = %name, index, "interface found");
@@ -372,12 +404,17 @@ impl Host {
                 self.news.push_back(News::Link(link));
             }
             Change::Gone { name } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
                 warn!(interface = %name, "interface is gone; waiting for it to come back");
                 self.ports.remove(&link);
                 self.news.push_back(News::Link(link));
             }
-            Change::Addresses { .. } => self.news.push_back(News::Link(link)),
-            Change::Lost { ip, .. } => {
+            Change::Addresses { name } | Change::Foreign { name, .. } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
+                self.news.push_back(News::Link(link));
+            }
+            Change::Lost { name, ip } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
                 for router in node.routers().filter(|router| router.link() == link) {
                     if router.addresses().iter().any(|address| address.ip == ip) {
                         self.news.push_back(News::AddressLost(router.id(), ip));
@@ -389,7 +426,8 @@ impl Host {
 
     /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
     fn equip(&mut self, link: LinkId, node: &Node) {
-        let Some(name) = self.link_names.iter().find(|(_, id)| **id == link).map(|(n, _)| n.clone())
+        let Some(name) =
+            self.link_names.iter().find(|(_, id)| **id == link).map(|(n, _)| n.clone())
         else {
             return;
         };
@@ -410,12 +448,7 @@ impl Host {
         }
     }
 
-    fn equip_adverts(
-        &mut self,
-        link: LinkId,
-        family: Family,
-        vrids: &[Vrid],
-    ) -> io::Result<()> {
+    fn equip_adverts(&mut self, link: LinkId, family: Family, vrids: &[Vrid]) -> io::Result<()> {
         let Some(port) = self.ports.get_mut(&link) else { return Ok(()) };
         let index = port.index;
         let slot = port.adverts(family);
@@ -468,21 +501,26 @@ impl Host {
         let name = outbox.config.name.clone();
         let mut failed = None;
         for (address, failure) in &report.failures {
-            match failure {
-                Failure::AlreadyThere => {
-                    error!(router = %name, %address, "the address is on the interface already and is not ours; it is left alone");
-                    failed = Some(ClaimError::AlreadyThere);
+            let error = match failure {
+                Failure::AlreadyThere => ClaimError::AlreadyThere,
+                Failure::Gone | Failure::Late | Failure::NoDevice | Failure::Os { .. } => {
+                    ClaimError::Refused
                 }
-                Failure::Late => debug!(router = %name, "renewal came too late"),
-                Failure::NoDevice => debug!(router = %name, "the interface is gone"),
-                Failure::Os(error) => {
-                    error!(router = %name, %address, %error, ?kind, "the kernel refused");
-                    failed = failed.or(Some(ClaimError::Refused));
+            };
+            match (kind, failure) {
+                (JobKind::Claim, _) => {
+                    error!(router = %name, %address, "cannot claim {address}: {failure}");
+                }
+                // The interface's own news say the rest.
+                (JobKind::Release, Failure::NoDevice)
+                | (JobKind::Renew, Failure::Gone | Failure::Late | Failure::NoDevice) => {
+                    debug!(router = %name, %address, ?kind, "{failure}");
+                }
+                (JobKind::Release | JobKind::Renew, _) => {
+                    warn!(router = %name, %address, ?kind, "the kernel refused: {failure}");
                 }
             }
-            if matches!(failure, Failure::NoDevice) {
-                failed = failed.or(Some(ClaimError::Refused));
-            }
+            failed = failed.or(Some(error));
         }
         match kind {
             JobKind::Renew => {
@@ -525,6 +563,9 @@ impl Host {
         for run in finished {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
             let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
+            if hook == Hook::Master && outcome.succeeded {
+                self.record.note(router, |entry| entry.hook_done = entry.master);
+            }
             self.news.push_back(News::HookFinished(router, outcome));
         }
     }
@@ -567,8 +608,8 @@ impl Host {
                     let Some((_, name)) = node.links().find(|(id, _)| *id == link) else {
                         continue;
                     };
-                    let up = self.links.is_up(name) && self.ports.contains_key(&link);
-                    let addresses: Vec<LinkAddress> = self.links.addresses(name).to_vec();
+                    let up = self.links.link(name).is_some_and(|link| link.up);
+                    let addresses = self.addresses(name);
                     node.handle(now, Event::Link { link, up, addresses: &addresses }, actions)
                 }
             };
@@ -587,12 +628,13 @@ impl Host {
 
     /// The kernel's picture of the interfaces is complete: until then nothing is decided.
     pub fn knows_links(&self) -> bool {
-        self.links.is_synced()
+        self.synced
     }
 
     /// The addresses now on an interface.
-    pub fn addresses(&self, interface: &str) -> &[LinkAddress] {
-        self.links.addresses(interface)
+    pub fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
+        let told = |a: &Found| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        self.links.addresses(interface).iter().map(told).collect()
     }
 
     /// Every watched link is told anew, present or not.
@@ -608,8 +650,7 @@ impl Host {
 
     /// When to wake up; kept by the kernel to the microsecond.
     pub fn wake_at(&mut self, at: Option<Instant>) {
-        self.timer.acknowledge();
-        if self.timer_set != at || at.is_some_and(|at| at <= self.clock.now()) {
+        if self.timer_set != at {
             if let Err(error) = self.timer.set(&self.clock, at) {
                 error!(%error, "cannot set the timer");
             }
@@ -688,13 +729,7 @@ impl Host {
         }
     }
 
-    fn advertise(
-        &mut self,
-        id: RouterId,
-        from: IpAddr,
-        to: &[IpAddr],
-        advert: &Advert,
-    ) {
+    fn advertise(&mut self, id: RouterId, from: IpAddr, to: &[IpAddr], advert: &Advert) {
         let now = self.clock.now();
         let Some(outbox) = self.outboxes.get_mut(&id) else { return };
         let ends_soon = outbox.lease().is_some_and(|lease| {
@@ -723,6 +758,7 @@ impl Host {
                 self.counters.adverts_sent += 1;
                 outbox.accepted = true;
                 outbox.accepted_at = now;
+                self.record.sent(id, self.clock.boottime_of(now));
             }
             Err(error) => {
                 debug!(%error, "the kernel refused an advert");
@@ -791,6 +827,17 @@ impl Host {
             transition.to,
             transition.why
         );
+        let master = transition.to == Role::Master;
+        let resumed = transition.why == Why::Resumed;
+        let has_hook =
+            self.hooks.get(&config.name).is_some_and(|h| h.master.is_some() || h.notify.is_some());
+        self.record.note(id, |entry| {
+            entry.master = master;
+            entry.hook_done = master && (!has_hook || (resumed && !transition.hooks));
+        });
+        if resumed {
+            self.record.resumed(clock::boottime());
+        }
         let Some(hooks) = self.hooks.get(&config.name) else { return };
         if !transition.hooks {
             return;
