@@ -531,7 +531,6 @@ impl Host {
             }
             JobKind::Claim if failed.is_none() => {
                 outbox.renewed_at = started;
-                outbox.accepted_at = self.clock.now();
             }
             JobKind::Claim | JobKind::Release => {}
         }
@@ -718,6 +717,11 @@ impl Host {
             Action::Advertise { from, to, advert, .. } => self.advertise(id, from, &to, &advert),
             Action::Announce { addresses, .. } => self.announce(id, &addresses),
             Action::Claim { addresses, lifetime, .. } => {
+                let now = self.clock.now();
+                if let Some(outbox) = self.outboxes.get_mut(&id) {
+                    // Patience with the worker begins here.
+                    outbox.accepted_at = now;
+                }
                 self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime });
             }
             Action::Notify(transition) => self.notify(id, &transition),
