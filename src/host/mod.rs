@@ -443,7 +443,7 @@ impl Host {
         }
         let addresses: Vec<IpAddr> =
             here().flat_map(|router| router.addresses().iter()).map(|a| a.ip).collect();
-        if let Err(error) = self.equip_neighbours(link, &name, &addresses) {
+        if let Err(error) = self.equip_neighbours(link, &addresses) {
             warn!(interface = %name, %error, "cannot open the announcement socket");
         }
     }
@@ -467,16 +467,10 @@ impl Host {
         Ok(())
     }
 
-    fn equip_neighbours(
-        &mut self,
-        link: LinkId,
-        name: &str,
-        addresses: &[IpAddr],
-    ) -> io::Result<()> {
+    fn equip_neighbours(&mut self, link: LinkId, addresses: &[IpAddr]) -> io::Result<()> {
         let Some(port) = self.ports.get_mut(&link) else { return Ok(()) };
-        let Some(mac) = port.mac else { return Ok(()) };
         if port.neighbours.is_none() {
-            let socket = NeighbourSocket::open(port.index, name, mac)?;
+            let socket = NeighbourSocket::open(port.index, port.mac)?;
             let token = Source::Neighbours(link).token();
             self.epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
             port.neighbours = Some(socket);
