@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vipd::cli::check::{checked, meaning};
 use vipd::config::{Command, Config, Hooks, Problems};
 use vipd::vrrp::{
     Address, ChecksumForm, Family, Handover, Interval, Priority, RouterConfig, Version, Vrid,
@@ -23,7 +22,7 @@ fn what_is_said(name: &str, text: &str) -> String {
     match Config::parse(name, text) {
         Ok(config) => {
             let advice = config.advice.iter().map(|advice| format!("\n{advice}\n"));
-            meaning(&config) + &advice.collect::<String>()
+            config.meaning() + &advice.collect::<String>()
         }
         Err(problems) => format!("{problems}\n"),
     }
@@ -337,7 +336,9 @@ fn on_this_machine(directory: &Directory, hooks: &str) -> Result<Config, Problem
         "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
          addresses = [\"192.0.2.10\"]\n[virtual_router.hooks]\n{hooks}\n"
     );
-    checked(&directory.file("vipd.toml", &text, 0o644), false)
+    let config = Config::load(&directory.file("vipd.toml", &text, 0o644))?;
+    config.check_host()?;
+    Ok(config)
 }
 
 #[test]
@@ -386,7 +387,7 @@ fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
     }
     assert!(said.contains("6 problems"), "{said}");
     // The file alone is in order.
-    checked(&path.join("vipd.toml"), true).unwrap();
+    Config::load(&path.join("vipd.toml")).unwrap();
 }
 
 #[test]
@@ -523,5 +524,15 @@ proptest! {
         );
         let config = Config::parse("any.toml", &text).unwrap();
         prop_assert_eq!(config.vrrp.routers[0].advert_interval.centis(), centis);
+    }
+}
+
+#[path = "../fuzz/bodies/config.rs"]
+mod fuzz_body;
+
+#[test]
+fn the_corpus_of_the_fuzzer_holds() {
+    for entry in std::fs::read_dir(repository("fuzz/corpus/config")).unwrap() {
+        fuzz_body::config(&std::fs::read(entry.unwrap().path()).unwrap());
     }
 }

@@ -1,11 +1,12 @@
 //! The configuration file, checked: either all of it holds, or every problem is named at once.
 //!
 //! `file` is the shape of the TOML and nothing else, `reader` walks it, `router` and `hooks` hold
-//! the rules, and `problem` says where, what, and what to write instead.
+//! the rules, `problem` says where, what, and what to write instead, and `meaning` what it comes to.
 
 mod duration;
 mod file;
 mod hooks;
+mod meaning;
 mod problem;
 mod reader;
 mod router;
@@ -118,6 +119,17 @@ impl Config {
         }
         let (problems, _) = report.into_parts();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// "ok", and who is configured where, with what and what follows from it: some lines for each
+    /// virtual router.
+    pub fn meaning(&self) -> String {
+        meaning::as_text(self)
+    }
+
+    /// As [`Config::meaning`], for programs, with the advice.
+    pub fn meaning_as_json(&self) -> String {
+        meaning::as_json(self)
     }
 
     /// For whoever has nothing to do without a virtual router.
