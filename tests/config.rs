@@ -268,6 +268,13 @@ fn a_long_list_of_problems_is_cut_and_counted() {
 }
 
 #[test]
+fn a_line_that_nobody_could_read_is_named_and_not_shown() {
+    let text = format!("wrong = \"{}\"\n", "x".repeat(100_000));
+    let shown = Config::parse("wide.toml", &text).unwrap_err().to_string();
+    assert!(shown.contains("wide.toml:1:1") && shown.len() < 1000, "{shown}");
+}
+
+#[test]
 fn colours_are_shown_only_when_asked_for() {
     let problems = Config::parse("wrong.toml", "wrong = 1").unwrap_err();
     assert!(problems.render(true).contains('\u{1b}'));
