@@ -5,4 +5,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
+pub mod helper;
+pub mod host;
+pub mod lab;
+pub mod log;
 pub mod vrrp;
