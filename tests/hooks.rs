@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -310,6 +311,40 @@ fn of_a_flood_of_output_the_beginning_is_logged_and_the_rest_counted() {
 }
 
 #[test]
+fn a_flood_without_end_is_ended_in_time() {
+    let mut bench = Bench::new();
+    let flood = Command { timeout: Duration::from_millis(300), ..command(["yes"]) };
+    assert_eq!(bench.outcome(flood), Outcome::TimedOut);
+    bench.logged("more lines of output are not logged");
+}
+
+#[test]
+fn more_than_one_message_holds_is_reported_and_a_thousand_addresses_are_not_too_many() {
+    let mut bench = Bench::new();
+    let mut run = HookRun {
+        router: "web".into(),
+        number: 1,
+        state: HookState::Master,
+        previous: "backup".into(),
+        reason: "nobody was heard".into(),
+        priority: 150,
+        addresses: (0..1000)
+            .map(|host| Ipv6Addr::from((0x2001_0db8_u128 << 96) + host).into())
+            .collect(),
+        interface: "eth0".into(),
+        commands: vec![bench.script("hook", "echo $VIPD_ADDRESSES | wc -w >count")],
+        notify: None,
+    };
+    bench.helper().run(run.clone());
+    assert_eq!(bench.reports(1), [(1, Outcome::Done)]);
+    assert_eq!(bench.left("count"), "1000\n");
+    run.commands[0].argv.push("x".repeat(300_000));
+    bench.helper().run(run);
+    assert!(matches!(&bench.reports(1)[0].1, Outcome::NotRun(why) if why.contains("one message")));
+    assert!(bench.helper().idle());
+}
+
+#[test]
 fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
     let mut bench = Bench::new();
     let refused = |bench: &mut Bench, command: Command, reason: &str| {
@@ -519,6 +554,7 @@ fn hooks_end_with_the_daemon() {
     bench.helper.take().unwrap().end();
     assert!(!is_alive(helper));
     assert_eq!(bench.left("ended"), "ended\n");
+    bench.logged("hook was ended with the daemon");
     until("all are gone", || !processes.iter().any(|process| is_alive(*process)));
 }
 
