@@ -356,7 +356,8 @@ fn hooks_that_can_run_are_accepted() {
     std::os::unix::fs::symlink(&script, &link).unwrap();
     let hooks = format!("master = {script:?}\nbackup = {link:?}\nstop = \"true\"");
     let config = on_this_machine(&directory, &hooks).unwrap_or_else(|said| panic!("{said}"));
-    let stop = config.hooks["web"].stop.as_ref().unwrap().program().unwrap();
+    let name = &config.hooks["web"].stop.as_ref().unwrap().argv[0];
+    let stop = vipd::config::find_program(name, None).unwrap();
     assert!(stop.ends_with("bin/true"), "{stop:?}");
 }
 
