@@ -279,7 +279,7 @@ fn sighting(frame: &[u8]) -> Option<Sighting> {
 /// The target link-layer address among the options of a neighbour advertisement.
 fn target_option(mut options: &[u8]) -> Option<[u8; 6]> {
     loop {
-        let [kind, length @ 1.., ..] = *options else { return None };
+        let [kind, length @ (1..), ..] = *options else { return None };
         let (option, rest) = options.split_at_checked(usize::from(length) * 8)?;
         if kind == NdpOptionTypes::TargetLLAddr.0 {
             return option.get(2..)?.first_chunk().copied();
