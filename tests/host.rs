@@ -408,7 +408,11 @@ fn present(name: &str) -> Vec<Found> {
         events
             .read(|event| match event {
                 NetEvent::Resync => found.clear(),
-                NetEvent::Address(address) if address.index == wanted => found.push(address),
+                NetEvent::Address(address) if address.index == wanted => {
+                    // Again, if something about it changes meanwhile.
+                    found.retain(|known: &Found| known.address() != address.address());
+                    found.push(address);
+                }
                 NetEvent::Synced => synced = true,
                 _ => {}
             })
@@ -505,7 +509,7 @@ fn what_the_host_has_is_never_touched() {
     let mut worker = Worker::start().unwrap();
     // The same prefix length as ours would have, and others.
     ip("addr add 192.0.2.10/32 dev left");
-    ip("addr add 2001:db8::10/128 dev left");
+    ip("addr add 2001:db8::10/128 dev left nodad");
     let theirs = ["192.0.2.1", "192.0.2.10", "2001:db8::1", "2001:db8::10"];
     let before = present("left");
     let already: Vec<_> = addresses(&theirs).iter().map(|a| (*a, Failure::AlreadyThere)).collect();
