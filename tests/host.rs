@@ -33,6 +33,7 @@ fn main() -> process::ExitCode {
     }
     let tests: &[(&str, fn())] = &[
         ("adverts_arrive_as_they_were_sent", adverts_arrive_as_they_were_sent),
+        ("a_socket_outlives_a_link_that_was_down", a_socket_outlives_a_link_that_was_down),
         ("adverts_leave_as_the_protocol_wants_them", adverts_leave_as_the_protocol_wants_them),
         ("only_the_vrids_listened_for_arrive", only_the_vrids_listened_for_arrive),
         ("one_advert_that_fails_does_not_stop_the_others", one_that_fails_does_not_stop_the_others),
@@ -273,16 +274,42 @@ fn adverts_arrive_as_they_were_sent() {
         assert_eq!(received(&mut theirs, 1), [expected]);
         assert!(!readable(&theirs, Duration::ZERO));
         // The answer comes after anything that was looped back to us.
-        theirs
-            .send(
-                address(if family == Family::V4 { "192.0.2.2" } else { "2001:db8::2" }),
-                address(if family == Family::V4 { "192.0.2.1" } else { "2001:db8::1" }),
-                &message(51),
-            )
-            .unwrap();
+        let (back, home) = match family {
+            Family::V4 => ("192.0.2.2", "192.0.2.1"),
+            Family::V6 => ("2001:db8::2", "2001:db8::1"),
+        };
+        theirs.send(address(back), address(home), &message(51)).unwrap();
         let heard = received(&mut ours, 1);
         assert_eq!(heard.len(), 1, "we heard ourselves: {heard:?}");
         assert_ne!(heard[0].source, address(from));
+    }
+}
+
+fn a_socket_outlives_a_link_that_was_down() {
+    let lab = Lab::new();
+    for (family, from, to) in
+        [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
+    {
+        let ours = socket("left", family, &[51]);
+        let mut theirs = lab.there(|| socket("right", family, &[51]));
+        for away in ["left", "right"] {
+            let set = |state: &str| ip(&format!("link set {away} {state}"));
+            let switch = |state: &str| {
+                if away == "left" {
+                    set(state)
+                } else {
+                    lab.there(|| set(state))
+                };
+            };
+            switch("down");
+            let _ = ours.send(address(from), address(to), &message(51));
+            waiting(&mut theirs);
+            switch("up");
+            eventually("an advert that arrives", || {
+                let _ = ours.send(address(from), address(to), &message(51));
+                !waiting(&mut theirs).is_empty()
+            });
+        }
     }
 }
 
