@@ -354,6 +354,18 @@ fn only_the_vrids_listened_for_arrive() {
                 send(&[0x31, vrid]);
             }
             send(&[]);
+            // The header is longer then, and nothing else is different: four no-operations.
+            if family == Family::V4 {
+                let options = |value| {
+                    let level = libc::IPPROTO_IP;
+                    sys::set_option(ours.as_fd(), level, libc::IP_OPTIONS, value).unwrap();
+                };
+                options(0x0101_0101);
+                send(&[0x31, 51, 0, 0, 0, 0, 0, 1]);
+                send(&[0x31, 51, 0, 0, 0, 0, 0]);
+                send(&[0x31, 52, 0, 0, 0, 0, 0, 1]);
+                options(0);
+            }
             // The last one of all says that nothing more is on the way.
             theirs.listen_for(&vrids(&[200])).unwrap();
             send(&[0x31, 200, 0, 0, 0, 0, 0, 200]);
@@ -363,8 +375,13 @@ fn only_the_vrids_listened_for_arrive() {
                 seen.last().is_some_and(|last| last[7] == 200)
             });
             seen.pop();
-            let expected: Vec<Vec<u8>> =
+            let mut expected: Vec<Vec<u8>> =
                 set.iter().map(|vrid| vec![0x31, *vrid, 0, 0, 0, 0, 0, 0]).collect();
+            for vrid in [51, 52] {
+                if family == Family::V4 && set.contains(&vrid) {
+                    expected.push(vec![0x31, vrid, 0, 0, 0, 0, 0, 1]);
+                }
+            }
             assert_eq!(seen, expected, "{family}");
         }
     }
