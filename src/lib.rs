@@ -4,5 +4,10 @@
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
 pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod helper;
+pub mod host;
 pub mod lab;
+pub mod log;
 pub mod vrrp;

@@ -97,7 +97,7 @@ impl Interval {
     /// Whole seconds for version 2, `None` if it is not a whole number of 1-255 seconds.
     pub const fn whole_secs(self) -> Option<u8> {
         let secs = self.0 / 100;
-        if self.0 % 100 == 0 && secs >= 1 && secs <= 255 { Some(secs as u8) } else { None }
+        if self.0.is_multiple_of(100) && secs >= 1 && secs <= 255 { Some(secs as u8) } else { None }
     }
 }
 

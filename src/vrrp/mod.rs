@@ -1,10 +1,16 @@
 //! The protocol, pure: it is told what happened and when, and says what to do.
 //!
 //! Nothing in here reads a clock, touches a socket, draws a random number or logs above debug.
-//! One advert's way: bytes -> `advert` -> the election in `router` -> actions of `node`.
+//! One advert's way: bytes -> [`advert`] -> the election in [`router`] -> actions of [`node`].
 
+pub mod advert;
 pub mod config;
+pub mod node;
+pub mod router;
 pub mod time;
 
+pub use advert::Advert;
 pub use config::*;
+pub use node::*;
+pub use router::{Leave, Phase, Reason, Role, State, VirtualRouter};
 pub use time::Instant;

@@ -1,0 +1,1475 @@
+//! One virtual router: the election for one list of addresses (RFC 9568 6.4).
+//!
+//! It is told of adverts, links and deadlines by [`Node`](super::Node) and adds what is to be done
+//! to a list. Every change of role goes through [`VirtualRouter::enter`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::advert::{Advert, Authentication, Heard};
+use super::config::{
+    Address, ChecksumForm, Family, Handover, Interval, Priority, RouterConfig, Version,
+};
+use super::node::{
+    Action, Discard, Hook, HookOutcome, LinkAddress, LinkId, Mac, Mismatch, Packet, Recorded,
+    RouterId, Transition, Warning, Why,
+};
+use super::time::Instant;
+
+/// At most one advert beside the schedule in this time, whatever arrives.
+const EXTRA_ADVERT_GAP: Duration = Duration::from_millis(10);
+/// When a new master repeats its first announcement, counted from the claim.
+const ANNOUNCE_AGAIN: [Duration; 4] = [
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+/// How often a master announces when nothing happens.
+const ANNOUNCE_REFRESH: Duration = Duration::from_secs(30);
+/// At most one urgent round of announcements in this time.
+const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
+/// A foreign announcement is answered no earlier: the other side may be about to give way.
+const ANSWER_CONTENTION_AFTER: Duration = Duration::from_millis(20);
+/// A loser lingers this long after it heard its successor's advert ...
+const LINGER: Duration = Duration::from_millis(5);
+/// ... and this long after it saw its successor's announcement.
+const LINGER_ANNOUNCED: Duration = Duration::from_millis(1);
+/// A leaver waits this many intervals for a successor ...
+const SUCCESSOR_INTERVALS: u32 = 4;
+/// ... and never longer than this.
+const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
+/// How long a newcomer that heard nobody and does not preempt advertises priority 1.
+const DEAF: Duration = Duration::from_secs(60);
+/// How long a failed claim keeps us out of the election.
+const CLAIM_RETRY: Duration = Duration::from_secs(10);
+/// This many removals of our addresses by somebody else ...
+const REMOVALS_BORNE: u32 = 10;
+/// ... within this time, and we give up ...
+const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
+/// ... for this long.
+const REMOVED_RETRY: Duration = Duration::from_secs(30);
+/// Below this interval renewals need not go with every advert.
+const RENEW_GAP: Duration = Duration::from_millis(500);
+/// A removal this close to the end of the lease is the lease running out.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
+/// The same kind of warning is given no more often.
+const WARN_GAP: Duration = Duration::from_secs(60);
+/// A daemon that was resumed this often in a minute starts as backup.
+const RESUMES_PER_MINUTE: u32 = 3;
+
+/// Where a virtual router stands; a deadline lives in the state that waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Cannot take part: the set of reasons is not empty.
+    Fault,
+    /// Somebody else is master, or nobody yet (RFC 9568 6.4.2).
+    Backup {
+        /// The master-down timer; `None`: does not take over (drained, stopped).
+        takeover_at: Option<Instant>,
+    },
+    /// Holds the addresses and says so (RFC 9568 6.4.3).
+    Master {
+        /// Next advert of the schedule.
+        advert_at: Instant,
+        /// An advert beside the schedule that had to wait.
+        extra_at: Option<Instant>,
+        /// When the last advert beside the schedule left.
+        extra_sent_at: Option<Instant>,
+        /// When the last advert left, of whatever kind.
+        sent_at: Instant,
+        /// When the addresses' lifetime was last renewed.
+        renewed_at: Instant,
+        /// When to announce the addresses again.
+        announcements: Announcements,
+        /// A newcomer that may be deaf advertises priority 1 until then.
+        deaf_until: Option<Instant>,
+    },
+    /// Gives the addresses away and still answers for them.
+    Leaving {
+        /// What for.
+        leave: Leave,
+        /// How far it is.
+        phase: Phase,
+        /// When the last advert left.
+        sent_at: Instant,
+        /// When the addresses' lifetime was last renewed.
+        renewed_at: Instant,
+    },
+}
+
+/// Why a master leaves while it could stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leave {
+    /// The daemon stops.
+    Stop,
+    /// The operator moved this virtual router.
+    Failover,
+    /// The operator drained the host.
+    Drain,
+    /// The virtual router is no longer configured.
+    Removed,
+    /// A better router advertised.
+    Election {
+        /// The winner.
+        to: IpAddr,
+        /// Its priority.
+        priority: Priority,
+    },
+}
+
+/// The steps of leaving.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// The `before_release` hook runs; adverts go on.
+    Preparing {
+        /// Not longer than this.
+        until: Instant,
+        /// Next advert of the schedule.
+        advert_at: Instant,
+    },
+    /// Priority 0 was sent; we answer until somebody takes over.
+    Offered {
+        /// The wait ends here.
+        successor_by: Instant,
+        /// Priority 0 again; not sooner, it would postpone the successor.
+        repeat_at: Instant,
+    },
+    /// The successor advertised; its announcement makes the network forget us.
+    Succeeded {
+        /// When we stop answering.
+        release_at: Instant,
+        /// The successor.
+        to: IpAddr,
+    },
+}
+
+/// When a master announces its addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Announcements {
+    claimed_at: Instant,
+    /// How many of [`ANNOUNCE_AGAIN`] have been done.
+    done: usize,
+    last_at: Instant,
+    scheduled_at: Instant,
+    urgent_at: Option<Instant>,
+}
+
+impl Announcements {
+    /// The first round is made by whoever calls this.
+    fn begin(now: Instant) -> Self {
+        Announcements {
+            claimed_at: now,
+            done: 0,
+            last_at: now,
+            scheduled_at: now + ANNOUNCE_AGAIN[0],
+            urgent_at: None,
+        }
+    }
+
+    fn next_at(&self) -> Instant {
+        self.urgent_at.map_or(self.scheduled_at, |urgent| urgent.min(self.scheduled_at))
+    }
+
+    /// A round beside the schedule, no earlier than `not_before` and at most one a second.
+    fn urge(&mut self, not_before: Instant) {
+        let at = not_before.max(self.last_at + ANNOUNCE_GAP);
+        self.urgent_at = Some(self.urgent_at.map_or(at, |urgent| urgent.min(at)));
+    }
+
+    /// Whether a round is due now; if so, the next one is set.
+    fn take_due(&mut self, now: Instant) -> bool {
+        if now < self.next_at() {
+            return false;
+        }
+        if self.scheduled_at <= now {
+            self.done += 1;
+            self.scheduled_at = match ANNOUNCE_AGAIN.get(self.done) {
+                Some(&after) => (self.claimed_at + after).max(now + ANNOUNCE_AGAIN[0]),
+                None => now + ANNOUNCE_REFRESH,
+            };
+        }
+        self.urgent_at = None;
+        self.last_at = now;
+        true
+    }
+}
+
+/// Why a virtual router cannot take part; a set of them, and fault is "not empty".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Nothing is known of the machine yet.
+    Starting,
+    /// The interface is absent or down.
+    LinkDown,
+    /// The interface has no address to send adverts from.
+    NoAddress,
+    /// A shared address is on the interface and is not ours to touch.
+    AddressAlreadyThere,
+    /// The kernel refused to add an address.
+    ClaimFailed,
+    /// Somebody on this host keeps removing our addresses.
+    AddressRemoved,
+}
+
+impl Reason {
+    /// The word in status and hooks: snake_case, never changed once published.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Starting => "starting",
+            Reason::LinkDown => "link_down",
+            Reason::NoAddress => "no_address",
+            Reason::AddressAlreadyThere => "address_already_there",
+            Reason::ClaimFailed => "claim_failed",
+            Reason::AddressRemoved => "address_removed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Starting => "nothing is known of the interface yet",
+            Reason::LinkDown => "the interface is absent or down",
+            Reason::NoAddress => "the interface has no address to send adverts from",
+            Reason::AddressAlreadyThere => {
+                "a shared address is already on the interface and was not put there by vipd"
+            }
+            Reason::ClaimFailed => "the kernel refused to add an address",
+            Reason::AddressRemoved => "something on this host keeps removing the addresses",
+        })
+    }
+}
+
+/// What a virtual router is, in the operators' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Not decided yet.
+    Waiting,
+    /// Ready to take over.
+    Backup,
+    /// Holds the addresses.
+    Master,
+    /// Gives the addresses away.
+    Leaving,
+    /// Cannot take part.
+    Fault,
+    /// No longer takes part: the daemon stops, or the router was removed.
+    Stopped,
+}
+
+impl Role {
+    /// The word in status and hooks.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Waiting => "waiting",
+            Role::Backup => "backup",
+            Role::Master => "master",
+            Role::Leaving => "leaving",
+            Role::Fault => "fault",
+            Role::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The last advert of another router that counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// With which priority.
+    pub priority: Priority,
+    /// Its interval.
+    pub interval: Interval,
+    /// The form of checksum it uses, where there are two.
+    pub checksum: Option<ChecksumForm>,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// A peer that means our virtual router but cannot be understood with our settings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Incompatible {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// What differs.
+    pub mismatch: Mismatch,
+    /// When it last came.
+    pub at: Instant,
+}
+
+/// How many incompatible peers are remembered: strangers can invent any number.
+const INCOMPATIBLE_REMEMBERED: usize = 8;
+
+/// What a virtual router must know of its host to decide: lives in the node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    pub link_up: bool,
+    pub addresses: &'a [LinkAddress],
+    /// Every address shared by any virtual router of this host.
+    pub shared: &'a [IpAddr],
+    pub drained: bool,
+}
+
+/// One virtual router of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VirtualRouter {
+    id: RouterId,
+    link: LinkId,
+    config: RouterConfig,
+    /// All addresses, advertised ones first.
+    all: Arc<[Address]>,
+    /// Where adverts go: the group, or the peers.
+    to: Arc<[IpAddr]>,
+    state: State,
+    faults: BTreeMap<Reason, Option<Instant>>,
+    source: Option<IpAddr>,
+    since: Instant,
+    why: Why,
+    peer: Option<Peer>,
+    /// The interval that the master uses; ours when nobody was heard (RFC 9568 6.1).
+    master_interval: Interval,
+    incompatible: Vec<Incompatible>,
+    /// Nobody is deposed or succeeded before this.
+    hold_until: Instant,
+    /// Since when there has been no fault.
+    fit_since: Instant,
+    heard_since_up: bool,
+    held_back: bool,
+    drained: bool,
+    /// It leaves for good, and why.
+    retiring: Option<Leave>,
+    recorded: Option<Recorded>,
+    removals: u32,
+    removals_since: Instant,
+    warned: BTreeMap<u8, Instant>,
+    hook: Option<HookOutcome>,
+}
+
+impl VirtualRouter {
+    pub(super) fn new(id: RouterId, link: LinkId, config: &RouterConfig, now: Instant) -> Self {
+        VirtualRouter {
+            id,
+            link,
+            all: config.all_addresses().collect(),
+            to: destinations(config),
+            state: State::Fault,
+            faults: BTreeMap::from([(Reason::Starting, None)]),
+            source: None,
+            since: now,
+            why: Why::Starting,
+            peer: None,
+            master_interval: config.advert_interval,
+            incompatible: Vec::new(),
+            hold_until: now + config.start_delay.max(config.link_delay),
+            fit_since: now,
+            heard_since_up: false,
+            held_back: false,
+            drained: false,
+            retiring: None,
+            recorded: None,
+            removals: 0,
+            removals_since: now,
+            warned: BTreeMap::new(),
+            hook: None,
+            config: config.clone(),
+        }
+    }
+
+    // ---- what it is ------------------------------------------------------------------------
+
+    /// The number by which actions and events name it.
+    pub fn id(&self) -> RouterId {
+        self.id
+    }
+
+    /// The interface it lives on.
+    pub fn link(&self) -> LinkId {
+        self.link
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &RouterConfig {
+        &self.config
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Every address it shares, advertised ones first.
+    pub fn addresses(&self) -> &Arc<[Address]> {
+        &self.all
+    }
+
+    /// The role in operators' words.
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Fault if self.faults.contains_key(&Reason::Starting) => Role::Waiting,
+            State::Fault => Role::Fault,
+            State::Backup { .. } if self.retiring.is_some() => Role::Stopped,
+            State::Backup { .. } => Role::Backup,
+            State::Master { .. } => Role::Master,
+            State::Leaving { .. } => Role::Leaving,
+        }
+    }
+
+    /// Since when it has had this role, and why.
+    pub fn since(&self) -> (Instant, &Why) {
+        (self.since, &self.why)
+    }
+
+    /// Why it cannot take part; empty unless the role is fault or waiting.
+    pub fn fault_reasons(&self) -> impl Iterator<Item = Reason> + '_ {
+        self.faults.keys().copied()
+    }
+
+    /// The last advert of another router, if any was heard.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    /// Peers that mean this virtual router but are set up differently.
+    pub fn incompatible(&self) -> &[Incompatible] {
+        &self.incompatible
+    }
+
+    /// Where adverts come from, if the interface has a fitting address.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// Whether the operator moved it away from this host.
+    pub fn held_back(&self) -> bool {
+        self.held_back
+    }
+
+    /// The last hook that finished, with its outcome.
+    pub fn hook(&self) -> Option<&HookOutcome> {
+        self.hook.as_ref()
+    }
+
+    /// When the last advert left, while it has the addresses.
+    pub fn sent_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Master { sent_at, .. } | State::Leaving { sent_at, .. } => Some(sent_at),
+            State::Fault | State::Backup { .. } => None,
+        }
+    }
+
+    /// Whether the kernel holds the addresses for us, or is about to.
+    pub fn has_addresses(&self) -> bool {
+        match self.state {
+            State::Master { .. } | State::Leaving { .. } => true,
+            State::Fault | State::Backup { .. } => false,
+        }
+    }
+
+    /// Removed from the configuration, and done with it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.retiring == Some(Leave::Removed) && !self.has_addresses()
+    }
+
+    /// The owner of the addresses is never moved by checks, delays or the operator.
+    fn is_owner(&self) -> bool {
+        self.config.priority == Priority::OWNER
+    }
+
+    /// The priority in force: what we advertise and compare with.
+    pub fn effective_priority(&self) -> Priority {
+        match self.state {
+            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Fault | State::Backup { .. } | State::Master { .. } | State::Leaving { .. } => {
+                self.config.priority
+            }
+        }
+    }
+
+    /// Skew time: the better the priority, the shorter (RFC 9568 6.1; RFC 3768 6.1).
+    pub fn skew(&self) -> Duration {
+        let base = match self.config.version {
+            Version::V2 => Duration::from_secs(1),
+            Version::V3 => self.master_interval.duration(),
+        };
+        base * (256 - u32::from(self.effective_priority().get())) / 256
+    }
+
+    /// Master-down interval: 3 x the master's interval + skew (RFC 9568 6.1).
+    pub fn master_down(&self) -> Duration {
+        3 * self.master_interval.duration() + self.skew()
+    }
+
+    /// When it must be called with a timeout.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let state = match &self.state {
+            State::Fault => None,
+            State::Backup { takeover_at } => *takeover_at,
+            State::Master { advert_at, extra_at, announcements, deaf_until, .. } => {
+                let mut at = (*advert_at).min(announcements.next_at());
+                for other in [extra_at, deaf_until].into_iter().flatten() {
+                    at = at.min(*other);
+                }
+                Some(at)
+            }
+            State::Leaving { phase, .. } => Some(match phase {
+                Phase::Preparing { until, advert_at } => (*until).min(*advert_at),
+                Phase::Offered { successor_by, repeat_at } => (*successor_by).min(*repeat_at),
+                Phase::Succeeded { release_at, .. } => *release_at,
+            }),
+        };
+        self.faults.values().flatten().copied().chain(state).min()
+    }
+
+    // ---- what happens to it ----------------------------------------------------------------
+
+    /// The record of an earlier daemon, kept until the interface is known.
+    pub(super) fn found(&mut self, recorded: Recorded) {
+        self.recorded = Some(recorded);
+    }
+
+    /// The host changed: link, addresses, drained, stopping. Recomputes what depends on it.
+    pub(super) fn surroundings(
+        &mut self,
+        now: Instant,
+        around: Surroundings<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        let starting = self.faults.remove(&Reason::Starting).is_some();
+        let was_down = self.faults.contains_key(&Reason::LinkDown);
+        let source = self.choose_source(around.addresses, around.shared);
+        let foreign = !self.is_owner()
+            && around
+                .addresses
+                .iter()
+                .any(|there| !there.ours && self.all.iter().any(|address| address.ip == there.ip));
+        self.set_fault(Reason::LinkDown, !around.link_up);
+        self.set_fault(Reason::NoAddress, around.link_up && source.is_none());
+        self.set_fault(Reason::AddressAlreadyThere, foreign);
+        if around.link_up && (was_down || starting) {
+            self.heard_since_up = false;
+            let delay = if starting {
+                self.config.start_delay.max(self.config.link_delay)
+            } else {
+                self.config.link_delay
+            };
+            self.hold_until = now + delay;
+        }
+        if source.is_some() {
+            // An address that went away is still the right one for the farewell.
+            self.source = source;
+        }
+        self.drained = around.drained;
+        if starting {
+            self.start(now, actions);
+        } else {
+            self.settle(now, actions);
+        }
+    }
+
+    /// The first decision after start: resume, or clean up and take part.
+    fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let recorded = self.recorded.take();
+        if let Some(recorded) = &recorded {
+            self.held_back = recorded.held_back;
+            if self.faults.is_empty() && !self.drained && self.may_resume(recorded) {
+                let hooks = !recorded.master_hook_done;
+                self.become_master(now, Why::Resumed, hooks, actions);
+                return;
+            }
+            if recorded.addresses_present && !self.is_owner() {
+                actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
+            }
+        }
+        if !self.faults.is_empty() {
+            self.since = now;
+            self.why = Why::Fault(self.fault_reasons().collect());
+            self.notify(Role::Waiting, true, actions);
+        } else if self.is_owner() && !self.drained {
+            self.become_master(now, Why::Owner, true, actions);
+        } else {
+            self.fit_since = now;
+            self.enter_backup(now, Role::Waiting, Why::Started, actions);
+        }
+    }
+
+    /// Whether an earlier daemon's role may simply go on (DESIGN section 4, "Resume").
+    fn may_resume(&self, recorded: &Recorded) -> bool {
+        let patience = 3 * self.config.advert_interval.duration();
+        recorded.was_master
+            && !recorded.held_back
+            && !recorded.drained
+            && recorded.addresses_alive
+            && recorded.last_advert_age < patience.saturating_sub(patience / 30)
+            && recorded.resumes_in_last_minute < RESUMES_PER_MINUTE
+    }
+
+    /// An advert, or what claims to be one, already decoded and known to mean this router.
+    pub(super) fn packet(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Discard> {
+        self.check_late(now, actions);
+        self.admit(now, packet, heard, actions)?;
+        self.remark(now, packet.source, heard, actions);
+        self.peer = Some(Peer {
+            source: packet.source,
+            priority: heard.priority,
+            interval: heard.interval,
+            checksum: heard.checksum,
+            at: now,
+        });
+        match &self.state {
+            State::Fault => {}
+            State::Backup { .. } => self.backup_hears(now, heard),
+            State::Master { .. } => self.master_hears(now, packet.source, heard, actions),
+            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard),
+        }
+        self.heard_since_up = true;
+        Ok(())
+    }
+
+    /// Whether the advert comes from a peer we can talk to (RFC 9568 7.1).
+    fn admit(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Discard> {
+        let multicast = packet.destination.is_multicast();
+        if Some(packet.source) == self.source {
+            return Err(Discard::OwnAdvert);
+        }
+        if let Some(accepted) = &self.config.accept_from
+            && !accepted.contains(&packet.source)
+        {
+            return Err(Discard::NotAccepted);
+        }
+        if multicast && packet.ttl != 255 {
+            return Err(Discard::Ttl(packet.ttl));
+        }
+        let mismatch = match (&self.config.unicast_peers, multicast) {
+            (Some(_), true) => Some(Mismatch::Multicast),
+            (None, false) => Some(Mismatch::Unicast),
+            (Some(peers), false) => {
+                if !peers.contains(&packet.source) {
+                    return Err(Discard::NotAPeer);
+                }
+                if packet.ttl < self.config.unicast_min_ttl {
+                    return Err(Discard::Ttl(packet.ttl));
+                }
+                None
+            }
+            (None, true) => None,
+        };
+        if let Some(mismatch) = mismatch.or_else(|| self.message_mismatch(heard)) {
+            self.remember_incompatible(now, packet.source, mismatch, actions);
+            return Err(Discard::Incompatible(mismatch));
+        }
+        Ok(())
+    }
+
+    /// Settings that must agree for a message to count.
+    fn message_mismatch(&self, heard: &Heard<'_>) -> Option<Mismatch> {
+        if heard.version != self.config.version {
+            return Some(Mismatch::Version(heard.version));
+        }
+        match heard.version {
+            Version::V3 => None,
+            Version::V2 => {
+                let ours = match self.config.authentication {
+                    None => Authentication::None,
+                    Some(text) => Authentication::SimpleText(text),
+                };
+                if heard.authentication != ours {
+                    Some(Mismatch::Authentication)
+                } else if heard.interval != self.config.advert_interval {
+                    Some(Mismatch::Interval(heard.interval))
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    fn remember_incompatible(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        mismatch: Mismatch,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.incompatible.iter_mut().find(|known| known.source == source) {
+            Some(known) => {
+                known.mismatch = mismatch;
+                known.at = now;
+            }
+            None => {
+                if self.incompatible.len() == INCOMPATIBLE_REMEMBERED {
+                    self.incompatible.remove(0);
+                }
+                self.incompatible.push(Incompatible { source, mismatch, at: now });
+            }
+        }
+        self.warn(now, Warning::Incompatible { source, mismatch }, actions);
+    }
+
+    /// What is odd about an advert that counts all the same.
+    fn remark(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let same = heard.address_count() == self.config.addresses.len()
+            && heard.addresses().all(|ip| self.config.addresses.iter().any(|ours| ours.ip == ip));
+        if !same {
+            self.warn(now, Warning::DifferentAddresses { source }, actions);
+        }
+        if heard.interval != self.config.advert_interval && heard.priority != Priority::LEAVING {
+            let warning = Warning::DifferentInterval { source, interval: heard.interval };
+            self.warn(now, warning, actions);
+        }
+        if heard.priority == Priority::OWNER && self.is_owner() {
+            self.warn(now, Warning::TwoOwners { source }, actions);
+        }
+    }
+
+    /// RFC 9568 6.4.2.
+    fn backup_hears(&mut self, now: Instant, heard: &Heard<'_>) {
+        let takeover_at = if heard.priority == Priority::LEAVING {
+            now + self.skew()
+        } else if heard.priority >= self.effective_priority() || !self.preempts(now) {
+            self.master_interval = heard.interval;
+            now + self.master_down()
+        } else {
+            return;
+        };
+        let at = takeover_at.max(self.hold_until);
+        if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
+            *timer = at;
+        }
+    }
+
+    /// Whether a master of lower priority is to be deposed.
+    fn preempts(&self, now: Instant) -> bool {
+        self.is_owner()
+            || (self.config.preempt
+                && !self.held_back
+                && now >= self.fit_since + self.config.preempt_delay)
+    }
+
+    /// RFC 9568 6.4.3.
+    fn master_hears(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        if heard.priority == Priority::LEAVING {
+            self.advertise_soon(now, actions);
+            return;
+        }
+        let theirs = (heard.priority, source);
+        let stays = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
+        if stays {
+            self.advertise_soon(now, actions);
+            self.announce_soon(now, now);
+            self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
+            if let State::Master { deaf_until, .. } = &mut self.state {
+                // Somebody was heard, so nobody stronger is out of earshot.
+                *deaf_until = None;
+            }
+            return;
+        }
+        self.master_interval = heard.interval;
+        let leave = Leave::Election { to: source, priority: heard.priority };
+        match self.config.handover {
+            Handover::Overlap => {
+                let phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                self.enter_leaving(now, leave, phase, actions);
+            }
+            Handover::Exclusive => {
+                let why = Why::LostElection { to: source, priority: heard.priority };
+                self.enter_backup(now, Role::Master, why, actions);
+            }
+        }
+    }
+
+    /// Any advert that is not ours and not 0 comes from the successor.
+    fn leaver_hears(&mut self, now: Instant, source: IpAddr, heard: &Heard<'_>) {
+        if heard.priority == Priority::LEAVING {
+            return;
+        }
+        self.master_interval = heard.interval;
+        if let State::Leaving { phase, .. } = &mut self.state {
+            match phase {
+                Phase::Preparing { .. } | Phase::Succeeded { .. } => {}
+                Phase::Offered { .. } => {
+                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                }
+            }
+        }
+    }
+
+    /// A deadline may have passed.
+    pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        let expired = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
+        if self.faults.values().any(expired) {
+            self.faults.retain(|_, until| !expired(until));
+            self.settle(now, actions);
+        }
+        match &self.state {
+            State::Fault => {}
+            State::Backup { takeover_at } => {
+                if takeover_at.is_some_and(|at| at <= now) {
+                    let why = self.takeover_reason(now);
+                    self.held_back = false;
+                    self.become_master(now, why, true, actions);
+                }
+            }
+            State::Master { .. } => self.master_timeout(now, actions),
+            State::Leaving { .. } => self.leaver_timeout(now, actions),
+        }
+    }
+
+    fn takeover_reason(&self, now: Instant) -> Why {
+        match &self.peer {
+            None => Why::HeardNobody,
+            Some(peer) if peer.priority == Priority::LEAVING => Why::MasterLeft(peer.source),
+            Some(peer) if now - peer.at < 3 * peer.interval.duration() => {
+                Why::Preempts { master: peer.source, priority: peer.priority }
+            }
+            Some(peer) => Why::MasterSilent { master: peer.source, since: peer.at, now },
+        }
+    }
+
+    fn master_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let interval = self.config.advert_interval.duration();
+        let State::Master { advert_at, extra_at, announcements, deaf_until, .. } = &mut self.state
+        else {
+            return;
+        };
+        let hears_nobody = deaf_until.is_some_and(|until| until <= now);
+        if hears_nobody {
+            *deaf_until = None;
+        }
+        let scheduled = *advert_at <= now;
+        while *advert_at <= now {
+            // An absolute schedule: what was late once does not shift what follows.
+            *advert_at += interval;
+        }
+        let extra = extra_at.is_some_and(|at| at <= now);
+        if extra || scheduled {
+            *extra_at = None;
+        }
+        let announce = announcements.take_due(now);
+        if extra {
+            self.note_extra(now);
+        }
+        if scheduled || extra || hears_nobody {
+            self.advertise(now, self.effective_priority(), actions);
+        }
+        if announce {
+            self.announce(actions);
+        }
+    }
+
+    fn leaver_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let interval = self.config.advert_interval.duration();
+        let State::Leaving { leave, phase, .. } = &mut self.state else { return };
+        let leave = *leave;
+        match phase {
+            Phase::Preparing { until, advert_at } => {
+                if *until <= now {
+                    self.offer(now, leave, actions);
+                } else if *advert_at <= now {
+                    while *advert_at <= now {
+                        *advert_at += interval;
+                    }
+                    self.advertise(now, self.config.priority, actions);
+                }
+            }
+            Phase::Offered { successor_by, repeat_at } => {
+                if *successor_by <= now {
+                    self.nobody_came(now, leave, actions);
+                } else if *repeat_at <= now {
+                    while *repeat_at <= now {
+                        *repeat_at += interval;
+                    }
+                    self.advertise(now, Priority::LEAVING, actions);
+                }
+            }
+            Phase::Succeeded { release_at, to } => {
+                if *release_at <= now {
+                    let why = match leave {
+                        Leave::Election { to, priority } => Why::LostElection { to, priority },
+                        Leave::Stop | Leave::Failover | Leave::Drain | Leave::Removed => {
+                            Why::HandedOver { to: *to, leave }
+                        }
+                    };
+                    self.enter_backup(now, Role::Leaving, why, actions);
+                }
+            }
+        }
+    }
+
+    fn nobody_came(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+        match leave {
+            Leave::Failover | Leave::Drain | Leave::Election { .. } => {
+                self.held_back = false;
+                self.become_master(now, Why::NobodyCame, true, actions);
+            }
+            Leave::Stop | Leave::Removed => {
+                self.enter_backup(now, Role::Leaving, Why::Left(leave), actions);
+            }
+        }
+    }
+
+    /// One of our addresses has gone from the interface, and we did not ask for it.
+    pub(super) fn address_lost(&mut self, now: Instant, ip: IpAddr, actions: &mut Vec<Action>) {
+        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
+        else {
+            return;
+        };
+        let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
+        if self.is_owner() {
+            return;
+        }
+        let lease = self.config.address_lifetime.map(u64::from).map(Duration::from_secs);
+        if lease.is_some_and(|lease| now >= (renewed_at + lease).before(LEASE_MARGIN)) {
+            self.late(now, Why::LeaseRanOut, actions);
+            return;
+        }
+        if now - self.removals_since >= REMOVALS_WINDOW {
+            self.removals = 0;
+            self.removals_since = now;
+        }
+        self.removals += 1;
+        if self.removals > REMOVALS_BORNE {
+            self.faults.insert(Reason::AddressRemoved, Some(now + REMOVED_RETRY));
+            self.settle(now, actions);
+            return;
+        }
+        let addresses: Arc<[Address]> = Arc::from([lost]);
+        self.claim(addresses.clone(), actions);
+        actions.push(Action::Announce { router: self.id, addresses });
+        self.warn(now, Warning::AddressPutBack { address: ip }, actions);
+    }
+
+    /// The kernel would not add an address.
+    pub(super) fn claim_failed(&mut self, now: Instant, there: bool, actions: &mut Vec<Action>) {
+        if !self.has_addresses() {
+            return;
+        }
+        if there {
+            self.faults.insert(Reason::AddressAlreadyThere, None);
+        } else {
+            self.faults.insert(Reason::ClaimFailed, Some(now + CLAIM_RETRY));
+        }
+        self.settle(now, actions);
+    }
+
+    /// Somebody else announced one of our addresses.
+    pub(super) fn contention(
+        &mut self,
+        now: Instant,
+        ip: IpAddr,
+        mac: Mac,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        match &mut self.state {
+            State::Fault | State::Backup { .. } => {}
+            State::Master { .. } => {
+                self.announce_soon(now, now + ANSWER_CONTENTION_AFTER);
+                self.warn(now, Warning::Contention { address: ip, mac }, actions);
+            }
+            State::Leaving { phase, .. } => match phase {
+                Phase::Preparing { .. } | Phase::Offered { .. } => {}
+                Phase::Succeeded { release_at, .. } => {
+                    *release_at = (*release_at).min(now + LINGER_ANNOUNCED);
+                }
+            },
+        }
+    }
+
+    /// The driver found that we did not keep our word: an advert or a renewal is overdue.
+    pub(super) fn overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.has_addresses() {
+            self.late(now, Why::Late, actions);
+        }
+    }
+
+    /// A hook ended.
+    pub(super) fn hook_finished(
+        &mut self,
+        now: Instant,
+        outcome: HookOutcome,
+        actions: &mut Vec<Action>,
+    ) {
+        if let State::Leaving { leave, phase: Phase::Preparing { .. }, .. } = self.state
+            && outcome.hook == Hook::BeforeRelease
+        {
+            self.offer(now, leave, actions);
+        }
+        self.hook = Some(outcome);
+    }
+
+    /// The operator moves this virtual router to another host.
+    pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.held_back = true;
+        self.leave(now, Leave::Failover, actions);
+    }
+
+    /// The operator lets this host take part fully again.
+    pub(super) fn resume(&mut self) {
+        self.held_back = false;
+    }
+
+    /// The operator asks for an announcement.
+    pub(super) fn announce_now(&mut self, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Master { .. } => self.announce(actions),
+            State::Fault | State::Backup { .. } | State::Leaving { .. } => {}
+        }
+    }
+
+    /// It leaves for good: the daemon stops, or it is no longer configured. `hurry`: another
+    /// virtual router of this host needs the addresses.
+    pub(super) fn retire(
+        &mut self,
+        now: Instant,
+        leave: Leave,
+        hurry: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let from = self.role();
+        let already = self.retiring.is_some();
+        self.retiring = Some(leave);
+        if !self.has_addresses() {
+            if !already {
+                self.enter_backup(now, from, Why::Left(leave), actions);
+            }
+        } else if hurry {
+            self.abandon(now, Why::Left(leave), actions);
+        } else {
+            self.leave(now, leave, actions);
+        }
+    }
+
+    /// A new configuration for the same virtual router: only what changed is touched. First half:
+    /// what it no longer has.
+    pub(super) fn reload_release(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
+        if !self.has_addresses() || self.is_owner() {
+            return;
+        }
+        let stays = |address: &Address| config.all_addresses().any(|kept| kept == *address);
+        let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
+        if !dropped.is_empty() {
+            actions.push(Action::Release { router: self.id, addresses: dropped });
+        }
+    }
+
+    /// Second half: what it has now. Whether anything changed that the host must be asked about.
+    pub(super) fn reload(
+        &mut self,
+        now: Instant,
+        config: &RouterConfig,
+        around: Surroundings<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.retiring.take().is_some() {
+            // It was removed a moment ago, and is wanted again.
+            match self.state {
+                State::Leaving { .. } => self.become_master(now, Why::NobodyCame, true, actions),
+                State::Fault | State::Backup { .. } | State::Master { .. } => {}
+            }
+        }
+        if self.config == *config {
+            return;
+        }
+        let old = std::mem::replace(&mut self.config, config.clone());
+        let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
+        self.to = destinations(config);
+        if old.version != config.version || old.advert_interval != config.advert_interval {
+            self.master_interval = match (&self.peer, &self.state) {
+                (Some(peer), State::Backup { .. }) if config.version == Version::V3 => {
+                    peer.interval
+                }
+                _ => config.advert_interval,
+            };
+        }
+        let timing = (old.priority, old.version, old.advert_interval)
+            != (config.priority, config.version, config.advert_interval);
+        if timing && let State::Backup { takeover_at: Some(_) } = self.state {
+            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at);
+            let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
+            self.state = State::Backup { takeover_at: Some(at) };
+        }
+        if self.has_addresses() && !self.is_owner() {
+            let new: Arc<[Address]> = if old.address_lifetime == config.address_lifetime
+                && old.priority != Priority::OWNER
+            {
+                self.all.iter().filter(|address| !had.contains(address)).copied().collect()
+            } else {
+                self.all.clone()
+            };
+            if !new.is_empty() {
+                self.claim(new.clone(), actions);
+                actions.push(Action::Announce { router: self.id, addresses: new });
+            }
+        }
+        let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
+            != (&config.addresses, config.priority, config.version, config.advert_interval);
+        self.surroundings(now, around, actions);
+        if spoken && let State::Master { advert_at, .. } = &mut self.state {
+            *advert_at = (*advert_at).min(now + config.advert_interval.duration());
+            self.advertise(now, self.effective_priority(), actions);
+        }
+    }
+
+    // ---- changing roles --------------------------------------------------------------------
+
+    /// Brings the role in line with the set of faults and with drained.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !self.faults.is_empty() {
+            let why = Why::Fault(self.fault_reasons().collect());
+            match self.state {
+                State::Fault => {}
+                State::Backup { .. } => {
+                    if self.retiring.is_none() {
+                        self.enter(now, State::Fault, Role::Backup, why, true, actions);
+                    }
+                }
+                State::Master { .. } | State::Leaving { .. } => self.abandon(now, why, actions),
+            }
+            return;
+        }
+        match &mut self.state {
+            State::Fault => {
+                self.fit_since = now;
+                if self.is_owner() && !self.drained {
+                    self.become_master(now, Why::Owner, true, actions);
+                } else {
+                    self.enter_backup(now, Role::Fault, Why::Recovered, actions);
+                }
+            }
+            State::Backup { takeover_at } => {
+                if self.retiring.is_some() || self.drained {
+                    *takeover_at = None;
+                } else if takeover_at.is_none() {
+                    let at = (now + self.master_down()).max(self.hold_until);
+                    self.state = State::Backup { takeover_at: Some(at) };
+                }
+            }
+            State::Master { .. } => {
+                if self.drained && self.why != Why::NobodyCame {
+                    self.leave(now, Leave::Drain, actions);
+                }
+            }
+            State::Leaving { .. } => {}
+        }
+    }
+
+    /// Gives the addresses up at once, without waiting for anybody.
+    fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        let from = self.role();
+        let heard = !self.faults.contains_key(&Reason::LinkDown);
+        let exclusive = self.config.handover == Handover::Exclusive;
+        if heard && !exclusive {
+            self.advertise(now, Priority::LEAVING, actions);
+        }
+        if self.retiring.is_some() {
+            self.enter_backup(now, from, why, actions);
+        } else {
+            self.enter(now, State::Fault, from, why, true, actions);
+        }
+        if heard && exclusive {
+            self.advertise(now, Priority::LEAVING, actions);
+        }
+    }
+
+    /// Leaves on purpose, if there is anything to leave.
+    fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+        match &mut self.state {
+            State::Fault | State::Backup { .. } => {}
+            State::Leaving { leave: running, .. } => *running = leave,
+            State::Master { advert_at, .. } => match self.config.before_release {
+                Some(limit) => {
+                    let phase = Phase::Preparing { until: now + limit, advert_at: *advert_at };
+                    self.enter_leaving(now, leave, phase, actions);
+                }
+                None => self.offer(now, leave, actions),
+            },
+        }
+    }
+
+    /// Says priority 0, and in which order the addresses go with it.
+    fn offer(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+        match self.config.handover {
+            Handover::Overlap => {
+                let interval = self.config.advert_interval.duration();
+                let wait = (SUCCESSOR_INTERVALS * interval).min(SUCCESSOR_WAIT);
+                let phase = Phase::Offered { successor_by: now + wait, repeat_at: now + interval };
+                self.enter_leaving(now, leave, phase, actions);
+                self.advertise(now, Priority::LEAVING, actions);
+            }
+            Handover::Exclusive => {
+                let from = self.role();
+                self.enter_backup(now, from, Why::Left(leave), actions);
+                self.advertise(now, Priority::LEAVING, actions);
+            }
+        }
+    }
+
+    fn become_master(&mut self, now: Instant, why: Why, hooks: bool, actions: &mut Vec<Action>) {
+        let from = self.role();
+        let newcomer = !self.config.preempt && !self.heard_since_up && !self.is_owner();
+        let deaf_until = match &why {
+            Why::Resumed | Why::NobodyCame => None,
+            _ if newcomer => Some(now + DEAF),
+            _ => None,
+        };
+        self.master_interval = self.config.advert_interval;
+        let renewed_at = match self.state {
+            State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. } => renewed_at,
+            State::Fault | State::Backup { .. } => now,
+        };
+        let state = State::Master {
+            advert_at: now + self.config.advert_interval.duration(),
+            extra_at: None,
+            extra_sent_at: None,
+            sent_at: now,
+            renewed_at,
+            announcements: Announcements::begin(now),
+            deaf_until,
+        };
+        self.enter(now, state, from, why, hooks, actions);
+    }
+
+    fn enter_leaving(
+        &mut self,
+        now: Instant,
+        leave: Leave,
+        phase: Phase,
+        actions: &mut Vec<Action>,
+    ) {
+        let (State::Master { sent_at, renewed_at, .. }
+        | State::Leaving { sent_at, renewed_at, .. }) = self.state
+        else {
+            return;
+        };
+        let from = self.role();
+        let state = State::Leaving { leave, phase, sent_at, renewed_at };
+        self.enter(now, state, from, Why::Leaving(leave), true, actions);
+    }
+
+    fn enter_backup(&mut self, now: Instant, from: Role, why: Why, actions: &mut Vec<Action>) {
+        let eligible = !self.drained && self.retiring.is_none();
+        let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
+        self.enter(now, State::Backup { takeover_at }, from, why, true, actions);
+    }
+
+    /// The one place where roles change: leaving the addresses behind releases them, reaching them
+    /// claims them, any change is told.
+    fn enter(
+        &mut self,
+        now: Instant,
+        state: State,
+        from: Role,
+        why: Why,
+        hooks: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let had = self.has_addresses();
+        self.state = state;
+        self.since = now;
+        self.why = why;
+        let owner = self.is_owner();
+        match (had, self.has_addresses()) {
+            (true, false) => {
+                if !owner {
+                    let addresses = self.all.clone();
+                    actions.push(Action::Release { router: self.id, addresses });
+                }
+            }
+            (false, true) => {
+                if !owner {
+                    self.claim(self.all.clone(), actions);
+                }
+                self.advertise(now, self.effective_priority(), actions);
+                self.announce(actions);
+            }
+            (true, true) | (false, false) => {}
+        }
+        if had && matches!(self.state, State::Master { .. }) {
+            // Taken back: everybody must hear it.
+            self.advertise(now, self.effective_priority(), actions);
+            self.announce(actions);
+        }
+        self.notify(from, hooks, actions);
+    }
+
+    fn notify(&self, from: Role, hooks: bool, actions: &mut Vec<Action>) {
+        actions.push(Action::Notify(Transition {
+            router: self.id,
+            from,
+            to: self.role(),
+            why: self.why.clone(),
+            priority: self.effective_priority(),
+            before_release: matches!(
+                self.state,
+                State::Leaving { phase: Phase::Preparing { .. }, .. }
+            ),
+            hooks,
+        }));
+    }
+
+    // ---- being late ------------------------------------------------------------------------
+
+    /// A master that was stopped or starved for longer than its peers' patience is master no more,
+    /// whatever it believes.
+    fn check_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let patience = 3 * self.config.advert_interval.duration();
+        if self.sent_at().is_some_and(|sent_at| now - sent_at >= patience) {
+            self.late(now, Why::Late, actions);
+        }
+    }
+
+    fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        let from = self.role();
+        self.enter_backup(now, from, why, actions);
+    }
+
+    // ---- small things ----------------------------------------------------------------------
+
+    fn set_fault(&mut self, reason: Reason, present: bool) {
+        if present {
+            self.faults.insert(reason, None);
+        } else {
+            self.faults.remove(&reason);
+        }
+    }
+
+    /// The configured source if the interface has it; else the interface's first address that is
+    /// not itself shared, link-local for IPv6 multicast (RFC 9568 5.1.1.1, 5.1.2.1).
+    fn choose_source(&self, addresses: &[LinkAddress], shared: &[IpAddr]) -> Option<IpAddr> {
+        let fits =
+            |there: &&LinkAddress| there.usable && Family::of(there.ip) == self.config.family;
+        let mut fitting = addresses.iter().filter(fits);
+        if let Some(wanted) = self.config.source_address {
+            return fitting.map(|there| there.ip).find(|ip| *ip == wanted);
+        }
+        let link_local = self.config.unicast_peers.is_none();
+        fitting
+            .find(|there| {
+                let kind = match there.ip {
+                    IpAddr::V4(_) => true,
+                    IpAddr::V6(ip) => ip.is_unicast_link_local() == link_local,
+                };
+                let own = !there.ours && !shared.contains(&there.ip);
+                kind && (own || (self.is_owner() && !there.ours))
+            })
+            .map(|there| there.ip)
+    }
+
+    /// An advert, and with it the renewal of the lease.
+    fn advertise(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        let Some(from) = self.source else { return };
+        let advert = Advert {
+            version: self.config.version,
+            vrid: self.config.vrid,
+            priority,
+            interval: self.config.advert_interval,
+            addresses: self.config.addresses.clone(),
+            checksum: self.config.checksum,
+            authentication: self.config.authentication,
+        };
+        actions.push(Action::Advertise { router: self.id, from, to: self.to.clone(), advert });
+        let owner = self.is_owner();
+        let (State::Master { sent_at, renewed_at, .. }
+        | State::Leaving { sent_at, renewed_at, .. }) = &mut self.state
+        else {
+            return;
+        };
+        *sent_at = now;
+        let Some(lifetime) = self.config.address_lifetime else { return };
+        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
+        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        if !fresh && !owner {
+            *renewed_at = now;
+            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        }
+    }
+
+    /// An advert beside the schedule: now, or as soon as the last such one is long enough ago.
+    fn advertise_soon(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let State::Master { extra_at, extra_sent_at, .. } = &mut self.state else { return };
+        match extra_sent_at {
+            Some(sent) if now < *sent + EXTRA_ADVERT_GAP => {
+                *extra_at = Some(*sent + EXTRA_ADVERT_GAP)
+            }
+            Some(_) | None => {
+                self.note_extra(now);
+                self.advertise(now, self.effective_priority(), actions);
+            }
+        }
+    }
+
+    fn note_extra(&mut self, now: Instant) {
+        if let State::Master { extra_sent_at, extra_at, .. } = &mut self.state {
+            *extra_sent_at = Some(now);
+            *extra_at = None;
+        }
+    }
+
+    fn claim(&self, addresses: Arc<[Address]>, actions: &mut Vec<Action>) {
+        let lifetime = self.config.address_lifetime;
+        actions.push(Action::Claim { router: self.id, addresses, lifetime });
+    }
+
+    fn announce(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Announce { router: self.id, addresses: self.all.clone() });
+    }
+
+    fn announce_soon(&mut self, now: Instant, not_before: Instant) {
+        if let State::Master { announcements, .. } = &mut self.state {
+            announcements.urge(not_before.max(now));
+        }
+    }
+
+    /// At most once a minute for each kind of trouble: strangers must not fill the log.
+    fn warn(&mut self, now: Instant, warning: Warning, actions: &mut Vec<Action>) {
+        let kind = warning.kind();
+        if self.warned.get(&kind).is_some_and(|last| now - *last < WARN_GAP) {
+            return;
+        }
+        self.warned.insert(kind, now);
+        actions.push(Action::Warn { router: self.id, warning });
+    }
+}
+
+fn destinations(config: &RouterConfig) -> Arc<[IpAddr]> {
+    match &config.unicast_peers {
+        Some(peers) => peers.clone(),
+        None => Arc::from([config.family.multicast_group()]),
+    }
+}
