@@ -226,16 +226,6 @@ impl Daemon {
         self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
         loop {
             self.turn().map_err(lost)?;
-            if self.links_due && self.host.knows_links() {
-                self.links_due = false;
-                if !self.begun {
-                    self.begun = true;
-                    self.begin();
-                }
-                self.host.tell_links();
-                self.turn().map_err(lost)?;
-                self.systemd.ready("running");
-            }
             if self.is_over() {
                 return Ok(());
             }
@@ -269,6 +259,19 @@ impl Daemon {
             if !self.more {
                 break;
             }
+        }
+        if self.links_due && self.host.knows_links() {
+            self.links_due = false;
+            if !self.begun {
+                self.begun = true;
+                self.begin();
+                self.systemd.ready("running");
+            }
+            self.host.tell_links();
+        }
+        if !self.begun {
+            // What an earlier daemon left must be told before anything is decided.
+            return Ok(());
         }
         self.host.tell(&mut self.node, &mut self.actions);
         let now = self.host.now();

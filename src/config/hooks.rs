@@ -179,7 +179,7 @@ fn check_timeout(timeout: Option<&At<Duration>>, report: &Report) -> Duration {
         report.error(
             &timeout.at,
             format!("a hook's timeout is 100ms to 1h, not {:?}", timeout.value),
-            format!("write timeout = {DEFAULT_TIMEOUT:?}, or leave it out",),
+            format!("write timeout = \"{DEFAULT_TIMEOUT:?}\", or leave it out"),
         );
     }
     timeout.value
