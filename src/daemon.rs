@@ -18,7 +18,7 @@ use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::sys::Readiness;
 use crate::host::systemd::Systemd;
-use crate::host::{Host, clock, privileges};
+use crate::host::{self, Host, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
 
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
@@ -47,6 +47,8 @@ pub enum Failure {
     Config(Problems),
     /// Another daemon is in the way.
     Taken(Taken),
+    /// The kernel cannot mark addresses.
+    Kernel(String),
     /// A capability is missing.
     Privileges(String),
     /// The system refused something without which nothing works.
@@ -58,6 +60,10 @@ impl fmt::Display for Failure {
         match self {
             Failure::Config(problems) => problems.fmt(f),
             Failure::Taken(taken) => taken.fmt(f),
+            Failure::Kernel(release) => write!(
+                f,
+                "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
+            ),
             Failure::Privileges(what) => f.write_str(what),
             Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -73,6 +79,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
     let mut identities = Identities::default();
     identities.take(&config.vrrp).map_err(Failure::Taken)?;
+    if let Some(release) = host::too_old_kernel() {
+        return Err(Failure::Kernel(release));
+    }
     let missing = privileges::missing();
     if !missing.is_empty() {
         return Err(Failure::Privileges(privileges::explain(&missing)));

@@ -154,7 +154,8 @@ pub fn find_program(program: &str) -> Result<PathBuf, String> {
     if metadata.permissions().mode() & OTHERS_WRITE != 0 {
         return Err(format!("{program} is writable by others"));
     }
-    for directory in real.ancestors().skip(1) {
+    // A link is as safe as the directories it lies in.
+    for directory in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
         let mode = directory.metadata().map_err(|error| format!("{program}: {error}"))?.mode();
         if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
             return Err(format!("{program} is in {}, writable by others", directory.display()));

@@ -81,6 +81,9 @@ async fn one(run: &HookRun, command: &Command, closing: &mut watch::Receiver<boo
         Outcome::Killed(signal) => {
             warn!(router, state, program, signal, ?duration, "hook killed by signal {signal}");
         }
+        Outcome::TimedOut if *closing.borrow() => {
+            warn!(router, state, program, ?duration, "hook was ended with the daemon");
+        }
         Outcome::TimedOut => {
             warn!(router, state, program, ?duration, "hook took too long and was ended");
         }
@@ -321,7 +324,8 @@ impl Output {
             warn!(router, state, program, "{} more lines of output are not logged", self.lost);
         }
         static LEFTOVERS: AtomicUsize = AtomicUsize::new(0);
-        if !self.ended && LEFTOVERS.fetch_add(1, Ordering::Relaxed) < MAX_LEFTOVERS {
+        if !self.ended && LEFTOVERS.load(Ordering::Relaxed) < MAX_LEFTOVERS {
+            LEFTOVERS.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
                 let mut nowhere = [0; 8192];
                 while !matches!(self.pipe.read(&mut nowhere).await, Ok(0) | Err(_)) {}

@@ -883,6 +883,16 @@ impl Host {
     }
 }
 
+/// The kernel's release, if it is older than 5.18: addresses then carry no mark, and ours could not
+/// be told from the host's.
+pub fn too_old_kernel() -> Option<String> {
+    let system = nix::sys::utsname::uname().ok()?;
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (version < (5, 18)).then_some(release)
+}
+
 /// A renewal is not sent this shortly before the lease ends: it could bring an address back.
 const LEASE_GUARD: Duration = Duration::from_millis(50);
 
