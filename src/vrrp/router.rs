@@ -884,8 +884,10 @@ impl VirtualRouter {
         if extra {
             self.note_extra(now);
         }
-        if scheduled || extra || hears_nobody {
+        if scheduled || hears_nobody {
             self.advertise(now, self.effective_priority(), actions);
+        } else if extra {
+            self.send(now, self.effective_priority(), actions);
         }
         if announce {
             self.announce(actions);
@@ -1393,6 +1395,27 @@ impl VirtualRouter {
 
     /// An advert, and with it the renewal of the lease.
     fn advertise(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        if self.source.is_none() {
+            return;
+        }
+        self.send(now, priority, actions);
+        let owner = self.is_owner();
+        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
+            &mut self.state
+        else {
+            return;
+        };
+        let Some(lifetime) = self.config.address_lifetime else { return };
+        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
+        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        if !fresh && !owner {
+            *renewed_at = now;
+            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        }
+    }
+
+    /// An advert alone: what strangers can bring about must not burden the worker.
+    fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
         let Some(from) = self.source else { return };
         let advert = Advert {
             version: self.config.version,
@@ -1404,19 +1427,8 @@ impl VirtualRouter {
             authentication: self.config.authentication,
         };
         actions.push(Action::Advertise { router: self.id, from, to: self.to.clone(), advert });
-        let owner = self.is_owner();
-        let (State::Master { sent_at, renewed_at, .. }
-        | State::Leaving { sent_at, renewed_at, .. }) = &mut self.state
-        else {
-            return;
-        };
-        *sent_at = now;
-        let Some(lifetime) = self.config.address_lifetime else { return };
-        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
-        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
-        if !fresh && !owner {
-            *renewed_at = now;
-            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        if let State::Master { sent_at, .. } | State::Leaving { sent_at, .. } = &mut self.state {
+            *sent_at = now;
         }
     }
 
@@ -1429,7 +1441,7 @@ impl VirtualRouter {
             }
             Some(_) | None => {
                 self.note_extra(now);
-                self.advertise(now, self.effective_priority(), actions);
+                self.send(now, self.effective_priority(), actions);
             }
         }
     }
