@@ -175,7 +175,7 @@ fn draw_pace(random: &mut Random, longest: Duration) -> Pace {
         ppm: random.range(0..401) as i64 - 200,
         late: random.pick(&[20, 200, 2000]).micros(),
         worker: if slow {
-            (Duration::from_millis(1), longest / 2)
+            (Duration::from_millis(1), longest / 6)
         } else {
             (Duration::from_micros(50), Duration::from_micros(800))
         },

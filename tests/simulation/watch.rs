@@ -66,7 +66,11 @@ impl Watch {
             if changes {
                 seen.claimed = wanted;
             }
-            if let Some(sent_at) = router.sent_at() {
+            let lingers =
+                matches!(router.state(), State::Leaving { phase: Phase::Succeeded { .. }, .. });
+            if let Some(sent_at) = router.sent_at()
+                && !lingers
+            {
                 let interval = router.config().advert_interval.duration();
                 if !excused && !changes && now - sent_at > interval + late {
                     return Err(format!(
@@ -177,7 +181,7 @@ impl Watch {
                 while seen.renewals.front().is_some_and(|at| now - *at >= interval) {
                     seen.renewals.pop_front();
                 }
-                if seen.renewals.len() > 4 {
+                if seen.renewals.len() > 8 {
                     return Err(format!(
                         "{} renewals within an interval of {interval:?}",
                         seen.renewals.len()

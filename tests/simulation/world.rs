@@ -701,15 +701,22 @@ impl World {
                 .node
                 .routers()
                 .find(|router| router.addresses().iter().any(|address| address.ip == ip))
-                .map(|router| router.id());
-            if let Some(id) = loser {
+                .map(|router| (router.id(), router.config().address_lifetime));
+            if let Some((id, lifetime)) = loser {
                 if process.outboxes.get(&id).is_some_and(|outbox| outbox.in_flight.is_some()) {
                     // What is under way may put it back, or was what removed it.
                     let epoch = process.epoch;
                     self.at(self.now + MS, What::Look { host, epoch, lost });
                     return;
                 }
-                self.tell(host, Event::AddressLost(id, ip));
+                // Only we know which renewals were carried out.
+                let ran_out = lifetime.is_some_and(|lifetime| {
+                    process.outboxes.get(&id).is_some_and(|outbox| {
+                        self.now + 100 * MS >= outbox.renewed_at + u64::from(lifetime) * 1000 * MS
+                    })
+                });
+                let event = if ran_out { Event::Late(id) } else { Event::AddressLost(id, ip) };
+                self.tell(host, event);
             }
         }
         let machine = &self.hosts[host];
@@ -888,7 +895,7 @@ impl World {
                     && let Some(config) = leased
                     && let Some(ip) =
                         config.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
-                    && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 4 * slowest)
+                    && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 16 * slowest)
                 {
                     self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
                 }
