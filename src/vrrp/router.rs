@@ -545,6 +545,10 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
+        self.look_around(now, around, actions);
+    }
+
+    fn look_around(&mut self, now: Instant, around: Surroundings<'_>, actions: &mut Vec<Action>) {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
@@ -1108,6 +1112,8 @@ impl VirtualRouter {
         if self.config == *config {
             return;
         }
+        // By the interval that was in force until now.
+        self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, config.clone());
         let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
         self.to = destinations(config);
@@ -1141,10 +1147,33 @@ impl VirtualRouter {
         }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
-        self.surroundings(now, around, actions);
-        if spoken && let State::Master { advert_at, .. } = &mut self.state {
-            *advert_at = (*advert_at).min(now + config.advert_interval.duration());
-            self.advertise(now, self.effective_priority(), actions);
+        self.look_around(now, around, actions);
+        if spoken {
+            self.speak_anew(now, actions);
+        }
+    }
+
+    /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
+    fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let next = now + self.config.advert_interval.duration();
+        match &mut self.state {
+            State::Fault | State::Backup { .. } => {}
+            State::Master { advert_at, .. } => {
+                *advert_at = next;
+                self.advertise(now, self.effective_priority(), actions);
+            }
+            State::Leaving { phase, sent_at, .. } => match phase {
+                Phase::Preparing { advert_at, .. } => {
+                    *advert_at = next;
+                    self.advertise(now, self.config.priority, actions);
+                }
+                Phase::Offered { repeat_at, .. } => {
+                    // Farewells go on at the new pace; lateness is counted by it too.
+                    *repeat_at = next;
+                    *sent_at = now;
+                }
+                Phase::Succeeded { .. } => *sent_at = now,
+            },
         }
     }
 
