@@ -1128,7 +1128,8 @@ impl VirtualRouter {
         let timing = (old.priority, old.version, old.advert_interval)
             != (config.priority, config.version, config.advert_interval);
         if timing && let State::Backup { takeover_at: Some(_) } = self.state {
-            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at);
+            // A peer heard before the last change of role says nothing about now.
+            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at.max(self.since));
             let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
             self.state = State::Backup { takeover_at: Some(at) };
         }
