@@ -1224,7 +1224,14 @@ impl VirtualRouter {
     /// Gives the addresses up at once, without waiting for anybody.
     fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let from = self.role();
-        let heard = !self.faults.contains_key(&Reason::LinkDown);
+        let said = match &self.state {
+            State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
+            State::Leaving { phase: Phase::Preparing { .. }, .. }
+            | State::Master { .. }
+            | State::Fault
+            | State::Backup { .. } => false,
+        };
+        let heard = !said && !self.faults.contains_key(&Reason::LinkDown);
         let exclusive = self.config.handover == Handover::Exclusive;
         if heard && !exclusive {
             self.advertise(now, Priority::LEAVING, actions);
