@@ -480,6 +480,11 @@ impl VirtualRouter {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
+    /// The successor has taken over: what is left is a moment of answering.
+    fn is_succeeded(&self) -> bool {
+        matches!(self.state, State::Leaving { phase: Phase::Succeeded { .. }, .. })
+    }
+
     /// The owner of the addresses is never moved by checks, delays or the operator.
     fn is_owner(&self) -> bool {
         self.config.priority == Priority::OWNER
@@ -956,7 +961,7 @@ impl VirtualRouter {
             return;
         };
         let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
-        if self.is_owner() {
+        if self.is_owner() || self.is_succeeded() {
             return;
         }
         let lease = self.config.address_lifetime.map(u64::from).map(Duration::from_secs);
