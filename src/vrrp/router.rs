@@ -1036,6 +1036,7 @@ impl VirtualRouter {
         outcome: HookOutcome,
         actions: &mut Vec<Action>,
     ) {
+        self.check_late(now, actions);
         if let State::Leaving { leave, phase: Phase::Preparing { .. }, .. } = self.state
             && outcome.hook == Hook::BeforeRelease
         {
@@ -1046,6 +1047,7 @@ impl VirtualRouter {
 
     /// The operator moves this virtual router to another host.
     pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         self.held_back = true;
         self.leave(now, Leave::Failover, actions);
     }
@@ -1056,7 +1058,8 @@ impl VirtualRouter {
     }
 
     /// The operator asks for an announcement.
-    pub(super) fn announce_now(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         match self.state {
             State::Master { .. } => self.announce(actions),
             State::Fault | State::Backup { .. } | State::Leaving { .. } => {}
@@ -1072,6 +1075,7 @@ impl VirtualRouter {
         hurry: bool,
         actions: &mut Vec<Action>,
     ) {
+        self.check_late(now, actions);
         let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
