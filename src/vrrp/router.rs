@@ -645,7 +645,7 @@ impl VirtualRouter {
             State::Fault => {}
             State::Backup { .. } => self.backup_hears(now, heard),
             State::Master { .. } => self.master_hears(now, packet.source, heard, actions),
-            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard),
+            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard, actions),
         }
         self.heard_since_up = true;
         Ok(())
@@ -822,15 +822,30 @@ impl VirtualRouter {
     }
 
     /// Any advert that is not ours and not 0 comes from the successor.
-    fn leaver_hears(&mut self, now: Instant, source: IpAddr, heard: &Heard<'_>) {
+    fn leaver_hears(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) {
         if heard.priority == Priority::LEAVING {
             return;
         }
         self.master_interval = heard.interval;
-        if let State::Leaving { phase, .. } = &mut self.state {
+        // Until the hook has ended we are a master like any other, and lose to a better one.
+        let ours = (self.config.priority, self.source);
+        let better = (heard.priority, Some(source)) > ours;
+        let exclusive = self.config.handover == Handover::Exclusive;
+        if let State::Leaving { leave, phase, .. } = &mut self.state {
             match phase {
-                Phase::Preparing { .. } | Phase::Succeeded { .. } => {}
-                Phase::Offered { .. } => {
+                Phase::Succeeded { .. } => {}
+                Phase::Preparing { .. } if !better => {}
+                Phase::Preparing { .. } if exclusive => {
+                    let why = Why::HandedOver { to: source, leave: *leave };
+                    self.enter_backup(now, Role::Leaving, why, actions);
+                }
+                Phase::Preparing { .. } | Phase::Offered { .. } => {
                     *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 }
             }
