@@ -588,6 +588,9 @@ impl VirtualRouter {
 
     /// The first decision after start: resume, or clean up and take part.
     fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.retiring.is_some() {
+            return;
+        }
         let recorded = self.recorded.take();
         if let Some(recorded) = &recorded {
             self.held_back = recorded.held_back;
@@ -1094,6 +1097,10 @@ impl VirtualRouter {
         let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
+        if self.recorded.take().is_some_and(|r| r.addresses_present) && !self.is_owner() {
+            // It never got as far as looking at what an earlier daemon left.
+            actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
+        }
         if !self.has_addresses() {
             if !already {
                 self.enter_backup(now, from, Why::Left(leave), actions);
