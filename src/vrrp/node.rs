@@ -757,7 +757,7 @@ impl Node {
 
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
-            Command::Announce(id) => self.with(id, |router| router.announce_now(actions)),
+            Command::Announce(id) => self.with(id, |router| router.announce_now(now, actions)),
             Command::Failover(id) => self.with(id, |router| router.failover(now, actions)),
             Command::Resume(id) => self.with(id, |router| router.resume()),
             Command::Drain | Command::Undrain => {
