@@ -770,6 +770,10 @@ impl Node {
     }
 
     fn stop(&mut self, now: Instant, stop: Stop, actions: &mut Vec<Action>) {
+        if self.stop.is_some() && stop == Stop::Restart {
+            // What has been offered to others is not left lying about.
+            return;
+        }
         self.stop = Some(stop);
         match stop {
             Stop::Restart => {}

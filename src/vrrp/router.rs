@@ -1211,7 +1211,10 @@ impl VirtualRouter {
     fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match &mut self.state {
             State::Fault | State::Backup { .. } => {}
-            State::Leaving { leave: running, .. } => *running = leave,
+            State::Leaving { leave: running, .. } => {
+                // Who leaves for good does not come back because of another wish.
+                *running = self.retiring.unwrap_or(leave);
+            }
             State::Master { advert_at, .. } => match self.config.before_release {
                 Some(limit) => {
                     let phase = Phase::Preparing { until: now + limit, advert_at: *advert_at };
