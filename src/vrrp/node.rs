@@ -764,6 +764,9 @@ impl Node {
                 self.drained = command == Command::Drain;
                 for id in self.order.clone() {
                     self.look_around(now, id, actions);
+                    if self.drained {
+                        self.with(id, |router| router.drain(now, actions));
+                    }
                 }
             }
         }

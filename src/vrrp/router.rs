@@ -1039,6 +1039,13 @@ impl VirtualRouter {
         self.leave(now, Leave::Failover, actions);
     }
 
+    /// The operator drains the host, perhaps once more after nobody came.
+    pub(super) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if matches!(self.state, State::Master { .. }) {
+            self.leave(now, Leave::Drain, actions);
+        }
+    }
+
     /// The operator lets this host take part fully again.
     pub(super) fn resume(&mut self) {
         self.held_back = false;
