@@ -829,8 +829,7 @@ impl Node {
             let Some(mut router) = self.routers.remove(&id) else { continue };
             router.reload(now, wanted, self.surroundings(router.link()), actions);
             self.put_back(router);
-            let told = self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some());
-            if told && !staying.contains(&id) {
+            if !staying.contains(&id) {
                 self.look_around(now, id, actions);
             }
         }
@@ -881,6 +880,9 @@ impl Node {
     }
 
     fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+        if self.links.get(self.link_of(id)).is_none_or(|link| link.up.is_none()) {
+            return;
+        }
         let Some(mut router) = self.routers.remove(&id) else { return };
         router.surroundings(now, self.surroundings(router.link()), actions);
         self.put_back(router);

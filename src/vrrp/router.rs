@@ -579,6 +579,9 @@ impl VirtualRouter {
 
     /// The first decision after start: resume, or clean up and take part.
     fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.retiring.is_some() {
+            return;
+        }
         let recorded = self.recorded.take();
         if let Some(recorded) = &recorded {
             self.held_back = recorded.held_back;
@@ -1071,6 +1074,9 @@ impl VirtualRouter {
         let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
+        if self.recorded.take().is_some_and(|left| left.addresses_present) && !self.is_owner() {
+            actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
+        }
         if !self.has_addresses() {
             if !already {
                 self.enter_backup(now, from, Why::Left(leave), actions);
@@ -1146,7 +1152,9 @@ impl VirtualRouter {
         }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
-        self.surroundings(now, around, actions);
+        if !self.faults.contains_key(&Reason::Starting) {
+            self.surroundings(now, around, actions);
+        }
         if spoken && let State::Master { advert_at, .. } = &mut self.state {
             *advert_at = (*advert_at).min(now + config.advert_interval.duration());
             self.advertise(now, self.effective_priority(), actions);
