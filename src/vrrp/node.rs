@@ -757,7 +757,7 @@ impl Node {
 
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
-            Command::Announce(id) => self.with(id, |router| router.announce_now(actions)),
+            Command::Announce(id) => self.with(id, |router| router.announce_now(now, actions)),
             Command::Failover(id) => self.with(id, |router| router.failover(now, actions)),
             Command::Resume(id) => self.with(id, |router| router.resume()),
             Command::Drain | Command::Undrain => {
@@ -814,7 +814,7 @@ impl Node {
         }
         for (wanted, id) in config.routers.iter().zip(&matched) {
             if let Some(id) = id {
-                self.with(*id, |router| router.reload_release(wanted, actions));
+                self.with(*id, |router| router.reload_release(now, wanted, actions));
             }
         }
         self.leaving.clone_from(&leaving);

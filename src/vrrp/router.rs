@@ -948,6 +948,7 @@ impl VirtualRouter {
 
     /// One of our addresses has gone from the interface, and we did not ask for it.
     pub(super) fn address_lost(&mut self, now: Instant, ip: IpAddr, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
         else {
             return;
@@ -979,6 +980,7 @@ impl VirtualRouter {
 
     /// The kernel would not add an address.
     pub(super) fn claim_failed(&mut self, now: Instant, there: bool, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         if !self.has_addresses() {
             return;
         }
@@ -1028,6 +1030,7 @@ impl VirtualRouter {
         outcome: HookOutcome,
         actions: &mut Vec<Action>,
     ) {
+        self.check_late(now, actions);
         if let State::Leaving { leave, phase: Phase::Preparing { .. }, .. } = self.state
             && outcome.hook == Hook::BeforeRelease
         {
@@ -1038,6 +1041,7 @@ impl VirtualRouter {
 
     /// The operator moves this virtual router to another host.
     pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         self.held_back = true;
         self.leave(now, Leave::Failover, actions);
     }
@@ -1055,7 +1059,8 @@ impl VirtualRouter {
     }
 
     /// The operator asks for an announcement.
-    pub(super) fn announce_now(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         match self.state {
             State::Master { .. } => self.announce(actions),
             State::Fault | State::Backup { .. } | State::Leaving { .. } => {}
@@ -1071,6 +1076,7 @@ impl VirtualRouter {
         hurry: bool,
         actions: &mut Vec<Action>,
     ) {
+        self.check_late(now, actions);
         let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
@@ -1090,7 +1096,13 @@ impl VirtualRouter {
 
     /// A new configuration for the same virtual router: only what changed is touched. First half:
     /// what it no longer has.
-    pub(super) fn reload_release(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
+    pub(super) fn reload_release(
+        &mut self,
+        now: Instant,
+        config: &RouterConfig,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
         if !self.has_addresses() || self.is_owner() {
             return;
         }
