@@ -545,6 +545,10 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
+        self.look_at(now, around, actions);
+    }
+
+    fn look_at(&mut self, now: Instant, around: Surroundings<'_>, actions: &mut Vec<Action>) {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
@@ -1165,7 +1169,8 @@ impl VirtualRouter {
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
-            self.surroundings(now, around, actions);
+            // Not late by the new interval: the peers still wait by the old one.
+            self.look_at(now, around, actions);
         }
         if spoken && let State::Master { advert_at, .. } = &mut self.state {
             *advert_at = (*advert_at).min(now + config.advert_interval.duration());
