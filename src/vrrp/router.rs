@@ -567,7 +567,7 @@ impl VirtualRouter {
             } else {
                 self.config.link_delay
             };
-            self.hold_until = now + delay;
+            self.hold_until = self.hold_until.max(now + delay);
         }
         if source.is_some() {
             // An address that went away is still the right one for the farewell.
