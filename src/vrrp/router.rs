@@ -989,7 +989,9 @@ impl VirtualRouter {
             return;
         }
         if there {
-            self.faults.insert(Reason::AddressAlreadyThere, None);
+            // Normally the next picture of the interface decides; it may have come already.
+            let retry_at = Some(now + CLAIM_RETRY);
+            self.faults.entry(Reason::AddressAlreadyThere).or_insert(retry_at);
         } else {
             self.faults.insert(Reason::ClaimFailed, Some(now + CLAIM_RETRY));
         }
