@@ -1049,6 +1049,14 @@ impl VirtualRouter {
     pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         self.held_back = true;
+        if let Some(peer) = &self.peer
+            && peer.priority != Priority::LEAVING
+        {
+            let silent_at = peer.at + self.master_down();
+            if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
+                *timer = silent_at.max(*timer);
+            }
+        }
         self.leave(now, Leave::Failover, actions);
     }
 
