@@ -643,7 +643,7 @@ impl VirtualRouter {
             State::Fault => {}
             State::Backup { .. } => self.backup_hears(now, heard),
             State::Master { .. } => self.master_hears(now, packet.source, heard, actions),
-            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard),
+            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard, actions),
         }
         self.heard_since_up = true;
         Ok(())
@@ -819,15 +819,39 @@ impl VirtualRouter {
         }
     }
 
-    /// Any advert that is not ours and not 0 comes from the successor.
-    fn leaver_hears(&mut self, now: Instant, source: IpAddr, heard: &Heard<'_>) {
+    /// Once priority 0 was said, any advert that is not ours and not 0 comes from the successor;
+    /// before, a better one.
+    fn leaver_hears(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let theirs = (heard.priority, source);
+        let stays = self.source.is_some_and(|ours| theirs < (self.config.priority, ours));
+        if let State::Leaving { phase: Phase::Preparing { advert_at, .. }, sent_at, .. } =
+            &mut self.state
+            && stays
+        {
+            // Still master, who answers (RFC 9568 6.4.3).
+            *advert_at = (*advert_at).min(now.max(*sent_at + EXTRA_ADVERT_GAP));
+            return;
+        }
         if heard.priority == Priority::LEAVING {
             return;
         }
         self.master_interval = heard.interval;
         if let State::Leaving { phase, .. } = &mut self.state {
             match phase {
-                Phase::Preparing { .. } | Phase::Succeeded { .. } => {}
+                Phase::Succeeded { .. } => {}
+                Phase::Preparing { .. } if self.config.handover == Handover::Exclusive => {
+                    let why = Why::LostElection { to: source, priority: heard.priority };
+                    self.enter_backup(now, Role::Leaving, why, actions);
+                }
+                Phase::Preparing { .. } => {
+                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                }
                 Phase::Offered { .. } => {
                     *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 }
