@@ -822,9 +822,16 @@ impl Node {
             .iter()
             .zip(&config.routers)
             .map(|(id, wanted)| id.unwrap_or_else(|| self.add(wanted, now)))
-            .chain(leaving)
+            .chain(leaving.iter().copied())
             .collect();
-        self.note_shared();
+        let leave = leaving.iter().filter_map(|id| self.routers.get(id));
+        self.shared = leave
+            .flat_map(|router| router.addresses().iter().copied())
+            .chain(config.routers.iter().flat_map(RouterConfig::all_addresses))
+            .map(|address| address.ip)
+            .collect();
+        self.shared.sort_unstable();
+        self.shared.dedup();
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
             let Some(mut router) = self.routers.remove(&id) else { continue };
             router.reload(now, wanted, self.surroundings(router.link()), actions);
