@@ -3,4 +3,11 @@
 //! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod helper;
+pub mod host;
+pub mod lab;
+pub mod log;
 pub mod vrrp;

@@ -1,3 +1,7 @@
 //! The `vipd` command: arguments to one subcommand.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vipd::cli::main()
+}

@@ -591,7 +591,7 @@ impl VirtualRouter {
             self.held_back = recorded.held_back;
             if self.faults.is_empty() && !self.drained && self.may_resume(recorded) {
                 let hooks = !recorded.master_hook_done;
-                self.become_master(now, Why::Resumed, hooks, actions);
+                self.become_master(now, Role::Waiting, Why::Resumed, hooks, actions);
                 return;
             }
             if recorded.addresses_present && !self.is_owner() {
@@ -603,7 +603,7 @@ impl VirtualRouter {
             self.why = Why::Fault(self.fault_reasons().collect());
             self.notify(Role::Waiting, true, actions);
         } else if self.is_owner() && !self.drained {
-            self.become_master(now, Why::Owner, true, actions);
+            self.become_master(now, Role::Waiting, Why::Owner, true, actions);
         } else {
             self.fit_since = now;
             self.enter_backup(now, Role::Waiting, Why::Started, actions);
@@ -873,7 +873,7 @@ impl VirtualRouter {
                 if takeover_at.is_some_and(|at| at <= now) {
                     let why = self.takeover_reason(now);
                     self.held_back = false;
-                    self.become_master(now, why, true, actions);
+                    self.become_master(now, Role::Backup, why, true, actions);
                 }
             }
             State::Master { .. } => self.master_timeout(now, actions),
@@ -966,7 +966,7 @@ impl VirtualRouter {
         match leave {
             Leave::Failover | Leave::Drain | Leave::Election { .. } => {
                 self.held_back = false;
-                self.become_master(now, Why::NobodyCame, true, actions);
+                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions);
             }
             Leave::Stop | Leave::Removed => {
                 self.enter_backup(now, Role::Leaving, Why::Left(leave), actions);
@@ -1162,7 +1162,9 @@ impl VirtualRouter {
         if self.retiring.take().is_some() {
             // It was removed a moment ago, and is wanted again.
             match self.state {
-                State::Leaving { .. } => self.become_master(now, Why::NobodyCame, true, actions),
+                State::Leaving { .. } => {
+                    self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
+                }
                 State::Fault | State::Backup { .. } | State::Master { .. } => {}
             }
         }
@@ -1233,7 +1235,7 @@ impl VirtualRouter {
             State::Fault => {
                 self.fit_since = now;
                 if self.is_owner() && !self.drained {
-                    self.become_master(now, Why::Owner, true, actions);
+                    self.become_master(now, Role::Fault, Why::Owner, true, actions);
                 } else {
                     self.enter_backup(now, Role::Fault, Why::Recovered, actions);
                 }
@@ -1309,8 +1311,14 @@ impl VirtualRouter {
         }
     }
 
-    fn become_master(&mut self, now: Instant, why: Why, hooks: bool, actions: &mut Vec<Action>) {
-        let from = self.role();
+    fn become_master(
+        &mut self,
+        now: Instant,
+        from: Role,
+        why: Why,
+        hooks: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let newcomer = !self.config.preempt && !self.heard_since_up && !self.is_owner();
         let deaf_until = match &why {
             Why::Resumed | Why::NobodyCame => None,

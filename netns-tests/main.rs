@@ -1,0 +1,49 @@
+//! The scenarios on real binaries, in network namespaces, with keepalived as the oracle.
+//!
+//! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped, because
+//! keepalived or namespaces are missing, into failures.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod pair;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use vipd::lab;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "lab-child") {
+        return lab::child_main(arguments);
+    }
+    let entered = lab::enter().map_err(|error| error.to_string());
+    let mut arguments = Arguments::from_args();
+    // Most of a scenario is waiting.
+    arguments.test_threads.get_or_insert(4);
+    let trials = pair::scenarios()
+        .into_iter()
+        .map(|scenario| {
+            let entered = entered.clone();
+            Trial::ignorable_test(scenario.name, move || match entered {
+                Ok(()) => (scenario.run)(),
+                Err(why) => skip(&why),
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A sentence that holds, and how that is shown.
+struct Scenario {
+    name: String,
+    run: Box<dyn FnOnce() -> Result<Completion, Failed> + Send>,
+}
+
+/// Says why a scenario cannot run here; a failure where everything was promised to be there.
+fn skip(why: &str) -> Result<Completion, Failed> {
+    if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_some_and(|value| value == "1") {
+        return Err(format!("cannot run: {why}").into());
+    }
+    println!("SKIPPED: {why}");
+    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
+}

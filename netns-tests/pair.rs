@@ -1,0 +1,249 @@
+//! Two hosts and one address, vipd beside keepalived: each as the better one, every version,
+//! family and way of delivery, preempting or not.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Completion;
+use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
+
+use crate::{Scenario, skip};
+
+/// On top of what the protocol allows: this machine may have other things to do.
+const MARGIN: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Vipd,
+    Keepalived,
+}
+
+/// What is on the wire.
+#[derive(Clone, Copy)]
+enum Wire {
+    V2,
+    V3Ipv4,
+    V3Ipv6,
+}
+
+#[derive(Clone, Copy)]
+struct Cast {
+    better: Side,
+    worse: Side,
+    wire: Wire,
+    unicast: bool,
+    preempt: bool,
+}
+
+pub fn scenarios() -> Vec<Scenario> {
+    use Side::{Keepalived, Vipd};
+    let mut casts = Vec::new();
+    for wire in [Wire::V2, Wire::V3Ipv4, Wire::V3Ipv6] {
+        for (better, worse) in [(Vipd, Keepalived), (Keepalived, Vipd), (Vipd, Vipd)] {
+            for unicast in [false, true] {
+                for preempt in [true, false] {
+                    casts.push(Cast { better, worse, wire, unicast, preempt });
+                }
+            }
+        }
+    }
+    // The oracle against itself, so that a failure of the lab is not taken for one of ours.
+    for preempt in [true, false] {
+        let (wire, unicast) = (Wire::V3Ipv4, false);
+        casts.push(Cast { better: Keepalived, worse: Keepalived, wire, unicast, preempt });
+    }
+    casts.into_iter().map(Cast::scenario).collect()
+}
+
+impl fmt::Display for Cast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |side| match side {
+            Side::Vipd => "vipd",
+            Side::Keepalived => "keepalived",
+        };
+        let wire = match self.wire {
+            Wire::V2 => "version_2",
+            Wire::V3Ipv4 => "version_3_ipv4",
+            Wire::V3Ipv6 => "version_3_ipv6",
+        };
+        let delivery = if self.unicast { "unicast" } else { "multicast" };
+        let (better, worse) = (name(self.better), name(self.worse));
+        if self.preempt {
+            write!(f, "pair::{better}_takes_over_from_{worse}_whenever_it_can_{wire}_{delivery}")
+        } else {
+            write!(f, "pair::{better}_leaves_the_address_with_{worse}_{wire}_{delivery}")
+        }
+    }
+}
+
+impl Cast {
+    fn scenario(self) -> Scenario {
+        let run = Box::new(move || match self.programs() {
+            Ok(programs) => {
+                self.play(programs);
+                Ok(Completion::Completed)
+            }
+            Err(why) => skip(why),
+        });
+        Scenario { name: self.to_string(), run }
+    }
+
+    fn programs(&self) -> Result<[Program; 2], &'static str> {
+        let program = |side| match side {
+            Side::Vipd => Ok(Program::Vipd(env!("CARGO_BIN_EXE_vipd").into())),
+            Side::Keepalived => lab::keepalived()
+                .map(Program::Keepalived)
+                .ok_or("keepalived is not installed (Debian: apt-get install keepalived)"),
+        };
+        Ok([program(self.better)?, program(self.worse)?])
+    }
+
+    fn play(&self, [better, worse]: [Program; 2]) {
+        let pair = Pair::new(self);
+        let (a, b) = (&pair.a, &pair.b);
+        let mut worse_daemon = pair.start(b, &worse);
+        pair.expect("the only one there is elected", b, pair.spec_b.patience(), Before::Nobody);
+        let mut better_daemon = pair.start(a, &better);
+        if self.preempt {
+            pair.expect("the better one takes over", a, pair.spec_a.patience(), Before::Handover);
+
+            pair.crash(a, &mut better_daemon);
+            pair.expect("its host crashes", b, pair.spec_b.patience(), Before::Silence);
+
+            a.boot().unwrap();
+            let mut better_daemon = pair.start(a, &better);
+            pair.expect("it returns", a, pair.spec_a.patience(), Before::Handover);
+
+            let status = better_daemon.stop(Duration::from_secs(5)).unwrap();
+            assert!(status.success(), "{status}\n{}", better_daemon.log());
+            pair.expect("it is stopped", b, pair.spec_b.skew(), Before::Handover);
+        } else {
+            pair.expect_still("the better one does not preempt", b, pair.spec_a.patience());
+
+            let status = worse_daemon.stop(Duration::from_secs(5)).unwrap();
+            assert!(status.success(), "{status}\n{}", worse_daemon.log());
+            pair.expect("the master is stopped", a, pair.spec_a.skew(), Before::Handover);
+
+            let mut worse_daemon = pair.start(b, &worse);
+            pair.expect_still("it returns", a, pair.spec_b.patience());
+
+            pair.crash(a, &mut better_daemon);
+            pair.expect("the better host crashes", b, pair.spec_b.patience(), Before::Silence);
+
+            a.boot().unwrap();
+            let _better_daemon = pair.start(a, &better);
+            pair.expect_still("and returns", b, pair.spec_a.patience());
+
+            pair.crash(b, &mut worse_daemon);
+            pair.expect("the worse host crashes", a, pair.spec_a.patience(), Before::Silence);
+        }
+    }
+}
+
+/// How the address may be held on the way to the next master.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    /// Nobody had it.
+    Nobody,
+    /// Somebody gives it away.
+    Handover,
+    /// Somebody fell silent.
+    Silence,
+}
+
+struct Pair {
+    lab: Lab,
+    a: Host,
+    b: Host,
+    ip: IpAddr,
+    spec_a: RouterSpec,
+    spec_b: RouterSpec,
+}
+
+impl Pair {
+    fn new(cast: &Cast) -> Self {
+        let lab = Lab::new().unwrap();
+        let a = lab.host("a", 1).unwrap();
+        let b = lab.host("b", 2).unwrap();
+        let own = |host: &Host| -> IpAddr {
+            match cast.wire {
+                Wire::V2 | Wire::V3Ipv4 => host.ipv4().into(),
+                Wire::V3Ipv6 => host.ipv6().into(),
+            }
+        };
+        let ip: IpAddr = match cast.wire {
+            Wire::V2 | Wire::V3Ipv4 => "192.0.2.100".parse().unwrap(),
+            Wire::V3Ipv6 => "2001:db8::100".parse().unwrap(),
+        };
+        let spec = |own: IpAddr, peer: IpAddr, priority| {
+            let mut spec = RouterSpec::new(ip, priority);
+            spec.preempt = cast.preempt;
+            if let Wire::V2 = cast.wire {
+                spec.version = 2;
+                spec.interval = Duration::from_secs(1);
+            }
+            spec.unicast = cast.unicast.then(|| (own, vec![peer]));
+            spec
+        };
+        let spec_a = spec(own(&a), own(&b), 150);
+        let spec_b = spec(own(&b), own(&a), 100);
+        Self { lab, a, b, ip, spec_a, spec_b }
+    }
+
+    fn start(&self, host: &Host, program: &Program) -> Daemon {
+        let spec = if host.name() == "a" { &self.spec_a } else { &self.spec_b };
+        Daemon::start(host, program, std::slice::from_ref(spec)).unwrap()
+    }
+
+    /// The host is gone from one moment to the next, cable and all.
+    fn crash(&self, host: &Host, daemon: &mut Daemon) {
+        host.cut().unwrap();
+        daemon.crash();
+    }
+
+    /// Within `patience` the address is on `host` and nowhere else, and it is the one that
+    /// advertises; on the way there were never two for longer than one advert, and never none for
+    /// longer than the protocol needs.
+    fn expect(&self, when: &str, host: &Host, patience: Duration, before: Before) {
+        let began = Instant::now();
+        let is_master = || {
+            let settled = self.lab.owners(self.ip) == [host.name()]
+                && self.lab.observer().master(51).as_deref() == Some(host.name());
+            settled.then_some(())
+        };
+        let settled = wait_for(patience + self.spec_a.interval + 4 * MARGIN, is_master);
+        let ownership = self.lab.ownership(self.ip, began, Instant::now());
+        let say = |what: &str| {
+            format!("{when}: {what}\n{ownership:?}\n{}\n{}", self.log(&self.a), self.log(&self.b))
+        };
+        assert!(settled.is_some(), "{}", say(&format!("{} is not master", host.name())));
+        assert_eq!(host.holds(self.ip).ok(), Some(true), "{}", say("the address is not there"));
+        assert!(
+            ownership.longest_two <= self.spec_a.interval + MARGIN,
+            "{}",
+            say("two had it for too long")
+        );
+        let longest_none = match before {
+            Before::Nobody => Duration::MAX,
+            Before::Handover | Before::Silence => patience + MARGIN,
+        };
+        assert!(ownership.longest_none <= longest_none, "{}", say("nobody had it for too long"));
+    }
+
+    /// Nothing moves for longer than it would take to.
+    fn expect_still(&self, when: &str, host: &Host, patience: Duration) {
+        let began = Instant::now();
+        std::thread::sleep(patience + 2 * self.spec_a.interval + MARGIN / 2);
+        let ownership = self.lab.ownership(self.ip, began, Instant::now());
+        let logs = format!("{}\n{}", self.log(&self.a), self.log(&self.b));
+        assert_eq!(ownership.owners, [host.name()], "{when}\n{logs}");
+        assert_eq!(ownership.changes, 0, "{when}: {ownership:?}\n{logs}");
+        assert_eq!(self.lab.observer().master(51).as_deref(), Some(host.name()), "{when}\n{logs}");
+    }
+
+    fn log(&self, host: &Host) -> String {
+        let read = |name| std::fs::read_to_string(host.dir().join(name)).unwrap_or_default();
+        format!("{}:\n{}{}", host.name(), read("vipd.log"), read("keepalived.log"))
+    }
+}

@@ -1,0 +1,35 @@
+//! `vipd check`: reads the configuration, prints every problem, or "ok" and what it means.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::Config;
+
+/// Checks the file, and with `file_only` nothing of this machine. Problems go to stderr, what the
+/// file means goes to stdout, as text or as JSON.
+pub fn check(path: &Path, file_only: bool, json: bool) -> ExitCode {
+    let checked = Config::load(path).and_then(|config| match file_only {
+        true => Ok(config),
+        false => config.check_host().map(|()| config),
+    });
+    match checked {
+        Ok(config) => {
+            let text = if json { config.meaning_as_json() } else { config.meaning() };
+            // A reader that has gone away has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            if !json {
+                let colours = std::io::stderr().is_terminal();
+                for advice in &config.advice {
+                    let _ = writeln!(std::io::stderr(), "\n{}", advice.render(colours));
+                }
+            }
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            let colours = std::io::stderr().is_terminal();
+            let _ = writeln!(std::io::stderr(), "{}", problems.render(colours));
+            ExitCode::FAILURE
+        }
+    }
+}

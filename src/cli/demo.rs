@@ -1,0 +1,410 @@
+//! `vipd demo`: two hosts, a switch and a client in namespaces of its own; the election, a crashed
+//! host, its return and a clean stop, and what the client saw of each.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::lab::{self, Daemon, Host, Lab, ProbeReport, Prober, Program, RouterSpec};
+
+const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+const INTERVAL: Duration = Duration::from_millis(100);
+const PROBE_PERIOD: Duration = Duration::from_millis(1);
+/// What a busy machine may add to the protocol's patience before we call it wrong.
+const MARGIN: Duration = Duration::from_millis(100);
+/// How long a step is watched after it has come to its end.
+const AFTERWARDS: Duration = Duration::from_millis(1500);
+/// Nothing in the demo takes as long.
+const GIVE_UP: Duration = Duration::from_secs(6);
+
+/// Runs the demo. Must be called while the process has one thread. The status is 0 only if all
+/// went as it should, and 130 if a signal ended it.
+pub fn demo() -> ExitCode {
+    let mut terminal = Terminal::new();
+    let result = lab::enter().map_err(Failure::Io).and_then(|()| {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+        }
+        Demo::new(&mut terminal, interrupted)?.play()
+    });
+    match result {
+        Ok(steps) => terminal.summary(&steps),
+        Err(Failure::Interrupted) => {
+            terminal.say("\nInterrupted; both daemons and all namespaces are gone.");
+            ExitCode::from(130)
+        }
+        Err(Failure::Io(error)) => {
+            eprintln!("vipd: demo: {error}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Unexpected(what)) => {
+            eprintln!("vipd: demo: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the demo did not come to its end.
+enum Failure {
+    Interrupted,
+    Io(io::Error),
+    Unexpected(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+/// What the client may see of a step.
+#[derive(Clone, Copy)]
+enum Expectation {
+    NothingLost,
+    SilenceUpTo(Duration),
+}
+
+impl Expectation {
+    fn is_met(self, report: &ProbeReport) -> bool {
+        report.sent > 0
+            && match self {
+                Expectation::NothingLost => report.lost == 0,
+                Expectation::SilenceUpTo(limit) => report.longest_silence <= limit + MARGIN,
+            }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expectation::NothingLost => write!(f, "nothing lost"),
+            Expectation::SilenceUpTo(limit) => write!(f, "silence up to {}", Millis(*limit)),
+        }
+    }
+}
+
+struct Step {
+    name: &'static str,
+    report: ProbeReport,
+    expectation: Expectation,
+}
+
+struct Demo<'a> {
+    terminal: &'a mut Terminal,
+    interrupted: Arc<AtomicBool>,
+    began: Instant,
+    // Before the lab, or the daemons would see their namespaces go.
+    daemons: Vec<Daemon>,
+    prober: Option<Prober>,
+    a: Host,
+    b: Host,
+    client: Host,
+    lab: Lab,
+    spec_a: RouterSpec,
+    spec_b: RouterSpec,
+}
+
+impl<'a> Demo<'a> {
+    fn new(terminal: &'a mut Terminal, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let lab = Lab::new()?;
+        let (a, b) = (lab.host("web-a", 1)?, lab.host("web-b", 2)?);
+        let client = lab.host("client", 200)?;
+        for host in [&a, &b] {
+            host.answer(SHARED)?;
+        }
+        let spec =
+            |priority| RouterSpec { interval: INTERVAL, ..RouterSpec::new(SHARED, priority) };
+        let (spec_a, spec_b) = (spec(150), spec(100));
+        terminal.say(&format!(
+            "Two servers share {SHARED}: web-a (priority {}) and web-b (priority {}).\n\
+             They are network namespaces of this process on a switch of their own; nothing\n\
+             outside is touched. They advertise every {}, so web-b waits {} before\n\
+             it takes over from a silent web-a. A client sends {} datagrams a second to\n\
+             the shared address, and each server answers with its name: below, a letter\n\
+             stands for {} in which it answered, a dot for as long without an answer.",
+            spec_a.priority,
+            spec_b.priority,
+            Millis(INTERVAL),
+            Millis(spec_b.patience()),
+            Duration::from_secs(1).as_millis() / PROBE_PERIOD.as_millis(),
+            Millis(COLUMN_SPAN),
+        ));
+        let (daemons, began) = (Vec::new(), Instant::now());
+        Ok(Self {
+            terminal,
+            interrupted,
+            began,
+            daemons,
+            prober: None,
+            a,
+            b,
+            client,
+            lab,
+            spec_a,
+            spec_b,
+        })
+    }
+
+    fn play(mut self) -> Result<Vec<Step>, Failure> {
+        let patience = self.spec_b.patience();
+        Ok(vec![
+            self.election()?,
+            self.step("web-a's host crashes", Expectation::SilenceUpTo(patience), Self::crash)?,
+            self.step("web-a comes back", Expectation::NothingLost, Self::comeback)?,
+            self.step("web-a is stopped", Expectation::NothingLost, Self::stop)?,
+        ])
+    }
+
+    /// Nobody answers before the election, so the client begins after it.
+    fn election(&mut self) -> Result<Step, Failure> {
+        let name = "the election";
+        self.terminal.title(name);
+        let started = self.note("vipd starts on web-a and on web-b");
+        self.daemons.push(Self::start(&self.b, &self.spec_b)?);
+        self.daemons.push(Self::start(&self.a, &self.spec_a)?);
+        self.becomes_master("web-a", started)?;
+        let from = self.note("the client begins to ask");
+        self.prober = Some(Prober::start(&self.client, SHARED, PROBE_PERIOD)?);
+        self.finish(name, Expectation::NothingLost, "web-a", from)
+    }
+
+    fn step(
+        &mut self,
+        name: &'static str,
+        expectation: Expectation,
+        happen: impl FnOnce(&mut Self) -> Result<&'static str, Failure>,
+    ) -> Result<Step, Failure> {
+        self.terminal.title(name);
+        let from = Instant::now();
+        let master = happen(self)?;
+        self.finish(name, expectation, master, from)
+    }
+
+    fn crash(&mut self) -> Result<&'static str, Failure> {
+        if let Some(mut daemon) = self.daemons.pop() {
+            daemon.crash();
+        }
+        self.a.cut()?;
+        let crashed = self.note("web-a: SIGKILL, and its cable is cut; nobody says goodbye");
+        let heard = self.lab.observer().adverts("web-a", self.began);
+        self.becomes_master("web-b", crashed)?;
+        if let (Some((last, _)), Some(taken)) = (heard.last(), self.first_advert("web-b", crashed))
+        {
+            let waited = Millis(taken - *last);
+            let due = Millis(self.spec_b.patience());
+            self.terminal.detail(&format!("{waited} after web-a's last advert; {due} were due"));
+        }
+        Ok("web-b")
+    }
+
+    fn comeback(&mut self) -> Result<&'static str, Failure> {
+        self.a.boot()?;
+        let started = self.note("web-a has booted, and vipd starts on it");
+        self.daemons.push(Self::start(&self.a, &self.spec_a)?);
+        self.becomes_master("web-a", started)?;
+        Ok("web-a")
+    }
+
+    fn stop(&mut self) -> Result<&'static str, Failure> {
+        let stopped = self.note("web-a: SIGTERM");
+        let Some(mut daemon) = self.daemons.pop() else { return Ok("web-b") };
+        daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
+        self.becomes_master("web-b", stopped)?;
+        let ended =
+            self.wait("web-a's vipd to end", |_| daemon.wait(Duration::ZERO).transpose())?;
+        let ended = ended?;
+        self.note(&format!("web-a: vipd has ended ({ended})"));
+        if !ended.success() {
+            return Err(Failure::Unexpected(format!("vipd ended badly:\n{}", daemon.log())));
+        }
+        Ok("web-b")
+    }
+
+    fn start(host: &Host, spec: &RouterSpec) -> io::Result<Daemon> {
+        let program = Program::Vipd("/proc/self/exe".into());
+        Daemon::start(host, &program, std::slice::from_ref(spec))
+    }
+
+    /// Waits until `host` alone has the address and advertises it, and tells how that went.
+    fn becomes_master(&mut self, host: &'static str, since: Instant) -> Result<(), Failure> {
+        let settled = |demo: &Self| {
+            (demo.lab.owners(SHARED) == [host]
+                && demo.lab.observer().master(demo.spec_a.vrid).as_deref() == Some(host))
+            .then_some(())
+        };
+        self.wait(&format!("{host} to become master"), settled)?;
+        if let Some(at) = self.first_advert(host, since) {
+            self.tell(at, &format!("{host} is master: its first advert"));
+        }
+        if let Some(at) = self.lab.observer().announcements(host, SHARED, since).first() {
+            self.tell(*at, &format!("{host} announces {SHARED} (gratuitous ARP)"));
+        }
+        let answered = |demo: &Self| {
+            let (at, name) = demo.prober.as_ref()?.last_answer()?;
+            (name == host).then_some(at)
+        };
+        if self.prober.is_some() {
+            let at = self.wait(&format!("{host} to answer the client"), answered)?;
+            self.tell(at, &format!("{host} answers the client"));
+        }
+        Ok(())
+    }
+
+    fn first_advert(&self, host: &str, since: Instant) -> Option<Instant> {
+        let adverts = self.lab.observer().adverts(host, since);
+        adverts.iter().find(|(_, advert)| advert.priority > 0).map(|(at, _)| *at)
+    }
+
+    /// Watches on for a while, and tells what the client saw.
+    fn finish(
+        &mut self,
+        name: &'static str,
+        expectation: Expectation,
+        master: &'static str,
+        from: Instant,
+    ) -> Result<Step, Failure> {
+        let to = Instant::now() + AFTERWARDS;
+        // Then every answer that counts has come.
+        let until = to + lab::Prober::TOO_LATE;
+        while Instant::now() < until {
+            self.pause()?;
+        }
+        let owners = self.lab.owners(SHARED);
+        if owners != [master] {
+            let text = format!("{master} should have {SHARED}, and not {}", owners.join(", "));
+            return Err(Failure::Unexpected(text));
+        }
+        let Some(prober) = &self.prober else {
+            return Err(Failure::Unexpected("there is no client".to_owned()));
+        };
+        let report = prober.report(from, to);
+        let strip = prober.strip(from, COLUMN_SPAN, COLUMNS);
+        self.terminal.strip(&strip);
+        let who: Vec<_> =
+            report.answered_by.iter().map(|(host, count)| format!("{count} by {host}")).collect();
+        self.terminal.detail(&format!(
+            "{} asked, {} lost, silent for {}; answered: {}",
+            report.sent,
+            report.lost,
+            Millis(report.longest_silence),
+            who.join(", "),
+        ));
+        Ok(Step { name, report, expectation })
+    }
+
+    fn wait<T>(&self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> Result<T, Failure> {
+        let end = Instant::now() + GIVE_UP;
+        while Instant::now() < end {
+            if let Some(value) = found(self) {
+                return Ok(value);
+            }
+            self.pause()?;
+        }
+        let logs: Vec<_> = self
+            .daemons
+            .iter()
+            .map(|daemon| format!("\n{}:\n{}", daemon.config().display(), daemon.log()))
+            .collect();
+        Err(Failure::Unexpected(format!("waited in vain for {what}{}", logs.join(""))))
+    }
+
+    fn pause(&self) -> Result<(), Failure> {
+        std::thread::sleep(Duration::from_millis(2));
+        if self.interrupted.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
+    }
+
+    fn note(&mut self, text: &str) -> Instant {
+        let now = Instant::now();
+        self.tell(now, text);
+        now
+    }
+
+    fn tell(&mut self, at: Instant, text: &str) {
+        let since = at.saturating_duration_since(self.began).as_secs_f64();
+        self.terminal.say(&format!("  {since:7.3} s  {text}"));
+    }
+}
+
+/// Columns of a strip, and how long each lasts.
+const COLUMNS: usize = 60;
+const COLUMN_SPAN: Duration = Duration::from_millis(20);
+
+/// Milliseconds for people.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.1} ms", self.0.as_secs_f64() * 1000.0);
+        f.pad(&text.replace(".0 ms", " ms"))
+    }
+}
+
+/// Standard output: 80 columns, colours only where somebody looks.
+struct Terminal {
+    colours: bool,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { colours: wanted && io::stdout().is_terminal() }
+    }
+
+    /// A reader that has gone is no reason to leave processes behind.
+    fn say(&mut self, text: &str) {
+        let _ = writeln!(io::stdout(), "{text}");
+    }
+
+    fn title(&mut self, text: &str) {
+        let text = self.paint("1", text);
+        self.say(&format!("\n{text}"));
+    }
+
+    fn detail(&mut self, text: &str) {
+        self.say(&format!("             {text}"));
+    }
+
+    /// One letter for every 20 ms: who answered, or a dot for nobody.
+    fn strip(&mut self, strip: &[Option<String>]) {
+        let mut line = String::new();
+        for column in strip {
+            line += &match column.as_deref() {
+                Some("web-a") => self.paint("32", "a"),
+                Some("web-b") => self.paint("36", "b"),
+                Some(_) => "?".to_owned(),
+                None => self.paint("31", "."),
+            };
+        }
+        self.say(&format!("     client  {line}"));
+    }
+
+    fn summary(&mut self, steps: &[Step]) -> ExitCode {
+        self.title(&format!(
+            "{:<21} {:>6} {:>6} {:>16}  {:<24}",
+            "what the client saw", "probes", "lost", "longest silence", "expected"
+        ));
+        let mut all_met = true;
+        for Step { name, report, expectation } in steps {
+            let met = expectation.is_met(report);
+            all_met &= met;
+            let verdict = if met { self.paint("32", "ok") } else { self.paint("31", "NO") };
+            let (silence, expected) = (Millis(report.longest_silence), expectation.to_string());
+            self.say(&format!(
+                "{name:<21} {:>6} {:>6} {silence:>16}  {expected:<24} {verdict}",
+                report.sent, report.lost
+            ));
+        }
+        if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,322 @@
+//! What is wrong with a configuration: where it is, what it is, and what to write instead.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+
+/// More than this many are counted, not shown: whoever has so many corrects the first ones first.
+const SHOWN: usize = 100;
+/// Lines of more bytes than this are named, not shown: 255 IPv6 addresses fit into one.
+const LONGEST_SHOWN: usize = 12_000;
+
+/// Whether a problem keeps the file from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// Legal, but an operator should know.
+    Advice,
+}
+
+/// One thing to correct, or to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Error or advice.
+    pub severity: Severity,
+    /// The file as it was named to us.
+    pub file: Arc<str>,
+    /// Where in the file; `None` if it is about the file itself.
+    pub place: Option<Place>,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to write or do instead.
+    pub suggestion: String,
+    /// Another place that it contradicts, and what that is.
+    pub earlier: Option<(Place, String)>,
+}
+
+impl Problem {
+    /// The problem with its lines and markers, over several lines of text.
+    pub fn render(&self, colours: bool) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Advice => Level::NOTE,
+        };
+        let title = level.primary_title(&*self.message);
+        let mut group = match &self.place {
+            // The renderer takes its time for long lines, and nobody could read them.
+            Some(place) if place.line_at.len() > LONGEST_SHOWN => {
+                title.element(Origin::path(&*self.file).line(place.line).char_column(place.column))
+            }
+            Some(place) => title.element(place.snippet(&self.file, AnnotationKind::Primary, None)),
+            None => title.element(Origin::path(&*self.file)),
+        };
+        if let Some((place, label)) = &self.earlier
+            && place.line_at.len() <= LONGEST_SHOWN
+        {
+            group = group.element(place.snippet(&self.file, AnnotationKind::Context, Some(label)));
+        }
+        group = group.element(Level::HELP.message(&*self.suggestion));
+        let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// A stretch of one line of the file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted in characters from 1.
+    pub column: usize,
+    text: Arc<str>,
+    line_at: Range<usize>,
+    marked: Range<usize>,
+}
+
+impl Place {
+    /// The whole line, without its end.
+    pub fn text(&self) -> &str {
+        self.text.get(self.line_at.clone()).unwrap_or_default()
+    }
+
+    fn snippet<'a>(
+        &'a self,
+        file: &'a str,
+        kind: AnnotationKind,
+        label: Option<&'a str>,
+    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        Snippet::source(self.text())
+            .path(file)
+            .line_start(self.line)
+            .annotation(kind.span(self.marked.clone()).label(label))
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} {:?}", self.line, self.column, self.text())
+    }
+}
+
+/// Why a file is refused: every problem that was found in it, by position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    file: Arc<str>,
+    problems: Vec<Problem>,
+    /// The line behind which nothing could be checked.
+    unchecked_after: Option<usize>,
+}
+
+impl Problems {
+    /// A refusal that is about the file itself, or about this machine.
+    pub fn about_file(file: &str, message: impl AsRef<str>, suggestion: impl AsRef<str>) -> Self {
+        let report = Report::new(file, "");
+        report.error_without_place(message, suggestion);
+        report.into_parts().0
+    }
+
+    /// Errors, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Whether there is nothing to complain about.
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// All of them and their count, as text of many lines that ends without a line break.
+    pub fn render(&self, colours: bool) -> String {
+        let mut text = String::new();
+        for problem in self.problems.iter().take(SHOWN) {
+            text.push_str(&problem.render(colours));
+            text.push_str("\n\n");
+        }
+        text.push_str(&match self.len() {
+            1 => format!("1 problem in {}", self.file),
+            count => format!("{count} problems in {}", self.file),
+        });
+        if self.len() > SHOWN {
+            text.push_str(&format!("; the first {SHOWN} are shown"));
+        }
+        if let Some(line) = self.unchecked_after {
+            text.push_str(&format!(
+                "; what follows line {line} is checked once the syntax is right"
+            ));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Collects problems while a file is read.
+pub(super) struct Report {
+    file: Arc<str>,
+    text: Arc<str>,
+    line_starts: Vec<usize>,
+    problems: RefCell<Vec<Problem>>,
+    unchecked_after: Cell<Option<usize>>,
+}
+
+impl Report {
+    pub fn new(file: &str, text: &str) -> Self {
+        let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
+        let mut line_starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
+        // What is wrong at the end of the file is wrong in its last line.
+        if line_starts.len() > 1 && line_starts.last() == Some(&text.len()) {
+            line_starts.pop();
+        }
+        Report {
+            file: plain(file).into(),
+            text: text.into(),
+            line_starts,
+            problems: RefCell::default(),
+            unchecked_after: Cell::default(),
+        }
+    }
+
+    /// The file must not be used: `message` says why, `suggestion` what to write instead.
+    pub fn error(&self, at: &Range<usize>, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+        self.add(Severity::Error, Some(self.place(at)), message, suggestion, None);
+    }
+
+    /// As [`Report::error`], for two places that contradict each other.
+    pub fn conflict(
+        &self,
+        at: &Range<usize>,
+        message: impl AsRef<str>,
+        suggestion: impl AsRef<str>,
+        earlier: &Range<usize>,
+        label: &str,
+    ) {
+        let earlier = Some((self.place(earlier), plain(label)));
+        self.add(Severity::Error, Some(self.place(at)), message, suggestion, earlier);
+    }
+
+    pub fn error_at(&self, place: Place, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+        self.add(Severity::Error, Some(place), message, suggestion, None);
+    }
+
+    pub fn error_without_place(&self, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+        self.add(Severity::Error, None, message, suggestion, None);
+    }
+
+    /// Legal, but to be known.
+    pub fn advice(&self, at: &Range<usize>, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+        self.add(Severity::Advice, Some(self.place(at)), message, suggestion, None);
+    }
+
+    fn add(
+        &self,
+        severity: Severity,
+        place: Option<Place>,
+        message: impl AsRef<str>,
+        suggestion: impl AsRef<str>,
+        earlier: Option<(Place, String)>,
+    ) {
+        // Nobody can say what a line means that stands behind a syntax error.
+        if let (Some(place), Some(last)) = (&place, self.unchecked_after.get())
+            && place.line >= last
+        {
+            return;
+        }
+        self.problems.borrow_mut().push(Problem {
+            severity,
+            file: self.file.clone(),
+            place,
+            message: plain(message.as_ref()),
+            suggestion: plain(suggestion.as_ref()),
+            earlier,
+        });
+    }
+
+    /// From the first syntax error on, which has been reported, nothing else is.
+    pub fn stop_at_first_problem(&self) {
+        let problems = self.problems.borrow();
+        let lines = problems.iter().filter_map(|problem| problem.place.as_ref()).map(|p| p.line);
+        self.unchecked_after.set(lines.min());
+    }
+
+    /// Whether what is not there may stand behind a syntax error.
+    pub fn is_partial(&self) -> bool {
+        self.unchecked_after.get().is_some()
+    }
+
+    /// The part of `at` that lies in its first line.
+    pub fn place(&self, at: &Range<usize>) -> Place {
+        let start = floor(&self.text, at.start);
+        let index = self.line_starts.partition_point(|line| *line <= start).saturating_sub(1);
+        let line_start = self.line_starts.get(index).copied().unwrap_or(0);
+        let rest = self.text.get(line_start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let line_at = line_start..line_start + line.len();
+        let start = start.min(line_at.end);
+        let end = floor(&self.text, at.end).clamp(start, line_at.end);
+        let before = self.text.get(line_start..start).unwrap_or_default();
+        Place {
+            line: index + 1,
+            column: before.chars().count() + 1,
+            text: self.text.clone(),
+            line_at,
+            marked: start - line_start..end - line_start,
+        }
+    }
+
+    /// The errors, if any, and the advice.
+    pub fn into_parts(self) -> (Problems, Vec<Problem>) {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| problem.place.as_ref().map(|p| (p.line, p.column)));
+        problems.dedup();
+        let (errors, advice) =
+            problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+        let unchecked_after = self.unchecked_after.get();
+        (Problems { file: self.file, problems: errors, unchecked_after }, advice)
+    }
+}
+
+/// The last character boundary at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// Text of the file on its way to a terminal: no escape sequences, and not without end.
+fn plain(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut plain: String = annotate_snippets::normalize_untrusted_str(text)
+        .chars()
+        .map(|c| if c == '\n' { ' ' } else { c })
+        .take(LONGEST + 1)
+        .collect();
+    if plain.chars().count() > LONGEST {
+        plain.pop();
+        plain.push('…');
+    }
+    plain
+}

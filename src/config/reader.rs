@@ -1,0 +1,354 @@
+//! Reads tables key by key, so that every wrong key and type is reported and not only the first.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::duration;
+use super::file::{self, ENTRY, FILE};
+use super::problem::Report;
+
+/// A value and where it stands in the file.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub value: T,
+    pub at: Range<usize>,
+}
+
+/// Keys to come, by table: they must not look as if they worked.
+const NOT_YET: [(&str, &str); 6] = [
+    (FILE, "check"),
+    (FILE, "sync_group"),
+    (FILE, "vrrp_script"),
+    (FILE, "vrrp_sync_group"),
+    ("[[virtual_router]]", "checks"),
+    (ENTRY, "interface"),
+];
+
+/// What other daemons call it, and what to do here.
+const ELSEWHERE: [(&str, &str); 24] = [
+    ("advert_int", "write advert_interval = \"1s\""),
+    ("auth_pass", "write authentication = \"...\"; it is for version 2 only"),
+    ("auth_type", "leave it out: authentication = \"...\" is enough, for version 2 only"),
+    ("garp_master_delay", "leave it out: announcements are repeated by themselves"),
+    ("garp_master_refresh", "leave it out: announcements are repeated by themselves"),
+    ("garp_master_repeat", "leave it out: announcements are repeated by themselves"),
+    ("global_defs", "write [node]"),
+    ("mcast_src_ip", "write source_address = \"...\""),
+    ("nopreempt", "write preempt = false"),
+    ("notify_backup", "write backup = \"...\" in [virtual_router.hooks]"),
+    ("notify_fault", "write fault = \"...\" in [virtual_router.hooks]"),
+    ("notify_master", "write master = \"...\" in [virtual_router.hooks]"),
+    ("notify_stop", "write stop = \"...\" in [virtual_router.hooks]"),
+    ("router_id", "write name = \"...\" in [node]"),
+    ("state", "leave it out: the priorities decide who is master"),
+    ("unicast_peer", "write unicast_peers = [\"...\"]"),
+    ("unicast_src_ip", "write source_address = \"...\""),
+    ("unicast_ttl", "leave it out: adverts are sent with 255; see unicast_min_ttl"),
+    ("virtual_ipaddress", "write addresses = [\"...\"]"),
+    ("virtual_ipaddress_excluded", "write unadvertised_addresses = [\"...\"]"),
+    ("virtual_router_id", "write vrid = 51"),
+    ("virtual_routers", "write [[virtual_router]], once for each"),
+    ("vrrp_instance", "write [[virtual_router]]"),
+    ("vrrp_version", "write version = 3"),
+];
+
+/// One table of the file: remembers which keys were asked for, and complains about the others.
+pub(super) struct Table<'r, 'd> {
+    report: &'r Report,
+    name: &'static str,
+    table: &'d DeTable<'d>,
+    at: Range<usize>,
+    keys: Vec<&'static str>,
+}
+
+impl<'r, 'd> Table<'r, 'd> {
+    /// `name` is the table as the operator writes it: `[node]`.
+    pub fn new(
+        report: &'r Report,
+        name: &'static str,
+        table: &'d DeTable<'d>,
+        at: Range<usize>,
+    ) -> Self {
+        Table { report, name, table, at, keys: Vec::new() }
+    }
+
+    /// Reports that `key` is not there, if so; `example` is a line to write.
+    pub fn require(&mut self, key: &'static str, example: &str) {
+        if !self.table.contains_key(key) && !self.report.is_partial() {
+            let message = format!("{} has no `{key}`", self.name);
+            self.report.error(&self.at, message, format!("add: {example}"));
+        }
+    }
+
+    pub fn string(&mut self, key: &'static str) -> Option<At<String>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(At { value: text.to_string(), at: value.span() }),
+            other => {
+                self.wrong(key, value, "a string", format!("write {key} = \"{}\"", show(other)))
+            }
+        }
+    }
+
+    pub fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(boolean) => Some(At { value: *boolean, at: value.span() }),
+            other => {
+                let meant = match show(other).to_lowercase().as_str() {
+                    "true" | "yes" | "on" | "1" => "true",
+                    "false" | "no" | "off" | "0" => "false",
+                    _ => "true or false",
+                };
+                self.wrong(key, value, "true or false", format!("write {key} = {meant}"))
+            }
+        }
+    }
+
+    pub fn integer(&mut self, key: &'static str) -> Option<At<i64>> {
+        let value = self.get(key)?;
+        let at = value.span();
+        match value.get_ref() {
+            DeValue::Integer(number) => {
+                // What does not fit is out of every range, too.
+                let number = i64::from_str_radix(number.as_str(), number.radix());
+                Some(At { value: number.unwrap_or(i64::MAX), at })
+            }
+            other => {
+                let number = show(other).trim().parse::<i64>();
+                let help = match &number {
+                    Ok(number) => format!("write {key} = {number}"),
+                    Err(_) => format!("write {key} = 1, without quotes"),
+                };
+                let nothing: Option<At<i64>> = self.wrong(key, value, "a whole number", help);
+                // Go on with what was meant: rules about other keys may depend on it.
+                number.map_or(nothing, |value| Some(At { value, at }))
+            }
+        }
+    }
+
+    pub fn duration(&mut self, key: &'static str) -> Option<At<Duration>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => match duration::parse(text) {
+                Ok(span) => Some(At { value: span, at: value.span() }),
+                Err((message, help)) => {
+                    self.report.error(&value.span(), format!("`{key}`: {message}"), help);
+                    None
+                }
+            },
+            DeValue::Integer(number) => {
+                let number = number.as_str();
+                let help = format!("write {key} = \"{number}ms\" or {key} = \"{number}s\"");
+                self.wrong(key, value, "a string with a unit", help)
+            }
+            DeValue::Float(number) => {
+                let help = format!("write {key} = \"{}s\"", number.as_str());
+                self.wrong(key, value, "a string with a unit", help)
+            }
+            _ => self.wrong(key, value, "a string with a unit", format!("write {key} = \"1s\"")),
+        }
+    }
+
+    /// A list of strings; an entry may also be a table whose key `entry` holds the string.
+    pub fn list(&mut self, key: &'static str, entry: &'static str) -> Option<At<Vec<At<String>>>> {
+        let value = self.get(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            let help = format!("write {key} = [\"{}\"]", show(value.get_ref()));
+            return self.wrong(key, value, "a list of strings", help);
+        };
+        let mut list = Vec::with_capacity(array.len());
+        for item in array.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => list.push(At { value: text.to_string(), at: item.span() }),
+                DeValue::Table(table) => {
+                    let mut table = Table::new(self.report, ENTRY, table, item.span());
+                    table.require(entry, &format!("{entry} = \"...\""));
+                    list.extend(table.string(entry));
+                    table.finish();
+                }
+                other => {
+                    let message = format!("`{key}` is a list of strings: {} is none", kind(other));
+                    let help = format!("write \"{}\"", show(other));
+                    self.report.error(&item.span(), message, help);
+                }
+            }
+        }
+        // Of a list whose every entry was refused nothing more is to be said.
+        let nothing_left = list.is_empty() && !array.is_empty();
+        (!nothing_left).then(|| At { value: list, at: value.span() })
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Option<At<T>> {
+        let value = self.get(key)?;
+        let all = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>();
+        let all = all.join(" or ");
+        let DeValue::String(text) = value.get_ref() else {
+            return self.wrong(key, value, &all, format!("write {key} = {all}"));
+        };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| word == text) {
+            return Some(At { value: *meaning, at: value.span() });
+        }
+        let help = match closest(text, words.iter().map(|(word, _)| *word)) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => format!("write {key} = {all}"),
+        };
+        self.report.error(&value.span(), format!("`{key}` is {all}, not `{text}`"), help);
+        None
+    }
+
+    /// A table written `[name]`, once.
+    pub fn table(&mut self, key: &'static str, name: &'static str) -> Option<Table<'r, 'd>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Table::new(self.report, name, table, value.span())),
+            DeValue::Array(array) => {
+                // Every `[[...]]` is at fault, not the list they make up.
+                for item in array.iter() {
+                    let message = format!("`{key}` is one table, not a list of them");
+                    let help = format!("write {name}, with one bracket, and once");
+                    self.report.error(&item.span(), message, help);
+                }
+                None
+            }
+            _ => self.wrong(key, value, "a table", format!("write {name} on a line of its own")),
+        }
+    }
+
+    /// Tables written `[[name]]`, any number of them.
+    pub fn tables(&mut self, key: &'static str, name: &'static str) -> Vec<Table<'r, 'd>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let help = || format!("write {name}, with two brackets, before each of them");
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong::<()>(key, value, "a list of tables", help());
+            // It can be read all the same, so that its own problems come to light at once.
+            return match value.get_ref() {
+                DeValue::Table(table) => {
+                    vec![Table::new(self.report, name, table, value.span())]
+                }
+                _ => Vec::new(),
+            };
+        };
+        let mut tables = Vec::with_capacity(array.len());
+        for item in array.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => {
+                    tables.push(Table::new(self.report, name, table, item.span()));
+                }
+                _ => {
+                    self.wrong::<()>(key, item, "a list of tables", help());
+                }
+            }
+        }
+        tables
+    }
+
+    /// The raw value, for shapes of its own.
+    pub fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
+        if !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
+        self.table.get(key)
+    }
+
+    /// Reports that the value of `key` is not `expected`.
+    pub fn wrong<T>(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        expected: &str,
+        help: String,
+    ) -> Option<T> {
+        let message = format!("`{key}` must be {expected}, not {}", kind(value.get_ref()));
+        self.report.error(&value.span(), message, help);
+        None
+    }
+
+    /// Where problems of this table go.
+    pub fn report(&self) -> &'r Report {
+        self.report
+    }
+
+    /// Reports every key that nobody asked for. Gives the keys that were.
+    pub fn finish(self) -> Vec<&'static str> {
+        for key in self.table.keys() {
+            let name: &str = key.get_ref();
+            if !self.keys.contains(&name) {
+                let (message, help) = self.unknown(name);
+                self.report.error(&key.span(), message, help);
+            }
+        }
+        self.keys
+    }
+
+    fn unknown(&self, key: &str) -> (String, String) {
+        if NOT_YET.contains(&(self.name, key)) {
+            let message = format!("`{key}` is not in this version yet");
+            return (message, "leave it out: it would have no effect".into());
+        }
+        let message = format!("`{key}` is not a key of {}", self.name);
+        if let Some((_, help)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
+            return (message, (*help).into());
+        }
+        if let Some(ours) = closest(key, self.keys.iter().copied()) {
+            return (message, format!("did you mean `{ours}`?"));
+        }
+        let tables = file::keys();
+        let home = tables.iter().find(|(_, keys)| keys.contains(&key));
+        if let Some((table, _)) = home {
+            return (message, format!("`{key}` belongs to {table}"));
+        }
+        (message, format!("the keys of {} are: {}", self.name, self.keys.join(", ")))
+    }
+}
+
+/// The word that was probably meant.
+pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    const LONGEST_WORD: usize = 40;
+    if typed.len() > LONGEST_WORD {
+        return None;
+    }
+    let typed = typed.to_lowercase().replace('-', "_");
+    words
+        .map(|word| (strsim::damerau_levenshtein(&typed, &word.replace('-', "_")), word))
+        .filter(|(distance, word)| *distance <= word.len().max(typed.len()) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// A scalar as the operator wrote it, without quotes; of a list, its first.
+fn show(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(boolean) => boolean.to_string(),
+        DeValue::Datetime(datetime) => datetime.to_string(),
+        DeValue::Array(array) => match array.first().map(|first| first.get_ref()) {
+            Some(DeValue::Array(_)) | None => "...".into(),
+            Some(first) => show(first),
+        },
+        DeValue::Table(_) => "...".into(),
+    }
+}
+
+/// What kind of value it is, with its article.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,456 @@
+//! The daemon: waits, tells the protocol what happened, carries out what it says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::task::{JoinError, JoinHandle};
+use tracing::{error, info, warn};
+
+use crate::config::{Config, Problems};
+use crate::helper::Helper;
+use crate::host::clock::Clock;
+use crate::host::exclusive::{Identities, RuntimeDir, Taken};
+use crate::host::record::{Previous, Record};
+use crate::host::signals::{Signal, Signals};
+use crate::host::sys::Readiness;
+use crate::host::systemd::Systemd;
+use crate::host::{self, Host, clock, privileges};
+use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
+
+/// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
+const REALTIME_PRIORITY: u8 = 50;
+/// Everything that arrived is read before a deadline is acted on, but a flood ends after this many
+/// rounds.
+const ROUNDS: usize = 4;
+/// A stop that has released everything waits no longer than this for hooks and the worker.
+const LAST_WORDS: Duration = Duration::from_secs(40);
+
+/// Where the daemon finds and leaves things.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Lock and record; gone at reboot.
+    pub runtime_dir: PathBuf,
+    /// What must survive a reboot.
+    pub state_dir: PathBuf,
+}
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is wrong.
+    Config(Problems),
+    /// Another daemon is in the way.
+    Taken(Taken),
+    /// The kernel cannot mark addresses.
+    Kernel(String),
+    /// A capability is missing.
+    Privileges(String),
+    /// The system refused something without which nothing works.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Config(problems) => problems.fmt(f),
+            Failure::Taken(taken) => taken.fmt(f),
+            Failure::Kernel(release) => write!(
+                f,
+                "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
+            ),
+            Failure::Privileges(what) => f.write_str(what),
+            Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or when the kernel takes away what it cannot work without.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let config = load(&options.config).map_err(Failure::Config)?;
+    let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
+    let mut identities = Identities::default();
+    identities.take(&config.vrrp).map_err(Failure::Taken)?;
+    if let Some(release) = host::too_old_kernel() {
+        return Err(Failure::Kernel(release));
+    }
+    let missing = privileges::missing();
+    if !missing.is_empty() {
+        return Err(Failure::Privileges(privileges::explain(&missing)));
+    }
+    // The helper keeps what hooks of other users need; we keep what the network needs.
+    let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
+    let remarks = harden();
+    let _log = crate::log::init();
+    for remark in remarks {
+        warn!("{remark}");
+    }
+    let runtime_dir = runtime.path().to_owned();
+    let executor = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(|e| Failure::System("start the runtime", e))?;
+    executor.block_on(async {
+        let mut daemon = Daemon::new(options, config, identities, helper, &runtime_dir)?;
+        info!(
+            node = %daemon.config.node.name,
+            pid = std::process::id(),
+            runtime_dir = %runtime_dir.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            "vipd is running"
+        );
+        let outcome = daemon.serve().await;
+        daemon.host.end();
+        outcome
+    })
+}
+
+/// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
+/// with hooks that can be run.
+fn load(path: &Path) -> Result<Config, Problems> {
+    let config = Config::load(path)?;
+    config.require_routers()?;
+    config.check_host()?;
+    Ok(config)
+}
+
+/// Real-time priority, locked memory, and no capability that is not needed. What is refused is
+/// worth a warning, not an end.
+fn harden() -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Err(error) = privileges::realtime(REALTIME_PRIORITY) {
+        remarks.push(format!(
+            "no real-time priority ({error}): under load adverts may be late; give the unit CAP_SYS_NICE"
+        ));
+    }
+    if let Err(error) = privileges::lock_memory() {
+        remarks.push(format!(
+            "memory is not locked ({error}): when the host swaps, adverts may be late; give the unit CAP_IPC_LOCK"
+        ));
+    }
+    if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
+        remarks.push(format!("cannot give up privileges: {error}"));
+    }
+    remarks
+}
+
+/// Whether the installed program and the file pass `vipd check`: what systemd starts next is the
+/// file on disk, not what runs now.
+fn successor(config: &Path) -> Result<(), String> {
+    let running = std::fs::read_link("/proc/self/exe").map_err(|error| error.to_string())?;
+    let path = running.to_string_lossy();
+    let installed = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    let output = std::process::Command::new(installed)
+        .arg("check")
+        .arg(config)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| format!("{installed} cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Waits for a task, or for ever if there is none.
+async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Daemon {
+    path: PathBuf,
+    config: Config,
+    identities: Identities,
+    /// What an earlier daemon on this host left.
+    previous: Previous,
+    node: Node,
+    host: Host,
+    signals: Signals,
+    systemd: Systemd,
+    actions: Vec<Action>,
+    reload: Option<JoinHandle<Result<Config, Problems>>>,
+    restart: Option<JoinHandle<Result<(), String>>>,
+    /// The kernel's picture of the interfaces is awaited, and then told whole.
+    links_due: bool,
+    begun: bool,
+    /// When the watchdog is to be fed; `None`: there is none.
+    feed_at: Option<Instant>,
+    /// The last turn left something unread.
+    more: bool,
+    stopping: bool,
+    give_up_at: Option<Instant>,
+}
+
+impl Daemon {
+    fn new(
+        options: &Options,
+        config: Config,
+        identities: Identities,
+        helper: Helper,
+        runtime_dir: &Path,
+    ) -> Result<Self, Failure> {
+        let (record, previous) = Record::open(runtime_dir, clock::suspended())
+            .map_err(|e| Failure::System("make the record in the runtime directory", e))?;
+        let host = Host::new(Clock::start(), helper, record)
+            .map_err(|e| Failure::System("open what the kernel's events need", e))?;
+        let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
+        host.listen_to(signals.as_fd()).map_err(|e| Failure::System("wait for signals", e))?;
+        let systemd = Systemd::from_env();
+        Ok(Daemon {
+            path: options.config.clone(),
+            node: Node::new(&config.vrrp),
+            config,
+            identities,
+            previous,
+            host,
+            signals,
+            feed_at: systemd.watchdog_interval().map(|_| Instant::START),
+            systemd,
+            actions: Vec::new(),
+            reload: None,
+            restart: None,
+            links_due: true,
+            begun: false,
+            more: false,
+            stopping: false,
+            give_up_at: None,
+        })
+    }
+
+    async fn serve(&mut self) -> Result<(), Failure> {
+        let lost = |e| Failure::System("receive the kernel's events", e);
+        let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
+        self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
+        loop {
+            self.turn().map_err(lost)?;
+            if self.is_over() {
+                return Ok(());
+            }
+            if self.more {
+                // Under a flood deadlines are met between rounds; others get a turn, too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let (reload, restart) = (self.reload.as_mut(), self.restart.as_mut());
+            tokio::select! {
+                guard = ready.readable() => guard.map_err(lost)?.clear_ready(),
+                loaded = ended(reload) => {
+                    self.reload = None;
+                    self.reloaded(loaded).map_err(lost)?;
+                }
+                fit = ended(restart) => {
+                    self.restart = None;
+                    self.leave_to_successor(fit.unwrap_or_else(|error| Err(error.to_string())));
+                }
+            }
+        }
+    }
+
+    /// One round: everything that came, then what is due, then what follows from both.
+    fn turn(&mut self) -> io::Result<()> {
+        for _ in 0..ROUNDS {
+            self.more = self.host.receive(&mut self.node, &mut self.actions)?;
+            for signal in self.signals.take() {
+                self.signal(signal);
+            }
+            if !self.more {
+                break;
+            }
+        }
+        if self.links_due && self.host.knows_links() {
+            self.links_due = false;
+            if !self.begun {
+                self.begun = true;
+                self.begin();
+                self.systemd.ready("running");
+            }
+            self.host.tell_links();
+        }
+        if !self.begun {
+            // What an earlier daemon left must be told before anything is decided.
+            return Ok(());
+        }
+        self.host.tell(&mut self.node, &mut self.actions);
+        let now = self.host.now();
+        if self.node.deadline().is_some_and(|at| at <= now) {
+            self.handle(now, Event::Timeout);
+        }
+        loop {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.host.perform(action, &self.node);
+            }
+            self.actions = actions;
+            if !self.host.tell(&mut self.node, &mut self.actions) {
+                break;
+            }
+        }
+        self.feed_watchdog();
+        let deadlines = [self.node.deadline(), self.feed_at, self.give_up_at];
+        self.host.wake_at(deadlines.into_iter().flatten().min());
+        Ok(())
+    }
+
+    /// systemd restarts a daemon whose advert loop no longer turns.
+    fn feed_watchdog(&mut self) {
+        let now = self.host.now();
+        if let (Some(every), Some(at)) = (self.systemd.watchdog_interval(), self.feed_at)
+            && at <= now
+        {
+            self.systemd.watchdog();
+            self.feed_at = Some(now + every);
+        }
+    }
+
+    fn handle(&mut self, now: Instant, event: Event<'_>) {
+        if let Err(discard) = self.node.handle(now, event, &mut self.actions) {
+            warn!(%discard, "an event was refused");
+        }
+    }
+
+    /// The kernel's picture is complete: what an earlier daemon left is told first, then the links.
+    fn begin(&mut self) {
+        let now = self.host.now();
+        let boottime = clock::boottime();
+        let resumes_in_last_minute = self.previous.resumes_in_last_minute(boottime);
+        let found: BTreeMap<_, _> = self
+            .node
+            .routers()
+            .map(|router| {
+                let there = self.host.addresses(&router.config().interface);
+                let ours = |ip| there.iter().any(|address| address.ours && address.ip == ip);
+                let mut ips = router.addresses().iter().map(|address| address.ip);
+                let entry = self.previous.find(router.config()).unwrap_or_default();
+                let recorded = Recorded {
+                    was_master: entry.master,
+                    drained: false,
+                    held_back: entry.held_back,
+                    addresses_present: ips.clone().any(ours),
+                    addresses_alive: ips.all(ours),
+                    last_advert_age: boottime.saturating_sub(entry.sent_at),
+                    resumes_in_last_minute,
+                    master_hook_done: entry.hook_done,
+                };
+                (router.id(), recorded)
+            })
+            .collect();
+        for (router, recorded) in found {
+            self.handle(now, Event::Found(router, recorded));
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let now = self.host.now();
+        match signal {
+            Signal::Stop => self.stop(now),
+            Signal::Restart => {
+                if !self.stopping && self.restart.is_none() {
+                    info!("a restart was announced: checking what would start next");
+                    let path = self.path.clone();
+                    self.restart = Some(tokio::task::spawn_blocking(move || successor(&path)));
+                }
+            }
+            Signal::Reload => {
+                if self.stopping {
+                    return;
+                }
+                if self.reload.is_some() {
+                    info!("a reload is under way already");
+                    return;
+                }
+                info!(file = %self.path.display(), "reading the configuration again");
+                self.systemd.reloading();
+                let path = self.path.clone();
+                self.reload = Some(tokio::task::spawn_blocking(move || load(&path)));
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        if !self.stopping {
+            info!("stopping");
+            self.stopping = true;
+            self.systemd.stopping("handing over");
+            self.handle(now, Event::Stop(Stop::Leave));
+        }
+    }
+
+    /// Another process takes this one's place at once, if it can: then nothing is to be moved.
+    fn leave_to_successor(&mut self, fit: Result<(), String>) {
+        let now = self.host.now();
+        match fit {
+            Ok(()) => {
+                info!("leaving everything as it is to the process that follows");
+                self.systemd.stopping("restarting");
+                self.handle(now, Event::Stop(Stop::Restart));
+            }
+            Err(why) => {
+                error!("nothing could start after this process, so it hands over: {why}");
+                self.stop(now);
+            }
+        }
+    }
+
+    /// The file is applied whole, or not at all.
+    fn reloaded(&mut self, loaded: Result<Result<Config, Problems>, JoinError>) -> io::Result<()> {
+        let refused = match loaded {
+            Err(error) => Some(error.to_string()),
+            Ok(Err(problems)) => Some(problems.to_string()),
+            Ok(Ok(config)) => match self.identities.take(&config.vrrp) {
+                Err(taken) => Some(taken.to_string()),
+                Ok(()) => {
+                    self.apply(config)?;
+                    None
+                }
+            },
+        };
+        match refused {
+            Some(why) => {
+                error!("the configuration was refused, and the running one stays as it is:\n{why}")
+            }
+            None => info!("the configuration was applied"),
+        }
+        self.systemd.ready("running");
+        Ok(())
+    }
+
+    fn apply(&mut self, config: Config) -> io::Result<()> {
+        let now = self.host.now();
+        self.handle(now, Event::Reload(&config.vrrp));
+        self.identities.keep(&config.vrrp);
+        self.config = config;
+        self.links_due = true;
+        self.host.follow(&self.node, &self.config.hooks)
+    }
+
+    /// Stopped, and nothing is left to do or to wait for.
+    fn is_over(&mut self) -> bool {
+        if !self.node.is_stopped() {
+            return false;
+        }
+        if self.host.is_idle() {
+            info!("stopped");
+            return true;
+        }
+        let now = self.host.now();
+        let give_up_at = *self.give_up_at.get_or_insert(now + LAST_WORDS);
+        if give_up_at <= now {
+            warn!("stopped without waiting any longer for hooks");
+            return true;
+        }
+        self.host.wake_at(Some(give_up_at));
+        false
+    }
+}

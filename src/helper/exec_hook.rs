@@ -1,0 +1,128 @@
+//! A hook's first steps: a fresh process that gives everything up, becomes the configured user and
+//! then executes the hook. Whatever takes time here (a user in LDAP, a script on a stuck file
+//! system) is within the hook's own timeout.
+
+use std::ffi::{CString, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{self, User};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{privileges, sys};
+
+/// What is to be executed; comes through standard input, so that `ps` shows the hook's own
+/// arguments only, and once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// The helper's process id: without it, nobody waits for the hook.
+    pub helper: u32,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Whom to become.
+    pub user: Option<String>,
+    /// All of its environment but the user's.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The entry point of `vipd exec-hook`, which only the helper calls: becomes the hook, or writes
+/// why not to the socket on its standard input and returns.
+pub fn exec_hook(_args: Vec<OsString>) -> ExitCode {
+    let control = match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(control) => UnixStream::from(control),
+        Err(_) => return ExitCode::from(127),
+    };
+    let Err(why) = become_hook(&control);
+    if (&control).write_all(why.as_bytes()).is_err() {
+        eprintln!("vipd exec-hook is started by vipd's helper only: {why}");
+    }
+    ExitCode::from(127)
+}
+
+/// Returns only if it could not, with the reason.
+fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, String> {
+    let mut order = Vec::new();
+    control.read_to_end(&mut order).map_err(|error| format!("no order: {error}"))?;
+    let order: Order =
+        serde_json::from_slice(&order).map_err(|error| format!("no order: {error}"))?;
+    let (name, arguments) = order.argv.split_first().ok_or("no program is named")?;
+
+    let user = order.user.as_deref().map(look_up).transpose()?;
+    let program = crate::config::find_program(name, user.as_ref())
+        .map_err(|(what, help)| format!("{what} ({help})"))?;
+    forget_surroundings().map_err(|error| format!("cannot start afresh: {error}"))?;
+    privileges::never_regain(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
+    if let Some(user) = &user {
+        become_user(user)?;
+    }
+    privileges::keep_only(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
+    // A change of user clears it, so only now.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+    if unistd::getppid().as_raw() != order.helper.cast_signed() {
+        return Err("the helper has ended".into());
+    }
+
+    let mut hook = std::process::Command::new(&program);
+    hook.arg0(name).args(arguments).env_clear().envs(order.environment);
+    if let Some(user) = user {
+        hook.env("HOME", user.dir).env("SHELL", user.shell).env("USER", &user.name);
+        hook.env("LOGNAME", user.name);
+    }
+    Err(format!("{} cannot be executed: {}", program.display(), hook.exec()))
+}
+
+/// Undoes what a hook must not inherit: signals, umask, directory, real-time and OOM priority.
+fn forget_surroundings() -> io::Result<()> {
+    let devnull = std::fs::File::open("/dev/null")?;
+    unistd::dup2_stdin(devnull)?;
+    umask(Mode::from_bits_truncate(0o022));
+    unistd::chdir("/")?;
+    // A signal that is handled becomes its default when the hook is executed, one that was ignored
+    // would stay so.
+    let noticed = Arc::new(AtomicBool::new(false));
+    for signal in 1..=64 {
+        if !signal_hook::consts::FORBIDDEN.contains(&signal) {
+            // Not every number is a signal one can handle.
+            let _ = signal_hook::flag::register(signal, Arc::clone(&noticed));
+        }
+    }
+    SigSet::empty().thread_set_mask()?;
+    sys::set_scheduler(libc::SCHED_OTHER, 0)?;
+    // Raising it again is always allowed; where there is no such file there is nothing to undo.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    Ok(())
+}
+
+fn look_up(name: &str) -> Result<User, String> {
+    User::from_name(name)
+        .map_err(|error| format!("user {name:?} cannot be looked up: {error}"))?
+        .ok_or_else(|| format!("there is no user {name:?}"))
+}
+
+/// Becomes the user, with all groups it is a member of.
+fn become_user(user: &User) -> Result<(), String> {
+    let already = unistd::getresuid()
+        .is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [user.uid; 3])
+        && unistd::getresgid()
+            .is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [user.gid; 3]);
+    let login = CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL);
+    let result = login.and_then(|login| {
+        unistd::initgroups(&login, user.gid)?;
+        unistd::setresgid(user.gid, user.gid, user.gid)?;
+        unistd::setresuid(user.uid, user.uid, user.uid)
+    });
+    match result {
+        Err(Errno::EPERM) if already => Ok(()),
+        result => result.map_err(|error| format!("cannot become user {:?}: {error}", user.name)),
+    }
+}

@@ -1,0 +1,149 @@
+//! The helper process itself: takes orders from the daemon, keeps each virtual router's runs in
+//! order, and ends with the daemon.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixStream as StdUnixStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use caps::Capability;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::unistd::{self, Pid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixDatagram, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Finished, HookRun, Outcome, PACKET_SIZE, enqueue, run};
+use crate::host::privileges;
+use crate::log;
+
+/// What it takes to become another user without capabilities, and to end that user's processes.
+const NEEDED: [Capability; 4] =
+    [Capability::CAP_KILL, Capability::CAP_SETGID, Capability::CAP_SETPCAP, Capability::CAP_SETUID];
+
+/// The entry point of `vipd helper`, which only the daemon starts.
+pub fn main() -> ExitCode {
+    let daemon = unistd::getppid();
+    let Ok(socket) = take_socket() else {
+        eprintln!("vipd helper is started by vipd run only");
+        return ExitCode::from(2);
+    };
+    let _ = prctl::set_name(c"vipd-helper");
+    let privileges = privileges::keep_only(&NEEDED);
+    let _log = log::init();
+    if let Err(error) = privileges {
+        tracing::error!("the helper cannot give up privileges: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(serve(socket, daemon))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the helper ends: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Standard input, if it is what [`super::Helper::start`] made it.
+fn take_socket() -> io::Result<OwnedFd> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    match getsockopt(&socket, sockopt::SockType)? {
+        SockType::SeqPacket => Ok(socket),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Runs hooks until the daemon's end of the socket closes, then ends those that still run.
+async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
+    // Only sends and receives are used, and these are the same for datagrams and packets; an empty
+    // packet is never sent, so nothing means the end.
+    let socket = StdUnixDatagram::from(socket);
+    socket.set_nonblocking(true)?;
+    let socket = UnixDatagram::from_std(socket)?;
+    let mut terminated = signals()?;
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
+
+    let (close, closing) = watch::channel(false);
+    let mut waiting: VecDeque<HookRun> = VecDeque::new();
+    let mut busy: HashSet<String> = HashSet::new();
+    let mut running: JoinSet<Finished> = JoinSet::new();
+    let mut buffer = vec![0; PACKET_SIZE];
+    let ended = loop {
+        while let Some(next) = waiting.iter().position(|run| !busy.contains(&run.router)) {
+            if let Some(next) = waiting.remove(next) {
+                busy.insert(next.router.clone());
+                running.spawn(run::run(next, closing.clone()));
+            }
+        }
+        let reports = tokio::select! {
+            length = socket.recv(&mut buffer) => match length {
+                Ok(0) => break Ok(()),
+                Ok(length) => {
+                    let packet = buffer.get(..length).unwrap_or_default();
+                    let run = match serde_json::from_slice(packet) {
+                        Ok(run) => run,
+                        Err(error) => break Err(io::Error::from(error)),
+                    };
+                    let overtaken = enqueue(&mut waiting, run);
+                    overtaken
+                        .iter()
+                        .map(|run| Finished::of(run, Outcome::Overtaken, Duration::ZERO))
+                        .collect()
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Vec::new(),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break Ok(()),
+                Err(error) => break Err(error),
+            },
+            Some(finished) = running.join_next() => match finished {
+                Ok(finished) => {
+                    busy.remove(&finished.router);
+                    vec![finished]
+                }
+                Err(error) => break Err(io::Error::other(error)),
+            },
+            // The kernel sends it when the daemon dies, should somebody else still hold the
+            // daemon's end of the socket. Otherwise it is not for the helper: the daemon decides.
+            _ = terminated.read_u8() => {
+                if unistd::getppid() != daemon {
+                    break Ok(());
+                }
+                Vec::new()
+            }
+        };
+        if report(&socket, &reports).await.is_err() {
+            break Ok(());
+        }
+    };
+    let _ = close.send(true);
+    while running.join_next().await.is_some() {}
+    ended
+}
+
+/// Signals meant for the daemon, or for its terminal, must not end the helper. They are handled
+/// rather than ignored, because what is ignored stays so in hooks. Readable after TERM.
+fn signals() -> io::Result<UnixStream> {
+    let noticed = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::clone(&noticed))?;
+    }
+    let (reader, writer) = StdUnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGTERM, writer)?;
+    reader.set_nonblocking(true)?;
+    UnixStream::from_std(reader)
+}
+
+async fn report(socket: &UnixDatagram, finished: &[Finished]) -> io::Result<()> {
+    for finished in finished {
+        socket.send(&serde_json::to_vec(finished)?).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! The socket that adverts of one address family leave and arrive by, on one interface.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
+
+use crate::host::bpf;
+use crate::host::sys::{self, BATCH, Inbox, Outgoing};
+use crate::vrrp::{Family, Vrid, advert};
+
+/// The protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
+pub const PROTOCOL: i32 = 112;
+/// TTL and hop limit of an advert (RFC 9568 5.1.1.3, 5.1.2.3).
+const TTL: u32 = 255;
+/// Internetwork control, as every routing protocol says it.
+const TRAFFIC_CLASS: u32 = 0xc0;
+/// `TC_PRIO_INTERACTIVE`: the first band of the queue; one more would need another capability.
+const PRIORITY: u32 = 6;
+/// Some thousands of adverts may wait while we are not scheduled.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// The raw socket of one (interface, family): multicast and unicast adverts, both ways.
+///
+/// It hears nothing until it is told which virtual routers to [listen for](Self::listen_for), and
+/// never itself. Checksums are the caller's: the kernel neither fills nor verifies them here.
+#[derive(Debug)]
+pub struct AdvertSocket {
+    socket: Socket,
+    family: Family,
+    index: u32,
+    inbox: Inbox,
+}
+
+/// An advert as it arrived: nothing about the message has been checked but that it is long enough
+/// to have a VRID, and that the VRID is one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// Who sent it, if that is not forged.
+    pub source: IpAddr,
+    /// The multicast group, or an address of this host.
+    pub destination: IpAddr,
+    /// TTL or hop limit on arrival.
+    pub ttl: u8,
+    /// The VRRP message without IP header.
+    pub message: &'a [u8],
+}
+
+/// An advert to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Advert<'a> {
+    /// Source: an address of this host.
+    pub from: IpAddr,
+    /// The multicast group, or a peer.
+    pub to: IpAddr,
+    /// The VRRP message, with its checksum.
+    pub message: &'a [u8],
+}
+
+impl AdvertSocket {
+    /// [`receive`](Self::receive) returns after this many adverts, so that a flood does not keep
+    /// us from everything else.
+    pub const AT_ONCE: usize = 1024;
+
+    /// Opens the socket on the interface of this index and joins the group of the protocol.
+    /// Needs CAP_NET_RAW; fails if the interface is gone, or has the family switched off.
+    pub fn open(index: u32, family: Family) -> io::Result<Self> {
+        let interface =
+            NonZeroU32::new(index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+        let domain = match family {
+            Family::V4 => Domain::IPV4,
+            Family::V6 => Domain::IPV6,
+        };
+        let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(PROTOCOL)))?;
+        // A raw socket hears every interface from its first moment on: deaf first, then bound.
+        socket.attach_filter(&[bpf::DROP])?;
+        match family {
+            Family::V4 => {
+                socket.bind_device_by_index_v4(Some(interface))?;
+                socket.set_multicast_all_v4(false)?;
+                socket.set_multicast_loop_v4(false)?;
+                socket.set_multicast_ttl_v4(TTL)?;
+                socket.set_ttl_v4(TTL)?;
+                socket.set_tos_v4(TRAFFIC_CLASS)?;
+            }
+            Family::V6 => {
+                socket.bind_device_by_index_v6(Some(interface))?;
+                socket.set_multicast_all_v6(false)?;
+                socket.set_multicast_loop_v6(false)?;
+                socket.set_multicast_hops_v6(TTL)?;
+                socket.set_unicast_hops_v6(TTL)?;
+                socket.set_tclass_v6(TRAFFIC_CLASS)?;
+                socket.set_recv_hoplimit_v6(true)?;
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
+        }
+        match family.multicast_group() {
+            IpAddr::V4(group) => {
+                socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))?;
+            }
+            IpAddr::V6(group) => socket.join_multicast_v6(&group, index)?,
+        }
+        // After the traffic class, which sets a lower one.
+        socket.set_priority(PRIORITY)?;
+        // Without CAP_NET_ADMIN in the first user namespace the system's limit holds.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        let mut opened = AdvertSocket { socket, family, index, inbox: Inbox::default() };
+        // What arrived before the filter did.
+        opened.receive(|_| {})?;
+        Ok(opened)
+    }
+
+    /// From now on passes messages with one of these VRIDs and at least the 8 bytes that every
+    /// VRRP message has; the kernel drops all others unseen.
+    pub fn listen_for(&self, vrids: &[Vrid]) -> io::Result<()> {
+        self.socket.attach_filter(&filter(self.family, vrids))
+    }
+
+    /// Hands over what is waiting. Returns how many adverts that was; [`Self::AT_ONCE`] of them
+    /// mean that more may wait.
+    pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> io::Result<usize> {
+        let mut total = 0;
+        while total < Self::AT_ONCE {
+            let mut count = 0;
+            for packet in self.inbox.receive(self.socket.as_fd())? {
+                count += 1;
+                let received = match self.family {
+                    Family::V4 => ipv4(packet),
+                    Family::V6 => ipv6(packet),
+                };
+                if let Some(received) = received {
+                    handle(received);
+                }
+            }
+            total += count;
+            if count < BATCH {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Sends one advert. Never blocks; an error says that the kernel did not take it.
+    pub fn send(&self, from: IpAddr, to: IpAddr, message: &[u8]) -> io::Result<()> {
+        let packet = self.outgoing(&Advert { from, to, message });
+        sys::send(self.socket.as_fd(), &[packet]).map(|_| ())
+    }
+
+    /// Sends many adverts with few system calls; `done` is told the fate of each, by its place in
+    /// the list.
+    pub fn send_many(&self, adverts: &[Advert<'_>], mut done: impl FnMut(usize, io::Result<()>)) {
+        let mut place = 0;
+        while let Some(rest) = adverts.get(place..).filter(|rest| !rest.is_empty()) {
+            let count = rest.len().min(BATCH);
+            let batch: [Outgoing<'_>; BATCH] =
+                std::array::from_fn(|i| self.outgoing(&rest[i.min(count - 1)]));
+            let next = match sys::send(self.socket.as_fd(), &batch[..count]) {
+                // The kernel stops at the first that fails, and says why when asked again.
+                Ok(sent) => {
+                    (place..place + sent).for_each(|sent| done(sent, Ok(())));
+                    place + sent
+                }
+                Err(error) => {
+                    done(place, Err(error));
+                    place + 1
+                }
+            };
+            place = next;
+        }
+    }
+
+    fn outgoing<'a>(&self, advert: &Advert<'a>) -> Outgoing<'a> {
+        let mut to = SocketAddr::new(advert.to, 0);
+        if let SocketAddr::V6(to) = &mut to
+            && (to.ip().is_multicast() || to.ip().is_unicast_link_local())
+        {
+            to.set_scope_id(self.index);
+        }
+        Outgoing {
+            to: SockAddr::from(to),
+            from: Some((advert.from, self.index)),
+            payload: advert.message,
+        }
+    }
+}
+
+impl AsFd for AdvertSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Raw sockets of IPv4 deliver the header too.
+fn ipv4(packet: sys::Packet<'_>) -> Option<Received<'_>> {
+    let packet = advert::ipv4_packet(packet.payload).ok()?;
+    Some(Received {
+        source: packet.source.into(),
+        destination: packet.destination.into(),
+        ttl: packet.ttl,
+        message: packet.payload,
+    })
+}
+
+/// Raw sockets of IPv6 deliver the message alone; the rest stands in the control messages.
+fn ipv6(packet: sys::Packet<'_>) -> Option<Received<'_>> {
+    Some(Received {
+        source: packet.source()?,
+        destination: packet.destination_v6()?.into(),
+        ttl: packet.hop_limit()?,
+        message: packet.payload,
+    })
+}
+
+/// The filter of [`AdvertSocket::listen_for`]: a set of 256 bits, looked up in constant time.
+fn filter(family: Family, vrids: &[Vrid]) -> Vec<SockFilter> {
+    use libc::{
+        BPF_AND, BPF_B, BPF_IMM, BPF_JEQ, BPF_JGE, BPF_LD, BPF_LDX, BPF_LEN, BPF_MEM, BPF_MISC,
+        BPF_MSH, BPF_RSH, BPF_ST, BPF_SUB, BPF_TAX, BPF_W,
+    };
+    let mut set = [0_u32; 8];
+    for vrid in vrids {
+        set[usize::from(vrid.get() >> 5)] |= 1 << (vrid.get() & 31);
+    }
+    let words: Vec<(u32, u32)> = (0..).zip(set).filter(|(_, word)| *word != 0).collect();
+
+    let mut program = vec![
+        // X = length of the IP header, which IPv6 raw sockets do not see.
+        match family {
+            Family::V4 => bpf::instruction(BPF_LDX | BPF_MSH | BPF_B, 0),
+            Family::V6 => bpf::instruction(BPF_LDX | BPF_IMM, 0),
+        },
+        bpf::instruction(BPF_LD | BPF_W | BPF_LEN, 0),
+        bpf::calculate_with_x(BPF_SUB),
+        bpf::jump(BPF_JGE, 8, 1, 0),
+        bpf::DROP,
+        // X = bit, A = word of the set.
+        bpf::load_indexed(BPF_B, 1),
+        bpf::instruction(BPF_ST, 0),
+        bpf::calculate(BPF_AND, 31),
+        bpf::instruction(BPF_MISC | BPF_TAX, 0),
+        bpf::instruction(BPF_LD | BPF_MEM, 0),
+        bpf::calculate(BPF_RSH, 5),
+    ];
+    for (place, (number, word)) in (1..).zip(&words) {
+        // To the test behind the remaining words (three instructions each) and the last DROP.
+        let to_test = 3 * (words.len() as u32 - place) + 1;
+        program.extend([bpf::jump(BPF_JEQ, *number, 0, 2), bpf::set(*word), bpf::skip(to_test)]);
+    }
+    program.extend([
+        bpf::DROP,
+        bpf::calculate_with_x(BPF_RSH),
+        bpf::calculate(BPF_AND, 1),
+        bpf::jump(BPF_JEQ, 1, 0, 1),
+        bpf::ACCEPT,
+        bpf::DROP,
+    ]);
+    program
+}

@@ -1,0 +1,919 @@
+//! The machine round the protocol: carries out [`Action`]s and reports what happens.
+//!
+//! Everything privileged, everything with a file descriptor and everything with a clock is in this
+//! room. One advert leaves by [`Host::perform`]; one arrives by [`Host::receive`].
+
+pub mod advert_socket;
+mod bpf;
+pub mod clock;
+pub mod exclusive;
+pub mod links;
+pub mod neighbours;
+pub mod netlink;
+pub mod privileges;
+pub mod record;
+pub mod signals;
+pub mod sys;
+pub mod systemd;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use tracing::{debug, error, info, warn};
+
+use crate::config::Hooks;
+use crate::helper::{Finished, Helper, HookRun, HookState, Outcome};
+use crate::vrrp::{
+    Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
+    LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
+    Vrid, Why,
+};
+use advert_socket::AdvertSocket;
+use clock::{Clock, Timer};
+use links::{Change, Links};
+use neighbours::NeighbourSocket;
+use netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use record::Record;
+
+/// A source of news among the file descriptors; its number is what epoll reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Adverts(LinkId, Family),
+    Neighbours(LinkId),
+    Netlink,
+    Worker,
+    Helper,
+    Timer,
+    Other,
+}
+
+impl Source {
+    fn token(self) -> u64 {
+        let with = |kind: u64, link: LinkId| kind << 32 | u64::from(link.0);
+        match self {
+            Source::Adverts(link, Family::V4) => with(1, link),
+            Source::Adverts(link, Family::V6) => with(2, link),
+            Source::Neighbours(link) => with(3, link),
+            Source::Netlink => 4 << 32,
+            Source::Worker => 5 << 32,
+            Source::Helper => 6 << 32,
+            Source::Timer => 7 << 32,
+            Source::Other => 8 << 32,
+        }
+    }
+
+    fn of(token: u64) -> Source {
+        let link = LinkId(token as u32);
+        match token >> 32 {
+            1 => Source::Adverts(link, Family::V4),
+            2 => Source::Adverts(link, Family::V6),
+            3 => Source::Neighbours(link),
+            4 => Source::Netlink,
+            5 => Source::Worker,
+            6 => Source::Helper,
+            7 => Source::Timer,
+            _ => Source::Other,
+        }
+    }
+}
+
+/// Something the protocol must be told, noticed while doing something else.
+#[derive(Clone, Debug)]
+enum News {
+    AddressLost(RouterId, IpAddr),
+    ClaimFailed(RouterId, ClaimError),
+    Contention(Contention),
+    HookFinished(RouterId, HookOutcome),
+    Late(RouterId),
+    Link(LinkId),
+}
+
+/// The sockets on one interface, as long as it exists.
+struct Port {
+    index: u32,
+    mac: Option<[u8; 6]>,
+    v4: Option<AdvertSocket>,
+    v6: Option<AdvertSocket>,
+    neighbours: Option<NeighbourSocket>,
+}
+
+impl Port {
+    fn adverts(&mut self, family: Family) -> &mut Option<AdvertSocket> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
+/// What one virtual router has under way: its actions take effect in order, so what follows a claim
+/// or a release waits for the worker's answer.
+struct Outbox {
+    link: LinkId,
+    /// As the router was last told: what is under way must be told even when it has gone.
+    config: RouterConfig,
+    /// The worker's job that everything else waits for.
+    in_flight: Option<u64>,
+    waiting: VecDeque<Action>,
+    /// When the kernel last accepted an advert.
+    accepted_at: Instant,
+    /// Whether it accepted the newest one: only then is the lease renewed.
+    accepted: bool,
+    /// When the last renewal (or claim) that we know to have been carried out was begun.
+    renewed_at: Instant,
+}
+
+impl Outbox {
+    /// The lifetime its addresses were claimed with; an owner's are nobody's to remove.
+    fn lease(&self) -> Option<Duration> {
+        let owner = self.config.priority == Priority::OWNER;
+        let lifetime = self.config.address_lifetime.filter(|_| !owner)?;
+        Some(Duration::from_secs(lifetime.into()))
+    }
+
+    /// No advert has been accepted for as long as the peers wait.
+    fn is_overdue(&self, now: Instant) -> bool {
+        now - self.accepted_at >= 3 * self.config.advert_interval.duration()
+    }
+}
+
+/// What happened so far, for status and metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Adverts that the kernel accepted.
+    pub adverts_sent: u64,
+    /// Adverts that it did not.
+    pub adverts_refused: u64,
+    /// Packets that reached the protocol.
+    pub adverts_received: u64,
+    /// Rounds of announcements.
+    pub announcements: u64,
+}
+
+/// The machine.
+pub struct Host {
+    clock: Clock,
+    timer: Timer,
+    timer_set: Option<Instant>,
+    epoll: Epoll,
+    ready: Vec<EpollEvent>,
+    worker: Worker,
+    events: Events,
+    links: Links,
+    /// The picture of the interfaces is whole.
+    synced: bool,
+    link_names: BTreeMap<Arc<str>, LinkId>,
+    ports: BTreeMap<LinkId, Port>,
+    outboxes: BTreeMap<RouterId, Outbox>,
+    jobs: BTreeMap<u64, (RouterId, JobKind)>,
+    runs: BTreeMap<u64, (RouterId, Hook)>,
+    next_number: u64,
+    news: VecDeque<News>,
+    helper: Helper,
+    record: Record,
+    hooks: BTreeMap<Arc<str>, Hooks>,
+    message: Vec<u8>,
+    /// Counted since start.
+    pub counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobKind {
+    Claim,
+    Release,
+    Renew,
+}
+
+impl Host {
+    /// Opens what does not depend on interfaces.
+    ///
+    /// # Errors
+    /// When the kernel refuses netlink, epoll or timers: nothing can be done then.
+    pub fn new(clock: Clock, helper: Helper, record: Record) -> io::Result<Self> {
+        let host = Host {
+            timer: Timer::new()?,
+            timer_set: None,
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            ready: vec![EpollEvent::empty(); 64],
+            worker: Worker::start()?,
+            events: Events::open()?,
+            links: Links::default(),
+            synced: false,
+            link_names: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            next_number: 1,
+            news: VecDeque::new(),
+            helper,
+            record,
+            hooks: BTreeMap::new(),
+            message: Vec::with_capacity(8 + 255 * 16 + 8),
+            counters: Counters::default(),
+            clock,
+        };
+        host.listen(host.timer.as_fd(), Source::Timer)?;
+        host.listen(host.worker.as_fd(), Source::Worker)?;
+        host.listen(host.events.as_fd(), Source::Netlink)?;
+        host.listen(host.helper.as_fd(), Source::Helper)?;
+        Ok(host)
+    }
+
+    /// The descriptor that is readable when any source has news.
+    pub fn epoll(&self) -> &Epoll {
+        &self.epoll
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Also wakes up when this becomes readable; whoever owns it looks for himself.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn listen_to(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.listen(fd, Source::Other)
+    }
+
+    fn listen(&self, fd: BorrowedFd<'_>, source: Source) -> io::Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, source.token());
+        Ok(self.epoll.add(fd, event)?)
+    }
+
+    // ---- configuration ---------------------------------------------------------------------
+
+    /// Follows the interfaces and hooks that the node's routers name now.
+    ///
+    /// # Errors
+    /// When the kernel's picture of the interfaces cannot be asked for.
+    pub fn follow(&mut self, node: &Node, hooks: &BTreeMap<Arc<str>, Hooks>) -> io::Result<()> {
+        self.hooks.clone_from(hooks);
+        for (id, name) in node.links() {
+            self.link_names.insert(name.clone(), id);
+        }
+        let routers = node.routers().map(|router| (router.id(), router.config()));
+        if let Err(error) = self.record.assign(routers, clock::suspended()) {
+            warn!(%error, "cannot write the record: a restart will begin as backup");
+        }
+        self.links.watch(self.link_names.keys().cloned());
+        self.synced = false;
+        self.outboxes.retain(|id, outbox| {
+            node.router(*id).is_some() || outbox.in_flight.is_some() || !outbox.waiting.is_empty()
+        });
+        for router in node.routers() {
+            if let Some(outbox) = self.outboxes.get_mut(&router.id()) {
+                outbox.config.clone_from(router.config());
+            }
+        }
+        let links: Vec<LinkId> = self.ports.keys().copied().collect();
+        for link in links {
+            self.equip(link, node);
+        }
+        self.events.dump()
+    }
+
+    // ---- news ------------------------------------------------------------------------------
+
+    /// Hands on what came since the last call: adverts first, for they may change what everything
+    /// else means. Whether there was anything: only after a `false` may one wait.
+    ///
+    /// # Errors
+    /// When the kernel's event sources themselves fail.
+    pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<bool> {
+        let count = loop {
+            match self.epoll.wait(&mut self.ready, EpollTimeout::ZERO) {
+                Ok(count) => break count,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let sources: Vec<Source> =
+            self.ready.iter().take(count).map(|event| Source::of(event.data())).collect();
+        if count == self.ready.len() {
+            self.ready.resize(2 * count, EpollEvent::empty());
+        }
+        for source in &sources {
+            if let Source::Adverts(link, family) = *source {
+                self.receive_adverts(link, family, node, actions);
+            }
+        }
+        for source in sources {
+            match source {
+                Source::Adverts(..) | Source::Other => {}
+                Source::Timer => {
+                    self.timer.acknowledge();
+                    self.timer_set = None;
+                }
+                Source::Neighbours(link) => self.receive_sightings(link),
+                Source::Netlink => self.receive_netlink(node)?,
+                Source::Worker => self.receive_reports(),
+                Source::Helper => self.pump_helper(),
+            }
+        }
+        Ok(count > 0)
+    }
+
+    fn receive_adverts(
+        &mut self,
+        link: LinkId,
+        family: Family,
+        node: &mut Node,
+        actions: &mut Vec<Action>,
+    ) {
+        let now = self.clock.now();
+        let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.adverts(family).as_mut())
+        else {
+            return;
+        };
+        let counters = &mut self.counters;
+        let outcome = socket.receive(|received| {
+            counters.adverts_received += 1;
+            let packet = Packet {
+                link,
+                source: received.source,
+                destination: received.destination,
+                ttl: received.ttl,
+                message: received.message,
+            };
+            if let Err(discard) = node.handle(now, Event::Packet(packet), actions) {
+                debug!(source = %received.source, %discard, "advert discarded");
+            }
+        });
+        if let Err(error) = outcome {
+            debug!(%error, "receiving adverts");
+        }
+    }
+
+    fn receive_sightings(&mut self, link: LinkId) {
+        let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.neighbours.as_mut()) else {
+            return;
+        };
+        let news = &mut self.news;
+        let outcome = socket.receive(|seen| {
+            let contention = Contention { link, address: seen.address, mac: Mac(seen.mac) };
+            news.push_back(News::Contention(contention));
+        });
+        if let Err(error) = outcome {
+            debug!(%error, "receiving announcements");
+        }
+    }
+
+    fn receive_netlink(&mut self, node: &Node) -> io::Result<()> {
+        let mut changes = Vec::new();
+        let (links, synced) = (&mut self.links, &mut self.synced);
+        self.events.read(|event| {
+            match event {
+                NetEvent::Resync => *synced = false,
+                NetEvent::Synced => *synced = true,
+                NetEvent::Link(_)
+                | NetEvent::LinkGone { .. }
+                | NetEvent::Address(_)
+                | NetEvent::AddressGone { .. } => {}
+            }
+            links.apply(event, |change| changes.push(change));
+        })?;
+        for change in changes {
+            self.link_changed(change, node);
+        }
+        if self.links.incomplete() {
+            self.events.dump()?;
+        }
+        Ok(())
+    }
+
+    fn link_changed(&mut self, change: Change, node: &Node) {
+        match change {
+            Change::Appeared { name, link: found } | Change::Changed { name, link: found } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
+                let (index, mac) = (found.index, found.mac);
+                let same = self.ports.get(&link).is_some_and(|p| p.index == index && p.mac == mac);
+                if !same {
+                    info!(interface = %name, index, "interface found");
+                    let port = Port { index, mac, v4: None, v6: None, neighbours: None };
+                    self.ports.insert(link, port);
+                    self.equip(link, node);
+                }
+                self.news.push_back(News::Link(link));
+            }
+            Change::Gone { name } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
+                warn!(interface = %name, "interface is gone; waiting for it to come back");
+                self.ports.remove(&link);
+                self.news.push_back(News::Link(link));
+            }
+            Change::Addresses { name } | Change::Foreign { name, .. } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
+                if self.lacks_a_socket(link, node) {
+                    // A family that was switched off may have been switched on.
+                    self.equip(link, node);
+                }
+                self.news.push_back(News::Link(link));
+            }
+            Change::Lost { name, ip } => {
+                let Some(&link) = self.link_names.get(&name) else { return };
+                for router in node.routers().filter(|router| router.link() == link) {
+                    if router.addresses().iter().any(|address| address.ip == ip) {
+                        self.news.push_back(News::AddressLost(router.id(), ip));
+                    }
+                }
+            }
+        }
+    }
+
+    fn lacks_a_socket(&mut self, link: LinkId, node: &Node) -> bool {
+        let Some(port) = self.ports.get_mut(&link) else { return false };
+        let mut here = node.routers().filter(|router| router.link() == link);
+        here.any(|router| port.adverts(router.config().family).is_none())
+    }
+
+    /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
+    fn equip(&mut self, link: LinkId, node: &Node) {
+        let Some(name) =
+            self.link_names.iter().find(|(_, id)| **id == link).map(|(n, _)| n.clone())
+        else {
+            return;
+        };
+        let here = || node.routers().filter(|router| router.link() == link);
+        for family in [Family::V4, Family::V6] {
+            let vrids: Vec<Vrid> = here()
+                .filter(|router| router.config().family == family)
+                .map(|router| router.config().vrid)
+                .collect();
+            if let Err(error) = self.equip_adverts(link, family, &vrids) {
+                warn!(interface = %name, %family, %error, "cannot open the advert socket");
+            }
+        }
+        let addresses: Vec<IpAddr> =
+            here().flat_map(|router| router.addresses().iter()).map(|a| a.ip).collect();
+        if let Err(error) = self.equip_neighbours(link, &addresses) {
+            warn!(interface = %name, %error, "cannot open the announcement socket");
+        }
+    }
+
+    fn equip_adverts(&mut self, link: LinkId, family: Family, vrids: &[Vrid]) -> io::Result<()> {
+        let Some(port) = self.ports.get_mut(&link) else { return Ok(()) };
+        let index = port.index;
+        let slot = port.adverts(family);
+        if vrids.is_empty() {
+            *slot = None;
+            return Ok(());
+        }
+        if let Some(socket) = slot {
+            return socket.listen_for(vrids);
+        }
+        let socket = AdvertSocket::open(index, family)?;
+        socket.listen_for(vrids)?;
+        let token = Source::Adverts(link, family).token();
+        self.epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        *slot = Some(socket);
+        Ok(())
+    }
+
+    fn equip_neighbours(&mut self, link: LinkId, addresses: &[IpAddr]) -> io::Result<()> {
+        let Some(port) = self.ports.get_mut(&link) else { return Ok(()) };
+        if port.neighbours.is_none() {
+            let socket = NeighbourSocket::open(port.index, port.mac)?;
+            let token = Source::Neighbours(link).token();
+            self.epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+            port.neighbours = Some(socket);
+        }
+        match &mut port.neighbours {
+            Some(socket) => socket.watch(addresses),
+            None => Ok(()),
+        }
+    }
+
+    fn receive_reports(&mut self) {
+        let reports: Vec<Report> = self.worker.reports().collect();
+        for report in reports {
+            self.report(report);
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let Some((router, kind)) = self.jobs.remove(&report.ticket) else { return };
+        let started = self.clock.instant(report.started);
+        let Some(outbox) = self.outboxes.get_mut(&router) else { return };
+        let name = outbox.config.name.clone();
+        let mut failed = None;
+        for (address, failure) in &report.failures {
+            let error = match failure {
+                Failure::AlreadyThere => ClaimError::AlreadyThere,
+                Failure::Gone | Failure::Late | Failure::NoDevice | Failure::Os { .. } => {
+                    ClaimError::Refused
+                }
+            };
+            match (kind, failure) {
+                (JobKind::Claim, _) => {
+                    error!(router = %name, %address, "cannot claim {address}: {failure}");
+                }
+                // The interface's own news say the rest.
+                (JobKind::Release, Failure::NoDevice)
+                | (JobKind::Renew, Failure::Gone | Failure::Late | Failure::NoDevice) => {
+                    debug!(router = %name, %address, ?kind, "{failure}");
+                }
+                (JobKind::Release | JobKind::Renew, _) => {
+                    warn!(router = %name, %address, ?kind, "the kernel refused: {failure}");
+                }
+            }
+            failed = failed.or(Some(error));
+        }
+        match kind {
+            JobKind::Renew => {
+                if report.failures.is_empty() {
+                    outbox.renewed_at = outbox.renewed_at.max(started);
+                }
+                return;
+            }
+            JobKind::Claim if failed.is_none() => {
+                outbox.renewed_at = started;
+            }
+            JobKind::Claim | JobKind::Release => {}
+        }
+        if outbox.in_flight != Some(report.ticket) {
+            return;
+        }
+        outbox.in_flight = None;
+        if let (JobKind::Claim, Some(error)) = (kind, failed) {
+            // It never became master: nothing of that may be seen.
+            outbox.waiting.retain_mut(|action| match action {
+                Action::Advertise { .. } | Action::Announce { .. } | Action::Renew { .. } => false,
+                Action::Notify(transition) => {
+                    transition.hooks = false;
+                    true
+                }
+                Action::Claim { .. } | Action::Release { .. } | Action::Warn { .. } => true,
+            });
+            self.news.push_back(News::ClaimFailed(router, error));
+        }
+        self.carry_on(router);
+    }
+
+    fn pump_helper(&mut self) {
+        let mut finished: Vec<Finished> = Vec::new();
+        if let Err(error) = self.helper.pump(|run| finished.push(run)) {
+            error!(%error, "the helper process is gone; hooks cannot run until the daemon restarts");
+        }
+        self.watch_helper();
+        for run in finished {
+            let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
+            let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
+            if hook == Hook::Master && outcome.succeeded {
+                self.record.note(router, |entry| entry.hook_done = entry.master);
+            }
+            self.news.push_back(News::HookFinished(router, outcome));
+        }
+    }
+
+    /// Waits for room in the helper's socket only while something waits for it.
+    fn watch_helper(&mut self) {
+        let mut flags = EpollFlags::EPOLLIN;
+        if self.helper.wants_write() {
+            flags |= EpollFlags::EPOLLOUT;
+        }
+        let mut event = EpollEvent::new(flags, Source::Helper.token());
+        if let Err(error) = self.epoll.modify(self.helper.as_fd(), &mut event) {
+            debug!(%error, "watching the helper");
+        }
+    }
+
+    /// Tells the protocol what was noticed meanwhile. Whether there was anything.
+    pub fn tell(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> bool {
+        let mut told = false;
+        while let Some(news) = self.news.pop_front() {
+            told = true;
+            let now = self.clock.now();
+            let never_fails = match news {
+                News::AddressLost(router, ip) => {
+                    let busy = self.outboxes.get(&router).is_some_and(|o| o.in_flight.is_some());
+                    if busy || self.present(router, ip, node) {
+                        continue;
+                    }
+                    node.handle(now, Event::AddressLost(router, ip), actions)
+                }
+                News::ClaimFailed(router, error) => {
+                    node.handle(now, Event::ClaimFailed(router, error), actions)
+                }
+                News::Contention(seen) => node.handle(now, Event::Contention(seen), actions),
+                News::HookFinished(router, outcome) => {
+                    node.handle(now, Event::HookFinished(router, outcome), actions)
+                }
+                News::Late(router) => node.handle(now, Event::Late(router), actions),
+                News::Link(link) => {
+                    let Some((_, name)) = node.links().find(|(id, _)| *id == link) else {
+                        continue;
+                    };
+                    let up = self.links.link(name).is_some_and(|link| link.up);
+                    let addresses = self.addresses(name);
+                    node.handle(now, Event::Link { link, up, addresses: &addresses }, actions)
+                }
+            };
+            if let Err(discard) = never_fails {
+                debug!(%discard, "an event was refused");
+            }
+        }
+        told
+    }
+
+    fn present(&self, router: RouterId, ip: IpAddr, node: &Node) -> bool {
+        node.router(router).is_some_and(|router| {
+            self.links.addresses(&router.config().interface).iter().any(|there| there.ip == ip)
+        })
+    }
+
+    /// The kernel's picture of the interfaces is complete: until then nothing is decided.
+    pub fn knows_links(&self) -> bool {
+        self.synced
+    }
+
+    /// The addresses now on an interface.
+    pub fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
+        let told = |a: &Found| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        self.links.addresses(interface).iter().map(told).collect()
+    }
+
+    /// Every watched link is told anew, present or not.
+    pub fn tell_links(&mut self) {
+        self.news.extend(self.link_names.values().copied().map(News::Link));
+    }
+
+    /// Nothing waits: neither the worker nor a hook.
+    pub fn is_idle(&self) -> bool {
+        self.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty())
+            && self.helper.idle()
+    }
+
+    /// When to wake up; kept by the kernel to the microsecond.
+    pub fn wake_at(&mut self, at: Option<Instant>) {
+        if self.timer_set != at {
+            if let Err(error) = self.timer.set(&self.clock, at) {
+                error!(%error, "cannot set the timer");
+            }
+            self.timer_set = at;
+        }
+    }
+
+    // ---- actions ---------------------------------------------------------------------------
+
+    /// Carries an action out, now or when those before it for the same router are done.
+    pub fn perform(&mut self, action: Action, node: &Node) {
+        let id = router_of(&action);
+        if let Action::Warn { warning, .. } = &action {
+            let name = node.router(id).map_or("", |router| &router.config().name);
+            warn!(router = name, "{warning}");
+            return;
+        }
+        let now = self.clock.now();
+        let Some(router) = node.router(id) else { return };
+        let outbox = self.outboxes.entry(id).or_insert_with(|| Outbox {
+            link: router.link(),
+            config: router.config().clone(),
+            in_flight: None,
+            waiting: VecDeque::new(),
+            accepted_at: now,
+            accepted: false,
+            renewed_at: now,
+        });
+        if outbox.in_flight.is_none() {
+            self.carry_out(id, action);
+            return;
+        }
+        match &action {
+            Action::Advertise { .. } => {
+                // Only the newest matters: what it replaces says something older.
+                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
+                if outbox.is_overdue(now) {
+                    self.news.push_back(News::Late(id));
+                }
+            }
+            Action::Announce { .. } => {
+                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Announce { .. }));
+            }
+            Action::Renew { .. } => return,
+            Action::Claim { .. }
+            | Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Warn { .. } => {}
+        }
+        outbox.waiting.push_back(action);
+    }
+
+    fn carry_on(&mut self, id: RouterId) {
+        while let Some(outbox) = self.outboxes.get_mut(&id) {
+            if outbox.in_flight.is_some() {
+                return;
+            }
+            let Some(action) = outbox.waiting.pop_front() else { return };
+            self.carry_out(id, action);
+        }
+    }
+
+    fn carry_out(&mut self, id: RouterId, action: Action) {
+        match action {
+            Action::Advertise { from, to, advert, .. } => self.advertise(id, from, &to, &advert),
+            Action::Announce { addresses, .. } => self.announce(id, &addresses),
+            Action::Claim { addresses, lifetime, .. } => {
+                let now = self.clock.now();
+                if let Some(outbox) = self.outboxes.get_mut(&id) {
+                    // Patience with the worker begins here.
+                    outbox.accepted_at = now;
+                }
+                self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime });
+            }
+            Action::Notify(transition) => self.notify(id, &transition),
+            Action::Release { addresses, .. } => {
+                self.submit(id, JobKind::Release, Work::Release { addresses });
+            }
+            Action::Renew { addresses, lifetime, .. } => self.renew(id, addresses, lifetime),
+            Action::Warn { .. } => {}
+        }
+    }
+
+    fn advertise(&mut self, id: RouterId, from: IpAddr, to: &[IpAddr], advert: &Advert) {
+        let now = self.clock.now();
+        let Some(outbox) = self.outboxes.get_mut(&id) else { return };
+        let ends_soon = outbox.lease().is_some_and(|lease| {
+            now >= (outbox.renewed_at + lease).before(Duration::from_millis(100))
+        });
+        if ends_soon && advert.priority != Priority::LEAVING {
+            // The lease may end before anybody hears of it: an advert would promise what is gone.
+            self.news.push_back(News::Late(id));
+            outbox.accepted = false;
+            return;
+        }
+        let port = self.ports.get_mut(&outbox.link);
+        let Some(socket) = port.and_then(|port| port.adverts(Family::of(from)).as_mut()) else {
+            outbox.accepted = false;
+            return;
+        };
+        let mut outcome = Ok(());
+        for &destination in to {
+            advert.encode(from, destination, &mut self.message);
+            if let Err(error) = socket.send(from, destination, &self.message) {
+                outcome = Err(error);
+            }
+        }
+        match outcome {
+            Ok(()) => {
+                self.counters.adverts_sent += 1;
+                outbox.accepted = true;
+                outbox.accepted_at = now;
+                self.record.sent(id, self.clock.boottime_of(now));
+            }
+            Err(error) => {
+                debug!(%error, "the kernel refused an advert");
+                self.counters.adverts_refused += 1;
+                outbox.accepted = false;
+                if outbox.is_overdue(now) {
+                    self.news.push_back(News::Late(id));
+                }
+            }
+        }
+    }
+
+    fn announce(&mut self, id: RouterId, addresses: &[Address]) {
+        let Some(outbox) = self.outboxes.get(&id) else { return };
+        let Some(socket) = self.ports.get_mut(&outbox.link).and_then(|p| p.neighbours.as_mut())
+        else {
+            return;
+        };
+        let ips: Vec<IpAddr> = addresses.iter().map(|address| address.ip).collect();
+        self.counters.announcements += 1;
+        if let Err(error) = socket.announce(&ips) {
+            debug!(%error, "the kernel refused an announcement");
+        }
+    }
+
+    fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
+        let Some(outbox) = self.outboxes.get(&id) else { return };
+        if !outbox.accepted {
+            return;
+        }
+        let lease = Duration::from_secs(lifetime.into());
+        let not_after = self.clock.boottime_of((outbox.renewed_at + lease).before(LEASE_GUARD));
+        self.submit(id, JobKind::Renew, Work::Renew { addresses, lifetime, not_after });
+    }
+
+    fn submit(&mut self, id: RouterId, kind: JobKind, work: Work) {
+        let Some(outbox) = self.outboxes.get_mut(&id) else { return };
+        let Some(port) = self.ports.get(&outbox.link) else {
+            // Without the interface there are no addresses to add or remove.
+            if kind == JobKind::Claim {
+                self.news.push_back(News::ClaimFailed(id, ClaimError::Refused));
+            }
+            return;
+        };
+        let ticket = self.next_number;
+        self.next_number += 1;
+        if kind != JobKind::Renew {
+            outbox.in_flight = Some(ticket);
+        }
+        self.jobs.insert(ticket, (id, kind));
+        self.worker.submit(Job { ticket, index: port.index, work });
+    }
+
+    /// The one line at INFO per change of role, and the hooks that go with it.
+    fn notify(&mut self, id: RouterId, transition: &Transition) {
+        let Some(outbox) = self.outboxes.get(&id) else { return };
+        let config = &outbox.config;
+        info!(
+            router = %config.name,
+            from = %transition.from,
+            to = %transition.to,
+            priority = transition.priority.get(),
+            "{}: {} -> {}: {}",
+            config.name,
+            transition.from,
+            transition.to,
+            transition.why
+        );
+        let master = transition.to == Role::Master;
+        let resumed = transition.why == Why::Resumed;
+        let has_hook =
+            self.hooks.get(&config.name).is_some_and(|h| h.master.is_some() || h.notify.is_some());
+        self.record.note(id, |entry| {
+            entry.master = master;
+            entry.hook_done = master && (!has_hook || (resumed && !transition.hooks));
+        });
+        if resumed {
+            self.record.resumed(clock::boottime());
+        }
+        let Some(hooks) = self.hooks.get(&config.name) else { return };
+        if !transition.hooks {
+            return;
+        }
+        let (state, hook, command) = match transition.to {
+            Role::Master => (HookState::Master, Hook::Master, &hooks.master),
+            Role::Backup => (HookState::Backup, Hook::Backup, &hooks.backup),
+            Role::Fault => (HookState::Fault, Hook::Fault, &hooks.fault),
+            Role::Stopped => (HookState::Stop, Hook::Stop, &hooks.stop),
+            Role::Leaving if transition.before_release => {
+                (HookState::BeforeRelease, Hook::BeforeRelease, &hooks.before_release)
+            }
+            Role::Leaving | Role::Waiting => return,
+        };
+        let notify = match state {
+            HookState::BeforeRelease => None,
+            HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop => {
+                hooks.notify.clone()
+            }
+        };
+        if command.is_none() && notify.is_none() {
+            return;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.runs.insert(number, (id, hook));
+        self.helper.run(HookRun {
+            router: config.name.to_string(),
+            number,
+            state,
+            previous: transition.from.name().to_owned(),
+            reason: transition.why.to_string(),
+            priority: transition.priority.get(),
+            addresses: config.all_addresses().map(|address| address.ip).collect(),
+            interface: config.interface.to_string(),
+            commands: command.iter().cloned().collect(),
+            notify,
+        });
+        self.pump_helper();
+    }
+
+    /// Ends the helper process.
+    pub fn end(self) {
+        self.helper.end();
+    }
+}
+
+/// The kernel's release, if it is older than 5.18: addresses then carry no mark, and ours could not
+/// be told from the host's.
+pub fn too_old_kernel() -> Option<String> {
+    let system = nix::sys::utsname::uname().ok()?;
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (version < (5, 18)).then_some(release)
+}
+
+/// A renewal is not sent this shortly before the lease ends: it could bring an address back.
+const LEASE_GUARD: Duration = Duration::from_millis(50);
+
+fn router_of(action: &Action) -> RouterId {
+    match action {
+        Action::Advertise { router, .. }
+        | Action::Announce { router, .. }
+        | Action::Claim { router, .. }
+        | Action::Release { router, .. }
+        | Action::Renew { router, .. }
+        | Action::Warn { router, .. } => *router,
+        Action::Notify(transition) => transition.router,
+    }
+}

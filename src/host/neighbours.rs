@@ -1,0 +1,418 @@
+//! What the neighbours on the link are told about our addresses, and what others tell them: ARP
+//! and IPv6 neighbour discovery, frame by frame.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use pnet::packet::arp::{ArpHardwareTypes, ArpOperations, MutableArpPacket};
+use pnet::packet::ethernet::{EtherTypes, MutableEthernetPacket};
+use pnet::packet::icmpv6::ndp::{
+    MutableNeighborAdvertPacket, NdpOption, NdpOptionTypes, NeighborAdvertFlags,
+};
+use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
+use pnet::packet::ip::IpNextHeaderProtocols;
+use pnet::packet::ipv6::MutableIpv6Packet;
+use pnet_base::MacAddr;
+use socket2::{Domain, SockFilter, Socket, Type};
+
+use crate::host::bpf;
+use crate::host::sys::{self, BATCH, Inbox, Outgoing};
+
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Both at once.
+const ETHERTYPE_ALL: u16 = libc::ETH_P_ALL as u16;
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+const BROADCAST_MAC: [u8; 6] = [0xff; 6];
+const ARP_LENGTH: usize = 14 + 28;
+const ADVERTISEMENT_LENGTH: usize = 14 + 40 + 24 + 8;
+/// More addresses would make a filter that costs every packet too much, or that older kernels have
+/// no room for.
+const FILTERED: usize = 1000;
+/// `TC_PRIO_INTERACTIVE`, as the adverts.
+const PRIORITY: u32 = 6;
+
+/// The packet socket of one interface. On an interface that is not Ethernet there is nobody to
+/// tell: it does nothing.
+#[derive(Debug)]
+pub struct NeighbourSocket {
+    socket: Socket,
+    index: u32,
+    mac: Option<[u8; 6]>,
+    /// Sorted.
+    watched: Vec<IpAddr>,
+    inbox: Inbox,
+}
+
+/// Somebody else told the link that an address we watch is at his MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The address.
+    pub address: IpAddr,
+    /// Where it is said to be; never our own MAC.
+    pub mac: [u8; 6],
+}
+
+impl NeighbourSocket {
+    /// [`receive`](Self::receive) returns after this many packets.
+    pub const AT_ONCE: usize = 1024;
+
+    /// Opens the socket on the interface of this index, whose MAC this is; `None` if it is not
+    /// Ethernet. Needs CAP_NET_RAW. It hears nothing until it is told what to
+    /// [`watch`](Self::watch) for. When the MAC changes, open another.
+    pub fn open(index: u32, mac: Option<[u8; 6]>) -> io::Result<Self> {
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+        socket.attach_filter(&[bpf::DROP])?;
+        sys::set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
+        socket.set_priority(PRIORITY)?;
+        if mac.is_some() {
+            socket.bind(&sys::link_address(index, 0, [0; 6]))?;
+        }
+        Ok(NeighbourSocket { socket, index, mac, watched: Vec::new(), inbox: Inbox::default() })
+    }
+
+    /// Tells the link that these addresses are here: a gratuitous ARP request or an unsolicited
+    /// neighbour advertisement each. Never blocks; if the kernel does not take some of them, the
+    /// others are sent all the same and the first error is returned.
+    pub fn announce(&self, addresses: &[IpAddr]) -> io::Result<()> {
+        let Some(mac) = self.mac else { return Ok(()) };
+        let router = addresses.iter().any(IpAddr::is_ipv6) && self.is_router();
+        let frames: Vec<Vec<u8>> = addresses
+            .iter()
+            .map(|address| match address {
+                IpAddr::V4(address) => gratuitous_arp(mac, *address),
+                IpAddr::V6(address) => unsolicited_advertisement(mac, *address, router),
+            })
+            .collect();
+        let packets: Vec<Outgoing<'_>> = addresses
+            .iter()
+            .zip(&frames)
+            .map(|(address, frame)| Outgoing {
+                to: match address {
+                    IpAddr::V4(_) => sys::link_address(self.index, ETHERTYPE_ARP, BROADCAST_MAC),
+                    IpAddr::V6(_) => sys::link_address(self.index, ETHERTYPE_IPV6, ALL_NODES_MAC),
+                },
+                from: None,
+                payload: frame,
+            })
+            .collect();
+
+        let mut rest = packets.as_slice();
+        let mut result = Ok(());
+        while !rest.is_empty() {
+            let handled = match sys::send(self.socket.as_fd(), rest) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    result = result.and(Err(error));
+                    1
+                }
+            };
+            rest = rest.get(handled..).unwrap_or(&[]);
+        }
+        result
+    }
+
+    /// From now on hears who else announces one of these addresses, and nothing else. The kernel
+    /// drops what cannot be that.
+    pub fn watch(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
+        if self.mac.is_none() {
+            return Ok(());
+        }
+        self.watched = addresses.to_vec();
+        self.watched.sort_unstable();
+        self.watched.dedup();
+        let ethertype = match (
+            self.watched.iter().any(IpAddr::is_ipv4),
+            self.watched.iter().any(IpAddr::is_ipv6),
+        ) {
+            (false, false) => 0,
+            (true, false) => ETHERTYPE_ARP,
+            (false, true) => ETHERTYPE_IPV6,
+            (true, true) => ETHERTYPE_ALL,
+        };
+        let exact = self.watched.len() <= FILTERED
+            && self.socket.attach_filter(&filter(Some(&self.watched))).is_ok();
+        if !exact {
+            self.socket.attach_filter(&filter(None))?;
+        }
+        self.socket.bind(&sys::link_address(self.index, ethertype, [0; 6]))
+    }
+
+    /// Hands over who was heard. Returns how many packets were read; [`Self::AT_ONCE`] of them
+    /// mean that more may wait.
+    pub fn receive(&mut self, mut handle: impl FnMut(Sighting)) -> io::Result<usize> {
+        let mut total = 0;
+        while total < Self::AT_ONCE {
+            let mut count = 0;
+            let packets = match self.inbox.receive(self.socket.as_fd()) {
+                Ok(packets) => packets,
+                // Said once; the socket goes on when the interface comes up again.
+                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => continue,
+                Err(error) => return Err(error),
+            };
+            for packet in packets {
+                count += 1;
+                if let Some(sighting) = sighting(packet.payload)
+                    && Some(sighting.mac) != self.mac
+                    && self.watched.binary_search(&sighting.address).is_ok()
+                {
+                    handle(sighting);
+                }
+            }
+            total += count;
+            if count < BATCH {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Hosts take a router off their list when it says that it is none.
+    fn is_router(&self) -> bool {
+        let Ok(name) = nix::net::if_::if_indextoname(self.index) else { return false };
+        let path = format!("/proc/sys/net/ipv6/conf/{}/forwarding", name.to_string_lossy());
+        std::fs::read_to_string(path).is_ok_and(|forwarding| forwarding.trim() != "0")
+    }
+}
+
+impl AsFd for NeighbourSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A broadcast ARP request for the address by itself (RFC 5227 section 3; RFC 9568 8.1.1).
+fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
+    let mut frame = ethernet(mac, BROADCAST_MAC, ETHERTYPE_ARP, ARP_LENGTH);
+    if let Some(mut arp) = frame.get_mut(14..).and_then(MutableArpPacket::new) {
+        arp.set_hardware_type(ArpHardwareTypes::Ethernet);
+        arp.set_protocol_type(EtherTypes::Ipv4);
+        arp.set_hw_addr_len(6);
+        arp.set_proto_addr_len(4);
+        arp.set_operation(ArpOperations::Request);
+        arp.set_sender_hw_addr(MacAddr::from(mac));
+        arp.set_sender_proto_addr(address);
+        arp.set_target_hw_addr(MacAddr::from(BROADCAST_MAC));
+        arp.set_target_proto_addr(address);
+    }
+    frame
+}
+
+/// A neighbour advertisement that nobody asked for (RFC 4861 7.2.6). It comes from the address it
+/// is about: that one is ours whenever we announce it, while the link-local address may still be
+/// in duplicate detection after a link came up; Linux itself does the same.
+fn unsolicited_advertisement(mac: [u8; 6], address: Ipv6Addr, router: bool) -> Vec<u8> {
+    let mut frame = ethernet(mac, ALL_NODES_MAC, ETHERTYPE_IPV6, ADVERTISEMENT_LENGTH);
+    if let Some(mut ip) = frame.get_mut(14..).and_then(MutableIpv6Packet::new) {
+        ip.set_version(6);
+        ip.set_payload_length((ADVERTISEMENT_LENGTH - 14 - 40) as u16);
+        ip.set_next_header(IpNextHeaderProtocols::Icmpv6);
+        ip.set_hop_limit(255);
+        ip.set_source(address);
+        ip.set_destination(ALL_NODES);
+    }
+    let flags =
+        NeighborAdvertFlags::Override | if router { NeighborAdvertFlags::Router } else { 0 };
+    if let Some(mut message) = frame.get_mut(54..).and_then(MutableNeighborAdvertPacket::new) {
+        message.set_icmpv6_type(Icmpv6Types::NeighborAdvert);
+        message.set_flags(flags);
+        message.set_target_addr(address);
+        message.set_options(&[NdpOption {
+            option_type: NdpOptionTypes::TargetLLAddr,
+            length: 1,
+            data: mac.to_vec(),
+        }]);
+    }
+    let checksum = frame
+        .get(54..)
+        .and_then(Icmpv6Packet::new)
+        .map_or(0, |message| icmpv6::checksum(&message, &address, &ALL_NODES));
+    if let Some(mut message) = frame.get_mut(54..).and_then(MutableNeighborAdvertPacket::new) {
+        message.set_checksum(checksum);
+    }
+    frame
+}
+
+fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, length: usize) -> Vec<u8> {
+    let mut frame = vec![0; length];
+    if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
+        ethernet.set_source(MacAddr::from(from));
+        ethernet.set_destination(MacAddr::from(to));
+        ethernet.set_ethertype(pnet::packet::ethernet::EtherType(ethertype));
+    }
+    frame
+}
+
+/// Reads what a frame says about where an address is.
+fn sighting(frame: &[u8]) -> Option<Sighting> {
+    let (header, packet) = frame.split_first_chunk::<14>()?;
+    let sender = *header.get(6..)?.first_chunk::<6>()?;
+    match u16::from_be_bytes([header[12], header[13]]) {
+        ETHERTYPE_ARP => {
+            // Ethernet, IPv4, and their lengths.
+            if *packet.first_chunk::<6>()? != [0, 1, 8, 0, 6, 4] {
+                return None;
+            }
+            let mac = *packet.get(8..)?.first_chunk()?;
+            let address = Ipv4Addr::from(*packet.get(14..)?.first_chunk::<4>()?);
+            Some(Sighting { address: address.into(), mac })
+        }
+        ETHERTYPE_IPV6 => {
+            let (header, message) = packet.split_first_chunk::<40>()?;
+            // A hop limit below 255 was not sent on this link (RFC 4861 7.1.2).
+            let advertised = header[6] == IpNextHeaderProtocols::Icmpv6.0
+                && header[7] == 255
+                && *message.first()? == Icmpv6Types::NeighborAdvert.0;
+            if !advertised {
+                return None;
+            }
+            let address = Ipv6Addr::from(*message.get(8..)?.first_chunk::<16>()?);
+            let mac = target_option(message.get(24..)?).unwrap_or(sender);
+            Some(Sighting { address: address.into(), mac })
+        }
+        _ => None,
+    }
+}
+
+/// The target link-layer address among the options of a neighbour advertisement.
+fn target_option(mut options: &[u8]) -> Option<[u8; 6]> {
+    loop {
+        let [kind, length @ (1..), ..] = *options else { return None };
+        let (option, rest) = options.split_at_checked(usize::from(length) * 8)?;
+        if kind == NdpOptionTypes::TargetLLAddr.0 {
+            return option.get(2..)?.first_chunk().copied();
+        }
+        options = rest;
+    }
+}
+
+/// Passes ARP whose sender address, and neighbour advertisements whose target's last four bytes,
+/// are of the list; without a list gratuitous ARP and unsolicited advertisements.
+fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
+    use libc::{
+        BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_MISC, BPF_TAX, BPF_W, BPF_X, SKF_AD_OFF,
+        SKF_AD_PKTTYPE, SKF_AD_VLAN_TAG,
+    };
+    let must_be =
+        |size, offset, value| [bpf::load(size, offset), bpf::jump(BPF_JEQ, value, 1, 0), bpf::DROP];
+
+    let mut arp = Vec::new();
+    arp.extend(must_be(BPF_W, 14, 0x0001_0800));
+    arp.extend(must_be(BPF_H, 18, 0x0604));
+    arp.push(bpf::load(BPF_W, 28));
+    let mut advertisement = Vec::new();
+    advertisement.extend(must_be(BPF_B, 14 + 6, u32::from(IpNextHeaderProtocols::Icmpv6.0)));
+    advertisement.extend(must_be(BPF_B, 14 + 40, u32::from(Icmpv6Types::NeighborAdvert.0)));
+    match addresses {
+        Some(addresses) => {
+            arp.extend(is_one_of(addresses.iter().filter_map(|address| match address {
+                IpAddr::V4(address) => Some(address.to_bits()),
+                IpAddr::V6(_) => None,
+            })));
+            advertisement.push(bpf::load(BPF_W, 14 + 40 + 8 + 12));
+            advertisement.extend(is_one_of(addresses.iter().filter_map(|address| match address {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(address) => Some(address.to_bits() as u32),
+            })));
+        }
+        None => {
+            arp.extend([
+                bpf::instruction(BPF_MISC | BPF_TAX, 0),
+                bpf::load(BPF_W, 38),
+                SockFilter::new((BPF_JMP | BPF_JEQ | BPF_X) as u16, 0, 1, 0),
+                bpf::ACCEPT,
+                bpf::DROP,
+            ]);
+            advertisement.extend([
+                bpf::load(BPF_B, 14 + 40 + 4),
+                bpf::jump(BPF_JSET, u32::from(NeighborAdvertFlags::Solicited), 0, 1),
+                bpf::DROP,
+                bpf::ACCEPT,
+            ]);
+        }
+    }
+
+    // A frame with a VLAN's tag belongs to another link that shares the wire. A socket for one
+    // protocol sees it without the tag, but as not meant for this host.
+    let mut program = vec![
+        bpf::load(BPF_B, (SKF_AD_OFF + SKF_AD_PKTTYPE) as u32),
+        bpf::jump(BPF_JEQ, u32::from(libc::PACKET_OTHERHOST), 2, 0),
+        bpf::load(BPF_H, (SKF_AD_OFF + SKF_AD_VLAN_TAG) as u32),
+        bpf::jump(BPF_JSET, 0x0fff, 0, 1),
+        bpf::DROP,
+    ];
+    program.extend([
+        bpf::load(BPF_H, 12),
+        bpf::jump(BPF_JEQ, u32::from(ETHERTYPE_ARP), 0, 1),
+        bpf::skip(3),
+        bpf::jump(BPF_JEQ, u32::from(ETHERTYPE_IPV6), 0, 1),
+        bpf::skip(1 + arp.len() as u32),
+        bpf::DROP,
+    ]);
+    program.extend(arp);
+    program.extend(advertisement);
+    program
+}
+
+/// Accepts if A is one of the values, and drops if not.
+fn is_one_of(values: impl Iterator<Item = u32>) -> Vec<SockFilter> {
+    let values: Vec<u32> = values.collect();
+    let mut program = Vec::with_capacity(values.len() + values.len() / 100 + 3);
+    // A conditional jump reaches 255 instructions far.
+    for chunk in values.chunks(200) {
+        let to_accept = |place: usize| (chunk.len() - place) as u8;
+        program.extend(
+            (0..)
+                .zip(chunk)
+                .map(|(place, value)| bpf::jump(libc::BPF_JEQ, *value, to_accept(place), 0)),
+        );
+        program.extend([bpf::skip(1), bpf::ACCEPT]);
+    }
+    program.push(bpf::DROP);
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+
+    #[test]
+    fn what_we_announce_can_be_read_back() {
+        let v4 = Ipv4Addr::new(192, 0, 2, 10);
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+        assert_eq!(
+            sighting(&gratuitous_arp(MAC, v4)),
+            Some(Sighting { address: v4.into(), mac: MAC })
+        );
+        assert_eq!(
+            sighting(&unsolicited_advertisement(MAC, v6, true)),
+            Some(Sighting { address: v6.into(), mac: MAC })
+        );
+    }
+
+    #[test]
+    fn a_frame_cut_off_anywhere_is_no_sighting_and_no_panic() {
+        let v6 = Ipv6Addr::LOCALHOST;
+        for frame in
+            [gratuitous_arp(MAC, Ipv4Addr::LOCALHOST), unsolicited_advertisement(MAC, v6, false)]
+        {
+            for length in 0..frame.len() {
+                let _ = sighting(&frame[..length]);
+            }
+            assert_eq!(sighting(&frame[..20]), None);
+        }
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_no_target_address() {
+        assert_eq!(target_option(&[]), None);
+        assert_eq!(target_option(&[0; 64]), None);
+        assert_eq!(target_option(&[2, 0, 1, 1, 1, 1, 1, 1]), None);
+        assert_eq!(target_option(&[2, 9, 1, 1, 1, 1, 1, 1]), None);
+        assert_eq!(target_option(&[1, 1, 9, 9, 9, 9, 9, 9, 2, 1, 2, 0, 0, 0, 0, 7]), Some(MAC));
+    }
+}

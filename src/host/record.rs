@@ -1,0 +1,228 @@
+//! What the next daemon on this host must know: who was master here, and when it last said so.
+//!
+//! One small file in the runtime directory, so it is gone after a reboot; written in place, a few
+//! bytes with every advert, so it is true also after `kill -9`.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::vrrp::{Family, RouterConfig, RouterId};
+
+const MAGIC: [u8; 8] = *b"vipdrec1";
+const HEADER: usize = 64;
+const SLOT: usize = 64;
+const SLOTS: usize = 4096;
+/// Resumes that are remembered: one more than may happen in a minute.
+const RESUMES: usize = 4;
+const MINUTE: Duration = Duration::from_secs(60);
+
+// Header: magic 0..8, boot id 8..24, suspended 24..32, resumes 32..64.
+// Slot: identity 0..8 (0: free), sent at 8..16, flags 16.
+const SENT_AT: usize = 8;
+const FLAGS: usize = 16;
+const MASTER: u8 = 1;
+const HELD_BACK: u8 = 2;
+const HOOK_DONE: u8 = 4;
+
+/// What the record says of one virtual router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// It was master, and not about to leave.
+    pub master: bool,
+    /// The operator had moved it away from here.
+    pub held_back: bool,
+    /// The `master` hook had ended with status 0.
+    pub hook_done: bool,
+    /// `CLOCK_BOOTTIME` when its last advert left.
+    pub sent_at: Duration,
+}
+
+impl Entry {
+    fn flags(self) -> u8 {
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        bit(self.master, MASTER) | bit(self.held_back, HELD_BACK) | bit(self.hook_done, HOOK_DONE)
+    }
+}
+
+/// What an earlier daemon left: nothing, if it ran before a reboot or a suspend.
+#[derive(Debug, Default)]
+pub struct Previous {
+    entries: BTreeMap<u64, Entry>,
+    resumes: Vec<Duration>,
+}
+
+impl Previous {
+    /// What was said of the same virtual router: same interface, family, VRID and addresses.
+    pub fn find(&self, router: &RouterConfig) -> Option<Entry> {
+        self.entries.get(&identity(router)).copied()
+    }
+
+    /// How often a daemon resumed within the last minute.
+    pub fn resumes_in_last_minute(&self, boottime: Duration) -> u32 {
+        let recent = |at: &&Duration| boottime.saturating_sub(**at) < MINUTE;
+        self.resumes.iter().filter(recent).count() as u32
+    }
+}
+
+/// The record of this daemon.
+#[derive(Debug)]
+pub struct Record {
+    file: File,
+    slots: BTreeMap<RouterId, (usize, Entry)>,
+    resumes: Vec<Duration>,
+    boot_id: [u8; 16],
+}
+
+impl Record {
+    /// Opens or makes the record, and reads what an earlier daemon left in it.
+    ///
+    /// # Errors
+    /// When the file cannot be made in its full size: better said now than at the next advert.
+    pub fn open(directory: &Path, suspended: Duration) -> io::Result<(Self, Previous)> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join("record"))?;
+        let boot_id = boot_id()?;
+        let mut bytes = vec![0; HEADER + SLOTS * SLOT];
+        let previous = match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => read(&bytes, boot_id, suspended),
+            Err(_) => Previous::default(),
+        };
+        let resumes = previous.resumes.clone();
+        let record = Record { file, slots: BTreeMap::new(), resumes, boot_id };
+        Ok((record, previous))
+    }
+
+    /// Makes room for these virtual routers; what was said of those that stay is kept.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn assign<'a>(
+        &mut self,
+        routers: impl Iterator<Item = (RouterId, &'a RouterConfig)>,
+        suspended: Duration,
+    ) -> io::Result<()> {
+        let mut bytes = vec![0; HEADER + SLOTS * SLOT];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..24].copy_from_slice(&self.boot_id);
+        bytes[24..32].copy_from_slice(&nanos(suspended));
+        bytes[32..HEADER].copy_from_slice(&resume_bytes(&self.resumes));
+        let before = std::mem::take(&mut self.slots);
+        for (slot, (id, config)) in routers.enumerate().take(SLOTS) {
+            let entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
+            let at = HEADER + slot * SLOT;
+            bytes[at..at + SENT_AT].copy_from_slice(&identity(config).to_ne_bytes());
+            bytes[at + SENT_AT..at + FLAGS].copy_from_slice(&nanos(entry.sent_at));
+            bytes[at + FLAGS] = entry.flags();
+            self.slots.insert(id, (slot, entry));
+        }
+        self.file.write_all_at(&bytes, 0)
+    }
+
+    /// An advert left.
+    pub fn sent(&mut self, id: RouterId, at: Duration) {
+        if let Some((slot, entry)) = self.slots.get_mut(&id) {
+            entry.sent_at = at;
+            let offset = HEADER + *slot * SLOT + SENT_AT;
+            // The file has its full size already; were it lost, a restart would be a cold start.
+            let _ = self.file.write_all_at(&nanos(at), offset as u64);
+        }
+    }
+
+    /// Something else about a router changed.
+    pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut Entry)) {
+        if let Some((slot, entry)) = self.slots.get_mut(&id) {
+            let before = entry.flags();
+            change(entry);
+            if entry.flags() != before {
+                let offset = HEADER + *slot * SLOT + FLAGS;
+                let _ = self.file.write_all_at(&[entry.flags()], offset as u64);
+            }
+        }
+    }
+
+    /// A daemon resumed: counted, so that one that keeps crashing does not keep the addresses.
+    pub fn resumed(&mut self, boottime: Duration) {
+        self.resumes.push(boottime);
+        if self.resumes.len() > RESUMES {
+            self.resumes.remove(0);
+        }
+        let _ = self.file.write_all_at(&resume_bytes(&self.resumes), 32);
+    }
+}
+
+fn read(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
+    let long = |at: usize| {
+        let mut long = [0; 8];
+        long.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_ne_bytes(long)
+    };
+    // The two clocks are read one after the other, so their difference is never quite the same.
+    let slept = Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
+    if bytes[..8] != MAGIC || bytes[8..24] != boot_id || slept {
+        return Previous::default();
+    }
+    let entries = (0..SLOTS)
+        .map(|slot| HEADER + slot * SLOT)
+        .filter(|at| long(*at) != 0)
+        .map(|at| {
+            let flags = bytes[at + FLAGS];
+            let entry = Entry {
+                master: flags & MASTER != 0,
+                held_back: flags & HELD_BACK != 0,
+                hook_done: flags & HOOK_DONE != 0,
+                sent_at: Duration::from_nanos(long(at + SENT_AT)),
+            };
+            (long(at), entry)
+        })
+        .collect();
+    let resumes = (0..RESUMES)
+        .map(|n| long(32 + 8 * n))
+        .filter(|at| *at != 0)
+        .map(Duration::from_nanos)
+        .collect();
+    Previous { entries, resumes }
+}
+
+fn nanos(span: Duration) -> [u8; 8] {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).to_ne_bytes()
+}
+
+fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER - 32] {
+    let mut bytes = [0; HEADER - 32];
+    for (place, at) in bytes.chunks_exact_mut(8).zip(resumes) {
+        place.copy_from_slice(&nanos(*at));
+    }
+    bytes
+}
+
+/// Same interface, family, VRID and addresses: same number (FNV-1a; never 0).
+fn identity(router: &RouterConfig) -> u64 {
+    let family = match router.family {
+        Family::V4 => "4",
+        Family::V6 => "6",
+    };
+    let mut text = format!("{} {family} {}", router.interface, router.vrid);
+    for address in router.all_addresses() {
+        text.push_str(&format!(" {}/{}", address.ip, address.prefix));
+    }
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.max(1)
+}
+
+fn boot_id() -> io::Result<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
+    Ok(number.to_be_bytes())
+}

@@ -1,0 +1,309 @@
+//! What the kernel offers and no crate wraps safely: the one module with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use socket2::{SockAddr, SockAddrStorage};
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+
+/// How many packets one system call sends or receives at most.
+pub const BATCH: usize = 16;
+
+/// The longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4 header fit.
+const PAYLOAD: usize = 4352;
+/// Destination and hop limit of an IPv6 packet fit.
+const CONTROL: usize = 64;
+/// The largest address we are sent from: `sockaddr_in6` (28 bytes).
+const NAME: usize = 32;
+/// One `IP_PKTINFO` or `IPV6_PKTINFO` fits.
+const SOURCE: usize = 40;
+
+/// Readiness of a file descriptor in tokio's words. It watches a duplicate of its own, so it says
+/// nothing wrong, and nothing unsound, whatever becomes of the original.
+#[derive(Debug)]
+pub struct Readiness(AsyncFd<OwnedFd>);
+
+impl Readiness {
+    /// Watches `fd` from now on; needs a running tokio runtime.
+    pub fn of(fd: &impl AsFd, interest: Interest) -> io::Result<Self> {
+        let duplicate = fd.as_fd().try_clone_to_owned()?;
+        // SAFETY: an OwnedFd is open and always the same descriptor. It is never lent mutably, so
+        // nobody can swap or close it before the registration is dropped with it.
+        let registered = unsafe { AsyncFd::register_with_interest(duplicate, interest) };
+        registered.map(Readiness).map_err(io::Error::from)
+    }
+
+    /// Waits until it can be read; the guard forgets the readiness with `clear_ready`.
+    pub async fn readable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+        self.0.readable().await
+    }
+
+    /// Waits until it can be written.
+    pub async fn writable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+        self.0.writable().await
+    }
+}
+
+/// Sets a socket option whose value is an `int`.
+pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `value`, which outlives the call; the kernel
+    // only reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            mem::size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The address of Ethernet frames: of this type, through this interface, to this MAC.
+pub fn link_address(index: u32, ethertype: u16, mac: [u8; 6]) -> SockAddr {
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: sockaddr_ll is the address type of AF_PACKET and consists of integers: any bytes are
+    // a value of it.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
+    address.sll_ifindex = index as i32;
+    address.sll_halen = 6;
+    address.sll_addr[..6].copy_from_slice(&mac);
+    // SAFETY: the storage was filled as an AF_PACKET address of this length just above.
+    unsafe { SockAddr::new(storage, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) }
+}
+
+/// One packet to send.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// Where it goes.
+    pub to: SockAddr,
+    /// Source address and interface index; without it the kernel chooses.
+    pub from: Option<(IpAddr, u32)>,
+    /// What it says.
+    pub payload: &'a [u8],
+}
+
+/// Sends the first packets of the list (at most [`BATCH`]) in one call that never blocks. Says how
+/// many went out; an error is the first one's.
+pub fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
+    #[derive(Clone, Copy)]
+    #[repr(align(8))]
+    struct Control([u8; SOURCE]);
+
+    let count = packets.len().min(BATCH);
+    let mut controls = [Control([0; SOURCE]); BATCH];
+    // SAFETY: both are plain C structures of integers and pointers, for which zero is a value.
+    let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+    let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+    for (((packet, header), part), control) in
+        packets.iter().zip(&mut headers).zip(&mut parts).zip(&mut controls)
+    {
+        part.iov_base = packet.payload.as_ptr().cast_mut().cast();
+        part.iov_len = packet.payload.len();
+        let header = &mut header.msg_hdr;
+        header.msg_name = packet.to.as_ptr().cast_mut().cast();
+        header.msg_namelen = packet.to.len();
+        header.msg_iov = part;
+        header.msg_iovlen = 1;
+        if let Some((source, index)) = packet.from {
+            header.msg_controllen = write_source(&mut control.0, source, index) as _;
+            header.msg_control = control.0.as_mut_ptr().cast();
+        }
+    }
+    // SAFETY: the first `count` headers point to buffers of the lengths they state, all of which
+    // (`packets`, `parts`, `controls`) outlive the call; the kernel writes only to `headers`.
+    let sent = unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr(),
+            count as u32,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+        )
+    };
+    if sent >= 0 { Ok(sent as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Writes the control message that chooses source and interface; returns its length.
+fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize {
+    let mut info = [0; 20];
+    let (level, kind, info) = match source {
+        IpAddr::V4(source) => {
+            info[..4].copy_from_slice(&index.to_ne_bytes());
+            info[4..8].copy_from_slice(&source.octets());
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, &info[..12])
+        }
+        IpAddr::V6(source) => {
+            info[..16].copy_from_slice(&source.octets());
+            info[16..].copy_from_slice(&index.to_ne_bytes());
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info[..])
+        }
+    };
+    let word = mem::size_of::<usize>();
+    let length = word + 8 + info.len();
+    control[..word].copy_from_slice(&length.to_ne_bytes());
+    control[word..word + 4].copy_from_slice(&level.to_ne_bytes());
+    control[word + 4..word + 8].copy_from_slice(&kind.to_ne_bytes());
+    control[word + 8..length].copy_from_slice(info);
+    length.next_multiple_of(word)
+}
+
+/// Where packets are received into: allocated once, used again and again.
+#[derive(Debug)]
+pub struct Inbox {
+    slots: Box<[Slot]>,
+}
+
+#[derive(Clone, Debug)]
+#[repr(C, align(8))]
+struct Slot {
+    control: [u8; CONTROL],
+    name: [u8; NAME],
+    payload: [u8; PAYLOAD],
+    control_length: usize,
+    name_length: usize,
+    payload_length: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let empty = Slot {
+            control: [0; CONTROL],
+            name: [0; NAME],
+            payload: [0; PAYLOAD],
+            control_length: 0,
+            name_length: 0,
+            payload_length: 0,
+        };
+        Inbox { slots: vec![empty; BATCH].into_boxed_slice() }
+    }
+}
+
+impl Inbox {
+    /// Receives what is waiting, at most [`BATCH`] packets, in one call that never blocks. Fewer
+    /// than that means that nothing more was waiting.
+    pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<impl Iterator<Item = Packet<'_>>> {
+        // SAFETY: as in `send`.
+        let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        for ((slot, header), part) in self.slots.iter_mut().zip(&mut headers).zip(&mut parts) {
+            part.iov_base = slot.payload.as_mut_ptr().cast();
+            part.iov_len = PAYLOAD;
+            let header = &mut header.msg_hdr;
+            header.msg_name = slot.name.as_mut_ptr().cast();
+            header.msg_namelen = NAME as libc::socklen_t;
+            header.msg_control = slot.control.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL as _;
+            header.msg_iov = part;
+            header.msg_iovlen = 1;
+        }
+        // SAFETY: every header points to buffers of the lengths it states; the slots are ours
+        // (`&mut self`), and `parts` outlives the call.
+        let received = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = match received {
+            0.. => received as usize,
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => 0,
+                error => return Err(error),
+            },
+        };
+        for (slot, header) in self.slots.iter_mut().zip(&headers) {
+            slot.payload_length = (header.msg_len as usize).min(PAYLOAD);
+            // Another type on other C libraries.
+            #[allow(clippy::unnecessary_cast)]
+            let control_length = header.msg_hdr.msg_controllen as usize;
+            slot.control_length = control_length.min(CONTROL);
+            slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME);
+        }
+        Ok(self.slots.iter().take(count).map(|slot| Packet {
+            name: &slot.name[..slot.name_length],
+            control: &slot.control[..slot.control_length],
+            payload: &slot.payload[..slot.payload_length],
+        }))
+    }
+}
+
+/// One packet as received.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    name: &'a [u8],
+    control: &'a [u8],
+    /// The bytes, cut off if they are longer than any VRRP message.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// The sender, if it is an IP address.
+    pub fn source(&self) -> Option<IpAddr> {
+        let family = u16::from_ne_bytes(self.name.first_chunk().copied()?);
+        match i32::from(family) {
+            libc::AF_INET => {
+                let octets: [u8; 4] = self.name.get(4..8)?.try_into().ok()?;
+                Some(Ipv4Addr::from(octets).into())
+            }
+            libc::AF_INET6 => {
+                let octets: [u8; 16] = self.name.get(8..24)?.try_into().ok()?;
+                Some(Ipv6Addr::from(octets).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// The IPv6 destination, if the socket was asked to report it.
+    pub fn destination_v6(&self) -> Option<Ipv6Addr> {
+        let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
+        Some(Ipv6Addr::from(*info.first_chunk::<16>()?))
+    }
+
+    /// The IPv6 hop limit, if the socket was asked to report it.
+    pub fn hop_limit(&self) -> Option<u8> {
+        let limit = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)?;
+        u8::try_from(i32::from_ne_bytes(*limit.first_chunk()?)).ok()
+    }
+
+    /// The data of the first control message of this kind (cmsg(3): length, level, type, data;
+    /// each begins at a multiple of the machine's word).
+    fn ancillary(&self, level: i32, kind: i32) -> Option<&'a [u8]> {
+        const WORD: usize = mem::size_of::<usize>();
+        let mut rest = self.control;
+        loop {
+            let length = usize::from_ne_bytes(*rest.first_chunk::<WORD>()?);
+            let message = rest.get(WORD..length)?;
+            let (its_level, after) = message.split_first_chunk::<4>()?;
+            let (its_kind, data) = after.split_first_chunk::<4>()?;
+            if i32::from_ne_bytes(*its_level) == level && i32::from_ne_bytes(*its_kind) == kind {
+                return Some(data);
+            }
+            rest = rest.get(length.next_multiple_of(WORD)..)?;
+        }
+    }
+}
+
+/// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the
+/// calling thread.
+///
+/// # Errors
+/// EPERM without CAP_SYS_NICE or in a cgroup without real-time time; EINVAL for a priority the
+/// policy does not have.
+pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the call only reads the structure, which outlives it.
+    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,145 @@
+//! What systemd is told, and never waited for: the notification protocol of sd_notify(3).
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// The service manager that started this process, if any: without one, everything here does
+/// nothing.
+#[derive(Debug)]
+pub struct Systemd {
+    manager: Option<(UnixDatagram, SocketAddr)>,
+    watchdog: Option<Duration>,
+}
+
+impl Systemd {
+    /// Finds the service manager in the environment.
+    pub fn from_env() -> Self {
+        let manager = std::env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name).ok());
+        let watchdog = manager.as_ref().and_then(|_| sd_notify::watchdog_enabled());
+        Systemd { manager, watchdog }
+    }
+
+    /// How often [`Systemd::watchdog`] is to be called: half of what the unit allows. `None`: the
+    /// unit has no watchdog.
+    pub fn watchdog_interval(&self) -> Option<Duration> {
+        self.watchdog.map(|allowed| allowed / 2)
+    }
+
+    /// Start-up, or a reload, is complete.
+    pub fn ready(&self, status: &str) {
+        self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    }
+
+    /// The configuration is being read again; [`Systemd::ready`] must follow.
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.send(&[NotifyState::Reloading, now]),
+            Err(_) => self.send(&[NotifyState::Reloading]),
+        }
+    }
+
+    /// The daemon is on its way out.
+    pub fn stopping(&self, status: &str) {
+        self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+    }
+
+    /// What `systemctl status` shows.
+    pub fn status(&self, status: &str) {
+        self.send(&[NotifyState::Status(&one_line(status))]);
+    }
+
+    /// The loop that sends adverts is alive.
+    pub fn watchdog(&self) {
+        self.send(&[NotifyState::Watchdog]);
+    }
+
+    fn send(&self, states: &[NotifyState<'_>]) {
+        let Some((socket, manager)) = &self.manager else { return };
+        let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+        if let Err(error) = socket.send_to_addr(message.as_bytes(), manager) {
+            tracing::debug!(%error, "systemd does not listen");
+        }
+    }
+}
+
+fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+    let manager = match name.as_bytes().strip_prefix(b"@") {
+        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, manager))
+}
+
+/// A second line would be another message to systemd.
+fn one_line(status: &str) -> String {
+    status.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn manager() -> (UnixDatagram, Systemd, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let watchdog = Some(Duration::from_secs(10));
+        (
+            manager,
+            Systemd { manager: Some(connect(path.as_os_str()).unwrap()), watchdog },
+            directory,
+        )
+    }
+
+    fn received(manager: &UnixDatagram) -> String {
+        let mut buffer = [0; 1024];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn systemd_is_told_in_its_own_words() {
+        let (manager, systemd, _directory) = manager();
+        systemd.ready("web: backup");
+        assert_eq!(received(&manager), "READY=1\nSTATUS=web: backup\n");
+        systemd.reloading();
+        let reloading = received(&manager);
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+        systemd.status("two\nWATCHDOG=trigger");
+        assert_eq!(received(&manager), "STATUS=two WATCHDOG=trigger\n");
+        systemd.watchdog();
+        assert_eq!(received(&manager), "WATCHDOG=1\n");
+        systemd.stopping("handing over");
+        assert_eq!(received(&manager), "STOPPING=1\nSTATUS=handing over\n");
+        assert_eq!(systemd.watchdog_interval(), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_cannot_block_us() {
+        let (_manager, systemd, _directory) = manager();
+        for _ in 0..10_000 {
+            systemd.watchdog();
+        }
+    }
+
+    #[test]
+    fn abstract_sockets_are_understood() {
+        let name = format!("vipd-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let manager = UnixDatagram::bind_addr(&address).unwrap();
+        let connected = connect(OsStr::new(&format!("@{name}"))).unwrap();
+        let systemd = Systemd { manager: Some(connected), watchdog: None };
+        systemd.watchdog();
+        assert_eq!(received(&manager), "WATCHDOG=1\n");
+    }
+}

@@ -1,0 +1,299 @@
+//! vipd and keepalived as processes on a host of the lab.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use super::network::Host;
+use super::wait_for;
+
+/// Which implementation runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// vipd, from this file.
+    Vipd(PathBuf),
+    /// keepalived, from this file.
+    Keepalived(PathBuf),
+}
+
+/// Where keepalived is installed, if it is.
+pub fn keepalived() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|dir| dir.join("keepalived"))
+        .find(|file| file.is_file())
+}
+
+/// A virtual router as both programs can be told.
+#[derive(Clone, Debug)]
+pub struct RouterSpec {
+    /// Its name.
+    pub name: String,
+    /// The interface it lives on.
+    pub interface: String,
+    /// Protocol version, 2 or 3.
+    pub version: u8,
+    /// Virtual router identifier.
+    pub vrid: u8,
+    /// Priority.
+    pub priority: u8,
+    /// Time between adverts.
+    pub interval: Duration,
+    /// Whether to depose a lower master.
+    pub preempt: bool,
+    /// The shared addresses, of one family.
+    pub addresses: Vec<IpAddr>,
+    /// The own address and the peers', for unicast.
+    pub unicast: Option<(IpAddr, Vec<IpAddr>)>,
+    /// Further lines of vipd's configuration, in the table of the virtual router.
+    pub more: String,
+}
+
+impl RouterSpec {
+    /// Version 3, VRID 51, adverts every 100 ms, preempting.
+    pub fn new(address: IpAddr, priority: u8) -> Self {
+        Self {
+            name: "web".to_owned(),
+            interface: "eth0".to_owned(),
+            version: 3,
+            vrid: 51,
+            priority,
+            interval: Duration::from_millis(100),
+            preempt: true,
+            addresses: vec![address],
+            unicast: None,
+            more: "link_delay = \"0s\"\n".to_owned(),
+        }
+    }
+
+    /// How long a backup of this priority waits for a silent master: 3 x interval + skew.
+    pub fn patience(&self) -> Duration {
+        3 * self.interval + self.skew()
+    }
+
+    /// How long a backup of this priority waits after a goodbye.
+    pub fn skew(&self) -> Duration {
+        let whole = if self.version == 2 { Duration::from_secs(1) } else { self.interval };
+        whole * (256 - u32::from(self.priority)) / 256
+    }
+
+    /// The table of a vipd configuration.
+    pub fn toml(&self) -> String {
+        let list = |addresses: &[IpAddr]| {
+            let quoted: Vec<_> = addresses.iter().map(|ip| format!("\"{ip}\"")).collect();
+            quoted.join(", ")
+        };
+        let mut text = format!(
+            "[[virtual_router]]\nname = \"{}\"\ninterface = \"{}\"\nversion = {}\nvrid = {}\n\
+             priority = {}\nadvert_interval = \"{}ms\"\npreempt = {}\naddresses = [{}]\n",
+            self.name,
+            self.interface,
+            self.version,
+            self.vrid,
+            self.priority,
+            self.interval.as_millis(),
+            self.preempt,
+            list(&self.addresses),
+        );
+        if let Some((own, peers)) = &self.unicast {
+            let _ = writeln!(text, "source_address = \"{own}\"\nunicast_peers = [{}]", list(peers));
+        }
+        text + &self.more
+    }
+
+    /// The block of a keepalived configuration.
+    pub fn keepalived_conf(&self) -> String {
+        let mut text = format!(
+            "vrrp_instance {} {{\n  state BACKUP\n  interface {}\n  version {}\n  \
+             virtual_router_id {}\n  priority {}\n  advert_int {}\n",
+            self.name,
+            self.interface,
+            self.version,
+            self.vrid,
+            self.priority,
+            self.interval.as_secs_f64(),
+        );
+        if !self.preempt {
+            text += "  nopreempt\n";
+        }
+        if let Some((own, peers)) = &self.unicast {
+            let _ = writeln!(text, "  unicast_src_ip {own}\n  unicast_peer {{");
+            for peer in peers {
+                let _ = writeln!(text, "    {peer}");
+            }
+            text += "  }\n";
+        }
+        text += "  virtual_ipaddress {\n";
+        for ip in &self.addresses {
+            let prefix = if ip.is_ipv4() { 32 } else { 128 };
+            let _ = writeln!(text, "    {ip}/{prefix} dev {}", self.interface);
+        }
+        text + "  }\n}\n"
+    }
+}
+
+/// A daemon on a host. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    status: Option<ExitStatus>,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a program on a host with these virtual routers.
+    ///
+    /// # Errors
+    /// If its files cannot be written or it cannot be started.
+    pub fn start(host: &Host, program: &Program, routers: &[RouterSpec]) -> io::Result<Self> {
+        match program {
+            Program::Vipd(binary) => {
+                let tables: Vec<_> = routers.iter().map(RouterSpec::toml).collect();
+                let text = format!("[node]\nname = \"{}\"\n\n{}", host.name(), tables.join("\n"));
+                Self::vipd(host, binary, &text)
+            }
+            Program::Keepalived(binary) => {
+                let blocks: Vec<_> = routers.iter().map(RouterSpec::keepalived_conf).collect();
+                let text = format!(
+                    "global_defs {{\n  router_id {}\n  vrrp_version 3\n}}\n\n{}",
+                    host.name(),
+                    blocks.join("\n")
+                );
+                Self::keepalived(host, binary, &text)
+            }
+        }
+    }
+
+    /// Starts vipd with this configuration, in runtime and state directories of the host.
+    ///
+    /// # Errors
+    /// If its files cannot be written or it cannot be started.
+    pub fn vipd(host: &Host, binary: &Path, text: &str) -> io::Result<Self> {
+        let dir = host.dir();
+        let (runtime, state) = (host.runtime_dir()?, dir.join("state"));
+        fs::create_dir_all(&state)?;
+        let config = dir.join("vipd.toml");
+        fs::write(&config, text)?;
+        let mut command = Command::new(binary);
+        command.arg("run").arg("--config").arg(&config);
+        command.arg("--runtime-dir").arg(&runtime).arg("--state-dir").arg(&state);
+        Self::spawn(host, &command, config, dir.join("vipd.log"))
+    }
+
+    fn keepalived(host: &Host, binary: &Path, text: &str) -> io::Result<Self> {
+        let (dir, runtime) = (host.dir(), host.runtime_dir()?);
+        let config = dir.join("keepalived.conf");
+        fs::write(&config, text)?;
+        let mut command = Command::new(binary);
+        command.args(["--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--log-detail"]);
+        command.arg("--use-file").arg(&config);
+        command.arg("--pid").arg(runtime.join("keepalived.pid"));
+        command.arg("--vrrp_pid").arg(runtime.join("vrrp.pid"));
+        Self::spawn(host, &command, config, dir.join("keepalived.log"))
+    }
+
+    /// Starts any program on a host; what it prints goes to the file `log`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(
+        host: &Host,
+        command: &Command,
+        config: PathBuf,
+        log: PathBuf,
+    ) -> io::Result<Self> {
+        let output = fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let child = host.namespace().spawn(command, output)?;
+        Ok(Self { child, status: None, config, log })
+    }
+
+    /// Its process, the first of its process group.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The file it reads.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// What it has printed so far, earlier runs on the same host included.
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into()).unwrap_or_default()
+    }
+
+    /// Sends a signal to its first process.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill(self.group(), signal)?)
+    }
+
+    /// Sends a signal to all its processes at once.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn signal_all(&self, signal: Signal) -> io::Result<()> {
+        Ok(killpg(self.group(), signal)?)
+    }
+
+    /// Ends all its processes as a crash would: nobody says goodbye.
+    pub fn crash(&mut self) {
+        // Stopped first, or a parent's death would be noticed by a child that then tidies up.
+        if self.status.is_none() {
+            let _ = self.signal_all(Signal::SIGSTOP);
+            let _ = self.signal_all(Signal::SIGKILL);
+            self.status = Some(self.child.wait().unwrap_or(ExitStatus::from_raw(0)));
+        }
+    }
+
+    /// Asks it to stop and waits for it.
+    ///
+    /// # Errors
+    /// `TimedOut` if it is still there after `patience`.
+    pub fn stop(&mut self, patience: Duration) -> io::Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait(patience)?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::TimedOut, format!("{} does not stop", self.pid()))
+        })
+    }
+
+    /// How it ended, if it does within `patience`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wait(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+        if self.status.is_none() {
+            self.status = wait_for(patience, || self.child.try_wait().transpose()).transpose()?;
+        }
+        Ok(self.status)
+    }
+
+    /// Whether it is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.wait(Duration::ZERO), Ok(None))
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.crash();
+        // Of one that ended by itself, children may be left.
+        let _ = self.signal_all(Signal::SIGKILL);
+    }
+}
