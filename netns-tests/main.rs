@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fault;
+mod faults;
 mod pair;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let trials = pair::scenarios()
         .into_iter()
         .chain(fault::scenarios())
+        .chain(faults::scenarios())
         .map(|scenario| {
             let entered = entered.clone();
             Trial::ignorable_test(scenario.name, move || match entered {
