@@ -118,11 +118,8 @@ fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                 _ if equal => 100,
                 _ => random.pick(&[1, 50, 100, 101, 150, 200, 254]),
             };
-            let interval = if version == Version::V3 && random.percent(5) {
-                other_interval
-            } else {
-                interval
-            };
+            let interval =
+                if version == Version::V3 && random.percent(5) { other_interval } else { interval };
             config.routers.push(RouterConfig {
                 name: format!("r{router}").into(),
                 interface: "lan".into(),
@@ -325,12 +322,8 @@ fn stranger(world: &mut World, random: &mut Random, longest: Duration) {
     let (source, destination) = match (&router.unicast_peers, router.family) {
         (Some(_), Family::V4) => (own_addresses(random.index(5))[0], own[0]),
         (Some(_), Family::V6) => (own_addresses(random.index(5))[2], own[2]),
-        (None, Family::V4) => {
-            (own_addresses(random.index(5))[0], Family::V4.multicast_group())
-        }
-        (None, Family::V6) => {
-            (own_addresses(random.index(5))[1], Family::V6.multicast_group())
-        }
+        (None, Family::V4) => (own_addresses(random.index(5))[0], Family::V4.multicast_group()),
+        (None, Family::V6) => (own_addresses(random.index(5))[1], Family::V6.multicast_group()),
     };
     let mut message = Vec::new();
     advert.encode(source, destination, &mut message);
@@ -468,7 +461,7 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     world.run_for(2 * patience + 4 * longest + Duration::from_secs(1));
     forgotten_addresses(world);
     for ip in &shared {
-        world.service(*ip);
+        world.forget_service(*ip);
     }
     judge(world);
     let before = roles(world);
@@ -508,9 +501,10 @@ fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
     let mut masters = Vec::new();
     for (host, machine) in world.hosts.iter().enumerate() {
         let Some(node) = machine.node() else { continue };
-        let Some(router) = node.routers().find(|router| {
-            (router.config().family, router.config().vrid) == (family, vrid)
-        }) else {
+        let Some(router) = node
+            .routers()
+            .find(|router| (router.config().family, router.config().vrid) == (family, vrid))
+        else {
             continue;
         };
         match router.state() {

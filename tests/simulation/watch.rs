@@ -24,9 +24,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(node: &Node) -> Self {
-        Watch {
-            routers: node.routers().map(|router| (router.id(), Router::default())).collect(),
-        }
+        Watch { routers: node.routers().map(|router| (router.id(), Router::default())).collect() }
     }
 
     /// One event and what came of it. `late`: how late a deadline may be acted on; `excused`: the
@@ -104,7 +102,9 @@ impl Watch {
                         return Err(format!("lingers for {:?}", *release_at - now));
                     }
                 }
-                State::Leaving { phase: Phase::Preparing { .. } | Phase::Offered { .. }, .. }
+                State::Leaving {
+                    phase: Phase::Preparing { .. } | Phase::Offered { .. }, ..
+                }
                 | State::Fault
                 | State::Master { .. } => {}
             }
@@ -207,7 +207,10 @@ impl Watch {
                 if let Some(role) = seen.role
                     && role != transition.from
                 {
-                    return Err(format!("was {role}, and is said to have been {}", transition.from));
+                    return Err(format!(
+                        "was {role}, and is said to have been {}",
+                        transition.from
+                    ));
                 }
                 seen.role = Some(transition.to);
             }

@@ -95,6 +95,8 @@ pub struct Machine {
     gone: BTreeMap<IpAddr, u64>,
     record: BTreeMap<(Family, u8), Entry>,
     pub process: Option<Process>,
+    /// What its workers have carried out.
+    pub jobs_done: u64,
 }
 
 impl Machine {
@@ -300,6 +302,7 @@ impl World {
                 gone: BTreeMap::new(),
                 record: BTreeMap::new(),
                 process: None,
+                jobs_done: 0,
             });
         }
         World {
@@ -357,7 +360,13 @@ impl World {
         if let Some(trace) = &mut self.trace {
             let name = host.map_or("-", |host| &self.hosts[host].name);
             let at = self.now - 1000 * MS;
-            let _ = writeln!(trace, "{:>5}.{:06} {name}  {}", at / 1_000_000_000, at / 1000 % 1_000_000, line());
+            let _ = writeln!(
+                trace,
+                "{:>5}.{:06} {name}  {}",
+                at / 1_000_000_000,
+                at / 1000 % 1_000_000,
+                line()
+            );
         }
     }
 
@@ -469,6 +478,16 @@ impl World {
 
     /// Starts the daemon: it is told what the record says, and then of its link.
     pub fn start(&mut self, host: usize) {
+        self.start_knowing(host, true);
+    }
+
+    /// TERM comes before the kernel has told of the link.
+    pub fn start_and_stop_at_once(&mut self, host: usize) {
+        self.start_knowing(host, false);
+        self.stop(host, Stop::Leave);
+    }
+
+    fn start_knowing(&mut self, host: usize, knows_link: bool) {
         let machine = &mut self.hosts[host];
         if machine.process.is_some() || !machine.powered {
             return;
@@ -519,7 +538,9 @@ impl World {
         for (id, recorded) in found {
             self.tell(host, Event::Found(id, recorded));
         }
-        self.look(host, None);
+        if knows_link {
+            self.look(host, None);
+        }
     }
 
     /// TERM, or USR2 when a successor follows at once.
@@ -654,7 +675,9 @@ impl World {
 
     /// A stranger on the link sends something, once or again and again.
     pub fn stranger(&mut self, frame: Frame, every: Duration, times: u32) {
-        self.say(None, || format!("a stranger sends {} times, every {every:?}: {frame:?}", times + 1));
+        self.say(None, || {
+            format!("a stranger sends {} times, every {every:?}: {frame:?}", times + 1)
+        });
         self.at(self.now, What::Stranger { frame, every, left: times });
     }
 
@@ -723,15 +746,17 @@ impl World {
         let mut addresses = Vec::new();
         if machine.has_own_addresses {
             let own = own_addresses(host);
-            addresses
-                .extend(own.map(|ip| LinkAddress { ip, ours: false, usable: machine.link_up }));
+            addresses.extend(own.map(|ip| LinkAddress {
+                ip,
+                ours: false,
+                usable: machine.link_up,
+            }));
         }
-        addresses.extend(
-            machine
-                .kernel
-                .iter()
-                .map(|(ip, held)| LinkAddress { ip: *ip, ours: held.ours, usable: true }),
-        );
+        addresses.extend(machine.kernel.iter().map(|(ip, held)| LinkAddress {
+            ip: *ip,
+            ours: held.ours,
+            usable: true,
+        }));
         let up = machine.link_up;
         self.tell(host, Event::Link { link: LinkId(0), up, addresses: &addresses });
     }
@@ -930,8 +955,7 @@ impl World {
             Action::Renew { addresses, lifetime, .. } => {
                 let Some(outbox) = process.outboxes.get(&id) else { return };
                 if outbox.accepted {
-                    let not_after =
-                        outbox.renewed_at + u64::from(lifetime) * 1000 * MS - 50 * MS;
+                    let not_after = outbox.renewed_at + u64::from(lifetime) * 1000 * MS - 50 * MS;
                     self.submit(host, process, id, Work::Renew { addresses, lifetime, not_after });
                 }
             }
@@ -955,8 +979,7 @@ impl World {
                     let took = self.random.span(Duration::ZERO..2 * limit);
                     if took < limit {
                         let hook = Hook::BeforeRelease;
-                        let what =
-                            What::HookDone { host, epoch: process.epoch, router: id, hook };
+                        let what = What::HookDone { host, epoch: process.epoch, router: id, hook };
                         self.at(now + took.as_nanos() as u64, what);
                     }
                 }
@@ -987,6 +1010,7 @@ impl World {
     fn worker_done(&mut self, host: usize, ticket: u64) {
         let Some(process) = &mut self.hosts[host].process else { return };
         let Some(job) = process.jobs.remove(&ticket) else { return };
+        self.hosts[host].jobs_done += 1;
         let now = self.now;
         let id = job.router;
         let mut failed = None;
@@ -1126,9 +1150,11 @@ impl World {
             if to == from || path.cut || self.random.percent(path.loss_percent) {
                 continue;
             }
-            let knows = self.hosts[to].config.routers.iter().any(|router| {
-                router.all_addresses().any(|address| address.ip == ip)
-            });
+            let knows = self.hosts[to]
+                .config
+                .routers
+                .iter()
+                .any(|router| router.all_addresses().any(|address| address.ip == ip));
             if knows {
                 let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
                 self.at(self.now + delay, What::Announced { to, from, ip });
@@ -1149,19 +1175,22 @@ impl World {
         }
     }
 
-    /// What clients have seen of an address since the last call.
-    pub fn service(&mut self, ip: IpAddr) -> Service {
+    /// What clients have seen of an address since it was last forgotten.
+    pub fn seen(&mut self, ip: IpAddr) -> Service {
+        self.observe();
+        self.services.get(&ip).copied().unwrap_or_default()
+    }
+
+    /// Forgets what clients have seen.
+    pub fn forget_service(&mut self, ip: IpAddr) {
         self.observe();
         let now = self.now;
         let service = self.services.entry(ip).or_default();
-        let seen = *service;
-        for since in
-            [&mut service.nobody_since, &mut service.two_since, &mut service.astray_since]
+        for since in [&mut service.nobody_since, &mut service.two_since, &mut service.astray_since]
         {
             *since = since.map(|_| now);
         }
         (service.nobody, service.two, service.astray) = (0, 0, 0);
-        seen
     }
 
     // ---- questions -------------------------------------------------------------------------
@@ -1202,17 +1231,15 @@ fn to_true(ppm: i64, span: u64) -> u64 {
 
 fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>) -> String {
     let mut line = match event {
-        Event::Packet(packet) => match vipd::vrrp::advert::decode(
-            packet.source,
-            packet.destination,
-            packet.message,
-        ) {
-            Ok(heard) => format!(
-                "hears {}: vrid {} priority {} every {}",
-                packet.source, heard.vrid, heard.priority, heard.interval
-            ),
-            Err(malformed) => format!("hears {}: {malformed}", packet.source),
-        },
+        Event::Packet(packet) => {
+            match vipd::vrrp::advert::decode(packet.source, packet.destination, packet.message) {
+                Ok(heard) => format!(
+                    "hears {}: vrid {} priority {} every {}",
+                    packet.source, heard.vrid, heard.priority, heard.interval
+                ),
+                Err(malformed) => format!("hears {}: {malformed}", packet.source),
+            }
+        }
         Event::Link { up, addresses, .. } => {
             let ips: Vec<String> = addresses
                 .iter()
