@@ -18,7 +18,7 @@ use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::sys::Readiness;
 use crate::host::systemd::Systemd;
-use crate::host::{Host, clock, privileges};
+use crate::host::{self, Host, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
 
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
@@ -47,6 +47,8 @@ pub enum Failure {
     Config(Problems),
     /// Another daemon is in the way.
     Taken(Taken),
+    /// The kernel cannot mark addresses.
+    Kernel(String),
     /// A capability is missing.
     Privileges(String),
     /// The system refused something without which nothing works.
@@ -58,6 +60,10 @@ impl fmt::Display for Failure {
         match self {
             Failure::Config(problems) => problems.fmt(f),
             Failure::Taken(taken) => taken.fmt(f),
+            Failure::Kernel(release) => write!(
+                f,
+                "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
+            ),
             Failure::Privileges(what) => f.write_str(what),
             Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -73,6 +79,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
     let mut identities = Identities::default();
     identities.take(&config.vrrp).map_err(Failure::Taken)?;
+    if let Some(release) = host::too_old_kernel() {
+        return Err(Failure::Kernel(release));
+    }
     let missing = privileges::missing();
     if !missing.is_empty() {
         return Err(Failure::Privileges(privileges::explain(&missing)));
@@ -226,16 +235,6 @@ impl Daemon {
         self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
         loop {
             self.turn().map_err(lost)?;
-            if self.links_due && self.host.knows_links() {
-                self.links_due = false;
-                if !self.begun {
-                    self.begun = true;
-                    self.begin();
-                }
-                self.host.tell_links();
-                self.turn().map_err(lost)?;
-                self.systemd.ready("running");
-            }
             if self.is_over() {
                 return Ok(());
             }
@@ -269,6 +268,19 @@ impl Daemon {
             if !self.more {
                 break;
             }
+        }
+        if self.links_due && self.host.knows_links() {
+            self.links_due = false;
+            if !self.begun {
+                self.begun = true;
+                self.begin();
+                self.systemd.ready("running");
+            }
+            self.host.tell_links();
+        }
+        if !self.begun {
+            // What an earlier daemon left must be told before anything is decided.
+            return Ok(());
         }
         self.host.tell(&mut self.node, &mut self.actions);
         let now = self.host.now();

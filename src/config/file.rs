@@ -9,6 +9,11 @@ use super::problem::Report;
 use super::reader::{At, Table};
 use crate::vrrp::{ChecksumForm, Handover};
 
+/// What tables are called that have no brackets.
+pub(super) const FILE: &str = "the file";
+pub(super) const ENTRY: &str = "an entry of a list";
+pub(super) const HOOK: &str = "a hook's table";
+
 /// The file.
 pub(super) struct File {
     pub node: Option<Node>,
@@ -80,7 +85,7 @@ pub(super) enum Argv {
 
 impl File {
     pub fn read(table: &Spanned<DeTable<'_>>, report: &Report) -> Self {
-        let mut file = Table::new(report, "the file", table.get_ref(), table.span());
+        let mut file = Table::new(report, FILE, table.get_ref(), table.span());
         let read = Self::of(&mut file);
         file.finish();
         read
@@ -185,7 +190,7 @@ impl Command {
         let value = hooks.get(key)?;
         match value.get_ref() {
             DeValue::Table(table) => {
-                let mut table = Table::new(hooks.report(), "hook", table, value.span());
+                let mut table = Table::new(hooks.report(), HOOK, table, value.span());
                 table.require("command", "command = [\"/path/to/program\", \"argument\"]");
                 let command = Command::of(&mut table);
                 table.finish();
@@ -244,10 +249,10 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         (name, table.finish())
     }
     vec![
-        of("the file", File::of),
+        of(FILE, File::of),
         of("[node]", Node::of),
         of("[[virtual_router]]", VirtualRouter::of),
         of("[virtual_router.hooks]", Hooks::of),
-        of("a hook's table", Command::of),
+        of(HOOK, Command::of),
     ]
 }

@@ -1,11 +1,12 @@
 //! The configuration file, checked: either all of it holds, or every problem is named at once.
 //!
 //! `file` is the shape of the TOML and nothing else, `reader` walks it, `router` and `hooks` hold
-//! the rules, and `problem` says where, what, and what to write instead.
+//! the rules, `problem` says where, what, and what to write instead, and `meaning` what it comes to.
 
 mod duration;
 mod file;
 mod hooks;
+mod meaning;
 mod problem;
 mod reader;
 mod router;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 pub use file::keys;
-pub use hooks::{Command, HOOK_PATH, Hooks};
+pub use hooks::{Command, HOOK_PATH, Hooks, find_program};
 pub use problem::{Place, Problem, Problems, Severity};
 
 use hooks::HookPlaces;
@@ -120,6 +121,17 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
+    /// "ok", and who is configured where, with what and what follows from it: some lines for each
+    /// virtual router.
+    pub fn meaning(&self) -> String {
+        meaning::as_text(self)
+    }
+
+    /// As [`Config::meaning`], for programs, with the advice.
+    pub fn meaning_as_json(&self) -> String {
+        meaning::as_json(self)
+    }
+
     /// For whoever has nothing to do without a virtual router.
     ///
     /// # Errors
@@ -203,7 +215,7 @@ fn read(path: &Path, name: &str) -> Result<String, Problems> {
     }
 }
 
-/// At most one error for a line: the others follow from it.
+/// At most one error for a line, and one for a list without an end: the others follow from it.
 fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Report) {
     let mut found: Vec<_> = errors
         .iter()
@@ -211,9 +223,24 @@ fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Report) {
         .collect();
     found.sort_by_key(|(at, _)| at.start);
     found.dedup_by_key(|(at, _)| report.place(at).line);
+    let mut explained_up_to = 0;
     for (at, message) in &found {
-        let (message, help) = explain_syntax(message, text.get(at.clone()).unwrap_or_default());
-        report.error(at, message, help);
+        if at.start < explained_up_to {
+            continue;
+        }
+        let (explained, help) = explain_syntax(message, text.get(at.clone()).unwrap_or_default());
+        if !message.starts_with("missing comma") {
+            report.error(at, explained, help);
+            continue;
+        }
+        // The comma is missing behind the entry before. If that is lines above, it is the end of
+        // the list that is missing, and what follows is no part of it, up to the next table.
+        let before = text.get(..at.start).unwrap_or_default().trim_end().len();
+        report.error(&(before..before), explained, help);
+        if text.get(before..at.start).is_some_and(|gap| gap.contains('\n')) {
+            let rest = text.get(at.start..).unwrap_or_default();
+            explained_up_to = rest.find("\n[").map_or(text.len(), |next| at.start + next);
+        }
     }
     if !found.is_empty() {
         report.stop_at_first_problem();
@@ -222,7 +249,7 @@ fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Report) {
 
 /// The parser's message in words that say what to do.
 fn explain_syntax(message: &str, found: &str) -> (String, String) {
-    let explained = match message.split(',').next().unwrap_or(message) {
+    match message.split(',').next().unwrap_or(message) {
         "string values must be quoted" if found.is_empty() => {
             ("a value is missing here".into(), "write it behind the `=`".into())
         }
@@ -237,6 +264,17 @@ fn explain_syntax(message: &str, found: &str) -> (String, String) {
             "the list goes on without a comma, or does not end".into(),
             "put a comma between the entries, and ] behind the last one".into(),
         ),
+        "unexpected leading zero" => {
+            ("a number does not begin with 0".into(), "write it without the leading zeros".into())
+        }
+        "unclosed table" => (
+            "the name of the table is not closed".into(),
+            "close it as it began, with ] or ]]".into(),
+        ),
+        "key with no value" => (
+            "there is no = behind this key".into(),
+            "write key = \"text\", key = 1, key = true, or key = [\"a\", \"b\"]".into(),
+        ),
         "duplicate key" => (
             format!("`{found}` is set twice"),
             "keep one of the two; what repeats is written [[...]]".into(),
@@ -245,8 +283,7 @@ fn explain_syntax(message: &str, found: &str) -> (String, String) {
             format!("this is not TOML: {message}"),
             "keys are written: key = \"text\", key = 1, key = true, key = [\"a\", \"b\"]".into(),
         ),
-    };
-    explained
+    }
 }
 
 fn check_node(node: Option<&file::Node>, report: &Report) -> Node {
@@ -268,14 +305,19 @@ fn check_name(what: &str, name: &At<String>, report: &Report) {
     const LONGEST: usize = 64;
     let fits = |c: char| c.is_alphanumeric() || "-_.:@+".contains(c);
     let text = &name.value;
-    let help = "write letters, digits, and - _ . : @ + between them: \"web-1\"";
+    let fitting: String =
+        text.chars().map(|c| if fits(c) { c } else { '-' }).take(LONGEST).collect();
+    let help = match fitting.trim_matches('-') {
+        "" => "write letters, digits, and - _ . : @ + between them: \"web-1\"".to_string(),
+        fitting => format!("write \"{fitting}\""),
+    };
     if text.is_empty() {
-        report.error(&name.at, format!("{what} is not empty"), help);
+        report.error(&name.at, format!("{what} must not be empty"), help);
     } else if text.chars().count() > LONGEST {
         report.error(&name.at, format!("{what} has at most {LONGEST} characters"), help);
     } else if let Some(wrong) = text.chars().find(|c| !fits(*c)) {
-        report.error(&name.at, format!("{what} has no {wrong:?} in it"), help);
+        report.error(&name.at, format!("{what} must not contain {wrong:?}"), help);
     } else if text.starts_with('-') {
-        report.error(&name.at, format!("{what} does not begin with -, as options do"), help);
+        report.error(&name.at, format!("{what} must not begin with -, as options do"), help);
     }
 }

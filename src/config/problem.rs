@@ -9,6 +9,8 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 /// More than this many are counted, not shown: whoever has so many corrects the first ones first.
 const SHOWN: usize = 100;
+/// Lines of more bytes than this are named, not shown: 255 IPv6 addresses fit into one.
+const LONGEST_SHOWN: usize = 12_000;
 
 /// Whether a problem keeps the file from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,10 +47,16 @@ impl Problem {
         };
         let title = level.primary_title(&*self.message);
         let mut group = match &self.place {
+            // The renderer takes its time for long lines, and nobody could read them.
+            Some(place) if place.line_at.len() > LONGEST_SHOWN => {
+                title.element(Origin::path(&*self.file).line(place.line).char_column(place.column))
+            }
             Some(place) => title.element(place.snippet(&self.file, AnnotationKind::Primary, None)),
             None => title.element(Origin::path(&*self.file)),
         };
-        if let Some((place, label)) = &self.earlier {
+        if let Some((place, label)) = &self.earlier
+            && place.line_at.len() <= LONGEST_SHOWN
+        {
             group = group.element(place.snippet(&self.file, AnnotationKind::Context, Some(label)));
         }
         group = group.element(Level::HELP.message(&*self.suggestion));
@@ -261,8 +269,9 @@ impl Report {
         let start = floor(&self.text, at.start);
         let index = self.line_starts.partition_point(|line| *line <= start).saturating_sub(1);
         let line_start = self.line_starts.get(index).copied().unwrap_or(0);
-        let rest = self.text.get(line_start..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default();
+        let next = self.line_starts.get(index + 1).copied().unwrap_or(self.text.len());
+        let line = self.text.get(line_start..next).unwrap_or_default();
+        let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
         let line_at = line_start..line_start + line.len();
         let start = start.min(line_at.end);

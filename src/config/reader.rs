@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::duration;
-use super::file;
+use super::file::{self, ENTRY, FILE};
 use super::problem::Report;
 
 /// A value and where it stands in the file.
@@ -17,35 +17,42 @@ pub(super) struct At<T> {
     pub at: Range<usize>,
 }
 
-/// Keys of issues to come: they must not look as if they worked.
-const NOT_YET: [&str; 5] = ["check", "checks", "interface", "sync_group", "sync_groups"];
+/// Keys to come, by table: they must not look as if they worked.
+const NOT_YET: [(&str, &str); 6] = [
+    (FILE, "check"),
+    (FILE, "sync_group"),
+    (FILE, "vrrp_script"),
+    (FILE, "vrrp_sync_group"),
+    ("[[virtual_router]]", "checks"),
+    (ENTRY, "interface"),
+];
 
-/// What other daemons call it, and what to write here.
+/// What other daemons call it, and what to do here.
 const ELSEWHERE: [(&str, &str); 24] = [
-    ("advert_int", "advert_interval = \"1s\""),
-    ("auth_pass", "authentication = \"...\", for version 2 only"),
-    ("auth_type", "authentication = \"...\", for version 2 only"),
-    ("garp_master_delay", "nothing: announcements need no settings"),
-    ("garp_master_refresh", "nothing: announcements are repeated by themselves"),
-    ("global_defs", "[node]"),
-    ("mcast_src_ip", "source_address = \"...\""),
-    ("nopreempt", "preempt = false"),
-    ("notify_backup", "backup = \"...\" in [virtual_router.hooks]"),
-    ("notify_fault", "fault = \"...\" in [virtual_router.hooks]"),
-    ("notify_master", "master = \"...\" in [virtual_router.hooks]"),
-    ("notify_stop", "stop = \"...\" in [virtual_router.hooks]"),
-    ("router_id", "name = \"...\" in [node]"),
-    ("state", "nothing: the priorities decide who is master"),
-    ("unicast_peer", "unicast_peers = [\"...\"]"),
-    ("unicast_src_ip", "source_address = \"...\""),
-    ("unicast_ttl", "unicast_min_ttl = 255"),
-    ("virtual_ipaddress", "addresses = [\"...\"]"),
-    ("virtual_ipaddress_excluded", "unadvertised_addresses = [\"...\"]"),
-    ("virtual_router_id", "vrid = 51"),
-    ("virtual_routers", "[[virtual_router]], once for each"),
-    ("vrrp_instance", "[[virtual_router]]"),
-    ("vrrp_script", "nothing: checks are not in this version yet"),
-    ("vrrp_version", "version = 3"),
+    ("advert_int", "write advert_interval = \"1s\""),
+    ("auth_pass", "write authentication = \"...\"; it is for version 2 only"),
+    ("auth_type", "leave it out: authentication = \"...\" is enough, for version 2 only"),
+    ("garp_master_delay", "leave it out: announcements are repeated by themselves"),
+    ("garp_master_refresh", "leave it out: announcements are repeated by themselves"),
+    ("garp_master_repeat", "leave it out: announcements are repeated by themselves"),
+    ("global_defs", "write [node]"),
+    ("mcast_src_ip", "write source_address = \"...\""),
+    ("nopreempt", "write preempt = false"),
+    ("notify_backup", "write backup = \"...\" in [virtual_router.hooks]"),
+    ("notify_fault", "write fault = \"...\" in [virtual_router.hooks]"),
+    ("notify_master", "write master = \"...\" in [virtual_router.hooks]"),
+    ("notify_stop", "write stop = \"...\" in [virtual_router.hooks]"),
+    ("router_id", "write name = \"...\" in [node]"),
+    ("state", "leave it out: the priorities decide who is master"),
+    ("unicast_peer", "write unicast_peers = [\"...\"]"),
+    ("unicast_src_ip", "write source_address = \"...\""),
+    ("unicast_ttl", "leave it out: adverts are sent with 255; see unicast_min_ttl"),
+    ("virtual_ipaddress", "write addresses = [\"...\"]"),
+    ("virtual_ipaddress_excluded", "write unadvertised_addresses = [\"...\"]"),
+    ("virtual_router_id", "write vrid = 51"),
+    ("virtual_routers", "write [[virtual_router]], once for each"),
+    ("vrrp_instance", "write [[virtual_router]]"),
+    ("vrrp_version", "write version = 3"),
 ];
 
 /// One table of the file: remembers which keys were asked for, and complains about the others.
@@ -71,8 +78,8 @@ impl<'r, 'd> Table<'r, 'd> {
     /// Reports that `key` is not there, if so; `example` is a line to write.
     pub fn require(&mut self, key: &'static str, example: &str) {
         if !self.table.contains_key(key) && !self.report.is_partial() {
-            let message = format!("this {} has no `{key}`", self.name);
-            self.report.error(&self.at, message, format!("add a line like: {example}"));
+            let message = format!("{} has no `{key}`", self.name);
+            self.report.error(&self.at, message, format!("add: {example}"));
         }
     }
 
@@ -158,7 +165,7 @@ impl<'r, 'd> Table<'r, 'd> {
             match item.get_ref() {
                 DeValue::String(text) => list.push(At { value: text.to_string(), at: item.span() }),
                 DeValue::Table(table) => {
-                    let mut table = Table::new(self.report, "entry", table, item.span());
+                    let mut table = Table::new(self.report, ENTRY, table, item.span());
                     table.require(entry, &format!("{entry} = \"...\""));
                     list.extend(table.string(entry));
                     table.finish();
@@ -170,7 +177,9 @@ impl<'r, 'd> Table<'r, 'd> {
                 }
             }
         }
-        Some(At { value: list, at: value.span() })
+        // Of a list whose every entry was refused nothing more is to be said.
+        let nothing_left = list.is_empty() && !array.is_empty();
+        (!nothing_left).then(|| At { value: list, at: value.span() })
     }
 
     /// One of a few words.
@@ -204,7 +213,9 @@ impl<'r, 'd> Table<'r, 'd> {
             DeValue::Array(array) => {
                 // Every `[[...]]` is at fault, not the list they make up.
                 for item in array.iter() {
-                    self.wrong::<()>(key, item, "one table", format!("write {name}, once"));
+                    let message = format!("`{key}` is one table, not a list of them");
+                    let help = format!("write {name}, with one bracket, and once");
+                    self.report.error(&item.span(), message, help);
                 }
                 None
             }
@@ -279,13 +290,13 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     fn unknown(&self, key: &str) -> (String, String) {
-        if NOT_YET.contains(&key) {
+        if NOT_YET.contains(&(self.name, key)) {
             let message = format!("`{key}` is not in this version yet");
             return (message, "leave it out: it would have no effect".into());
         }
         let message = format!("`{key}` is not a key of {}", self.name);
-        if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
-            return (message, format!("what other daemons call so is here: {ours}"));
+        if let Some((_, help)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
+            return (message, (*help).into());
         }
         if let Some(ours) = closest(key, self.keys.iter().copied()) {
             return (message, format!("did you mean `{ours}`?"));
@@ -313,7 +324,7 @@ pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
         .map(|(_, word)| word)
 }
 
-/// A scalar as the operator wrote it, without quotes.
+/// A scalar as the operator wrote it, without quotes; of a list, its first.
 fn show(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => text.to_string(),
@@ -321,7 +332,11 @@ fn show(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(boolean) => boolean.to_string(),
         DeValue::Datetime(datetime) => datetime.to_string(),
-        DeValue::Array(_) | DeValue::Table(_) => "...".into(),
+        DeValue::Array(array) => match array.first().map(|first| first.get_ref()) {
+            Some(DeValue::Array(_)) | None => "...".into(),
+            Some(first) => show(first),
+        },
+        DeValue::Table(_) => "...".into(),
     }
 }
 

@@ -26,6 +26,8 @@ const MOST_ADVERTISED_IPV6_UNFRAGMENTED: usize = 90;
 /// The kernel's limit for names of interfaces, and that for alternative names.
 const LONGEST_INTERFACE_NAME: usize = 15;
 const LONGEST_ALTERNATIVE_NAME: usize = 127;
+/// Faster adverts leave no room for a lifetime of whole seconds, in centiseconds.
+const FASTEST_WITH_LEASE: u16 = 70;
 /// As far as renewing them in one step was measured to be harmless.
 const MOST_LEASED: usize = 255;
 
@@ -196,8 +198,10 @@ pub(super) fn check_together(routers: &[Checked<'_>], report: &Report) {
                 );
             }
         }
-        let lifetime = router.result.as_ref().and_then(|(config, ..)| config.address_lifetime);
-        if let (Some(interface), Some(_)) = (router.interface, lifetime) {
+        let is_leased = router.result.as_ref().is_some_and(|(config, ..)| {
+            config.address_lifetime.is_some() && config.priority != Priority::OWNER
+        });
+        if let Some(interface) = router.interface.filter(|_| is_leased) {
             let count = leased.entry(&interface.value).or_default();
             let before = *count;
             *count += router.addresses.len();
@@ -235,11 +239,11 @@ fn check_interface(interface: &At<String>, report: &Report) {
             format!("`{name}` is the label of an address, not an interface"),
             format!("write interface = \"{link}\""),
         );
-    } else if let Some((_, parent)) = name.split_once('@') {
+    } else if let Some((link, below)) = name.split_once('@') {
         report.error(
             at,
-            format!("`{name}` is how ip shows an interface on top of {parent}"),
-            "write the part before the @",
+            format!("`{name}` is how ip shows the interface {link} on top of {below}"),
+            format!("write interface = \"{link}\""),
         );
     }
 }
@@ -835,7 +839,7 @@ fn check_lifetime(
         Lifetime::Auto => {
             let interval_at = file.advert_interval.as_ref().map(|interval| &interval.at);
             if let Some(at) = interval_at
-                && interval.centis() < 70
+                && interval.centis() < FASTEST_WITH_LEASE
                 && addresses > 0
                 && !is_owner
             {
@@ -861,6 +865,7 @@ fn check_lifetime(
         Lifetime::Fixed(span) => {
             let place = place?;
             let patience = interval.duration() * 3;
+            let automatic_is_in_time = interval.centis() >= FASTEST_WITH_LEASE;
             let secs = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
             if span.subsec_nanos() != 0 || secs == 0 || secs > LONGEST_LIFETIME {
                 report.error(
@@ -877,10 +882,16 @@ fn check_lifetime(
                     format!("write \"{automatic}s\", or \"auto\""),
                 );
             } else if span >= patience {
+                let help = if automatic_is_in_time {
+                    format!("write \"{automatic}s\", or \"auto\"")
+                } else {
+                    "kernel lifetimes count whole seconds: only from 700ms on can they end in time"
+                        .into()
+                };
                 report.advice(
                     place,
-                    format!("a lifetime of {span:?} ends later than the peers wait ({patience:?}): two may answer"),
-                    format!("write \"{automatic}s\", or \"auto\""),
+                    format!("a lifetime of {span:?} does not end before the peers take over ({patience:?})"),
+                    help,
                 );
             }
             Some(secs)

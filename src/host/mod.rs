@@ -411,6 +411,10 @@ impl Host {
             }
             Change::Addresses { name } | Change::Foreign { name, .. } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
+                if self.lacks_a_socket(link, node) {
+                    // A family that was switched off may have been switched on.
+                    self.equip(link, node);
+                }
                 self.news.push_back(News::Link(link));
             }
             Change::Lost { name, ip } => {
@@ -422,6 +426,12 @@ impl Host {
                 }
             }
         }
+    }
+
+    fn lacks_a_socket(&mut self, link: LinkId, node: &Node) -> bool {
+        let Some(port) = self.ports.get_mut(&link) else { return false };
+        let mut here = node.routers().filter(|router| router.link() == link);
+        here.any(|router| port.adverts(router.config().family).is_none())
     }
 
     /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
@@ -881,6 +891,16 @@ impl Host {
     pub fn end(self) {
         self.helper.end();
     }
+}
+
+/// The kernel's release, if it is older than 5.18: addresses then carry no mark, and ours could not
+/// be told from the host's.
+pub fn too_old_kernel() -> Option<String> {
+    let system = nix::sys::utsname::uname().ok()?;
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (version < (5, 18)).then_some(release)
 }
 
 /// A renewal is not sent this shortly before the lease ends: it could bring an address back.

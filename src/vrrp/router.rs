@@ -824,7 +824,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Any advert that is not ours and not 0 comes from the successor.
+    /// Once priority 0 was said, any advert that is not ours and not 0 comes from the successor;
+    /// before, a better one.
     fn leaver_hears(
         &mut self,
         now: Instant,
@@ -832,23 +833,31 @@ impl VirtualRouter {
         heard: &Heard<'_>,
         actions: &mut Vec<Action>,
     ) {
+        let theirs = (heard.priority, source);
+        let stays = self.source.is_some_and(|ours| theirs < (self.config.priority, ours));
+        if let State::Leaving { phase: Phase::Preparing { advert_at, .. }, sent_at, .. } =
+            &mut self.state
+            && stays
+        {
+            // Still master, who answers (RFC 9568 6.4.3).
+            *advert_at = (*advert_at).min(now.max(*sent_at + EXTRA_ADVERT_GAP));
+            return;
+        }
         if heard.priority == Priority::LEAVING {
             return;
         }
         self.master_interval = heard.interval;
-        // Until the hook has ended we are a master like any other, and lose to a better one.
-        let ours = (self.config.priority, self.source);
-        let better = (heard.priority, Some(source)) > ours;
-        let exclusive = self.config.handover == Handover::Exclusive;
-        if let State::Leaving { leave, phase, .. } = &mut self.state {
+        if let State::Leaving { phase, .. } = &mut self.state {
             match phase {
                 Phase::Succeeded { .. } => {}
-                Phase::Preparing { .. } if !better => {}
-                Phase::Preparing { .. } if exclusive => {
-                    let why = Why::HandedOver { to: source, leave: *leave };
+                Phase::Preparing { .. } if self.config.handover == Handover::Exclusive => {
+                    let why = Why::LostElection { to: source, priority: heard.priority };
                     self.enter_backup(now, Role::Leaving, why, actions);
                 }
-                Phase::Preparing { .. } | Phase::Offered { .. } => {
+                Phase::Preparing { .. } => {
+                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                }
+                Phase::Offered { .. } => {
                     *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 }
             }
@@ -974,6 +983,7 @@ impl VirtualRouter {
 
     /// One of our addresses has gone from the interface, and we did not ask for it.
     pub(super) fn address_lost(&mut self, now: Instant, ip: IpAddr, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
         else {
             return;
@@ -1005,11 +1015,14 @@ impl VirtualRouter {
 
     /// The kernel would not add an address.
     pub(super) fn claim_failed(&mut self, now: Instant, there: bool, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         if !self.has_addresses() {
             return;
         }
         if there {
-            self.faults.insert(Reason::AddressAlreadyThere, None);
+            // Normally the next picture of the interface decides; it may have come already.
+            let retry_at = Some(now + CLAIM_RETRY);
+            self.faults.entry(Reason::AddressAlreadyThere).or_insert(retry_at);
         } else {
             self.faults.insert(Reason::ClaimFailed, Some(now + CLAIM_RETRY));
         }
@@ -1067,7 +1080,22 @@ impl VirtualRouter {
     pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         self.held_back = true;
+        if let Some(peer) = &self.peer
+            && peer.priority != Priority::LEAVING
+        {
+            let silent_at = peer.at + self.master_down();
+            if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
+                *timer = silent_at.max(*timer);
+            }
+        }
         self.leave(now, Leave::Failover, actions);
+    }
+
+    /// The operator drains the host, perhaps once more after nobody came.
+    pub(super) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if matches!(self.state, State::Master { .. }) {
+            self.leave(now, Leave::Drain, actions);
+        }
     }
 
     /// The operator lets this host take part fully again.
@@ -1114,7 +1142,13 @@ impl VirtualRouter {
 
     /// A new configuration for the same virtual router: only what changed is touched. First half:
     /// what it no longer has.
-    pub(super) fn reload_release(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
+    pub(super) fn reload_release(
+        &mut self,
+        now: Instant,
+        config: &RouterConfig,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
         if !self.has_addresses() || self.is_owner() {
             return;
         }
@@ -1181,7 +1215,10 @@ impl VirtualRouter {
         }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
-        self.look_around(now, around, actions);
+        if !self.faults.contains_key(&Reason::Starting) {
+            // Not late by the new interval: the peers still wait by the old one.
+            self.look_around(now, around, actions);
+        }
         if spoken {
             self.speak_anew(now, actions);
         }
@@ -1283,7 +1320,10 @@ impl VirtualRouter {
     fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match &mut self.state {
             State::Fault | State::Backup { .. } => {}
-            State::Leaving { leave: running, .. } => *running = leave,
+            State::Leaving { leave: running, .. } => {
+                // Who leaves for good does not come back because of another wish.
+                *running = self.retiring.unwrap_or(leave);
+            }
             State::Master { advert_at, .. } => match self.config.before_release {
                 Some(limit) => {
                     let phase = Phase::Preparing { until: now + limit, advert_at: *advert_at };

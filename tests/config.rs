@@ -1,0 +1,588 @@
+//! Every rule of the configuration, with the words an operator reads; see `tests/config/`.
+//!
+//! `BLESS=1 cargo test --test config` writes the expected output anew: read the difference.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vipd::config::{Command, Config, Hooks, Problems};
+use vipd::vrrp::{
+    Address, ChecksumForm, Family, Handover, Interval, Priority, RouterConfig, Version, Vrid,
+};
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn what_is_said(name: &str, text: &str) -> String {
+    match Config::parse(name, text) {
+        Ok(config) => {
+            let advice = config.advice.iter().map(|advice| format!("\n{advice}\n"));
+            config.meaning() + &advice.collect::<String>()
+        }
+        Err(problems) => format!("{problems}\n"),
+    }
+}
+
+#[test]
+fn every_case_says_what_is_expected() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut cases = 0;
+    let mut wrong = Vec::new();
+    for entry in std::fs::read_dir(repository("tests/config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        cases += 1;
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let said = what_is_said(&name, &std::fs::read_to_string(&path).unwrap());
+        let expected = path.with_extension("expected");
+        if bless {
+            std::fs::write(&expected, &said).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != said {
+            wrong.push(format!("--- {name} says now:\n{said}"));
+        }
+    }
+    assert!(cases >= 35, "only {cases} cases");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_empty_file_is_a_node_without_routers() {
+    let config = Config::parse("empty.toml", "").unwrap();
+    assert!(!config.node.name.is_empty());
+    assert!(config.vrrp.routers.is_empty() && config.advice.is_empty());
+    let refusal = config.require_routers().unwrap_err().to_string();
+    assert!(refusal.contains("there is no virtual router in this file"), "{refusal}");
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let text = std::fs::read_to_string(repository("tests/config/minimal.toml")).unwrap();
+    let config = Config::parse("minimal.toml", &text).unwrap();
+    config.require_routers().unwrap();
+    let router = &config.vrrp.routers[0];
+    let expected = RouterConfig {
+        name: "web".into(),
+        interface: "eth0".into(),
+        vrid: Vrid::new(51).unwrap(),
+        family: Family::V4,
+        version: Version::V3,
+        priority: Priority::new(150),
+        addresses: [Address::host("192.0.2.10".parse().unwrap())].into(),
+        unadvertised_addresses: [].into(),
+        advert_interval: Interval::DEFAULT,
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        start_delay: Duration::ZERO,
+        link_delay: Duration::from_secs(2),
+        checksum: ChecksumForm::PseudoHeader,
+        unicast_peers: None,
+        unicast_min_ttl: 1,
+        source_address: None,
+        accept_from: None,
+        authentication: None,
+        address_lifetime: Some(2),
+        handover: Handover::Overlap,
+        before_release: None,
+    };
+    assert_eq!(*router, expected);
+    assert!(config.hooks.is_empty() && config.advice.is_empty());
+}
+
+#[test]
+fn what_is_written_arrives() {
+    let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
+    let config = Config::parse("every_key.toml", &text).unwrap();
+    assert_eq!(config.node.name, "web-a");
+    let router = &config.vrrp.routers[0];
+    let ip = |text: &str| text.parse().unwrap();
+    let expected = RouterConfig {
+        name: "web".into(),
+        interface: "eth0".into(),
+        vrid: Vrid::new(51).unwrap(),
+        family: Family::V4,
+        version: Version::V3,
+        priority: Priority::new(150),
+        addresses: [Address::host(ip("192.0.2.10")), Address { ip: ip("192.0.2.11"), prefix: 24 }]
+            .into(),
+        unadvertised_addresses: [
+            Address::host(ip("2001:db8::10")),
+            Address::host(ip("198.51.100.1")),
+        ]
+        .into(),
+        advert_interval: Interval::from_centis(150).unwrap(),
+        preempt: true,
+        preempt_delay: Duration::from_secs(120),
+        start_delay: Duration::from_secs(10),
+        link_delay: Duration::ZERO,
+        checksum: ChecksumForm::Plain,
+        unicast_peers: Some([ip("192.0.2.2")].into()),
+        unicast_min_ttl: 64,
+        source_address: Some(ip("192.0.2.1")),
+        accept_from: Some([ip("192.0.2.1"), ip("192.0.2.2")].into()),
+        authentication: None,
+        address_lifetime: Some(3),
+        handover: Handover::Exclusive,
+        before_release: Some(Duration::from_secs(20)),
+    };
+    assert_eq!(*router, expected);
+    let command = |argv: &[&str], secs, user: &str| {
+        Some(Command {
+            argv: argv.iter().map(|word| word.to_string()).collect(),
+            timeout: Duration::from_secs(secs),
+            user: Some(user.into()),
+        })
+    };
+    let hooks = Hooks {
+        master: command(&["/etc/vipd/hooks/web-up", "fast"], 30, "web"),
+        backup: command(&["web-down"], 30, "web"),
+        fault: command(&["logger", "web has a fault"], 30, "web"),
+        stop: command(&["systemctl", "stop", "app"], 30, "web"),
+        notify: command(&["/etc/vipd/hooks/changed"], 30, "web"),
+        before_release: command(&["systemctl", "stop", "app"], 20, "root"),
+    };
+    assert_eq!(config.hooks["web"], hooks);
+    let passed_on = serde_json::to_string(&hooks).unwrap();
+    assert_eq!(serde_json::from_str::<Hooks>(&passed_on).unwrap(), hooks);
+
+    let old = &config.vrrp.routers[1];
+    assert_eq!(old.version, Version::V2);
+    assert_eq!(old.authentication, Some(*b"secret\0\0"));
+    assert_eq!((old.preempt, old.address_lifetime), (false, None));
+    assert!(!config.hooks.contains_key("old"));
+}
+
+#[test]
+fn the_reference_configuration_shares_nothing_as_it_is() {
+    let config = Config::load(&repository("etc/vipd.toml")).unwrap();
+    assert!(config.vrrp.routers.is_empty() && config.advice.is_empty());
+}
+
+/// `etc/vipd.toml` with its examples in force: `#` and no blank is a setting.
+fn reference_in_force() -> String {
+    let text = std::fs::read_to_string(repository("etc/vipd.toml")).unwrap();
+    let in_force = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.is_empty() && !setting.starts_with([' ', '#']) => setting,
+        _ => line,
+    });
+    in_force.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_examples_of_the_reference_configuration_hold() {
+    let config = Config::parse("vipd.toml", &reference_in_force()).unwrap();
+    assert_eq!(config.vrrp.routers.len(), 4);
+    assert_eq!(config.hooks["gateway"].iter().count(), 6);
+}
+
+#[test]
+fn the_reference_configuration_has_every_key_that_the_parser_knows() {
+    // Keys that it does not know have been refused by the test above.
+    let text = reference_in_force();
+    let written: BTreeSet<&str> = text
+        .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let set = |key: &str| {
+        let inside = [format!("{{ {key} ="), format!(", {key} =")];
+        let header = [format!("[{key}]"), format!("[[{key}]]"), format!("[virtual_router.{key}]")];
+        text.lines().any(|line| {
+            line.starts_with(&format!("{key} ="))
+                || header.iter().any(|header| line == header)
+                || inside.iter().any(|inside| !line.starts_with('#') && line.contains(inside))
+        })
+    };
+    for (table, keys) in vipd::config::keys() {
+        for key in keys {
+            assert!(
+                written.contains(key) && set(key),
+                "`{key}` of {table} is not in etc/vipd.toml"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_key_with_a_typing_error_is_recognised() {
+    for (table, keys) in vipd::config::keys() {
+        for key in keys.iter().filter(|key| key.len() > 3) {
+            for typed in typing_errors(key).filter(|typed| !keys.contains(&typed.as_str())) {
+                let text = match table {
+                    "the file" => format!("{typed} = 1"),
+                    "a hook's table" => {
+                        format!(
+                            "[[virtual_router]]\n[virtual_router.hooks]\nstop = {{ {typed} = 1 }}"
+                        )
+                    }
+                    table => format!("[[virtual_router]]\n{table}\n{typed} = 1"),
+                };
+                let problems = Config::parse("typed.toml", &text).unwrap_err();
+                let suggested = problems.iter().any(|problem| {
+                    problem.message.contains(&format!("`{typed}`"))
+                        && problem.suggestion.contains(&format!("`{key}`"))
+                });
+                assert!(suggested, "{typed} instead of {key}:\n{problems}");
+            }
+        }
+    }
+}
+
+/// One letter missing, two letters exchanged, one letter too many.
+fn typing_errors(key: &str) -> impl Iterator<Item = String> {
+    let letters: Vec<char> = key.chars().collect();
+    let of = |letters: Vec<char>| letters.into_iter().collect::<String>();
+    let middle = letters.len() / 2;
+    let mut missing = letters.clone();
+    missing.remove(middle);
+    let mut exchanged = letters.clone();
+    exchanged.swap(middle, middle - 1);
+    let mut doubled = letters.clone();
+    doubled.insert(middle, letters[middle]);
+    [of(missing), of(exchanged), of(doubled)].into_iter()
+}
+
+#[test]
+fn two_files_that_ask_for_the_same_are_equal() {
+    let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
+    let one = Config::parse("one.toml", &text).unwrap();
+    let same = Config::parse("two.toml", &format!("# a remark\n\n{text}")).unwrap();
+    let other = Config::parse("one.toml", &text.replace("\"20s\"", "\"21s\"")).unwrap();
+    assert_eq!(one, same);
+    assert_ne!(one, other);
+}
+
+/// Exit status, standard output, standard error of `vipd check`.
+fn vipd_check(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_vipd"))
+        .arg("check")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_says_ok_and_what_it_means_or_every_problem() {
+    let directory = Directory::new();
+    let copy = |case: &str| {
+        let text = std::fs::read_to_string(repository("tests/config").join(case)).unwrap();
+        directory.file(case, &text, 0o644).to_string_lossy().into_owned()
+    };
+    let good = copy("claim_prefix.toml");
+    let (status, meaning, notes) = vipd_check(&[&good]);
+    assert_eq!(status, Some(0), "{notes}");
+    assert!(meaning.starts_with("ok: node web-a, 2 virtual routers, 2 notes\n"), "{meaning}");
+    assert_eq!(notes.matches("note: ").count(), 2, "{notes}");
+
+    let (status, json, notes) = vipd_check(&[&good, "--json"]);
+    assert_eq!((status, notes.as_str()), (Some(0), ""));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["routers"][0]["patience_seconds"], 3.609375);
+    assert_eq!(json["advice"].as_array().unwrap().len(), 2);
+
+    let (status, nothing, problems) = vipd_check(&[&copy("ranges.toml")]);
+    assert_eq!((status, nothing.as_str()), (Some(1), ""));
+    assert!(problems.contains("11 problems in "), "{problems}");
+
+    let hooks_elsewhere = copy("every_key.toml");
+    let (status, ..) = vipd_check(&[&hooks_elsewhere, "--file-only"]);
+    assert_eq!(status, Some(0));
+    let (status, _, problems) = vipd_check(&[&hooks_elsewhere]);
+    assert_eq!(status, Some(1));
+    assert!(problems.contains("there is no program `/etc/vipd/hooks/web-up`"), "{problems}");
+}
+
+#[test]
+fn a_long_list_of_problems_is_cut_and_counted() {
+    let text: String = (0..500).map(|number| format!("key{number} = 1\n")).collect();
+    let problems = Config::parse("long.toml", &text).unwrap_err();
+    assert_eq!(problems.len(), 500);
+    let shown = problems.to_string();
+    assert!(shown.ends_with("500 problems in long.toml; the first 100 are shown"), "{shown}");
+    assert_eq!(shown.matches("error:").count(), 100);
+}
+
+#[test]
+fn a_line_that_nobody_could_read_is_named_and_not_shown() {
+    let text = format!("wrong = \"{}\"\n", "x".repeat(100_000));
+    let shown = Config::parse("wide.toml", &text).unwrap_err().to_string();
+    assert!(shown.contains("wide.toml:1:1") && shown.len() < 1000, "{shown}");
+}
+
+#[test]
+fn colours_are_shown_only_when_asked_for() {
+    let problems = Config::parse("wrong.toml", "wrong = 1").unwrap_err();
+    assert!(problems.render(true).contains('\u{1b}'));
+    assert!(!problems.render(false).contains('\u{1b}'));
+}
+
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        Directory(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+}
+
+fn refusal(path: &Path) -> String {
+    Config::load(path).unwrap_err().to_string()
+}
+
+#[test]
+fn a_file_that_cannot_be_used_says_why() {
+    let directory = Directory::new();
+    let missing = refusal(&directory.0.path().join("vipd.toml"));
+    assert!(missing.contains("there is no file") && missing.contains("etc/vipd.toml"), "{missing}");
+    let a_directory = refusal(directory.0.path());
+    assert!(a_directory.contains("is not a file"), "{a_directory}");
+
+    let open = directory.file("open.toml", "", 0o666);
+    let said = refusal(&open);
+    assert!(said.contains("everybody may write") && said.contains("chmod o-w"), "{said}");
+    let good = directory.file("good.toml", "", 0o644);
+    Config::load(&good).unwrap();
+
+    let of_a_group = directory.file("group.toml", "", 0o664);
+    if nix::unistd::Uid::effective().is_root() {
+        Config::load(&of_a_group).unwrap();
+        let group = nix::unistd::Gid::from_raw(1);
+        // In a user namespace there may be no other group.
+        if nix::unistd::chown(&of_a_group, None, Some(group)).is_ok() {
+            let said = refusal(&of_a_group);
+            assert!(said.contains("the group 1 may write"), "{said}");
+        }
+    }
+
+    let bytes = directory.0.path().join("latin1.toml");
+    std::fs::write(&bytes, b"# fine\n# gr\xfc\xdfe\n").unwrap();
+    let said = refusal(&bytes);
+    assert!(said.contains("latin1.toml:2:5") && said.contains("not UTF-8"), "{said}");
+
+    let pipe = directory.0.path().join("pipe.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(refusal(&pipe).contains("is not a file"));
+    let large = directory.file("large.toml", &"#\n".repeat(3 << 20), 0o644);
+    assert!(refusal(&large).contains("larger than 4 MiB"));
+}
+
+/// A configuration with these hooks, and what this machine says to it.
+fn on_this_machine(directory: &Directory, hooks: &str) -> Result<Config, Problems> {
+    let text = format!(
+        "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
+         addresses = [\"192.0.2.10\"]\n[virtual_router.hooks]\n{hooks}\n"
+    );
+    let config = Config::load(&directory.file("vipd.toml", &text, 0o644))?;
+    config.check_host()?;
+    Ok(config)
+}
+
+#[test]
+fn hooks_that_can_run_are_accepted() {
+    let directory = Directory::new();
+    let script = directory.file("up", "#!/bin/sh\n", 0o755);
+    let link = directory.0.path().join("link");
+    std::os::unix::fs::symlink(&script, &link).unwrap();
+    let hooks = format!("master = {script:?}\nbackup = {link:?}\nstop = \"true\"");
+    let config = on_this_machine(&directory, &hooks).unwrap_or_else(|said| panic!("{said}"));
+    let name = &config.hooks["web"].stop.as_ref().unwrap().argv[0];
+    let stop = vipd::config::find_program(name, None).unwrap();
+    assert!(stop.ends_with("bin/true"), "{stop:?}");
+}
+
+#[test]
+fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
+    let directory = Directory::new();
+    let path = directory.0.path();
+    let not_executable = directory.file("plain", "#!/bin/sh\n", 0o644);
+    let open = directory.file("open", "#!/bin/sh\n", 0o757);
+    std::fs::create_dir(path.join("shared")).unwrap();
+    let in_shared = directory.file("shared/hook", "#!/bin/sh\n", 0o755);
+    let shared = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(path.join("shared"), shared).unwrap();
+    let hooks = format!(
+        "master = {:?}\nbackup = {not_executable:?}\nfault = {open:?}\nstop = {in_shared:?}\n\
+         notify = {{ command = \"true\", user = \"no-such-user\" }}\n\
+         before_release = \"no-such-program\"",
+        path.join("missing")
+    );
+    let problems = on_this_machine(&directory, &hooks).unwrap_err();
+    let said = problems.to_string();
+    for (line, expected) in [
+        (7, "there is no program"),
+        (8, "cannot be executed"),
+        (9, "everybody may write"),
+        (10, "everybody may write"),
+        (11, "there is no user `no-such-user`"),
+        (12, "there is no program `no-such-program`"),
+    ] {
+        let found = problems.iter().any(|problem| {
+            problem.message.contains(expected)
+                && problem.place.as_ref().is_some_and(|place| place.line == line)
+        });
+        assert!(found, "line {line}: {expected}\n{said}");
+    }
+    assert!(said.contains("6 problems"), "{said}");
+    // The file alone is in order.
+    Config::load(&path.join("vipd.toml")).unwrap();
+}
+
+#[test]
+fn a_hook_must_be_executable_for_its_user() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let opened = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.0.path(), opened).unwrap();
+    let private = directory.file("private", "#!/bin/sh\n", 0o700);
+    let said = |hooks: &str| on_this_machine(&directory, hooks).map_err(|said| said.to_string());
+    said(&format!("master = {private:?}")).unwrap();
+    let refused = said(&format!("user = \"nobody\"\nmaster = {private:?}")).unwrap_err();
+    assert!(refused.contains("cannot be executed by the user `nobody`"), "{refused}");
+    let public = directory.file("public", "#!/bin/sh\n", 0o755);
+    said(&format!("user = \"nobody\"\nmaster = {public:?}")).unwrap();
+}
+
+/// Every problem has a place within the text, and can be shown.
+fn problems_are_sound(text: &str) {
+    let last = text.lines().count().max(1);
+    let sound = |problem: &vipd::config::Problem| {
+        let place = problem.place.as_ref().expect("a place");
+        assert!((1..=last).contains(&place.line), "{problem}");
+        assert!(place.column <= place.text().chars().count() + 1, "{problem}");
+        assert!(!problem.suggestion.is_empty() && !problem.message.is_empty(), "{problem}");
+        assert!(!problem.render(false).is_empty());
+    };
+    match Config::parse("any.toml", text) {
+        Ok(config) => config.advice.iter().for_each(sound),
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            problems.iter().for_each(sound);
+            let places: Vec<_> =
+                problems.iter().flat_map(|p| &p.place).map(|p| (p.line, p.column)).collect();
+            assert!(places.is_sorted());
+        }
+    }
+}
+
+#[test]
+fn problems_of_every_cut_of_a_file_are_sound() {
+    let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
+    for end in 0..text.len() {
+        problems_are_sound(&text[..end]);
+    }
+}
+
+#[test]
+fn deeply_nested_text_is_refused() {
+    for text in ["a.".repeat(100_000), "[".repeat(100_000), "a={".repeat(50_000)] {
+        problems_are_sound(&text);
+    }
+}
+
+fn pieces() -> impl Strategy<Value = String> {
+    let mut pieces: Vec<String> = [
+        "\n",
+        "=",
+        " = ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "\"",
+        "'",
+        "#",
+        ".",
+        "\r\n",
+        "\"\"\"",
+        "0",
+        "-1",
+        "51",
+        "1.5",
+        "true",
+        "\"2s\"",
+        "\"10ms\"",
+        "\"192.0.2.10\"",
+        "\"fe80::1\"",
+        "\"192.0.2.10/24\"",
+        "\"\"",
+        "ü",
+        "\\u0000",
+        "1979-05-27",
+        "inf",
+        "[node]\n",
+        "[[virtual_router]]\n",
+        "[virtual_router.hooks]\n",
+        "\"auto\"",
+        "\"off\"",
+    ]
+    .map(String::from)
+    .into();
+    for (_, keys) in vipd::config::keys() {
+        pieces.extend(keys.iter().map(|key| format!("\n{key} = ")));
+    }
+    proptest::collection::vec(proptest::sample::select(pieces), 0..60)
+        .prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn problems_of_any_text_are_sound(text in "\\PC*") {
+        problems_are_sound(&text);
+    }
+
+    #[test]
+    fn problems_of_any_sequence_of_toml_pieces_are_sound(text in pieces()) {
+        problems_are_sound(&text);
+    }
+
+    #[test]
+    fn problems_of_a_changed_file_are_sound(
+        at in any::<proptest::sample::Index>(),
+        length in 0..20usize,
+        piece in pieces(),
+    ) {
+        let text = include_str!("config/every_key.toml");
+        let start = at.index(text.len());
+        let end = (start + length).min(text.len());
+        problems_are_sound(&format!("{}{piece}{}", &text[..start], &text[end..]));
+    }
+
+    #[test]
+    fn every_interval_in_steps_of_ten_milliseconds_is_accepted(centis in 1..=4095u16) {
+        let text = format!(
+            "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
+             addresses = [\"192.0.2.10\"]\nadvert_interval = \"{}ms\"\n",
+            u32::from(centis) * 10
+        );
+        let config = Config::parse("any.toml", &text).unwrap();
+        prop_assert_eq!(config.vrrp.routers[0].advert_interval.centis(), centis);
+    }
+}
+
+#[path = "../fuzz/bodies/config.rs"]
+mod fuzz_body;
+
+#[test]
+fn the_corpus_of_the_fuzzer_holds() {
+    for entry in std::fs::read_dir(repository("fuzz/corpus/config")).unwrap() {
+        fuzz_body::config(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}
