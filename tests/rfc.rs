@@ -2643,6 +2643,18 @@ fn reload_that_brings_back_what_was_just_removed_takes_the_role_back() {
 }
 
 #[test]
+fn reload_that_brings_back_what_was_removed_and_slept_since_starts_it_anew() {
+    let mut host = Host::master(web());
+    host.reload(&[]);
+    host.sleeps(secs(30));
+    host.begin();
+    host.reload(&[web()]);
+    assert_eq!(host.said(), ["release", "role stopped", "role backup"]);
+    host.wait(secs(10));
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
 fn reload_that_brings_back_what_is_gone_starts_it_anew() {
     let mut host = Host::backup(web());
     host.reload(&[]);

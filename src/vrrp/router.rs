@@ -1165,7 +1165,12 @@ impl VirtualRouter {
                 State::Leaving { .. } => {
                     self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
                 }
-                State::Fault | State::Backup { .. } | State::Master { .. } => {}
+                // It came to its end in this very step.
+                State::Backup { .. } => {
+                    self.enter_backup(now, Role::Stopped, Why::Started, actions);
+                    self.settle(now, actions);
+                }
+                State::Fault | State::Master { .. } => {}
             }
         }
         if self.config == *config {
