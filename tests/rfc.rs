@@ -2620,6 +2620,15 @@ fn reload_that_gives_the_addresses_to_a_new_router_does_not_wait_for_a_successor
 }
 
 #[test]
+fn reload_that_makes_an_owner_leaves_none_of_our_addresses_behind() {
+    let mut host = Host::master(web());
+    host.reload(&[priority(255)]);
+    assert_eq!(host.said(), ["release", "advert 255"]);
+    host.reload(&[web()]);
+    assert_eq!(host.said(), ["claim", "announce", "advert 150"]);
+}
+
+#[test]
 fn reload_with_a_new_name_keeps_the_role() {
     let mut host = Host::master(web());
     host.reload(&[RouterConfig { name: Arc::from("www"), ..web() }]);

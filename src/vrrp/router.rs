@@ -1144,7 +1144,10 @@ impl VirtualRouter {
         if !self.has_addresses() || self.is_owner() {
             return;
         }
-        let stays = |address: &Address| config.all_addresses().any(|kept| kept == *address);
+        // An owner has the addresses from the host, not from us.
+        let owner = config.priority == Priority::OWNER;
+        let stays =
+            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
         let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
         if !dropped.is_empty() {
             actions.push(Action::Release { router: self.id, addresses: dropped });
