@@ -2652,6 +2652,18 @@ fn reload_that_brings_back_what_was_just_removed_takes_the_role_back() {
 }
 
 #[test]
+fn reload_that_brings_back_less_than_was_removed_advertises_only_that() {
+    let more = RouterConfig { addresses: addresses(&[SHARED, "10.0.0.101"]), ..web() };
+    let mut host = Host::master(more);
+    host.reload(&[]);
+    host.begin();
+    host.reload(&[web()]);
+    assert_eq!(host.adverts(), [advert_of(&web(), 150)]);
+    let said = host.said();
+    assert_eq!(said, ["release 10.0.0.101", "advert 150", "announce", "role master"]);
+}
+
+#[test]
 fn reload_that_brings_back_what_was_removed_and_slept_since_starts_it_anew() {
     let mut host = Host::master(web());
     host.reload(&[]);

@@ -1162,21 +1162,11 @@ impl VirtualRouter {
         around: Surroundings<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if self.retiring.take().is_some() {
-            // It was removed a moment ago, and is wanted again.
-            match self.state {
-                State::Leaving { .. } => {
-                    self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
-                }
-                // It came to its end in this very step.
-                State::Backup { .. } => {
-                    self.enter_backup(now, Role::Stopped, Why::Started, actions);
-                    self.settle(now, actions);
-                }
-                State::Fault | State::Master { .. } => {}
-            }
-        }
+        let wanted_again = self.retiring.take().is_some();
         if self.config == *config {
+            if wanted_again {
+                self.take_back(now, actions);
+            }
             return;
         }
         let old = std::mem::replace(&mut self.config, config.clone());
@@ -1210,15 +1200,36 @@ impl VirtualRouter {
                 actions.push(Action::Announce { router: self.id, addresses: new });
             }
         }
+        if wanted_again {
+            self.take_back(now, actions);
+        }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
             // Not late by the new interval: the peers still wait by the old one.
             self.look_at(now, around, actions);
         }
-        if spoken && let State::Master { advert_at, .. } = &mut self.state {
+        if spoken
+            && !wanted_again
+            && let State::Master { advert_at, .. } = &mut self.state
+        {
             *advert_at = (*advert_at).min(now + config.advert_interval.duration());
             self.advertise(now, self.effective_priority(), actions);
+        }
+    }
+
+    /// It was removed a moment ago, and is wanted again.
+    fn take_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Leaving { .. } => {
+                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
+            }
+            // It came to its end in this very step.
+            State::Backup { .. } => {
+                self.enter_backup(now, Role::Stopped, Why::Started, actions);
+                self.settle(now, actions);
+            }
+            State::Fault | State::Master { .. } => {}
         }
     }
 
