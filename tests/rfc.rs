@@ -2410,6 +2410,15 @@ fn a_deaf_newcomer_that_hears_a_lower_one_takes_its_full_priority() {
     assert_eq!(host.adverts().last().unwrap().priority, Priority::new(150));
 }
 
+#[test]
+fn a_deaf_newcomer_that_is_made_the_owner_says_so() {
+    let mut host = Host::master(RouterConfig { preempt: false, ..web() });
+    host.reload(&[RouterConfig { preempt: false, ..priority(255) }]);
+    host.begin();
+    host.wait(secs(1));
+    assert_eq!(host.adverts()[0].priority, Priority::OWNER);
+}
+
 // ---- held back, drained ------------------------------------------------------------------------
 
 #[test]

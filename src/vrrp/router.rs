@@ -488,7 +488,7 @@ impl VirtualRouter {
     /// The priority in force: what we advertise and compare with.
     pub fn effective_priority(&self) -> Priority {
         match self.state {
-            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Master { deaf_until: Some(_), .. } if !self.is_owner() => Priority::LOWEST,
             State::Fault | State::Backup { .. } | State::Master { .. } | State::Leaving { .. } => {
                 self.config.priority
             }
