@@ -358,23 +358,27 @@ fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
         fs::set_permissions(&command.argv[0], PermissionsExt::from_mode(mode)).unwrap();
     };
 
-    refused(&mut bench, command(["/nowhere/hook"]), "No such file or directory");
-    refused(&mut bench, command(["no-such-program-anywhere"]), "is not in /usr/local/sbin");
-    refused(&mut bench, command(["./hook"]), "not an absolute path");
-    refused(&mut bench, command(["/etc"]), "is not a file");
+    refused(&mut bench, command(["/nowhere/hook"]), "there is no program `/nowhere/hook`");
+    refused(
+        &mut bench,
+        command(["no-such-program-anywhere"]),
+        "it is looked for in /usr/local/sbin",
+    );
+    refused(&mut bench, command(["./hook"]), "there is no program `./hook`");
+    refused(&mut bench, command(["/etc"]), "this is a directory");
     refused(&mut bench, command([]), "no program is named");
-    refused(&mut bench, command(["nul\0byte"]), "is not in");
+    refused(&mut bench, command(["nul\0byte"]), "there is no program");
 
     let hook = bench.script("hook", "touch ran");
     mode(&hook, 0o644);
-    refused(&mut bench, hook.clone(), "is not executable");
+    refused(&mut bench, hook.clone(), "cannot be executed by");
     mode(&hook, 0o757);
-    refused(&mut bench, hook.clone(), "is writable by others");
+    refused(&mut bench, hook.clone(), "everybody may write");
     mode(&hook, 0o755);
     fs::create_dir(bench.path("open")).unwrap();
     let inside = bench.script("open/hook", "touch ran");
     fs::set_permissions(bench.path("open"), PermissionsExt::from_mode(0o777)).unwrap();
-    refused(&mut bench, inside, "/open, writable by others");
+    refused(&mut bench, inside, "/open`, and so change what we run");
     let alone = FORKING.lock();
     fs::write(bench.path("hook"), "#!/no/such/interpreter\n").unwrap();
     drop(alone);
@@ -528,7 +532,7 @@ fn a_hook_runs_as_its_user_with_a_fresh_environment() {
     fs::set_permissions(&private.argv[0], PermissionsExt::from_mode(0o700)).unwrap();
     let outcome = bench.outcome(Command { user: Some("nobody".into()), ..private });
     assert!(
-        matches!(&outcome, Outcome::NotRun(why) if why.contains("not executable")),
+        matches!(&outcome, Outcome::NotRun(why) if why.contains("cannot be executed by the user `nobody`")),
         "{outcome:?}"
     );
     let user = Some("nobody".to_owned());

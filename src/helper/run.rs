@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info, warn};
 
-use super::exec_hook::{Order, PATH};
+use super::exec_hook::Order;
 use super::{Command, Finished, HookRun, HookState, Outcome};
 
 /// Between TERM and KILL.
@@ -183,7 +183,7 @@ impl Hook {
 fn environment(run: &HookRun) -> Vec<(String, String)> {
     let addresses: Vec<String> = run.addresses.iter().map(ToString::to_string).collect();
     let mut environment: Vec<(String, String)> = [
-        ("PATH", PATH),
+        ("PATH", crate::config::HOOK_PATH.join(":").as_str()),
         ("VIPD_ROUTER", &run.router),
         ("VIPD_STATE", run.state.as_str()),
         ("VIPD_PREVIOUS_STATE", &run.previous),

@@ -411,6 +411,10 @@ impl Host {
             }
             Change::Addresses { name } | Change::Foreign { name, .. } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
+                if self.lacks_a_socket(link, node) {
+                    // A family that was switched off may have been switched on.
+                    self.equip(link, node);
+                }
                 self.news.push_back(News::Link(link));
             }
             Change::Lost { name, ip } => {
@@ -422,6 +426,12 @@ impl Host {
                 }
             }
         }
+    }
+
+    fn lacks_a_socket(&mut self, link: LinkId, node: &Node) -> bool {
+        let Some(port) = self.ports.get_mut(&link) else { return false };
+        let mut here = node.routers().filter(|router| router.link() == link);
+        here.any(|router| port.adverts(router.config().family).is_none())
     }
 
     /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
