@@ -305,9 +305,9 @@ impl<'a> Demo<'a> {
         let strip = prober.strip(from, COLUMN_SPAN, COLUMNS);
         self.terminal.strip(&strip);
         let who: Vec<_> =
-            report.answered_by.iter().map(|(host, count)| format!("{count} by {host}")).collect();
+            report.answered_by.iter().map(|(host, count)| format!("{host} {count}")).collect();
         self.terminal.detail(&format!(
-            "{} asked, {} lost, silent for {}; answered: {}",
+            "{} asked, {} lost, silence {}; {}",
             report.sent,
             report.lost,
             Millis(report.longest_silence),
