@@ -129,12 +129,12 @@ fn harden() -> Vec<String> {
     let mut remarks = Vec::new();
     if let Err(error) = privileges::realtime(REALTIME_PRIORITY) {
         remarks.push(format!(
-            "no real-time priority ({error}): under load adverts may be late; give the unit CAP_SYS_NICE"
+            "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
-            "memory is not locked ({error}): when the host swaps, adverts may be late; give the unit CAP_IPC_LOCK"
+            "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
         ));
     }
     if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
