@@ -4,6 +4,7 @@
 //! keepalived or namespaces are missing, into failures.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod demo;
 mod fault;
 mod faults;
 mod pair;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         .into_iter()
         .chain(fault::scenarios())
         .chain(faults::scenarios())
+        .chain(demo::scenarios())
         .map(|scenario| {
             let entered = entered.clone();
             Trial::ignorable_test(scenario.name, move || match entered {

@@ -6,8 +6,14 @@
 
 #[path = "simulation/chaos.rs"]
 mod chaos;
+#[path = "simulation/lessons.rs"]
+mod lessons;
+#[path = "simulation/player.rs"]
+mod player;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "scenarios/mod.rs"]
+mod scenarios;
 #[path = "simulation/watch.rs"]
 mod watch;
 #[path = "simulation/world.rs"]
@@ -67,4 +73,15 @@ fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> Outcome) {
 #[test]
 fn whatever_happens_calm_leaves_one_master_and_the_right_one() {
     seeds("whatever_happens", 3000, chaos::run);
+}
+
+/// Each in several worlds that differ in their delays.
+#[test]
+fn every_scenario_holds() {
+    for scenario in scenarios::ALL {
+        println!("{}{}", scenario.name, if scenario.needs_commands() { " (commands)" } else { "" });
+        for seed in 0..20 {
+            player::play(scenario, seed);
+        }
+    }
 }

@@ -493,7 +493,7 @@ impl VirtualRouter {
     /// The priority in force: what we advertise and compare with.
     pub fn effective_priority(&self) -> Priority {
         match self.state {
-            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Master { deaf_until: Some(_), .. } if !self.is_owner() => Priority::LOWEST,
             State::Fault | State::Backup { .. } | State::Master { .. } | State::Leaving { .. } => {
                 self.config.priority
             }
@@ -1152,7 +1152,10 @@ impl VirtualRouter {
         if !self.has_addresses() || self.is_owner() {
             return;
         }
-        let stays = |address: &Address| config.all_addresses().any(|kept| kept == *address);
+        // An owner has the addresses from the host, not from us.
+        let owner = config.priority == Priority::OWNER;
+        let stays =
+            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
         let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
         if !dropped.is_empty() {
             actions.push(Action::Release { router: self.id, addresses: dropped });
@@ -1167,16 +1170,11 @@ impl VirtualRouter {
         around: Surroundings<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if self.retiring.take().is_some() {
-            // It was removed a moment ago, and is wanted again.
-            match self.state {
-                State::Leaving { .. } => {
-                    self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
-                }
-                State::Fault | State::Backup { .. } | State::Master { .. } => {}
-            }
-        }
+        let wanted_again = self.retiring.take().is_some();
         if self.config == *config {
+            if wanted_again {
+                self.take_back(now, actions);
+            }
             return;
         }
         // By the interval that was in force until now.
@@ -1213,13 +1211,16 @@ impl VirtualRouter {
                 actions.push(Action::Announce { router: self.id, addresses: new });
             }
         }
+        if wanted_again {
+            self.take_back(now, actions);
+        }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
             // Not late by the new interval: the peers still wait by the old one.
             self.look_around(now, around, actions);
         }
-        if spoken {
+        if spoken && !wanted_again {
             self.speak_anew(now, actions);
         }
     }
@@ -1245,6 +1246,21 @@ impl VirtualRouter {
                 }
                 Phase::Succeeded { .. } => *sent_at = now,
             },
+        }
+    }
+
+    /// It was removed a moment ago, and is wanted again.
+    fn take_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Leaving { .. } => {
+                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
+            }
+            // It came to its end in this very step.
+            State::Backup { .. } => {
+                self.enter_backup(now, Role::Stopped, Why::Started, actions);
+                self.settle(now, actions);
+            }
+            State::Fault | State::Master { .. } => {}
         }
     }
 
@@ -1592,6 +1608,70 @@ impl VirtualRouter {
         }
         self.warned.insert(kind, now);
         actions.push(Action::Warn { router: self.id, warning });
+    }
+}
+
+/// The view of a model checker, which must see when two states are the same.
+impl VirtualRouter {
+    /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
+    /// lease, announcements, and how long ago something was beyond ten seconds.
+    pub(super) fn see_from(&mut self, now: Instant, origin: Instant) {
+        const MEMORY: Duration = Duration::from_secs(10);
+        let moved = |at: Instant| {
+            if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
+        };
+        match &mut self.state {
+            State::Fault => {}
+            State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
+            State::Master {
+                advert_at,
+                extra_at,
+                extra_sent_at,
+                sent_at,
+                renewed_at,
+                announcements,
+                deaf_until,
+            } => {
+                *advert_at = moved(*advert_at);
+                *extra_at = extra_at.map(moved);
+                *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                *announcements = Announcements::begin(origin);
+                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
+                *deaf_until = deaf_until.map(moved);
+            }
+            State::Leaving { leave: _, phase, sent_at, renewed_at } => {
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                match phase {
+                    Phase::Preparing { until, advert_at } => {
+                        *until = moved(*until);
+                        *advert_at = moved(*advert_at);
+                    }
+                    Phase::Offered { successor_by, repeat_at } => {
+                        *successor_by = moved(*successor_by);
+                        *repeat_at = moved(*repeat_at);
+                    }
+                    Phase::Succeeded { release_at, to: _ } => *release_at = moved(*release_at),
+                }
+            }
+        }
+        for until in self.faults.values_mut() {
+            *until = until.map(moved);
+        }
+        self.hold_until = moved(self.hold_until).max(origin);
+        self.fit_since = moved(self.fit_since);
+        self.since = origin;
+        if self.why != Why::NobodyCame {
+            self.why = Why::Starting;
+        }
+        self.peer = None;
+        self.incompatible.clear();
+        self.removals = 0;
+        self.removals_since = origin;
+        self.warned.clear();
+        self.hook = None;
     }
 }
 

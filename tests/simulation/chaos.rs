@@ -461,7 +461,7 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     world.run_for(2 * patience + 4 * longest + Duration::from_secs(1));
     forgotten_addresses(world);
     for ip in &shared {
-        world.service(*ip);
+        world.forget_service(*ip);
     }
     judge(world);
     let before = roles(world);

@@ -95,6 +95,8 @@ pub struct Machine {
     gone: BTreeMap<IpAddr, u64>,
     record: BTreeMap<(Family, u8), Entry>,
     pub process: Option<Process>,
+    /// What its workers have carried out.
+    pub jobs_done: u64,
 }
 
 impl Machine {
@@ -300,6 +302,7 @@ impl World {
                 gone: BTreeMap::new(),
                 record: BTreeMap::new(),
                 process: None,
+                jobs_done: 0,
             });
         }
         World {
@@ -475,6 +478,16 @@ impl World {
 
     /// Starts the daemon: it is told what the record says, and then of its link.
     pub fn start(&mut self, host: usize) {
+        self.start_knowing(host, true);
+    }
+
+    /// TERM comes before the kernel has told of the link.
+    pub fn start_and_stop_at_once(&mut self, host: usize) {
+        self.start_knowing(host, false);
+        self.stop(host, Stop::Leave);
+    }
+
+    fn start_knowing(&mut self, host: usize, knows_link: bool) {
         let machine = &mut self.hosts[host];
         if machine.process.is_some() || !machine.powered {
             return;
@@ -525,7 +538,9 @@ impl World {
         for (id, recorded) in found {
             self.tell(host, Event::Found(id, recorded));
         }
-        self.look(host, None);
+        if knows_link {
+            self.look(host, None);
+        }
     }
 
     /// TERM, or USR2 when a successor follows at once.
@@ -995,6 +1010,7 @@ impl World {
     fn worker_done(&mut self, host: usize, ticket: u64) {
         let Some(process) = &mut self.hosts[host].process else { return };
         let Some(job) = process.jobs.remove(&ticket) else { return };
+        self.hosts[host].jobs_done += 1;
         let now = self.now;
         let id = job.router;
         let mut failed = None;
@@ -1159,18 +1175,22 @@ impl World {
         }
     }
 
-    /// What clients have seen of an address since the last call.
-    pub fn service(&mut self, ip: IpAddr) -> Service {
+    /// What clients have seen of an address since it was last forgotten.
+    pub fn seen(&mut self, ip: IpAddr) -> Service {
+        self.observe();
+        self.services.get(&ip).copied().unwrap_or_default()
+    }
+
+    /// Forgets what clients have seen.
+    pub fn forget_service(&mut self, ip: IpAddr) {
         self.observe();
         let now = self.now;
         let service = self.services.entry(ip).or_default();
-        let seen = *service;
         for since in [&mut service.nobody_since, &mut service.two_since, &mut service.astray_since]
         {
             *since = since.map(|_| now);
         }
         (service.nobody, service.two, service.astray) = (0, 0, 0);
-        seen
     }
 
     // ---- questions -------------------------------------------------------------------------
