@@ -2,6 +2,7 @@
 //! bounds, and what has no figure.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Completion;
@@ -31,10 +32,13 @@ pub fn scenarios() -> Vec<Scenario> {
         ("the_fourth_crash_in_a_minute_begins_as_backup", crash_loop),
         ("a_restart_moves_nothing_and_runs_no_hook", restart),
         ("a_restart_with_a_broken_file_is_a_stop_said_loudly", broken_restart),
+        ("a_new_program_is_put_in_place_without_a_move", new_program),
+        ("a_restart_with_a_broken_program_is_a_stop_said_loudly", broken_program),
         ("an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second", address_deleted),
         ("a_hook_that_hangs_delays_neither_adverts_nor_a_stop", hanging_hook),
     ];
-    let beside: Vec<(&str, fn(Program))> = vec![
+    type Beside = (&'static str, fn(Program));
+    let beside: Vec<Beside> = vec![
         ("a_clean_stop_loses_nothing", clean_stop),
         ("a_better_host_that_returns_loses_nothing", better_returns),
         ("a_newcomer_deaf_for_5_s_deposes_nobody", |peer| deaf(peer, 5)),
@@ -154,13 +158,12 @@ fn exclusive_moves() {
 
 /// The lease of 2 s is then a second old already, and the peer waits hardly more than 2 s.
 fn killed_late() {
-    let best = || RouterSpec { interval: Duration::from_secs(1), ..spec(254) };
     let lab = Lab::new().unwrap();
     // Of two equals the higher address wins.
     let (a, b) = (lab.host("a", 9).unwrap(), lab.host("b", 2).unwrap());
-    let mut daemon_a = start(&a, &[best()]);
+    let mut daemon_a = start(&a, &[slow(254)]);
     expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
-    let daemon_b = start(&b, &[best()]);
+    let daemon_b = start(&b, &[slow(254)]);
     std::thread::sleep(Duration::from_millis(1500));
     let asked = Instant::now();
     let advert = wait_for(SOON, || lab.observer().adverts("a", asked).pop()).unwrap();
@@ -207,7 +210,6 @@ fn late_backup() {
 }
 
 fn killed_and_started() {
-    let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
     let mut served = Served::new();
     let mut daemon_a = start(&served.a, &[slow(150)]);
     expect_master_within(&served.lab, "a", 3 * SOON, &[&daemon_a]);
@@ -270,6 +272,7 @@ fn restart() {
     let (lab, [a, _b], [mut daemon_a, daemon_b], better) = pair_with_hook(Duration::from_secs(1));
     let said = || fs::read_to_string(a.dir().join("said")).unwrap_or_default();
     let said_before = said();
+    assert!(said_before.contains("MASTER"), "{said_before}\n{}", daemon_a.log());
     let began = Instant::now();
     daemon_a.signal(Signal::SIGUSR2).unwrap();
     let status = daemon_a.wait(SOON).unwrap().unwrap();
@@ -283,6 +286,54 @@ fn restart() {
     assert!(goodbyes.iter().all(|(_, advert)| advert.priority > 0), "{logs}");
     assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
     assert_eq!(said(), said_before, "{logs}");
+}
+
+fn new_program() {
+    let (lab, a, mut daemon, own) = own_program();
+    let replacement = a.dir().join("new");
+    fs::copy(VIPD, &replacement).unwrap();
+    fs::rename(&replacement, &own).unwrap();
+    let began = Instant::now();
+    daemon.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon.wait(SOON).unwrap().unwrap();
+    assert!(status.success(), "{status}\n{}", daemon.log());
+    let daemon = Daemon::start(&a, &Program::Vipd(own), &[slow(150)]).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{}", daemon.log());
+    let adverts = lab.observer().adverts("a", began);
+    assert!(adverts.iter().all(|(_, advert)| advert.priority == 150), "{}", daemon.log());
+}
+
+fn broken_program() {
+    let (lab, a, mut daemon, own) = own_program();
+    fs::remove_file(&own).unwrap();
+    executable(&own, "#!/bin/sh\necho cannot load >&2\nexit 127\n");
+    let began = Instant::now();
+    daemon.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon.wait(SOON + 4 * slow(150).interval).unwrap();
+    let log = daemon.log();
+    assert!(status.is_some(), "it does not end\n{log}");
+    assert!(!a.holds(SHARED).unwrap(), "{log}");
+    let goodbyes = lab.observer().adverts("a", began);
+    assert!(goodbyes.iter().any(|(_, advert)| advert.priority == 0), "{log}");
+    assert!(log.lines().any(|line| line.contains("ERROR")), "{log}");
+    assert!(log.contains("cannot load"), "the log says what was wrong\n{log}");
+}
+
+/// A lone master that runs from a program file of its own.
+fn own_program() -> (Lab, Host, Daemon, PathBuf) {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let own = a.dir().join("vipd");
+    fs::copy(VIPD, &own).unwrap();
+    let daemon = Daemon::start(&a, &Program::Vipd(own.clone()), &[slow(150)]).unwrap();
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon]);
+    (lab, a, daemon, own)
+}
+
+fn slow(priority: u8) -> RouterSpec {
+    RouterSpec { interval: Duration::from_secs(1), ..spec(priority) }
 }
 
 fn broken_restart() {
@@ -366,6 +417,7 @@ fn deaf(peer: Program, deaf_seconds: u64) {
     let ownership = lab.ownership(SHARED, healed, end);
     assert_eq!(ownership.total_none, Duration::ZERO, "{ownership:?}\n{logs}");
     assert!(ownership.total_two < Duration::from_secs(1), "{ownership:?}\n{logs}");
-    let high = lab.observer().adverts("a", began);
-    assert!(high.iter().all(|(_, advert)| advert.priority <= 1), "{logs}");
+    let low = lab.observer().adverts("a", began);
+    assert!(!low.is_empty(), "it was to think itself alone\n{logs}");
+    assert!(low.iter().all(|(_, advert)| advert.priority <= 1), "{logs}");
 }
