@@ -4,6 +4,7 @@
 //! keepalived or namespaces are missing, into failures.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod demo;
 mod fault;
 mod pair;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let trials = pair::scenarios()
         .into_iter()
         .chain(fault::scenarios())
+        .chain(demo::scenarios())
         .map(|scenario| {
             let entered = entered.clone();
             Trial::ignorable_test(scenario.name, move || match entered {

@@ -493,7 +493,7 @@ impl VirtualRouter {
     /// The priority in force: what we advertise and compare with.
     pub fn effective_priority(&self) -> Priority {
         match self.state {
-            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Master { deaf_until: Some(_), .. } if !self.is_owner() => Priority::LOWEST,
             State::Fault | State::Backup { .. } | State::Master { .. } | State::Leaving { .. } => {
                 self.config.priority
             }
@@ -1152,7 +1152,10 @@ impl VirtualRouter {
         if !self.has_addresses() || self.is_owner() {
             return;
         }
-        let stays = |address: &Address| config.all_addresses().any(|kept| kept == *address);
+        // An owner has the addresses from the host, not from us.
+        let owner = config.priority == Priority::OWNER;
+        let stays =
+            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
         let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
         if !dropped.is_empty() {
             actions.push(Action::Release { router: self.id, addresses: dropped });
@@ -1167,16 +1170,11 @@ impl VirtualRouter {
         around: Surroundings<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if self.retiring.take().is_some() {
-            // It was removed a moment ago, and is wanted again.
-            match self.state {
-                State::Leaving { .. } => {
-                    self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
-                }
-                State::Fault | State::Backup { .. } | State::Master { .. } => {}
-            }
-        }
+        let wanted_again = self.retiring.take().is_some();
         if self.config == *config {
+            if wanted_again {
+                self.take_back(now, actions);
+            }
             return;
         }
         // By the interval that was in force until now.
@@ -1213,13 +1211,16 @@ impl VirtualRouter {
                 actions.push(Action::Announce { router: self.id, addresses: new });
             }
         }
+        if wanted_again {
+            self.take_back(now, actions);
+        }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
             // Not late by the new interval: the peers still wait by the old one.
             self.look_around(now, around, actions);
         }
-        if spoken {
+        if spoken && !wanted_again {
             self.speak_anew(now, actions);
         }
     }
@@ -1245,6 +1246,21 @@ impl VirtualRouter {
                 }
                 Phase::Succeeded { .. } => *sent_at = now,
             },
+        }
+    }
+
+    /// It was removed a moment ago, and is wanted again.
+    fn take_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Leaving { .. } => {
+                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
+            }
+            // It came to its end in this very step.
+            State::Backup { .. } => {
+                self.enter_backup(now, Role::Stopped, Why::Started, actions);
+                self.settle(now, actions);
+            }
+            State::Fault | State::Master { .. } => {}
         }
     }
 
