@@ -1490,6 +1490,10 @@ impl VirtualRouter {
 
     fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let from = self.role();
+        // Listening first: with a stalled host a stream of farewells, forged or not, would make
+        // it claim and release without end.
+        let patience = 3 * self.config.advert_interval.duration();
+        self.hold_until = self.hold_until.max(now + patience);
         self.enter_backup(now, from, why, actions);
     }
 
