@@ -18,7 +18,7 @@ use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::sys::Readiness;
 use crate::host::systemd::Systemd;
-use crate::host::{self, Host, clock, privileges};
+use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
 
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
@@ -75,6 +75,9 @@ impl fmt::Display for Failure {
 /// # Errors
 /// When it cannot start, or when the kernel takes away what it cannot work without.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        std::thread::sleep(backoff::patience(&options.runtime_dir));
+    }
     let config = load(&options.config).map_err(Failure::Config)?;
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
     let mut identities = Identities::default();
@@ -129,12 +132,12 @@ fn harden() -> Vec<String> {
     let mut remarks = Vec::new();
     if let Err(error) = privileges::realtime(REALTIME_PRIORITY) {
         remarks.push(format!(
-            "no real-time priority ({error}): under load adverts may be late; give the unit CAP_SYS_NICE"
+            "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
-            "memory is not locked ({error}): when the host swaps, adverts may be late; give the unit CAP_IPC_LOCK"
+            "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
         ));
     }
     if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
@@ -230,7 +233,7 @@ impl Daemon {
     }
 
     async fn serve(&mut self) -> Result<(), Failure> {
-        let lost = |e| Failure::System("receive the kernel's events", e);
+        let lost = |e| Failure::System("go on", e);
         let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
         self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
         loop {

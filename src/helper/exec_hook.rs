@@ -98,6 +98,8 @@ fn forget_surroundings() -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     sys::set_scheduler(libc::SCHED_OTHER, 0)?;
+    // The unit's limit on it is the daemon's alone.
+    sys::forbid_realtime()?;
     // Raising it again is always allowed; where there is no such file there is nothing to undo.
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     Ok(())

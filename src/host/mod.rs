@@ -4,6 +4,7 @@
 //! room. One advert leaves by [`Host::perform`]; one arrives by [`Host::receive`].
 
 pub mod advert_socket;
+pub mod backoff;
 mod bpf;
 pub mod clock;
 pub mod exclusive;
@@ -124,6 +125,8 @@ struct Outbox {
     accepted_at: Instant,
     /// Whether it accepted the newest one: only then is the lease renewed.
     accepted: bool,
+    /// A renewal is under way; one at a time is enough.
+    renewing: bool,
     /// When the last renewal (or claim) that we know to have been carried out was begun.
     renewed_at: Instant,
 }
@@ -175,6 +178,7 @@ pub struct Host {
     next_number: u64,
     news: VecDeque<News>,
     helper: Helper,
+    helper_gone: Option<io::Error>,
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
     message: Vec<u8>,
@@ -212,6 +216,7 @@ impl Host {
             next_number: 1,
             news: VecDeque::new(),
             helper,
+            helper_gone: None,
             record,
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
@@ -286,7 +291,7 @@ impl Host {
     /// else means. Whether there was anything: only after a `false` may one wait.
     ///
     /// # Errors
-    /// When the kernel's event sources themselves fail.
+    /// When the kernel's event sources themselves fail, or the helper process has ended.
     pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<bool> {
         let count = loop {
             match self.epoll.wait(&mut self.ready, EpollTimeout::ZERO) {
@@ -318,7 +323,10 @@ impl Host {
                 Source::Helper => self.pump_helper(),
             }
         }
-        Ok(count > 0)
+        match self.helper_gone.take() {
+            Some(error) => Err(error),
+            None => Ok(count > 0),
+        }
     }
 
     fn receive_adverts(
@@ -528,8 +536,11 @@ impl Host {
         }
         match kind {
             JobKind::Renew => {
+                outbox.renewing = false;
                 if report.failures.is_empty() {
                     outbox.renewed_at = outbox.renewed_at.max(started);
+                } else if report.failures.iter().any(|(_, why)| *why == Failure::Late) {
+                    self.news.push_back(News::Late(router));
                 }
                 return;
             }
@@ -559,10 +570,16 @@ impl Host {
 
     fn pump_helper(&mut self) {
         let mut finished: Vec<Finished> = Vec::new();
-        if let Err(error) = self.helper.pump(|run| finished.push(run)) {
-            error!(%error, "the helper process is gone; hooks cannot run until the daemon restarts");
+        match self.helper.pump(|run| finished.push(run)) {
+            Ok(()) => self.watch_helper(),
+            // A daemon without hooks would lie about its state; the next one has a helper.
+            Err(error) => {
+                self.helper_gone = Some(io::Error::new(
+                    error.kind(),
+                    format!("the helper process, which runs the hooks, has ended: {error}"),
+                ));
+            }
         }
-        self.watch_helper();
         for run in finished {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
             let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
@@ -680,6 +697,7 @@ impl Host {
             waiting: VecDeque::new(),
             accepted_at: now,
             accepted: false,
+            renewing: false,
             renewed_at: now,
         });
         if outbox.in_flight.is_none() {
@@ -769,7 +787,9 @@ impl Host {
                 self.record.sent(id, self.clock.boottime_of(now));
             }
             Err(error) => {
-                debug!(%error, "the kernel refused an advert");
+                if outbox.accepted {
+                    warn!(router = %outbox.config.name, %error, "the kernel refuses adverts");
+                }
                 self.counters.adverts_refused += 1;
                 outbox.accepted = false;
                 if outbox.is_overdue(now) {
@@ -794,7 +814,7 @@ impl Host {
 
     fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
-        if !outbox.accepted {
+        if !outbox.accepted || outbox.renewing {
             return;
         }
         let lease = Duration::from_secs(lifetime.into());
@@ -813,8 +833,9 @@ impl Host {
         };
         let ticket = self.next_number;
         self.next_number += 1;
-        if kind != JobKind::Renew {
-            outbox.in_flight = Some(ticket);
+        match kind {
+            JobKind::Claim | JobKind::Release => outbox.in_flight = Some(ticket),
+            JobKind::Renew => outbox.renewing = true,
         }
         self.jobs.insert(ticket, (id, kind));
         self.worker.submit(Job { ticket, index: port.index, work });

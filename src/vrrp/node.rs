@@ -943,3 +943,20 @@ impl Node {
         }
     }
 }
+
+/// The view of a model checker, which must see when two states are the same.
+impl Node {
+    /// The same node as if `now` were `origin`, without what decides no election: history,
+    /// warnings, announcements.
+    pub fn seen_from(&self, now: Instant, origin: Instant) -> Node {
+        let mut node = self.clone();
+        for router in node.routers.values_mut() {
+            router.see_from(now, origin);
+        }
+        for id in node.order.clone() {
+            let deadline = node.routers.get(&id).and_then(VirtualRouter::deadline);
+            node.schedule(id, deadline);
+        }
+        node
+    }
+}

@@ -480,6 +480,11 @@ impl VirtualRouter {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
+    /// The successor has taken over: what is left is a moment of answering.
+    fn is_succeeded(&self) -> bool {
+        matches!(self.state, State::Leaving { phase: Phase::Succeeded { .. }, .. })
+    }
+
     /// The owner of the addresses is never moved by checks, delays or the operator.
     fn is_owner(&self) -> bool {
         self.config.priority == Priority::OWNER
@@ -545,10 +550,10 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        self.look_at(now, around, actions);
+        self.look_around(now, around, actions);
     }
 
-    fn look_at(&mut self, now: Instant, around: Surroundings<'_>, actions: &mut Vec<Action>) {
+    fn look_around(&mut self, now: Instant, around: Surroundings<'_>, actions: &mut Vec<Action>) {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
@@ -915,8 +920,10 @@ impl VirtualRouter {
         if extra {
             self.note_extra(now);
         }
-        if scheduled || extra || hears_nobody {
+        if scheduled || hears_nobody {
             self.advertise(now, self.effective_priority(), actions);
+        } else if extra {
+            self.send(now, self.effective_priority(), actions);
         }
         if announce {
             self.announce(actions);
@@ -982,7 +989,7 @@ impl VirtualRouter {
             return;
         };
         let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
-        if self.is_owner() {
+        if self.is_owner() || self.is_succeeded() {
             return;
         }
         let lease = self.config.address_lifetime.map(u64::from).map(Duration::from_secs);
@@ -1118,7 +1125,8 @@ impl VirtualRouter {
         let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
-        if self.recorded.take().is_some_and(|left| left.addresses_present) && !self.is_owner() {
+        if self.recorded.take().is_some_and(|r| r.addresses_present) && !self.is_owner() {
+            // It never got as far as looking at what an earlier daemon left.
             actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
         }
         if !self.has_addresses() {
@@ -1169,6 +1177,8 @@ impl VirtualRouter {
             }
             return;
         }
+        // By the interval that was in force until now.
+        self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, config.clone());
         let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
         self.to = destinations(config);
@@ -1183,7 +1193,8 @@ impl VirtualRouter {
         let timing = (old.priority, old.version, old.advert_interval)
             != (config.priority, config.version, config.advert_interval);
         if timing && let State::Backup { takeover_at: Some(_) } = self.state {
-            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at);
+            // A peer heard before the last change of role says nothing about now.
+            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at.max(self.since));
             let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
             self.state = State::Backup { takeover_at: Some(at) };
         }
@@ -1207,14 +1218,34 @@ impl VirtualRouter {
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
             // Not late by the new interval: the peers still wait by the old one.
-            self.look_at(now, around, actions);
+            self.look_around(now, around, actions);
         }
-        if spoken
-            && !wanted_again
-            && let State::Master { advert_at, .. } = &mut self.state
-        {
-            *advert_at = (*advert_at).min(now + config.advert_interval.duration());
-            self.advertise(now, self.effective_priority(), actions);
+        if spoken && !wanted_again {
+            self.speak_anew(now, actions);
+        }
+    }
+
+    /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
+    fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let next = now + self.config.advert_interval.duration();
+        match &mut self.state {
+            State::Fault | State::Backup { .. } => {}
+            State::Master { advert_at, .. } => {
+                *advert_at = next;
+                self.advertise(now, self.effective_priority(), actions);
+            }
+            State::Leaving { phase, sent_at, .. } => match phase {
+                Phase::Preparing { advert_at, .. } => {
+                    *advert_at = next;
+                    self.advertise(now, self.config.priority, actions);
+                }
+                Phase::Offered { repeat_at, .. } => {
+                    // Farewells go on at the new pace; lateness is counted by it too.
+                    *repeat_at = next;
+                    *sent_at = now;
+                }
+                Phase::Succeeded { .. } => *sent_at = now,
+            },
         }
     }
 
@@ -1279,7 +1310,14 @@ impl VirtualRouter {
     /// Gives the addresses up at once, without waiting for anybody.
     fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let from = self.role();
-        let heard = !self.faults.contains_key(&Reason::LinkDown);
+        let said = match &self.state {
+            State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
+            State::Leaving { phase: Phase::Preparing { .. }, .. }
+            | State::Master { .. }
+            | State::Fault
+            | State::Backup { .. } => false,
+        };
+        let heard = !said && !self.faults.contains_key(&Reason::LinkDown);
         let exclusive = self.config.handover == Handover::Exclusive;
         if heard && !exclusive {
             self.advertise(now, Priority::LEAVING, actions);
@@ -1489,6 +1527,27 @@ impl VirtualRouter {
 
     /// An advert, and with it the renewal of the lease.
     fn advertise(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        if self.source.is_none() {
+            return;
+        }
+        self.send(now, priority, actions);
+        let owner = self.is_owner();
+        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
+            &mut self.state
+        else {
+            return;
+        };
+        let Some(lifetime) = self.config.address_lifetime else { return };
+        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
+        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        if !fresh && !owner {
+            *renewed_at = now;
+            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        }
+    }
+
+    /// An advert alone: what strangers can bring about must not burden the worker.
+    fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
         let Some(from) = self.source else { return };
         let advert = Advert {
             version: self.config.version,
@@ -1500,19 +1559,8 @@ impl VirtualRouter {
             authentication: self.config.authentication,
         };
         actions.push(Action::Advertise { router: self.id, from, to: self.to.clone(), advert });
-        let owner = self.is_owner();
-        let (State::Master { sent_at, renewed_at, .. }
-        | State::Leaving { sent_at, renewed_at, .. }) = &mut self.state
-        else {
-            return;
-        };
-        *sent_at = now;
-        let Some(lifetime) = self.config.address_lifetime else { return };
-        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
-        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
-        if !fresh && !owner {
-            *renewed_at = now;
-            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        if let State::Master { sent_at, .. } | State::Leaving { sent_at, .. } = &mut self.state {
+            *sent_at = now;
         }
     }
 
@@ -1525,7 +1573,7 @@ impl VirtualRouter {
             }
             Some(_) | None => {
                 self.note_extra(now);
-                self.advertise(now, self.effective_priority(), actions);
+                self.send(now, self.effective_priority(), actions);
             }
         }
     }
@@ -1560,6 +1608,70 @@ impl VirtualRouter {
         }
         self.warned.insert(kind, now);
         actions.push(Action::Warn { router: self.id, warning });
+    }
+}
+
+/// The view of a model checker, which must see when two states are the same.
+impl VirtualRouter {
+    /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
+    /// lease, announcements, and how long ago something was beyond ten seconds.
+    pub(super) fn see_from(&mut self, now: Instant, origin: Instant) {
+        const MEMORY: Duration = Duration::from_secs(10);
+        let moved = |at: Instant| {
+            if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
+        };
+        match &mut self.state {
+            State::Fault => {}
+            State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
+            State::Master {
+                advert_at,
+                extra_at,
+                extra_sent_at,
+                sent_at,
+                renewed_at,
+                announcements,
+                deaf_until,
+            } => {
+                *advert_at = moved(*advert_at);
+                *extra_at = extra_at.map(moved);
+                *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                *announcements = Announcements::begin(origin);
+                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
+                *deaf_until = deaf_until.map(moved);
+            }
+            State::Leaving { leave: _, phase, sent_at, renewed_at } => {
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                match phase {
+                    Phase::Preparing { until, advert_at } => {
+                        *until = moved(*until);
+                        *advert_at = moved(*advert_at);
+                    }
+                    Phase::Offered { successor_by, repeat_at } => {
+                        *successor_by = moved(*successor_by);
+                        *repeat_at = moved(*repeat_at);
+                    }
+                    Phase::Succeeded { release_at, to: _ } => *release_at = moved(*release_at),
+                }
+            }
+        }
+        for until in self.faults.values_mut() {
+            *until = until.map(moved);
+        }
+        self.hold_until = moved(self.hold_until).max(origin);
+        self.fit_since = moved(self.fit_since);
+        self.since = origin;
+        if self.why != Why::NobodyCame {
+            self.why = Why::Starting;
+        }
+        self.peer = None;
+        self.incompatible.clear();
+        self.removals = 0;
+        self.removals_since = origin;
+        self.warned.clear();
+        self.hook = None;
     }
 }
 
