@@ -1173,6 +1173,8 @@ fn rfc3768_7_1_a_version_2_advert_with_another_interval_is_incompatible() {
     let mut host = Host::backup(web2());
     let slow = Advert { interval: centis(200), ..advert_of(&web2(), 200) };
     is_incompatible(&mut host, &slow, Mismatch::Interval(centis(200)));
+    let mut slower = Host::backup(RouterConfig { advert_interval: centis(300), ..web2() });
+    is_incompatible(&mut slower, &slow, Mismatch::Interval(centis(200)));
 }
 
 #[test]
