@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     // The helper keeps what hooks of other users need; we keep what the network needs.
     let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
     let remarks = harden();
-    let _log = crate::log::init();
+    let log = crate::log::init();
     for remark in remarks {
         warn!("{remark}");
     }
@@ -112,7 +112,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             "vipd is running"
         );
         let outcome = daemon.serve().await;
+        // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
+        // everybody else from the processor.
+        if let Err(error) = privileges::ordinary_priority() {
+            warn!(%error, "cannot give up real-time priority");
+        }
         daemon.host.end();
+        drop(log);
         outcome
     })
 }

@@ -10,6 +10,8 @@ mod chaos;
 mod lessons;
 #[path = "simulation/player.rs"]
 mod player;
+#[path = "simulation/promises.rs"]
+mod promises;
 #[path = "simulation/random.rs"]
 mod random;
 #[path = "scenarios/mod.rs"]
@@ -72,7 +74,17 @@ fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> Outcome) {
 
 #[test]
 fn whatever_happens_calm_leaves_one_master_and_the_right_one() {
-    seeds("whatever_happens", 3000, chaos::run);
+    seeds("whatever_happens", 1500, chaos::run);
+}
+
+#[test]
+fn planned_moves_lose_nothing() {
+    seeds("planned_moves", 2000, promises::planned_moves_lose_nothing);
+}
+
+#[test]
+fn a_dead_daemon_never_makes_two() {
+    seeds("a_dead_daemon", 2000, promises::a_dead_daemon_never_makes_two);
 }
 
 /// Each in several worlds that differ in their delays.

@@ -404,7 +404,7 @@ impl Terminal {
 
     fn summary(&mut self, steps: &[Step]) -> ExitCode {
         self.title(&format!(
-            "{:<21} {:>6} {:>6} {:>16}  {:<24}",
+            "{:<21} {:>6} {:>6} {:>16}  {:<22}",
             "what the client saw", "probes", "lost", "longest silence", "expected"
         ));
         let mut all_met = true;
@@ -414,7 +414,7 @@ impl Terminal {
             let verdict = if met { self.paint("32", "ok") } else { self.paint("31", "NO") };
             let (silence, expected) = (Millis(report.longest_silence), expectation.to_string());
             self.say(&format!(
-                "{name:<21} {:>6} {:>6} {silence:>16}  {expected:<24} {verdict}",
+                "{name:<21} {:>6} {:>6} {silence:>16}  {expected:<22} {verdict}",
                 report.sent, report.lost
             ));
         }

@@ -803,23 +803,31 @@ impl VirtualRouter {
         if stays {
             self.advertise_soon(now, actions);
             self.announce_soon(now, now);
-            self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
+            if now - self.since >= self.config.advert_interval.duration() {
+                // Sooner it is the last word of a master that gives way to us.
+                self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
+            }
             if let State::Master { deaf_until, .. } = &mut self.state {
                 // Somebody was heard, so nobody stronger is out of earshot.
                 *deaf_until = None;
             }
             return;
         }
-        self.master_interval = heard.interval;
         let leave = Leave::Election { to: source, priority: heard.priority };
+        // A last advert: a winner that did not know of us, as after a healed cut, must tell the
+        // network again who has the addresses.
+        let last_word = self.effective_priority();
+        self.master_interval = heard.interval;
         match self.config.handover {
             Handover::Overlap => {
+                self.send(now, last_word, actions);
                 let phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 self.enter_leaving(now, leave, phase, actions);
             }
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, Role::Master, why, actions);
+                self.send(now, last_word, actions);
             }
         }
     }
@@ -1490,6 +1498,10 @@ impl VirtualRouter {
 
     fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let from = self.role();
+        // Listening first: with a stalled host a stream of farewells, forged or not, would make
+        // it claim and release without end.
+        let patience = 3 * self.config.advert_interval.duration();
+        self.hold_until = self.hold_until.max(now + patience);
         self.enter_backup(now, from, why, actions);
     }
 

@@ -447,9 +447,16 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
             world.start(host);
         }
     }
-    // Strangers and hooks that are under way end, faults with an end come to it.
-    world.run_for(40 * longest.min(Duration::from_millis(300)) + Duration::from_secs(16));
-    world.run_for(3 * longest + Duration::from_secs(31));
+    // Strangers, hooks and delays come to their end, and then faults that have one.
+    world.run_for(8 * longest + Duration::from_secs(8));
+    let faulty = world
+        .hosts
+        .iter()
+        .filter_map(|host| host.node())
+        .any(|node| node.routers().any(|router| router.fault_reasons().next().is_some()));
+    if faulty {
+        world.run_for(3 * longest + Duration::from_secs(31));
+    }
     let patience = world
         .hosts
         .iter()

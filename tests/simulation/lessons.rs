@@ -222,3 +222,30 @@ fn strangers_lower_adverts_do_not_burden_the_worker() {
         State::Master { .. }
     ));
 }
+
+/// The worker needs 50 ms for what adverts of 10 ms wait 30 ms for.
+#[test]
+fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
+    let mut world = world(&[host("a", 254), host("b", 100)], 10, 1);
+    world.hosts[0].pace.worker = (ms(50), ms(50));
+    world.start(0);
+    let router = router(&host("x", 0), Interval::DEFAULT);
+    let advert = vipd::vrrp::Advert {
+        version: router.version,
+        vrid: router.vrid,
+        priority: router.priority,
+        interval: router.advert_interval,
+        addresses: router.addresses,
+        checksum: router.checksum,
+        authentication: None,
+    };
+    let source = super::world::own_addresses(8)[0];
+    let destination = vipd::vrrp::Family::V4.multicast_group();
+    let mut message = Vec::new();
+    advert.encode(source, destination, &mut message);
+    let frame = super::world::Frame { source, destination, ttl: 255, message };
+    world.stranger(frame, ms(1), 1000);
+    world.run_for(s(1));
+    let changes = story(&world).matches("is master:").count();
+    assert!(changes <= 35, "{changes} times master in a second");
+}

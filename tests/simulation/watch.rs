@@ -68,6 +68,7 @@ impl Watch {
                 matches!(router.state(), State::Leaving { phase: Phase::Succeeded { .. }, .. });
             if let Some(sent_at) = router.sent_at()
                 && !lingers
+                && !node.is_stopped()
             {
                 let interval = router.config().advert_interval.duration();
                 if !excused && !changes && now - sent_at > interval + late {
@@ -213,6 +214,11 @@ impl Watch {
                     ));
                 }
                 seen.role = Some(transition.to);
+                if transition.to == Role::Master {
+                    // A stream of forged farewells changes roles as often as it likes.
+                    seen.rounds.clear();
+                    seen.adverts.clear();
+                }
             }
             Action::Warn { .. } => {}
         }

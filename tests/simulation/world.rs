@@ -517,6 +517,13 @@ impl World {
                 },
             ));
         }
+        // What the record names and no virtual router has any more is the driver's to remove.
+        let configured = |ip: &IpAddr| {
+            node.routers().any(|router| router.addresses().iter().any(|a| a.ip == *ip))
+        };
+        let recorded = machine.record.values().flat_map(|entry| entry.addresses.iter());
+        let unwanted: Vec<IpAddr> = recorded.copied().filter(|ip| !configured(ip)).collect();
+        machine.kernel.retain(|ip, held| !held.ours || !unwanted.contains(ip));
         self.next_number += 1;
         let watch = Watch::new(&node);
         self.hosts[host].process = Some(Process {
@@ -946,6 +953,12 @@ impl World {
             Action::Claim { addresses, lifetime, .. } => {
                 if let Some(outbox) = process.outboxes.get_mut(&id) {
                     outbox.accepted_at = now;
+                }
+                if let Some(router) = process.node.router(id) {
+                    // Before it is there, so that nothing is left behind unnamed.
+                    let key = (router.config().family, router.config().vrid.get());
+                    let entry = self.hosts[host].record.entry(key).or_default();
+                    entry.addresses = router.addresses().iter().map(|a| a.ip).collect();
                 }
                 self.submit(host, process, id, Work::Claim(addresses, lifetime));
             }
