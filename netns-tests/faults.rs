@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Completion;
 use nix::sys::signal::Signal;
 use vipd::lab::{
-    self, Conversation, Daemon, Host, Lab, Prober, Program, RouterSpec, connects, wait_for,
+    self, Conversation, Daemon, Host, Lab, Prober, Program, RouterSpec, Switch, connects, wait_for,
 };
 
 use crate::fault::{
@@ -29,6 +29,11 @@ pub fn scenarios() -> Vec<Scenario> {
         ("a_late_waker_listens_before_it_says_anything", late_waker),
         ("a_late_backup_reads_its_queue_before_it_claims", late_backup),
         ("a_daemon_killed_and_started_at_once_breaks_no_connection", killed_and_started),
+        ("a_daemon_that_loses_its_main_process_is_back_at_once", main_process_killed),
+        ("a_daemon_that_loses_its_helper_keeps_the_address", helper_killed),
+        ("a_freeze_shorter_than_the_peer_s_patience_moves_nothing", short_freeze),
+        ("an_interface_made_again_at_once_gets_its_address_back", interface_flicker),
+        ("an_address_deleted_over_and_over_ends_in_a_fault", address_war),
         ("the_fourth_crash_in_a_minute_begins_as_backup", crash_loop),
         ("a_restart_moves_nothing_and_runs_no_hook", restart),
         ("a_restart_with_a_broken_file_is_a_stop_said_loudly", broken_restart),
@@ -224,6 +229,97 @@ fn killed_and_started() {
     assert!(talk.goes_on(SOON), "{}", daemon_a.log());
     drop(talk);
     assert!(served.lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
+}
+
+/// As the kernel's memory killer does it: the helper and a hook that hangs live on for a moment.
+fn main_process_killed() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let hook = a.dir().join("hang");
+    executable(&hook, "#!/bin/sh\nexec sleep 1000\n");
+    let mut better = slow(150);
+    better.more += &format!("[virtual_router.hooks]\nnotify = \"{}\"\n", hook.display());
+    let mut daemon_a = start(&a, std::slice::from_ref(&better));
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    daemon_a.signal(Signal::SIGKILL).unwrap();
+    daemon_a.wait(SOON).unwrap().unwrap();
+    let again = start(&a, &[better]);
+    std::thread::sleep(Duration::from_secs(4));
+    let logs = format!("{}\n{}", again.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+}
+
+fn helper_killed() {
+    let pair = Pair::start();
+    let Pair { lab, daemon_a, daemon_b, .. } = &pair;
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = daemon_a.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let helper: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    let began = Instant::now();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+}
+
+/// The lease has run out by then, but nobody else may be there yet.
+fn short_freeze() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_a = start(&a, &[slow(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = Instant::now();
+    wait_for(SOON, || lab.observer().adverts("a", asked).pop()).unwrap();
+    daemon_a.signal_all(Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_millis(2600));
+    let woke = Instant::now();
+    daemon_a.signal_all(Signal::SIGCONT).unwrap();
+    expect_master(&lab, "a", &[&daemon_a, &daemon_b]);
+    std::thread::sleep(Duration::from_secs(2));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    assert!(lab.observer().adverts("b", asked).is_empty(), "{logs}");
+    let ownership = lab.ownership(SHARED, woke, Instant::now());
+    assert!(ownership.total_none < Duration::from_millis(500), "{ownership:?}\n{logs}");
+    assert_eq!(ownership.owners, ["a"], "{logs}");
+}
+
+fn interface_flicker() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    for _ in 0..3 {
+        a.delete("eth0").unwrap();
+        a.connect("eth0", Switch::LAN).unwrap();
+        expect_master(lab, "a", &[daemon_a, daemon_b]);
+        std::thread::sleep(Duration::from_millis(500));
+        let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+        assert_eq!(lab.owners(SHARED), ["a"], "{logs}");
+        assert_eq!(lab.observer().master(VRID).as_deref(), Some("a"), "{logs}");
+    }
+}
+
+fn address_war() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    std::thread::sleep(Duration::from_millis(500));
+    let end = Instant::now() + 2 * SOON;
+    while lab.observer().master(VRID).as_deref() == Some("a") && Instant::now() < end {
+        let _ = a.namespace().links().remove_address("eth0", SHARED, 32);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    expect_master(lab, "b", &[daemon_a, daemon_b]);
+    assert!(!a.holds(SHARED).unwrap(), "{}", daemon_a.log());
+    let lines = daemon_a.log().lines().count();
+    assert!(lines < 60, "too much is logged:\n{}", daemon_a.log());
 }
 
 fn crash_loop() {
