@@ -60,6 +60,8 @@ struct Fault {
     phases: usize,
     /// Nothing else may run meanwhile.
     alone: bool,
+    /// The address may not even move.
+    still: bool,
     hooks_hang: bool,
     play: fn(&mut Stage),
 }
@@ -75,6 +77,7 @@ impl Fault {
             started: &[A, B],
             phases: RUNS,
             alone: false,
+            still: false,
             hooks_hang: false,
             play,
         }
@@ -85,8 +88,14 @@ fn faults() -> Vec<Fault> {
     use Allowed::{Anything, Nothing, Patience};
     vec![
         Fault::new("clean stop", Nothing, stop),
-        Fault::new("restart (vipd: USR2, keepalived: TERM; then start)", Nothing, restart),
-        Fault::new("an address added to both files, reload", Nothing, reload),
+        Fault {
+            still: true,
+            ..Fault::new("restart (vipd: USR2, keepalived: TERM; then start)", Nothing, restart)
+        },
+        Fault {
+            still: true,
+            ..Fault::new("an address added to both files, reload", Nothing, reload)
+        },
         Fault { started: &[B], ..Fault::new("better host returns", Nothing, better_returns) },
         Fault {
             started: &[B],
@@ -101,6 +110,7 @@ fn faults() -> Vec<Fault> {
         },
         Fault {
             two_allowed: Duration::ZERO,
+            still: true,
             ..Fault::new("daemon killed and started again at once", Nothing, killed_and_started)
         },
         Fault {
@@ -120,13 +130,23 @@ fn faults() -> Vec<Fault> {
             two_allowed: Duration::MAX,
             ..Fault::new("firewall drops the master's adverts for 8 s", Anything, firewall)
         },
-        Fault::new("address deleted by hand", Nothing, address_deleted),
+        Fault { still: true, ..Fault::new("address deleted by hand", Nothing, address_deleted) },
         Fault::new("interface deleted, made again after 1 s", Patience, interface_recreated),
-        Fault::new("1000 malformed adverts per second for 8 s", Nothing, malformed),
+        Fault {
+            still: true,
+            ..Fault::new("1000 malformed adverts per second for 8 s", Nothing, malformed)
+        },
         Fault {
             interval: Duration::from_millis(10),
             alone: true,
+            still: true,
             ..Fault::new("all processors busy for 10 s, 10 ms adverts", Nothing, busy)
+        },
+        Fault {
+            interval: Duration::from_millis(10),
+            alone: true,
+            two_allowed: Duration::ZERO,
+            ..Fault::new("host crash, all processors busy, 10 ms adverts", Patience, busy_crash)
         },
     ]
 }
@@ -270,6 +290,22 @@ fn malformed(stage: &mut Stage) {
 }
 
 fn busy(stage: &mut Stage) {
+    with_all_processors_busy(|| {
+        stage.begin();
+        stage.watch(10);
+    });
+}
+
+fn busy_crash(stage: &mut Stage) {
+    with_all_processors_busy(|| {
+        stage.watch(1);
+        stage.begin();
+        stage.crash(A);
+        stage.watch(3);
+    });
+}
+
+fn with_all_processors_busy(play: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     let threads = 2 * thread::available_parallelism().unwrap().get();
     thread::scope(|scope| {
@@ -280,8 +316,7 @@ fn busy(stage: &mut Stage) {
                 }
             });
         }
-        stage.begin();
-        stage.watch(10);
+        play();
         stop.store(true, Ordering::Relaxed);
     });
 }
@@ -375,8 +410,9 @@ impl Stage {
     }
 
     fn crash(&mut self, host: usize) {
-        self.daemon(host).crash();
+        // At once: ending the processes may take longer than an interval.
         self.hosts[host].cut().unwrap();
+        self.daemon(host).crash();
     }
 
     fn await_master(&self, host: usize) {
@@ -537,6 +573,7 @@ fn perform(fault: &Fault, name: &str, program: &Program, round: usize) -> Option
         (fault.play)(&mut stage);
         let figures = stage.measure();
         let bad = fault.allowed == Allowed::Nothing && figures.lost > 1
+            || fault.still && !figures.open_works
             || figures.two_in_fault > fault.two_allowed
             || !figures.new_works;
         if bad && matches!(program, Program::Vipd(_)) {
@@ -646,6 +683,10 @@ fn verdict(fault: &Fault, figures: &[Figures], runs: usize) -> Vec<String> {
     }
     if two > fault.two_allowed {
         say(format!("two owners for {two:?}"));
+    }
+    let moved = figures.iter().filter(|one| !one.open_works).count();
+    if fault.still && moved > 0 {
+        say(format!("an open connection did not survive {moved} of {runs} times"));
     }
     if figures.iter().any(|one| !one.new_works) {
         say("a new connection did not work".to_owned());
