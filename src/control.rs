@@ -47,10 +47,14 @@ pub const VERSION: u32 = 1;
 const SOCKET: &str = "control.sock";
 /// Members may read the status.
 const GROUP: &str = "vipd";
-/// Served at the same time; more are refused at once.
+/// Served at the same time; more are refused.
 const CLIENTS: usize = 16;
 /// To send a request, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// One too many is refused after this; so many per second can be refused at most.
+const WAIT_FOR_PLACE: Duration = Duration::from_millis(5);
+/// From one status document to the next: however many ask, the advert loop has better things to do.
+const BETWEEN_DOCUMENTS: Duration = Duration::from_millis(5);
 /// The longest request, in bytes.
 const LONGEST_REQUEST: u64 = 64 << 10;
 /// In the state directory: this host is drained.
@@ -268,9 +272,13 @@ pub fn serve(
 ) -> io::Result<mpsc::Receiver<Asked>> {
     let listener = UnixListener::from_std(listener)?;
     let (requests, receiver) = mpsc::channel(CLIENTS);
-    let desk =
-        Arc::new(Desk { requests, state_dir: state_dir.to_owned(), storing: Mutex::new(()) });
-    tokio::spawn(accept(listener, desk));
+    let desk = Desk {
+        requests,
+        state_dir: state_dir.to_owned(),
+        storing: Mutex::new(()),
+        shown: Mutex::new(None),
+    };
+    tokio::spawn(accept(listener, Arc::new(desk)));
     Ok(receiver)
 }
 
@@ -280,6 +288,14 @@ struct Desk {
     state_dir: PathBuf,
     /// What is stored and what is in force must be the same, whoever is faster.
     storing: Mutex<()>,
+    /// The newest status document.
+    shown: Mutex<Option<Shown>>,
+}
+
+struct Shown {
+    asked_at: Instant,
+    made_at: Instant,
+    bytes: Arc<[u8]>,
 }
 
 async fn accept(listener: UnixListener, desk: Arc<Desk>) {
@@ -293,18 +309,21 @@ async fn accept(listener: UnixListener, desk: Arc<Desk>) {
                 continue;
             }
         };
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
+        // Those who knock without end must not keep the thread busy: the kernel lets whoever has
+        // real-time priority pause for long when he takes too much of it.
+        match timeout(WAIT_FOR_PLACE, Arc::clone(&places).acquire_owned()).await {
+            Ok(Ok(place)) => {
                 let desk = Arc::clone(&desk);
                 tokio::spawn(async move {
                     desk.converse(stream).await;
                     drop(place);
                 });
             }
-            Err(_) => {
+            Ok(Err(_)) | Err(_) => {
                 let text = format!("{CLIENTS} clients are being served already; try again");
-                // It fits into the socket, or the client is none.
-                let _ = stream.try_write(&line(Answer::error(Code::Busy, text)));
+                let refusal = line(Answer::error(Code::Busy, text));
+                // Not worth waiting for: it fits into an empty socket.
+                let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal));
             }
         }
     }
@@ -317,17 +336,37 @@ impl Desk {
             .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
         let mut stream = BufReader::new(stream);
         let Ok(received) = timeout(PATIENCE, receive(&mut stream)).await else { return };
-        let answer = match received {
-            Ok(request) if request.only_reads() || may_change => self.carry_out(request).await,
-            Ok(_) => Answer::error(
-                Code::NotAllowed,
-                "only root and the user vipd runs as may change something; try again with sudo",
-            ),
-            Err(text) => Answer::error(Code::BadRequest, text),
+        let bytes = match received {
+            Ok(Request::Status) => self.show().await,
+            Ok(request) if may_change => line(self.carry_out(request).await).into(),
+            Ok(_) => {
+                let text =
+                    "only root and the user vipd runs as may change something; try again with sudo";
+                line(Answer::error(Code::NotAllowed, text)).into()
+            }
+            Err(text) => line(Answer::error(Code::BadRequest, text)).into(),
         };
-        let bytes = line(answer);
         // Who does not read has waived the answer.
         let _ = timeout(PATIENCE, stream.get_mut().write_all(&bytes)).await;
+    }
+
+    /// A status document that is not older than the question. Many who ask at once share one, and
+    /// it is put together in the loop but written out elsewhere.
+    async fn show(&self) -> Arc<[u8]> {
+        let came_at = Instant::now();
+        let mut shown = self.shown.lock().await;
+        if let Some(shown) = &*shown {
+            if shown.asked_at >= came_at {
+                return Arc::clone(&shown.bytes);
+            }
+            sleep(BETWEEN_DOCUMENTS.saturating_sub(shown.made_at.elapsed())).await;
+        }
+        let asked_at = Instant::now();
+        let answer = self.ask(Request::Status).await;
+        let written = tokio::task::spawn_blocking(move || Arc::from(line(answer))).await;
+        let bytes = written.unwrap_or_else(|_| Arc::from([]));
+        *shown = Some(Shown { asked_at, made_at: Instant::now(), bytes: Arc::clone(&bytes) });
+        bytes
     }
 
     async fn carry_out(&self, request: Request) -> Answer {

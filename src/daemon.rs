@@ -33,6 +33,9 @@ const REALTIME_PRIORITY: u8 = 50;
 const ROUNDS: usize = 4;
 /// A stop that has released everything waits no longer than this for hooks and the worker.
 const LAST_WORDS: Duration = Duration::from_secs(40);
+/// One each for a reload, a drain, a restart's check, and a status document: a disk that hangs must
+/// not keep the others waiting.
+const BLOCKING_THREADS: usize = 4;
 /// However many clients talk to their tasks, the kernel is asked for news after this many steps.
 const STEPS_BETWEEN_NEWS: u32 = 8;
 
@@ -96,7 +99,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime_dir = runtime.path().to_owned();
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
         .event_interval(STEPS_BETWEEN_NEWS)
         .build()
         .map_err(|e| Failure::System("start the runtime", e))?;

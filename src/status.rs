@@ -228,6 +228,7 @@ impl Status {
     pub fn of(process: Process<'_>, node: &Node, host: &Host) -> Self {
         let now = host.now();
         let counted = &host.counters;
+        let mut there: BTreeMap<&str, There> = BTreeMap::new();
         Status {
             node: process.node.to_owned(),
             drained: node.is_drained(),
@@ -238,7 +239,17 @@ impl Status {
                 config: process.config.display().to_string(),
                 started_at: rfc3339(process.started_at),
             },
-            routers: node.routers().map(|router| one_router(now, router, node, host)).collect(),
+            routers: node
+                .routers()
+                .map(|router| {
+                    let interface = &router.config().interface;
+                    let there = there.entry(interface).or_insert_with(|| {
+                        let found = host.addresses(interface);
+                        found.into_iter().map(|found| (found.ip, found.ours)).collect()
+                    });
+                    one_router(now, router, node, host, there)
+                })
+                .collect(),
             counters: Counters {
                 adverts_sent: counted.adverts_sent,
                 adverts_refused: counted.adverts_refused,
@@ -255,7 +266,16 @@ impl Status {
     }
 }
 
-fn one_router(now: Instant, router: &VirtualRouter, node: &Node, host: &Host) -> Router {
+/// The addresses on an interface, and whether they are ours.
+type There = BTreeMap<IpAddr, bool>;
+
+fn one_router(
+    now: Instant,
+    router: &VirtualRouter,
+    node: &Node,
+    host: &Host,
+    there: &There,
+) -> Router {
     let config = router.config();
     let beside = host.beside(router.id());
     let ago = |at: Instant| seconds(now - at);
@@ -274,7 +294,7 @@ fn one_router(now: Instant, router: &VirtualRouter, node: &Node, host: &Host) ->
             to: change.to.name().to_owned(),
             why: change.why.to_string(),
         }),
-        addresses: addresses(now, router, host, beside.lease_until),
+        addresses: addresses(now, router, there, beside.lease_until),
         interface: config.interface.to_string(),
         vrid: config.vrid.get(),
         family: config.family.to_string().to_lowercase(),
@@ -316,14 +336,13 @@ fn one_router(now: Instant, router: &VirtualRouter, node: &Node, host: &Host) ->
 fn addresses(
     now: Instant,
     router: &VirtualRouter,
-    host: &Host,
+    there: &There,
     lease_until: Option<Instant>,
 ) -> Vec<Address> {
     let config = router.config();
     let owner = config.priority == crate::vrrp::Priority::OWNER;
-    let there = host.addresses(&config.interface);
     let address = |ip: IpAddr, advertised| {
-        let present = there.iter().any(|found| found.ip == ip && (found.ours || owner));
+        let present = there.get(&ip).is_some_and(|ours| *ours || owner);
         let lease = lease_until.filter(|_| present && router.has_addresses());
         Address {
             address: ip,

@@ -19,6 +19,7 @@ use serde_json::Value;
 use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
+const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
 /// This machine may have other things to do.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ),
         ("only_root_changes_anything", only_root_changes_anything),
         ("garbage_is_answered_and_forgotten", garbage_is_answered_and_forgotten),
+        ("silent_clients_give_their_places_back", silent_clients_give_their_places_back),
         ("clients_that_never_read_delay_no_advert", clients_that_never_read_delay_no_advert),
         (
             "cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs",
@@ -395,45 +397,72 @@ fn garbage_is_answered_and_forgotten() {
     assert_eq!(pair.router(&pair.a)["role"], "master");
 }
 
+fn silent_clients_give_their_places_back() {
+    let pair = Pair::new(|_| {});
+    let _daemon = pair.start(&pair.a);
+    let socket = pair.socket(&pair.a);
+    let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let answer = converse(&socket, STATUS).unwrap();
+    assert!(answer.contains("\"code\":\"busy\""), "{answer}");
+    // The command line asks again until they have had their time.
+    pair.says(&pair.a, &["status"]);
+    drop(silent);
+}
+
 fn clients_that_never_read_delay_no_advert() {
     const CLIENTS: usize = 100;
-    const REQUESTS: usize = 10_000;
+    const ANSWERS: usize = 10_000;
     let pair = Pair::new(|spec| spec.interval = Duration::from_millis(10));
-    let (daemon, _other) = pair.start_both();
-    thread::sleep(Duration::from_millis(200));
+    // As many virtual routers as make an answer that no socket buffer holds.
+    let mut routers = vec![pair.spec_a.clone()];
+    routers.extend((60..=255).map(|vrid| {
+        let mut spec = RouterSpec::new(format!("198.18.0.{vrid}").parse().unwrap(), 100);
+        (spec.name, spec.vrid) = (format!("other-{vrid}"), vrid);
+        spec.interval = Duration::from_secs(1);
+        spec
+    }));
+    let daemon = Daemon::start(&pair.a, &Program::Vipd(VIPD.into()), &routers).unwrap();
+    wait_for(PATIENCE, || pair.socket(&pair.a).exists().then_some(())).unwrap();
+    let settled = || {
+        let status = pair.status(&pair.a);
+        let routers = status["routers"].as_array().unwrap();
+        routers.iter().all(|router| router["role"] == "master").then_some(())
+    };
+    wait_for(PATIENCE, settled).unwrap();
     let socket = &pair.socket(&pair.a);
     let memory = resident(daemon.pid());
-    let (answered, refused) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+    let (answers, refused) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+    let bytes = &AtomicUsize::new(0);
     let done = &AtomicBool::new(false);
     let began = Instant::now();
     thread::scope(|scope| {
         for _ in 0..CLIENTS / 2 {
             // Asks, and never reads.
             scope.spawn(move || {
-                let mut held = Vec::new();
                 while !done.load(Ordering::Relaxed) {
                     if let Ok(mut stream) = UnixStream::connect(socket) {
-                        let _ = stream.write_all(b"{\"version\":1,\"command\":\"status\"}\n");
-                        held.push(stream);
+                        let _ = stream.write_all(STATUS);
+                        thread::sleep(Duration::from_millis(100));
                     }
-                    if held.len() > 4 {
-                        held.clear();
-                    }
-                    thread::sleep(Duration::from_millis(20));
                 }
             });
         }
         let others: Vec<_> = (0..CLIENTS / 2)
             .map(|_| {
                 scope.spawn(move || {
-                    for _ in 0..REQUESTS / (CLIENTS / 2) {
-                        let request = b"{\"version\":1,\"command\":\"status\"}\n";
-                        match converse(socket, request) {
-                            Ok(answer) if answer.contains("\"routers\"") => {
-                                answered.fetch_add(1, Ordering::Relaxed)
+                    let mut answered = 0;
+                    while answered < ANSWERS / (CLIENTS / 2) && began.elapsed() < PATIENCE {
+                        match converse(socket, STATUS) {
+                            Ok(answer) if answer.ends_with("}\n") && !answer.contains("busy") => {
+                                answered += 1;
+                                answers.fetch_add(1, Ordering::Relaxed);
+                                bytes.store(answer.len(), Ordering::Relaxed);
                             }
-                            _ => refused.fetch_add(1, Ordering::Relaxed),
-                        };
+                            _ => {
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                thread::sleep(Duration::from_millis(1));
+                            }
+                        }
                     }
                 })
             })
@@ -444,22 +473,29 @@ fn clients_that_never_read_delay_no_advert() {
         done.store(true, Ordering::Relaxed);
     });
     let ended = Instant::now();
-    let (answered, refused) = (answered.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
+    let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    let (answers, bytes, refused) = (read(answers), read(bytes), read(refused));
     let adverts = pair.lab.observer().adverts("a", began);
-    let sent = adverts.iter().filter(|(at, _)| *at < ended).count();
+    let adverts: Vec<Instant> = adverts
+        .iter()
+        .filter(|(at, advert)| *at < ended && advert.vrid == 51)
+        .map(|a| a.0)
+        .collect();
     let expected = (ended - began).as_millis() / 10;
-    let gap = pair.lab.observer().longest_gap("a", began, ended);
+    let gap = adverts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     let grown = resident(daemon.pid()).saturating_sub(memory);
     println!(
-        "{answered} answered, {refused} refused in {:?}; {sent} adverts of {expected}, longest gap {gap:?}, {grown} KiB more",
-        ended - began
+        "{answers} answers of {bytes} bytes, {refused} refusals in {:?}; {} adverts of {expected}, longest gap {gap:?}, {grown} KiB more",
+        ended - began,
+        adverts.len()
     );
-    assert_eq!(answered + refused, REQUESTS);
-    assert!(answered > REQUESTS / 100, "{answered} answered");
-    assert!(sent as u128 * 100 >= expected * 95, "{sent} adverts of {expected}");
+    assert!(answers >= ANSWERS / 100, "{answers}");
+    assert!(adverts.len() as u128 * 100 >= expected * 95, "{} of {expected}", adverts.len());
     let ownership = pair.lab.ownership(pair.ip, began, ended);
     assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
-    assert!(grown < 8 << 10, "{grown} KiB more");
+    // A second would be an advert late by a hundred; the machine may have other things to do.
+    assert!(gap < Duration::from_secs(1), "{gap:?}");
+    assert!(grown < 32 << 10, "{grown} KiB more");
     // Afterwards there is room again.
     pair.says(&pair.a, &["status"]);
 }
@@ -534,7 +570,7 @@ impl Pair {
         let program = Program::Vipd(VIPD.into());
         let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
         let socket = self.socket(host);
-        let asked = || converse(&socket, b"{\"version\":1,\"command\":\"status\"}\n").ok();
+        let asked = || converse(&socket, STATUS).ok();
         let answered = wait_for(PATIENCE, || asked().filter(|answer| answer.contains("routers")));
         assert!(answered.is_some(), "{}", daemon.log());
         daemon
