@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
@@ -20,6 +20,7 @@ use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
+const VIPD_GROUP: u32 = 54_321;
 /// This machine may have other things to do.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         return lab::child_main(arguments);
     }
     let entered = lab::enter().map_err(|error| error.to_string());
+    let _groups = (entered.is_ok() && nix::unistd::getuid().is_root()).then(make_group);
     let mut arguments = Arguments::from_args();
     // Most of a test is waiting.
     arguments.test_threads.get_or_insert(3);
@@ -83,6 +85,19 @@ fn main() -> ExitCode {
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The group `vipd`, for this process and its children: the lab has a mount table of its own.
+fn make_group() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let others = fs::read_to_string("/etc/group").unwrap();
+    let others = others.lines().filter(|line| !line.starts_with("vipd:"));
+    let all = others.map(|line| format!("{line}\n")).collect::<String>();
+    write!(file, "{all}vipd:x:{VIPD_GROUP}:\n").unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(Some(file.path()), "/etc/group", none, nix::mount::MsFlags::MS_BIND, none)
+        .unwrap();
+    file
 }
 
 // ---- what is shown -----------------------------------------------------------------------------
@@ -328,20 +343,18 @@ fn only_root_changes_anything() {
     fs::set_permissions(pair.lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = pair.lab.dir().join("vipd");
     fs::copy(VIPD, &program).unwrap();
-    let nobody = |arguments: &[&str]| {
+    let nobody = |group: u32, arguments: &[&str]| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
-        command.args(arguments).arg("--runtime-dir").arg(pair.a.runtime_dir().unwrap());
-        command.output().unwrap()
+        command.arg("--reuid=65534").arg(format!("--regid={group}")).arg("--clear-groups");
+        command.arg(&program).args(arguments);
+        command.arg("--runtime-dir").arg(pair.a.runtime_dir().unwrap()).output().unwrap()
     };
-    let socket = pair.socket(&pair.a);
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
-    let refused = nobody(&["status"]);
+    let socket = fs::metadata(pair.socket(&pair.a)).unwrap();
+    assert_eq!((socket.mode() & 0o777, socket.uid(), socket.gid()), (0o660, 0, VIPD_GROUP));
+    let refused = nobody(65534, &["status"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("you may not ask"), "{}", stderr(&refused));
-    // As for a member of its group:
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let seen = nobody(&["status", "--json"]);
+    let seen = nobody(VIPD_GROUP, &["status", "--json"]);
     assert!(seen.status.success(), "{}", stderr(&seen));
     for arguments in [
         &["failover", "web"][..],
@@ -351,7 +364,7 @@ fn only_root_changes_anything() {
         &["undrain"],
         &["reload"],
     ] {
-        let refused = nobody(arguments);
+        let refused = nobody(VIPD_GROUP, arguments);
         assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
         let why = stderr(&refused);
         assert!(why.contains("only root and the user vipd runs as"), "{arguments:?}: {why}");
