@@ -4,6 +4,8 @@
 //! keepalived or namespaces are missing, into failures.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod demo;
+mod fault;
 mod pair;
 
 use std::process::ExitCode;
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(4);
     let trials = pair::scenarios()
         .into_iter()
+        .chain(fault::scenarios())
+        .chain(demo::scenarios())
         .map(|scenario| {
             let entered = entered.clone();
             Trial::ignorable_test(scenario.name, move || match entered {

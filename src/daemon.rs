@@ -22,7 +22,7 @@ use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::sys::Readiness;
 use crate::host::systemd::Systemd;
-use crate::host::{Host, clock, privileges};
+use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
 use steer::{Moves, Reply};
 
@@ -57,6 +57,8 @@ pub enum Failure {
     Config(Problems),
     /// Another daemon is in the way.
     Taken(Taken),
+    /// The kernel cannot mark addresses.
+    Kernel(String),
     /// A capability is missing.
     Privileges(String),
     /// The system refused something without which nothing works.
@@ -68,6 +70,10 @@ impl fmt::Display for Failure {
         match self {
             Failure::Config(problems) => problems.fmt(f),
             Failure::Taken(taken) => taken.fmt(f),
+            Failure::Kernel(release) => write!(
+                f,
+                "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
+            ),
             Failure::Privileges(what) => f.write_str(what),
             Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -79,10 +85,16 @@ impl fmt::Display for Failure {
 /// # Errors
 /// When it cannot start, or when the kernel takes away what it cannot work without.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        std::thread::sleep(backoff::patience(&options.runtime_dir));
+    }
     let config = load(&options.config).map_err(Failure::Config)?;
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
     let mut identities = Identities::default();
     identities.take(&config.vrrp).map_err(Failure::Taken)?;
+    if let Some(release) = host::too_old_kernel() {
+        return Err(Failure::Kernel(release));
+    }
     let missing = privileges::missing();
     if !missing.is_empty() {
         return Err(Failure::Privileges(privileges::explain(&missing)));
@@ -92,7 +104,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut remarks = Vec::new();
     let listener = control::bind(runtime.path(), &mut remarks);
     remarks.extend(harden());
-    let _log = crate::log::init();
+    let log = crate::log::init();
     for remark in remarks {
         warn!("{remark}");
     }
@@ -103,7 +115,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .event_interval(STEPS_BETWEEN_NEWS)
         .build()
         .map_err(|e| Failure::System("start the runtime", e))?;
-    executor.block_on(async {
+    let outcome = executor.block_on(async {
         let mut daemon = Daemon::new(options, config, identities, helper, &runtime_dir)?;
         if let Some(listener) = listener {
             daemon.requests = control::serve(listener, &options.state_dir)
@@ -117,9 +129,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             "vipd is running"
         );
         let outcome = daemon.serve().await;
+        // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
+        // everybody else from the processor.
+        if let Err(error) = privileges::ordinary_priority() {
+            warn!(%error, "cannot give up real-time priority");
+        }
         daemon.host.end();
+        drop(log);
         outcome
-    })
+    });
+    // A disk that hangs keeps no successor waiting.
+    executor.shutdown_background();
+    outcome
 }
 
 /// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
@@ -137,12 +158,12 @@ fn harden() -> Vec<String> {
     let mut remarks = Vec::new();
     if let Err(error) = privileges::realtime(REALTIME_PRIORITY) {
         remarks.push(format!(
-            "no real-time priority ({error}): under load adverts may be late; give the unit CAP_SYS_NICE"
+            "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
-            "memory is not locked ({error}): when the host swaps, adverts may be late; give the unit CAP_IPC_LOCK"
+            "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
         ));
     }
     if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
@@ -260,7 +281,7 @@ impl Daemon {
     }
 
     async fn serve(&mut self) -> Result<(), Failure> {
-        let lost = |e| Failure::System("receive the kernel's events", e);
+        let lost = |e| Failure::System("go on", e);
         let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
         self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
         loop {

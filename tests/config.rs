@@ -257,6 +257,48 @@ fn two_files_that_ask_for_the_same_are_equal() {
     assert_ne!(one, other);
 }
 
+/// Exit status, standard output, standard error of `vipd check`.
+fn vipd_check(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_vipd"))
+        .arg("check")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_says_ok_and_what_it_means_or_every_problem() {
+    let directory = Directory::new();
+    let copy = |case: &str| {
+        let text = std::fs::read_to_string(repository("tests/config").join(case)).unwrap();
+        directory.file(case, &text, 0o644).to_string_lossy().into_owned()
+    };
+    let good = copy("claim_prefix.toml");
+    let (status, meaning, notes) = vipd_check(&[&good]);
+    assert_eq!(status, Some(0), "{notes}");
+    assert!(meaning.starts_with("ok: node web-a, 2 virtual routers, 2 notes\n"), "{meaning}");
+    assert_eq!(notes.matches("note: ").count(), 2, "{notes}");
+
+    let (status, json, notes) = vipd_check(&[&good, "--json"]);
+    assert_eq!((status, notes.as_str()), (Some(0), ""));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["routers"][0]["patience_seconds"], 3.609375);
+    assert_eq!(json["advice"].as_array().unwrap().len(), 2);
+
+    let (status, nothing, problems) = vipd_check(&[&copy("ranges.toml")]);
+    assert_eq!((status, nothing.as_str()), (Some(1), ""));
+    assert!(problems.contains("11 problems in "), "{problems}");
+
+    let hooks_elsewhere = copy("every_key.toml");
+    let (status, ..) = vipd_check(&[&hooks_elsewhere, "--file-only"]);
+    assert_eq!(status, Some(0));
+    let (status, _, problems) = vipd_check(&[&hooks_elsewhere]);
+    assert_eq!(status, Some(1));
+    assert!(problems.contains("there is no program `/etc/vipd/hooks/web-up`"), "{problems}");
+}
+
 #[test]
 fn a_long_list_of_problems_is_cut_and_counted() {
     let text: String = (0..500).map(|number| format!("key{number} = 1\n")).collect();
@@ -356,7 +398,8 @@ fn hooks_that_can_run_are_accepted() {
     std::os::unix::fs::symlink(&script, &link).unwrap();
     let hooks = format!("master = {script:?}\nbackup = {link:?}\nstop = \"true\"");
     let config = on_this_machine(&directory, &hooks).unwrap_or_else(|said| panic!("{said}"));
-    let stop = config.hooks["web"].stop.as_ref().unwrap().program().unwrap();
+    let name = &config.hooks["web"].stop.as_ref().unwrap().argv[0];
+    let stop = vipd::config::find_program(name, None).unwrap();
     assert!(stop.ends_with("bin/true"), "{stop:?}");
 }
 

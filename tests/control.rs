@@ -93,7 +93,7 @@ fn make_group() -> tempfile::NamedTempFile {
     let others = fs::read_to_string("/etc/group").unwrap();
     let others = others.lines().filter(|line| !line.starts_with("vipd:"));
     let all = others.map(|line| format!("{line}\n")).collect::<String>();
-    write!(file, "{all}vipd:x:{VIPD_GROUP}:\n").unwrap();
+    writeln!(file, "{all}vipd:x:{VIPD_GROUP}:").unwrap();
     let none: Option<&str> = None;
     nix::mount::mount(Some(file.path()), "/etc/group", none, nix::mount::MsFlags::MS_BIND, none)
         .unwrap();

@@ -8,9 +8,26 @@ use std::path::Path;
 #[path = "../fuzz/bodies/decode.rs"]
 mod decode;
 
+#[path = "../fuzz/bodies/events.rs"]
+mod events;
+
 #[test]
 fn the_decoder_bears_its_corpus() {
     replay("decode", decode::run);
+}
+
+#[test]
+fn the_election_bears_its_corpus() {
+    replay("events", events::events);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_election_bears_any_events(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        events::events(&bytes);
+    }
 }
 
 fn replay(target: &str, body: fn(&[u8])) {

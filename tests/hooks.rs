@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -310,6 +311,40 @@ fn of_a_flood_of_output_the_beginning_is_logged_and_the_rest_counted() {
 }
 
 #[test]
+fn a_flood_without_end_is_ended_in_time() {
+    let mut bench = Bench::new();
+    let flood = Command { timeout: Duration::from_millis(300), ..command(["yes"]) };
+    assert_eq!(bench.outcome(flood), Outcome::TimedOut);
+    bench.logged("more lines of output are not logged");
+}
+
+#[test]
+fn more_than_one_message_holds_is_reported_and_a_thousand_addresses_are_not_too_many() {
+    let mut bench = Bench::new();
+    let mut run = HookRun {
+        router: "web".into(),
+        number: 1,
+        state: HookState::Master,
+        previous: "backup".into(),
+        reason: "nobody was heard".into(),
+        priority: 150,
+        addresses: (0..1000)
+            .map(|host| Ipv6Addr::from((0x2001_0db8_u128 << 96) + host).into())
+            .collect(),
+        interface: "eth0".into(),
+        commands: vec![bench.script("hook", "echo $VIPD_ADDRESSES | wc -w >count")],
+        notify: None,
+    };
+    bench.helper().run(run.clone());
+    assert_eq!(bench.reports(1), [(1, Outcome::Done)]);
+    assert_eq!(bench.left("count"), "1000\n");
+    run.commands[0].argv.push("x".repeat(300_000));
+    bench.helper().run(run);
+    assert!(matches!(&bench.reports(1)[0].1, Outcome::NotRun(why) if why.contains("one message")));
+    assert!(bench.helper().idle());
+}
+
+#[test]
 fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
     let mut bench = Bench::new();
     let refused = |bench: &mut Bench, command: Command, reason: &str| {
@@ -323,23 +358,27 @@ fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
         fs::set_permissions(&command.argv[0], PermissionsExt::from_mode(mode)).unwrap();
     };
 
-    refused(&mut bench, command(["/nowhere/hook"]), "No such file or directory");
-    refused(&mut bench, command(["no-such-program-anywhere"]), "is not in /usr/local/sbin");
-    refused(&mut bench, command(["./hook"]), "not an absolute path");
-    refused(&mut bench, command(["/etc"]), "is not a file");
+    refused(&mut bench, command(["/nowhere/hook"]), "there is no program `/nowhere/hook`");
+    refused(
+        &mut bench,
+        command(["no-such-program-anywhere"]),
+        "it is looked for in /usr/local/sbin",
+    );
+    refused(&mut bench, command(["./hook"]), "there is no program `./hook`");
+    refused(&mut bench, command(["/etc"]), "this is a directory");
     refused(&mut bench, command([]), "no program is named");
-    refused(&mut bench, command(["nul\0byte"]), "is not in");
+    refused(&mut bench, command(["nul\0byte"]), "there is no program");
 
     let hook = bench.script("hook", "touch ran");
     mode(&hook, 0o644);
-    refused(&mut bench, hook.clone(), "is not executable");
+    refused(&mut bench, hook.clone(), "cannot be executed by");
     mode(&hook, 0o757);
-    refused(&mut bench, hook.clone(), "is writable by others");
+    refused(&mut bench, hook.clone(), "everybody may write");
     mode(&hook, 0o755);
     fs::create_dir(bench.path("open")).unwrap();
     let inside = bench.script("open/hook", "touch ran");
     fs::set_permissions(bench.path("open"), PermissionsExt::from_mode(0o777)).unwrap();
-    refused(&mut bench, inside, "/open, writable by others");
+    refused(&mut bench, inside, "/open`, and so change what we run");
     let alone = FORKING.lock();
     fs::write(bench.path("hook"), "#!/no/such/interpreter\n").unwrap();
     drop(alone);
@@ -493,7 +532,7 @@ fn a_hook_runs_as_its_user_with_a_fresh_environment() {
     fs::set_permissions(&private.argv[0], PermissionsExt::from_mode(0o700)).unwrap();
     let outcome = bench.outcome(Command { user: Some("nobody".into()), ..private });
     assert!(
-        matches!(&outcome, Outcome::NotRun(why) if why.contains("not executable")),
+        matches!(&outcome, Outcome::NotRun(why) if why.contains("cannot be executed by the user `nobody`")),
         "{outcome:?}"
     );
     let user = Some("nobody".to_owned());
@@ -519,6 +558,7 @@ fn hooks_end_with_the_daemon() {
     bench.helper.take().unwrap().end();
     assert!(!is_alive(helper));
     assert_eq!(bench.left("ended"), "ended\n");
+    bench.logged("hook was ended with the daemon");
     until("all are gone", || !processes.iter().any(|process| is_alive(*process)));
 }
 

@@ -35,3 +35,17 @@ fn systemd_finds_no_fault_with_the_unit() {
     assert!(about_us.is_empty(), "{said}");
     assert!(output.status.success(), "{said}");
 }
+
+#[test]
+fn the_unit_is_exposed_to_no_more_than_hooks_need() {
+    if !has_systemd_analyze("the_unit_is_exposed_to_no_more_than_hooks_need") {
+        return;
+    }
+    // systemd-analyze fails above the threshold, which is in tenths.
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager", "--threshold=30"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/vipd.service"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

@@ -1,5 +1,5 @@
 //! `vipd demo`: two hosts, a switch and a client in namespaces of its own; the election, a crashed
-//! host, its return and a clean stop, and what the client saw of each.
+//! daemon, a crashed host, its return and a clean stop, and what the client saw of each.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -156,6 +156,7 @@ impl<'a> Demo<'a> {
         let patience = self.spec_b.patience();
         Ok(vec![
             self.election()?,
+            self.step("web-a's vipd crashes", Expectation::NothingLost, Self::restart)?,
             self.step("web-a's host crashes", Expectation::SilenceUpTo(patience), Self::crash)?,
             self.step("web-a comes back", Expectation::NothingLost, Self::comeback)?,
             self.step("web-a is stopped", Expectation::NothingLost, Self::stop)?,
@@ -185,6 +186,22 @@ impl<'a> Demo<'a> {
         let from = Instant::now();
         let master = happen(self)?;
         self.finish(name, expectation, master, from)
+    }
+
+    fn restart(&mut self) -> Result<&'static str, Failure> {
+        let killed = self.note("web-a: SIGKILL to vipd alone, which is started again at once");
+        if let Some(mut daemon) = self.daemons.pop() {
+            daemon.crash();
+        }
+        let gone = Instant::now();
+        self.daemons.push(Self::start(&self.a, &self.spec_a)?);
+        let resumed = self.wait("web-a to go on", |demo| demo.first_advert("web-a", gone))?;
+        self.tell(resumed, "web-a's new vipd advertises: it is still master");
+        if self.lab.observer().adverts("web-b", killed).is_empty() {
+            Ok("web-a")
+        } else {
+            Err(Failure::Unexpected("web-b took over from a vipd that was back in time".to_owned()))
+        }
     }
 
     fn crash(&mut self) -> Result<&'static str, Failure> {
@@ -288,9 +305,9 @@ impl<'a> Demo<'a> {
         let strip = prober.strip(from, COLUMN_SPAN, COLUMNS);
         self.terminal.strip(&strip);
         let who: Vec<_> =
-            report.answered_by.iter().map(|(host, count)| format!("{count} by {host}")).collect();
+            report.answered_by.iter().map(|(host, count)| format!("{host} {count}")).collect();
         self.terminal.detail(&format!(
-            "{} asked, {} lost, silent for {}; answered: {}",
+            "{} asked, {} lost, silence {}; {}",
             report.sent,
             report.lost,
             Millis(report.longest_silence),
@@ -387,7 +404,7 @@ impl Terminal {
 
     fn summary(&mut self, steps: &[Step]) -> ExitCode {
         self.title(&format!(
-            "{:<21} {:>6} {:>6} {:>16}  {:<24}",
+            "{:<21} {:>6} {:>6} {:>16}  {:<22}",
             "what the client saw", "probes", "lost", "longest silence", "expected"
         ));
         let mut all_met = true;
@@ -397,7 +414,7 @@ impl Terminal {
             let verdict = if met { self.paint("32", "ok") } else { self.paint("31", "NO") };
             let (silence, expected) = (Millis(report.longest_silence), expectation.to_string());
             self.say(&format!(
-                "{name:<21} {:>6} {:>6} {silence:>16}  {expected:<24} {verdict}",
+                "{name:<21} {:>6} {:>6} {silence:>16}  {expected:<22} {verdict}",
                 report.sent, report.lost
             ));
         }

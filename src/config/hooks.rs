@@ -72,20 +72,6 @@ impl Hooks {
     }
 }
 
-impl Command {
-    /// The file to run, if it is there.
-    pub fn program(&self) -> Option<PathBuf> {
-        let name = Path::new(self.argv.first()?);
-        if name.is_absolute() {
-            return name.is_file().then(|| name.to_path_buf());
-        }
-        HOOK_PATH
-            .iter()
-            .map(|directory| Path::new(directory).join(name))
-            .find(|path| path.is_file())
-    }
-}
-
 /// What can be said about hooks by the file alone.
 pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces) {
     if let Some(user) = &hooks.user {
@@ -216,15 +202,26 @@ pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Re
                 None
             }
         };
-        if let Err((message, help)) = check_program(command, user.as_ref()) {
+        let name = command.argv.first().map(String::as_str).unwrap_or_default();
+        if let Err((message, help)) = find_program(name, user.as_ref()) {
             complain(places.map(|(_, program, _)| program), message, help);
         }
     }
 }
 
-fn check_program(command: &Command, user: Option<&User>) -> Result<(), (String, String)> {
-    let name = command.argv.first().map(String::as_str).unwrap_or_default();
-    let Some(path) = command.program() else {
+/// The file that a hook's program name means: an absolute path, or a name in [`HOOK_PATH`].
+///
+/// # Errors
+/// It is missing, `user` may not execute it, or somebody else could change it: what is wrong, and
+/// what to do.
+pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String, String)> {
+    let found = if Path::new(name).is_absolute() {
+        Some(PathBuf::from(name)).filter(|path| path.is_file())
+    } else {
+        let here = |directory: &&str| Path::new(directory).join(name);
+        HOOK_PATH.iter().map(here).find(|path| path.is_file())
+    };
+    let Some(path) = found.filter(|_| !name.is_empty()) else {
         let help = if !name.starts_with('/') {
             format!("write its whole path; without one it is looked for in {}", HOOK_PATH.join(":"))
         } else if Path::new(name).is_dir() {
@@ -248,7 +245,7 @@ fn check_program(command: &Command, user: Option<&User>) -> Result<(), (String, 
             return Err(no_execution(part, &metadata, user));
         }
     }
-    Ok(())
+    Ok(path)
 }
 
 fn no_execution(

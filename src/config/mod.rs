@@ -21,7 +21,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 pub use file::keys;
-pub use hooks::{Command, HOOK_PATH, Hooks};
+pub use hooks::{Command, HOOK_PATH, Hooks, find_program};
 pub use problem::{Place, Problem, Problems, Severity};
 
 use hooks::HookPlaces;

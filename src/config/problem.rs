@@ -269,8 +269,9 @@ impl Report {
         let start = floor(&self.text, at.start);
         let index = self.line_starts.partition_point(|line| *line <= start).saturating_sub(1);
         let line_start = self.line_starts.get(index).copied().unwrap_or(0);
-        let rest = self.text.get(line_start..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default();
+        let next = self.line_starts.get(index + 1).copied().unwrap_or(self.text.len());
+        let line = self.text.get(line_start..next).unwrap_or_default();
+        let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
         let line_at = line_start..line_start + line.len();
         let start = start.min(line_at.end);

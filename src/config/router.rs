@@ -198,8 +198,10 @@ pub(super) fn check_together(routers: &[Checked<'_>], report: &Report) {
                 );
             }
         }
-        let lifetime = router.result.as_ref().and_then(|(config, ..)| config.address_lifetime);
-        if let (Some(interface), Some(_)) = (router.interface, lifetime) {
+        let is_leased = router.result.as_ref().is_some_and(|(config, ..)| {
+            config.address_lifetime.is_some() && config.priority != Priority::OWNER
+        });
+        if let Some(interface) = router.interface.filter(|_| is_leased) {
             let count = leased.entry(&interface.value).or_default();
             let before = *count;
             *count += router.addresses.len();

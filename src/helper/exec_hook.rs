@@ -5,10 +5,9 @@
 use std::ffi::{CString, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,13 +16,10 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{self, AccessFlags, User};
+use nix::unistd::{self, User};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{privileges, sys};
-
-/// Where programs without a slash are looked for, and what hooks get as `PATH`.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is to be executed; comes through standard input, so that `ps` shows the hook's own
 /// arguments only, and once.
@@ -61,9 +57,14 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
         serde_json::from_slice(&order).map_err(|error| format!("no order: {error}"))?;
     let (name, arguments) = order.argv.split_first().ok_or("no program is named")?;
 
+    let user = order.user.as_deref().map(look_up).transpose()?;
+    let program = crate::config::find_program(name, user.as_ref())
+        .map_err(|(what, help)| format!("{what} ({help})"))?;
     forget_surroundings().map_err(|error| format!("cannot start afresh: {error}"))?;
     privileges::never_regain(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
-    let user = order.user.as_deref().map(become_user).transpose()?;
+    if let Some(user) = &user {
+        become_user(user)?;
+    }
     privileges::keep_only(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
     // A change of user clears it, so only now.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
@@ -71,7 +72,6 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
         return Err("the helper has ended".into());
     }
 
-    let program = find_program(name)?;
     let mut hook = std::process::Command::new(&program);
     hook.arg0(name).args(arguments).env_clear().envs(order.environment);
     if let Some(user) = user {
@@ -98,68 +98,33 @@ fn forget_surroundings() -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     sys::set_scheduler(libc::SCHED_OTHER, 0)?;
+    // The unit's limit on it is the daemon's alone.
+    sys::forbid_realtime()?;
     // Raising it again is always allowed; where there is no such file there is nothing to undo.
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     Ok(())
 }
 
-/// Becomes the user, with all groups it is a member of.
-fn become_user(name: &str) -> Result<User, String> {
-    let user = User::from_name(name)
+fn look_up(name: &str) -> Result<User, String> {
+    User::from_name(name)
         .map_err(|error| format!("user {name:?} cannot be looked up: {error}"))?
-        .ok_or_else(|| format!("there is no user {name:?}"))?;
+        .ok_or_else(|| format!("there is no user {name:?}"))
+}
+
+/// Becomes the user, with all groups it is a member of.
+fn become_user(user: &User) -> Result<(), String> {
     let already = unistd::getresuid()
         .is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [user.uid; 3])
         && unistd::getresgid()
             .is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [user.gid; 3]);
-    let result = CString::new(name).map_err(|_| Errno::EINVAL).and_then(|login| {
+    let login = CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL);
+    let result = login.and_then(|login| {
         unistd::initgroups(&login, user.gid)?;
         unistd::setresgid(user.gid, user.gid, user.gid)?;
         unistd::setresuid(user.uid, user.uid, user.uid)
     });
     match result {
-        Ok(()) => Ok(user),
-        Err(Errno::EPERM) if already => Ok(user),
-        Err(error) => Err(format!("cannot become user {name:?}: {error}")),
+        Err(Errno::EPERM) if already => Ok(()),
+        result => result.map_err(|error| format!("cannot become user {:?}: {error}", user.name)),
     }
-}
-
-/// The file that `program` means to a hook: an absolute path, or a name in a fixed search path.
-///
-/// # Errors
-/// It is missing, not executable, or could be replaced or changed by anybody: the reason, in words
-/// for the operator.
-pub fn find_program(program: &str) -> Result<PathBuf, String> {
-    let path = if program.contains('/') {
-        PathBuf::from(program)
-    } else {
-        PATH.split(':')
-            .map(|directory| Path::new(directory).join(program))
-            .find(|path| path.is_file())
-            .ok_or_else(|| format!("{program} is not in {PATH}"))?
-    };
-    if !path.is_absolute() {
-        return Err(format!("{program} is not an absolute path"));
-    }
-    let real = path.canonicalize().map_err(|error| format!("{program}: {error}"))?;
-    let metadata = real.metadata().map_err(|error| format!("{program}: {error}"))?;
-    if !metadata.is_file() {
-        return Err(format!("{program} is not a file"));
-    }
-    if unistd::access(&real, AccessFlags::X_OK).is_err() {
-        return Err(format!("{program} is not executable"));
-    }
-    const OTHERS_WRITE: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
-    if metadata.permissions().mode() & OTHERS_WRITE != 0 {
-        return Err(format!("{program} is writable by others"));
-    }
-    // A link is as safe as the directories it lies in.
-    for directory in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
-        let mode = directory.metadata().map_err(|error| format!("{program}: {error}"))?.mode();
-        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-            return Err(format!("{program} is in {}, writable by others", directory.display()));
-        }
-    }
-    Ok(path)
 }

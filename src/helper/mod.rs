@@ -156,8 +156,9 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Larger than the kernel's default send buffer, so a packet always fits.
+/// The longest message; by default the kernel takes no longer ones anyway.
 const PACKET_SIZE: usize = 256 * 1024;
+const TOO_LONG: &str = "too many addresses or arguments for one message";
 
 /// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
 const END_PATIENCE: Duration = Duration::from_secs(4);
@@ -179,8 +180,8 @@ pub struct Helper {
 
 impl Helper {
     /// Starts the helper from this very binary, whose `main` hands the argument `helper` on to
-    /// [`main`]. To be called in the main thread, before privileges are given up: the helper must
-    /// be able to become other users, and it ends when the thread that started it does.
+    /// [`main`]. To be called before privileges are given up, because the helper must be able to
+    /// become other users; and best in the main thread, whose death the kernel tells the helper.
     ///
     /// # Errors
     /// No process or no socket to be had.
@@ -301,12 +302,13 @@ impl Helper {
             && let Some(run) = self.waiting.front()
         {
             let refused = match serde_json::to_vec(run) {
+                Ok(packet) if packet.len() > PACKET_SIZE => Some(TOO_LONG.to_owned()),
                 Ok(packet) => match (&self.socket).write(&packet) {
                     Ok(_) => None,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                        Some("too long for one message".to_owned())
+                        Some(TOO_LONG.to_owned())
                     }
                     Err(_) => {
                         self.gone = true;

@@ -110,8 +110,8 @@ async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
                 }
                 Err(error) => break Err(io::Error::other(error)),
             },
-            // It also comes when the daemon's thread has ended. Otherwise it is not for the helper:
-            // the daemon decides.
+            // The kernel sends it when the daemon dies, should somebody else still hold the
+            // daemon's end of the socket. Otherwise it is not for the helper: the daemon decides.
             _ = terminated.read_u8() => {
                 if unistd::getppid() != daemon {
                     break Ok(());

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info, warn};
 
-use super::exec_hook::{Order, PATH};
+use super::exec_hook::Order;
 use super::{Command, Finished, HookRun, HookState, Outcome};
 
 /// Between TERM and KILL.
@@ -80,6 +80,9 @@ async fn one(run: &HookRun, command: &Command, closing: &mut watch::Receiver<boo
         }
         Outcome::Killed(signal) => {
             warn!(router, state, program, signal, ?duration, "hook killed by signal {signal}");
+        }
+        Outcome::TimedOut if *closing.borrow() => {
+            warn!(router, state, program, ?duration, "hook was ended with the daemon");
         }
         Outcome::TimedOut => {
             warn!(router, state, program, ?duration, "hook took too long and was ended");
@@ -180,7 +183,7 @@ impl Hook {
 fn environment(run: &HookRun) -> Vec<(String, String)> {
     let addresses: Vec<String> = run.addresses.iter().map(ToString::to_string).collect();
     let mut environment: Vec<(String, String)> = [
-        ("PATH", PATH),
+        ("PATH", crate::config::HOOK_PATH.join(":").as_str()),
         ("VIPD_ROUTER", &run.router),
         ("VIPD_STATE", run.state.as_str()),
         ("VIPD_PREVIOUS_STATE", &run.previous),
@@ -321,7 +324,8 @@ impl Output {
             warn!(router, state, program, "{} more lines of output are not logged", self.lost);
         }
         static LEFTOVERS: AtomicUsize = AtomicUsize::new(0);
-        if !self.ended && LEFTOVERS.fetch_add(1, Ordering::Relaxed) < MAX_LEFTOVERS {
+        if !self.ended && LEFTOVERS.load(Ordering::Relaxed) < MAX_LEFTOVERS {
+            LEFTOVERS.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
                 let mut nowhere = [0; 8192];
                 while !matches!(self.pipe.read(&mut nowhere).await, Ok(0) | Err(_)) {}

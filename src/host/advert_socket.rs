@@ -1,7 +1,7 @@
 //! The socket that adverts of one address family leave and arrive by, on one interface.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,7 +10,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, S
 
 use crate::host::bpf;
 use crate::host::sys::{self, BATCH, Inbox, Outgoing};
-use crate::vrrp::{Family, Vrid};
+use crate::vrrp::{Family, Vrid, advert};
 
 /// The protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
 pub const PROTOCOL: i32 = 112;
@@ -130,7 +130,7 @@ impl AdvertSocket {
             for packet in self.inbox.receive(self.socket.as_fd())? {
                 count += 1;
                 let received = match self.family {
-                    Family::V4 => ipv4(packet.payload),
+                    Family::V4 => ipv4(packet),
                     Family::V6 => ipv6(packet),
                 };
                 if let Some(received) = received {
@@ -195,20 +195,14 @@ impl AsFd for AdvertSocket {
     }
 }
 
-/// Takes the IPv4 header off, with which raw sockets of that family deliver.
-fn ipv4(packet: &[u8]) -> Option<Received<'_>> {
-    let header: &[u8; 20] = packet.first_chunk()?;
-    let length = usize::from(header[0] & 0xf) * 4;
-    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if header[0] >> 4 != 4 || length < header.len() {
-        return None;
-    }
-    let address = |at: usize| IpAddr::V4(Ipv4Addr::from([0, 1, 2, 3].map(|i| header[at + i])));
+/// Raw sockets of IPv4 deliver the header too.
+fn ipv4(packet: sys::Packet<'_>) -> Option<Received<'_>> {
+    let packet = advert::ipv4_packet(packet.payload).ok()?;
     Some(Received {
-        source: address(12),
-        destination: address(16),
-        ttl: header[8],
-        message: packet.get(length..total.min(packet.len()))?,
+        source: packet.source.into(),
+        destination: packet.destination.into(),
+        ttl: packet.ttl,
+        message: packet.payload,
     })
 }
 

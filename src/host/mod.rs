@@ -4,6 +4,7 @@
 //! room. One advert leaves by [`Host::perform`]; one arrives by [`Host::receive`].
 
 pub mod advert_socket;
+pub mod backoff;
 mod bpf;
 pub mod clock;
 pub mod exclusive;
@@ -124,6 +125,8 @@ struct Outbox {
     accepted_at: Instant,
     /// Whether it accepted the newest one: only then is the lease renewed.
     accepted: bool,
+    /// A renewal is under way; one at a time is enough.
+    renewing: bool,
     /// When the last renewal (or claim) that we know to have been carried out was begun.
     renewed_at: Instant,
     last_change: Option<(SystemTime, Transition)>,
@@ -203,6 +206,7 @@ pub struct Host {
     next_number: u64,
     news: VecDeque<News>,
     helper: Helper,
+    helper_gone: Option<io::Error>,
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
     message: Vec<u8>,
@@ -240,6 +244,7 @@ impl Host {
             next_number: 1,
             news: VecDeque::new(),
             helper,
+            helper_gone: None,
             record,
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
@@ -314,7 +319,7 @@ impl Host {
     /// else means. Whether there was anything: only after a `false` may one wait.
     ///
     /// # Errors
-    /// When the kernel's event sources themselves fail.
+    /// When the kernel's event sources themselves fail, or the helper process has ended.
     pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<bool> {
         let count = loop {
             match self.epoll.wait(&mut self.ready, EpollTimeout::ZERO) {
@@ -346,7 +351,10 @@ impl Host {
                 Source::Helper => self.pump_helper(),
             }
         }
-        Ok(count > 0)
+        match self.helper_gone.take() {
+            Some(error) => Err(error),
+            None => Ok(count > 0),
+        }
     }
 
     fn receive_adverts(
@@ -440,6 +448,10 @@ impl Host {
             }
             Change::Addresses { name } | Change::Foreign { name, .. } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
+                if self.lacks_a_socket(link, node) {
+                    // A family that was switched off may have been switched on.
+                    self.equip(link, node);
+                }
                 self.news.push_back(News::Link(link));
             }
             Change::Lost { name, ip } => {
@@ -451,6 +463,12 @@ impl Host {
                 }
             }
         }
+    }
+
+    fn lacks_a_socket(&mut self, link: LinkId, node: &Node) -> bool {
+        let Some(port) = self.ports.get_mut(&link) else { return false };
+        let mut here = node.routers().filter(|router| router.link() == link);
+        here.any(|router| port.adverts(router.config().family).is_none())
     }
 
     /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
@@ -547,8 +565,11 @@ impl Host {
         }
         match kind {
             JobKind::Renew => {
+                outbox.renewing = false;
                 if report.failures.is_empty() {
                     outbox.renewed_at = outbox.renewed_at.max(started);
+                } else if report.failures.iter().any(|(_, why)| *why == Failure::Late) {
+                    self.news.push_back(News::Late(router));
                 }
                 return;
             }
@@ -578,10 +599,16 @@ impl Host {
 
     fn pump_helper(&mut self) {
         let mut finished: Vec<Finished> = Vec::new();
-        if let Err(error) = self.helper.pump(|run| finished.push(run)) {
-            error!(%error, "the helper process is gone; hooks cannot run until the daemon restarts");
+        match self.helper.pump(|run| finished.push(run)) {
+            Ok(()) => self.watch_helper(),
+            // A daemon without hooks would lie about its state; the next one has a helper.
+            Err(error) => {
+                self.helper_gone = Some(io::Error::new(
+                    error.kind(),
+                    format!("the helper process, which runs the hooks, has ended: {error}"),
+                ));
+            }
         }
-        self.watch_helper();
         for run in finished {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
             let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
@@ -704,6 +731,7 @@ impl Host {
             waiting: VecDeque::new(),
             accepted_at: now,
             accepted: false,
+            renewing: false,
             renewed_at: now,
             last_change: None,
             last_hook: None,
@@ -801,7 +829,9 @@ impl Host {
                 self.record.sent(id, self.clock.boottime_of(now));
             }
             Err(error) => {
-                debug!(%error, "the kernel refused an advert");
+                if outbox.accepted {
+                    warn!(router = %outbox.config.name, %error, "the kernel refuses adverts");
+                }
                 self.counters.adverts_refused += 1;
                 outbox.accepted = false;
                 if outbox.is_overdue(now) {
@@ -826,7 +856,7 @@ impl Host {
 
     fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
-        if !outbox.accepted {
+        if !outbox.accepted || outbox.renewing {
             return;
         }
         let lease = Duration::from_secs(lifetime.into());
@@ -845,8 +875,9 @@ impl Host {
         };
         let ticket = self.next_number;
         self.next_number += 1;
-        if kind != JobKind::Renew {
-            outbox.in_flight = Some(ticket);
+        match kind {
+            JobKind::Claim | JobKind::Release => outbox.in_flight = Some(ticket),
+            JobKind::Renew => outbox.renewing = true,
         }
         self.jobs.insert(ticket, (id, kind));
         self.worker.submit(Job { ticket, index: port.index, work });
@@ -942,6 +973,16 @@ impl Host {
     pub fn end(self) {
         self.helper.end();
     }
+}
+
+/// The kernel's release, if it is older than 5.18: addresses then carry no mark, and ours could not
+/// be told from the host's.
+pub fn too_old_kernel() -> Option<String> {
+    let system = nix::sys::utsname::uname().ok()?;
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (version < (5, 18)).then_some(release)
 }
 
 /// A renewal is not sent this shortly before the lease ends: it could bring an address back.

@@ -293,7 +293,7 @@ fn target_option(mut options: &[u8]) -> Option<[u8; 6]> {
 fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
     use libc::{
         BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_MISC, BPF_TAX, BPF_W, BPF_X, SKF_AD_OFF,
-        SKF_AD_VLAN_TAG_PRESENT,
+        SKF_AD_PKTTYPE, SKF_AD_VLAN_TAG,
     };
     let must_be =
         |size, offset, value| [bpf::load(size, offset), bpf::jump(BPF_JEQ, value, 1, 0), bpf::DROP];
@@ -334,9 +334,15 @@ fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
         }
     }
 
-    // A tagged frame belongs to another link that shares the wire.
-    let tagged = (SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT) as u32;
-    let mut program = Vec::from(must_be(BPF_B, tagged, 0));
+    // A frame with a VLAN's tag belongs to another link that shares the wire. A socket for one
+    // protocol sees it without the tag, but as not meant for this host.
+    let mut program = vec![
+        bpf::load(BPF_B, (SKF_AD_OFF + SKF_AD_PKTTYPE) as u32),
+        bpf::jump(BPF_JEQ, u32::from(libc::PACKET_OTHERHOST), 2, 0),
+        bpf::load(BPF_H, (SKF_AD_OFF + SKF_AD_VLAN_TAG) as u32),
+        bpf::jump(BPF_JSET, 0x0fff, 0, 1),
+        bpf::DROP,
+    ];
     program.extend([
         bpf::load(BPF_H, 12),
         bpf::jump(BPF_JEQ, u32::from(ETHERTYPE_ARP), 0, 1),

@@ -993,3 +993,124 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn header(family: u8) -> Vec<u8> {
+        let mut bytes = vec![family, 0];
+        bytes.extend(libc::ARPHRD_ETHER.to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend((libc::IFF_UP | libc::IFF_RUNNING).to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    fn whole_link() -> Vec<u8> {
+        let alternative = [attribute(53, b"uplink\0"), attribute(53, b"wan\0")].concat();
+        let parts = [
+            header(0),
+            attribute(3, b"eth0\0"),
+            attribute(1, &[2, 0, 0, 0, 0, 7]),
+            attribute(0x8034, &alternative),
+        ];
+        parts.concat()
+    }
+
+    #[test]
+    fn an_attribute_that_makes_no_sense_costs_only_itself() {
+        let expected = Link {
+            index: 7,
+            name: "eth0".to_owned(),
+            alt_names: vec!["uplink".to_owned(), "wan".to_owned()],
+            up: true,
+            mac: Some([2, 0, 0, 0, 0, 7]),
+            loopback: false,
+        };
+        assert_eq!(link(&whole_link()), Some(expected.clone()));
+        // Statistics of a length nobody knows, flags of an unknown kind, a name that is no text.
+        let odd = [attribute(7, &[1; 3]), attribute(999, &[]), attribute(53, &[0xff, 0xfe])];
+        let mut bytes = whole_link();
+        bytes.extend(odd.concat());
+        // And one that claims to be longer than the message.
+        bytes.extend([200, 0, 23, 0, 1, 2]);
+        assert_eq!(link(&bytes), Some(expected));
+    }
+
+    #[test]
+    fn what_a_bridge_or_a_radio_says_of_an_interface_is_no_news_of_it() {
+        let mut port = header(libc::AF_BRIDGE as u8);
+        port.extend(attribute(3, b"eth0\0"));
+        assert_eq!(link(&port), None);
+        assert_eq!(link_index(&port), None);
+        let mut radio = whole_link();
+        radio.extend(attribute(11, &[0; 16]));
+        assert_eq!(link(&radio), None);
+    }
+
+    #[test]
+    fn the_address_of_a_point_to_point_interface_is_the_near_one() {
+        let mut bytes = vec![libc::AF_INET as u8, 32, 0, 0];
+        bytes.extend(3_u32.to_ne_bytes());
+        bytes.extend(attribute(1, &[192, 0, 2, 254]));
+        bytes.extend(attribute(2, &[192, 0, 2, 1]));
+        bytes.extend(attribute(8, &0x40_u32.to_ne_bytes()));
+        bytes.extend(attribute(11, &[IFA_PROTO_VIPD]));
+        let expected = Found {
+            index: 3,
+            ip: Ipv4Addr::new(192, 0, 2, 1).into(),
+            prefix: 32,
+            ours: true,
+            usable: false,
+            scope: 0,
+            secondary: false,
+        };
+        assert_eq!(found(&bytes), Some(expected));
+        for length in 0..bytes.len() {
+            let _ = found(&bytes[..length]);
+        }
+        assert_eq!(found(&bytes[..8]), None);
+    }
+
+    #[test]
+    fn messages_cut_off_anywhere_are_no_panic() {
+        let mut bytes = Vec::new();
+        for (kind, payload) in [(libc::RTM_NEWLINK, whole_link()), (NLMSG_ERROR, vec![1; 60])] {
+            bytes.extend((16 + payload.len() as u32).to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend([0; 10]);
+            bytes.extend(payload);
+        }
+        assert_eq!(messages(&bytes).count(), 2);
+        for length in 0..bytes.len() {
+            for message in messages(&bytes[..length]) {
+                let _ = (link(message.payload), found(message.payload), message.outcome());
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_words_reach_the_operator() {
+        let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
+        payload.extend([0; 16]);
+        payload.extend(attribute(1, b"Invalid prefix length\0"));
+        let error =
+            Message { kind: NLMSG_ERROR, flags: 0, sequence: 0, port: 0, payload: &payload };
+        let told = error.outcome().map_err(|failure| failure.to_string());
+        assert_eq!(told, Err("Invalid prefix length (Invalid argument (os error 22))".to_owned()));
+        let done = Message { kind: NLMSG_DONE, payload: &[0; 4], ..error };
+        assert_eq!(done.outcome(), Ok(()));
+        let gone = (-libc::ENODEV).to_ne_bytes();
+        let gone = Message { kind: NLMSG_DONE, payload: &gone, ..error };
+        assert_eq!(gone.outcome(), Err(Failure::NoDevice));
+    }
+}

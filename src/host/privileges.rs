@@ -79,6 +79,14 @@ pub fn realtime(priority: u8) -> io::Result<()> {
     sys::set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority.into())
 }
 
+/// Gives real-time priority up again.
+///
+/// # Errors
+/// None that a kernel is known to give.
+pub fn ordinary_priority() -> io::Result<()> {
+    sys::set_scheduler(libc::SCHED_OTHER, 0)
+}
+
 /// Keeps every page of the process in memory from when it is first touched.
 ///
 /// # Errors

@@ -307,3 +307,17 @@ pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<(
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// This process, and whatever it executes, may not ask for real-time priority any more, unless it
+/// has CAP_SYS_NICE.
+///
+/// # Errors
+/// None that a kernel is known to give: a limit may always be lowered.
+pub fn forbid_realtime() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call only reads the structure, which outlives it.
+    match unsafe { libc::setrlimit(libc::RLIMIT_RTPRIO, &none) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -3,6 +3,8 @@
 //! Nothing in here reads a clock, touches a socket, draws a random number or logs above debug.
 //! One advert's way: bytes -> [`advert`] -> the election in [`router`] -> actions of [`node`].
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod advert;
 pub mod config;
 pub mod node;

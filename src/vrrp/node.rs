@@ -757,19 +757,26 @@ impl Node {
 
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
-            Command::Announce(id) => self.with(id, |router| router.announce_now(actions)),
+            Command::Announce(id) => self.with(id, |router| router.announce_now(now, actions)),
             Command::Failover(id) => self.with(id, |router| router.failover(now, actions)),
             Command::Resume(id) => self.with(id, |router| router.resume()),
             Command::Drain | Command::Undrain => {
                 self.drained = command == Command::Drain;
                 for id in self.order.clone() {
                     self.look_around(now, id, actions);
+                    if self.drained {
+                        self.with(id, |router| router.drain(now, actions));
+                    }
                 }
             }
         }
     }
 
     fn stop(&mut self, now: Instant, stop: Stop, actions: &mut Vec<Action>) {
+        if self.stop.is_some() && stop == Stop::Restart {
+            // What has been offered to others is not left lying about.
+            return;
+        }
         self.stop = Some(stop);
         match stop {
             Stop::Restart => {}
@@ -807,7 +814,7 @@ impl Node {
         }
         for (wanted, id) in config.routers.iter().zip(&matched) {
             if let Some(id) = id {
-                self.with(*id, |router| router.reload_release(wanted, actions));
+                self.with(*id, |router| router.reload_release(now, wanted, actions));
             }
         }
         self.leaving.clone_from(&leaving);
@@ -815,15 +822,21 @@ impl Node {
             .iter()
             .zip(&config.routers)
             .map(|(id, wanted)| id.unwrap_or_else(|| self.add(wanted, now)))
-            .chain(leaving)
+            .chain(leaving.iter().copied())
             .collect();
-        self.note_shared();
+        let leave = leaving.iter().filter_map(|id| self.routers.get(id));
+        self.shared = leave
+            .flat_map(|router| router.addresses().iter().copied())
+            .chain(config.routers.iter().flat_map(RouterConfig::all_addresses))
+            .map(|address| address.ip)
+            .collect();
+        self.shared.sort_unstable();
+        self.shared.dedup();
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
             let Some(mut router) = self.routers.remove(&id) else { continue };
             router.reload(now, wanted, self.surroundings(router.link()), actions);
             self.put_back(router);
-            let told = self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some());
-            if told && !staying.contains(&id) {
+            if !staying.contains(&id) {
                 self.look_around(now, id, actions);
             }
         }
@@ -874,6 +887,9 @@ impl Node {
     }
 
     fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+        if self.links.get(self.link_of(id)).is_none_or(|link| link.up.is_none()) {
+            return;
+        }
         let Some(mut router) = self.routers.remove(&id) else { return };
         router.surroundings(now, self.surroundings(router.link()), actions);
         self.put_back(router);
@@ -925,5 +941,22 @@ impl Node {
             self.by_identity.retain(|_, other| *other != id);
             self.note_shared();
         }
+    }
+}
+
+/// The view of a model checker, which must see when two states are the same.
+impl Node {
+    /// The same node as if `now` were `origin`, without what decides no election: history,
+    /// warnings, announcements.
+    pub fn seen_from(&self, now: Instant, origin: Instant) -> Node {
+        let mut node = self.clone();
+        for router in node.routers.values_mut() {
+            router.see_from(now, origin);
+        }
+        for id in node.order.clone() {
+            let deadline = node.routers.get(&id).and_then(VirtualRouter::deadline);
+            node.schedule(id, deadline);
+        }
+        node
     }
 }

@@ -480,6 +480,11 @@ impl VirtualRouter {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
+    /// The successor has taken over: what is left is a moment of answering.
+    fn is_succeeded(&self) -> bool {
+        matches!(self.state, State::Leaving { phase: Phase::Succeeded { .. }, .. })
+    }
+
     /// The owner of the addresses is never moved by checks, delays or the operator.
     fn is_owner(&self) -> bool {
         self.config.priority == Priority::OWNER
@@ -488,7 +493,7 @@ impl VirtualRouter {
     /// The priority in force: what we advertise and compare with.
     pub fn effective_priority(&self) -> Priority {
         match self.state {
-            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Master { deaf_until: Some(_), .. } if !self.is_owner() => Priority::LOWEST,
             State::Fault | State::Backup { .. } | State::Master { .. } | State::Leaving { .. } => {
                 self.config.priority
             }
@@ -545,6 +550,10 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
+        self.look_around(now, around, actions);
+    }
+
+    fn look_around(&mut self, now: Instant, around: Surroundings<'_>, actions: &mut Vec<Action>) {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
@@ -563,7 +572,7 @@ impl VirtualRouter {
             } else {
                 self.config.link_delay
             };
-            self.hold_until = now + delay;
+            self.hold_until = self.hold_until.max(now + delay);
         }
         if source.is_some() {
             // An address that went away is still the right one for the farewell.
@@ -579,6 +588,9 @@ impl VirtualRouter {
 
     /// The first decision after start: resume, or clean up and take part.
     fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.retiring.is_some() {
+            return;
+        }
         let recorded = self.recorded.take();
         if let Some(recorded) = &recorded {
             self.held_back = recorded.held_back;
@@ -636,7 +648,7 @@ impl VirtualRouter {
             State::Fault => {}
             State::Backup { .. } => self.backup_hears(now, heard),
             State::Master { .. } => self.master_hears(now, packet.source, heard, actions),
-            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard),
+            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard, actions),
         }
         self.heard_since_up = true;
         Ok(())
@@ -791,36 +803,68 @@ impl VirtualRouter {
         if stays {
             self.advertise_soon(now, actions);
             self.announce_soon(now, now);
-            self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
+            if now - self.since >= self.config.advert_interval.duration() {
+                // Sooner it is the last word of a master that gives way to us.
+                self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
+            }
             if let State::Master { deaf_until, .. } = &mut self.state {
                 // Somebody was heard, so nobody stronger is out of earshot.
                 *deaf_until = None;
             }
             return;
         }
-        self.master_interval = heard.interval;
         let leave = Leave::Election { to: source, priority: heard.priority };
+        // A last advert: a winner that did not know of us, as after a healed cut, must tell the
+        // network again who has the addresses.
+        let last_word = self.effective_priority();
+        self.master_interval = heard.interval;
         match self.config.handover {
             Handover::Overlap => {
+                self.send(now, last_word, actions);
                 let phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 self.enter_leaving(now, leave, phase, actions);
             }
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, Role::Master, why, actions);
+                self.send(now, last_word, actions);
             }
         }
     }
 
-    /// Any advert that is not ours and not 0 comes from the successor.
-    fn leaver_hears(&mut self, now: Instant, source: IpAddr, heard: &Heard<'_>) {
+    /// Once priority 0 was said, any advert that is not ours and not 0 comes from the successor;
+    /// before, a better one.
+    fn leaver_hears(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let theirs = (heard.priority, source);
+        let stays = self.source.is_some_and(|ours| theirs < (self.config.priority, ours));
+        if let State::Leaving { phase: Phase::Preparing { advert_at, .. }, sent_at, .. } =
+            &mut self.state
+            && stays
+        {
+            // Still master, who answers (RFC 9568 6.4.3).
+            *advert_at = (*advert_at).min(now.max(*sent_at + EXTRA_ADVERT_GAP));
+            return;
+        }
         if heard.priority == Priority::LEAVING {
             return;
         }
         self.master_interval = heard.interval;
         if let State::Leaving { phase, .. } = &mut self.state {
             match phase {
-                Phase::Preparing { .. } | Phase::Succeeded { .. } => {}
+                Phase::Succeeded { .. } => {}
+                Phase::Preparing { .. } if self.config.handover == Handover::Exclusive => {
+                    let why = Why::LostElection { to: source, priority: heard.priority };
+                    self.enter_backup(now, Role::Leaving, why, actions);
+                }
+                Phase::Preparing { .. } => {
+                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                }
                 Phase::Offered { .. } => {
                     *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 }
@@ -884,8 +928,10 @@ impl VirtualRouter {
         if extra {
             self.note_extra(now);
         }
-        if scheduled || extra || hears_nobody {
+        if scheduled || hears_nobody {
             self.advertise(now, self.effective_priority(), actions);
+        } else if extra {
+            self.send(now, self.effective_priority(), actions);
         }
         if announce {
             self.announce(actions);
@@ -945,12 +991,13 @@ impl VirtualRouter {
 
     /// One of our addresses has gone from the interface, and we did not ask for it.
     pub(super) fn address_lost(&mut self, now: Instant, ip: IpAddr, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
         else {
             return;
         };
         let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
-        if self.is_owner() {
+        if self.is_owner() || self.is_succeeded() {
             return;
         }
         let lease = self.config.address_lifetime.map(u64::from).map(Duration::from_secs);
@@ -976,11 +1023,14 @@ impl VirtualRouter {
 
     /// The kernel would not add an address.
     pub(super) fn claim_failed(&mut self, now: Instant, there: bool, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         if !self.has_addresses() {
             return;
         }
         if there {
-            self.faults.insert(Reason::AddressAlreadyThere, None);
+            // Normally the next picture of the interface decides; it may have come already.
+            let retry_at = Some(now + CLAIM_RETRY);
+            self.faults.entry(Reason::AddressAlreadyThere).or_insert(retry_at);
         } else {
             self.faults.insert(Reason::ClaimFailed, Some(now + CLAIM_RETRY));
         }
@@ -1025,6 +1075,7 @@ impl VirtualRouter {
         outcome: HookOutcome,
         actions: &mut Vec<Action>,
     ) {
+        self.check_late(now, actions);
         if let State::Leaving { leave, phase: Phase::Preparing { .. }, .. } = self.state
             && outcome.hook == Hook::BeforeRelease
         {
@@ -1035,8 +1086,24 @@ impl VirtualRouter {
 
     /// The operator moves this virtual router to another host.
     pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         self.held_back = true;
+        if let Some(peer) = &self.peer
+            && peer.priority != Priority::LEAVING
+        {
+            let silent_at = peer.at + self.master_down();
+            if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
+                *timer = silent_at.max(*timer);
+            }
+        }
         self.leave(now, Leave::Failover, actions);
+    }
+
+    /// The operator drains the host, perhaps once more after nobody came.
+    pub(super) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if matches!(self.state, State::Master { .. }) {
+            self.leave(now, Leave::Drain, actions);
+        }
     }
 
     /// The operator lets this host take part fully again.
@@ -1045,7 +1112,8 @@ impl VirtualRouter {
     }
 
     /// The operator asks for an announcement.
-    pub(super) fn announce_now(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
         match self.state {
             State::Master { .. } => self.announce(actions),
             State::Fault | State::Backup { .. } | State::Leaving { .. } => {}
@@ -1061,9 +1129,14 @@ impl VirtualRouter {
         hurry: bool,
         actions: &mut Vec<Action>,
     ) {
+        self.check_late(now, actions);
         let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
+        if self.recorded.take().is_some_and(|r| r.addresses_present) && !self.is_owner() {
+            // It never got as far as looking at what an earlier daemon left.
+            actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
+        }
         if !self.has_addresses() {
             if !already {
                 self.enter_backup(now, from, Why::Left(leave), actions);
@@ -1077,11 +1150,20 @@ impl VirtualRouter {
 
     /// A new configuration for the same virtual router: only what changed is touched. First half:
     /// what it no longer has.
-    pub(super) fn reload_release(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
+    pub(super) fn reload_release(
+        &mut self,
+        now: Instant,
+        config: &RouterConfig,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
         if !self.has_addresses() || self.is_owner() {
             return;
         }
-        let stays = |address: &Address| config.all_addresses().any(|kept| kept == *address);
+        // An owner has the addresses from the host, not from us.
+        let owner = config.priority == Priority::OWNER;
+        let stays =
+            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
         let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
         if !dropped.is_empty() {
             actions.push(Action::Release { router: self.id, addresses: dropped });
@@ -1096,18 +1178,15 @@ impl VirtualRouter {
         around: Surroundings<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if self.retiring.take().is_some() {
-            // It was removed a moment ago, and is wanted again.
-            match self.state {
-                State::Leaving { .. } => {
-                    self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
-                }
-                State::Fault | State::Backup { .. } | State::Master { .. } => {}
-            }
-        }
+        let wanted_again = self.retiring.take().is_some();
         if self.config == *config {
+            if wanted_again {
+                self.take_back(now, actions);
+            }
             return;
         }
+        // By the interval that was in force until now.
+        self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, config.clone());
         let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
         self.to = destinations(config);
@@ -1122,7 +1201,8 @@ impl VirtualRouter {
         let timing = (old.priority, old.version, old.advert_interval)
             != (config.priority, config.version, config.advert_interval);
         if timing && let State::Backup { takeover_at: Some(_) } = self.state {
-            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at);
+            // A peer heard before the last change of role says nothing about now.
+            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at.max(self.since));
             let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
             self.state = State::Backup { takeover_at: Some(at) };
         }
@@ -1139,12 +1219,56 @@ impl VirtualRouter {
                 actions.push(Action::Announce { router: self.id, addresses: new });
             }
         }
+        if wanted_again {
+            self.take_back(now, actions);
+        }
         let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
-        self.surroundings(now, around, actions);
-        if spoken && let State::Master { advert_at, .. } = &mut self.state {
-            *advert_at = (*advert_at).min(now + config.advert_interval.duration());
-            self.advertise(now, self.effective_priority(), actions);
+        if !self.faults.contains_key(&Reason::Starting) {
+            // Not late by the new interval: the peers still wait by the old one.
+            self.look_around(now, around, actions);
+        }
+        if spoken && !wanted_again {
+            self.speak_anew(now, actions);
+        }
+    }
+
+    /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
+    fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let next = now + self.config.advert_interval.duration();
+        match &mut self.state {
+            State::Fault | State::Backup { .. } => {}
+            State::Master { advert_at, .. } => {
+                *advert_at = next;
+                self.advertise(now, self.effective_priority(), actions);
+            }
+            State::Leaving { phase, sent_at, .. } => match phase {
+                Phase::Preparing { advert_at, .. } => {
+                    *advert_at = next;
+                    self.advertise(now, self.config.priority, actions);
+                }
+                Phase::Offered { repeat_at, .. } => {
+                    // Farewells go on at the new pace; lateness is counted by it too.
+                    *repeat_at = next;
+                    *sent_at = now;
+                }
+                Phase::Succeeded { .. } => *sent_at = now,
+            },
+        }
+    }
+
+    /// It was removed a moment ago, and is wanted again.
+    fn take_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Leaving { .. } => {
+                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
+            }
+            // It came to its end in this very step.
+            State::Backup { .. } => {
+                self.enter_backup(now, Role::Stopped, Why::Started, actions);
+                self.settle(now, actions);
+            }
+            State::Fault | State::Master { .. } => {}
         }
     }
 
@@ -1194,7 +1318,14 @@ impl VirtualRouter {
     /// Gives the addresses up at once, without waiting for anybody.
     fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let from = self.role();
-        let heard = !self.faults.contains_key(&Reason::LinkDown);
+        let said = match &self.state {
+            State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
+            State::Leaving { phase: Phase::Preparing { .. }, .. }
+            | State::Master { .. }
+            | State::Fault
+            | State::Backup { .. } => false,
+        };
+        let heard = !said && !self.faults.contains_key(&Reason::LinkDown);
         let exclusive = self.config.handover == Handover::Exclusive;
         if heard && !exclusive {
             self.advertise(now, Priority::LEAVING, actions);
@@ -1213,7 +1344,10 @@ impl VirtualRouter {
     fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match &mut self.state {
             State::Fault | State::Backup { .. } => {}
-            State::Leaving { leave: running, .. } => *running = leave,
+            State::Leaving { leave: running, .. } => {
+                // Who leaves for good does not come back because of another wish.
+                *running = self.retiring.unwrap_or(leave);
+            }
             State::Master { advert_at, .. } => match self.config.before_release {
                 Some(limit) => {
                     let phase = Phase::Preparing { until: now + limit, advert_at: *advert_at };
@@ -1364,6 +1498,10 @@ impl VirtualRouter {
 
     fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let from = self.role();
+        // Listening first: with a stalled host a stream of farewells, forged or not, would make
+        // it claim and release without end.
+        let patience = 3 * self.config.advert_interval.duration();
+        self.hold_until = self.hold_until.max(now + patience);
         self.enter_backup(now, from, why, actions);
     }
 
@@ -1401,6 +1539,27 @@ impl VirtualRouter {
 
     /// An advert, and with it the renewal of the lease.
     fn advertise(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        if self.source.is_none() {
+            return;
+        }
+        self.send(now, priority, actions);
+        let owner = self.is_owner();
+        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
+            &mut self.state
+        else {
+            return;
+        };
+        let Some(lifetime) = self.config.address_lifetime else { return };
+        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
+        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        if !fresh && !owner {
+            *renewed_at = now;
+            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        }
+    }
+
+    /// An advert alone: what strangers can bring about must not burden the worker.
+    fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
         let Some(from) = self.source else { return };
         let advert = Advert {
             version: self.config.version,
@@ -1412,19 +1571,8 @@ impl VirtualRouter {
             authentication: self.config.authentication,
         };
         actions.push(Action::Advertise { router: self.id, from, to: self.to.clone(), advert });
-        let owner = self.is_owner();
-        let (State::Master { sent_at, renewed_at, .. }
-        | State::Leaving { sent_at, renewed_at, .. }) = &mut self.state
-        else {
-            return;
-        };
-        *sent_at = now;
-        let Some(lifetime) = self.config.address_lifetime else { return };
-        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
-        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
-        if !fresh && !owner {
-            *renewed_at = now;
-            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        if let State::Master { sent_at, .. } | State::Leaving { sent_at, .. } = &mut self.state {
+            *sent_at = now;
         }
     }
 
@@ -1437,7 +1585,7 @@ impl VirtualRouter {
             }
             Some(_) | None => {
                 self.note_extra(now);
-                self.advertise(now, self.effective_priority(), actions);
+                self.send(now, self.effective_priority(), actions);
             }
         }
     }
@@ -1472,6 +1620,70 @@ impl VirtualRouter {
         }
         self.warned.insert(kind, now);
         actions.push(Action::Warn { router: self.id, warning });
+    }
+}
+
+/// The view of a model checker, which must see when two states are the same.
+impl VirtualRouter {
+    /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
+    /// lease, announcements, and how long ago something was beyond ten seconds.
+    pub(super) fn see_from(&mut self, now: Instant, origin: Instant) {
+        const MEMORY: Duration = Duration::from_secs(10);
+        let moved = |at: Instant| {
+            if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
+        };
+        match &mut self.state {
+            State::Fault => {}
+            State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
+            State::Master {
+                advert_at,
+                extra_at,
+                extra_sent_at,
+                sent_at,
+                renewed_at,
+                announcements,
+                deaf_until,
+            } => {
+                *advert_at = moved(*advert_at);
+                *extra_at = extra_at.map(moved);
+                *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                *announcements = Announcements::begin(origin);
+                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
+                *deaf_until = deaf_until.map(moved);
+            }
+            State::Leaving { leave: _, phase, sent_at, renewed_at } => {
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                match phase {
+                    Phase::Preparing { until, advert_at } => {
+                        *until = moved(*until);
+                        *advert_at = moved(*advert_at);
+                    }
+                    Phase::Offered { successor_by, repeat_at } => {
+                        *successor_by = moved(*successor_by);
+                        *repeat_at = moved(*repeat_at);
+                    }
+                    Phase::Succeeded { release_at, to: _ } => *release_at = moved(*release_at),
+                }
+            }
+        }
+        for until in self.faults.values_mut() {
+            *until = until.map(moved);
+        }
+        self.hold_until = moved(self.hold_until).max(origin);
+        self.fit_since = moved(self.fit_since);
+        self.since = origin;
+        if self.why != Why::NobodyCame {
+            self.why = Why::Starting;
+        }
+        self.peer = None;
+        self.incompatible.clear();
+        self.removals = 0;
+        self.removals_since = origin;
+        self.warned.clear();
+        self.hook = None;
     }
 }
 

@@ -1,0 +1,540 @@
+//! What may happen to a vipd on its own machine and on its LAN, and must not matter more than it
+//! has to.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Completion;
+use nix::sys::signal::Signal;
+use vipd::lab::{
+    Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, wait_for,
+};
+
+use crate::Scenario;
+
+const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
+const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
+const VRID: u8 = 51;
+/// For whatever should happen at once, on a machine that does other things too.
+const SOON: Duration = Duration::from_secs(3);
+
+pub fn scenarios() -> Vec<Scenario> {
+    let all: Vec<(&str, fn())> = vec![
+        ("an_interface_that_comes_late_is_waited_for", interface_late),
+        ("a_master_whose_interface_goes_down_is_replaced_and_comes_back", interface_down),
+        ("a_master_without_carrier_is_replaced_and_comes_back", carrier_lost),
+        ("a_deleted_interface_that_is_made_again_is_used_again", interface_recreated),
+        ("an_interface_is_followed_by_its_name", interface_renamed),
+        ("many_routers_on_many_interfaces_elect_and_move_on_their_own", many_routers),
+        ("a_broken_file_changes_nothing_and_a_good_one_is_applied", reload),
+        ("a_second_daemon_is_refused_and_told_the_pid_of_the_first", second_daemon),
+        ("hooks_run_in_order_with_keepalived_s_arguments", hooks),
+        ("malformed_adverts_once_an_interval_hurt_nobody", malformed_slowly),
+        ("a_thousand_malformed_adverts_a_second_hurt_nobody", malformed_fast),
+        ("a_thousand_lower_adverts_a_second_make_no_storm", lower_adverts),
+        ("an_address_removed_by_hand_is_put_back", address_removed),
+        ("the_address_of_a_killed_daemon_ends_before_its_peer_claims_it", killed),
+        ("the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it", frozen),
+        ("what_a_killed_daemon_left_is_removed_by_the_next", leftover),
+        ("a_daemon_that_is_killed_and_back_at_once_stays_master", resume),
+        ("an_address_that_somebody_else_put_there_is_never_touched", foreign_address),
+        ("a_healed_cut_leaves_one_master_that_announces_itself", healed),
+        ("planned_moves_lose_no_datagram", planned_moves),
+        ("a_lone_master_that_is_stopped_leaves_nothing_behind", lone_stop),
+    ];
+    all.into_iter()
+        .map(|(name, body)| {
+            let run = Box::new(move || {
+                body();
+                Ok(Completion::Completed)
+            });
+            Scenario { name: format!("vipd::{name}"), run }
+        })
+        .collect()
+}
+
+fn interface_late() {
+    let lab = Lab::new().unwrap();
+    let a = lab.bare_host("a", 1).unwrap();
+    let mut daemon = start(&a, &[spec(150)]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(daemon.is_running(), "{}", daemon.log());
+    a.connect("eth0", Switch::LAN).unwrap();
+    expect_master(&lab, "a", &[&daemon]);
+}
+
+fn interface_down() {
+    taken_away_and_given_back(|a| a.down("eth0").unwrap(), |a| a.up("eth0").unwrap());
+}
+
+fn carrier_lost() {
+    taken_away_and_given_back(|a| a.unplug("eth0").unwrap(), |a| a.plug("eth0").unwrap());
+}
+
+fn interface_recreated() {
+    taken_away_and_given_back(
+        |a| a.delete("eth0").unwrap(),
+        |a| a.connect("eth0", Switch::LAN).unwrap(),
+    );
+}
+
+fn interface_renamed() {
+    taken_away_and_given_back(
+        |a| a.rename("eth0", "eth9").unwrap(),
+        |a| a.rename("eth9", "eth0").unwrap(),
+    );
+}
+
+/// The interface of the better host goes and comes back, twice.
+fn taken_away_and_given_back(take: impl Fn(&Host), give: impl Fn(&Host)) {
+    let mut pair = Pair::start();
+    let Pair { lab, a, b, daemon_a, daemon_b } = &mut pair;
+    for _ in 0..2 {
+        take(a);
+        expect_master(lab, "b", &[daemon_a, daemon_b]);
+        assert!(!a.holds(SHARED).unwrap_or(true), "{}", daemon_a.log());
+        give(a);
+        expect_master(lab, "a", &[daemon_a, daemon_b]);
+        assert!(!b.holds(SHARED).unwrap());
+        assert!(daemon_a.is_running());
+    }
+}
+
+fn many_routers() {
+    let lab = Lab::new().unwrap();
+    let lans = [Switch::LAN, lab.switch(1).unwrap(), lab.switch(2).unwrap()];
+    let hosts = [lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap()];
+    for host in &hosts {
+        host.connect("eth1", lans[1]).unwrap();
+        host.connect("eth2", lans[2]).unwrap();
+    }
+    // Of each two routers a has the one and b the other; the same VRIDs on every LAN and in both
+    // families are different routers.
+    let routers = |favoured: u8| -> Vec<(u8, RouterSpec)> {
+        let mut routers = Vec::new();
+        for (number, lan) in lans.iter().enumerate() {
+            for vrid in 1..=4_u8 {
+                for ip in [IpAddr::from(lan.ipv4(100 + vrid)), IpAddr::from(lan.ipv6(100 + vrid))] {
+                    let best = vrid % 2;
+                    let family = if ip.is_ipv4() { "v4" } else { "v6" };
+                    routers.push((
+                        best,
+                        RouterSpec {
+                            name: format!("r{number}-{vrid}-{family}"),
+                            interface: format!("eth{number}"),
+                            vrid,
+                            ..RouterSpec::new(ip, if best == favoured { 150 } else { 100 })
+                        },
+                    ));
+                }
+            }
+        }
+        routers
+    };
+    let specs = |favoured| routers(favoured).into_iter().map(|(_, spec)| spec).collect::<Vec<_>>();
+    let mut daemon_a = start(&hosts[0], &specs(0));
+    let daemon_b = start(&hosts[1], &specs(1));
+    let at = |best: &dyn Fn(u8) -> &'static str| {
+        let settled = || {
+            let mut all = routers(0).into_iter();
+            all.all(|(of, spec)| lab.owners(spec.addresses[0]) == [best(of)]).then_some(())
+        };
+        let settled = wait_for(2 * SOON, settled);
+        assert!(settled.is_some(), "{}\n{}", daemon_a.log(), daemon_b.log());
+    };
+    at(&|of| if of == 0 { "a" } else { "b" });
+    hosts[0].cut().unwrap();
+    at(&|_| "b");
+    daemon_a.crash();
+}
+
+fn reload() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let mut daemon = start(&a, &[spec(150)]);
+    expect_master(&lab, "a", &[&daemon]);
+    let began = Instant::now();
+    let good = fs::read_to_string(daemon.config()).unwrap();
+
+    fs::write(daemon.config(), good.replace("addresses", "adresses")).unwrap();
+    daemon.signal(Signal::SIGHUP).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(daemon.is_running(), "{}", daemon.log());
+    assert!(daemon.log().contains("adresses"), "the log names the mistake:\n{}", daemon.log());
+
+    let second: IpAddr = "192.0.2.101".parse().unwrap();
+    let more = good.replace("\"192.0.2.100\"", "\"192.0.2.100\", \"192.0.2.101\"");
+    fs::write(daemon.config(), more).unwrap();
+    daemon.signal(Signal::SIGHUP).unwrap();
+    let added = wait_for(SOON, || (lab.owners(second) == ["a"]).then_some(()));
+    assert!(added.is_some(), "{}", daemon.log());
+    let ended = Instant::now();
+    assert_eq!(lab.ownership(SHARED, began, ended).changes, 0, "{}", daemon.log());
+    expect_no_gap(&lab, began, ended);
+}
+
+fn second_daemon() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let daemon = start(&a, &[spec(150)]);
+    expect_master(&lab, "a", &[&daemon]);
+    let other_dir = a.dir().join("other");
+    fs::create_dir(&other_dir).unwrap();
+    for (runtime, why) in
+        [(a.runtime_dir().unwrap(), "the same directory"), (other_dir, "the same router")]
+    {
+        let mut command = Command::new(VIPD);
+        command.arg("run").arg("--config").arg(daemon.config());
+        command.arg("--runtime-dir").arg(runtime);
+        command.arg("--state-dir").arg(a.dir().join("state"));
+        let log = a.dir().join(why);
+        let mut second = Daemon::spawn(&a, &command, daemon.config().into(), log).unwrap();
+        let status = second.wait(SOON).unwrap();
+        let refused = status.is_some_and(|status| status.code() == Some(1));
+        assert!(refused, "{why}: {status:?}\n{}", second.log());
+        let pid = daemon.pid().to_string();
+        assert!(second.log().contains(&pid), "{why}: no pid {pid} in\n{}", second.log());
+    }
+    expect_master(&lab, "a", &[&daemon]);
+}
+
+fn hooks() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let said = a.dir().join("said");
+    let hook = |name: &str| {
+        let file = a.dir().join(name);
+        let script = format!(
+            "#!/bin/sh\necho \"{name} $* $VIPD_ROUTER $VIPD_STATE $VIPD_INTERFACE\" >>{}\n",
+            said.display()
+        );
+        executable(&file, &script);
+        file.display().to_string()
+    };
+    let table = format!(
+        "[virtual_router.hooks]\nnotify = \"{}\"\nmaster = [\"{}\", \"fast\"]\nstop = \"{}\"\n",
+        hook("notify"),
+        hook("master"),
+        hook("stop")
+    );
+    let better = RouterSpec { more: spec(150).more + &table, ..spec(150) };
+    let mut daemon = start(&a, &[better]);
+    let heard = |what: &str| {
+        let found = wait_for(SOON, || {
+            let text = fs::read_to_string(&said).unwrap_or_default();
+            text.lines().any(|line| line.starts_with(what)).then_some(())
+        });
+        let text = fs::read_to_string(&said).unwrap_or_default();
+        assert!(found.is_some(), "no \"{what}\" in\n{text}\n{}", daemon.log());
+    };
+    expect_master(&lab, "a", &[&daemon]);
+    heard("master fast web master eth0");
+    heard("notify INSTANCE web MASTER 150 web master eth0");
+
+    let best = start(&b, &[spec(200)]);
+    expect_master(&lab, "b", &[&daemon, &best]);
+    heard("notify INSTANCE web BACKUP 150 web backup eth0");
+    drop(best);
+    expect_master(&lab, "a", &[&daemon]);
+
+    daemon.stop(SOON).unwrap();
+    let text = fs::read_to_string(&said).unwrap();
+    let states: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("notify "))
+        .filter_map(|line| line.split(' ').nth(3))
+        .collect();
+    assert!(states.ends_with(&["MASTER", "BACKUP", "MASTER", "STOP"]), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("stop web") || line.starts_with("stop  web")));
+}
+
+fn malformed_slowly() {
+    malformed(Duration::from_millis(100), Duration::from_secs(5));
+}
+
+fn malformed_fast() {
+    malformed(Duration::from_millis(1), Duration::from_secs(3));
+}
+
+/// Adverts of a higher priority, each wrong in its own way, must not be noticed.
+fn malformed(period: Duration, span: Duration) {
+    let pair = Pair::start();
+    let Pair { lab, daemon_a, daemon_b, .. } = &pair;
+    let mallory = lab.host("mallory", 66).unwrap();
+    let began = Instant::now();
+    let stranger = Stranger::start(
+        &mallory,
+        VRID,
+        250,
+        Duration::from_millis(100),
+        "192.0.2.100".parse().unwrap(),
+        &Malformation::ALL,
+        period,
+    )
+    .unwrap();
+    std::thread::sleep(span);
+    let ended = Instant::now();
+    let enough = span.as_millis() / period.as_millis() / 2;
+    assert!(u128::from(stranger.sent()) > enough, "only {} were sent", stranger.sent());
+    drop(stranger);
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    assert_eq!(lab.ownership(SHARED, began, ended).changes, 0, "{logs}");
+    expect_no_gap(lab, began, ended);
+    assert!(logs.lines().count() < 60, "too much is logged:\n{logs}");
+}
+
+fn lower_adverts() {
+    let pair = Pair::start();
+    let Pair { lab, daemon_a, daemon_b, .. } = &pair;
+    let mallory = lab.host("mallory", 66).unwrap();
+    let began = Instant::now();
+    let seconds = 4;
+    let stranger = Stranger::start(
+        &mallory,
+        VRID,
+        1,
+        Duration::from_millis(100),
+        "192.0.2.100".parse().unwrap(),
+        &[Malformation::None],
+        Duration::from_millis(1),
+    )
+    .unwrap();
+    std::thread::sleep(Duration::from_secs(seconds));
+    let ended = Instant::now();
+    let sent = stranger.sent();
+    drop(stranger);
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    assert!(sent > 500 * seconds, "only {sent} were sent");
+    assert_eq!(lab.ownership(SHARED, began, ended).changes, 0, "{logs}");
+    expect_no_gap(lab, began, ended);
+    let until = |at: &Instant| *at < ended;
+    let adverts = lab.observer().adverts("a", began);
+    let adverts = adverts.iter().map(|(at, _)| at).filter(|at| until(at)).count();
+    let regular = 10 * usize::try_from(seconds).unwrap();
+    assert!(adverts > regular, "a lower advert is answered: {adverts}");
+    assert!(adverts <= 11 * regular + 20, "{adverts} adverts in {seconds} s");
+    let announcements = lab.observer().announcements("a", SHARED, began);
+    let announcements = announcements.iter().filter(|at| until(at)).count();
+    // The rounds of its own start may still be due.
+    assert!(announcements <= 6 + 3, "{announcements} announcements in {seconds} s");
+}
+
+fn address_removed() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        let began = Instant::now();
+        a.namespace().links().remove_address("eth0", SHARED, 32).unwrap();
+        let back = wait_for(SOON, || (a.holds(SHARED).unwrap()).then_some(()));
+        assert!(back.is_some(), "{}", daemon_a.log());
+        expect_master(lab, "a", &[daemon_a, daemon_b]);
+        let announced = wait_for(SOON, || {
+            (!lab.observer().announcements("a", SHARED, began).is_empty()).then_some(())
+        });
+        assert!(announced.is_some(), "{}", daemon_a.log());
+        assert!(lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+}
+
+fn killed() {
+    ends_by_lease(Signal::SIGKILL);
+}
+
+fn frozen() {
+    ends_by_lease(Signal::SIGSTOP);
+}
+
+/// With adverts of a second, a daemon that can do nothing any more loses its address by the
+/// kernel's hand before its peer's patience ends.
+fn ends_by_lease(signal: Signal) {
+    let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_a = start(&a, &[slow(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    daemon_a.signal_all(signal).unwrap();
+    expect_master_within(&lab, "b", 3 * SOON, &[&daemon_a, &daemon_b]);
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.total_two, Duration::ZERO, "{ownership:?}");
+    if signal == Signal::SIGSTOP {
+        daemon_a.signal_all(Signal::SIGCONT).unwrap();
+        expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a, &daemon_b]);
+        let ownership = lab.ownership(SHARED, began, Instant::now());
+        assert!(ownership.longest_two < Duration::from_millis(500), "{ownership:?}");
+    }
+}
+
+fn leftover() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let text = spec(150).more + "address_lifetime = \"off\"\n";
+    let keeps = RouterSpec { preempt: false, more: text, ..spec(150) };
+    let mut daemon_a = start(&a, std::slice::from_ref(&keeps));
+    expect_master(&lab, "a", &[&daemon_a]);
+    let daemon_b = start(&b, &[RouterSpec { preempt: false, ..spec(100) }]);
+    std::thread::sleep(Duration::from_millis(500));
+    daemon_a.crash();
+    let taken = wait_for(SOON, || (lab.owners(SHARED) == ["a", "b"]).then_some(()));
+    assert!(taken.is_some(), "{}", daemon_b.log());
+    let daemon_a = start(&a, &[keeps]);
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    assert!(!a.holds(SHARED).unwrap());
+}
+
+fn resume() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
+    let mut daemon_a = start(&a, &[slow(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    daemon_a.crash();
+    let daemon_a = start(&a, &[slow(150)]);
+    std::thread::sleep(Duration::from_secs(5));
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{}", daemon_a.log());
+    assert!(lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
+}
+
+fn foreign_address() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    a.namespace().links().add_address("eth0", SHARED, 24).unwrap();
+    let copies = || {
+        let all = a.namespace().links().addresses().unwrap();
+        let shared = all.into_iter().filter(|(_, ip, _)| *ip == SHARED);
+        shared.map(|(_, _, prefix)| prefix).collect::<Vec<_>>()
+    };
+    let mut daemon_a = start(&a, &[spec(150)]);
+    let daemon_b = start(&b, &[spec(100)]);
+    let elected =
+        wait_for(SOON, || (lab.observer().master(VRID).as_deref() == Some("b")).then_some(()));
+    assert!(elected.is_some(), "{}\n{}", daemon_a.log(), daemon_b.log());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(copies(), [24], "{}", daemon_a.log());
+    daemon_a.stop(SOON).unwrap();
+    assert_eq!(copies(), [24], "{}", daemon_a.log());
+}
+
+fn healed() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    a.cut().unwrap();
+    expect_master(lab, "b", &[daemon_a, daemon_b]);
+    // a goes on as master on its side of the cut.
+    std::thread::sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    a.heal().unwrap();
+    expect_master(lab, "a", &[daemon_a, daemon_b]);
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert!(ownership.longest_two < Duration::from_secs(1), "{ownership:?}");
+    let announced = wait_for(SOON, || {
+        (!lab.observer().announcements("a", SHARED, began).is_empty()).then_some(())
+    });
+    assert!(announced.is_some(), "{}", daemon_a.log());
+}
+
+fn planned_moves() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let client = lab.host("client", 200).unwrap();
+    a.answer(SHARED).unwrap();
+    b.answer(SHARED).unwrap();
+    let daemon_b = start(&b, &[spec(100)]);
+    expect_master(&lab, "b", &[&daemon_b]);
+    let prober = Prober::start(&client, SHARED, Duration::from_millis(2)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    for _ in 0..3 {
+        let mut daemon_a = start(&a, &[spec(150)]);
+        expect_master(&lab, "a", &[&daemon_a, &daemon_b]);
+        daemon_a.stop(SOON).unwrap();
+        expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    }
+    std::thread::sleep(2 * Prober::TOO_LATE);
+    let report = prober.report(began, Instant::now());
+    assert_eq!(report.lost, 0, "{report:?}");
+    assert!(report.answered_by.len() == 2, "{report:?}");
+}
+
+fn lone_stop() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let mut daemon = start(&a, &[spec(150)]);
+    expect_master(&lab, "a", &[&daemon]);
+    let status = daemon.stop(SOON).unwrap();
+    assert!(status.success(), "{status}\n{}", daemon.log());
+    assert!(!a.holds(SHARED).unwrap());
+    let goodbye = lab.observer().adverts("a", Instant::now() - SOON);
+    assert_eq!(goodbye.last().map(|(_, advert)| advert.priority), Some(0));
+}
+
+/// Two hosts with vipd, the better of which is master.
+struct Pair {
+    // In the order in which they may end.
+    daemon_a: Daemon,
+    daemon_b: Daemon,
+    a: Host,
+    b: Host,
+    lab: Lab,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let lab = Lab::new().unwrap();
+        let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+        let (daemon_a, daemon_b) = (start(&a, &[spec(150)]), start(&b, &[spec(100)]));
+        expect_master(&lab, "a", &[&daemon_a, &daemon_b]);
+        Self { daemon_a, daemon_b, a, b, lab }
+    }
+}
+
+fn spec(priority: u8) -> RouterSpec {
+    RouterSpec::new(SHARED, priority)
+}
+
+fn start(host: &Host, routers: &[RouterSpec]) -> Daemon {
+    Daemon::start(host, &Program::Vipd(VIPD.into()), routers).unwrap()
+}
+
+fn expect_master(lab: &Lab, host: &str, daemons: &[&Daemon]) {
+    expect_master_within(lab, host, SOON, daemons);
+}
+
+/// The shared address is on this host alone, and it is this host that advertises.
+fn expect_master_within(lab: &Lab, host: &str, patience: Duration, daemons: &[&Daemon]) {
+    let settled = wait_for(patience, || {
+        (lab.owners(SHARED) == [host] && lab.observer().master(VRID).as_deref() == Some(host))
+            .then_some(())
+    });
+    let logs: Vec<_> = daemons.iter().map(|daemon| daemon.log()).collect();
+    assert!(
+        settled.is_some(),
+        "{host} is not master, but {:?} on the wire and {:?} by address\n{}",
+        lab.observer().master(VRID),
+        lab.owners(SHARED),
+        logs.join("\n")
+    );
+}
+
+/// No advert of a was missing.
+fn expect_no_gap(lab: &Lab, from: Instant, to: Instant) {
+    let longest = lab.observer().longest_gap("a", from, to);
+    assert!(longest < Duration::from_millis(250), "no advert for {longest:?}");
+}
+
+fn executable(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}

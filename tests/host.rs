@@ -1,0 +1,1070 @@
+//! The machine side on a real kernel: every test has two network namespaces of its own, joined by
+//! a cable, and no privileges but those it has inside them.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{self, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{getgid, getuid};
+use socket2::{Domain, Socket, Type};
+
+use vipd::host::advert_socket::{Advert, AdvertSocket};
+use vipd::host::clock::{Clock, Timer, boottime};
+use vipd::host::links::{Change, Links};
+use vipd::host::neighbours::{NeighbourSocket, Sighting};
+use vipd::host::netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use vipd::host::sys;
+use vipd::vrrp::{Address, Family, Vrid};
+
+fn main() -> process::ExitCode {
+    // Before any thread exists: a user namespace can only be entered alone.
+    if let Err(error) = enter_namespace() {
+        eprintln!("these tests need root, or user namespaces: {error}");
+        return process::ExitCode::FAILURE;
+    }
+    let tests: &[(&str, fn())] = &[
+        ("adverts_arrive_as_they_were_sent", adverts_arrive_as_they_were_sent),
+        ("a_socket_outlives_a_link_that_was_down", a_socket_outlives_a_link_that_was_down),
+        ("adverts_leave_as_the_protocol_wants_them", adverts_leave_as_the_protocol_wants_them),
+        ("only_the_vrids_listened_for_arrive", only_the_vrids_listened_for_arrive),
+        ("one_advert_that_fails_does_not_stop_the_others", one_that_fails_does_not_stop_the_others),
+        ("a_claimed_address_is_marked_and_disturbs_nobody", a_claimed_address_is_marked),
+        ("a_lease_ends_and_is_not_brought_back", a_lease_ends_and_is_not_brought_back),
+        ("a_renewal_keeps_the_mark_and_can_be_too_late", a_renewal_can_be_too_late),
+        ("what_the_host_has_itself_is_never_touched", what_the_host_has_is_never_touched),
+        ("a_claim_survives_a_changed_prefix_length", a_claim_survives_a_changed_prefix_length),
+        ("thousands_of_addresses_go_in_one_job", thousands_of_addresses_go_in_one_job),
+        ("a_job_says_what_is_wrong", a_job_says_what_is_wrong),
+        ("an_interface_is_followed_by_its_name", an_interface_is_followed_by_its_name),
+        ("addresses_come_and_go", addresses_come_and_go),
+        ("a_bridge_port_that_leaves_is_not_gone", a_bridge_port_that_leaves_is_not_gone),
+        ("after_an_overrun_the_picture_is_right", after_an_overrun_the_picture_is_right),
+        ("announcements_are_right_to_the_byte", announcements_are_right_to_the_byte),
+        ("neighbours_believe_announcements", neighbours_believe_announcements),
+        ("other_announcers_are_seen_and_nothing_else", other_announcers_are_seen),
+        ("readiness_reaches_tokio", readiness_reaches_tokio),
+    ];
+    let trials = tests.iter().map(|&(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn enter_namespace() -> io::Result<()> {
+    let (user, group) = (getuid(), getgid());
+    let mut flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+    if !user.is_root() {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags)?;
+    if !user.is_root() {
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+        fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
+    }
+    let none = None::<&str>;
+    Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
+}
+
+// The lab.
+
+const LEFT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const RIGHT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Two namespaces: the thread is in one, with `left` (192.0.2.1, 2001:db8::1, fe80::ff:fe00:1);
+/// `right` (the same with 2) is over there.
+struct Lab {
+    here: File,
+    there: File,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let there = new_namespace();
+        let here = new_namespace();
+        let lab = Lab { here, there };
+        ip("link add left address 02:00:00:00:00:01 type veth \
+            peer name right address 02:00:00:00:00:02");
+        let there = format!("/proc/{}/fd/{}", process::id(), lab.there.as_raw_fd());
+        ip(&format!("link set right netns {there}"));
+        lab.there(|| {
+            ip("addr add 192.0.2.2/24 dev right");
+            ip("addr add 2001:db8::2/64 dev right");
+            ip("link set right up");
+        });
+        ip("addr add 192.0.2.1/24 dev left");
+        ip("addr add 2001:db8::1/64 dev left");
+        ip("link set left up");
+        let ready = |name: &str| {
+            let text = output("ip", &format!("-j addr show dev {name}"));
+            text.contains("\"UP\"") && text.contains("fe80::") && !text.contains("tentative")
+        };
+        eventually("the cable", || ready("left") && lab.there(|| ready("right")));
+        lab
+    }
+
+    fn there<T>(&self, action: impl FnOnce() -> T) -> T {
+        setns(self.there.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        let result = action();
+        setns(self.here.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        result
+    }
+}
+
+fn new_namespace() -> File {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    for (setting, value) in
+        [("accept_dad", "0"), ("dad_transmits", "0"), ("router_solicitations", "0")]
+    {
+        fs::write(format!("/proc/sys/net/ipv6/conf/default/{setting}"), value).unwrap();
+    }
+    ip("link set lo up");
+    File::open("/proc/thread-self/ns/net").unwrap()
+}
+
+fn ip(arguments: &str) {
+    output("ip", arguments);
+}
+
+fn output(program: &str, arguments: &str) -> String {
+    let output = Command::new(program).args(arguments.split_whitespace()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn index(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap()
+}
+
+/// Waits for something that comes soon; the bound is only there so that a failure is one.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn readable(fd: &impl AsFd, within: Duration) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::try_from(within).unwrap()).unwrap() == 1
+}
+
+/// Everything that arrives at an interface, and nothing that leaves it.
+struct Capture(Socket);
+
+impl Capture {
+    fn on(name: &str) -> Self {
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None).unwrap();
+        sys::set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).unwrap();
+        socket.set_recv_buffer_size(1 << 20).unwrap();
+        let all = libc::ETH_P_ALL as u16;
+        socket.bind(&sys::link_address(index(name), all, [0; 6])).unwrap();
+        Capture(socket)
+    }
+
+    fn send(&self, frame: &[u8]) {
+        nix::unistd::write(&self.0, frame).unwrap();
+    }
+
+    /// The frames that arrive until `count` of them are wanted.
+    fn frames(&self, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while frames.len() < count {
+            assert!(readable(&self.0, Duration::from_secs(20)), "{} frames", frames.len());
+            let mut buffer = vec![0; 2048];
+            let length = nix::unistd::read(&self.0, &mut buffer).unwrap();
+            buffer.truncate(length);
+            if wanted(&buffer) {
+                frames.push(buffer);
+            }
+        }
+        frames
+    }
+}
+
+// Adverts.
+
+const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    source: IpAddr,
+    destination: IpAddr,
+    ttl: u8,
+    message: Vec<u8>,
+}
+
+fn vrids(numbers: &[u8]) -> Vec<Vrid> {
+    numbers.iter().map(|number| Vrid::new(*number).unwrap()).collect()
+}
+
+fn socket(name: &str, family: Family, numbers: &[u8]) -> AdvertSocket {
+    let socket = AdvertSocket::open(index(name), family).unwrap();
+    socket.listen_for(&vrids(numbers)).unwrap();
+    socket
+}
+
+fn waiting(socket: &mut AdvertSocket) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let count = socket.receive(|advert| {
+        seen.push(Seen {
+            source: advert.source,
+            destination: advert.destination,
+            ttl: advert.ttl,
+            message: advert.message.to_vec(),
+        });
+    });
+    assert_eq!(count.unwrap(), seen.len());
+    seen
+}
+
+fn received(socket: &mut AdvertSocket, count: usize) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    eventually("adverts", || {
+        seen.extend(waiting(socket));
+        seen.len() >= count
+    });
+    seen
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A checksum that is wrong, and bytes behind the end: all of it must arrive untouched.
+fn message(vrid: u8) -> Vec<u8> {
+    vec![0x31, vrid, 100, 1, 0xf0, 100, 0xde, 0xad, 192, 0, 2, 10, 0xbe, 0xef]
+}
+
+fn adverts_arrive_as_they_were_sent() {
+    let lab = Lab::new();
+    let cases = [
+        (Family::V4, "192.0.2.1", "224.0.0.18"),
+        (Family::V4, "192.0.2.1", "192.0.2.2"),
+        (Family::V6, "fe80::ff:fe00:1", "ff02::12"),
+        (Family::V6, "fe80::ff:fe00:1", "fe80::ff:fe00:2"),
+        (Family::V6, "2001:db8::1", "2001:db8::2"),
+    ];
+    for (family, from, to) in cases {
+        let mut ours = socket("left", family, &[51]);
+        let mut theirs = lab.there(|| socket("right", family, &[51]));
+        ours.send(address(from), address(to), &message(51)).unwrap();
+        let expected = Seen {
+            source: address(from),
+            destination: address(to),
+            ttl: 255,
+            message: message(51),
+        };
+        assert!(readable(&theirs, Duration::from_secs(20)));
+        assert_eq!(received(&mut theirs, 1), [expected]);
+        assert!(!readable(&theirs, Duration::ZERO));
+        // The answer comes after anything that was looped back to us.
+        let (back, home) = match family {
+            Family::V4 => ("192.0.2.2", "192.0.2.1"),
+            Family::V6 => ("2001:db8::2", "2001:db8::1"),
+        };
+        theirs.send(address(back), address(home), &message(51)).unwrap();
+        let heard = received(&mut ours, 1);
+        assert_eq!(heard.len(), 1, "we heard ourselves: {heard:?}");
+        assert_ne!(heard[0].source, address(from));
+    }
+}
+
+fn a_socket_outlives_a_link_that_was_down() {
+    let lab = Lab::new();
+    for (family, from, to) in
+        [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
+    {
+        let ours = socket("left", family, &[51]);
+        let mut theirs = lab.there(|| socket("right", family, &[51]));
+        for away in ["left", "right"] {
+            let set = |state: &str| ip(&format!("link set {away} {state}"));
+            let switch = |state: &str| {
+                if away == "left" {
+                    set(state)
+                } else {
+                    lab.there(|| set(state))
+                };
+            };
+            switch("down");
+            let _ = ours.send(address(from), address(to), &message(51));
+            waiting(&mut theirs);
+            switch("up");
+            eventually("an advert that arrives", || {
+                let _ = ours.send(address(from), address(to), &message(51));
+                !waiting(&mut theirs).is_empty()
+            });
+        }
+    }
+}
+
+fn adverts_leave_as_the_protocol_wants_them() {
+    let lab = Lab::new();
+    let capture = lab.there(|| Capture::on("right"));
+
+    let ours = socket("left", Family::V4, &[51]);
+    ours.send(address("192.0.2.1"), GROUP_V4.into(), &message(51)).unwrap();
+    let frame = capture.frames(1, |frame| frame[12..14] == [8, 0] && frame[23] == 112).remove(0);
+    assert_eq!(frame[..6], [1, 0, 0x5e, 0, 0, 18]);
+    assert_eq!(frame[14], 0x45, "no options (RFC 9568 5.1.1)");
+    assert_eq!(frame[15], 0xc0);
+    assert_eq!(frame[22], 255, "TTL (RFC 9568 5.1.1.3)");
+    assert_eq!(frame[34..], message(51));
+
+    let ours = socket("left", Family::V6, &[51]);
+    ours.send(address("fe80::ff:fe00:1"), GROUP_V6.into(), &message(51)).unwrap();
+    let frame =
+        capture.frames(1, |frame| frame[12..14] == [0x86, 0xdd] && frame[20] == 112).remove(0);
+    assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 0x12]);
+    assert_eq!([frame[14], frame[15] & 0xf0], [0x6c, 0], "traffic class 0xc0");
+    assert_eq!(frame[21], 255, "hop limit (RFC 9568 5.1.2.3)");
+    assert_eq!(frame[54..], message(51));
+}
+
+fn only_the_vrids_listened_for_arrive() {
+    let lab = Lab::new();
+    let all: Vec<u8> = (1..=255).collect();
+    let sets: &[&[u8]] = &[&[], &[51], &[1, 31, 32, 33, 63, 64, 128, 254, 255], &all];
+    for (family, from, to) in
+        [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
+    {
+        let ours = socket("left", family, &[]);
+        let mut theirs = lab.there(|| socket("right", family, &[]));
+        let send = |message: &[u8]| ours.send(address(from), address(to), message).unwrap();
+        for set in sets {
+            theirs.listen_for(&vrids(set)).unwrap();
+            for vrid in 0..=255 {
+                send(&[0x31, vrid, 0, 0, 0, 0, 0, 0]);
+                send(&[0x31, vrid, 0, 0, 0, 0, 0]);
+                send(&[0x31, vrid]);
+            }
+            send(&[]);
+            // The header is longer then, and nothing else is different: four no-operations.
+            if family == Family::V4 {
+                let options = |value| {
+                    let level = libc::IPPROTO_IP;
+                    sys::set_option(ours.as_fd(), level, libc::IP_OPTIONS, value).unwrap();
+                };
+                options(0x0101_0101);
+                send(&[0x31, 51, 0, 0, 0, 0, 0, 1]);
+                send(&[0x31, 51, 0, 0, 0, 0, 0]);
+                send(&[0x31, 52, 0, 0, 0, 0, 0, 1]);
+                options(0);
+            }
+            // The last one of all says that nothing more is on the way.
+            theirs.listen_for(&vrids(&[200])).unwrap();
+            send(&[0x31, 200, 0, 0, 0, 0, 0, 200]);
+            let mut seen = Vec::new();
+            eventually("the last advert", || {
+                seen.extend(waiting(&mut theirs).into_iter().map(|seen| seen.message));
+                seen.last().is_some_and(|last| last[7] == 200)
+            });
+            seen.pop();
+            let mut expected: Vec<Vec<u8>> =
+                set.iter().map(|vrid| vec![0x31, *vrid, 0, 0, 0, 0, 0, 0]).collect();
+            for vrid in [51, 52] {
+                if family == Family::V4 && set.contains(&vrid) {
+                    expected.push(vec![0x31, vrid, 0, 0, 0, 0, 0, 1]);
+                }
+            }
+            assert_eq!(seen, expected, "{family}");
+        }
+    }
+}
+
+fn one_that_fails_does_not_stop_the_others() {
+    let lab = Lab::new();
+    let ours = socket("left", Family::V4, &[]);
+    let mut theirs = lab.there(|| socket("right", Family::V4, &[51]));
+    let message = message(51);
+    let adverts: Vec<Advert<'_>> = (0..100)
+        .map(|place| Advert {
+            from: address(if place % 40 == 20 { "203.0.113.1" } else { "192.0.2.1" }),
+            to: GROUP_V4.into(),
+            message: &message,
+        })
+        .collect();
+    let mut fates = Vec::new();
+    ours.send_many(&adverts, |place, fate| fates.push((place, fate.is_ok())));
+    let expected: Vec<(usize, bool)> = (0..100).map(|place| (place, place % 40 != 20)).collect();
+    assert_eq!(fates, expected);
+    assert_eq!(received(&mut theirs, 98).len(), 98);
+    ours.send_many(&[], |_, _| panic!("nothing was sent"));
+}
+
+// Addresses.
+
+fn wait_for(worker: &mut Worker, ticket: u64) -> Report {
+    assert!(readable(worker, Duration::from_secs(20)));
+    let report = worker.reports().next().unwrap();
+    assert_eq!(report.ticket, ticket);
+    assert!(report.started <= report.finished && report.finished <= boottime());
+    report
+}
+
+fn job(worker: &mut Worker, name: &str, work: Work) -> Vec<(Address, Failure)> {
+    worker.submit(Job { ticket: 7, index: index(name), work });
+    wait_for(worker, 7).failures
+}
+
+fn addresses(list: &[&str]) -> Arc<[Address]> {
+    list.iter()
+        .map(|text| match text.split_once('/') {
+            Some((ip, prefix)) => Address { ip: address(ip), prefix: prefix.parse().unwrap() },
+            None => Address::host(address(text)),
+        })
+        .collect()
+}
+
+fn claim(list: &[&str], lifetime: Option<u32>) -> Work {
+    Work::Claim { addresses: addresses(list), lifetime }
+}
+
+fn renew(list: &[&str], lifetime: u32) -> Work {
+    let not_after = boottime() + Duration::from_secs(60);
+    Work::Renew { addresses: addresses(list), lifetime, not_after }
+}
+
+fn release(list: &[&str]) -> Work {
+    Work::Release { addresses: addresses(list) }
+}
+
+/// All addresses of an interface, as the kernel tells a newcomer.
+fn present(name: &str) -> Vec<Found> {
+    let mut events = Events::open().unwrap();
+    let (mut found, mut synced, wanted) = (Vec::new(), false, index(name));
+    eventually("a list of addresses", || {
+        events
+            .read(|event| match event {
+                NetEvent::Resync => found.clear(),
+                NetEvent::Address(address) if address.index == wanted => {
+                    // Again, if something about it changes meanwhile.
+                    found.retain(|known: &Found| known.address() != address.address());
+                    found.push(address);
+                }
+                NetEvent::Synced => synced = true,
+                _ => {}
+            })
+            .unwrap();
+        synced
+    });
+    found
+}
+
+fn marked(name: &str) -> Vec<String> {
+    let ours = present(name).into_iter().filter(|found| found.ours);
+    ours.map(|found| format!("{}/{}", found.ip, found.prefix)).collect()
+}
+
+/// What iproute2 says about one address.
+fn detail(name: &str, ip: &str) -> serde_json::Value {
+    let text = output("ip", &format!("-j addr show dev {name}"));
+    let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let list = all[0]["addr_info"].as_array().unwrap();
+    list.iter().find(|address| address["local"] == ip).unwrap().clone()
+}
+
+fn lifetime(name: &str, ip: &str) -> u64 {
+    detail(name, ip)["valid_life_time"].as_u64().unwrap()
+}
+
+const FOR_EVER: u64 = u32::MAX as u64;
+
+fn a_claimed_address_is_marked() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    let routes = || output("ip", "route") + &output("ip", "-6 route");
+    let before =
+        (routes(), output("ip", "route get 192.0.2.2"), output("ip", "-6 route get 2001:db8::2"));
+    let list = ["192.0.2.10", "2001:db8::10", "fe80::10", "169.254.0.10"];
+    assert_eq!(job(&mut worker, "left", claim(&list, None)), []);
+    assert!(!readable(&worker, Duration::ZERO));
+
+    let mut ours = marked("left");
+    ours.sort();
+    assert_eq!(ours, ["169.254.0.10/32", "192.0.2.10/32", "2001:db8::10/128", "fe80::10/128"]);
+    let scopes = list.map(|ip| detail("left", ip)["scope"].as_str().unwrap().to_owned());
+    assert_eq!(scopes, ["global", "global", "link", "link"]);
+    for ip in list {
+        let detail = detail("left", ip);
+        assert_eq!(detail["valid_life_time"], FOR_EVER, "{detail}");
+        assert_eq!(detail["noprefixroute"], true, "{detail}");
+    }
+    assert_eq!(detail("left", "2001:db8::10")["preferred_life_time"], 0);
+    assert!(present("left").iter().all(|found| found.usable));
+    let after =
+        (routes(), output("ip", "route get 192.0.2.2"), output("ip", "-6 route get 2001:db8::2"));
+    assert_eq!(after, before, "routes and source addresses are the host's own");
+
+    // Again, as after a restart; then away, twice.
+    assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
+    assert!(list.iter().all(|ip| (20..=30).contains(&lifetime("left", ip))));
+    assert_eq!(marked("left").len(), 4);
+    assert_eq!(job(&mut worker, "left", release(&list)), []);
+    assert_eq!(job(&mut worker, "left", release(&list)), []);
+    assert_eq!(marked("left"), [""; 0]);
+    assert_eq!(present("left").len(), 3);
+}
+
+fn a_lease_ends_and_is_not_brought_back() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    let list = ["192.0.2.10", "2001:db8::10"];
+    assert_eq!(job(&mut worker, "left", claim(&list, Some(1))), []);
+    eventually("the end of the lease", || marked("left").is_empty());
+    let gone: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::Gone)).collect();
+    assert_eq!(job(&mut worker, "left", renew(&list, 30)), gone);
+    assert_eq!(marked("left"), [""; 0]);
+}
+
+fn a_renewal_can_be_too_late() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    let list = ["192.0.2.10", "2001:db8::10"];
+    assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
+    assert_eq!(job(&mut worker, "left", renew(&list, 90)), []);
+    assert!(list.iter().all(|ip| (80..=90).contains(&lifetime("left", ip))));
+    assert_eq!(detail("left", "2001:db8::10")["preferred_life_time"], 0);
+    assert_eq!(marked("left").len(), 2);
+
+    let late = Work::Renew { addresses: addresses(&list), lifetime: 600, not_after: boottime() };
+    let failures: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::Late)).collect();
+    assert_eq!(job(&mut worker, "left", late), failures);
+    assert!(list.iter().all(|ip| lifetime("left", ip) <= 90));
+}
+
+fn what_the_host_has_is_never_touched() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    // The same prefix length as ours would have, and others.
+    ip("addr add 192.0.2.10/32 dev left");
+    ip("addr add 2001:db8::10/128 dev left nodad");
+    let theirs = ["192.0.2.1", "192.0.2.10", "2001:db8::1", "2001:db8::10"];
+    let before = present("left");
+    let already: Vec<_> = addresses(&theirs).iter().map(|a| (*a, Failure::AlreadyThere)).collect();
+
+    let mut wanted = theirs.to_vec();
+    wanted.push("192.0.2.11");
+    assert_eq!(job(&mut worker, "left", claim(&wanted, Some(2))), already);
+    assert_eq!(marked("left"), ["192.0.2.11/32"]);
+    assert_eq!(job(&mut worker, "left", renew(&wanted, 2)), already);
+    assert_eq!(job(&mut worker, "left", release(&wanted)), []);
+    assert_eq!(present("left"), before);
+    assert!(theirs.iter().all(|ip| lifetime("left", ip) == FOR_EVER));
+}
+
+fn a_claim_survives_a_changed_prefix_length() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    for list in [["192.0.2.10/24", "2001:db8::10/64"], ["192.0.2.10/32", "2001:db8::10/128"]] {
+        assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
+        assert_eq!(marked("left"), list);
+    }
+    assert_eq!(job(&mut worker, "left", release(&["192.0.2.10/28", "2001:db8::10"])), []);
+    assert_eq!(marked("left"), [""; 0], "whatever the prefix length it was claimed with");
+}
+
+fn thousands_of_addresses_go_in_one_job() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    let many: Arc<[Address]> = (0..1000_u32)
+        .map(|n| Ipv4Addr::from_bits(0x0a00_0001 + n).into())
+        .chain(
+            (0..300_u128).map(|n| Ipv6Addr::from_bits((0x2001_0db8 << 96) + 0x1_0000 + n).into()),
+        )
+        .map(Address::host)
+        .collect();
+    // One of them in the middle is the host's.
+    ip("addr add 10.0.1.200/8 dev left");
+    let foreign = Address::host(address("10.0.1.200"));
+
+    let addresses = many.clone();
+    let failures = job(&mut worker, "left", Work::Claim { addresses, lifetime: Some(300) });
+    assert_eq!(failures, [(foreign, Failure::AlreadyThere)]);
+    assert_eq!(marked("left").len(), 1299);
+    let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
+    let failures = job(&mut worker, "left", Work::Renew { addresses, lifetime: 600, not_after });
+    assert_eq!(failures, [(foreign, Failure::AlreadyThere)]);
+    assert!(lifetime("left", "10.0.3.1") > 300 && lifetime("left", "2001:db8::1:12b") > 300);
+    assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
+    assert_eq!(marked("left"), [""; 0]);
+    assert_eq!(lifetime("left", "10.0.1.200"), FOR_EVER);
+}
+
+fn a_job_says_what_is_wrong() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    let list = ["192.0.2.10", "2001:db8::10"];
+    let no_device: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::NoDevice)).collect();
+    for (work, failures) in [
+        (claim(&list, None), no_device.clone()),
+        (renew(&list, 5), no_device),
+        (release(&list), vec![]),
+    ] {
+        worker.submit(Job { ticket: 1, index: 4711, work });
+        assert_eq!(wait_for(&mut worker, 1).failures, failures);
+    }
+
+    fs::write("/proc/sys/net/ipv6/conf/left/disable_ipv6", "1").unwrap();
+    let failures = job(&mut worker, "left", claim(&list, None));
+    assert!(
+        matches!(failures[..], [(Address { ip: IpAddr::V6(_), .. }, Failure::Os { .. })]),
+        "{failures:?}"
+    );
+    assert_eq!(marked("left"), ["192.0.2.10/32"]);
+    let failures = job(&mut worker, "left", claim(&["192.0.2.11/33"], None));
+    assert!(matches!(failures[..], [(_, Failure::Os { errno: libc::EINVAL, .. })]), "{failures:?}");
+    assert_ne!(failures[0].1.to_string(), "");
+
+    // Jobs are done in their order, and each is reported.
+    for ticket in 0..50 {
+        let work = if ticket % 2 == 0 { release(&list) } else { claim(&list[..1], Some(9)) };
+        worker.submit(Job { ticket, index: index("left"), work });
+    }
+    let mut tickets = Vec::new();
+    eventually("all reports", || {
+        tickets.extend(worker.reports().map(|report| report.ticket));
+        tickets.len() == 50
+    });
+    assert!(tickets.is_sorted());
+    assert_eq!(marked("left"), ["192.0.2.10/32"]);
+}
+
+// Interfaces.
+
+struct Follower {
+    events: Events,
+    links: Links,
+    changes: Vec<Change>,
+    resyncs: usize,
+    synced: usize,
+}
+
+impl Follower {
+    fn of(names: &[&str]) -> Self {
+        Self::with(Events::open().unwrap(), names)
+    }
+
+    fn with(events: Events, names: &[&str]) -> Self {
+        let mut links = Links::default();
+        links.watch(names.iter().map(|name| Arc::from(*name)));
+        // The first picture is on its way.
+        assert!(links.incomplete());
+        let mut new = Follower { events, links, changes: Vec::new(), resyncs: 0, synced: 0 };
+        new.until("the first picture", |new| new.synced == 1);
+        new
+    }
+
+    fn read(&mut self) {
+        let Follower { events, links, changes, resyncs, synced } = self;
+        events
+            .read(|event| {
+                *resyncs += usize::from(event == NetEvent::Resync);
+                *synced += usize::from(event == NetEvent::Synced);
+                links.apply(event, |change| changes.push(change));
+            })
+            .unwrap();
+        if links.incomplete() {
+            events.dump().unwrap();
+        }
+    }
+
+    fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        eventually(what, || {
+            self.read();
+            holds(self)
+        });
+    }
+
+    /// Until this change was told; then forgets all changes up to it.
+    fn until_told(&mut self, wanted: impl Fn(&Change) -> bool) -> Change {
+        let mut told = None;
+        self.until("a change", |follower| {
+            if let Some(place) = follower.changes.iter().position(&wanted) {
+                told = follower.changes.drain(..=place).next_back();
+            }
+            told.is_some()
+        });
+        told.unwrap()
+    }
+
+    fn until_appeared(&mut self, wanted: &str, at: u32) {
+        self.until_told(|change| {
+            matches!(change, Change::Appeared { name, link } if **name == *wanted && link.index == at)
+        });
+    }
+
+    fn until_gone(&mut self, wanted: &str) {
+        self.until_told(|change| matches!(change, Change::Gone { name } if **name == *wanted));
+    }
+
+    fn until_up(&mut self, wanted: bool) {
+        self.until("up or down", |follower| {
+            follower.links.link("uplink").is_some_and(|link| link.up == wanted)
+        });
+    }
+
+    fn addresses(&self, name: &str) -> Vec<String> {
+        self.links.addresses(name).iter().map(|a| format!("{}/{}", a.ip, a.prefix)).collect()
+    }
+}
+
+fn an_interface_is_followed_by_its_name() {
+    new_namespace();
+    let mut follower = Follower::of(&["uplink", "lo", "alias"]);
+    assert!(follower.links.link("lo").unwrap().loopback);
+    assert_eq!(follower.links.link("lo").unwrap().mac, None);
+    assert_eq!(follower.links.link("uplink"), None);
+    assert_eq!(follower.addresses("lo"), ["127.0.0.1/8", "::1/128"]);
+
+    // Late.
+    ip("link add uplink address 02:00:00:00:00:01 type veth peer name other");
+    let first = index("uplink");
+    follower.until_appeared("uplink", first);
+    let link = follower.links.link("uplink").unwrap();
+    assert_eq!((link.mac, link.up, link.loopback), (Some(LEFT_MAC), false, false));
+    ip("link set other up");
+    ip("link set uplink up");
+    follower.until_up(true);
+
+    // The cable, the switch, another MAC.
+    ip("link set other down");
+    follower.until_up(false);
+    ip("link set other up");
+    follower.until_up(true);
+    ip("link set uplink down");
+    follower.until_up(false);
+    ip("link set uplink address 02:00:00:00:00:02");
+    follower.until("the MAC", |follower| {
+        follower.links.link("uplink").is_some_and(|link| link.mac == Some(RIGHT_MAC))
+    });
+
+    // Renamed, with an address that was told long ago; the other takes its name.
+    ip("link set other down");
+    ip("addr add 192.0.2.2/24 dev other");
+    follower.read();
+    ip("link set uplink name former");
+    follower.until_gone("uplink");
+    assert_eq!(follower.addresses("uplink"), [""; 0]);
+    ip("link set other name uplink");
+    let second = index("uplink");
+    follower.until_appeared("uplink", second);
+    follower.until("its address", |follower| follower.addresses("uplink") == ["192.0.2.2/24"]);
+
+    // By an alternative name: of an interface that is down the kernel does not tell them.
+    ip("link set former up");
+    ip("link property add dev former altname alias");
+    follower.until_appeared("alias", first);
+    assert_eq!(follower.links.link("alias").unwrap().name, "former");
+    ip("link property del dev former altname alias");
+    follower.until_gone("alias");
+
+    // Deleted, and created anew.
+    ip("link delete uplink");
+    follower.until_gone("uplink");
+    ip("link add uplink type veth peer name other");
+    let third = index("uplink");
+    assert!(third != first && third != second);
+    follower.until_appeared("uplink", third);
+
+    // A name that is watched from now on.
+    ip("addr add 192.0.2.3/24 dev other");
+    follower.read();
+    follower.links.watch(["other".into(), "uplink".into()]);
+    follower.until_appeared("other", index("other"));
+    assert_eq!(follower.addresses("other"), ["192.0.2.3/24"]);
+    assert_eq!(follower.links.link("uplink").map(|link| link.index), Some(third));
+    assert_eq!(follower.links.link("lo"), None);
+}
+
+fn addresses_come_and_go() {
+    let _lab = Lab::new();
+    let mut follower = Follower::of(&["left"]);
+    let mut worker = Worker::start().unwrap();
+    follower.changes.clear();
+    let vip = address("192.0.2.10");
+    let name: Arc<str> = "left".into();
+
+    assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "2001:db8::10"], Some(60))), []);
+    follower.until("the claim", |follower| {
+        follower.links.addresses("left").iter().filter(|found| found.ours).count() == 2
+    });
+    assert!(follower.changes.iter().all(|change| matches!(change, Change::Addresses { .. })));
+    follower.changes.clear();
+
+    // A renewal is no news.
+    assert_eq!(job(&mut worker, "left", renew(&["192.0.2.10", "2001:db8::10"], 90)), []);
+    // Taken away by somebody else; put back by somebody else.
+    ip("addr del 192.0.2.10/32 dev left");
+    let told = follower.until_told(|_| true);
+    assert_eq!(told, Change::Lost { name: name.clone(), ip: vip });
+    ip("addr add 192.0.2.10/32 dev left");
+    follower.until_told(|change| *change == Change::Foreign { name: name.clone(), ip: vip });
+    // The mark erased.
+    let v6 = address("2001:db8::10");
+    ip("addr replace 2001:db8::10/128 dev left");
+    follower.until_told(|change| *change == Change::Lost { name: name.clone(), ip: v6 });
+    follower.until_told(|change| *change == Change::Foreign { name: name.clone(), ip: v6 });
+    // The interface as the kernel lists it: what comes first is its primary address.
+    assert_eq!(follower.addresses("left")[0], "192.0.2.1/24");
+    ip("addr flush dev left");
+    follower.until("nothing", |follower| follower.addresses("left").is_empty());
+
+    // Duplicate detection is waited for.
+    fs::write("/proc/sys/net/ipv6/conf/left/accept_dad", "1").unwrap();
+    fs::write("/proc/sys/net/ipv6/conf/left/dad_transmits", "1").unwrap();
+    ip("addr add 2001:db8::99/64 dev left");
+    follower.until("a usable address", |follower| {
+        follower.links.addresses("left").iter().any(|found| found.usable)
+    });
+}
+
+fn a_bridge_port_that_leaves_is_not_gone() {
+    let _lab = Lab::new();
+    ip("link add bridge type bridge");
+    let mut follower = Follower::of(&["left"]);
+    ip("link set left master bridge");
+    ip("link set left nomaster");
+    ip("addr add 192.0.2.99/32 dev left");
+    follower.until("what came last", |follower| {
+        follower.addresses("left").contains(&"192.0.2.99/32".to_owned())
+    });
+    let gone = follower.changes.iter().filter(|change| matches!(change, Change::Gone { .. }));
+    assert_eq!(gone.count(), 0);
+}
+
+fn after_an_overrun_the_picture_is_right() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "192.0.2.11"], None)), []);
+    ip("link add doomed type veth peer name doomed2");
+    let events = Events::with_receive_buffer(1).unwrap();
+    let mut follower = Follower::with(events, &["left", "doomed", "late"]);
+    follower.changes.clear();
+    let before = follower.resyncs;
+
+    // All of this while nobody reads.
+    let many: Arc<[Address]> =
+        (0..1000_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
+    assert_eq!(
+        job(&mut worker, "left", Work::Claim { addresses: many.clone(), lifetime: None }),
+        []
+    );
+    ip("addr del 192.0.2.10/32 dev left");
+    ip("addr add 192.0.2.12/32 dev left");
+    ip("link delete doomed");
+    ip("link add late type veth peer name late2");
+    assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
+    let synced = follower.synced;
+    follower.until("everything anew", |follower| follower.synced > synced);
+    assert!(follower.resyncs > before);
+
+    let left: Arc<str> = "left".into();
+    for change in [
+        Change::Lost { name: left.clone(), ip: address("192.0.2.10") },
+        Change::Foreign { name: left.clone(), ip: address("192.0.2.12") },
+        Change::Addresses { name: left },
+        Change::Gone { name: "doomed".into() },
+    ] {
+        assert!(follower.changes.contains(&change), "{change:?} in {:?}", follower.changes);
+    }
+    follower.until_appeared("late", index("late"));
+    assert_eq!(follower.links.addresses("left"), present("left"));
+    assert_eq!(marked("left"), ["192.0.2.11/32"]);
+
+    // And it goes on.
+    ip("addr del 192.0.2.12/32 dev left");
+    follower.until("what came after", |follower| {
+        !follower.addresses("left").contains(&"192.0.2.12/32".to_owned())
+    });
+}
+
+// Neighbours.
+
+fn neighbours(name: &str, mac: [u8; 6]) -> NeighbourSocket {
+    NeighbourSocket::open(index(name), Some(mac)).unwrap()
+}
+
+fn is_announcement(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 6]
+        || (frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] == 136)
+}
+
+/// One's complement sum over the pseudo-header and the message: 0xffff if the checksum is right.
+fn icmpv6_sum(frame: &[u8]) -> u16 {
+    let length = [0, 0, frame[18], frame[19], 0, 0, 0, 58];
+    let words = frame[22..54].chunks(2).chain(length.chunks(2)).chain(frame[54..].chunks(2));
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+fn announcements_are_right_to_the_byte() {
+    let lab = Lab::new();
+    let capture = lab.there(|| Capture::on("right"));
+    let ours = neighbours("left", LEFT_MAC);
+    let both = [address("192.0.2.10"), address("2001:db8::10")];
+    ours.announce(&both).unwrap();
+    let frames = capture.frames(2, is_announcement);
+    #[rustfmt::skip]
+    assert_eq!(frames[0], [
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6,
+        0, 1, 8, 0, 6, 4, 0, 1,
+        2, 0, 0, 0, 0, 1, 192, 0, 2, 10,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 192, 0, 2, 10,
+    ]);
+    #[rustfmt::skip]
+    let mut advertisement = [
+        0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0x86, 0xdd,
+        0x60, 0, 0, 0, 0, 32, 58, 255,
+        0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        136, 0, frames[1][56], frames[1][57], 0x20, 0, 0, 0,
+        0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        2, 1, 2, 0, 0, 0, 0, 1,
+    ];
+    assert_eq!(frames[1], advertisement);
+    assert_eq!(icmpv6_sum(&frames[1]), 0xffff);
+
+    fs::write("/proc/sys/net/ipv6/conf/left/forwarding", "1").unwrap();
+    ours.announce(&both[1..]).unwrap();
+    let frame = capture.frames(1, |frame| is_announcement(frame) && frame[37] == 0x10).remove(0);
+    advertisement[56..58].copy_from_slice(&frame[56..58]);
+    advertisement[58] = 0xa0;
+    assert_eq!(frame, advertisement, "a router says that it is one");
+    assert_eq!(icmpv6_sum(&frame), 0xffff);
+
+    let many: Vec<IpAddr> = (0..300).map(|n| Ipv4Addr::from_bits(0x0a00_0001 + n).into()).collect();
+    ours.announce(&many).unwrap();
+    let frames = capture.frames(300, |frame| is_announcement(frame) && frame[28] == 10);
+    let announced: Vec<IpAddr> =
+        frames.iter().map(|f| Ipv4Addr::new(f[28], f[29], f[30], f[31]).into()).collect();
+    assert_eq!(announced, many);
+
+    // Nobody is there to be told.
+    let mut loopback = NeighbourSocket::open(index("lo"), None).unwrap();
+    loopback.announce(&both).unwrap();
+    loopback.watch(&both).unwrap();
+    assert_eq!(loopback.receive(|_| panic!("a neighbour on loopback")).unwrap(), 0);
+    ip("link set left down");
+    ours.announce(&both).unwrap_err();
+}
+
+fn neighbours_believe_announcements() {
+    let lab = Lab::new();
+    let both = ["192.0.2.10", "2001:db8::10"];
+    lab.there(|| {
+        fs::write("/proc/sys/net/ipv4/neigh/right/locktime", "0").unwrap();
+        both.iter().for_each(|it| {
+            ip(&format!("neigh add {it} lladdr 02:00:00:00:00:99 dev right nud stale"))
+        });
+    });
+    neighbours("left", LEFT_MAC).announce(&both.map(address)).unwrap();
+    eventually("both entries change", || {
+        let table = lab.there(|| output("ip", "neigh show dev right"));
+        both.iter().all(|it| table.contains(&format!("{it} lladdr 02:00:00:00:00:01")))
+    });
+}
+
+fn other_announcers_are_seen() {
+    let lab = Lab::new();
+    let mut ours = neighbours("left", LEFT_MAC);
+    let (theirs, raw) = lab.there(|| (neighbours("right", RIGHT_MAC), Capture::on("right")));
+    let v4 = address("192.0.2.10");
+    let v6 = address("2001:db8::10");
+    let end = address("192.0.2.254");
+    let many: Vec<IpAddr> =
+        (0..3000).map(|n| Ipv4Addr::from_bits(0x0a00_0001 + n).into()).collect();
+    let few: Vec<IpAddr> = many.iter().copied().take(900).collect();
+    let same_end = address("2001:db8:1::10");
+    let with = |list: &[IpAddr], more: &[IpAddr]| [list, more].concat();
+
+    // What is watched, and what of it is announced in this order.
+    let cases: [(Vec<IpAddr>, Vec<IpAddr>); 6] = [
+        (vec![v4, end], vec![v4, end]),
+        (vec![v6, end], vec![v6, end]),
+        (vec![v4, v6, end], vec![v4, v6, end]),
+        (with(&few, &[v4, v6, end]), vec![many[0], many[250], many[899], v4, v6, end]),
+        (with(&many, &[v4, v6, end]), vec![many[0], many[250], many[899], many[2999], v4, v6, end]),
+        (vec![end], vec![end]),
+    ];
+    for (watched, expected) in cases {
+        ours.watch(&watched).unwrap();
+        // Left over from before.
+        ours.receive(|_| {}).unwrap();
+        ours.announce(&[v4, v6]).unwrap();
+        theirs.announce(&[many[0], many[250], many[899], many[2999], v4, same_end, v6]).unwrap();
+        // Our own, come back to us by way of a loop; and of another link on the same wire.
+        let mut own = vec![0xff; 6];
+        own.extend(RIGHT_MAC);
+        own.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 0, 2, 10, 0xff, 0xff]);
+        own.extend([0xff, 0xff, 0xff, 0xff, 192, 0, 2, 10]);
+        raw.send(&own);
+        let mut tagged = own.clone();
+        tagged[22..28].copy_from_slice(&RIGHT_MAC);
+        tagged.splice(12..12, [0x81, 0, 0, 100]);
+        raw.send(&tagged);
+        theirs.announce(&[end]).unwrap();
+
+        let mut sightings = Vec::new();
+        eventually("the last announcement", || {
+            ours.receive(|sighting| sightings.push(sighting)).unwrap();
+            sightings.last().is_some_and(|last: &Sighting| last.address == end)
+        });
+        let expected: Vec<Sighting> =
+            expected.into_iter().map(|address| Sighting { address, mac: RIGHT_MAC }).collect();
+        assert_eq!(sightings, expected, "watching {}", watched.len());
+    }
+
+    ours.watch(&[]).unwrap();
+    theirs.announce(&[v4, v6, end]).unwrap();
+    raw.send(&[0; 60]);
+    assert!(!readable(&ours, Duration::from_millis(20)));
+
+    // A link that was away is one again.
+    ours.watch(&[v4]).unwrap();
+    ip("link set left down");
+    ours.receive(|_| panic!("nobody is there")).unwrap();
+    ip("link set left up");
+    eventually("a sighting", || {
+        let mut seen = false;
+        let _ = theirs.announce(&[v4]);
+        ours.receive(|_| seen = true).unwrap();
+        seen
+    });
+}
+
+// Time.
+
+fn readiness_reaches_tokio() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let clock = Clock::start();
+        let timer = Timer::new().unwrap();
+        let readiness = sys::Readiness::of(&timer, tokio::io::Interest::READABLE).unwrap();
+        for millis in [5, 1, 10] {
+            let deadline = clock.now() + Duration::from_millis(millis);
+            timer.set(&clock, Some(deadline)).unwrap();
+            readiness.readable().await.unwrap().clear_ready();
+            assert!(clock.now() >= deadline);
+            assert!(timer.acknowledge());
+        }
+    });
+}

@@ -1,0 +1,501 @@
+//! Every order of events, not some: the real protocol of two and of three hosts, explored breadth
+//! first within bounds.
+//!
+//! Hosts share one virtual router. A message is delivered, in any order with others, at any
+//! event's time within [`DELAY`] of its sending, or lost. Faults (a loss, a crash, a freeze, a
+//! failover) come at any event's time, a bounded number of them; frozen hosts thaw and crashed
+//! ones come back at any event's time. Time goes from event to event, without end: states are the
+//! same if they are the same relative to now, and then they are visited once.
+//!
+//! Left out: leases, the worker, announcements (the simulator has them), cuts.
+//!
+//! Proved within these bounds:
+//! * whoever has heard a better master's advert is not master beside it;
+//! * two masters that can hear each other have an advert under way that decides it, once an
+//!   interval has gone by without faults;
+//! * nobody takes anything back and forth without time going by;
+//! * after [`CALM`] without faults one host is master, and the right one.
+//!
+//! `VIPD_MODEL_FAULTS=n` allows n faults instead of the usual number.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vipd::vrrp::{
+    Action, Address, ChecksumForm, Command, Config, Event, Family, Handover, Instant, Interval,
+    LinkAddress, LinkId, Node, Packet, Priority, Role, RouterConfig, Version, Vrid,
+};
+
+/// Now, in every state.
+const NOW: Instant = Instant::from_millis(1_000_000);
+/// A message that is not lost arrives within this time.
+const DELAY: Duration = Duration::from_millis(20);
+/// Patience (3.7 s at most), waiting for a successor (4 s), an interval, and a few deliveries.
+const CALM: Duration = Duration::from_millis(9_500);
+/// So many deliveries and deadlines at one instant are a quarrel without end.
+const AT_ONCE: u8 = 24;
+
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    priority: u8,
+    preempt: bool,
+    handover: Handover,
+}
+
+const fn setup(priority: u8) -> Setup {
+    Setup { priority, preempt: true, handover: Handover::Overlap }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Host {
+    /// `None`: crashed.
+    node: Option<Node>,
+    /// Frozen, with what has arrived meanwhile.
+    frozen: Option<Vec<Message>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Message {
+    from: u8,
+    to: u8,
+    priority: Priority,
+    bytes: Arc<[u8]>,
+    /// How long it may still take.
+    left: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    hosts: Vec<Host>,
+    messages: Vec<Message>,
+    faults_left: u8,
+    /// How long there has been no fault, up to [`CALM`].
+    calm: Duration,
+    at_once: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Time,
+    Timeout(u8),
+    Deliver(u8),
+    Lose(u8),
+    Crash(u8),
+    Start(u8),
+    Freeze(u8),
+    Thaw(u8),
+    Failover(u8),
+    Resume(u8),
+}
+
+struct Model<'a> {
+    setups: &'a [Setup],
+    configs: Vec<Config>,
+    faults: u8,
+    /// Whether hosts freeze and operators move things, or messages are lost and hosts crash only.
+    all_faults: bool,
+}
+
+fn own(host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, host + 1))
+}
+
+impl<'a> Model<'a> {
+    fn new(setups: &'a [Setup], faults: u8, all_faults: bool) -> Self {
+        let configs = setups
+            .iter()
+            .map(|setup| Config {
+                routers: vec![RouterConfig {
+                    name: "web".into(),
+                    interface: "lan".into(),
+                    vrid: Vrid::new(1).unwrap(),
+                    family: Family::V4,
+                    version: Version::V3,
+                    priority: Priority::new(setup.priority),
+                    addresses: Arc::from([Address::host(own(99))]),
+                    unadvertised_addresses: Arc::from([]),
+                    advert_interval: Interval::DEFAULT,
+                    preempt: setup.preempt,
+                    preempt_delay: Duration::ZERO,
+                    start_delay: Duration::ZERO,
+                    link_delay: Duration::ZERO,
+                    checksum: ChecksumForm::PseudoHeader,
+                    unicast_peers: None,
+                    unicast_min_ttl: 1,
+                    source_address: None,
+                    accept_from: None,
+                    authentication: None,
+                    address_lifetime: Some(2),
+                    handover: setup.handover,
+                    before_release: None,
+                }],
+            })
+            .collect();
+        let number = std::env::var("VIPD_MODEL_FAULTS").ok();
+        let faults = number.map_or(faults, |number| number.parse().unwrap());
+        Model { setups, configs, faults, all_faults }
+    }
+
+    fn first(&self) -> State {
+        let mut state = State {
+            hosts: vec![Host { node: None, frozen: None }; self.setups.len()],
+            messages: Vec::new(),
+            faults_left: self.faults,
+            calm: Duration::ZERO,
+            at_once: 0,
+        };
+        for host in 0..self.setups.len() as u8 {
+            self.start(&mut state, host);
+        }
+        state
+    }
+
+    fn start(&self, state: &mut State, host: u8) {
+        state.hosts[usize::from(host)].node = Some(Node::new(&self.configs[usize::from(host)]));
+        let addresses = [LinkAddress { ip: own(host), ours: false, usable: true }];
+        tell(state, host, Event::Link { link: LinkId(0), up: true, addresses: &addresses });
+    }
+
+    /// What may come next.
+    fn steps(&self, state: &State, steps: &mut Vec<Step>) {
+        let hosts = 0..state.hosts.len() as u8;
+        let mut pressing = state.messages.iter().any(|message| message.left.is_zero());
+        let mut seen: Vec<&Message> = Vec::new();
+        for (number, message) in state.messages.iter().enumerate() {
+            // Two that are equal make one difference.
+            if seen.contains(&message) {
+                continue;
+            }
+            seen.push(message);
+            steps.push(Step::Deliver(number as u8));
+            if state.faults_left > 0 {
+                steps.push(Step::Lose(number as u8));
+            }
+        }
+        for host in hosts {
+            let Host { node, frozen } = &state.hosts[usize::from(host)];
+            let Some(node) = node else {
+                steps.push(Step::Start(host));
+                continue;
+            };
+            if frozen.is_some() {
+                steps.push(Step::Thaw(host));
+                continue;
+            }
+            if node.deadline().is_some_and(|at| at <= NOW) {
+                steps.push(Step::Timeout(host));
+                pressing = true;
+            }
+            if state.faults_left > 0 {
+                steps.push(Step::Crash(host));
+                if self.all_faults {
+                    steps.push(Step::Freeze(host));
+                    let router = node.routers().next().unwrap();
+                    if router.role() == Role::Master {
+                        steps.push(Step::Failover(host));
+                    }
+                }
+            }
+            if node.routers().next().unwrap().held_back() && self.all_faults {
+                steps.push(Step::Resume(host));
+            }
+        }
+        if !pressing {
+            steps.push(Step::Time);
+        }
+    }
+
+    fn take(&self, state: &State, step: Step) -> Result<State, String> {
+        let mut state = state.clone();
+        let fault = |state: &mut State, costs: u8| {
+            state.faults_left -= costs;
+            state.calm = Duration::ZERO;
+        };
+        match step {
+            Step::Time => return Ok(self.time(state)),
+            Step::Timeout(host) => {
+                state.at_once += 1;
+                tell(&mut state, host, Event::Timeout);
+                let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
+                if node.deadline().is_some_and(|at| at <= NOW) {
+                    return Err("a timeout did not make the deadline pass".to_owned());
+                }
+            }
+            Step::Deliver(number) => {
+                state.at_once += 1;
+                let mut message = state.messages.remove(usize::from(number));
+                let host = &mut state.hosts[usize::from(message.to)];
+                if let Some(queue) = &mut host.frozen {
+                    message.left = Duration::ZERO;
+                    // The same again says nothing more.
+                    if queue.last() != Some(&message) {
+                        queue.push(message);
+                    }
+                } else {
+                    self.hear(&mut state, &message)?;
+                }
+            }
+            Step::Lose(number) => {
+                fault(&mut state, 1);
+                state.messages.remove(usize::from(number));
+            }
+            Step::Crash(host) => {
+                fault(&mut state, 1);
+                state.hosts[usize::from(host)] = Host { node: None, frozen: None };
+                state.messages.retain(|message| message.to != host);
+            }
+            Step::Start(host) => {
+                fault(&mut state, 0);
+                self.start(&mut state, host);
+            }
+            Step::Freeze(host) => {
+                fault(&mut state, 1);
+                state.hosts[usize::from(host)].frozen = Some(Vec::new());
+            }
+            Step::Thaw(host) => {
+                fault(&mut state, 0);
+                let queue = state.hosts[usize::from(host)].frozen.take().unwrap_or_default();
+                for message in queue {
+                    self.hear(&mut state, &message)?;
+                }
+                tell(&mut state, host, Event::Timeout);
+            }
+            Step::Failover(host) | Step::Resume(host) => {
+                fault(&mut state, u8::from(matches!(step, Step::Failover(_))));
+                let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
+                let id = node.routers().next().unwrap().id();
+                let command = match step {
+                    Step::Failover(_) => Command::Failover(id),
+                    _ => Command::Resume(id),
+                };
+                tell(&mut state, host, Event::Command(command));
+            }
+        }
+        if state.at_once > AT_ONCE {
+            return Err("no end of messages at one instant".to_owned());
+        }
+        state.messages.sort_by(|a, b| {
+            (a.left, a.to, a.from, &a.bytes).cmp(&(b.left, b.to, b.from, &b.bytes))
+        });
+        Ok(state)
+    }
+
+    /// To the next event, whoever's it is.
+    fn time(&self, mut state: State) -> State {
+        let awake = state.hosts.iter().filter(|host| host.frozen.is_none());
+        let deadlines = awake.filter_map(|host| host.node.as_ref()?.deadline());
+        let next = deadlines
+            .map(|at| at - NOW)
+            .chain(state.messages.iter().map(|message| message.left))
+            .min()
+            // Somebody has crashed or is frozen, and nobody else has anything to do.
+            .unwrap_or(Duration::from_secs(1));
+        for host in &mut state.hosts {
+            host.node = host.node.as_ref().map(|node| node.seen_from(NOW + next, NOW));
+        }
+        for message in &mut state.messages {
+            message.left -= next;
+        }
+        state.calm = (state.calm + next).min(CALM);
+        state.at_once = 0;
+        state
+    }
+
+    fn hear(&self, state: &mut State, message: &Message) -> Result<(), String> {
+        let packet = Packet {
+            link: LinkId(0),
+            source: own(message.from),
+            destination: Family::V4.multicast_group(),
+            ttl: 255,
+            message: &message.bytes,
+        };
+        if state.hosts[usize::from(message.to)].node.is_none() {
+            return Ok(());
+        }
+        tell(state, message.to, Event::Packet(packet));
+        let node = state.hosts[usize::from(message.to)].node.as_ref().unwrap();
+        let router = node.routers().next().unwrap();
+        let theirs = (message.priority, own(message.from));
+        let ours = (router.effective_priority(), own(message.to));
+        if router.role() == Role::Master && theirs > ours {
+            return Err(format!("{} hears {theirs:?} and stays master", message.to));
+        }
+        Ok(())
+    }
+
+    /// What must hold in every state.
+    fn judge(&self, state: &State) -> Result<(), String> {
+        let able: Vec<(u8, &Node)> = (0..)
+            .zip(&state.hosts)
+            .filter(|(_, host)| host.frozen.is_none())
+            .filter_map(|(number, host)| Some((number, host.node.as_ref()?)))
+            .collect();
+        let router = |node: &&Node| node.routers().next().unwrap().clone();
+        let masters: Vec<_> =
+            able.iter().filter(|(_, node)| router(node).role() == Role::Master).collect();
+        let heard = Interval::DEFAULT.duration() + 2 * DELAY;
+        if masters.len() > 1 && state.calm >= heard && state.messages.is_empty() {
+            return Err("two masters, and nothing under way between them".to_owned());
+        }
+        if state.calm < CALM || able.is_empty() {
+            return Ok(());
+        }
+        let [(number, master)] = masters.as_slice() else {
+            return Err(format!("{} masters after a long calm", masters.len()));
+        };
+        for (other, node) in &able {
+            let (master, other_router) = (router(master), router(node));
+            let wants = self.setups[usize::from(*other)].preempt && !other_router.held_back();
+            if wants && other_router.config().priority > master.effective_priority() {
+                return Err(format!("{number} is master, {other} would be better"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits every state once; what is wrong is told with the shortest way there.
+    fn explore(&self) -> usize {
+        let first = self.first();
+        let mut known = HashSet::new();
+        let mut ways: Vec<(usize, Step)> = vec![(0, Step::Time)];
+        let mut queue = VecDeque::from([(first.clone(), 0)]);
+        known.insert(fingerprint(&first));
+        let mut steps = Vec::new();
+        while let Some((state, number)) = queue.pop_front() {
+            steps.clear();
+            self.steps(&state, &mut steps);
+            for &step in &steps {
+                let next = self.take(&state, step).and_then(|next| {
+                    self.judge(&next)?;
+                    Ok(next)
+                });
+                let next = match next {
+                    Ok(next) => next,
+                    Err(wrong) => {
+                        panic!("{}{wrong}", self.story(&first, &ways, number, step))
+                    }
+                };
+                if known.insert(fingerprint(&next)) {
+                    ways.push((number, step));
+                    queue.push_back((next, ways.len() - 1));
+                }
+            }
+        }
+        known.len()
+    }
+
+    fn story(
+        &self,
+        first: &State,
+        ways: &[(usize, Step)],
+        mut number: usize,
+        last: Step,
+    ) -> String {
+        let mut steps = vec![last];
+        while number != 0 {
+            let (before, step) = ways[number];
+            steps.push(step);
+            number = before;
+        }
+        let mut story = String::new();
+        let mut state = first.clone();
+        let mut calm = 0.0;
+        for step in steps.into_iter().rev() {
+            let Ok(next) = self.take(&state, step) else { break };
+            let roles: Vec<String> = next
+                .hosts
+                .iter()
+                .map(|host| match &host.node {
+                    None => "crashed".to_owned(),
+                    Some(node) => {
+                        let router = node.routers().next().unwrap();
+                        let due = node.deadline().map_or(-1.0, |at| (at - NOW).as_secs_f64());
+                        let ice = if host.frozen.is_some() { "frozen " } else { "" };
+                        format!("{ice}{} (due in {due:.3})", router.role())
+                    }
+                })
+                .collect();
+            if let Step::Time = step {
+                calm = next.calm.as_secs_f64();
+            }
+            let _ = writeln!(
+                story,
+                "calm {calm:6.3}  {step:?}: {}; {} under way",
+                roles.join(", "),
+                next.messages.len()
+            );
+            state = next;
+        }
+        story
+    }
+}
+
+fn fingerprint(state: &State) -> u128 {
+    let hash = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        salt.hash(&mut hasher);
+        state.hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    hash(0) << 64 | hash(1)
+}
+
+/// Tells one node, and sends what it says to the others.
+fn tell(state: &mut State, host: u8, event: Event<'_>) {
+    let others = 0..state.hosts.len() as u8;
+    let Some(node) = &mut state.hosts[usize::from(host)].node else { return };
+    let mut actions = Vec::new();
+    let _ = node.handle(NOW, event, &mut actions);
+    *node = node.seen_from(NOW, NOW);
+    for action in actions {
+        let Action::Advertise { from, advert, .. } = action else { continue };
+        let mut bytes = Vec::new();
+        advert.encode(from, Family::V4.multicast_group(), &mut bytes);
+        let bytes: Arc<[u8]> = bytes.into();
+        for to in others.clone().filter(|to| *to != host) {
+            if state.hosts[usize::from(to)].node.is_some() {
+                let (priority, bytes) = (advert.priority, bytes.clone());
+                state.messages.push(Message { from: host, to, priority, bytes, left: DELAY });
+            }
+        }
+    }
+}
+
+fn proves(setups: &[Setup], faults: u8, all_faults: bool) {
+    let states = Model::new(setups, faults, all_faults).explore();
+    println!("{setups:?}: {states} states");
+}
+
+#[test]
+fn a_pair_that_preempts_settles_on_the_better_host() {
+    proves(&[setup(150), setup(100)], 2, true);
+}
+
+#[test]
+fn a_pair_of_equals_settles() {
+    proves(&[setup(100), setup(100)], 2, false);
+}
+
+#[test]
+fn a_pair_that_does_not_preempt_settles() {
+    const STAYING: Setup = Setup { preempt: false, ..setup(150) };
+    proves(&[STAYING, setup(100)], 1, true);
+}
+
+#[test]
+fn an_exclusive_pair_settles() {
+    const EXCLUSIVE: Setup = Setup { handover: Handover::Exclusive, ..setup(150) };
+    proves(&[EXCLUSIVE, Setup { priority: 100, ..EXCLUSIVE }], 1, true);
+}
+
+#[test]
+fn three_hosts_settle_on_the_best() {
+    proves(&[setup(200), setup(150), setup(100)], 1, false);
+}

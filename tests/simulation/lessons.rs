@@ -1,0 +1,251 @@
+//! What chaos and reading have shown once: each of these was a bug.
+
+use std::time::Duration;
+
+use vipd::vrrp::{Command, Config, Event, Interval, Node, Role, RouterConfig, State, Stop};
+
+use super::player::{address, router, world};
+use super::scenarios::{Setup, host};
+use super::world::World;
+
+const PAIR: &[Setup] = &[host("a", 150), host("b", 100)];
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// a is master of a pair, for a few seconds already.
+fn settled(setups: &[Setup]) -> World {
+    let mut world = world(setups, 1000, 1);
+    for host in 0..setups.len() {
+        world.start(host);
+    }
+    world.run_for(ms(6300));
+    assert_eq!(world.masters(0), [0]);
+    world.forget_service(address());
+    world
+}
+
+fn change(world: &mut World, host: usize, change: impl Fn(&mut RouterConfig)) {
+    let mut config: Config = world.hosts[host].config.clone();
+    change(&mut config.routers[0]);
+    world.reload(host, config);
+}
+
+fn holds(world: &World) {
+    assert!(world.wrong.is_none(), "{}", world.trace.as_deref().unwrap_or_default());
+}
+
+fn story(world: &World) -> &str {
+    world.trace.as_deref().unwrap_or_default()
+}
+
+#[test]
+fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
+    let mut world = settled(PAIR);
+    for host in [0, 1] {
+        change(&mut world, host, |router| {
+            router.advert_interval = Interval::from_centis(10).unwrap();
+        });
+    }
+    world.run_for(s(2));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+    let seen = world.seen(address());
+    assert_eq!((seen.nobody, seen.astray, seen.two), (0, 0, 0), "{}", story(&world));
+}
+
+#[test]
+fn a_shorter_interval_does_not_end_a_farewell_early() {
+    let mut world = settled(&[host("a", 150)]);
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    change(&mut world, 0, |router| {
+        router.advert_interval = Interval::from_secs(4).unwrap();
+        router.address_lifetime = None;
+    });
+    world.run_for(s(5));
+    world.command(0, Command::Failover(id));
+    world.run_for(s(2));
+    change(&mut world, 0, |router| {
+        router.advert_interval = Interval::from_centis(20).unwrap();
+    });
+    world.run_for(s(12));
+    holds(&world);
+    assert_eq!(world.seen(address()).nobody, 0, "{}", story(&world));
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+}
+
+#[test]
+fn a_reload_does_not_shorten_a_newcomers_patience() {
+    let mut world = settled(PAIR);
+    world.paths[0][1].cut = true;
+    world.set_link(1, false);
+    world.run_for(s(20));
+    world.set_link(1, true);
+    world.run_for(ms(300));
+    change(&mut world, 1, |router| router.priority = vipd::vrrp::Priority::new(120));
+    world.run_for(ms(2500));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+    world.run_for(s(2));
+    assert_eq!(world.masters(0), [0, 1], "{}", story(&world));
+}
+
+#[test]
+fn a_leaver_says_goodbye_once() {
+    let mut world = settled(PAIR);
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    world.command(0, Command::Failover(id));
+    world.run_for(ms(100));
+    world.set_own_addresses(0, false);
+    // b, with priority 100, takes over 0.61 s after the one and only farewell.
+    let end = world.now + 520_000_000;
+    assert!(world.run_until(end, |world| world.masters(0) == [1]), "{}", story(&world));
+    holds(&world);
+}
+
+#[test]
+fn a_late_link_does_not_shorten_the_start_delay() {
+    let mut world = world(&[host("a", 150)], 100, 1);
+    world.hosts[0].config.routers[0].start_delay = s(30);
+    world.set_link(0, false);
+    world.start(0);
+    world.run_for(s(5));
+    world.set_link(0, true);
+    world.run_for(s(20));
+    assert!(world.masters(0).is_empty(), "{}", story(&world));
+    world.run_for(s(6));
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+}
+
+#[test]
+fn a_loser_does_not_put_back_what_it_gives_away() {
+    let mut world = world(&[host("a", 150).asleep(), host("b", 100)], 1000, 1);
+    world.start(1);
+    world.run_for(s(5));
+    world.start(0);
+    // Its successor's announcement is slow, so that it lingers.
+    world.paths[0][1].delay = (ms(1), ms(2));
+    let end = world.now + 5_000_000_000;
+    let leaves = |world: &World| world.hosts[1].role(0) == Some(Role::Leaving);
+    assert!(world.run_until(end, leaves), "{}", story(&world));
+    let id = world.hosts[1].node().unwrap().find("web").unwrap().id();
+    let mut node: Node = world.hosts[1].node().unwrap().clone();
+    let mut actions = Vec::new();
+    let (since, _) = node.find("web").unwrap().since();
+    node.handle(since, Event::AddressLost(id, address()), &mut actions).unwrap();
+    assert_eq!(actions, []);
+}
+
+#[test]
+fn a_frozen_master_that_is_asked_to_leave_looks_at_the_clock_first() {
+    for command in ["failover", "announce", "stop"] {
+        let world = settled(PAIR);
+        let mut node: Node = world.hosts[0].node().unwrap().clone();
+        let router = node.find("web").unwrap();
+        let (id, then) = (router.id(), router.sent_at().unwrap() + s(9));
+        let mut actions = Vec::new();
+        let event = match command {
+            "failover" => Event::Command(Command::Failover(id)),
+            "announce" => Event::Command(Command::Announce(id)),
+            _ => Event::Stop(Stop::Leave),
+        };
+        node.handle(then, event, &mut actions).unwrap();
+        assert!(!node.find("web").unwrap().has_addresses());
+        let bad = actions.iter().any(|action| {
+            use vipd::vrrp::Action::*;
+            matches!(action, Renew { .. } | Announce { .. } | Advertise { .. } | Claim { .. })
+        });
+        assert!(!bad, "{command}: {actions:?}");
+    }
+}
+
+#[test]
+fn a_better_master_does_not_wait_for_a_hook() {
+    let mut world = world(&[host("a", 150), host("b", 100)], 1000, 1);
+    world.hosts[1].config.routers[0].before_release = Some(s(20));
+    world.start(1);
+    world.run_for(s(5));
+    world.stop(1, Stop::Leave);
+    world.start(0);
+    let end = world.now + 5_000_000_000;
+    world.run_until(end, |world| world.masters(0) == [0]);
+    world.run_for(ms(50));
+    assert!(!world.hosts[1].answers(address()), "{}", story(&world));
+    holds(&world);
+}
+
+#[test]
+fn a_stop_right_after_the_start_leaves_no_address_behind() {
+    let mut world = settled(&[host("a", 150)]);
+    world.hosts[0].config.routers[0].address_lifetime = None;
+    change(&mut world, 0, |router| router.address_lifetime = None);
+    world.run_for(s(1));
+    world.kill(0);
+    world.run_for(s(20));
+    assert!(world.hosts[0].holds(address()));
+    world.start_and_stop_at_once(0);
+    world.run_for(s(1));
+    assert!(!world.hosts[0].holds(address()), "{}", story(&world));
+}
+
+#[test]
+fn strangers_lower_adverts_do_not_burden_the_worker() {
+    let mut world = settled(PAIR);
+    let before = world.hosts[0].jobs_done;
+    let router = router(&host("x", 1), Interval::DEFAULT);
+    let advert = vipd::vrrp::Advert {
+        version: router.version,
+        vrid: router.vrid,
+        priority: router.priority,
+        interval: router.advert_interval,
+        addresses: router.addresses,
+        checksum: router.checksum,
+        authentication: None,
+    };
+    let source = super::world::own_addresses(8)[0];
+    let destination = vipd::vrrp::Family::V4.multicast_group();
+    let mut message = Vec::new();
+    advert.encode(source, destination, &mut message);
+    let frame = super::world::Frame { source, destination, ttl: 255, message };
+    world.stranger(frame, ms(1), 2000);
+    world.run_for(s(2));
+    holds(&world);
+    let jobs = world.hosts[0].jobs_done - before;
+    assert!(jobs <= 3, "{jobs} renewals");
+    assert!(matches!(
+        world.hosts[0].node().unwrap().find("web").unwrap().state(),
+        State::Master { .. }
+    ));
+}
+
+/// The worker needs 50 ms for what adverts of 10 ms wait 30 ms for.
+#[test]
+fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
+    let mut world = world(&[host("a", 254), host("b", 100)], 10, 1);
+    world.hosts[0].pace.worker = (ms(50), ms(50));
+    world.start(0);
+    let router = router(&host("x", 0), Interval::DEFAULT);
+    let advert = vipd::vrrp::Advert {
+        version: router.version,
+        vrid: router.vrid,
+        priority: router.priority,
+        interval: router.advert_interval,
+        addresses: router.addresses,
+        checksum: router.checksum,
+        authentication: None,
+    };
+    let source = super::world::own_addresses(8)[0];
+    let destination = vipd::vrrp::Family::V4.multicast_group();
+    let mut message = Vec::new();
+    advert.encode(source, destination, &mut message);
+    let frame = super::world::Frame { source, destination, ttl: 255, message };
+    world.stranger(frame, ms(1), 1000);
+    world.run_for(s(1));
+    let changes = story(&world).matches("is master:").count();
+    assert!(changes <= 35, "{changes} times master in a second");
+}

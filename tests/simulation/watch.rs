@@ -1,0 +1,231 @@
+//! What a node must never do, whatever happens to it: checked at every step.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vipd::vrrp::{Action, Event, Instant, Node, Phase, Priority, Role, RouterId, State};
+
+#[derive(Debug, Default)]
+struct Router {
+    /// What claims and releases add up to.
+    claimed: BTreeSet<IpAddr>,
+    adverts: VecDeque<Instant>,
+    renewals: VecDeque<Instant>,
+    farewell: Option<Instant>,
+    rounds: VecDeque<Instant>,
+    role: Option<Role>,
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    routers: BTreeMap<RouterId, Router>,
+}
+
+impl Watch {
+    pub fn new(node: &Node) -> Self {
+        Watch { routers: node.routers().map(|router| (router.id(), Router::default())).collect() }
+    }
+
+    /// One event and what came of it. `late`: how late a deadline may be acted on; `excused`: the
+    /// daemon has just been frozen.
+    pub fn step(
+        &mut self,
+        now: Instant,
+        event: &Event<'_>,
+        actions: &[Action],
+        node: &Node,
+        late: Duration,
+        excused: bool,
+    ) -> Result<(), String> {
+        let protocol = matches!(event, Event::Timeout | Event::Packet(_) | Event::Contention(_));
+        let changes = matches!(event, Event::Reload(_) | Event::Command(_));
+        for action in actions {
+            self.action(now, action, node, late, protocol, changes, excused)?;
+        }
+        for router in node.routers() {
+            let seen = self.routers.entry(router.id()).or_default();
+            let priority = router.effective_priority();
+            if priority == Priority::LEAVING {
+                return Err("the effective priority is 0".to_owned());
+            }
+            let owner = router.config().priority == Priority::OWNER;
+            let wanted: BTreeSet<IpAddr> = match router.has_addresses() {
+                true => router.addresses().iter().map(|address| address.ip).collect(),
+                false => BTreeSet::new(),
+            };
+            if !owner && !changes && seen.claimed != wanted {
+                return Err(format!(
+                    "{} has claimed {:?} and should have {wanted:?}",
+                    router.role(),
+                    seen.claimed
+                ));
+            }
+            if changes {
+                seen.claimed = wanted;
+            }
+            let lingers =
+                matches!(router.state(), State::Leaving { phase: Phase::Succeeded { .. }, .. });
+            if let Some(sent_at) = router.sent_at()
+                && !lingers
+                && !node.is_stopped()
+            {
+                let interval = router.config().advert_interval.duration();
+                if !excused && !changes && now - sent_at > interval + late {
+                    return Err(format!(
+                        "{} has sent nothing for {:?}, its interval is {interval:?}",
+                        router.role(),
+                        now - sent_at
+                    ));
+                }
+            }
+            let is_fault = matches!(router.role(), Role::Fault | Role::Waiting);
+            if is_fault != (router.fault_reasons().next().is_some() && !is_stopped(router.role())) {
+                let reasons: Vec<_> = router.fault_reasons().collect();
+                return Err(format!("{} with reasons {reasons:?}", router.role()));
+            }
+            match router.state() {
+                State::Backup { takeover_at: None } => {
+                    if router.role() != Role::Stopped && !node.is_drained() {
+                        return Err("a backup that is not drained never takes over".to_owned());
+                    }
+                }
+                State::Backup { takeover_at: Some(at) } => {
+                    let longest = router.master_down()
+                        + router.config().start_delay.max(router.config().link_delay)
+                        + 3 * Duration::from_millis(40_950);
+                    if *at - now > longest {
+                        return Err(format!("a backup waits for {:?}", *at - now));
+                    }
+                }
+                State::Leaving { phase: Phase::Succeeded { release_at, .. }, .. } => {
+                    if *release_at - now > Duration::from_millis(5) {
+                        return Err(format!("lingers for {:?}", *release_at - now));
+                    }
+                }
+                State::Leaving {
+                    phase: Phase::Preparing { .. } | Phase::Offered { .. }, ..
+                }
+                | State::Fault
+                | State::Master { .. } => {}
+            }
+        }
+        if matches!(event, Event::Timeout)
+            && let Some(at) = node.deadline()
+            && at <= now
+        {
+            return Err(format!("after a timeout at {now:?} the next one is due at {at:?}"));
+        }
+        self.routers.retain(|id, _| node.router(*id).is_some());
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn action(
+        &mut self,
+        now: Instant,
+        action: &Action,
+        node: &Node,
+        late: Duration,
+        protocol: bool,
+        changes: bool,
+        excused: bool,
+    ) -> Result<(), String> {
+        match action {
+            Action::Claim { router, addresses, .. } => {
+                let seen = self.routers.entry(*router).or_default();
+                if seen.claimed.is_empty() {
+                    seen.rounds.clear();
+                }
+                seen.claimed.extend(addresses.iter().map(|address| address.ip));
+            }
+            Action::Release { router, addresses } => {
+                let seen = self.routers.entry(*router).or_default();
+                seen.claimed.retain(|ip| !addresses.iter().any(|address| address.ip == *ip));
+            }
+            Action::Advertise { router: id, advert, .. } => {
+                let Some(router) = node.router(*id) else { return Ok(()) };
+                let seen = self.routers.entry(*id).or_default();
+                let interval = router.config().advert_interval.duration();
+                let owner = router.config().priority == Priority::OWNER;
+                if advert.priority == Priority::LEAVING {
+                    if let Some(before) = seen.farewell
+                        && now - before + late < interval
+                        && !changes
+                        && !excused
+                    {
+                        return Err(format!("priority 0 again after {:?}", now - before));
+                    }
+                    seen.farewell = Some(now);
+                    return Ok(());
+                }
+                seen.farewell = None;
+                if seen.claimed.is_empty() && !owner {
+                    return Err("an advert without a claim".to_owned());
+                }
+                seen.adverts.push_back(now);
+                let window = Duration::from_millis(100);
+                while seen.adverts.front().is_some_and(|at| now - *at >= window) {
+                    seen.adverts.pop_front();
+                }
+                // The schedule, ten beside it, and one for each change of role or configuration.
+                let scheduled = (window.as_nanos() / interval.as_nanos()) as usize + 1;
+                if seen.adverts.len() > scheduled + 10 + 4 && !changes {
+                    return Err(format!("{} adverts in {window:?}", seen.adverts.len()));
+                }
+            }
+            Action::Renew { router: id, .. } => {
+                let Some(router) = node.router(*id) else { return Ok(()) };
+                let seen = self.routers.entry(*id).or_default();
+                let interval = router.config().advert_interval.duration();
+                seen.renewals.push_back(now);
+                while seen.renewals.front().is_some_and(|at| now - *at >= interval) {
+                    seen.renewals.pop_front();
+                }
+                if seen.renewals.len() > 8 {
+                    return Err(format!(
+                        "{} renewals within an interval of {interval:?}",
+                        seen.renewals.len()
+                    ));
+                }
+            }
+            Action::Announce { router, .. } => {
+                if !protocol {
+                    return Ok(());
+                }
+                let seen = self.routers.entry(*router).or_default();
+                seen.rounds.push_back(now);
+                while seen.rounds.front().is_some_and(|at| now - *at > Duration::from_secs(1)) {
+                    seen.rounds.pop_front();
+                }
+                // At once, after 10 ms, 100 ms and 1 s, and an urgent one; or taken back meanwhile.
+                if seen.rounds.len() > 8 {
+                    return Err(format!("{} rounds of announcements in 1 s", seen.rounds.len()));
+                }
+            }
+            Action::Notify(transition) => {
+                let seen = self.routers.entry(transition.router).or_default();
+                if let Some(role) = seen.role
+                    && role != transition.from
+                {
+                    return Err(format!(
+                        "was {role}, and is said to have been {}",
+                        transition.from
+                    ));
+                }
+                seen.role = Some(transition.to);
+                if transition.to == Role::Master {
+                    // A stream of forged farewells changes roles as often as it likes.
+                    seen.rounds.clear();
+                    seen.adverts.clear();
+                }
+            }
+            Action::Warn { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_stopped(role: Role) -> bool {
+    role == Role::Stopped
+}

@@ -1,0 +1,1301 @@
+//! Hosts, their kernels and the network between them: drives the real [`Node`] in virtual time.
+//!
+//! A host is a machine (link, own addresses, claimed addresses with their leases) and, while its
+//! daemon runs, a process (node, worker, what its actions wait for). What the node must never do is
+//! checked at every step by [`Watch`](super::watch::Watch).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vipd::vrrp::{
+    Action, Address, ClaimError, Command, Config, Contention, Event, Family, Hook, HookOutcome,
+    Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Recorded, Role, RouterConfig,
+    RouterId, Stop,
+};
+
+use super::random::Random;
+use super::watch::Watch;
+
+const MS: u64 = 1_000_000;
+
+/// The network between two hosts, one way.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    pub cut: bool,
+    pub loss_percent: u64,
+    pub duplicate_percent: u64,
+    pub corrupt_percent: u64,
+    pub delay: (Duration, Duration),
+}
+
+impl Path {
+    pub const GOOD: Path = Path {
+        cut: false,
+        loss_percent: 0,
+        duplicate_percent: 0,
+        corrupt_percent: 0,
+        delay: (Duration::from_micros(20), Duration::from_micros(400)),
+    };
+}
+
+/// How quick a machine is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Its clock is this many millionths faster than true time.
+    pub ppm: i64,
+    /// How late a deadline is acted on, at most.
+    pub late: Duration,
+    /// How long the worker needs for a job, at least and at most.
+    pub worker: (Duration, Duration),
+}
+
+impl Pace {
+    pub const GOOD: Pace = Pace {
+        ppm: 0,
+        late: Duration::from_micros(100),
+        worker: (Duration::from_micros(50), Duration::from_micros(300)),
+    };
+}
+
+/// An address in a kernel.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    ours: bool,
+    /// Which of the renewals it is that may expire.
+    generation: u64,
+    expires: bool,
+}
+
+/// What the daemon's record says of one virtual router.
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    master: bool,
+    drained: bool,
+    held_back: bool,
+    last_advert: u64,
+    resumed: Vec<u64>,
+    hook_done: bool,
+    addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug)]
+pub struct Machine {
+    pub name: String,
+    pub config: Config,
+    pub pace: Pace,
+    pub powered: bool,
+    pub link_up: bool,
+    pub has_own_addresses: bool,
+    kernel: BTreeMap<IpAddr, Held>,
+    /// When the kernel or somebody removed an address: the daemon hears of it a little later.
+    gone: BTreeMap<IpAddr, u64>,
+    record: BTreeMap<(Family, u8), Entry>,
+    pub process: Option<Process>,
+    /// What its workers have carried out.
+    pub jobs_done: u64,
+}
+
+impl Machine {
+    /// Whether a client that asks for this address is answered.
+    pub fn answers(&self, ip: IpAddr) -> bool {
+        self.powered && self.link_up && self.holds(ip)
+    }
+
+    /// Whether the kernel has the address, by our doing or not.
+    pub fn holds(&self, ip: IpAddr) -> bool {
+        self.kernel.contains_key(&ip)
+    }
+
+    /// Whether the kernel has the address with our mark.
+    pub fn holds_ours(&self, ip: IpAddr) -> bool {
+        self.kernel.get(&ip).is_some_and(|held| held.ours)
+    }
+
+    pub fn node(&self) -> Option<&Node> {
+        self.process.as_ref().map(|process| &process.node)
+    }
+
+    pub fn role(&self, router: usize) -> Option<Role> {
+        self.node()?.routers().nth(router).map(|router| router.role())
+    }
+}
+
+/// What one virtual router has under way, as in `host/mod.rs`: what follows a claim or a release
+/// waits for it.
+#[derive(Debug, Default)]
+struct Outbox {
+    in_flight: Option<u64>,
+    waiting: VecDeque<Action>,
+    accepted: bool,
+    accepted_at: u64,
+    renewed_at: u64,
+}
+
+#[derive(Debug)]
+pub struct Process {
+    pub node: Node,
+    pub watch: Watch,
+    started: u64,
+    epoch: u64,
+    pub frozen: bool,
+    /// What arrived while it was frozen.
+    inbox: VecDeque<What>,
+    outboxes: BTreeMap<RouterId, Outbox>,
+    jobs: BTreeMap<u64, Job>,
+    next_ticket: u64,
+    worker_free_at: u64,
+    wake: Option<(Instant, u64)>,
+    news: VecDeque<News>,
+    /// Until then lateness is nobody's fault: it was frozen, or the machine was slow.
+    excused_until: u64,
+}
+
+impl Process {
+    /// Whether all that this router wanted from the worker has been done.
+    pub fn is_idle(&self, id: RouterId) -> bool {
+        self.outboxes.get(&id).is_none_or(|o| o.in_flight.is_none() && o.waiting.is_empty())
+    }
+}
+
+#[derive(Debug)]
+enum News {
+    Late(RouterId),
+    ClaimFailed(RouterId, ClaimError),
+}
+
+#[derive(Clone, Debug)]
+struct Job {
+    router: RouterId,
+    work: Work,
+}
+
+#[derive(Clone, Debug)]
+enum Work {
+    Claim(Arc<[Address]>, Option<u32>),
+    Release(Arc<[Address]>),
+    Renew { addresses: Arc<[Address]>, lifetime: u32, not_after: u64 },
+}
+
+/// A VRRP message on its way.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub ttl: u8,
+    pub message: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Wake { host: usize, epoch: u64, number: u64 },
+    Frame { to: usize, frame: Frame },
+    Announced { to: usize, from: usize, ip: IpAddr },
+    ClientHears { from: usize, ip: IpAddr },
+    WorkerDone { host: usize, epoch: u64, ticket: u64 },
+    Expire { host: usize, ip: IpAddr, generation: u64 },
+    Look { host: usize, epoch: u64, lost: Option<IpAddr> },
+    HookDone { host: usize, epoch: u64, router: RouterId, hook: Hook },
+    Stranger { frame: Frame, every: Duration, left: u32 },
+}
+
+#[derive(Debug)]
+struct Scheduled(u64, u64, What);
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// How long an address has been answered for by nobody, or by more than one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Service {
+    nobody_since: Option<u64>,
+    two_since: Option<u64>,
+    astray_since: Option<u64>,
+    /// The longest time nobody answered.
+    pub nobody: u64,
+    /// The longest time more than one did.
+    pub two: u64,
+    /// The longest time a client's packets went to somebody who did not answer.
+    pub astray: u64,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub now: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    next_number: u64,
+    pub random: Random,
+    pub hosts: Vec<Machine>,
+    pub paths: Vec<Vec<Path>>,
+    /// Where a client on the link sends what is for an address.
+    client: BTreeMap<IpAddr, usize>,
+    services: BTreeMap<IpAddr, Service>,
+    /// The story so far, if it is to be told.
+    pub trace: Option<String>,
+    /// What was found wrong; the run ends there.
+    pub wrong: Option<String>,
+    pub events: u64,
+}
+
+/// A host's own addresses: IPv4, IPv6 link-local, IPv6 global.
+pub fn own_addresses(host: usize) -> [IpAddr; 3] {
+    let n = host as u16 + 1;
+    [
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, n as u8)),
+        IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n)),
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)),
+    ]
+}
+
+/// The addresses a virtual router shares.
+pub fn shared_address(family: Family, router: usize, n: usize) -> Address {
+    Address::host(match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 0, router as u8 + 1, 100 + n as u8)),
+        Family::V6 => {
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, router as u16 + 1, 0x100 + n as u16))
+        }
+    })
+}
+
+impl World {
+    /// Nobody runs yet.
+    pub fn new(seed: u64, configs: Vec<(Config, Pace)>) -> Self {
+        let n = configs.len();
+        let mut hosts = Vec::new();
+        let mut services = BTreeMap::new();
+        for (index, (config, pace)) in configs.into_iter().enumerate() {
+            let mut kernel = BTreeMap::new();
+            for router in &config.routers {
+                for address in router.all_addresses() {
+                    services.entry(address.ip).or_insert_with(Service::default);
+                    if router.priority == Priority::OWNER {
+                        let own = Held { ours: false, generation: 0, expires: false };
+                        kernel.insert(address.ip, own);
+                    }
+                }
+            }
+            hosts.push(Machine {
+                name: char::from(b'a' + index as u8).to_string(),
+                config,
+                pace,
+                powered: true,
+                link_up: true,
+                has_own_addresses: true,
+                kernel,
+                gone: BTreeMap::new(),
+                record: BTreeMap::new(),
+                process: None,
+                jobs_done: 0,
+            });
+        }
+        World {
+            now: 1000 * MS,
+            queue: BinaryHeap::new(),
+            next_number: 0,
+            random: Random::new(seed),
+            hosts,
+            paths: vec![vec![Path::GOOD; n]; n],
+            client: BTreeMap::new(),
+            services,
+            trace: None,
+            wrong: None,
+            events: 0,
+        }
+    }
+
+    // ---- time ------------------------------------------------------------------------------
+
+    /// Lets time go by; what was found wrong on the way ends it early.
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_until(self.now + span.as_nanos() as u64, |_| false);
+    }
+
+    /// Lets time go by until something holds; whether it did.
+    pub fn run_until(&mut self, end: u64, mut holds: impl FnMut(&World) -> bool) -> bool {
+        while self.wrong.is_none() {
+            if holds(self) {
+                return true;
+            }
+            match self.queue.peek() {
+                Some(Reverse(next)) if next.0 <= end => {}
+                Some(_) | None => break,
+            }
+            let Some(Reverse(Scheduled(at, _, what))) = self.queue.pop() else { break };
+            self.now = at;
+            self.events += 1;
+            self.happen(what);
+            self.observe();
+        }
+        self.now = self.now.max(end);
+        false
+    }
+
+    fn at(&mut self, at: u64, what: What) {
+        self.next_number += 1;
+        self.queue.push(Reverse(Scheduled(at, self.next_number, what)));
+    }
+
+    fn local(&self, host: usize, started: u64) -> Instant {
+        Instant::from_nanos(to_local(self.hosts[host].pace.ppm, self.now - started))
+    }
+
+    pub fn say(&mut self, host: Option<usize>, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let name = host.map_or("-", |host| &self.hosts[host].name);
+            let at = self.now - 1000 * MS;
+            let _ = writeln!(
+                trace,
+                "{:>5}.{:06} {name}  {}",
+                at / 1_000_000_000,
+                at / 1000 % 1_000_000,
+                line()
+            );
+        }
+    }
+
+    pub fn fail(&mut self, host: Option<usize>, message: String) {
+        self.say(host, || format!("WRONG: {message}"));
+        if self.wrong.is_none() {
+            let name = host.map_or("-", |host| &self.hosts[host].name);
+            let at = (self.now - 1000 * MS) as f64 / 1e9;
+            self.wrong = Some(format!("at {at:.6} s, host {name}: {message}"));
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Wake { host, epoch, number } => {
+                let Some(process) = self.alive(host, epoch) else { return };
+                if process.frozen || process.wake.is_none_or(|(_, n)| n != number) {
+                    return;
+                }
+                process.wake = None;
+                self.tell(host, Event::Timeout);
+            }
+            What::Frame { to, ref frame } => {
+                let machine = &mut self.hosts[to];
+                if !machine.powered || !machine.link_up {
+                    return;
+                }
+                let Some(process) = &mut machine.process else { return };
+                if process.frozen {
+                    process.inbox.push_back(what);
+                    return;
+                }
+                let frame = frame.clone();
+                self.receive(to, &frame);
+            }
+            What::Announced { to, from, ip } => {
+                let machine = &mut self.hosts[to];
+                if !machine.powered || !machine.link_up {
+                    return;
+                }
+                let Some(process) = &mut machine.process else { return };
+                if process.frozen {
+                    process.inbox.push_back(what);
+                    return;
+                }
+                let mac = Mac([2, 0, 0, 0, 0, from as u8]);
+                let seen = Contention { link: LinkId(0), address: ip, mac };
+                self.tell(to, Event::Contention(seen));
+            }
+            What::ClientHears { from, ip } => {
+                self.client.insert(ip, from);
+            }
+            What::WorkerDone { host, epoch, ticket } => {
+                let Some(process) = self.alive(host, epoch) else { return };
+                if process.frozen {
+                    process.inbox.push_back(What::WorkerDone { host, epoch, ticket });
+                    return;
+                }
+                self.worker_done(host, ticket);
+            }
+            What::Expire { host, ip, generation } => {
+                let machine = &mut self.hosts[host];
+                if machine.kernel.get(&ip).is_some_and(|h| h.expires && h.generation == generation)
+                {
+                    machine.kernel.remove(&ip);
+                    machine.gone.insert(ip, self.now);
+                    self.say(Some(host), || format!("the lease of {ip} ends"));
+                    self.kernel_news(host, Some(ip));
+                }
+            }
+            What::Look { host, epoch, lost } => {
+                let Some(process) = self.alive(host, epoch) else { return };
+                if process.frozen {
+                    process.inbox.push_back(What::Look { host, epoch, lost });
+                    return;
+                }
+                self.look(host, lost);
+            }
+            What::HookDone { host, epoch, router, hook } => {
+                let Some(process) = self.alive(host, epoch) else { return };
+                if process.frozen {
+                    process.inbox.push_back(What::HookDone { host, epoch, router, hook });
+                    return;
+                }
+                let outcome = HookOutcome { hook, succeeded: true };
+                self.tell(host, Event::HookFinished(router, outcome));
+            }
+            What::Stranger { frame, every, left } => {
+                for to in 0..self.hosts.len() {
+                    let multicast = frame.destination.is_multicast();
+                    if multicast || own_addresses(to).contains(&frame.destination) {
+                        let at = self.now + 50_000;
+                        self.at(at, What::Frame { to, frame: frame.clone() });
+                    }
+                }
+                if left > 0 {
+                    let at = self.now + every.as_nanos() as u64;
+                    self.at(at, What::Stranger { frame, every, left: left - 1 });
+                }
+            }
+        }
+    }
+
+    fn alive(&mut self, host: usize, epoch: u64) -> Option<&mut Process> {
+        self.hosts[host].process.as_mut().filter(|process| process.epoch == epoch)
+    }
+
+    // ---- the daemon ------------------------------------------------------------------------
+
+    /// Starts the daemon: it is told what the record says, and then of its link.
+    pub fn start(&mut self, host: usize) {
+        self.start_knowing(host, true);
+    }
+
+    /// TERM comes before the kernel has told of the link.
+    pub fn start_and_stop_at_once(&mut self, host: usize) {
+        self.start_knowing(host, false);
+        self.stop(host, Stop::Leave);
+    }
+
+    fn start_knowing(&mut self, host: usize, knows_link: bool) {
+        let machine = &mut self.hosts[host];
+        if machine.process.is_some() || !machine.powered {
+            return;
+        }
+        let node = Node::new(&machine.config);
+        let now = self.now;
+        let mut found = Vec::new();
+        for router in node.routers() {
+            let key = (router.config().family, router.config().vrid.get());
+            let Some(entry) = machine.record.get(&key) else { continue };
+            let ours = |ip: &IpAddr| machine.kernel.get(ip).is_some_and(|held| held.ours);
+            found.push((
+                router.id(),
+                Recorded {
+                    was_master: entry.master,
+                    drained: entry.drained,
+                    held_back: entry.held_back,
+                    addresses_present: entry.addresses.iter().any(ours),
+                    addresses_alive: router.addresses().iter().all(|a| ours(&a.ip)),
+                    last_advert_age: Duration::from_nanos(now - entry.last_advert),
+                    resumes_in_last_minute: entry
+                        .resumed
+                        .iter()
+                        .filter(|at| now - **at < 60_000 * MS)
+                        .count() as u32,
+                    master_hook_done: entry.hook_done,
+                },
+            ));
+        }
+        // What the record names and no virtual router has any more is the driver's to remove.
+        let configured = |ip: &IpAddr| {
+            node.routers().any(|router| router.addresses().iter().any(|a| a.ip == *ip))
+        };
+        let recorded = machine.record.values().flat_map(|entry| entry.addresses.iter());
+        let unwanted: Vec<IpAddr> = recorded.copied().filter(|ip| !configured(ip)).collect();
+        machine.kernel.retain(|ip, held| !held.ours || !unwanted.contains(ip));
+        self.next_number += 1;
+        let watch = Watch::new(&node);
+        self.hosts[host].process = Some(Process {
+            node,
+            watch,
+            started: now,
+            epoch: self.next_number,
+            frozen: false,
+            inbox: VecDeque::new(),
+            outboxes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            next_ticket: 0,
+            worker_free_at: now,
+            wake: None,
+            news: VecDeque::new(),
+            excused_until: now,
+        });
+        self.say(Some(host), || format!("the daemon starts; found {found:?}"));
+        for (id, recorded) in found {
+            self.tell(host, Event::Found(id, recorded));
+        }
+        if knows_link {
+            self.look(host, None);
+        }
+    }
+
+    /// TERM, or USR2 when a successor follows at once.
+    pub fn stop(&mut self, host: usize, stop: Stop) {
+        if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
+            self.say(Some(host), || format!("stop: {stop:?}"));
+            self.tell(host, Event::Stop(stop));
+        }
+    }
+
+    /// The daemon alone dies: its addresses stay until their lease ends.
+    pub fn kill(&mut self, host: usize) {
+        if self.hosts[host].process.take().is_some() {
+            self.say(Some(host), || "the daemon is killed".to_owned());
+        }
+    }
+
+    /// The machine loses power, and with it everything but its configuration.
+    pub fn crash(&mut self, host: usize) {
+        self.say(Some(host), || "the machine crashes".to_owned());
+        let machine = &mut self.hosts[host];
+        machine.process = None;
+        machine.powered = false;
+        machine.kernel.retain(|_, held| !held.ours);
+        machine.record.clear();
+        self.observe();
+    }
+
+    /// Power comes back, and the daemon is started.
+    pub fn boot(&mut self, host: usize) {
+        self.say(Some(host), || "the machine boots".to_owned());
+        self.hosts[host].powered = true;
+        self.observe();
+        self.start(host);
+    }
+
+    pub fn freeze(&mut self, host: usize) {
+        if let Some(process) = &mut self.hosts[host].process {
+            process.frozen = true;
+            self.say(Some(host), || "the daemon is frozen".to_owned());
+        }
+    }
+
+    /// What arrived meanwhile is read before a deadline is acted on.
+    pub fn thaw(&mut self, host: usize) {
+        let now = self.now;
+        let late = self.late_allowance(host);
+        let Some(process) = &mut self.hosts[host].process else { return };
+        if !process.frozen {
+            return;
+        }
+        process.frozen = false;
+        process.excused_until = now + late.as_nanos() as u64;
+        process.wake = None;
+        let inbox = std::mem::take(&mut process.inbox);
+        let epoch = process.epoch;
+        self.say(Some(host), || "the daemon is thawed".to_owned());
+        for what in inbox {
+            self.happen(what);
+        }
+        if self.alive(host, epoch).is_some() {
+            self.tell(host, Event::Timeout);
+        }
+    }
+
+    pub fn set_link(&mut self, host: usize, up: bool) {
+        if self.hosts[host].link_up != up {
+            self.hosts[host].link_up = up;
+            self.say(Some(host), || format!("the link is {}", if up { "up" } else { "down" }));
+            self.kernel_news(host, None);
+            self.observe();
+        }
+    }
+
+    pub fn set_own_addresses(&mut self, host: usize, there: bool) {
+        if self.hosts[host].has_own_addresses != there {
+            self.hosts[host].has_own_addresses = there;
+            self.say(Some(host), || format!("own addresses: {there}"));
+            self.kernel_news(host, None);
+        }
+    }
+
+    /// Somebody on the host removes an address, or adds one of his own.
+    pub fn remove_address(&mut self, host: usize, ip: IpAddr) {
+        if self.hosts[host].holds_ours(ip) {
+            self.hosts[host].kernel.remove(&ip);
+            self.hosts[host].gone.insert(ip, self.now);
+            self.say(Some(host), || format!("somebody removes {ip}"));
+            self.kernel_news(host, Some(ip));
+            self.observe();
+        }
+    }
+
+    pub fn add_foreign(&mut self, host: usize, ip: IpAddr) {
+        if self.hosts[host].powered && !self.hosts[host].holds(ip) {
+            let held = Held { ours: false, generation: 0, expires: false };
+            self.hosts[host].kernel.insert(ip, held);
+            self.say(Some(host), || format!("somebody adds {ip}"));
+            self.kernel_news(host, None);
+        }
+    }
+
+    pub fn remove_foreign(&mut self, host: usize, ip: IpAddr) {
+        if self.hosts[host].kernel.get(&ip).is_some_and(|held| !held.ours) {
+            self.hosts[host].kernel.remove(&ip);
+            self.say(Some(host), || format!("somebody removes his {ip}"));
+            self.kernel_news(host, None);
+        }
+    }
+
+    pub fn command(&mut self, host: usize, command: Command) {
+        if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
+            self.tell(host, Event::Command(command));
+            self.note_operator(host);
+        }
+    }
+
+    pub fn reload(&mut self, host: usize, config: Config) {
+        if self.hosts[host].process.as_ref().is_none_or(|p| p.frozen) {
+            return;
+        }
+        for router in &config.routers {
+            for address in router.all_addresses() {
+                self.services.entry(address.ip).or_default();
+            }
+        }
+        self.tell(host, Event::Reload(&config));
+        self.hosts[host].config = config;
+        let epoch = self.hosts[host].process.as_ref().map_or(0, |p| p.epoch);
+        self.at(self.now, What::Look { host, epoch, lost: None });
+    }
+
+    /// A stranger on the link sends something, once or again and again.
+    pub fn stranger(&mut self, frame: Frame, every: Duration, times: u32) {
+        self.say(None, || {
+            format!("a stranger sends {} times, every {every:?}: {frame:?}", times + 1)
+        });
+        self.at(self.now, What::Stranger { frame, every, left: times });
+    }
+
+    fn note_operator(&mut self, host: usize) {
+        let machine = &mut self.hosts[host];
+        let Some(process) = &machine.process else { return };
+        for router in process.node.routers() {
+            let key = (router.config().family, router.config().vrid.get());
+            let entry = machine.record.entry(key).or_default();
+            entry.drained = process.node.is_drained();
+            entry.held_back = router.held_back();
+        }
+    }
+
+    fn receive(&mut self, host: usize, frame: &Frame) {
+        self.tell(
+            host,
+            Event::Packet(Packet {
+                link: LinkId(0),
+                source: frame.source,
+                destination: frame.destination,
+                ttl: frame.ttl,
+                message: &frame.message,
+            }),
+        );
+    }
+
+    /// The kernel says that something changed; the daemon hears of it a little later.
+    fn kernel_news(&mut self, host: usize, lost: Option<IpAddr>) {
+        let delay = self.random.range(20_000..500_000);
+        if let Some(process) = &self.hosts[host].process {
+            let epoch = process.epoch;
+            self.at(self.now + delay, What::Look { host, epoch, lost });
+        }
+    }
+
+    fn look(&mut self, host: usize, lost: Option<IpAddr>) {
+        let machine = &self.hosts[host];
+        let Some(process) = &machine.process else { return };
+        if let Some(ip) = lost
+            && !machine.holds(ip)
+        {
+            let loser = process
+                .node
+                .routers()
+                .find(|router| router.addresses().iter().any(|address| address.ip == ip))
+                .map(|router| (router.id(), router.config().address_lifetime));
+            if let Some((id, lifetime)) = loser {
+                if process.outboxes.get(&id).is_some_and(|outbox| outbox.in_flight.is_some()) {
+                    // What is under way may put it back, or was what removed it.
+                    let epoch = process.epoch;
+                    self.at(self.now + MS, What::Look { host, epoch, lost });
+                    return;
+                }
+                // Only we know which renewals were carried out.
+                let ran_out = lifetime.is_some_and(|lifetime| {
+                    process.outboxes.get(&id).is_some_and(|outbox| {
+                        self.now + 100 * MS >= outbox.renewed_at + u64::from(lifetime) * 1000 * MS
+                    })
+                });
+                let event = if ran_out { Event::Late(id) } else { Event::AddressLost(id, ip) };
+                self.tell(host, event);
+            }
+        }
+        let machine = &self.hosts[host];
+        let mut addresses = Vec::new();
+        if machine.has_own_addresses {
+            let own = own_addresses(host);
+            addresses.extend(own.map(|ip| LinkAddress {
+                ip,
+                ours: false,
+                usable: machine.link_up,
+            }));
+        }
+        addresses.extend(machine.kernel.iter().map(|(ip, held)| LinkAddress {
+            ip: *ip,
+            ours: held.ours,
+            usable: true,
+        }));
+        let up = machine.link_up;
+        self.tell(host, Event::Link { link: LinkId(0), up, addresses: &addresses });
+    }
+
+    /// Tells the node, carries out what it says, and sees that it behaves.
+    fn tell(&mut self, host: usize, event: Event<'_>) {
+        let Some(mut process) = self.hosts[host].process.take() else { return };
+        let now = self.local(host, process.started);
+        let is_timeout = matches!(event, Event::Timeout);
+        let mut actions = Vec::new();
+        let outcome = process.node.handle(now, event, &mut actions);
+        if self.trace.is_some() {
+            let quiet = is_timeout && actions.is_empty();
+            if !quiet {
+                let line = describe(&event, &process.node, outcome.err());
+                self.say(Some(host), || line);
+            }
+        }
+        let late = self.late_allowance(host);
+        let excused = self.now <= process.excused_until;
+        let verdict = process.watch.step(now, &event, &actions, &process.node, late, excused);
+        for action in actions {
+            self.say(Some(host), || format!("    -> {}", show(&action)));
+            self.perform(host, &mut process, action);
+        }
+        let mut verdict = verdict;
+        while let Some(news) = process.news.pop_front() {
+            let mut actions = Vec::new();
+            let event = match news {
+                News::Late(id) => Event::Late(id),
+                News::ClaimFailed(id, error) => Event::ClaimFailed(id, error),
+            };
+            let _ = process.node.handle(now, event, &mut actions);
+            self.say(Some(host), || format!("{event:?}"));
+            verdict = verdict.and(process.watch.step(
+                now,
+                &event,
+                &actions,
+                &process.node,
+                late,
+                excused,
+            ));
+            for action in actions {
+                self.say(Some(host), || format!("    -> {}", show(&action)));
+                self.perform(host, &mut process, action);
+            }
+        }
+        self.wake_at(host, &mut process);
+        let ended = process.node.is_stopped()
+            && (process.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty()));
+        self.hosts[host].process = Some(process);
+        if let Err(message) = verdict {
+            self.fail(Some(host), message);
+        }
+        if ended {
+            self.say(Some(host), || "the daemon has ended".to_owned());
+            self.hosts[host].process = None;
+        }
+    }
+
+    fn late_allowance(&self, host: usize) -> Duration {
+        self.hosts[host].pace.late + Duration::from_micros(10)
+    }
+
+    fn wake_at(&mut self, host: usize, process: &mut Process) {
+        let Some(at) = process.node.deadline() else {
+            process.wake = None;
+            return;
+        };
+        if process.wake.is_some_and(|(wake, _)| wake == at) {
+            return;
+        }
+        let pace = self.hosts[host].pace;
+        let mut then = (process.started + to_true(pace.ppm, at.as_nanos())).max(self.now);
+        while to_local(pace.ppm, then - process.started) < at.as_nanos() {
+            then += 1;
+        }
+        then += self.random.range(0..pace.late.as_nanos() as u64 + 1);
+        let number = self.next_number + 1;
+        process.wake = Some((at, number));
+        self.at(then, What::Wake { host, epoch: process.epoch, number });
+    }
+
+    // ---- actions ---------------------------------------------------------------------------
+
+    fn perform(&mut self, host: usize, process: &mut Process, action: Action) {
+        let id = match &action {
+            Action::Advertise { router, .. }
+            | Action::Announce { router, .. }
+            | Action::Claim { router, .. }
+            | Action::Release { router, .. }
+            | Action::Renew { router, .. } => *router,
+            Action::Notify(transition) => transition.router,
+            Action::Warn { .. } => return,
+        };
+        let now = self.now;
+        let outbox = process.outboxes.entry(id).or_insert_with(|| Outbox {
+            accepted_at: now,
+            renewed_at: now,
+            ..Outbox::default()
+        });
+        if outbox.in_flight.is_none() {
+            self.carry_out(host, process, id, action);
+            return;
+        }
+        match &action {
+            Action::Advertise { advert, .. } => {
+                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
+                let patience = 3 * advert.interval.duration();
+                if now - outbox.accepted_at >= patience.as_nanos() as u64 {
+                    process.news.push_back(News::Late(id));
+                }
+            }
+            Action::Announce { .. } => {
+                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Announce { .. }));
+            }
+            Action::Renew { .. } => return,
+            Action::Claim { .. }
+            | Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Warn { .. } => {}
+        }
+        outbox.waiting.push_back(action);
+    }
+
+    fn carry_on(&mut self, host: usize, process: &mut Process, id: RouterId) {
+        while let Some(outbox) = process.outboxes.get_mut(&id) {
+            if outbox.in_flight.is_some() {
+                return;
+            }
+            let Some(action) = outbox.waiting.pop_front() else { return };
+            self.carry_out(host, process, id, action);
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, process: &mut Process, id: RouterId, action: Action) {
+        let now = self.now;
+        match action {
+            Action::Advertise { from, to, advert, .. } => {
+                let config = process.node.router(id).map(|router| router.config().clone());
+                let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
+                let lifetime = leased.and_then(|c| c.address_lifetime);
+                let Some(outbox) = process.outboxes.get_mut(&id) else { return };
+                let ends_soon = lifetime.is_some_and(|lifetime| {
+                    now + 100 * MS >= outbox.renewed_at + u64::from(lifetime) * 1000 * MS
+                });
+                if ends_soon && advert.priority != Priority::LEAVING {
+                    process.news.push_back(News::Late(id));
+                    outbox.accepted = false;
+                    return;
+                }
+                // The kernel refuses what it has no address or no carrier for.
+                let machine = &self.hosts[host];
+                let slowest = machine.pace.worker.1.as_nanos() as u64;
+                outbox.accepted = machine.link_up && machine.has_own_addresses;
+                if !outbox.accepted {
+                    return;
+                }
+                outbox.accepted_at = now;
+                if advert.priority != Priority::LEAVING
+                    && let Some(config) = leased
+                    && let Some(ip) =
+                        config.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
+                    && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 16 * slowest)
+                {
+                    self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
+                }
+                let key = (Family::of(from), advert.vrid.get());
+                let entry = self.hosts[host].record.entry(key).or_default();
+                entry.last_advert = now;
+                let mut message = Vec::new();
+                for &destination in to.iter() {
+                    advert.encode(from, destination, &mut message);
+                    let frame =
+                        Frame { source: from, destination, ttl: 255, message: message.clone() };
+                    self.send(host, &frame);
+                }
+            }
+            Action::Announce { addresses, .. } => {
+                if !self.hosts[host].link_up {
+                    return;
+                }
+                for address in addresses.iter() {
+                    self.announce(host, address.ip);
+                }
+            }
+            Action::Claim { addresses, lifetime, .. } => {
+                if let Some(outbox) = process.outboxes.get_mut(&id) {
+                    outbox.accepted_at = now;
+                }
+                if let Some(router) = process.node.router(id) {
+                    // Before it is there, so that nothing is left behind unnamed.
+                    let key = (router.config().family, router.config().vrid.get());
+                    let entry = self.hosts[host].record.entry(key).or_default();
+                    entry.addresses = router.addresses().iter().map(|a| a.ip).collect();
+                }
+                self.submit(host, process, id, Work::Claim(addresses, lifetime));
+            }
+            Action::Release { addresses, .. } => {
+                self.submit(host, process, id, Work::Release(addresses));
+            }
+            Action::Renew { addresses, lifetime, .. } => {
+                let Some(outbox) = process.outboxes.get(&id) else { return };
+                if outbox.accepted {
+                    let not_after = outbox.renewed_at + u64::from(lifetime) * 1000 * MS - 50 * MS;
+                    self.submit(host, process, id, Work::Renew { addresses, lifetime, not_after });
+                }
+            }
+            Action::Notify(transition) => {
+                let Some(router) = process.node.router(id) else { return };
+                let key = (router.config().family, router.config().vrid.get());
+                let entry = self.hosts[host].record.entry(key).or_default();
+                entry.master = transition.to == Role::Master;
+                entry.held_back = router.held_back();
+                entry.drained = process.node.is_drained();
+                entry.addresses = router.addresses().iter().map(|address| address.ip).collect();
+                if transition.to == Role::Master {
+                    entry.hook_done = !transition.hooks;
+                    if !transition.hooks {
+                        entry.resumed.push(now);
+                    }
+                }
+                if transition.before_release {
+                    let limit = router.config().before_release.unwrap_or_default();
+                    // Half of them do not keep their time.
+                    let took = self.random.span(Duration::ZERO..2 * limit);
+                    if took < limit {
+                        let hook = Hook::BeforeRelease;
+                        let what = What::HookDone { host, epoch: process.epoch, router: id, hook };
+                        self.at(now + took.as_nanos() as u64, what);
+                    }
+                }
+            }
+            Action::Warn { .. } => {}
+        }
+    }
+
+    fn submit(&mut self, host: usize, process: &mut Process, id: RouterId, work: Work) {
+        let ticket = process.next_ticket;
+        process.next_ticket += 1;
+        match work {
+            Work::Claim(..) | Work::Release(_) => {
+                if let Some(outbox) = process.outboxes.get_mut(&id) {
+                    outbox.in_flight = Some(ticket);
+                }
+            }
+            Work::Renew { .. } => {}
+        }
+        process.jobs.insert(ticket, Job { router: id, work });
+        let (least, most) = self.hosts[host].pace.worker;
+        let takes = self.random.span(least..most).as_nanos() as u64;
+        let done = process.worker_free_at.max(self.now) + takes;
+        process.worker_free_at = done;
+        self.at(done, What::WorkerDone { host, epoch: process.epoch, ticket });
+    }
+
+    fn worker_done(&mut self, host: usize, ticket: u64) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        let Some(job) = process.jobs.remove(&ticket) else { return };
+        self.hosts[host].jobs_done += 1;
+        let now = self.now;
+        let id = job.router;
+        let mut failed = None;
+        let mut changed = false;
+        match &job.work {
+            Work::Claim(addresses, lifetime) => {
+                for address in addresses.iter() {
+                    if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.ours) {
+                        failed = Some(ClaimError::AlreadyThere);
+                    } else {
+                        changed |= self.hold(host, address.ip, *lifetime);
+                    }
+                }
+            }
+            Work::Release(addresses) => {
+                for address in addresses.iter() {
+                    let machine = &mut self.hosts[host];
+                    if machine.holds_ours(address.ip) {
+                        machine.kernel.remove(&address.ip);
+                        changed = true;
+                    }
+                }
+            }
+            Work::Renew { addresses, lifetime, not_after } => {
+                if now > *not_after {
+                    self.say(Some(host), || "the renewal comes too late".to_owned());
+                    return;
+                }
+                for address in addresses.iter() {
+                    // A renewal adds what has expired or was removed a moment ago.
+                    if self.hosts[host].kernel.get(&address.ip).is_none_or(|held| held.ours) {
+                        changed |= self.hold(host, address.ip, Some(*lifetime));
+                    }
+                }
+            }
+        }
+        let is_renewal = matches!(job.work, Work::Renew { .. });
+        let is_claim = matches!(job.work, Work::Claim(..));
+        let Some(mut process) = self.hosts[host].process.take() else { return };
+        if let Some(outbox) = process.outboxes.get_mut(&id) {
+            if is_renewal || (is_claim && failed.is_none()) {
+                outbox.renewed_at = now;
+            }
+            if outbox.in_flight == Some(ticket) {
+                outbox.in_flight = None;
+                if let (true, Some(error)) = (is_claim, failed) {
+                    outbox.waiting.retain(|action| match action {
+                        Action::Advertise { .. }
+                        | Action::Announce { .. }
+                        | Action::Renew { .. } => false,
+                        Action::Claim { .. }
+                        | Action::Notify(_)
+                        | Action::Release { .. }
+                        | Action::Warn { .. } => true,
+                    });
+                    process.news.push_back(News::ClaimFailed(id, error));
+                }
+                self.carry_on(host, &mut process, id);
+            }
+        }
+        self.hosts[host].process = Some(process);
+        if !is_renewal {
+            let kind = if is_claim { "claimed" } else { "released" };
+            self.say(Some(host), || format!("{kind}: {failed:?}"));
+        }
+        if changed {
+            self.kernel_news(host, None);
+        }
+        self.flush_news(host);
+    }
+
+    /// What the worker's answer brought about is told at once.
+    fn flush_news(&mut self, host: usize) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        if let Some(news) = process.news.pop_front() {
+            let event = match news {
+                News::Late(id) => Event::Late(id),
+                News::ClaimFailed(id, error) => Event::ClaimFailed(id, error),
+            };
+            self.tell(host, event);
+        } else {
+            let ended = process.node.is_stopped()
+                && process.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty());
+            if ended {
+                self.say(Some(host), || "the daemon has ended".to_owned());
+                self.hosts[host].process = None;
+            }
+        }
+    }
+
+    /// Adds an address or begins its lifetime anew; whether it was added.
+    fn hold(&mut self, host: usize, ip: IpAddr, lifetime: Option<u32>) -> bool {
+        self.next_number += 1;
+        let generation = self.next_number;
+        let held = Held { ours: true, generation, expires: lifetime.is_some() };
+        let added = self.hosts[host].kernel.insert(ip, held).is_none();
+        if let Some(seconds) = lifetime {
+            // Never early, up to 0.4 s late; a lifetime of 1 s up to 0.8 s (measured).
+            let late = self.random.range(0..if seconds == 1 { 800 * MS } else { 400 * MS });
+            let at = self.now + u64::from(seconds) * 1000 * MS + late;
+            self.at(at, What::Expire { host, ip, generation });
+        }
+        added
+    }
+
+    // ---- the network -----------------------------------------------------------------------
+
+    fn send(&mut self, from: usize, frame: &Frame) {
+        for to in 0..self.hosts.len() {
+            let unicast = !frame.destination.is_multicast();
+            if to == from || (unicast && !own_addresses(to).contains(&frame.destination)) {
+                continue;
+            }
+            let path = self.paths[from][to];
+            if path.cut || self.random.percent(path.loss_percent) {
+                continue;
+            }
+            let copies = 1 + u32::from(self.random.percent(path.duplicate_percent));
+            for _ in 0..copies {
+                let mut frame = frame.clone();
+                if self.random.percent(path.corrupt_percent) {
+                    for _ in 0..self.random.range(1..4) {
+                        let at = self.random.index(frame.message.len());
+                        frame.message[at] ^= 1 << self.random.range(0..8);
+                    }
+                }
+                let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
+                self.at(self.now + delay, What::Frame { to, frame });
+            }
+        }
+    }
+
+    fn announce(&mut self, from: usize, ip: IpAddr) {
+        self.at(self.now + 100_000, What::ClientHears { from, ip });
+        for to in 0..self.hosts.len() {
+            let path = self.paths[from][to];
+            if to == from || path.cut || self.random.percent(path.loss_percent) {
+                continue;
+            }
+            let knows = self.hosts[to]
+                .config
+                .routers
+                .iter()
+                .any(|router| router.all_addresses().any(|address| address.ip == ip));
+            if knows {
+                let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
+                self.at(self.now + delay, What::Announced { to, from, ip });
+            }
+        }
+    }
+
+    // ---- what a client sees ----------------------------------------------------------------
+
+    fn observe(&mut self) {
+        let now = self.now;
+        for (ip, service) in &mut self.services {
+            let answering = self.hosts.iter().filter(|host| host.answers(*ip)).count();
+            let astray = self.client.get(ip).is_some_and(|to| !self.hosts[*to].answers(*ip));
+            note(&mut service.nobody_since, &mut service.nobody, answering == 0, now);
+            note(&mut service.two_since, &mut service.two, answering > 1, now);
+            note(&mut service.astray_since, &mut service.astray, astray, now);
+        }
+    }
+
+    /// What clients have seen of an address since it was last forgotten.
+    pub fn seen(&mut self, ip: IpAddr) -> Service {
+        self.observe();
+        self.services.get(&ip).copied().unwrap_or_default()
+    }
+
+    /// Forgets what clients have seen.
+    pub fn forget_service(&mut self, ip: IpAddr) {
+        self.observe();
+        let now = self.now;
+        let service = self.services.entry(ip).or_default();
+        for since in [&mut service.nobody_since, &mut service.two_since, &mut service.astray_since]
+        {
+            *since = since.map(|_| now);
+        }
+        (service.nobody, service.two, service.astray) = (0, 0, 0);
+    }
+
+    // ---- questions -------------------------------------------------------------------------
+
+    /// The hosts whose node says master for the nth router.
+    pub fn masters(&self, router: usize) -> Vec<usize> {
+        (0..self.hosts.len())
+            .filter(|host| self.hosts[*host].role(router) == Some(Role::Master))
+            .collect()
+    }
+
+    /// The addresses of every host's configuration.
+    pub fn shared(&self) -> BTreeSet<IpAddr> {
+        let routers = self.hosts.iter().flat_map(|host| host.config.routers.iter());
+        routers.flat_map(RouterConfig::all_addresses).map(|address| address.ip).collect()
+    }
+}
+
+fn note(since: &mut Option<u64>, longest: &mut u64, holds: bool, now: u64) {
+    match (holds, *since) {
+        (true, None) => *since = Some(now),
+        (true, Some(from)) => *longest = (*longest).max(now - from),
+        (false, Some(from)) => {
+            *longest = (*longest).max(now - from);
+            *since = None;
+        }
+        (false, None) => {}
+    }
+}
+
+fn to_local(ppm: i64, span: u64) -> u64 {
+    (i128::from(span) * i128::from(1_000_000 + ppm) / 1_000_000) as u64
+}
+
+fn to_true(ppm: i64, span: u64) -> u64 {
+    (i128::from(span) * 1_000_000 / i128::from(1_000_000 + ppm)) as u64
+}
+
+fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>) -> String {
+    let mut line = match event {
+        Event::Packet(packet) => {
+            match vipd::vrrp::advert::decode(packet.source, packet.destination, packet.message) {
+                Ok(heard) => format!(
+                    "hears {}: vrid {} priority {} every {}",
+                    packet.source, heard.vrid, heard.priority, heard.interval
+                ),
+                Err(malformed) => format!("hears {}: {malformed}", packet.source),
+            }
+        }
+        Event::Link { up, addresses, .. } => {
+            let ips: Vec<String> = addresses
+                .iter()
+                .map(|a| format!("{}{}", a.ip, if a.ours { "*" } else { "" }))
+                .collect();
+            format!("link up: {up}, {}", ips.join(" "))
+        }
+        Event::Reload(config) => format!("reload: {config:?}"),
+        Event::Contention(seen) => format!("{} announces {}", seen.mac, seen.address),
+        Event::Timeout => "timeout".to_owned(),
+        Event::AddressLost(..)
+        | Event::ClaimFailed(..)
+        | Event::Command(_)
+        | Event::Found(..)
+        | Event::HookFinished(..)
+        | Event::Late(_)
+        | Event::Stop(_) => format!("{event:?}"),
+    };
+    if let Some(discard) = discard {
+        let _ = write!(line, " (discarded: {discard})");
+    }
+    for router in node.routers() {
+        let _ = write!(line, " [{} {}]", router.config().vrid, router.role());
+    }
+    line
+}
+
+fn show(action: &Action) -> String {
+    match action {
+        Action::Advertise { router, advert, .. } => {
+            format!("advertise {} priority {}", router.0, advert.priority)
+        }
+        Action::Announce { router, addresses } => {
+            format!("announce {} ({} addresses)", router.0, addresses.len())
+        }
+        Action::Claim { router, addresses, lifetime } => {
+            format!("claim {} ({} addresses) for {lifetime:?} s", router.0, addresses.len())
+        }
+        Action::Release { router, addresses } => {
+            format!("release {} ({} addresses)", router.0, addresses.len())
+        }
+        Action::Renew { router, lifetime, .. } => format!("renew {} for {lifetime} s", router.0),
+        Action::Notify(t) => format!("{} was {}, is {}: {}", t.router.0, t.from, t.to, t.why),
+        Action::Warn { router, warning } => format!("warning {}: {warning}", router.0),
+    }
+}
