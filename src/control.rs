@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, chown, geteuid};
+use nix::unistd::{Gid, chown, geteuid, getgroups, setgroups};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -221,10 +221,10 @@ pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::U
     match listen(&path) {
         Ok(listener) => {
             if let Some(group) = group()
-                && let Err(error) = chown(&path, None, Some(group))
+                && let Err(error) = give_to(&path, group)
             {
                 remarks.push(format!(
-                    "cannot give {} to the group {GROUP} ({error}): only root can ask for the status; give the unit CAP_CHOWN",
+                    "cannot give {} to the group {GROUP} ({error}): only root can ask for the status; give it CAP_SETGID, or make its user a member",
                     path.display()
                 ));
             }
@@ -253,6 +253,18 @@ fn listen(path: &Path) -> io::Result<blocking::UnixListener> {
     let listener = listener?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Whoever is a member may give a file of his to a group. CAP_SETGID is there for the helper's sake;
+/// CAP_CHOWN would be one more.
+fn give_to(path: &Path, group: Gid) -> nix::Result<()> {
+    let before = getgroups()?;
+    let joined = setgroups(&[before.as_slice(), &[group]].concat());
+    let given = chown(path, None, Some(group));
+    if joined.is_ok() {
+        setgroups(&before)?;
+    }
+    given
 }
 
 /// The local group only: a directory service may not answer while this host is starting.
