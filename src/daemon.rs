@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, Problems};
 use crate::control::{self, Asked};
 use crate::helper::Helper;
+use crate::history::{self, History, Kind};
 use crate::host::clock::Clock;
 use crate::host::exclusive::{Identities, RuntimeDir, Taken};
 use crate::host::record::{Previous, Record};
@@ -33,9 +34,9 @@ const REALTIME_PRIORITY: u8 = 50;
 const ROUNDS: usize = 4;
 /// A stop that has released everything waits no longer than this for hooks and the worker.
 const LAST_WORDS: Duration = Duration::from_secs(40);
-/// One each for a reload, a drain, a restart's check, and a status document: a disk that hangs must
-/// not keep the others waiting.
-const BLOCKING_THREADS: usize = 4;
+/// One each for a reload, a drain, a restart's check, history, and a status document: a disk that
+/// hangs must not keep the others waiting.
+const BLOCKING_THREADS: usize = 5;
 /// However many clients talk to their tasks, the kernel is asked for news after this many steps.
 const STEPS_BETWEEN_NEWS: u32 = 8;
 
@@ -121,6 +122,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             daemon.requests = control::serve(listener, &options.state_dir)
                 .map_err(|e| Failure::System("serve the control socket", e))?;
         }
+        daemon.host.history = History::start(&options.state_dir);
+        daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
         info!(
             node = %daemon.config.node.name,
             pid = std::process::id(),
@@ -134,6 +137,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         if let Err(error) = privileges::ordinary_priority() {
             warn!(%error, "cannot give up real-time priority");
         }
+        daemon.note(Kind::Daemon, "vipd has ended");
+        std::mem::take(&mut daemon.host.history).end().await;
         daemon.host.end();
         drop(log);
         outcome
@@ -188,6 +193,14 @@ fn successor(config: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// What history says of a reload.
+fn applied(changes: &[String]) -> String {
+    match changes {
+        [] => "the configuration was read again; nothing in it has changed".to_owned(),
+        changes => format!("the configuration was applied:\n{}", changes.join("\n")),
+    }
 }
 
 /// Waits for a task, or for ever if there is none.
@@ -373,6 +386,11 @@ impl Daemon {
         }
     }
 
+    /// For operators who ask later.
+    fn note(&mut self, kind: Kind, text: impl Into<String>) {
+        self.host.history.note(history::Event::now(kind, None, text));
+    }
+
     fn handle(&mut self, now: Instant, event: Event<'_>) {
         if let Err(discard) = self.node.handle(now, event, &mut self.actions) {
             warn!(%discard, "an event was refused");
@@ -482,10 +500,12 @@ impl Daemon {
         };
         match &outcome {
             Err(why) => {
+                self.note(Kind::Reload, format!("the configuration was refused:\n{why}"));
                 error!("the configuration was refused, and the running one stays as it is:\n{why}")
             }
             Ok(changes) => {
                 info!(changes = changes.len(), "the configuration was applied");
+                self.note(Kind::Reload, applied(changes));
                 for change in changes {
                     info!("{change}");
                 }

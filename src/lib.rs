@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod helper;
+pub mod history;
 pub mod host;
 pub mod lab;
 pub mod log;

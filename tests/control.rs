@@ -61,6 +61,10 @@ fn main() -> ExitCode {
         ),
         ("only_root_changes_anything", only_root_changes_anything),
         ("garbage_is_answered_and_forgotten", garbage_is_answered_and_forgotten),
+        (
+            "events_tell_what_happened_before_and_since_the_restart",
+            events_tell_what_happened_before_and_since_the_restart,
+        ),
         ("silent_clients_give_their_places_back", silent_clients_give_their_places_back),
         ("clients_that_never_read_delay_no_advert", clients_that_never_read_delay_no_advert),
         (
@@ -382,6 +386,64 @@ fn only_root_changes_anything() {
     let status = pair.status(&pair.a);
     assert_eq!(status["drained"], false);
     assert_eq!(status["routers"][0]["role"], "master");
+}
+
+fn events_tell_what_happened_before_and_since_the_restart() {
+    let pair = Pair::new(|_| {});
+    let state = pair.a.dir().join("state");
+    let events = |arguments: &[&str]| {
+        let all = [&["events", "--state-dir", state.to_str().unwrap()], arguments].concat();
+        in_namespace(&pair.a, &all)
+    };
+    let refused = events(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("there is no history in "), "{}", stderr(&refused));
+
+    let (mut daemon, _other) = pair.start_both();
+    let mut follow = Command::new(VIPD);
+    follow.args(["events", "--follow", "--json", "--state-dir", state.to_str().unwrap()]);
+    let log = pair.lab.dir().join("followed");
+    let follower = Daemon::spawn(&pair.a, &follow, PathBuf::new(), log).unwrap();
+    pair.says(&pair.a, &["failover", "web"]);
+    pair.says(&pair.a, &["resume", "web"]);
+    pair.expect_master(&pair.a);
+    daemon.stop(PATIENCE).unwrap();
+    let _daemon = pair.start(&pair.a);
+    pair.expect_master(&pair.a);
+    let told = || {
+        let said = stdout(&events(&[]));
+        (said.matches("web: backup -> master: ").count() == 3).then_some(said)
+    };
+    let said = wait_for(PATIENCE, told).unwrap_or_else(|| panic!("{}", stdout(&events(&[]))));
+    let running = concat!("daemon: vipd ", env!("CARGO_PKG_VERSION"), " is running");
+    let order = [
+        running,
+        "web: waiting -> backup: the daemon started",
+        "web: backup -> master: no master was heard",
+        "command: failover web",
+        "web: master -> leaving: failover was asked for",
+        "web: leaving -> backup: failover was asked for; 192.0.2.2 took over",
+        "command: resume web",
+        "web: backup -> master: master 192.0.2.2 has the lower priority 100",
+        "web: leaving -> stopped: the daemon stops; 192.0.2.2 took over",
+        "daemon: vipd has ended",
+        running,
+        "web: backup -> master: ",
+    ];
+    let mut rest = said.as_str();
+    for line in order {
+        let at = rest.find(line).unwrap_or_else(|| panic!("{line} is missing in\n{said}"));
+        rest = &rest[at + line.len()..];
+    }
+    // Who follows sees the same, as it happens.
+    let expected = stdout(&events(&["--json"]));
+    let followed = || follower.log().starts_with(&expected).then_some(());
+    assert!(wait_for(PATIENCE, followed).is_some(), "{}\n{expected}", follower.log());
+    // Without a disk there is no history, and everything else goes on.
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "in the way").unwrap();
+    pair.says(&pair.a, &["failover", "web"]);
+    pair.expect_master(&pair.b);
 }
 
 fn garbage_is_answered_and_forgotten() {

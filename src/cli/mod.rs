@@ -6,6 +6,7 @@
 mod check;
 mod cleanup;
 mod demo;
+mod events;
 mod run;
 mod status;
 mod steer;
@@ -20,6 +21,8 @@ use clap::{Args, Parser, Subcommand};
 const CONFIG: &str = "/etc/vipd/vipd.toml";
 /// Where the daemon is found unless told otherwise.
 const RUNTIME_DIR: &str = "/run/vipd";
+/// Where it keeps what must survive a reboot.
+const STATE_DIR: &str = "/var/lib/vipd";
 
 /// Keeps a shared IP address on exactly one healthy server of two or more (VRRP, RFC 9568).
 #[derive(Debug, Parser)]
@@ -40,6 +43,10 @@ enum Command {
     /// Needs root, or membership of the group vipd. With --json the output is one object with
     /// "version", "node", "drained", "routers" and "counters"; names stay once published.
     Status(Status),
+    /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
+    ///
+    /// Also what happened before the last restart or reboot, and also when no vipd runs.
+    Events(Events),
     /// Hand a virtual router over to another host, and say who took it and how fast.
     ///
     /// This host does not take it back until "vipd resume", or until it hears no master at all. If
@@ -88,7 +95,7 @@ struct Run {
     #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
     runtime_dir: PathBuf,
     /// What must survive a reboot.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/vipd")]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     state_dir: PathBuf,
 }
 
@@ -119,6 +126,19 @@ struct Status {
     is: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
+struct Events {
+    /// Go on with what happens from now on, until interrupted.
+    #[arg(long, short)]
+    follow: bool,
+    /// Print each event as one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where the daemon that is meant keeps what must survive a reboot.
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    state_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +179,9 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::check(&check.file, check.file_only, check.json),
         Command::Status(Status { router, json, is, daemon }) => {
             status::status(&daemon.runtime_dir, router.as_deref(), json, is.as_deref())
+        }
+        Command::Events(Events { follow, json, state_dir }) => {
+            events::events(&state_dir, follow, json)
         }
         Command::Failover(OneRouter { router, daemon }) => {
             steer::failover(&daemon.runtime_dir, router)

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::Daemon;
 use crate::control::{Answer, Asked, Code, Move, Moved, Request};
+use crate::history::Kind;
 use crate::status::{Process, Status};
 use crate::vrrp::{
     Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
@@ -84,6 +85,7 @@ impl Daemon {
         }
         let now = self.host.now();
         let waiting = Waiting::new(router, name.into(), now);
+        self.note(Kind::Command, format!("failover {name}"));
         self.handle(now, Event::Command(Command::Failover(router)));
         self.moves.push(Moves { reply, drain: false, waiting: vec![waiting], known: Vec::new() });
     }
@@ -146,6 +148,7 @@ impl Daemon {
         };
         let follows = if router.role() == Role::Backup { follows } else { String::new() };
         info!(router = name, "takes part fully again: resume was asked for");
+        self.note(Kind::Command, format!("resume {name}"));
         Ok(Answer::done(format!("{name} takes part fully again{follows}")))
     }
 
@@ -174,6 +177,7 @@ impl Daemon {
             .map(|router| Waiting::new(router.id(), router.config().name.clone(), now))
             .collect();
         info!("this host is drained: it takes nothing over until undrained");
+        self.note(Kind::Command, "drain");
         self.handle(now, Event::Command(Command::Drain));
         self.moves.push(Moves { reply, drain: true, waiting, known: Vec::new() });
     }
@@ -183,6 +187,7 @@ impl Daemon {
             return Answer::done("this host was not drained: it takes part");
         }
         info!("this host takes part again: undrain was asked for");
+        self.note(Kind::Command, "undrain");
         self.handle(self.host.now(), Event::Command(Command::Undrain));
         Answer::done("this host takes part again; \"vipd status\" says who is master")
     }

@@ -29,6 +29,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::Hooks;
 use crate::helper::{Finished, Helper, HookRun, HookState, Outcome};
+use crate::history::{self, History, Kind};
 use crate::vrrp::{
     Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
@@ -210,6 +211,8 @@ pub struct Host {
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
     message: Vec<u8>,
+    /// What happened, for operators.
+    pub history: History,
     /// Counted since start.
     pub counters: Counters,
 }
@@ -248,6 +251,7 @@ impl Host {
             record,
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
+            history: History::default(),
             counters: Counters::default(),
             clock,
         };
@@ -616,6 +620,16 @@ impl Host {
                 // Unwritten, the hook runs once more after a restart, as hooks must bear.
                 let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
             }
+            match run.outcome {
+                Outcome::Done | Outcome::Overtaken => {}
+                Outcome::Exited(_)
+                | Outcome::Killed(_)
+                | Outcome::TimedOut
+                | Outcome::NotRun(_) => {
+                    let text = format!("{}: {}", run.state, run.outcome);
+                    self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
+                }
+            }
             if let Some(outbox) = self.outboxes.get_mut(&router) {
                 let (at, took) = (SystemTime::now(), run.duration);
                 outbox.last_hook = Some(LastHook { hook, outcome: run.outcome, at, took });
@@ -720,6 +734,8 @@ impl Host {
         if let Action::Warn { warning, .. } = &action {
             let name = node.router(id).map_or("", |router| &router.config().name);
             warn!(router = name, "{warning}");
+            let event = history::Event::now(Kind::Warning, Some(name), warning.to_string());
+            self.history.note(event);
             return;
         }
         let now = self.clock.now();
@@ -738,6 +754,12 @@ impl Host {
         });
         if let Action::Notify(transition) = &action {
             outbox.last_change = Some((SystemTime::now(), transition.clone()));
+            self.history.note(history::Event::change(
+                &router.config().name,
+                transition.from.name(),
+                transition.to.name(),
+                transition.why.to_string(),
+            ));
             // Unwritten, a restart begins as backup or preempts: it is not worth a role.
             let held_back = router.held_back();
             let _ = self.record.note(id, |entry| entry.held_back = held_back);
