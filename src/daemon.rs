@@ -423,6 +423,12 @@ impl Daemon {
                 (router.id(), recorded)
             })
             .collect();
+        for (interface, address) in self.previous.leftovers(&self.config.vrrp) {
+            let there = self.host.addresses(interface);
+            if there.iter().any(|there| there.ours && there.ip == address.ip) {
+                self.host.release_leftover(interface, address);
+            }
+        }
         for (router, recorded) in found {
             self.handle(now, Event::Found(router, recorded));
         }

@@ -74,7 +74,7 @@ fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> Outcome) {
 
 #[test]
 fn whatever_happens_calm_leaves_one_master_and_the_right_one() {
-    seeds("whatever_happens", 1500, chaos::run);
+    seeds("whatever_happens", 10_000, chaos::run);
 }
 
 #[test]

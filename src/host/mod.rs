@@ -126,6 +126,8 @@ struct Outbox {
     accepted_at: Instant,
     /// Whether it accepted the newest one: only then is the lease renewed.
     accepted: bool,
+    /// Addresses that vanished meanwhile.
+    missing: Vec<IpAddr>,
     /// A renewal is under way; one at a time is enough.
     renewing: bool,
     /// When the last renewal (or claim) that we know to have been carried out was begun.
@@ -164,6 +166,11 @@ impl Outbox {
         let owner = self.config.priority == Priority::OWNER;
         let lifetime = self.config.address_lifetime.filter(|_| !owner)?;
         Some(Duration::from_secs(lifetime.into()))
+    }
+
+    /// What is known to have been renewed ends within a moment, or has ended.
+    fn lease_ends_soon(&self, now: Instant) -> bool {
+        self.lease().is_some_and(|lease| now >= (self.renewed_at + lease).before(LEASE_MARGIN))
     }
 
     /// No advert has been accepted for as long as the peers wait.
@@ -586,6 +593,8 @@ impl Host {
             return;
         }
         outbox.in_flight = None;
+        let missing = outbox.missing.drain(..).map(|ip| News::AddressLost(router, ip));
+        self.news.extend(missing);
         if let (JobKind::Claim, Some(error)) = (kind, failed) {
             // It never became master: nothing of that may be seen.
             outbox.waiting.retain_mut(|action| match action {
@@ -658,11 +667,21 @@ impl Host {
             let now = self.clock.now();
             let never_fails = match news {
                 News::AddressLost(router, ip) => {
-                    let busy = self.outboxes.get(&router).is_some_and(|o| o.in_flight.is_some());
-                    if busy || self.present(router, ip, node) {
+                    if self.present(router, ip, node) {
                         continue;
                     }
-                    node.handle(now, Event::AddressLost(router, ip), actions)
+                    let Some(outbox) = self.outboxes.get_mut(&router) else { continue };
+                    if outbox.in_flight.is_some() {
+                        // Perhaps by our own doing: the worker's answer will tell.
+                        outbox.missing.push(ip);
+                        continue;
+                    }
+                    let event = if outbox.lease_ends_soon(now) {
+                        Event::Late(router)
+                    } else {
+                        Event::AddressLost(router, ip)
+                    };
+                    node.handle(now, event, actions)
                 }
                 News::ClaimFailed(router, error) => {
                     node.handle(now, Event::ClaimFailed(router, error), actions)
@@ -710,6 +729,16 @@ impl Host {
         self.news.extend(self.link_names.values().copied().map(News::Link));
     }
 
+    /// Removes what an earlier daemon left on an interface and nobody is configured to hold now.
+    pub fn release_leftover(&mut self, interface: &str, address: Address) {
+        let Some(link) = self.links.link(interface) else { return };
+        info!(interface, %address, "removing what an earlier daemon left");
+        let ticket = self.next_number;
+        self.next_number += 1;
+        let work = Work::Release { addresses: Arc::from([address]) };
+        self.worker.submit(Job { ticket, index: link.index, work });
+    }
+
     /// Nothing waits: neither the worker nor a hook.
     pub fn is_idle(&self) -> bool {
         self.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty())
@@ -745,6 +774,7 @@ impl Host {
             config: router.config().clone(),
             in_flight: None,
             waiting: VecDeque::new(),
+            missing: Vec::new(),
             accepted_at: now,
             accepted: false,
             renewing: false,
@@ -822,10 +852,7 @@ impl Host {
     fn advertise(&mut self, id: RouterId, from: IpAddr, to: &[IpAddr], advert: &Advert) {
         let now = self.clock.now();
         let Some(outbox) = self.outboxes.get_mut(&id) else { return };
-        let ends_soon = outbox.lease().is_some_and(|lease| {
-            now >= (outbox.renewed_at + lease).before(Duration::from_millis(100))
-        });
-        if ends_soon && advert.priority != Priority::LEAVING {
+        if outbox.lease_ends_soon(now) && advert.priority != Priority::LEAVING {
             // The lease may end before anybody hears of it: an advert would promise what is gone.
             self.news.push_back(News::Late(id));
             outbox.accepted = false;
@@ -1007,6 +1034,9 @@ pub fn too_old_kernel() -> Option<String> {
     (version < (5, 18)).then_some(release)
 }
 
+/// The kernel may be this early, and an address that goes this shortly before its lease ends was
+/// taken by nobody.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// A renewal is not sent this shortly before the lease ends: it could bring an address back.
 const LEASE_GUARD: Duration = Duration::from_millis(50);
 

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::vrrp::{Family, RouterConfig, RouterId};
+use crate::vrrp::{Address, Config, Family, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER: usize = 64;
@@ -53,9 +54,26 @@ impl Entry {
 pub struct Previous {
     entries: BTreeMap<u64, Entry>,
     resumes: Vec<Duration>,
+    /// Which addresses it may have had, and on which interfaces.
+    addresses: Vec<(String, Address)>,
 }
 
 impl Previous {
+    /// Addresses that it may have left on an interface and that `config` no longer names there.
+    pub fn leftovers<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'a str, Address)> + 'a {
+        let named = |interface: &str, ip: IpAddr| {
+            let mut here = config.routers.iter().filter(move |r| *r.interface == *interface);
+            here.any(|router| router.all_addresses().any(|address| address.ip == ip))
+        };
+        self.addresses
+            .iter()
+            .filter(move |(interface, address)| !named(interface, address.ip))
+            .map(|(interface, address)| (interface.as_str(), *address))
+    }
+
     /// What was said of the same virtual router: same interface, family, VRID and addresses.
     pub fn find(&self, router: &RouterConfig) -> Option<Entry> {
         self.entries.get(&identity(router)).copied()
@@ -72,6 +90,7 @@ impl Previous {
 #[derive(Debug)]
 pub struct Record {
     file: File,
+    addresses: PathBuf,
     slots: BTreeMap<RouterId, (usize, Entry)>,
     resumes: Vec<Duration>,
     boot_id: [u8; 16],
@@ -92,12 +111,15 @@ impl Record {
             .open(directory.join("record"))?;
         let boot_id = boot_id()?;
         let mut bytes = vec![0; HEADER + SLOTS * SLOT];
-        let previous = match file.read_exact_at(&mut bytes, 0) {
+        let mut previous = match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => read(&bytes, boot_id, suspended),
             Err(_) => Previous::default(),
         };
+        let addresses = directory.join("addresses");
+        let text = std::fs::read_to_string(&addresses).unwrap_or_default();
+        previous.addresses = text.lines().filter_map(parse_address).collect();
         let resumes = previous.resumes.clone();
-        let record = Record { file, slots: BTreeMap::new(), resumes, boot_id };
+        let record = Record { file, addresses, slots: BTreeMap::new(), resumes, boot_id };
         Ok((record, previous))
     }
 
@@ -116,14 +138,20 @@ impl Record {
         bytes[24..32].copy_from_slice(&nanos(suspended));
         bytes[32..HEADER].copy_from_slice(&resume_bytes(&self.resumes));
         let before = std::mem::take(&mut self.slots);
+        let mut addresses = String::new();
         for (slot, (id, config)) in routers.enumerate().take(SLOTS) {
             let entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
+            for address in config.all_addresses() {
+                let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
+                addresses.push_str(&line);
+            }
             let at = HEADER + slot * SLOT;
             bytes[at..at + SENT_AT].copy_from_slice(&identity(config).to_ne_bytes());
             bytes[at + SENT_AT..at + FLAGS].copy_from_slice(&nanos(entry.sent_at));
             bytes[at + FLAGS] = entry.flags();
             self.slots.insert(id, (slot, entry));
         }
+        std::fs::write(&self.addresses, addresses)?;
         self.file.write_all_at(&bytes, 0)
     }
 
@@ -196,7 +224,14 @@ fn read(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
         .filter(|at| *at != 0)
         .map(Duration::from_nanos)
         .collect();
-    Previous { entries, resumes }
+    Previous { entries, resumes, addresses: Vec::new() }
+}
+
+fn parse_address(line: &str) -> Option<(String, Address)> {
+    let (interface, address) = line.split_once(' ')?;
+    let (ip, prefix) = address.split_once('/')?;
+    let address = Address { ip: ip.parse().ok()?, prefix: prefix.parse().ok()? };
+    Some((interface.to_owned(), address))
 }
 
 fn nanos(span: Duration) -> [u8; 8] {
@@ -232,4 +267,64 @@ fn boot_id() -> io::Result<[u8; 16]> {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let number = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
     Ok(number.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FILE: &str = r#"
+        [[virtual_router]]
+        name = "web"
+        interface = "eth0"
+        vrid = 51
+        addresses = ["192.0.2.10", "192.0.2.11"]
+    "#;
+
+    fn config(text: &str) -> Config {
+        crate::config::Config::parse("test", text).unwrap().vrrp
+    }
+
+    #[test]
+    fn the_next_daemon_finds_who_was_master_and_what_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = config(FILE);
+        let (mut record, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
+        assert_eq!(previous.find(&old.routers[0]), None);
+        let router = RouterId(0);
+        record.assign([(router, &old.routers[0])].into_iter(), Duration::ZERO).unwrap();
+        record.note(router, |entry| entry.master = true);
+        record.sent(router, Duration::from_secs(7));
+        record.resumed(Duration::from_secs(5));
+        drop(record);
+
+        let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
+        let sent_at = Duration::from_secs(7);
+        let master = Entry { master: true, sent_at, ..Entry::default() };
+        assert_eq!(previous.find(&old.routers[0]), Some(master));
+        assert_eq!(previous.resumes_in_last_minute(Duration::from_secs(64)), 1);
+        assert_eq!(previous.resumes_in_last_minute(Duration::from_secs(65)), 0);
+        let new = config(&FILE.replace("\"192.0.2.11\"", "\"192.0.2.12\""));
+        assert_eq!(previous.find(&new.routers[0]), None, "other addresses: another identity");
+        let left: Vec<_> = previous.leftovers(&new).collect();
+        assert_eq!(left, [("eth0", Address::host("192.0.2.11".parse().unwrap()))]);
+        assert_eq!(previous.leftovers(&old).count(), 0);
+    }
+
+    #[test]
+    fn a_record_from_before_a_suspend_or_with_rubbish_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(FILE);
+        let (mut record, _) = Record::open(dir.path(), Duration::ZERO).unwrap();
+        let routers = [(RouterId(0), &config.routers[0])];
+        record.assign(routers.into_iter(), Duration::ZERO).unwrap();
+        let (_, previous) = Record::open(dir.path(), Duration::from_secs(1)).unwrap();
+        assert_eq!(previous.find(&config.routers[0]), None);
+        std::fs::write(dir.path().join("record"), [0xff; 100]).unwrap();
+        std::fs::write(dir.path().join("addresses"), "eth0 x/y\n\neth0 1.2.3.4\n").unwrap();
+        let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
+        assert_eq!(previous.find(&config.routers[0]), None);
+        assert_eq!(previous.leftovers(&config).count(), 0);
+    }
 }

@@ -796,6 +796,8 @@ impl VirtualRouter {
     ) {
         if heard.priority == Priority::LEAVING {
             self.advertise_soon(now, actions);
+            // Whoever left may have answered for the addresses until now.
+            self.announce_soon(now, now);
             return;
         }
         let theirs = (heard.priority, source);
@@ -814,8 +816,8 @@ impl VirtualRouter {
             return;
         }
         let leave = Leave::Election { to: source, priority: heard.priority };
-        // A last advert: a winner that did not know of us, as after a healed cut, must tell the
-        // network again who has the addresses.
+        // A last advert, without the addresses a farewell: a winner that did not know of us, as after
+        // a healed cut, must tell the network again who has them.
         let last_word = self.effective_priority();
         self.master_interval = heard.interval;
         match self.config.handover {
@@ -827,7 +829,7 @@ impl VirtualRouter {
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, Role::Master, why, actions);
-                self.send(now, last_word, actions);
+                self.send(now, Priority::LEAVING, actions);
             }
         }
     }
