@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(previous.find(&old.routers[0]), None);
         let router = RouterId(0);
         record.assign([(router, &old.routers[0])].into_iter(), Duration::ZERO).unwrap();
-        record.note(router, |entry| entry.master = true);
+        record.note(router, |entry| entry.master = true).unwrap();
         record.sent(router, Duration::from_secs(7));
         record.resumed(Duration::from_secs(5));
         drop(record);
