@@ -566,7 +566,14 @@ fn ask_once(runtime_dir: &Path, request: &Request) -> Result<Answer, NoAnswer> {
     let received = io::BufReader::new(stream.take(LONGEST_ANSWER)).read_until(b'\n', &mut bytes);
     if bytes.is_empty() {
         let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ended the connection");
-        return Err(lost(sent.and(received).err().unwrap_or_else(ended)));
+        let error = sent.and(received).err().unwrap_or_else(ended);
+        return Err(lost(match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(
+                io::ErrorKind::TimedOut,
+                "its process is there, but seems to be stopped, or has no processor time",
+            ),
+            _ => error,
+        }));
     }
     let message: Message<Answer> =
         serde_json::from_slice(&bytes).map_err(NoAnswer::NotUnderstood)?;

@@ -155,7 +155,7 @@ fn status_tells_a_person_and_a_script() {
     let why = stderr(&refused);
     assert!(why.starts_with("vipd: no vipd runs in ") && why.contains("start it with"), "{why}");
 
-    let _daemons = pair.start_both();
+    let daemons = pair.start_both();
     let table = pair.says(&pair.a, &["status"]);
     assert!(table.contains("web     master    150"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
@@ -168,6 +168,14 @@ fn status_tells_a_person_and_a_script() {
     assert_eq!(is(&pair.a, &["status", "web", "--is", "backup"]), Some(1));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "backup"]), Some(0));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "mastre"]), Some(2));
+    // Frozen, its peer takes over, and nobody waits long to hear why it says nothing.
+    daemons.0.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let taken = || (pair.router(&pair.b)["role"] == "master").then_some(());
+    wait_for(PATIENCE, taken).unwrap();
+    let silent = pair.vipd(&pair.a, &["status"]);
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(stderr(&silent).contains("seems to be stopped"), "{}", stderr(&silent));
+    daemons.0.signal_all(nix::sys::signal::Signal::SIGCONT).unwrap();
     let unknown = pair.vipd(&pair.a, &["status", "wbe"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(stderr(&unknown).contains("there is: web"), "{}", stderr(&unknown));

@@ -1,10 +1,11 @@
 //! What a reload changes, for the operator who asked for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::Config;
-use crate::vrrp::{Address, Handover, RouterConfig};
+use crate::vrrp::{Address, Family, Handover, RouterConfig, Vrid};
 
 /// One line for each difference; virtual routers are the same if interface, family and VRID are.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
@@ -12,17 +13,14 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
     if old.node != new.node {
         lines.push(format!("node: name {} -> {}", old.node.name, new.node.name));
     }
-    let find = |config: &Config, wanted: &RouterConfig| {
-        config.vrrp.routers.iter().position(|other| other.identity() == wanted.identity())
-    };
+    let (before, after) = (by_identity(old), by_identity(new));
     for router in &old.vrrp.routers {
-        if find(new, router).is_none() {
+        if !after.contains_key(&router.identity()) {
             lines.push(format!("{}: removed ({})", router.name, place(router)));
         }
     }
     for router in &new.vrrp.routers {
-        let before = find(old, router).and_then(|index| old.vrrp.routers.get(index));
-        match before {
+        match before.get(&router.identity()) {
             None => lines.push(format!("{}: added ({})", router.name, place(router))),
             Some(before) => {
                 compare(before, router, &mut lines);
@@ -33,6 +31,10 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
         }
     }
     lines
+}
+
+fn by_identity(config: &Config) -> BTreeMap<(&str, Family, Vrid), &RouterConfig> {
+    config.vrrp.routers.iter().map(|router| (router.identity(), router)).collect()
 }
 
 fn place(router: &RouterConfig) -> String {

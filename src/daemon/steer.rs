@@ -171,6 +171,10 @@ impl Daemon {
     }
 
     fn drain(&mut self, reply: Reply) {
+        if self.is_ending() {
+            let text = "stored: this vipd is about to end, and the next one starts drained";
+            return drop(reply.send(Answer::done(text)));
+        }
         let now = self.host.now();
         let here = self.node.routers().filter(|router| router.has_addresses());
         let waiting = here
