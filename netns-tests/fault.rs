@@ -16,11 +16,11 @@ use vipd::lab::{
 
 use crate::Scenario;
 
-const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
-const VRID: u8 = 51;
+pub const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
+pub const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
+pub const VRID: u8 = 51;
 /// For whatever should happen at once, on a machine that does other things too.
-const SOON: Duration = Duration::from_secs(3);
+pub const SOON: Duration = Duration::from_secs(3);
 
 pub fn scenarios() -> Vec<Scenario> {
     let all: Vec<(&str, fn())> = vec![
@@ -481,17 +481,17 @@ fn lone_stop() {
 }
 
 /// Two hosts with vipd, the better of which is master.
-struct Pair {
+pub struct Pair {
     // In the order in which they may end.
-    daemon_a: Daemon,
-    daemon_b: Daemon,
-    a: Host,
-    b: Host,
-    lab: Lab,
+    pub daemon_a: Daemon,
+    pub daemon_b: Daemon,
+    pub a: Host,
+    pub b: Host,
+    pub lab: Lab,
 }
 
 impl Pair {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let lab = Lab::new().unwrap();
         let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
         let (daemon_a, daemon_b) = (start(&a, &[spec(150)]), start(&b, &[spec(100)]));
@@ -500,20 +500,20 @@ impl Pair {
     }
 }
 
-fn spec(priority: u8) -> RouterSpec {
+pub fn spec(priority: u8) -> RouterSpec {
     RouterSpec::new(SHARED, priority)
 }
 
-fn start(host: &Host, routers: &[RouterSpec]) -> Daemon {
+pub fn start(host: &Host, routers: &[RouterSpec]) -> Daemon {
     Daemon::start(host, &Program::Vipd(VIPD.into()), routers).unwrap()
 }
 
-fn expect_master(lab: &Lab, host: &str, daemons: &[&Daemon]) {
+pub fn expect_master(lab: &Lab, host: &str, daemons: &[&Daemon]) {
     expect_master_within(lab, host, SOON, daemons);
 }
 
 /// The shared address is on this host alone, and it is this host that advertises.
-fn expect_master_within(lab: &Lab, host: &str, patience: Duration, daemons: &[&Daemon]) {
+pub fn expect_master_within(lab: &Lab, host: &str, patience: Duration, daemons: &[&Daemon]) {
     let settled = wait_for(patience, || {
         (lab.owners(SHARED) == [host] && lab.observer().master(VRID).as_deref() == Some(host))
             .then_some(())
@@ -534,7 +534,7 @@ fn expect_no_gap(lab: &Lab, from: Instant, to: Instant) {
     assert!(longest < Duration::from_millis(250), "no advert for {longest:?}");
 }
 
-fn executable(file: &Path, text: &str) {
+pub fn executable(file: &Path, text: &str) {
     fs::write(file, text).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }

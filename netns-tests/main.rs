@@ -6,6 +6,7 @@
 
 mod demo;
 mod fault;
+mod faults;
 mod pair;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let trials = pair::scenarios()
         .into_iter()
         .chain(fault::scenarios())
+        .chain(faults::scenarios())
         .chain(demo::scenarios())
         .map(|scenario| {
             let entered = entered.clone();

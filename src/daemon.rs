@@ -161,7 +161,9 @@ fn load(path: &Path) -> Result<Config, Problems> {
 /// worth a warning, not an end.
 fn harden() -> Vec<String> {
     let mut remarks = Vec::new();
-    if let Err(error) = privileges::realtime(REALTIME_PRIORITY) {
+    let realtime = privileges::realtime(REALTIME_PRIORITY)
+        .and_then(|()| privileges::allow_realtime(REALTIME_PRIORITY));
+    if let Err(error) = realtime {
         remarks.push(format!(
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));

@@ -28,12 +28,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::host::clock::boottime;
+use crate::host::privileges;
 use crate::vrrp::{Address, Family};
 
 /// The mark of an address that was claimed by this program (`IFA_PROTO`, kernel 5.18): VRRP's
 /// protocol number. It says *what* claimed the address, not which of several daemons.
 pub const IFA_PROTO_VIPD: u8 = 112;
 
+/// Below the advert loop's: many addresses take long.
+const REALTIME_PRIORITY: u8 = 49;
 /// Requests per system call: their acknowledgements must fit into the receive buffer.
 const CHUNK: usize = 128;
 /// The kernel answers while it takes the request, so what is not there after this was lost.
@@ -182,6 +185,9 @@ impl Worker {
         let reporter = Reporter { outbox, wake: Arc::new(EventFd::from_flags(flags)?) };
         let theirs = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
+            // The first advert waits for the claim. Where it is refused, so it was for adverts,
+            // and there was a warning.
+            let _ = privileges::realtime(REALTIME_PRIORITY);
             for job in inbox {
                 theirs.send(kernel.carry_out(&job));
             }

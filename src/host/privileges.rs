@@ -79,12 +79,27 @@ pub fn realtime(priority: u8) -> io::Result<()> {
     sys::set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority.into())
 }
 
+/// Threads that start later may ask for real-time priority up to this one, also when CAP_SYS_NICE
+/// has been given up.
+///
+/// # Errors
+/// The limit is lower and cannot be raised: without CAP_SYS_RESOURCE.
+pub fn allow_realtime(priority: u8) -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_RTPRIO)?;
+    let wanted = priority.into();
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_RTPRIO, wanted, hard.max(wanted))?;
+    }
+    Ok(())
+}
+
 /// Gives real-time priority up again.
 ///
 /// # Errors
 /// None that a kernel is known to give.
 pub fn ordinary_priority() -> io::Result<()> {
-    sys::set_scheduler(libc::SCHED_OTHER, 0)
+    // That children inherit nothing cannot be taken back without CAP_SYS_NICE.
+    sys::set_scheduler(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
 
 /// Keeps every page of the process in memory from when it is first touched.

@@ -56,6 +56,10 @@ pub struct RouterSpec {
     pub unicast: Option<(IpAddr, Vec<IpAddr>)>,
     /// Further lines of vipd's configuration, in the table of the virtual router.
     pub more: String,
+    /// Further lines of keepalived's `vrrp_instance`.
+    pub keepalived_more: String,
+    /// Further lines of keepalived's `global_defs`.
+    pub keepalived_globals: String,
 }
 
 impl RouterSpec {
@@ -72,6 +76,8 @@ impl RouterSpec {
             addresses: vec![address],
             unicast: None,
             more: "link_delay = \"0s\"\n".to_owned(),
+            keepalived_more: String::new(),
+            keepalived_globals: String::new(),
         }
     }
 
@@ -137,7 +143,26 @@ impl RouterSpec {
             let prefix = if ip.is_ipv4() { 32 } else { 128 };
             let _ = writeln!(text, "    {ip}/{prefix} dev {}", self.interface);
         }
-        text + "  }\n}\n"
+        text + "  }\n" + &self.keepalived_more + "}\n"
+    }
+}
+
+/// What a program reads to run these virtual routers on the host of this name.
+pub fn configuration(host: &str, program: &Program, routers: &[RouterSpec]) -> String {
+    match program {
+        Program::Vipd(_) => {
+            let tables: Vec<_> = routers.iter().map(RouterSpec::toml).collect();
+            format!("[node]\nname = \"{host}\"\n\n{}", tables.join("\n"))
+        }
+        Program::Keepalived(_) => {
+            let globals: String =
+                routers.iter().map(|router| router.keepalived_globals.as_str()).collect();
+            let blocks: Vec<_> = routers.iter().map(RouterSpec::keepalived_conf).collect();
+            format!(
+                "global_defs {{\n  router_id {host}\n  vrrp_version 3\n{globals}}}\n\n{}",
+                blocks.join("\n")
+            )
+        }
     }
 }
 
@@ -156,21 +181,10 @@ impl Daemon {
     /// # Errors
     /// If its files cannot be written or it cannot be started.
     pub fn start(host: &Host, program: &Program, routers: &[RouterSpec]) -> io::Result<Self> {
+        let text = configuration(host.name(), program, routers);
         match program {
-            Program::Vipd(binary) => {
-                let tables: Vec<_> = routers.iter().map(RouterSpec::toml).collect();
-                let text = format!("[node]\nname = \"{}\"\n\n{}", host.name(), tables.join("\n"));
-                Self::vipd(host, binary, &text)
-            }
-            Program::Keepalived(binary) => {
-                let blocks: Vec<_> = routers.iter().map(RouterSpec::keepalived_conf).collect();
-                let text = format!(
-                    "global_defs {{\n  router_id {}\n  vrrp_version 3\n}}\n\n{}",
-                    host.name(),
-                    blocks.join("\n")
-                );
-                Self::keepalived(host, binary, &text)
-            }
+            Program::Vipd(binary) => Self::vipd(host, binary, &text),
+            Program::Keepalived(binary) => Self::keepalived(host, binary, &text),
         }
     }
 

@@ -5,6 +5,7 @@
 //! The first call of `main`, while there is one thread, is [`enter`]; then [`Lab::new`].
 
 mod daemon;
+mod echo;
 mod link;
 mod namespace;
 mod network;
@@ -12,10 +13,11 @@ mod observer;
 mod probe;
 mod stranger;
 
-pub use daemon::{Daemon, Program, RouterSpec, keepalived};
+pub use daemon::{Daemon, Program, RouterSpec, configuration, keepalived};
+pub use echo::{Conversation, EchoServer, connects};
 pub use link::Links;
 pub use namespace::{Namespace, child_main, enter};
-pub use network::{Host, Lab, Ownership, Switch};
+pub use network::{Host, Lab, Lost, Ownership, Switch};
 pub use observer::{Advert, Observer, Seen, Sighting};
 pub use probe::{ProbeReport, Prober, Responder};
 pub use stranger::{Malformation, Stranger};

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,10 +16,11 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::echo::EchoServer;
 use super::link::address_of;
 use super::namespace::Namespace;
 use super::observer::Observer;
-use super::probe::Responder;
+use super::probe::{Responder, prefer};
 
 /// Switches and the hosts on them. Everything ends with it.
 #[derive(Debug)]
@@ -131,6 +133,7 @@ impl Lab {
             changes: Arc::clone(&self.changes),
             interfaces: Mutex::default(),
             responders: Mutex::default(),
+            echoes: Mutex::default(),
             _watch: watch,
         })
     }
@@ -225,6 +228,15 @@ impl Ownership {
     }
 }
 
+/// What is lost of what a host sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Everything.
+    All,
+    /// VRRP over IPv4 alone, as by a firewall that does not know it.
+    Adverts,
+}
+
 /// A host of the lab: a namespace with interfaces on its switches.
 #[derive(Debug)]
 pub struct Host {
@@ -238,6 +250,7 @@ pub struct Host {
     /// The port at the switch and the LAN, by the name of the interface.
     interfaces: Mutex<HashMap<String, (String, Switch)>>,
     responders: Mutex<Vec<Responder>>,
+    echoes: Mutex<Vec<EchoServer>>,
     _watch: Watch,
 }
 
@@ -426,6 +439,58 @@ impl Host {
         Ok(())
     }
 
+    /// Echoes what TCP connections to `ip` say.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn echo(&self, ip: IpAddr) -> io::Result<()> {
+        let echo = EchoServer::start(&self.namespace, ip)?;
+        lock(&self.echoes).push(echo);
+        Ok(())
+    }
+
+    /// From now on what it sends is lost at the switch, all or part of it; it still hears. Needs
+    /// the program `nft`.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn mute(&self, lost: Lost) -> io::Result<()> {
+        let (policy, rule) = match lost {
+            Lost::All => ("drop", ""),
+            Lost::Adverts => ("accept", "ip protocol 112 drop;"),
+        };
+        for (port, _) in self.ports() {
+            self.nft(format!(
+                "add table netdev {port}; add chain netdev {port} in {{ \
+                 type filter hook ingress device {port} priority 0; policy {policy}; {rule} }}"
+            ))?;
+        }
+        if lost == Lost::All {
+            self.log(Changed::Reachable(false));
+        }
+        Ok(())
+    }
+
+    /// Ends what [`mute`](Self::mute) began.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn unmute(&self) -> io::Result<()> {
+        self.log(Changed::Reachable(true));
+        for (port, _) in self.ports() {
+            self.nft(format!("delete table netdev {port}"))?;
+        }
+        Ok(())
+    }
+
+    fn nft(&self, rules: String) -> io::Result<()> {
+        let output = self.switches.run(move || Command::new("nft").arg(rules).output())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("nft: {}", String::from_utf8_lossy(&output.stderr))))
+    }
+
     /// Whether it holds an address now.
     ///
     /// # Errors
@@ -486,7 +551,10 @@ impl Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = namespace.thread("watch", {
             let (host, changes, stop) = (host.to_owned(), Arc::clone(changes), Arc::clone(&stop));
-            move || note_addresses(&socket, &host, &changes, &stop)
+            move || {
+                prefer();
+                note_addresses(&socket, &host, &changes, &stop);
+            }
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }

@@ -1,7 +1,7 @@
 //! One virtual router: the election for one list of addresses (RFC 9568 6.4).
 //!
 //! It is told of adverts, links and deadlines by [`Node`](super::Node) and adds what is to be done
-//! to a list. Every change of role goes through [`VirtualRouter::enter`].
+//! to a list. Every change of role goes through `VirtualRouter::enter`.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,0 +1,553 @@
+//! The fault table in short: one run of what `cargo bench --bench faults` measures, with wide
+//! bounds, and what has no figure.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Completion;
+use nix::sys::signal::Signal;
+use vipd::lab::{
+    self, Conversation, Daemon, Host, Lab, Prober, Program, RouterSpec, Switch, connects, wait_for,
+};
+
+use crate::fault::{
+    Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
+};
+use crate::{Scenario, skip};
+
+#[derive(Clone, Copy)]
+enum Peer {
+    Vipd,
+    Keepalived,
+}
+
+pub fn scenarios() -> Vec<Scenario> {
+    let alone: Vec<(&str, fn())> = vec![
+        ("an_exclusive_move_never_has_two_owners", exclusive_moves),
+        ("a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice", killed_late),
+        ("a_late_waker_listens_before_it_says_anything", late_waker),
+        ("a_late_backup_reads_its_queue_before_it_claims", late_backup),
+        ("a_daemon_killed_and_started_at_once_breaks_no_connection", killed_and_started),
+        ("a_daemon_that_loses_its_main_process_is_back_at_once", main_process_killed),
+        ("a_daemon_that_loses_its_helper_ends_and_is_back_at_once", helper_killed),
+        ("a_freeze_a_little_longer_than_the_lease_makes_no_two_owners", short_freeze),
+        ("an_interface_made_again_at_once_gets_its_address_back", interface_flicker),
+        ("an_address_deleted_over_and_over_ends_in_a_fault", address_war),
+        ("the_fourth_crash_in_a_minute_begins_as_backup", crash_loop),
+        ("a_restart_moves_nothing_and_runs_no_hook", restart),
+        ("a_restart_with_a_broken_file_is_a_stop_said_loudly", broken_restart),
+        ("a_new_program_is_put_in_place_without_a_move", new_program),
+        ("a_restart_with_a_broken_program_is_a_stop_said_loudly", broken_program),
+        ("an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second", address_deleted),
+        ("adverts_and_claims_have_real_time_priority", real_time),
+        ("a_hook_that_hangs_delays_neither_adverts_nor_a_stop", hanging_hook),
+    ];
+    type Beside = (&'static str, fn(Program));
+    let beside: Vec<Beside> = vec![
+        ("a_clean_stop_loses_nothing", clean_stop),
+        ("a_better_host_that_returns_loses_nothing", better_returns),
+        ("a_newcomer_deaf_for_5_s_deposes_nobody", |peer| deaf(peer, 5)),
+        ("a_newcomer_deaf_for_20_s_deposes_nobody", |peer| deaf(peer, 20)),
+    ];
+    let alone = alone.into_iter().map(|(name, body)| Scenario {
+        name: format!("faults::{name}"),
+        run: Box::new(move || {
+            body();
+            Ok(Completion::Completed)
+        }),
+    });
+    let beside = beside.into_iter().flat_map(|(name, body)| {
+        [(Peer::Vipd, "vipd"), (Peer::Keepalived, "keepalived")].map(|(peer, peer_name)| Scenario {
+            name: format!("faults::{name}_beside_{peer_name}"),
+            run: Box::new(move || {
+                let Some(program) = program(peer) else {
+                    return skip("keepalived is not installed");
+                };
+                body(program);
+                Ok(Completion::Completed)
+            }),
+        })
+    });
+    // The longest first: they decide when all are done.
+    beside.rev().chain(alone).collect()
+}
+
+fn program(peer: Peer) -> Option<Program> {
+    match peer {
+        Peer::Vipd => Some(Program::Vipd(VIPD.into())),
+        Peer::Keepalived => lab::keepalived().map(Program::Keepalived),
+    }
+}
+
+/// Two hosts that answer, and a client that asks.
+struct Served {
+    // In the order in which they may end.
+    prober: Option<Prober>,
+    a: Host,
+    b: Host,
+    client: Host,
+    lab: Lab,
+}
+
+impl Served {
+    fn new() -> Self {
+        let lab = Lab::new().unwrap();
+        let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+        let client = lab.host("client", 200).unwrap();
+        for host in [&a, &b] {
+            host.answer(SHARED).unwrap();
+            host.echo(SHARED).unwrap();
+        }
+        Self { prober: None, a, b, client, lab }
+    }
+
+    /// From now on every probe counts.
+    fn probe(&mut self) -> Instant {
+        self.prober = Some(Prober::start(&self.client, SHARED, Duration::from_millis(2)).unwrap());
+        std::thread::sleep(Duration::from_millis(300));
+        Instant::now()
+    }
+
+    fn expect_nothing_lost(&self, began: Instant, daemons: &[&Daemon]) {
+        std::thread::sleep(2 * Prober::TOO_LATE);
+        let report = self.prober.as_ref().unwrap().report(began, Instant::now());
+        let logs: Vec<_> = daemons.iter().map(|daemon| daemon.log()).collect();
+        assert!(report.sent > 100, "{report:?}");
+        assert!(report.lost <= 1, "{report:?}\n{}", logs.join("\n"));
+    }
+}
+
+fn clean_stop(peer: Program) {
+    let mut served = Served::new();
+    let mut daemon_a = start(&served.a, &[spec(150)]);
+    expect_master(&served.lab, "a", &[&daemon_a]);
+    let daemon_b = Daemon::start(&served.b, &peer, &[spec(100)]).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let began = served.probe();
+    daemon_a.stop(SOON).unwrap();
+    expect_master(&served.lab, "b", &[&daemon_a, &daemon_b]);
+    served.expect_nothing_lost(began, &[&daemon_a, &daemon_b]);
+    assert!(connects(&served.client, SHARED, SOON));
+}
+
+fn better_returns(peer: Program) {
+    let mut served = Served::new();
+    let daemon_b = Daemon::start(&served.b, &peer, &[spec(100)]).unwrap();
+    expect_master(&served.lab, "b", &[&daemon_b]);
+    let began = served.probe();
+    let daemon_a = start(&served.a, &[spec(150)]);
+    expect_master(&served.lab, "a", &[&daemon_a, &daemon_b]);
+    served.expect_nothing_lost(began, &[&daemon_a, &daemon_b]);
+    assert!(connects(&served.client, SHARED, SOON));
+}
+
+fn exclusive_moves() {
+    let exclusive = |priority| {
+        let more = spec(priority).more + "handover = \"exclusive\"\n";
+        RouterSpec { more, ..spec(priority) }
+    };
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let mut daemon_a = start(&a, &[exclusive(150)]);
+    expect_master(&lab, "a", &[&daemon_a]);
+    let daemon_b = start(&b, &[exclusive(100)]);
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    daemon_a.stop(SOON).unwrap();
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.total_two, Duration::ZERO, "{ownership:?}");
+    let skew = spec(100).skew();
+    assert!(ownership.total_none < skew + Duration::from_millis(500), "{ownership:?}");
+}
+
+/// The lease of 2 s is then a second old already, and the peer waits hardly more than 2 s.
+fn killed_late() {
+    let lab = Lab::new().unwrap();
+    // Of two equals the higher address wins.
+    let (a, b) = (lab.host("a", 9).unwrap(), lab.host("b", 2).unwrap());
+    let mut daemon_a = start(&a, &[slow(254)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(254)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = Instant::now();
+    let advert = wait_for(SOON, || lab.observer().adverts("a", asked).pop()).unwrap();
+    let late = advert.0 + Duration::from_millis(950);
+    std::thread::sleep(late.saturating_duration_since(Instant::now()));
+    let began = Instant::now();
+    daemon_a.crash();
+    expect_master_within(&lab, "b", 3 * SOON, &[&daemon_a, &daemon_b]);
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.total_two, Duration::ZERO, "{ownership:?}");
+}
+
+fn late_waker() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_a = start(&a, &[RouterSpec { preempt: false, ..spec(150) }]);
+    expect_master(&lab, "a", &[&daemon_a]);
+    let daemon_b = start(&b, &[RouterSpec { preempt: false, ..spec(100) }]);
+    std::thread::sleep(Duration::from_millis(500));
+    daemon_a.signal_all(Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let woke = Instant::now();
+    daemon_a.signal_all(Signal::SIGCONT).unwrap();
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    std::thread::sleep(Duration::from_secs(2));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    assert!(lab.observer().adverts("a", woke).is_empty(), "{logs}");
+    assert_eq!(lab.owners(SHARED), ["b"], "{logs}");
+    let ownership = lab.ownership(SHARED, woke, Instant::now());
+    assert!(ownership.changes <= 1, "{ownership:?}\n{logs}");
+}
+
+fn late_backup() {
+    let Pair { lab, daemon_a, daemon_b, .. } = &Pair::start();
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    daemon_b.signal_all(Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    daemon_b.signal_all(Signal::SIGCONT).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+    assert_eq!(lab.ownership(SHARED, began, Instant::now()).changes, 0, "{logs}");
+}
+
+fn killed_and_started() {
+    let mut served = Served::new();
+    let mut daemon_a = start(&served.a, &[slow(150)]);
+    expect_master_within(&served.lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&served.b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let talk = Conversation::start(&served.client, SHARED).unwrap();
+    let began = served.probe();
+    daemon_a.crash();
+    let daemon_a = start(&served.a, &[slow(150)]);
+    std::thread::sleep(Duration::from_secs(4));
+    served.expect_nothing_lost(began, &[&daemon_a, &daemon_b]);
+    assert!(talk.goes_on(SOON), "{}", daemon_a.log());
+    drop(talk);
+    assert!(served.lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
+}
+
+/// As the kernel's memory killer does it: the helper and a hook that hangs live on for a moment.
+fn main_process_killed() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let hook = a.dir().join("hang");
+    executable(&hook, "#!/bin/sh\nexec sleep 1000\n");
+    let mut better = slow(150);
+    better.more += &format!("[virtual_router.hooks]\nnotify = \"{}\"\n", hook.display());
+    let mut daemon_a = start(&a, std::slice::from_ref(&better));
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    daemon_a.signal(Signal::SIGKILL).unwrap();
+    daemon_a.wait(SOON).unwrap().unwrap();
+    let again = start(&a, &[better]);
+    std::thread::sleep(Duration::from_secs(4));
+    let logs = format!("{}\n{}", again.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+}
+
+fn helper_killed() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let mut daemon_a = start(&a, &[slow(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let pid = daemon_a.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let helper: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    let began = Instant::now();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    let status = daemon_a.wait(SOON).unwrap();
+    let log = daemon_a.log();
+    assert!(status.is_some_and(|status| !status.success()), "{status:?}\n{log}");
+    assert!(log.contains("helper"), "it says what it misses\n{log}");
+    let again = start(&a, &[slow(150)]);
+    std::thread::sleep(Duration::from_secs(4));
+    let logs = format!("{}\n{}", again.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+}
+
+/// The lease has run out by then, but nobody else may be there yet.
+fn short_freeze() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_a = start(&a, &[slow(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = Instant::now();
+    wait_for(SOON, || lab.observer().adverts("a", asked).pop()).unwrap();
+    daemon_a.signal_all(Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_millis(2600));
+    daemon_a.signal_all(Signal::SIGCONT).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    // What may follow is a move by plan, for which both answer for some milliseconds.
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, asked, Instant::now());
+    assert!(ownership.total_two < Duration::from_millis(100), "{ownership:?}\n{logs}");
+    assert!(ownership.total_none < slow(100).patience(), "{ownership:?}\n{logs}");
+    assert_eq!(ownership.owners.len(), 1, "{ownership:?}\n{logs}");
+}
+
+fn interface_flicker() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    for _ in 0..3 {
+        a.delete("eth0").unwrap();
+        a.connect("eth0", Switch::LAN).unwrap();
+        expect_master(lab, "a", &[daemon_a, daemon_b]);
+        std::thread::sleep(Duration::from_millis(500));
+        let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+        assert_eq!(lab.owners(SHARED), ["a"], "{logs}");
+        assert_eq!(lab.observer().master(VRID).as_deref(), Some("a"), "{logs}");
+    }
+}
+
+fn address_war() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    std::thread::sleep(Duration::from_millis(500));
+    let end = Instant::now() + 2 * SOON;
+    while lab.observer().master(VRID).as_deref() == Some("a") && Instant::now() < end {
+        let _ = a.namespace().links().remove_address("eth0", SHARED, 32);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    expect_master(lab, "b", &[daemon_a, daemon_b]);
+    assert!(!a.holds(SHARED).unwrap(), "{}", daemon_a.log());
+    let lines = daemon_a.log().lines().count();
+    assert!(lines < 60, "too much is logged:\n{}", daemon_a.log());
+}
+
+fn crash_loop() {
+    let half = || RouterSpec { interval: Duration::from_millis(500), ..spec(150) };
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let mut daemon = start(&a, &[half()]);
+    expect_master(&lab, "a", &[&daemon]);
+    for crash in 1..=4 {
+        let asked = Instant::now();
+        let said = wait_for(SOON, || lab.observer().adverts("a", asked).pop());
+        assert!(said.is_some(), "{}", daemon.log());
+        let began = Instant::now();
+        daemon.crash();
+        daemon = start(&a, &[half()]);
+        if crash < 4 {
+            expect_master(&lab, "a", &[&daemon]);
+            std::thread::sleep(Duration::from_millis(600));
+            let ownership = lab.ownership(SHARED, began, Instant::now());
+            assert_eq!(ownership.changes, 0, "crash {crash}: {ownership:?}\n{}", daemon.log());
+        } else {
+            let released = wait_for(SOON, || (!a.holds(SHARED).unwrap()).then_some(()));
+            assert!(released.is_some(), "{}", daemon.log());
+        }
+    }
+    // Nobody else is there.
+    expect_master(&lab, "a", &[&daemon]);
+}
+
+/// A pair whose better host's hooks write down what they are called for.
+fn pair_with_hook(interval: Duration) -> (Lab, [Host; 2], [Daemon; 2], RouterSpec) {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let (hook, said) = (a.dir().join("hook"), a.dir().join("said"));
+    executable(&hook, &format!("#!/bin/sh\necho \"$*\" >>{}\n", said.display()));
+    let mut better = RouterSpec { interval, ..spec(150) };
+    better.more += &format!("[virtual_router.hooks]\nnotify = \"{}\"\n", hook.display());
+    let daemon_a = start(&a, std::slice::from_ref(&better));
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[RouterSpec { interval, ..spec(100) }]);
+    std::thread::sleep(Duration::from_millis(500) + interval);
+    (lab, [a, b], [daemon_a, daemon_b], better)
+}
+
+fn restart() {
+    let (lab, [a, _b], [mut daemon_a, daemon_b], better) = pair_with_hook(Duration::from_secs(1));
+    let said = || fs::read_to_string(a.dir().join("said")).unwrap_or_default();
+    let said_before = said();
+    assert!(said_before.contains("MASTER"), "{said_before}\n{}", daemon_a.log());
+    let began = Instant::now();
+    daemon_a.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon_a.wait(SOON).unwrap().unwrap();
+    assert!(status.success(), "{status}\n{}", daemon_a.log());
+    let daemon_a = start(&a, &[better]);
+    std::thread::sleep(Duration::from_secs(4));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    let goodbyes = lab.observer().adverts("a", began);
+    assert!(goodbyes.iter().all(|(_, advert)| advert.priority > 0), "{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+    assert_eq!(said(), said_before, "{logs}");
+}
+
+fn new_program() {
+    let (lab, a, mut daemon, own) = own_program();
+    let replacement = a.dir().join("new");
+    fs::copy(VIPD, &replacement).unwrap();
+    fs::rename(&replacement, &own).unwrap();
+    let began = Instant::now();
+    daemon.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon.wait(SOON).unwrap().unwrap();
+    assert!(status.success(), "{status}\n{}", daemon.log());
+    let daemon = Daemon::start(&a, &Program::Vipd(own), &[slow(150)]).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{}", daemon.log());
+    let adverts = lab.observer().adverts("a", began);
+    assert!(adverts.iter().all(|(_, advert)| advert.priority == 150), "{}", daemon.log());
+}
+
+fn broken_program() {
+    let (lab, a, mut daemon, own) = own_program();
+    fs::remove_file(&own).unwrap();
+    executable(&own, "#!/bin/sh\necho cannot load >&2\nexit 127\n");
+    let began = Instant::now();
+    daemon.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon.wait(SOON + 4 * slow(150).interval).unwrap();
+    let log = daemon.log();
+    assert!(status.is_some(), "it does not end\n{log}");
+    assert!(!a.holds(SHARED).unwrap(), "{log}");
+    let goodbyes = lab.observer().adverts("a", began);
+    assert!(goodbyes.iter().any(|(_, advert)| advert.priority == 0), "{log}");
+    assert!(log.lines().any(|line| line.contains("ERROR")), "{log}");
+    assert!(log.contains("cannot load"), "the log says what was wrong\n{log}");
+}
+
+/// A lone master that runs from a program file of its own.
+fn own_program() -> (Lab, Host, Daemon, PathBuf) {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let own = a.dir().join("vipd");
+    fs::copy(VIPD, &own).unwrap();
+    let daemon = Daemon::start(&a, &Program::Vipd(own.clone()), &[slow(150)]).unwrap();
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon]);
+    (lab, a, daemon, own)
+}
+
+fn slow(priority: u8) -> RouterSpec {
+    RouterSpec { interval: Duration::from_secs(1), ..spec(priority) }
+}
+
+fn broken_restart() {
+    let (lab, [a, _b], [mut daemon_a, daemon_b], _) = pair_with_hook(Duration::from_millis(100));
+    let good = fs::read_to_string(daemon_a.config()).unwrap();
+    fs::write(daemon_a.config(), good.replace("addresses", "adresses")).unwrap();
+    let began = Instant::now();
+    daemon_a.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon_a.wait(SOON).unwrap();
+    let log = daemon_a.log();
+    assert!(status.is_some(), "it does not end\n{log}");
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    assert!(!a.holds(SHARED).unwrap(), "{log}");
+    let goodbyes = lab.observer().adverts("a", began);
+    assert!(goodbyes.iter().any(|(_, advert)| advert.priority == 0), "{log}");
+    assert!(log.lines().any(|line| line.contains("ERROR")), "{log}");
+    assert!(log.contains("adresses"), "the log names the mistake\n{log}");
+}
+
+fn address_deleted() {
+    let pair = Pair::start();
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    // Of three the quickest: this machine may have other things to do.
+    let quickest = (0..3).map(|_| {
+        std::thread::sleep(Duration::from_millis(1200));
+        let began = Instant::now();
+        a.namespace().links().remove_address("eth0", SHARED, 32).unwrap();
+        expect_master(lab, "a", &[daemon_a, daemon_b]);
+        let ownership = lab.ownership(SHARED, began, Instant::now());
+        assert_eq!(ownership.owners, ["a"], "{}", daemon_a.log());
+        assert!(lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
+        ownership.total_none
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}\n{}", daemon_a.log());
+}
+
+fn hanging_hook() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let hanging = |host: &Host, priority| {
+        let hook = host.dir().join("hang");
+        executable(&hook, "#!/bin/sh\nexec sleep 1000\n");
+        let mut spec = spec(priority);
+        spec.more += &format!("[virtual_router.hooks]\nnotify = \"{}\"\n", hook.display());
+        spec
+    };
+    let daemon_a = start(&a, &[hanging(&a, 150)]);
+    expect_master(&lab, "a", &[&daemon_a]);
+    let daemon_b = start(&b, &[hanging(&b, 100)]);
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    let longest = lab.observer().longest_gap("a", began, Instant::now());
+    assert!(longest < 4 * spec(150).interval, "no advert for {longest:?}\n{}", daemon_a.log());
+    let stopped = Instant::now();
+    daemon_a.signal(Signal::SIGTERM).unwrap();
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    let goodbyes = lab.observer().adverts("a", stopped);
+    assert_eq!(goodbyes.last().map(|(_, advert)| advert.priority), Some(0), "{}", daemon_a.log());
+}
+
+fn real_time() {
+    const SCHED_FIFO: u32 = 1;
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let daemon = start(&a, &[spec(150)]);
+    expect_master(&lab, "a", &[&daemon]);
+    if daemon.log().contains("no real-time priority") {
+        // An ordinary user is refused, and told so.
+        return;
+    }
+    let mut priorities: Vec<(String, u32, u32)> = Vec::new();
+    for task in fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        let field = |number: usize| rest.split_whitespace().nth(number - 3).unwrap();
+        priorities.push((name.into(), field(41).parse().unwrap(), field(40).parse().unwrap()));
+    }
+    let of = |name: &str| priorities.iter().find(|(of, ..)| of == name).unwrap();
+    let (loop_priority, worker) = (of("vipd"), of("netlink"));
+    assert_eq!((loop_priority.1, worker.1), (SCHED_FIFO, SCHED_FIFO), "{priorities:?}");
+    // Adverts come first.
+    assert!(loop_priority.2 > worker.2, "{priorities:?}");
+    let others = priorities.iter().filter(|(name, ..)| name != "vipd" && name != "netlink");
+    assert!(others.clone().all(|(_, policy, _)| *policy != SCHED_FIFO), "{priorities:?}");
+}
+
+/// The port of a better newcomer that does not preempt forwards late, as under spanning tree.
+fn deaf(peer: Program, deaf_seconds: u64) {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_b = Daemon::start(&b, &peer, &[spec(100)]).unwrap();
+    expect_master(&lab, "b", &[&daemon_b]);
+    a.cut().unwrap();
+    let began = Instant::now();
+    let daemon_a = start(&a, &[RouterSpec { preempt: false, ..spec(150) }]);
+    std::thread::sleep(Duration::from_secs(deaf_seconds));
+    let healed = Instant::now();
+    a.heal().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let end = Instant::now();
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let longest = lab.observer().longest_gap("b", began, end);
+    assert!(longest < 4 * spec(100).interval, "no advert for {longest:?}\n{logs}");
+    assert_eq!(lab.observer().master(VRID).as_deref(), Some("b"), "{logs}");
+    assert_eq!(lab.owners(SHARED), ["b"], "{logs}");
+    let ownership = lab.ownership(SHARED, healed, end);
+    assert_eq!(ownership.total_none, Duration::ZERO, "{ownership:?}\n{logs}");
+    assert!(ownership.total_two < Duration::from_secs(1), "{ownership:?}\n{logs}");
+    let low = lab.observer().adverts("a", began);
+    assert!(!low.is_empty(), "it was to think itself alone\n{logs}");
+    assert!(low.iter().all(|(_, advert)| advert.priority <= 1), "{logs}");
+}

@@ -1,0 +1,174 @@
+//! TCP echo (RFC 862): the hosts' answers, and a client's conversation while things happen.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Socket, Type};
+
+use super::namespace::Namespace;
+use super::network::{Host, lock};
+use super::wait_for;
+
+const PORT: u16 = 7;
+/// Between two messages of a conversation.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A thread that echoes what connections to an address say.
+#[derive(Debug)]
+pub struct EchoServer {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EchoServer {
+    pub(super) fn start(namespace: &Namespace, ip: IpAddr) -> io::Result<Self> {
+        let listener = namespace.run(move || {
+            let socket = Socket::new(Domain::for_address((ip, PORT).into()), Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            // Bound before the address is there and after it has gone.
+            match ip {
+                IpAddr::V4(_) => socket.set_freebind_v4(true)?,
+                IpAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+            socket.bind(&SocketAddr::from((ip, PORT)).into())?;
+            socket.listen(16)?;
+            socket.set_nonblocking(true)?;
+            io::Result::Ok(TcpListener::from(socket))
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = namespace.thread("echo", {
+            let stop = Arc::clone(&stop);
+            move || serve(&listener, &stop)
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(listener: &TcpListener, stop: &AtomicBool) {
+    let mut streams: Vec<TcpStream> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        fds.extend(streams.iter().map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
+        let _ = poll(&mut fds, PollTimeout::from(50_u8));
+        while let Ok((stream, _)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok() {
+                streams.push(stream);
+            }
+        }
+        streams.retain_mut(|stream| {
+            let mut buffer = [0; 1024];
+            match stream.read(&mut buffer) {
+                Ok(0) => false,
+                Ok(length) => stream.write_all(buffer.get(..length).unwrap_or_default()).is_ok(),
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+            }
+        });
+    }
+}
+
+/// Whether a new connection from `client` to `ip` is echoed within `patience`.
+pub fn connects(client: &Host, ip: IpAddr, patience: Duration) -> bool {
+    client.namespace().run(move || {
+        let connect = || {
+            let mut stream = TcpStream::connect_timeout(&(ip, PORT).into(), patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.write_all(b"?")?;
+            stream.read_exact(&mut [0])
+        };
+        connect().is_ok()
+    })
+}
+
+#[derive(Debug)]
+struct Talk {
+    answered_at: Instant,
+    broken: bool,
+}
+
+/// A connection that is never quiet for long.
+#[derive(Debug)]
+pub struct Conversation {
+    stop: Arc<AtomicBool>,
+    talk: Arc<Mutex<Talk>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Conversation {
+    /// Connects from `client` to `ip` and goes on talking.
+    ///
+    /// # Errors
+    /// What the kernel says, as when nobody holds the address.
+    pub fn start(client: &Host, ip: IpAddr) -> io::Result<Self> {
+        let stream = client.namespace().run(move || {
+            let stream = TcpStream::connect_timeout(&(ip, PORT).into(), Duration::from_secs(1))?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+            io::Result::Ok(stream)
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let talk = Arc::new(Mutex::new(Talk { answered_at: Instant::now(), broken: false }));
+        let thread = client.namespace().thread("talk", {
+            let (stop, talk) = (Arc::clone(&stop), Arc::clone(&talk));
+            move || {
+                if converse(stream, &talk, &stop).is_err() {
+                    lock(&talk).broken = true;
+                }
+            }
+        })?;
+        Ok(Self { stop, talk, thread: Some(thread) })
+    }
+
+    /// Whether it is answered once more, within `patience`.
+    pub fn goes_on(&self, patience: Duration) -> bool {
+        let asked = Instant::now();
+        let outcome = wait_for(patience, || {
+            let talk = lock(&self.talk);
+            (talk.broken || talk.answered_at > asked).then_some(!talk.broken)
+        });
+        outcome.unwrap_or(false)
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn converse(mut stream: TcpStream, talk: &Mutex<Talk>, stop: &AtomicBool) -> io::Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(b"?")?;
+        loop {
+            match stream.read_exact(&mut [0]) {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if stop.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        lock(talk).answered_at = Instant::now();
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
