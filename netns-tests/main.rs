@@ -8,6 +8,7 @@ mod demo;
 mod fault;
 mod faults;
 mod pair;
+mod scenario;
 
 use std::process::ExitCode;
 
@@ -23,8 +24,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a scenario is waiting.
     arguments.test_threads.get_or_insert(4);
-    let trials = pair::scenarios()
+    let trials = scenario::scenarios()
         .into_iter()
+        .chain(pair::scenarios())
         .chain(fault::scenarios())
         .chain(faults::scenarios())
         .chain(demo::scenarios())

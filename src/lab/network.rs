@@ -148,6 +148,31 @@ impl Lab {
         self.dir.path()
     }
 
+    /// From now on nothing that one host sends reaches the other; everybody else hears both. Needs
+    /// the program `nft`.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn lose(&self, from: &Host, to: &Host) -> io::Result<()> {
+        let mut rules = "add table bridge lost; add chain bridge lost forward { \
+                         type filter hook forward priority 0; };"
+            .to_owned();
+        for (from, _) in from.ports() {
+            for (to, _) in to.ports() {
+                rules += &format!("add rule bridge lost forward iifname {from} oifname {to} drop;");
+            }
+        }
+        nft(&self.switches, rules)
+    }
+
+    /// Ends every [`lose`](Self::lose).
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn lose_nothing(&self) -> io::Result<()> {
+        nft(&self.switches, "add table bridge lost; delete table bridge lost".to_owned())
+    }
+
     /// Who held `ip` where the LAN could reach it, between two points in time.
     pub fn ownership(&self, ip: IpAddr, from: Instant, to: Instant) -> Ownership {
         let changes = lock(&self.changes).clone();
@@ -460,10 +485,11 @@ impl Host {
             Lost::Adverts => ("accept", "ip protocol 112 drop;"),
         };
         for (port, _) in self.ports() {
-            self.nft(format!(
+            let rules = format!(
                 "add table netdev {port}; add chain netdev {port} in {{ \
                  type filter hook ingress device {port} priority 0; policy {policy}; {rule} }}"
-            ))?;
+            );
+            nft(&self.switches, rules)?;
         }
         if lost == Lost::All {
             self.log(Changed::Reachable(false));
@@ -478,17 +504,9 @@ impl Host {
     pub fn unmute(&self) -> io::Result<()> {
         self.log(Changed::Reachable(true));
         for (port, _) in self.ports() {
-            self.nft(format!("delete table netdev {port}"))?;
+            nft(&self.switches, format!("delete table netdev {port}"))?;
         }
         Ok(())
-    }
-
-    fn nft(&self, rules: String) -> io::Result<()> {
-        let output = self.switches.run(move || Command::new("nft").arg(rules).output())?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("nft: {}", String::from_utf8_lossy(&output.stderr))))
     }
 
     /// Whether it holds an address now.
@@ -522,6 +540,14 @@ impl Host {
         let change = Change { at: Instant::now(), host: self.name.clone(), what };
         lock(&self.changes).push(change);
     }
+}
+
+fn nft(switches: &Namespace, rules: String) -> io::Result<()> {
+    let output = switches.run(move || Command::new("nft").arg(rules).output())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("nft: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// A thread that notes every address that comes or goes on a host.
