@@ -1,17 +1,22 @@
 //! The daemon: waits, tells the protocol what happened, carries out what it says.
 
+mod steer;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::Interest;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Problems};
+use crate::control::{self, Asked};
 use crate::helper::Helper;
+use crate::history::{self, History, Kind};
 use crate::host::clock::Clock;
 use crate::host::exclusive::{Identities, RuntimeDir, Taken};
 use crate::host::netlink::Worker;
@@ -21,6 +26,7 @@ use crate::host::sys::Readiness;
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
+use steer::{Moves, Reply};
 
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
 const REALTIME_PRIORITY: u8 = 50;
@@ -29,6 +35,11 @@ const REALTIME_PRIORITY: u8 = 50;
 const ROUNDS: usize = 4;
 /// A stop that has released everything waits no longer than this for hooks and the worker.
 const LAST_WORDS: Duration = Duration::from_secs(40);
+/// One each for a reload, a drain, a restart's check, history, and a status document: a disk that
+/// hangs must not keep the others waiting.
+const BLOCKING_THREADS: usize = 5;
+/// However many clients talk to their tasks, the kernel is asked for news after this many steps.
+const STEPS_BETWEEN_NEWS: u32 = 8;
 
 /// Where the daemon finds and leaves things.
 #[derive(Clone, Debug)]
@@ -92,7 +103,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     // The helper keeps what hooks of other users need; we keep what the network needs.
     let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
-    let remarks = harden();
+    let mut remarks = Vec::new();
+    let listener = control::bind(runtime.path(), &mut remarks);
+    remarks.extend(harden());
     // It inherits what could not be asked for any more; what starts after it must not.
     let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
     let _ = privileges::realtime(REALTIME_PRIORITY);
@@ -103,11 +116,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime_dir = runtime.path().to_owned();
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .event_interval(STEPS_BETWEEN_NEWS)
         .build()
         .map_err(|e| Failure::System("start the runtime", e))?;
-    executor.block_on(async {
+    let outcome = executor.block_on(async {
         let mut daemon = Daemon::new(options, config, identities, helper, worker, &runtime_dir)?;
+        if let Some(listener) = listener {
+            daemon.requests = control::serve(listener, &options.state_dir)
+                .map_err(|e| Failure::System("serve the control socket", e))?;
+        }
+        daemon.host.history = History::start(&options.state_dir);
+        daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
         info!(
             node = %daemon.config.node.name,
             pid = std::process::id(),
@@ -121,10 +141,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         if let Err(error) = privileges::ordinary_priority() {
             warn!(%error, "cannot give up real-time priority");
         }
+        daemon.note(Kind::Daemon, "vipd has ended");
+        std::mem::take(&mut daemon.host.history).end().await;
         daemon.host.end();
         drop(log);
         outcome
-    })
+    });
+    // A disk that hangs keeps no successor waiting.
+    executor.shutdown_background();
+    outcome
 }
 
 /// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
@@ -174,6 +199,14 @@ fn successor(config: &Path) -> Result<(), String> {
     Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
+/// What history says of a reload.
+fn applied(changes: &[String]) -> String {
+    match changes {
+        [] => "the configuration was read again; nothing in it has changed".to_owned(),
+        changes => format!("the configuration was applied:\n{}", changes.join("\n")),
+    }
+}
+
 /// Waits for a task, or for ever if there is none.
 async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, JoinError> {
     match task {
@@ -188,11 +221,19 @@ struct Daemon {
     identities: Identities,
     /// What an earlier daemon on this host left.
     previous: Previous,
+    /// The operator drained this host before this daemon started.
+    was_drained: bool,
+    started_at: SystemTime,
     node: Node,
     host: Host,
     signals: Signals,
     systemd: Systemd,
     actions: Vec<Action>,
+    requests: mpsc::Receiver<Asked>,
+    /// Clients that wait for the end of a hand-over ...
+    moves: Vec<Moves>,
+    /// ... and the one that waits for the end of a reload.
+    reload_asked: Option<Reply>,
     reload: Option<JoinHandle<Result<Config, Problems>>>,
     restart: Option<JoinHandle<Result<(), String>>>,
     /// The kernel's picture of the interfaces is awaited, and then told whole.
@@ -222,17 +263,31 @@ impl Daemon {
         let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
         host.listen_to(signals.as_fd()).map_err(|e| Failure::System("wait for signals", e))?;
         let systemd = Systemd::from_env();
+        let was_drained = control::was_drained(&options.state_dir).unwrap_or_else(|error| {
+            error!(%error, "cannot see whether this host is drained, so it takes part");
+            false
+        });
+        if was_drained {
+            warn!("this host is drained: it takes nothing over until \"vipd undrain\"");
+        }
+        // Without a socket nobody asks.
+        let (_, requests) = mpsc::channel(1);
         Ok(Daemon {
             path: options.config.clone(),
             node: Node::new(&config.vrrp),
             config,
             identities,
             previous,
+            was_drained,
+            started_at: SystemTime::now(),
             host,
             signals,
             feed_at: systemd.watchdog_interval().map(|_| Instant::START),
             systemd,
             actions: Vec::new(),
+            requests,
+            moves: Vec::new(),
+            reload_asked: None,
             reload: None,
             restart: None,
             links_due: true,
@@ -255,6 +310,11 @@ impl Daemon {
             if self.more {
                 // Under a flood deadlines are met between rounds; others get a turn, too.
                 tokio::task::yield_now().await;
+                if self.begun
+                    && let Ok(asked) = self.requests.try_recv()
+                {
+                    self.answer(asked);
+                }
                 continue;
             }
             let (reload, restart) = (self.reload.as_mut(), self.restart.as_mut());
@@ -268,6 +328,7 @@ impl Daemon {
                     self.restart = None;
                     self.leave_to_successor(fit.unwrap_or_else(|error| Err(error.to_string())));
                 }
+                Some(asked) = self.requests.recv(), if self.begun => self.answer(asked),
             }
         }
     }
@@ -311,8 +372,10 @@ impl Daemon {
                 break;
             }
         }
+        self.report_moves();
         self.feed_watchdog();
-        let deadlines = [self.node.deadline(), self.feed_at, self.give_up_at];
+        let deadlines =
+            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at()];
         self.host.wake_at(deadlines.into_iter().flatten().min());
         Ok(())
     }
@@ -326,6 +389,11 @@ impl Daemon {
             self.systemd.watchdog();
             self.feed_at = Some(now + every);
         }
+    }
+
+    /// For operators who ask later.
+    fn note(&mut self, kind: Kind, text: impl Into<String>) {
+        self.host.history.note(history::Event::now(kind, None, text));
     }
 
     fn handle(&mut self, now: Instant, event: Event<'_>) {
@@ -349,7 +417,7 @@ impl Daemon {
                 let entry = self.previous.find(router.config()).unwrap_or_default();
                 let recorded = Recorded {
                     was_master: entry.master,
-                    drained: false,
+                    drained: self.was_drained,
                     held_back: entry.held_back,
                     addresses_present: ips.clone().any(ours),
                     addresses_alive: ips.all(ours),
@@ -390,12 +458,16 @@ impl Daemon {
                     info!("a reload is under way already");
                     return;
                 }
-                info!(file = %self.path.display(), "reading the configuration again");
-                self.systemd.reloading();
-                let path = self.path.clone();
-                self.reload = Some(tokio::task::spawn_blocking(move || load(&path)));
+                self.begin_reload();
             }
         }
+    }
+
+    fn begin_reload(&mut self) {
+        info!(file = %self.path.display(), "reading the configuration again");
+        self.systemd.reloading();
+        let path = self.path.clone();
+        self.reload = Some(tokio::task::spawn_blocking(move || load(&path)));
     }
 
     fn stop(&mut self, now: Instant) {
@@ -425,24 +497,33 @@ impl Daemon {
 
     /// The file is applied whole, or not at all.
     fn reloaded(&mut self, loaded: Result<Result<Config, Problems>, JoinError>) -> io::Result<()> {
-        let refused = match loaded {
-            Err(error) => Some(error.to_string()),
-            Ok(Err(problems)) => Some(problems.to_string()),
+        let outcome = match loaded {
+            Err(error) => Err(error.to_string()),
+            Ok(Err(problems)) => Err(problems.to_string()),
             Ok(Ok(config)) => match self.identities.take(&config.vrrp) {
-                Err(taken) => Some(taken.to_string()),
+                Err(taken) => Err(taken.to_string()),
                 Ok(()) => {
+                    let changes = config.changes_since(&self.config);
                     self.apply(config)?;
-                    None
+                    Ok(changes)
                 }
             },
         };
-        match refused {
-            Some(why) => {
+        match &outcome {
+            Err(why) => {
+                self.note(Kind::Reload, format!("the configuration was refused:\n{why}"));
                 error!("the configuration was refused, and the running one stays as it is:\n{why}")
             }
-            None => info!("the configuration was applied"),
+            Ok(changes) => {
+                info!(changes = changes.len(), "the configuration was applied");
+                self.note(Kind::Reload, applied(changes));
+                for change in changes {
+                    info!("{change}");
+                }
+            }
         }
         self.systemd.ready("running");
+        self.report_reload(outcome);
         Ok(())
     }
 

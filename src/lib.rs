@@ -5,9 +5,12 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod helper;
+pub mod history;
 pub mod host;
 pub mod lab;
 pub mod log;
+pub mod status;
 pub mod vrrp;

@@ -4,8 +4,12 @@
 //! (wrong usage).
 
 mod check;
+mod cleanup;
 mod demo;
+mod events;
 mod run;
+mod status;
+mod steer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +19,10 @@ use clap::{Args, Parser, Subcommand};
 
 /// Where the configuration is unless told otherwise.
 const CONFIG: &str = "/etc/vipd/vipd.toml";
+/// Where the daemon is found unless told otherwise.
+const RUNTIME_DIR: &str = "/run/vipd";
+/// Where it keeps what must survive a reboot.
+const STATE_DIR: &str = "/var/lib/vipd";
 
 /// Keeps a shared IP address on exactly one healthy server of two or more (VRRP, RFC 9568).
 #[derive(Debug, Parser)]
@@ -30,6 +38,38 @@ enum Command {
     Run(Run),
     /// Read the configuration and print every problem in it, or what it means.
     Check(Check),
+    /// Show who is master, since when and why, and what stands in the way.
+    ///
+    /// Needs root, or membership of the group vipd. With --json the output is one object with
+    /// "version", "node", "drained", "routers" and "counters"; names stay once published.
+    Status(Status),
+    /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
+    ///
+    /// Also what happened before the last restart or reboot, and also when no vipd runs.
+    Events(Events),
+    /// Hand a virtual router over to another host, and say who took it and how fast.
+    ///
+    /// This host does not take it back until "vipd resume", or until it hears no master at all. If
+    /// nobody takes over, the address stays here and the exit status is 1.
+    Failover(OneRouter),
+    /// Let this host take a virtual router back after a failover.
+    Resume(OneRouter),
+    /// Hand everything over for maintenance of this host, and take nothing until "vipd undrain".
+    ///
+    /// Kept over restarts and reboots. A drained host is backup, not in fault.
+    Drain(Daemon),
+    /// End a drain: this host takes part again.
+    Undrain(Daemon),
+    /// Announce the addresses of a virtual router again (gratuitous ARP, neighbour advertisements).
+    Announce(OneRouter),
+    /// Have the running daemon read its configuration again, and say what has changed.
+    ///
+    /// A file with any problem is refused whole, and everything goes on as before.
+    Reload(Daemon),
+    /// Remove addresses that a vipd left which no longer runs.
+    ///
+    /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
+    Cleanup(Cleanup),
     /// Watch two hosts, a switch and a client fail over, in network namespaces made for it.
     ///
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
@@ -51,11 +91,11 @@ struct Run {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
-    /// Lock and record: must be gone after a reboot.
-    #[arg(long, value_name = "DIR", default_value = "/run/vipd")]
+    /// Lock, record and control socket: must be gone after a reboot.
+    #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
     runtime_dir: PathBuf,
     /// What must survive a reboot.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/vipd")]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     state_dir: PathBuf,
 }
 
@@ -73,6 +113,60 @@ struct Check {
 }
 
 #[derive(Debug, Args)]
+struct Status {
+    /// Show this virtual router alone, and everything about it.
+    #[arg(value_name = "NAME")]
+    router: Option<String>,
+    /// Print the status as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print nothing; the exit status is 0 if it has this role (without NAME: if all have), else 1.
+    #[arg(long, value_name = "ROLE", conflicts_with = "json",
+          value_parser = ["master", "backup", "fault", "leaving", "waiting", "stopped"])]
+    is: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
+struct Events {
+    /// Go on with what happens from now on, until interrupted.
+    #[arg(long, short)]
+    follow: bool,
+    /// Print each event as one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where the daemon that is meant keeps what must survive a reboot.
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    state_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct OneRouter {
+    /// The virtual router, as the configuration names it.
+    #[arg(value_name = "NAME")]
+    router: String,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
+struct Daemon {
+    /// Where the daemon that is meant has its lock and its socket.
+    #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
+    runtime_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Cleanup {
+    /// The configuration file that names the addresses.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -83,6 +177,25 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(run) => run::run(&run.config, &run.runtime_dir, &run.state_dir),
         Command::Check(check) => check::check(&check.file, check.file_only, check.json),
+        Command::Status(Status { router, json, is, daemon }) => {
+            status::status(&daemon.runtime_dir, router.as_deref(), json, is.as_deref())
+        }
+        Command::Events(Events { follow, json, state_dir }) => {
+            events::events(&state_dir, follow, json)
+        }
+        Command::Failover(OneRouter { router, daemon }) => {
+            steer::failover(&daemon.runtime_dir, router)
+        }
+        Command::Resume(OneRouter { router, daemon }) => steer::resume(&daemon.runtime_dir, router),
+        Command::Drain(Daemon { runtime_dir }) => steer::drain(&runtime_dir),
+        Command::Undrain(Daemon { runtime_dir }) => steer::undrain(&runtime_dir),
+        Command::Announce(OneRouter { router, daemon }) => {
+            steer::announce(&daemon.runtime_dir, router)
+        }
+        Command::Reload(Daemon { runtime_dir }) => steer::reload(&runtime_dir),
+        Command::Cleanup(Cleanup { config, daemon }) => {
+            cleanup::cleanup(&config, &daemon.runtime_dir)
+        }
         Command::Demo => demo::demo(),
         Command::Helper => crate::helper::main(),
         Command::ExecHook(Rest { rest }) => crate::helper::exec_hook(rest),

@@ -3,6 +3,7 @@
 //! `file` is the shape of the TOML and nothing else, `reader` walks it, `router` and `hooks` hold
 //! the rules, `problem` says where, what, and what to write instead, and `meaning` what it comes to.
 
+mod changes;
 mod duration;
 mod file;
 mod hooks;
@@ -130,6 +131,11 @@ impl Config {
     /// As [`Config::meaning`], for programs, with the advice.
     pub fn meaning_as_json(&self) -> String {
         meaning::as_json(self)
+    }
+
+    /// What is different from `before`, one line for each key; empty if the two ask for the same.
+    pub fn changes_since(&self, before: &Config) -> Vec<String> {
+        changes::changes(before, self)
     }
 
     /// For whoever has nothing to do without a virtual router.

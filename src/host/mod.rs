@@ -22,13 +22,14 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tracing::{debug, error, info, warn};
 
 use crate::config::Hooks;
 use crate::helper::{Finished, Helper, HookRun, HookState, Outcome};
+use crate::history::{self, History, Kind};
 use crate::vrrp::{
     Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
@@ -131,6 +132,32 @@ struct Outbox {
     renewing: bool,
     /// When the last renewal (or claim) that we know to have been carried out was begun.
     renewed_at: Instant,
+    last_change: Option<(SystemTime, Transition)>,
+    last_hook: Option<LastHook>,
+}
+
+/// What status tells of a virtual router that the protocol does not know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// The last change of its role, by the wall clock.
+    pub last_change: Option<&'a (SystemTime, Transition)>,
+    /// When the kernel removes its addresses if nobody renews them.
+    pub lease_until: Option<Instant>,
+    /// The last hook that ended.
+    pub last_hook: Option<&'a LastHook>,
+}
+
+/// A hook that ended.
+#[derive(Clone, Debug)]
+pub struct LastHook {
+    /// Which.
+    pub hook: Hook,
+    /// How.
+    pub outcome: Outcome,
+    /// When, by the wall clock.
+    pub at: SystemTime,
+    /// How long it ran.
+    pub took: Duration,
 }
 
 impl Outbox {
@@ -163,6 +190,8 @@ pub struct Counters {
     pub adverts_received: u64,
     /// Rounds of announcements.
     pub announcements: u64,
+    /// Packets that were not acted on, by [`Discard::name`](crate::vrrp::Discard::name).
+    pub discards: BTreeMap<&'static str, u64>,
 }
 
 /// The machine.
@@ -189,6 +218,8 @@ pub struct Host {
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
     message: Vec<u8>,
+    /// What happened, for operators.
+    pub history: History,
     /// Counted since start.
     pub counters: Counters,
 }
@@ -227,6 +258,7 @@ impl Host {
             record,
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
+            history: History::default(),
             counters: Counters::default(),
             clock,
         };
@@ -359,6 +391,7 @@ impl Host {
                 message: received.message,
             };
             if let Err(discard) = node.handle(now, Event::Packet(packet), actions) {
+                *counters.discards.entry(discard.name()).or_default() += 1;
                 debug!(source = %received.source, %discard, "advert discarded");
             }
         });
@@ -593,7 +626,22 @@ impl Host {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
             let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
             if hook == Hook::Master && outcome.succeeded {
-                self.record.note(router, |entry| entry.hook_done = entry.master);
+                // Unwritten, the hook runs once more after a restart, as hooks must bear.
+                let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
+            }
+            match run.outcome {
+                Outcome::Done | Outcome::Overtaken => {}
+                Outcome::Exited(_)
+                | Outcome::Killed(_)
+                | Outcome::TimedOut
+                | Outcome::NotRun(_) => {
+                    let text = format!("{}: {}", run.state, run.outcome);
+                    self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
+                }
+            }
+            if let Some(outbox) = self.outboxes.get_mut(&router) {
+                let (at, took) = (SystemTime::now(), run.duration);
+                outbox.last_hook = Some(LastHook { hook, outcome: run.outcome, at, took });
             }
             self.news.push_back(News::HookFinished(router, outcome));
         }
@@ -715,6 +763,8 @@ impl Host {
         if let Action::Warn { warning, .. } = &action {
             let name = node.router(id).map_or("", |router| &router.config().name);
             warn!(router = name, "{warning}");
+            let event = history::Event::now(Kind::Warning, Some(name), warning.to_string());
+            self.history.note(event);
             return;
         }
         let now = self.clock.now();
@@ -729,7 +779,21 @@ impl Host {
             accepted: false,
             renewing: false,
             renewed_at: now,
+            last_change: None,
+            last_hook: None,
         });
+        if let Action::Notify(transition) = &action {
+            outbox.last_change = Some((SystemTime::now(), transition.clone()));
+            self.history.note(history::Event::change(
+                &router.config().name,
+                transition.from.name(),
+                transition.to.name(),
+                transition.why.to_string(),
+            ));
+            // Unwritten, a restart begins as backup or preempts: it is not worth a role.
+            let held_back = router.held_back();
+            let _ = self.record.note(id, |entry| entry.held_back = held_back);
+        }
         if outbox.in_flight.is_none() {
             self.carry_out(id, action);
             return;
@@ -887,7 +951,7 @@ impl Host {
         let resumed = transition.why == Why::Resumed;
         let has_hook =
             self.hooks.get(&config.name).is_some_and(|h| h.master.is_some() || h.notify.is_some());
-        self.record.note(id, |entry| {
+        let _ = self.record.note(id, |entry| {
             entry.master = master;
             entry.hook_done = master && (!has_hook || (resumed && !transition.hooks));
         });
@@ -933,6 +997,25 @@ impl Host {
             notify,
         });
         self.pump_helper();
+    }
+
+    /// What status tells of a virtual router that the protocol does not know.
+    pub fn beside(&self, id: RouterId) -> Beside<'_> {
+        let Some(outbox) = self.outboxes.get(&id) else { return Beside::default() };
+        Beside {
+            last_change: outbox.last_change.as_ref(),
+            lease_until: outbox.lease().map(|lease| outbox.renewed_at + lease),
+            last_hook: outbox.last_hook.as_ref(),
+        }
+    }
+
+    /// Writes down for the next daemon that the operator moved a virtual router away, or that this
+    /// is over.
+    ///
+    /// # Errors
+    /// When that could not be written.
+    pub fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
+        self.record.note(id, |entry| entry.held_back = held_back)
     }
 
     /// Ends the helper process.

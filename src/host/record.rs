@@ -166,15 +166,22 @@ impl Record {
     }
 
     /// Something else about a router changed.
-    pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut Entry)) {
-        if let Some((slot, entry)) = self.slots.get_mut(&id) {
-            let before = entry.flags();
-            change(entry);
-            if entry.flags() != before {
-                let offset = HEADER + *slot * SLOT + FLAGS;
-                let _ = self.file.write_all_at(&[entry.flags()], offset as u64);
-            }
+    ///
+    /// # Errors
+    /// When that could not be written down: a restart would begin as before the change.
+    pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
+        let Some((slot, entry)) = self.slots.get_mut(&id) else {
+            return Err(io::Error::other(format!(
+                "the record has {SLOTS} places, and all are taken"
+            )));
+        };
+        let before = entry.flags();
+        change(entry);
+        if entry.flags() == before {
+            return Ok(());
         }
+        let offset = HEADER + *slot * SLOT + FLAGS;
+        self.file.write_all_at(&[entry.flags()], offset as u64)
     }
 
     /// A daemon resumed: counted, so that one that keeps crashing does not keep the addresses.
@@ -287,7 +294,7 @@ mod tests {
         assert_eq!(previous.find(&old.routers[0]), None);
         let router = RouterId(0);
         record.assign([(router, &old.routers[0])].into_iter(), Duration::ZERO).unwrap();
-        record.note(router, |entry| entry.master = true);
+        record.note(router, |entry| entry.master = true).unwrap();
         record.sent(router, Duration::from_secs(7));
         record.resumed(Duration::from_secs(5));
         drop(record);

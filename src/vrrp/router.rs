@@ -515,7 +515,7 @@ impl VirtualRouter {
     }
 
     /// When it must be called with a timeout.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
             State::Fault => None,
             State::Backup { takeover_at } => *takeover_at,

@@ -1,0 +1,114 @@
+//! `vipd cleanup`: removes what a daemon left that no longer runs.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::steer::{fail, say};
+use crate::config::Config;
+use crate::host::exclusive::{Identities, RuntimeDir};
+use crate::host::links::Links;
+use crate::host::netlink::{Events, Job, NetEvent, Work, Worker};
+use crate::vrrp::Address;
+
+/// The kernel answers at once, unless somebody holds its lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes the addresses that the configuration names and that carry vipd's mark. Both locks are
+/// held meanwhile, so no daemon runs, and none starts before it is done.
+pub fn cleanup(config: &Path, runtime_dir: &Path) -> ExitCode {
+    let config = match Config::load(config) {
+        Ok(config) => config,
+        Err(problems) => return fail(problems),
+    };
+    let _directory = match RuntimeDir::lock(runtime_dir) {
+        Ok(lock) => lock,
+        Err(taken) => return fail(taken),
+    };
+    let mut identities = Identities::default();
+    if let Err(taken) = identities.take(&config.vrrp) {
+        return fail(taken);
+    }
+    match remove(&config) {
+        Ok(0) => say("there is nothing to remove: no address of the configuration has vipd's mark"),
+        Ok(_) => {}
+        Err(error) => return fail(error),
+    }
+    ExitCode::SUCCESS
+}
+
+/// How many addresses were removed.
+fn remove(config: &Config) -> io::Result<usize> {
+    let links = present(config)?;
+    let mut worker = Worker::start()?;
+    let (mut removed, mut done) = (0, BTreeSet::new());
+    for router in &config.vrrp.routers {
+        let interface = &router.interface;
+        let Some(link) = links.link(interface) else { continue };
+        let marked: BTreeSet<IpAddr> =
+            links.addresses(interface).iter().filter(|a| a.ours).map(|a| a.ip).collect();
+        let addresses: Arc<[Address]> = router
+            .all_addresses()
+            .filter(|address| marked.contains(&address.ip) && done.insert((link.index, address.ip)))
+            .collect();
+        if addresses.is_empty() {
+            continue;
+        }
+        let work = Work::Release { addresses: addresses.clone() };
+        worker.submit(Job { ticket: 0, index: link.index, work });
+        let report = loop {
+            wait(worker.as_fd(), "the kernel does not remove addresses")?;
+            if let Some(report) = worker.reports().next() {
+                break report;
+            }
+        };
+        if let Some((address, failure)) = report.failures.first() {
+            let text =
+                format!("cannot remove {address} from {interface}: {failure}; try with sudo");
+            return Err(io::Error::other(text));
+        }
+        for address in addresses.iter() {
+            say(format_args!("removed {address} from {interface}"));
+        }
+        removed += addresses.len();
+    }
+    Ok(removed)
+}
+
+/// The kernel's picture of the interfaces that the configuration names.
+fn present(config: &Config) -> io::Result<Links> {
+    let mut events = Events::open()?;
+    let mut links = Links::default();
+    links.watch(config.vrrp.routers.iter().map(|router| router.interface.clone()));
+    events.dump()?;
+    let mut synced = false;
+    while !synced {
+        wait(events.as_fd(), "the kernel does not tell its addresses")?;
+        events.read(|event| {
+            synced |= matches!(event, NetEvent::Synced);
+            links.apply(event, |_| {});
+        })?;
+    }
+    Ok(links)
+}
+
+fn wait(fd: std::os::fd::BorrowedFd<'_>, otherwise: &str) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, otherwise.to_owned())),
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! `vipd status`: who is master, since when and why, and what stands in the way.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::steer::{fail, say};
+use crate::control::{self, Answer, Request};
+use crate::status::{Router, Status};
+
+/// No line is longer.
+const WIDTH: usize = 100;
+/// Longer names are cut in the table; the view of one shows all of it.
+const LONGEST_NAME: usize = 24;
+
+/// The document that `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    #[serde(flatten)]
+    status: &'a Status,
+}
+
+/// Prints the status of all virtual routers or of one; with `is`, only says by its exit status
+/// whether it, or each of them, has that role.
+pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&str>) -> ExitCode {
+    let mut status = match control::ask(runtime_dir, &Request::Status) {
+        Ok(Answer::Status(status)) => *status,
+        Ok(Answer::Error { text, .. }) => return fail(text),
+        Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
+            return fail("the daemon answered something else than it was asked");
+        }
+        Err(error) => return fail(error),
+    };
+    if let Some(name) = name {
+        if status.find(name).is_none() {
+            let names: Vec<&str> = status.routers.iter().map(|r| &*r.name).take(20).collect();
+            return fail(format_args!(
+                "no virtual router is named \"{name}\" here; there is: {}",
+                names.join(", ")
+            ));
+        }
+        status.routers.retain(|router| router.name == name);
+    }
+    if let Some(role) = is {
+        let all = !status.routers.is_empty() && status.routers.iter().all(|r| r.role == role);
+        return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if json {
+        let document = Document { version: control::VERSION, status: &status };
+        match serde_json::to_string_pretty(&document) {
+            Ok(text) => say(text),
+            Err(error) => return fail(error),
+        }
+        return ExitCode::SUCCESS;
+    }
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let view = View { now: SystemTime::now(), colours };
+    match (name, status.routers.as_slice()) {
+        (Some(_), [router]) => say(view.one(&status, router).trim_end()),
+        _ => say(view.table(&status).trim_end()),
+    }
+    ExitCode::SUCCESS
+}
+
+#[derive(Clone, Copy)]
+struct View {
+    now: SystemTime,
+    colours: bool,
+}
+
+const PLAIN: &str = "";
+const BOLD: &str = "1";
+const RED: &str = "1;31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+
+impl View {
+    /// One row for each virtual router, and below it why it is so and what is not as it should be.
+    fn table(self, status: &Status) -> String {
+        let mut text = self.head(status);
+        let longest = status.routers.iter().map(|router| width(&router.name)).max().unwrap_or(0);
+        let names = longest.clamp(6, LONGEST_NAME);
+        let heading = format!(
+            "{:names$}  {:8}  {:8}  {:7}  {}",
+            "ROUTER", "ROLE", "PRIORITY", "FOR", "ADDRESSES"
+        );
+        let _ = writeln!(text, "{}", self.paint(BOLD, &heading));
+        for router in &status.routers {
+            let name = cut(&router.name, names);
+            let role = format!("{:8}", router.role);
+            let _ = writeln!(
+                text,
+                "{name}{}  {}  {:8}  {:7}  {}",
+                " ".repeat(names.saturating_sub(width(&name))),
+                self.paint(colour(&router.role), &role),
+                priority(router),
+                self.since(router),
+                addresses(router),
+            );
+            if let Some(change) = &router.last_change {
+                self.indented(&mut text, PLAIN, &change.why);
+            }
+            for trouble in troubles(status, router) {
+                self.indented(&mut text, YELLOW, &trouble);
+            }
+        }
+        text
+    }
+
+    /// Everything about one virtual router.
+    fn one(self, status: &Status, router: &Router) -> String {
+        let mut text = self.head(status);
+        let mut line = |key: &str, value: &str, colour: &str| {
+            let first = format!("{key:11} ");
+            for (n, part) in wrap(value, WIDTH - 12).iter().enumerate() {
+                let margin = if n == 0 { first.clone() } else { " ".repeat(12) };
+                let _ = writeln!(text, "{margin}{}", self.paint(colour, part));
+            }
+        };
+        line("router", &router.name, BOLD);
+        line("role", &router.role, colour(&router.role));
+        if let Some(change) = &router.last_change {
+            line(
+                "since",
+                &format!("{} ({}, before: {})", change.at, self.since(router), change.from),
+                PLAIN,
+            );
+            line("why", &change.why, PLAIN);
+        }
+        for trouble in troubles(status, router) {
+            line("attention", &trouble, YELLOW);
+        }
+        line("priority", &priority(router), PLAIN);
+        for address in &router.addresses {
+            let mut value = address.address.to_string();
+            if !address.advertised {
+                value.push_str(", not advertised");
+            }
+            value.push_str(if address.present { ", here" } else { ", not here" });
+            if let Some(left) = address.lease_seconds {
+                let _ = write!(value, ", ends in {left:.1} s unless renewed");
+            }
+            line("address", &value, PLAIN);
+        }
+        line("interface", &router.interface, PLAIN);
+        let source = match router.source {
+            Some(source) => format!(", from {source}"),
+            None => String::new(),
+        };
+        let adverts = format!(
+            "VRID {}, {}, VRRP version {}, every {} s{source}",
+            router.vrid,
+            router.family.replace("ip", "IP"),
+            router.version,
+            router.advert_interval_seconds
+        );
+        line("adverts", &adverts, PLAIN);
+        line("heard", &heard(router), PLAIN);
+        if let Some(next) = &router.next {
+            line("next", &format!("{} in {:.3} s", next_word(&next.what), next.in_seconds), PLAIN);
+        }
+        if let Some(hook) = &router.last_hook {
+            let value = format!(
+                "{}: {} after {:.1} s, at {}",
+                hook.hook, hook.outcome, hook.took_seconds, hook.at
+            );
+            line("last hook", &value, if hook.outcome == "done" { PLAIN } else { YELLOW });
+        }
+        text
+    }
+
+    fn head(self, status: &Status) -> String {
+        let daemon = &status.daemon;
+        let mut text = String::new();
+        let up = self.ago(&daemon.started_at);
+        let head = format!(
+            "{}: vipd {}, pid {}, running for {up}",
+            status.node, daemon.version, daemon.pid
+        );
+        for part in wrap(&head, WIDTH) {
+            let _ = writeln!(text, "{part}");
+        }
+        if status.drained {
+            let drained = "DRAINED: this host takes nothing over; \"vipd undrain\" ends that";
+            let _ = writeln!(text, "{}", self.paint(YELLOW, drained));
+        }
+        if status.stopping {
+            let _ = writeln!(text, "{}", self.paint(YELLOW, "STOPPING: this vipd is about to end"));
+        }
+        text.push('\n');
+        text
+    }
+
+    fn indented(self, text: &mut String, colour: &str, value: &str) {
+        for part in wrap(value, WIDTH - 4) {
+            let _ = writeln!(text, "    {}", self.paint(colour, &part));
+        }
+    }
+
+    fn since(self, router: &Router) -> String {
+        router.last_change.as_ref().map_or("-".to_owned(), |change| self.ago(&change.at))
+    }
+
+    fn ago(self, at: &str) -> String {
+        let Ok(at) = humantime::parse_rfc3339(at) else { return "?".to_owned() };
+        span(self.now.duration_since(at).unwrap_or_default())
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
+        if self.colours && !colour.is_empty() {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+fn colour(role: &str) -> &'static str {
+    match role {
+        "master" => GREEN,
+        "fault" => RED,
+        "backup" => PLAIN,
+        _ => YELLOW,
+    }
+}
+
+/// What somebody should know at once.
+fn troubles(status: &Status, router: &Router) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if router.held_back {
+        let name = &router.name;
+        troubles.push(format!(
+            "HELD BACK after a failover: does not preempt until \"vipd resume {name}\""
+        ));
+    }
+    if router.role == "master" && status.drained {
+        troubles.push(
+            "nobody took over when this host was drained, so the address is still here".into(),
+        );
+    }
+    let told = router.last_change.as_ref().is_some_and(|change| change.to == "fault");
+    if !(told && router.fault_reasons.len() == 1) {
+        troubles.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
+    }
+    if router.role == "master" {
+        troubles.extend(
+            router
+                .addresses
+                .iter()
+                .filter(|address| !address.present)
+                .map(|address| format!("{} is not on {} now", address.address, router.interface)),
+        );
+    }
+    match router.role.as_str() {
+        "master" | "backup" if router.heard.is_none() && router.incompatible.is_empty() => {
+            troubles.push("never heard another router".to_owned());
+        }
+        _ => {}
+    }
+    for peer in &router.incompatible {
+        troubles.push(format!(
+            "adverts of {} ({:.1} s ago) cannot be used: {}",
+            peer.address, peer.seconds_ago, peer.change
+        ));
+    }
+    if let Some(hook) = &router.last_hook
+        && !["done", "overtaken by a newer state"].contains(&hook.outcome.as_str())
+    {
+        troubles.push(format!("hook {} failed: {}", hook.hook, hook.outcome));
+    }
+    troubles
+}
+
+fn priority(router: &Router) -> String {
+    if router.effective_priority == router.priority {
+        router.priority.to_string()
+    } else {
+        format!("{} ({})", router.effective_priority, router.priority)
+    }
+}
+
+fn addresses(router: &Router) -> String {
+    let first = router.addresses.first().map(|each| each.address.to_string()).unwrap_or_default();
+    match router.addresses.len() {
+        0 | 1 => first,
+        more => format!("{first} +{}", more - 1),
+    }
+}
+
+fn heard(router: &Router) -> String {
+    let Some(heard) = &router.heard else { return "never anybody".to_owned() };
+    let checksum = match &heard.checksum {
+        Some(form) => format!(", checksum {form}"),
+        None => String::new(),
+    };
+    let what = match heard.priority {
+        0 => "leaving (priority 0)".to_owned(),
+        priority => format!("priority {priority}"),
+    };
+    format!(
+        "{}, {what}, {} s ago, every {} s{checksum}",
+        heard.address, heard.seconds_ago, heard.interval_seconds
+    )
+}
+
+fn next_word(what: &str) -> &str {
+    match what {
+        "advert" => "an advert",
+        "takeover" => "takes over, if no master is heard,",
+        "hook_limit" => "stops waiting for the hook",
+        "successor_limit" => "stops waiting for a successor",
+        "release" => "releases the addresses",
+        "retry" => "tries again",
+        other => other,
+    }
+}
+
+/// In the two largest units that matter: at most 7 characters for a decade.
+fn span(span: Duration) -> String {
+    let secs = span.as_secs();
+    match secs {
+        0..60 => format!("{secs}s"),
+        60..3600 => format!("{}m{:02}s", secs / 60, secs % 60),
+        3600..86_400 => format!("{}h{:02}m", secs / 3600, secs / 60 % 60),
+        _ => format!("{}d{:02}h", secs / 86_400, secs / 3600 % 24),
+    }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn cut(text: &str, to: usize) -> String {
+    if width(text) <= to {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(to.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// At spaces, where there are any.
+fn wrap(text: &str, to: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        while !rest.is_empty() {
+            let Some(line) = lines.last_mut() else { break };
+            let space = usize::from(!line.is_empty());
+            if width(line) + space + rest.len() <= to {
+                if space == 1 {
+                    line.push(' ');
+                }
+                line.extend(rest.drain(..));
+            } else if line.is_empty() {
+                line.extend(rest.drain(..to));
+            } else {
+                lines.push(String::new());
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::status::{
+        Address, Change, Counters, Daemon, Heard, Incompatible, LastHook, Next, Reason,
+    };
+
+    fn seen() -> Status {
+        Status {
+            node: "web-a".into(),
+            drained: false,
+            stopping: false,
+            daemon: Daemon {
+                version: "0.1.0".into(),
+                pid: 4711,
+                config: "/etc/vipd/vipd.toml".into(),
+                started_at: "2026-11-20T12:00:00.000Z".into(),
+            },
+            routers: vec![Router {
+                name: "web".into(),
+                role: "master".into(),
+                priority: 150,
+                effective_priority: 150,
+                fault_reasons: vec![],
+                last_change: Some(Change {
+                    at: "2026-11-20T12:00:03.610Z".into(),
+                    from: "backup".into(),
+                    to: "master".into(),
+                    why: "no master was heard".into(),
+                }),
+                addresses: vec![Address {
+                    address: "192.0.2.10".parse().unwrap(),
+                    advertised: true,
+                    present: true,
+                    lease_seconds: Some(1.62),
+                }],
+                interface: "eth0".into(),
+                vrid: 51,
+                family: "ipv4".into(),
+                version: 3,
+                advert_interval_seconds: 1.0,
+                source: Some("192.0.2.1".parse().unwrap()),
+                heard: None,
+                incompatible: vec![],
+                next: Some(Next { what: "advert".into(), in_seconds: 0.62 }),
+                held_back: false,
+                drained: false,
+                last_hook: None,
+            }],
+            counters: Counters::default(),
+        }
+    }
+
+    fn view(colours: bool) -> View {
+        View { now: humantime::parse_rfc3339("2026-11-20T15:00:00Z").unwrap(), colours }
+    }
+
+    #[test]
+    fn the_table_says_who_is_master_since_when_and_why() {
+        assert_eq!(
+            view(false).table(&seen()),
+            "\
+web-a: vipd 0.1.0, pid 4711, running for 3h00m
+
+ROUTER  ROLE      PRIORITY  FOR      ADDRESSES
+web     master    150       2h59m    192.0.2.10
+    no master was heard
+    never heard another router
+"
+        );
+    }
+
+    #[test]
+    fn one_virtual_router_is_shown_whole() {
+        let status = seen();
+        assert_eq!(
+            view(false).one(&status, &status.routers[0]),
+            "\
+web-a: vipd 0.1.0, pid 4711, running for 3h00m
+
+router      web
+role        master
+since       2026-11-20T12:00:03.610Z (2h59m, before: backup)
+why         no master was heard
+attention   never heard another router
+priority    150
+address     192.0.2.10, here, ends in 1.6 s unless renewed
+interface   eth0
+adverts     VRID 51, IPv4, VRRP version 3, every 1 s, from 192.0.2.1
+heard       never anybody
+next        an advert in 0.620 s
+"
+        );
+    }
+
+    #[test]
+    fn nothing_is_wider_than_a_hundred_columns() {
+        let mut status = seen();
+        let longest: std::net::IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
+        status.drained = true;
+        status.node = "n".repeat(64);
+        let router = &mut status.routers[0];
+        router.name = "long-name-".repeat(6);
+        router.effective_priority = 1;
+        router.addresses = vec![router.addresses[0].clone(); 255];
+        router.addresses[0].address = longest;
+        router.addresses[1].present = false;
+        router.held_back = true;
+        router.last_change.as_mut().unwrap().why = "why ".repeat(60) + &"x".repeat(120);
+        let (reason, text) = ("link_down".to_owned(), "the interface is absent or down".to_owned());
+        router.fault_reasons = vec![Reason { reason, text }];
+        router.heard = Some(Heard {
+            address: longest,
+            priority: 255,
+            interval_seconds: 40.95,
+            checksum: Some("pseudo-header".into()),
+            seconds_ago: 123_456.789,
+        });
+        router.incompatible = vec![Incompatible {
+            address: longest,
+            change: "their authentication differs: make `authentication` equal on both".into(),
+            seconds_ago: 123_456.789,
+        }];
+        router.last_hook = Some(LastHook {
+            hook: "before_release".into(),
+            outcome: "not run: ".to_owned() + &"very ".repeat(40) + "long",
+            at: "2026-11-20T12:00:03.610Z".into(),
+            took_seconds: 3600.0,
+        });
+        let both = [view(false).table(&status), view(false).one(&status, &status.routers[0])];
+        for line in both.iter().flat_map(|text| text.lines()) {
+            assert!(width(line) <= WIDTH, "{} columns: {line}", width(line));
+        }
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colour() {
+        let status = seen();
+        let coloured = view(true).table(&status);
+        assert!(coloured.contains("\x1b[32mmaster  \x1b[0m"));
+        let mut plain = coloured;
+        for code in ["\x1b[0m", "\x1b[1m", "\x1b[32m", "\x1b[33m"] {
+            plain = plain.replace(code, "");
+        }
+        assert_eq!(plain, view(false).table(&status));
+    }
+}

@@ -1,0 +1,219 @@
+//! What happened on this host, for `vipd events`: one line of JSON for each event in `events.jsonl`
+//! in the state directory, so it outlives restarts and reboots.
+//!
+//! Written by a task beside the advert loop and the blocking pool, never by the loop. What cannot be
+//! written is lost: history, and nothing else. Two files of at most 1 MiB are kept.
+//!
+//! ```json
+//! {"at":"2026-11-20T12:00:01.234Z","kind":"role","router":"web","from":"backup","to":"master","text":"no master was heard"}
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+/// The newer file, in the state directory.
+pub const FILE: &str = "events.jsonl";
+/// The older one.
+pub const OLDER_FILE: &str = "events.1.jsonl";
+/// At most so large is either, in bytes.
+const LARGEST: u64 = 1 << 20;
+/// Events that wait for a slow disk.
+const QUEUE: usize = 1024;
+/// Written at once.
+const BATCH: usize = 256;
+/// An end of the daemon waits no longer for the disk: its successor may be in a hurry.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Something an operator may want to look up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Of which kind; consumers must bear new ones.
+    pub kind: String,
+    /// The virtual router it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<String>,
+    /// The role before, for a change of role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The role since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What, or why.
+    pub text: String,
+}
+
+/// The kinds of event there are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The daemon started or ended.
+    Daemon,
+    /// A role changed.
+    Role,
+    /// Somebody should look: contention, incompatible peers and the like.
+    Warning,
+    /// A hook did not end well.
+    Hook,
+    /// The operator asked for something.
+    Command,
+    /// The configuration was applied or refused.
+    Reload,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Daemon => "daemon",
+            Kind::Role => "role",
+            Kind::Warning => "warning",
+            Kind::Hook => "hook",
+            Kind::Command => "command",
+            Kind::Reload => "reload",
+        }
+    }
+}
+
+impl Event {
+    /// Something that happened now.
+    pub fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
+        Event {
+            at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            kind: kind.name().to_owned(),
+            router: router.map(str::to_owned),
+            from: None,
+            to: None,
+            text: text.into(),
+        }
+    }
+
+    /// A role that changed now.
+    pub fn change(router: &str, from: &str, to: &str, why: String) -> Self {
+        let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
+        Event { from, to, ..Event::now(Kind::Role, Some(router), why) }
+    }
+}
+
+/// Where events are noted; by default nowhere.
+#[derive(Debug, Default)]
+pub struct History {
+    writer: Option<(mpsc::Sender<Event>, JoinHandle<()>)>,
+    lost: u64,
+}
+
+impl History {
+    /// Keeps history in this directory, by a task of the runtime it is called in.
+    pub fn start(state_dir: &Path) -> Self {
+        let (events, queue) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(write(queue, state_dir.to_owned()));
+        History { writer: Some((events, task)), lost: 0 }
+    }
+
+    /// Notes an event; never waits.
+    pub fn note(&mut self, event: Event) {
+        let Some((events, _)) = &self.writer else { return };
+        if events.try_send(event).is_err() {
+            self.lost += 1;
+            if self.lost == 1 {
+                warn!("the disk is too slow for the history of events: some of it is lost");
+            }
+        }
+    }
+
+    /// Writes what is still to be written, if the disk lets it.
+    pub async fn end(self) {
+        if let Some((events, task)) = self.writer {
+            drop(events);
+            let _ = tokio::time::timeout(LAST_WORDS, task).await;
+        }
+    }
+}
+
+async fn write(mut queue: mpsc::Receiver<Event>, state_dir: PathBuf) {
+    let mut failing = false;
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let (state_dir, events) = (state_dir.clone(), std::mem::take(&mut batch));
+        let appended = tokio::task::spawn_blocking(move || append(&state_dir, &events));
+        let outcome = appended.await.map_err(io::Error::other).flatten();
+        if let Err(error) = &outcome
+            && !failing
+        {
+            warn!(%error, "the history of events cannot be written, so some of it is lost");
+        }
+        failing = outcome.is_err();
+    }
+}
+
+/// All of it, or nothing.
+fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for event in events {
+        serde_json::to_writer(&mut bytes, event)?;
+        bytes.push(b'\n');
+    }
+    fs::create_dir_all(state_dir)?;
+    let path = state_dir.join(FILE);
+    let mut file = open(&path)?;
+    let mut length = file.metadata()?.len();
+    if length > 0 && length + bytes.len() as u64 > LARGEST {
+        fs::rename(&path, state_dir.join(OLDER_FILE))?;
+        file = open(&path)?;
+        length = 0;
+    }
+    // Half a line would spoil the next one.
+    file.write_all(&bytes).inspect_err(|_| drop(file.set_len(length)))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o644).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn history_is_bounded_and_its_end_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "x".repeat(10_000);
+        for number in 0..300 {
+            let mut event = Event::now(Kind::Command, None, text.clone());
+            event.at = number.to_string();
+            append(dir.path(), &[event]).unwrap();
+        }
+        let read = |name| fs::read_to_string(dir.path().join(name)).unwrap();
+        let (older, newer) = (read(OLDER_FILE), read(FILE));
+        assert!(older.len() as u64 <= LARGEST && newer.len() as u64 <= LARGEST);
+        let both = format!("{older}{newer}");
+        let numbers: Vec<u32> = both
+            .lines()
+            .map(|line| serde_json::from_str::<Event>(line).unwrap().at.parse().unwrap())
+            .collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
+        assert_eq!(*numbers.last().unwrap(), 299);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_lost_and_nobody_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut history = History::start(Path::new("/dev/null/nowhere"));
+            for _ in 0..2 * QUEUE {
+                history.note(Event::now(Kind::Warning, Some("web"), "?"));
+            }
+            assert_eq!(history.lost, QUEUE as u64);
+            history.end().await;
+        });
+    }
+}

@@ -1,0 +1,393 @@
+//! What `vipd status` tells: the daemon's state as one JSON document.
+//!
+//! [`Status`] is the schema. Names are snake_case and stay once published; fields may be added, and
+//! words (roles, reasons, outcomes) too, so consumers must bear new ones. Times are RFC 3339 in UTC,
+//! durations are numbers of seconds named `_seconds`, and `null` means "there is none".
+//!
+//! ```json
+//! { "version": 1, "node": "web-a", "drained": false, "stopping": false,
+//!   "daemon": { "version": "0.1.0", "pid": 4711, "config": "/etc/vipd/vipd.toml",
+//!               "started_at": "2026-11-20T12:00:00.000Z" },
+//!   "routers": [ {
+//!     "name": "web", "role": "master", "priority": 150, "effective_priority": 150,
+//!     "fault_reasons": [],
+//!     "last_change": { "at": "2026-11-20T12:00:01.234Z", "from": "backup", "to": "master",
+//!                      "why": "master 192.0.2.2 was silent for 3.391 s" },
+//!     "addresses": [ { "address": "192.0.2.10", "advertised": true, "present": true,
+//!                      "lease_seconds": 1.62 } ],
+//!     "interface": "eth0", "vrid": 51, "family": "ipv4", "version": 3,
+//!     "advert_interval_seconds": 1.0, "source": "192.0.2.1",
+//!     "heard": { "address": "192.0.2.2", "priority": 100, "interval_seconds": 1.0,
+//!                "checksum": "pseudo-header", "seconds_ago": 3.9 },
+//!     "incompatible": [ { "address": "192.0.2.9", "change": "they are VRRP version 2: ...",
+//!                         "seconds_ago": 0.4 } ],
+//!     "next": { "for": "advert", "in_seconds": 0.62 },
+//!     "held_back": false, "drained": false,
+//!     "last_hook": { "hook": "master", "outcome": "done", "at": "...", "took_seconds": 0.05 } } ],
+//!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_received": 12,
+//!                 "announcements": 5, "discards": { "malformed": 1 } } }
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::vrrp::{Hook, Instant, Node, Phase, State, Version, VirtualRouter};
+
+/// The daemon and all its virtual routers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name in the configuration.
+    pub node: String,
+    /// Maintenance: the host takes nothing over until undrained.
+    pub drained: bool,
+    /// The daemon is about to end.
+    pub stopping: bool,
+    /// The process.
+    pub daemon: Daemon,
+    /// In the configuration's order, those that are leaving for good last.
+    pub routers: Vec<Router>,
+    /// Counted since the daemon started.
+    pub counters: Counters,
+}
+
+/// The process that answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Of the program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// The file it was told to read.
+    pub config: String,
+    /// When it started.
+    pub started_at: String,
+}
+
+/// One virtual router.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Router {
+    /// Its name in the configuration.
+    pub name: String,
+    /// master, backup, fault, leaving, waiting or stopped.
+    pub role: String,
+    /// The configured priority.
+    pub priority: u8,
+    /// The priority in force: 1 while a newcomer that does not preempt may be deaf.
+    pub effective_priority: u8,
+    /// Why it cannot take part; empty unless the role is fault or waiting.
+    pub fault_reasons: Vec<Reason>,
+    /// `None` before the first decision.
+    pub last_change: Option<Change>,
+    /// Every address it shares, advertised ones first.
+    pub addresses: Vec<Address>,
+    /// The interface that carries adverts and addresses.
+    pub interface: String,
+    /// Identifies it on its link.
+    pub vrid: u8,
+    /// "ipv4" or "ipv6": of the adverts.
+    pub family: String,
+    /// Of the protocol: 2 or 3.
+    pub version: u8,
+    /// Time between our adverts.
+    pub advert_interval_seconds: f64,
+    /// Where our adverts come from; `None`: the interface has no fitting address.
+    pub source: Option<IpAddr>,
+    /// The last advert of another router; `None`: never heard anybody.
+    pub heard: Option<Heard>,
+    /// Peers that mean this virtual router, but whose settings differ.
+    pub incompatible: Vec<Incompatible>,
+    /// What it does next by itself; `None`: it waits for something to happen.
+    pub next: Option<Next>,
+    /// Moved away by `vipd failover`: it does not preempt until `vipd resume`.
+    pub held_back: bool,
+    /// As the whole host is.
+    pub drained: bool,
+    /// The last hook that ended.
+    pub last_hook: Option<LastHook>,
+}
+
+/// A reason for fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// A word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// A change of role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// When.
+    pub at: String,
+    /// The role before.
+    pub from: String,
+    /// The role since.
+    pub to: String,
+    /// The reason, as in the log.
+    pub why: String,
+}
+
+/// A shared address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it stands in the adverts.
+    pub advertised: bool,
+    /// The interface has it, put there by us (or, for priority 255, by the host).
+    pub present: bool,
+    /// When the kernel removes it unless it is renewed; `None`: never, or it is not here.
+    pub lease_seconds: Option<f64>,
+}
+
+/// An advert of another router.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Who sent it.
+    pub address: IpAddr,
+    /// Its priority; 0: it was leaving.
+    pub priority: u8,
+    /// The interval it uses.
+    pub interval_seconds: f64,
+    /// "pseudo-header" or "plain"; `None` where there is only one form.
+    pub checksum: Option<String>,
+    /// How long ago.
+    pub seconds_ago: f64,
+}
+
+/// A peer that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incompatible {
+    /// Who.
+    pub address: IpAddr,
+    /// What differs and which key to change.
+    pub change: String,
+    /// When it was last heard.
+    pub seconds_ago: f64,
+}
+
+/// A deadline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Next {
+    /// advert, takeover, hook_limit, successor_limit, release or retry.
+    #[serde(rename = "for")]
+    pub what: String,
+    /// In how long.
+    pub in_seconds: f64,
+}
+
+/// A hook that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastHook {
+    /// master, backup, fault, stop or before_release.
+    pub hook: String,
+    /// "done", or how it failed.
+    pub outcome: String,
+    /// When it ended.
+    pub at: String,
+    /// How long it ran.
+    pub took_seconds: f64,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Adverts that the kernel accepted.
+    pub adverts_sent: u64,
+    /// Adverts that it did not.
+    pub adverts_refused: u64,
+    /// Packets that reached the protocol, discarded ones included.
+    pub adverts_received: u64,
+    /// Rounds of announcements.
+    pub announcements: u64,
+    /// Packets that were not acted on, by reason.
+    pub discards: BTreeMap<String, u64>,
+}
+
+/// What the daemon knows of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Process<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// The configuration file.
+    pub config: &'a Path,
+    /// When it started.
+    pub started_at: SystemTime,
+    /// Whether it was told to stop.
+    pub stopping: bool,
+}
+
+impl Status {
+    /// The state now.
+    pub fn of(process: Process<'_>, node: &Node, host: &Host) -> Self {
+        let now = host.now();
+        let counted = &host.counters;
+        let mut there: BTreeMap<&str, There> = BTreeMap::new();
+        Status {
+            node: process.node.to_owned(),
+            drained: node.is_drained(),
+            stopping: process.stopping,
+            daemon: Daemon {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                config: process.config.display().to_string(),
+                started_at: rfc3339(process.started_at),
+            },
+            routers: node
+                .routers()
+                .map(|router| {
+                    let interface = &router.config().interface;
+                    let there = there.entry(interface).or_insert_with(|| {
+                        let found = host.addresses(interface);
+                        found.into_iter().map(|found| (found.ip, found.ours)).collect()
+                    });
+                    one_router(now, router, node, host, there)
+                })
+                .collect(),
+            counters: Counters {
+                adverts_sent: counted.adverts_sent,
+                adverts_refused: counted.adverts_refused,
+                adverts_received: counted.adverts_received,
+                announcements: counted.announcements,
+                discards: counted.discards.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect(),
+            },
+        }
+    }
+
+    /// The virtual router of that name.
+    pub fn find(&self, name: &str) -> Option<&Router> {
+        self.routers.iter().find(|router| router.name == name)
+    }
+}
+
+/// The addresses on an interface, and whether they are ours.
+type There = BTreeMap<IpAddr, bool>;
+
+fn one_router(
+    now: Instant,
+    router: &VirtualRouter,
+    node: &Node,
+    host: &Host,
+    there: &There,
+) -> Router {
+    let config = router.config();
+    let beside = host.beside(router.id());
+    let ago = |at: Instant| seconds(now - at);
+    Router {
+        name: config.name.to_string(),
+        role: router.role().name().to_owned(),
+        priority: config.priority.get(),
+        effective_priority: router.effective_priority().get(),
+        fault_reasons: router
+            .fault_reasons()
+            .map(|reason| Reason { reason: reason.name().to_owned(), text: reason.to_string() })
+            .collect(),
+        last_change: beside.last_change.map(|(at, change)| Change {
+            at: rfc3339(*at),
+            from: change.from.name().to_owned(),
+            to: change.to.name().to_owned(),
+            why: change.why.to_string(),
+        }),
+        addresses: addresses(now, router, there, beside.lease_until),
+        interface: config.interface.to_string(),
+        vrid: config.vrid.get(),
+        family: config.family.to_string().to_lowercase(),
+        version: match config.version {
+            Version::V2 => 2,
+            Version::V3 => 3,
+        },
+        advert_interval_seconds: seconds(config.advert_interval.duration()),
+        source: router.source(),
+        heard: router.peer().map(|peer| Heard {
+            address: peer.source,
+            priority: peer.priority.get(),
+            interval_seconds: seconds(peer.interval.duration()),
+            checksum: peer.checksum.map(|form| form.to_string()),
+            seconds_ago: ago(peer.at),
+        }),
+        incompatible: router
+            .incompatible()
+            .iter()
+            .map(|peer| Incompatible {
+                address: peer.source,
+                change: peer.mismatch.to_string(),
+                seconds_ago: ago(peer.at),
+            })
+            .collect(),
+        next: next(router)
+            .map(|(what, at)| Next { what: what.to_owned(), in_seconds: seconds(at - now) }),
+        held_back: router.held_back(),
+        drained: node.is_drained(),
+        last_hook: beside.last_hook.map(|ended| LastHook {
+            hook: hook_name(ended.hook).to_owned(),
+            outcome: ended.outcome.to_string(),
+            at: rfc3339(ended.at),
+            took_seconds: seconds(ended.took),
+        }),
+    }
+}
+
+fn addresses(
+    now: Instant,
+    router: &VirtualRouter,
+    there: &There,
+    lease_until: Option<Instant>,
+) -> Vec<Address> {
+    let config = router.config();
+    let owner = config.priority == crate::vrrp::Priority::OWNER;
+    let address = |ip: IpAddr, advertised| {
+        let present = there.get(&ip).is_some_and(|ours| *ours || owner);
+        let lease = lease_until.filter(|_| present && router.has_addresses());
+        Address {
+            address: ip,
+            advertised,
+            present,
+            lease_seconds: lease.map(|at| seconds(at - now)),
+        }
+    };
+    let advertised = config.addresses.iter().map(|each| address(each.ip, true));
+    let silent = config.unadvertised_addresses.iter().map(|each| address(each.ip, false));
+    advertised.chain(silent).collect()
+}
+
+/// What the router does by itself next, and when.
+fn next(router: &VirtualRouter) -> Option<(&'static str, Instant)> {
+    match router.state() {
+        State::Fault => router.deadline().map(|at| ("retry", at)),
+        State::Backup { takeover_at } => takeover_at.map(|at| ("takeover", at)),
+        State::Master { advert_at, extra_at, .. } => {
+            Some(("advert", extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
+        }
+        State::Leaving { phase, .. } => Some(match phase {
+            Phase::Preparing { until, .. } => ("hook_limit", *until),
+            Phase::Offered { successor_by, .. } => ("successor_limit", *successor_by),
+            Phase::Succeeded { release_at, .. } => ("release", *release_at),
+        }),
+    }
+}
+
+fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Master => "master",
+        Hook::Backup => "backup",
+        Hook::Fault => "fault",
+        Hook::Stop => "stop",
+        Hook::BeforeRelease => "before_release",
+    }
+}
+
+/// To the millisecond.
+fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// To the millisecond: more would only be noise.
+fn seconds(span: Duration) -> f64 {
+    span.as_millis() as f64 / 1000.0
+}

@@ -1,0 +1,769 @@
+//! The running daemon seen and steered: the real binary on both hosts of a lab.
+//!
+//! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use serde_json::Value;
+use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
+
+const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
+const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
+const VIPD_GROUP: u32 = 54_321;
+/// This machine may have other things to do.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "lab-child") {
+        return lab::child_main(arguments);
+    }
+    let entered = lab::enter().map_err(|error| error.to_string());
+    let _groups = (entered.is_ok() && nix::unistd::getuid().is_root()).then(make_group);
+    let mut arguments = Arguments::from_args();
+    // Most of a test is waiting.
+    arguments.test_threads.get_or_insert(3);
+    let tests: &[(&str, fn())] = &[
+        ("status_agrees_with_the_kernel_and_the_wire", status_agrees_with_the_kernel_and_the_wire),
+        ("status_tells_a_person_and_a_script", status_tells_a_person_and_a_script),
+        (
+            "a_failover_names_the_successor_and_lasts_until_resume",
+            a_failover_names_the_successor_and_lasts_until_resume,
+        ),
+        (
+            "a_failover_to_nobody_leaves_the_address_here",
+            a_failover_to_nobody_leaves_the_address_here,
+        ),
+        (
+            "an_exclusive_failover_names_the_successor_too",
+            an_exclusive_failover_names_the_successor_too,
+        ),
+        (
+            "a_drain_outlives_restart_and_reboot_and_is_no_fault",
+            a_drain_outlives_restart_and_reboot_and_is_no_fault,
+        ),
+        ("a_drain_that_cannot_be_stored_fails", a_drain_that_cannot_be_stored_fails),
+        ("the_master_announces_again_when_asked", the_master_announces_again_when_asked),
+        (
+            "a_reload_says_what_changed_or_every_problem",
+            a_reload_says_what_changed_or_every_problem,
+        ),
+        ("only_root_changes_anything", only_root_changes_anything),
+        ("garbage_is_answered_and_forgotten", garbage_is_answered_and_forgotten),
+        (
+            "events_tell_what_happened_before_and_since_the_restart",
+            events_tell_what_happened_before_and_since_the_restart,
+        ),
+        ("silent_clients_give_their_places_back", silent_clients_give_their_places_back),
+        ("clients_that_never_read_delay_no_advert", clients_that_never_read_delay_no_advert),
+        (
+            "cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs",
+            cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
+        ),
+    ];
+    let trials = tests
+        .iter()
+        .map(|&(name, test)| {
+            let entered = entered.clone();
+            Trial::ignorable_test(name, move || match entered {
+                Ok(()) => {
+                    test();
+                    Ok(Completion::Completed)
+                }
+                Err(why) if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_none() => {
+                    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
+                }
+                Err(why) => Err(format!("cannot run: {why}").into()),
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The group `vipd`, for this process and its children: the lab has a mount table of its own.
+fn make_group() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let others = fs::read_to_string("/etc/group").unwrap();
+    let others = others.lines().filter(|line| !line.starts_with("vipd:"));
+    let all = others.map(|line| format!("{line}\n")).collect::<String>();
+    writeln!(file, "{all}vipd:x:{VIPD_GROUP}:").unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(Some(file.path()), "/etc/group", none, nix::mount::MsFlags::MS_BIND, none)
+        .unwrap();
+    file
+}
+
+// ---- what is shown -----------------------------------------------------------------------------
+
+fn status_agrees_with_the_kernel_and_the_wire() {
+    let pair = Pair::new(|_| {});
+    let _daemons = pair.start_both();
+    for (host, role) in [(&pair.a, "master"), (&pair.b, "backup")] {
+        let status = pair.status(host);
+        assert_eq!(status["version"], 1);
+        assert_eq!(status["node"], host.name());
+        assert_eq!(status["drained"], false);
+        let router = &status["routers"][0];
+        assert_eq!(router["role"], role, "{status:#}");
+        assert_eq!(router["last_change"]["to"], role);
+        assert!(!router["last_change"]["why"].as_str().unwrap().is_empty());
+        humantime::parse_rfc3339(router["last_change"]["at"].as_str().unwrap()).unwrap();
+        assert_eq!(router["fault_reasons"], serde_json::json!([]));
+        let address = &router["addresses"][0];
+        assert_eq!(address["address"], pair.ip.to_string());
+        assert_eq!(address["present"], host.holds(pair.ip).unwrap());
+        assert_eq!(router["source"], host.ipv4().to_string());
+        assert_eq!(router["vrid"], 51);
+    }
+    // The lease is what the kernel says, which counts whole seconds.
+    let lease = pair.router(&pair.a)["addresses"][0]["lease_seconds"].as_f64().unwrap();
+    let kernel = pair.kernel_lifetime(&pair.a);
+    assert!((lease - kernel).abs() <= 1.6, "status says {lease}, the kernel {kernel}");
+    assert!(pair.router(&pair.b)["addresses"][0]["lease_seconds"].is_null());
+    // Who was heard is who spoke.
+    let heard = pair.router(&pair.b)["heard"].clone();
+    let (_, advert) = pair.lab.observer().adverts("a", pair.began).pop().unwrap();
+    assert_eq!(heard["address"], advert.source.to_string());
+    assert_eq!(heard["priority"], advert.priority);
+    assert_eq!(heard["interval_seconds"].as_f64().unwrap(), advert.interval.as_secs_f64());
+    assert_eq!(heard["checksum"], "pseudo-header");
+    assert!(heard["seconds_ago"].as_f64().unwrap() < 2.0);
+    // As many as were sent were seen, whichever is asked first.
+    let seen = || pair.lab.observer().adverts("a", pair.began).len() as u64;
+    let before = seen();
+    let sent = pair.status(&pair.a)["counters"]["adverts_sent"].as_u64().unwrap();
+    thread::sleep(pair.spec_a.interval);
+    let after = seen();
+    assert!((before..=after).contains(&sent), "{before} <= {sent} <= {after}");
+}
+
+fn status_tells_a_person_and_a_script() {
+    let pair = Pair::new(|_| {});
+    let refused = pair.vipd(&pair.a, &["status"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(why.starts_with("vipd: no vipd runs in ") && why.contains("start it with"), "{why}");
+
+    let daemons = pair.start_both();
+    let table = pair.says(&pair.a, &["status"]);
+    assert!(table.contains("web     master    150"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    assert!(!table.contains('\x1b'), "{table}");
+    let one = pair.says(&pair.b, &["status", "web"]);
+    assert!(one.contains("heard       192.0.2.1, priority 150"), "{one}");
+
+    let is = |host, arguments: &[&str]| pair.vipd(host, arguments).status.code();
+    assert_eq!(is(&pair.a, &["status", "--is", "master"]), Some(0));
+    assert_eq!(is(&pair.a, &["status", "web", "--is", "backup"]), Some(1));
+    assert_eq!(is(&pair.b, &["status", "web", "--is", "backup"]), Some(0));
+    assert_eq!(is(&pair.b, &["status", "web", "--is", "mastre"]), Some(2));
+    // Frozen, its peer takes over, and nobody waits long to hear why it says nothing.
+    daemons.0.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let taken = || (pair.router(&pair.b)["role"] == "master").then_some(());
+    wait_for(PATIENCE, taken).unwrap();
+    let silent = pair.vipd(&pair.a, &["status"]);
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(stderr(&silent).contains("seems to be stopped"), "{}", stderr(&silent));
+    daemons.0.signal_all(nix::sys::signal::Signal::SIGCONT).unwrap();
+    let unknown = pair.vipd(&pair.a, &["status", "wbe"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("there is: web"), "{}", stderr(&unknown));
+}
+
+fn a_failover_names_the_successor_and_lasts_until_resume() {
+    let pair = Pair::new(|_| {});
+    let (mut daemon, _other) = pair.start_both();
+    let began = Instant::now();
+    let text = pair.says(&pair.a, &["failover", "web"]);
+    assert!(text.starts_with("web: 192.0.2.2 took over after "), "{text}");
+    assert!(text.contains("\"vipd resume web\""), "{text}");
+    pair.expect_master(&pair.b);
+    let ownership = pair.lab.ownership(pair.ip, began, Instant::now());
+    assert_eq!(ownership.longest_none, Duration::ZERO, "{ownership:?}");
+    assert_eq!(pair.router(&pair.a)["held_back"], true);
+
+    // It stays away, although it preempts, and also after a crash.
+    thread::sleep(2 * pair.spec_a.patience());
+    daemon.crash();
+    let _daemon = pair.start(&pair.a);
+    wait_for(PATIENCE, || (pair.router(&pair.a)["role"] == "backup").then_some(())).unwrap();
+    assert_eq!(pair.router(&pair.a)["held_back"], true);
+    thread::sleep(2 * pair.spec_a.patience());
+    assert_eq!(pair.lab.owners(pair.ip), ["b"]);
+
+    // Where it is not, it cannot be taken from.
+    let refused = pair.vipd(&pair.a, &["failover", "web"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(why.contains("192.0.2.2 was heard as master"), "{why}");
+    assert!(why.contains("run \"vipd failover web\" there"), "{why}");
+
+    let text = pair.says(&pair.a, &["resume", "web"]);
+    assert!(text.contains("takes over from 192.0.2.2"), "{text}");
+    pair.expect_master(&pair.a);
+    assert_eq!(pair.router(&pair.a)["held_back"], false);
+    let text = pair.says(&pair.a, &["resume", "web"]);
+    assert!(text.contains("was not held back"), "{text}");
+}
+
+fn a_failover_to_nobody_leaves_the_address_here() {
+    let pair = Pair::new(|_| {});
+    let _daemon = pair.start(&pair.a);
+    pair.expect_master(&pair.a);
+    let began = Instant::now();
+    let outcome = pair.vipd(&pair.a, &["failover", "web"]);
+    assert_eq!(outcome.status.code(), Some(1));
+    let why = stderr(&outcome);
+    assert!(why.contains("nobody took over within ") && why.contains("never left"), "{why}");
+    let ownership = pair.lab.ownership(pair.ip, began, Instant::now());
+    assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
+    let router = pair.router(&pair.a);
+    assert_eq!((&router["role"], &router["held_back"]), (&"master".into(), &false.into()));
+
+    let drained = pair.vipd(&pair.a, &["drain"]);
+    assert_eq!(drained.status.code(), Some(1));
+    assert!(stderr(&drained).contains("it stays although this host is drained"));
+    assert!(pair.says(&pair.a, &["status"]).contains("DRAINED"));
+    assert_eq!(pair.lab.owners(pair.ip), ["a"]);
+}
+
+fn an_exclusive_failover_names_the_successor_too() {
+    let pair = Pair::new(|spec| spec.more += "handover = \"exclusive\"\n");
+    let (_daemon, mut other) = pair.start_both();
+    let text = pair.says(&pair.a, &["failover", "web"]);
+    assert!(text.starts_with("web: 192.0.2.2 took over after "), "{text}");
+    pair.expect_master(&pair.b);
+    pair.says(&pair.a, &["resume", "web"]);
+    pair.expect_master(&pair.a);
+    // Without a successor it is back after a while, and says that it was away.
+    other.crash();
+    let outcome = pair.vipd(&pair.a, &["failover", "web"]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(stderr(&outcome).contains("so this host took it back after"), "{}", stderr(&outcome));
+    // Drained it does not come back, and the client is not left waiting for that.
+    let outcome = pair.vipd(&pair.a, &["drain"]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(stderr(&outcome).contains("no host has it now"), "{}", stderr(&outcome));
+    pair.says(&pair.a, &["undrain"]);
+    pair.expect_master(&pair.a);
+}
+
+fn a_drain_outlives_restart_and_reboot_and_is_no_fault() {
+    let pair = Pair::new(|_| {});
+    let (mut daemon, _other) = pair.start_both();
+    let text = pair.says(&pair.a, &["drain"]);
+    assert!(text.contains("until \"vipd undrain\""), "{text}");
+    assert!(text.contains("web: 192.0.2.2 took over after "), "{text}");
+    let expect_drained = || {
+        wait_for(PATIENCE, || (pair.router(&pair.a)["role"] == "backup").then_some(()))
+            .unwrap_or_else(|| panic!("{:#}", pair.status(&pair.a)));
+        thread::sleep(2 * pair.spec_a.patience());
+        let status = pair.status(&pair.a);
+        assert_eq!(status["drained"], true);
+        assert_eq!(status["routers"][0]["role"], "backup");
+        assert_eq!(status["routers"][0]["fault_reasons"], serde_json::json!([]));
+        assert!(status["routers"][0]["next"].is_null(), "{status:#}");
+        assert_eq!(pair.lab.owners(pair.ip), ["b"]);
+    };
+    expect_drained();
+    daemon.stop(PATIENCE).unwrap();
+    let mut daemon = pair.start(&pair.a);
+    expect_drained();
+    pair.a.cut().unwrap();
+    daemon.crash();
+    pair.a.boot().unwrap();
+    let _daemon = pair.start(&pair.a);
+    expect_drained();
+    let text = pair.says(&pair.a, &["undrain"]);
+    assert!(text.contains("takes part again"), "{text}");
+    pair.expect_master(&pair.a);
+    assert!(!pair.a.dir().join("state/drained").exists());
+}
+
+fn a_drain_that_cannot_be_stored_fails() {
+    let pair = Pair::new(|_| {});
+    let _daemons = pair.start_both();
+    let state = pair.a.dir().join("state");
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "in the way").unwrap();
+    let outcome = pair.vipd(&pair.a, &["drain"]);
+    assert_eq!(outcome.status.code(), Some(1));
+    let why = stderr(&outcome);
+    assert!(why.contains("cannot be stored in ") && why.contains("nothing was changed"), "{why}");
+    assert_eq!(pair.status(&pair.a)["drained"], false);
+    assert_eq!(pair.lab.owners(pair.ip), ["a"]);
+}
+
+fn the_master_announces_again_when_asked() {
+    let pair = Pair::new(|_| {});
+    let _daemons = pair.start_both();
+    // The rounds that follow a claim anyway: the last after 5 s, the next after 30 s more.
+    thread::sleep(Duration::from_secs(6));
+    let before = Instant::now();
+    let text = pair.says(&pair.a, &["announce", "web"]);
+    assert_eq!(text, "web: announced 192.0.2.100 on eth0\n");
+    let seen = || pair.lab.observer().announcements("a", pair.ip, before).pop();
+    assert!(wait_for(PATIENCE, seen).is_some());
+    let refused = pair.vipd(&pair.b, &["announce", "web"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("web is backup here"), "{}", stderr(&refused));
+}
+
+fn a_reload_says_what_changed_or_every_problem() {
+    let pair = Pair::new(|_| {});
+    let (daemon, _other) = pair.start_both();
+    let began = Instant::now();
+    let text = fs::read_to_string(daemon.config()).unwrap();
+    assert!(pair.says(&pair.a, &["reload"]).contains("nothing in it has changed"));
+
+    fs::write(daemon.config(), text.replace("priority = 150", "priority = 140")).unwrap();
+    let said = pair.says(&pair.a, &["reload"]);
+    assert_eq!(said, "the configuration was applied:\n  web: priority 150 -> 140\n");
+    assert_eq!(pair.router(&pair.a)["priority"], 140);
+
+    let wrong = text.replace("priority = 150", "priority = 0").replace("vrid = 51", "vird = 51");
+    fs::write(daemon.config(), wrong).unwrap();
+    let refused = pair.vipd(&pair.a, &["reload"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    for problem in ["the running one stays as it is", "vird", "priority"] {
+        assert!(why.contains(problem), "{why}");
+    }
+    assert_eq!(pair.router(&pair.a)["priority"], 140);
+    let ownership = pair.lab.ownership(pair.ip, began, Instant::now());
+    assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
+}
+
+fn only_root_changes_anything() {
+    if !nix::unistd::getuid().is_root() {
+        println!("only root can become another user");
+        return;
+    }
+    let pair = Pair::new(|_| {});
+    fs::set_permissions(pair.lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    // As the unit starts it: it may not give files away.
+    let wrapper = pair.lab.dir().join("wrapper");
+    fs::write(&wrapper, format!("#!/bin/sh\nexec setpriv --bounding-set=-chown {VIPD} \"$@\"\n"))
+        .unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon =
+        Daemon::start(&pair.a, &Program::Vipd(wrapper), std::slice::from_ref(&pair.spec_a))
+            .unwrap();
+    wait_for(PATIENCE, || pair.vipd(&pair.a, &["status"]).status.success().then_some(()))
+        .unwrap_or_else(|| panic!("{}", daemon.log()));
+    pair.expect_master(&pair.a);
+    let program = pair.lab.dir().join("vipd");
+    fs::copy(VIPD, &program).unwrap();
+    let nobody = |group: u32, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.arg("--reuid=65534").arg(format!("--regid={group}")).arg("--clear-groups");
+        command.arg(&program).args(arguments);
+        command.arg("--runtime-dir").arg(pair.a.runtime_dir().unwrap()).output().unwrap()
+    };
+    let socket = fs::metadata(pair.socket(&pair.a)).unwrap();
+    assert_eq!((socket.mode() & 0o777, socket.uid(), socket.gid()), (0o660, 0, VIPD_GROUP));
+    let refused = nobody(65534, &["status"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("you may not ask"), "{}", stderr(&refused));
+    let seen = nobody(VIPD_GROUP, &["status", "--json"]);
+    assert!(seen.status.success(), "{}", stderr(&seen));
+    for arguments in [
+        &["failover", "web"][..],
+        &["resume", "web"],
+        &["announce", "web"],
+        &["drain"],
+        &["undrain"],
+        &["reload"],
+    ] {
+        let refused = nobody(VIPD_GROUP, arguments);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        let why = stderr(&refused);
+        assert!(why.contains("only root and the user vipd runs as"), "{arguments:?}: {why}");
+    }
+    let status = pair.status(&pair.a);
+    assert_eq!(status["drained"], false);
+    assert_eq!(status["routers"][0]["role"], "master");
+}
+
+fn events_tell_what_happened_before_and_since_the_restart() {
+    let pair = Pair::new(|_| {});
+    let state = pair.a.dir().join("state");
+    let events = |arguments: &[&str]| {
+        let all = [&["events", "--state-dir", state.to_str().unwrap()], arguments].concat();
+        in_namespace(&pair.a, &all)
+    };
+    let refused = events(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("there is no history in "), "{}", stderr(&refused));
+
+    let (mut daemon, _other) = pair.start_both();
+    let mut follow = Command::new(VIPD);
+    follow.args(["events", "--follow", "--json", "--state-dir", state.to_str().unwrap()]);
+    let log = pair.lab.dir().join("followed");
+    let follower = Daemon::spawn(&pair.a, &follow, PathBuf::new(), log).unwrap();
+    pair.says(&pair.a, &["failover", "web"]);
+    pair.says(&pair.a, &["resume", "web"]);
+    pair.expect_master(&pair.a);
+    daemon.stop(PATIENCE).unwrap();
+    let _daemon = pair.start(&pair.a);
+    pair.expect_master(&pair.a);
+    let told = || {
+        let said = stdout(&events(&[]));
+        (said.matches("web: backup -> master: ").count() == 3).then_some(said)
+    };
+    let said = wait_for(PATIENCE, told).unwrap_or_else(|| panic!("{}", stdout(&events(&[]))));
+    let running = concat!("daemon: vipd ", env!("CARGO_PKG_VERSION"), " is running");
+    let order = [
+        running,
+        "web: waiting -> backup: the daemon started",
+        "web: backup -> master: no master was heard",
+        "command: failover web",
+        "web: master -> leaving: failover was asked for",
+        "web: leaving -> backup: failover was asked for; 192.0.2.2 took over",
+        "command: resume web",
+        "web: backup -> master: master 192.0.2.2 has the lower priority 100",
+        "web: leaving -> stopped: the daemon stops; 192.0.2.2 took over",
+        "daemon: vipd has ended",
+        running,
+        "web: backup -> master: ",
+    ];
+    let mut rest = said.as_str();
+    for line in order {
+        let at = rest.find(line).unwrap_or_else(|| panic!("{line} is missing in\n{said}"));
+        rest = &rest[at + line.len()..];
+    }
+    // Who follows sees the same, as it happens.
+    let expected = stdout(&events(&["--json"]));
+    let followed = || follower.log().starts_with(&expected).then_some(());
+    assert!(wait_for(PATIENCE, followed).is_some(), "{}\n{expected}", follower.log());
+    // Without a disk there is no history, and everything else goes on.
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "in the way").unwrap();
+    pair.says(&pair.a, &["failover", "web"]);
+    pair.expect_master(&pair.b);
+}
+
+fn garbage_is_answered_and_forgotten() {
+    let pair = Pair::new(|_| {});
+    let _daemons = pair.start_both();
+    let socket = pair.socket(&pair.a);
+    let code = |request: &[u8]| {
+        let answer: Value = serde_json::from_str(&converse(&socket, request).unwrap()).unwrap();
+        assert_eq!(answer["version"], 1);
+        answer["error"]["code"].as_str().unwrap().to_owned()
+    };
+    let nested = [vec![b'['; 60_000], vec![b'\n']].concat();
+    for garbage in [
+        &b"status\n"[..],
+        b"\n",
+        b"\xff\xfe\x00\n",
+        b"{}\n",
+        b"{\"version\":1}\n",
+        b"{\"version\":2,\"command\":\"status\"}\n",
+        b"{\"version\":1,\"command\":\"explode\"}\n",
+        b"{\"version\":1,\"command\":\"failover\"}\n",
+        b"{\"version\":1,\"command\":\"failover\",\"router\":7}\n",
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        &nested,
+        &[b' '; 64 << 10],
+        &[b'x'; 300 << 10],
+    ] {
+        assert_eq!(code(garbage), "bad_request", "{}", String::from_utf8_lossy(garbage));
+    }
+    let unknown = b"{\"version\":1,\"command\":\"failover\",\"router\":\"\\u0000\"}\n";
+    assert_eq!(code(unknown), "unknown_router");
+    // Half a line and silence: closed, unanswered.
+    let began = Instant::now();
+    assert_eq!(converse(&socket, b"{\"version\"").unwrap(), "");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(pair.router(&pair.a)["role"], "master");
+}
+
+fn silent_clients_give_their_places_back() {
+    let pair = Pair::new(|_| {});
+    let _daemon = pair.start(&pair.a);
+    let socket = pair.socket(&pair.a);
+    let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let answer = converse(&socket, STATUS).unwrap();
+    assert!(answer.contains("\"code\":\"busy\""), "{answer}");
+    // The command line asks again until they have had their time.
+    pair.says(&pair.a, &["status"]);
+    drop(silent);
+}
+
+fn clients_that_never_read_delay_no_advert() {
+    const CLIENTS: usize = 100;
+    const ANSWERS: usize = 10_000;
+    let pair = Pair::new(|spec| spec.interval = Duration::from_millis(10));
+    // As many virtual routers as make an answer that no socket buffer holds.
+    let mut routers = vec![pair.spec_a.clone()];
+    routers.extend((60..=255).map(|vrid| {
+        let mut spec = RouterSpec::new(format!("198.18.0.{vrid}").parse().unwrap(), 100);
+        (spec.name, spec.vrid) = (format!("other-{vrid}"), vrid);
+        spec.interval = Duration::from_secs(1);
+        spec
+    }));
+    let daemon = Daemon::start(&pair.a, &Program::Vipd(VIPD.into()), &routers).unwrap();
+    wait_for(PATIENCE, || pair.socket(&pair.a).exists().then_some(())).unwrap();
+    let settled = || {
+        let status = pair.status(&pair.a);
+        let routers = status["routers"].as_array().unwrap();
+        routers.iter().all(|router| router["role"] == "master").then_some(())
+    };
+    wait_for(PATIENCE, settled).unwrap();
+    let socket = &pair.socket(&pair.a);
+    let memory = resident(daemon.pid());
+    let (answers, refused) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+    let bytes = &AtomicUsize::new(0);
+    let done = &AtomicBool::new(false);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS / 2 {
+            // Asks, and never reads.
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    if let Ok(mut stream) = UnixStream::connect(socket) {
+                        let _ = stream.write_all(STATUS);
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                }
+            });
+        }
+        let others: Vec<_> = (0..CLIENTS / 2)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut answered = 0;
+                    while answered < ANSWERS / (CLIENTS / 2) && began.elapsed() < PATIENCE {
+                        match converse(socket, STATUS) {
+                            Ok(answer) if answer.ends_with("}\n") && !answer.contains("busy") => {
+                                answered += 1;
+                                answers.fetch_add(1, Ordering::Relaxed);
+                                bytes.store(answer.len(), Ordering::Relaxed);
+                            }
+                            _ => {
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                thread::sleep(Duration::from_millis(1));
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        for other in others {
+            other.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let ended = Instant::now();
+    let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    let (answers, bytes, refused) = (read(answers), read(bytes), read(refused));
+    let adverts = pair.lab.observer().adverts("a", began);
+    let adverts: Vec<Instant> = adverts
+        .iter()
+        .filter(|(at, advert)| *at < ended && advert.vrid == 51)
+        .map(|a| a.0)
+        .collect();
+    let expected = (ended - began).as_millis() / 10;
+    let gap = adverts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    let grown = resident(daemon.pid()).saturating_sub(memory);
+    println!(
+        "{answers} answers of {bytes} bytes, {refused} refusals in {:?}; {} adverts of {expected}, longest gap {gap:?}, {grown} KiB more",
+        ended - began,
+        adverts.len()
+    );
+    assert!(answers >= ANSWERS / 100, "{answers}");
+    assert!(adverts.len() as u128 * 100 >= expected * 95, "{} of {expected}", adverts.len());
+    let ownership = pair.lab.ownership(pair.ip, began, ended);
+    assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
+    // A second would be an advert late by a hundred; the machine may have other things to do.
+    assert!(gap < Duration::from_secs(1), "{gap:?}");
+    assert!(grown < 32 << 10, "{grown} KiB more");
+    // Afterwards there is room again.
+    pair.says(&pair.a, &["status"]);
+}
+
+fn cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs() {
+    let pair = Pair::new(|spec| spec.more += "address_lifetime = \"off\"\n");
+    let mut daemon = pair.start(&pair.a);
+    pair.expect_master(&pair.a);
+    let config = daemon.config().to_owned();
+    let cleanup = || {
+        let arguments = ["cleanup", "--config", config.to_str().unwrap()];
+        pair.vipd(&pair.a, &arguments)
+    };
+    let refused = cleanup();
+    assert_eq!(refused.status.code(), Some(1));
+    let pid = format!("pid {}", daemon.pid());
+    assert!(stderr(&refused).contains(&pid), "{}", stderr(&refused));
+    // Also not with another runtime directory.
+    let elsewhere = pair.lab.dir().join("elsewhere");
+    let arguments = [
+        "cleanup",
+        "--config",
+        config.to_str().unwrap(),
+        "--runtime-dir",
+        elsewhere.to_str().unwrap(),
+    ];
+    let refused = in_namespace(&pair.a, &arguments);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains(&pid), "{}", stderr(&refused));
+
+    daemon.crash();
+    assert!(pair.a.holds(pair.ip).unwrap());
+    let done = cleanup();
+    assert_eq!(stdout(&done), "removed 192.0.2.100 from eth0\n", "{}", stderr(&done));
+    assert!(!pair.a.holds(pair.ip).unwrap());
+    // What is not ours stays, whatever the configuration says.
+    pair.a.namespace().links().add_address("eth0", pair.ip, 32).unwrap();
+    let done = cleanup();
+    assert!(done.status.success() && stdout(&done).contains("nothing to remove"));
+    assert!(pair.a.holds(pair.ip).unwrap());
+}
+
+// ---- two hosts ---------------------------------------------------------------------------------
+
+struct Pair {
+    lab: Lab,
+    a: Host,
+    b: Host,
+    ip: IpAddr,
+    spec_a: RouterSpec,
+    spec_b: RouterSpec,
+    began: Instant,
+}
+
+impl Pair {
+    /// `a` has the better priority; `change` is applied to both.
+    fn new(change: impl Fn(&mut RouterSpec)) -> Self {
+        let lab = Lab::new().unwrap();
+        let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+        let ip = "192.0.2.100".parse().unwrap();
+        let spec = |priority| {
+            let mut spec = RouterSpec::new(ip, priority);
+            change(&mut spec);
+            spec
+        };
+        Pair { a, b, ip, spec_a: spec(150), spec_b: spec(100), lab, began: Instant::now() }
+    }
+
+    /// Starts vipd and waits until it can be asked.
+    fn start(&self, host: &Host) -> Daemon {
+        let spec = if host.name() == "a" { &self.spec_a } else { &self.spec_b };
+        let program = Program::Vipd(VIPD.into());
+        let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
+        let socket = self.socket(host);
+        let asked = || converse(&socket, STATUS).ok();
+        let answered = wait_for(PATIENCE, || asked().filter(|answer| answer.contains("routers")));
+        assert!(answered.is_some(), "{}", daemon.log());
+        daemon
+    }
+
+    /// Both, `a` being master and `b` its backup.
+    fn start_both(&self) -> (Daemon, Daemon) {
+        let a = self.start(&self.a);
+        self.expect_master(&self.a);
+        let b = self.start(&self.b);
+        let heard = || {
+            let router = self.router(&self.b);
+            (router["role"] == "backup" && !router["heard"].is_null()).then_some(())
+        };
+        wait_for(PATIENCE, heard).unwrap_or_else(|| panic!("{:#}", self.status(&self.b)));
+        (a, b)
+    }
+
+    fn expect_master(&self, host: &Host) {
+        let settled = || {
+            let here = self.lab.owners(self.ip) == [host.name()];
+            (here && self.router(host)["role"] == "master").then_some(())
+        };
+        let settled = wait_for(PATIENCE, settled);
+        assert!(settled.is_some(), "{}: {:#}", host.name(), self.status(host));
+    }
+
+    fn socket(&self, host: &Host) -> PathBuf {
+        host.runtime_dir().unwrap().join("control.sock")
+    }
+
+    fn vipd(&self, host: &Host, arguments: &[&str]) -> Output {
+        let dir = host.runtime_dir().unwrap();
+        in_namespace(host, &[arguments, &["--runtime-dir", dir.to_str().unwrap()]].concat())
+    }
+
+    /// What a command prints that succeeds.
+    fn says(&self, host: &Host, arguments: &[&str]) -> String {
+        let output = self.vipd(host, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}{}", stdout(&output), stderr(&output));
+        stdout(&output)
+    }
+
+    fn status(&self, host: &Host) -> Value {
+        serde_json::from_str(&self.says(host, &["status", "--json"])).unwrap()
+    }
+
+    fn router(&self, host: &Host) -> Value {
+        self.status(host)["routers"][0].clone()
+    }
+
+    /// How many seconds the kernel will keep the address.
+    fn kernel_lifetime(&self, host: &Host) -> f64 {
+        let show = || Command::new("ip").args(["-j", "-4", "addr", "show", "eth0"]).output();
+        let output = host.namespace().run(show).unwrap();
+        let links: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let addresses = links.as_array().unwrap().iter();
+        let mut addresses = addresses.flat_map(|link| link["addr_info"].as_array().unwrap());
+        let ours = addresses.find(|there| there["local"] == self.ip.to_string()).unwrap();
+        ours["valid_life_time"].as_f64().unwrap()
+    }
+}
+
+fn in_namespace(host: &Host, arguments: &[&str]) -> Output {
+    let mut command = Command::new(VIPD);
+    command.args(arguments);
+    host.namespace().run(move || command.output()).unwrap()
+}
+
+/// Sends this and reads until the end.
+fn converse(socket: &Path, request: &[u8]) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // Who is refused need not be listened to.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&buffer[..count]),
+            // Not all that was sent was read.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Resident memory of a process in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
