@@ -393,9 +393,10 @@ impl Stage {
             stage.await_master(master);
         }
         stage.prober = Some(Prober::start(&stage.client, SHARED.into(), PERIOD).unwrap());
-        stage.talk = Some(Conversation::start(&stage.client, SHARED.into()).unwrap());
         // Until the backups have heard an advert, and the client has its answers.
         thread::sleep(seconds(1) + fault.interval);
+        // What happened before is no part of the fault.
+        stage.talk = Some(Conversation::start(&stage.client, SHARED.into()).unwrap());
         stage
     }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Completion;
 use nix::sys::signal::Signal;
 use vipd::lab::{
-    self, Conversation, Daemon, Host, Lab, Prober, Program, RouterSpec, Switch, connects, wait_for,
+    self, Conversation, Daemon, Host, Lab, Lost, Prober, Program, RouterSpec, Switch, connects,
+    wait_for,
 };
 
 use crate::fault::{
@@ -35,6 +36,9 @@ pub fn scenarios() -> Vec<Scenario> {
         ("an_interface_made_again_at_once_gets_its_address_back", interface_flicker),
         ("an_address_deleted_over_and_over_ends_in_a_fault", address_war),
         ("the_fourth_crash_in_a_minute_begins_as_backup", crash_loop),
+        ("after_a_healed_cut_clients_find_the_master_at_once", healed),
+        ("a_master_that_was_not_heard_and_is_again_leaves_one_owner", not_heard),
+        ("two_masters_behind_a_firewall_say_so", firewall),
         ("a_restart_moves_nothing_and_runs_no_hook", restart),
         ("a_restart_with_a_broken_file_is_a_stop_said_loudly", broken_restart),
         ("a_new_program_is_put_in_place_without_a_move", new_program),
@@ -499,13 +503,76 @@ fn hanging_hook() {
     assert_eq!(goodbyes.last().map(|(_, advert)| advert.priority), Some(0), "{}", daemon_a.log());
 }
 
+/// Whichever side speaks first: the winner may never hear of the loser, and must still tell the
+/// network where the address is.
+fn healed() {
+    let mut served = Served::new();
+    let daemon_a = start(&served.a, &[spec(150)]);
+    let daemon_b = start(&served.b, &[spec(100)]);
+    expect_master(&served.lab, "a", &[&daemon_a, &daemon_b]);
+    served.probe();
+    let prober = served.prober.as_ref().unwrap();
+    for phase in [1, 3, 5, 7, 9] {
+        served.a.cut().unwrap();
+        expect_master(&served.lab, "b", &[&daemon_a, &daemon_b]);
+        let asked = Instant::now();
+        let advert = wait_for(SOON, || served.lab.observer().adverts("a", asked).pop()).unwrap();
+        let at = advert.0 + spec(150).interval * phase / 10;
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        served.a.heal().unwrap();
+        expect_master(&served.lab, "a", &[&daemon_a, &daemon_b]);
+        let found = wait_for(Duration::from_secs(1), || {
+            prober.last_answer().filter(|(_, host)| host == "a")
+        });
+        let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+        assert!(found.is_some(), "phase {phase}: {:?}\n{logs}", prober.last_answer());
+    }
+}
+
+fn not_heard() {
+    let Some(pair) = muted(Lost::All) else { return };
+    let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
+    let taken = wait_for(SOON, || (lab.owners(SHARED) == ["b"]).then_some(()));
+    assert!(taken.is_some(), "{}", daemon_b.log());
+    std::thread::sleep(Duration::from_secs(1));
+    a.unmute().unwrap();
+    expect_master(lab, "a", &[daemon_a, daemon_b]);
+}
+
+fn firewall() {
+    let Some(pair) = muted(Lost::Adverts) else { return };
+    let Pair { lab, a, b, daemon_a, daemon_b } = &pair;
+    let both = wait_for(SOON, || (lab.owners(SHARED) == ["a", "b"]).then_some(()));
+    assert!(both.is_some(), "{}", daemon_b.log());
+    for (host, daemon) in [(a, daemon_a), (b, daemon_b)] {
+        let said =
+            wait_for(SOON, || daemon.log().contains("192.0.2.100, which is ours").then_some(()));
+        let lines = daemon.log().lines().count();
+        assert!(said.is_some(), "{} says nothing\n{}", host.name(), daemon.log());
+        assert!(lines < 40, "{} says too much\n{}", host.name(), daemon.log());
+    }
+    a.unmute().unwrap();
+    expect_master(lab, "a", &[daemon_a, daemon_b]);
+}
+
+/// A pair whose master is not heard any more; `None` where there is no `nft`.
+fn muted(lost: Lost) -> Option<Pair> {
+    let pair = Pair::start();
+    std::thread::sleep(Duration::from_millis(500));
+    match pair.a.mute(lost) {
+        Ok(()) => Some(pair),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 fn real_time() {
     const SCHED_FIFO: u32 = 1;
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let daemon = start(&a, &[spec(150)]);
     expect_master(&lab, "a", &[&daemon]);
-    if daemon.log().contains("no real-time priority") {
+    if daemon.log().contains("no real-time priority (") {
         // An ordinary user is refused, and told so.
         return;
     }

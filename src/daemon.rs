@@ -19,6 +19,7 @@ use crate::helper::Helper;
 use crate::history::{self, History, Kind};
 use crate::host::clock::Clock;
 use crate::host::exclusive::{Identities, RuntimeDir, Taken};
+use crate::host::netlink::Worker;
 use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::sys::Readiness;
@@ -105,6 +106,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut remarks = Vec::new();
     let listener = control::bind(runtime.path(), &mut remarks);
     remarks.extend(harden());
+    // It inherits what could not be asked for any more; what starts after it must not.
+    let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
+    let _ = privileges::realtime(REALTIME_PRIORITY);
     let log = crate::log::init();
     for remark in remarks {
         warn!("{remark}");
@@ -117,7 +121,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::System("start the runtime", e))?;
     let outcome = executor.block_on(async {
-        let mut daemon = Daemon::new(options, config, identities, helper, &runtime_dir)?;
+        let mut daemon = Daemon::new(options, config, identities, helper, worker, &runtime_dir)?;
         if let Some(listener) = listener {
             daemon.requests = control::serve(listener, &options.state_dir)
                 .map_err(|e| Failure::System("serve the control socket", e))?;
@@ -161,9 +165,7 @@ fn load(path: &Path) -> Result<Config, Problems> {
 /// worth a warning, not an end.
 fn harden() -> Vec<String> {
     let mut remarks = Vec::new();
-    let realtime = privileges::realtime(REALTIME_PRIORITY)
-        .and_then(|()| privileges::allow_realtime(REALTIME_PRIORITY));
-    if let Err(error) = realtime {
+    if let Err(error) = privileges::realtime_for_all(REALTIME_PRIORITY) {
         remarks.push(format!(
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
@@ -251,11 +253,12 @@ impl Daemon {
         config: Config,
         identities: Identities,
         helper: Helper,
+        worker: Worker,
         runtime_dir: &Path,
     ) -> Result<Self, Failure> {
         let (record, previous) = Record::open(runtime_dir, clock::suspended())
             .map_err(|e| Failure::System("make the record in the runtime directory", e))?;
-        let host = Host::new(Clock::start(), helper, record)
+        let host = Host::new(Clock::start(), helper, worker, record)
             .map_err(|e| Failure::System("open what the kernel's events need", e))?;
         let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
         host.listen_to(signals.as_fd()).map_err(|e| Failure::System("wait for signals", e))?;

@@ -236,13 +236,13 @@ impl Host {
     ///
     /// # Errors
     /// When the kernel refuses netlink, epoll or timers: nothing can be done then.
-    pub fn new(clock: Clock, helper: Helper, record: Record) -> io::Result<Self> {
+    pub fn new(clock: Clock, helper: Helper, worker: Worker, record: Record) -> io::Result<Self> {
         let host = Host {
             timer: Timer::new()?,
             timer_set: None,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             ready: vec![EpollEvent::empty(); 64],
-            worker: Worker::start()?,
+            worker,
             events: Events::open()?,
             links: Links::default(),
             synced: false,

@@ -185,8 +185,8 @@ impl Worker {
         let reporter = Reporter { outbox, wake: Arc::new(EventFd::from_flags(flags)?) };
         let theirs = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
-            // The first advert waits for the claim. Where it is refused, so it was for adverts,
-            // and there was a warning.
+            // The first advert waits for the claim. Where real-time priority is refused, so it was
+            // for adverts, and there was a warning.
             let _ = privileges::realtime(REALTIME_PRIORITY);
             for job in inbox {
                 theirs.send(kernel.carry_out(&job));

@@ -1,7 +1,8 @@
 //! What the daemon may do to the machine: given up to the least that adverts and addresses need.
 //!
 //! Capabilities belong to a thread, so all of this comes before any second thread exists, logging's
-//! writer included. In order: start the helper, [`realtime`], [`lock_memory`], [`keep_only`].
+//! writer included. In order: start the helper, [`realtime_for_all`], [`lock_memory`], [`keep_only`],
+//! start what is urgent, [`realtime`].
 
 use std::collections::HashSet;
 use std::io;
@@ -79,18 +80,13 @@ pub fn realtime(priority: u8) -> io::Result<()> {
     sys::set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority.into())
 }
 
-/// Threads that start later may ask for real-time priority up to this one, also when CAP_SYS_NICE
-/// has been given up.
+/// Gives this thread real-time priority (1-99), and every thread and process that it starts before
+/// it says [`realtime`].
 ///
 /// # Errors
-/// The limit is lower and cannot be raised: without CAP_SYS_RESOURCE.
-pub fn allow_realtime(priority: u8) -> io::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_RTPRIO)?;
-    let wanted = priority.into();
-    if soft < wanted {
-        setrlimit(Resource::RLIMIT_RTPRIO, wanted, hard.max(wanted))?;
-    }
-    Ok(())
+/// As there.
+pub fn realtime_for_all(priority: u8) -> io::Result<()> {
+    sys::set_scheduler(libc::SCHED_FIFO, priority.into())
 }
 
 /// Gives real-time priority up again.
