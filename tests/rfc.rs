@@ -1131,6 +1131,22 @@ fn rfc9568_6_4_3_a_loser_has_one_last_word_and_no_more() {
     }
 }
 
+#[test]
+fn a_loser_that_has_just_answered_has_no_last_word() {
+    for handover in [Handover::Overlap, Handover::Exclusive] {
+        let mut host = Host::master(RouterConfig { handover, ..web() });
+        host.hears(149, BELOW).unwrap();
+        host.wait(millis(9));
+        host.hears(200, ABOVE).unwrap();
+        host.wait(millis(500));
+        assert_eq!(
+            host.times("advert"),
+            [Duration::ZERO],
+            "one in ten milliseconds, whatever comes"
+        );
+    }
+}
+
 // ---- version 2: RFC 3768 -----------------------------------------------------------------------
 
 #[test]

@@ -818,18 +818,28 @@ impl VirtualRouter {
         let leave = Leave::Election { to: source, priority: heard.priority };
         // A last advert, without the addresses a farewell: a winner that did not know of us, as after
         // a healed cut, must tell the network again who has them.
+        // One that left a moment ago has told it already.
         let last_word = self.effective_priority();
+        let speaks = match &self.state {
+            State::Master { extra_sent_at: Some(sent), .. } => now >= *sent + EXTRA_ADVERT_GAP,
+            State::Master { extra_sent_at: None, .. } => true,
+            State::Fault | State::Backup { .. } | State::Leaving { .. } => false,
+        };
         self.master_interval = heard.interval;
         match self.config.handover {
             Handover::Overlap => {
-                self.send(now, last_word, actions);
+                if speaks {
+                    self.send(now, last_word, actions);
+                }
                 let phase = Phase::Succeeded { release_at: now + LINGER, to: source };
                 self.enter_leaving(now, leave, phase, actions);
             }
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, Role::Master, why, actions);
-                self.send(now, Priority::LEAVING, actions);
+                if speaks {
+                    self.send(now, Priority::LEAVING, actions);
+                }
             }
         }
     }
