@@ -25,7 +25,8 @@
 //!     "held_back": false, "drained": false,
 //!     "last_hook": { "hook": "master", "outcome": "done", "at": "...", "took_seconds": 0.05 } } ],
 //!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_received": 12,
-//!                 "announcements": 5, "discards": { "malformed": 1 } } }
+//!                 "announcements": 5, "contending_adverts": 0, "contending_announcements": 0,
+//!                 "addresses_removed": 0, "discards": { "malformed": 1 } } }
 //! ```
 
 use std::collections::BTreeMap;
@@ -206,6 +207,12 @@ pub struct Counters {
     pub adverts_received: u64,
     /// Rounds of announcements.
     pub announcements: u64,
+    /// Adverts of others heard by a router that was master and stayed so.
+    pub contending_adverts: u64,
+    /// Announcements by others of addresses that this host held.
+    pub contending_announcements: u64,
+    /// Addresses of ours that something on this host removed.
+    pub addresses_removed: u64,
     /// Packets that were not acted on, by reason.
     pub discards: BTreeMap<String, u64>,
 }
@@ -255,6 +262,9 @@ impl Status {
                 adverts_refused: counted.adverts_refused,
                 adverts_received: counted.adverts_received,
                 announcements: counted.announcements,
+                contending_adverts: counted.contending_adverts,
+                contending_announcements: counted.contending_announcements,
+                addresses_removed: counted.addresses_removed,
                 discards: counted.discards.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect(),
             },
         }

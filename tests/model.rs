@@ -497,5 +497,5 @@ fn an_exclusive_pair_settles() {
 
 #[test]
 fn three_hosts_settle_on_the_best() {
-    proves(&[setup(200), setup(150), setup(100)], 1, false);
+    proves(&[setup(200), setup(150), setup(100)], 1, true);
 }

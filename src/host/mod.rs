@@ -33,7 +33,7 @@ use crate::history::{self, History, Kind};
 use crate::vrrp::{
     Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
-    Vrid, Why,
+    VirtualRouter, Vrid, Why,
 };
 use advert_socket::AdvertSocket;
 use clock::{Clock, Timer};
@@ -190,6 +190,12 @@ pub struct Counters {
     pub adverts_received: u64,
     /// Rounds of announcements.
     pub announcements: u64,
+    /// Adverts of others heard by a router that was master and stayed so.
+    pub contending_adverts: u64,
+    /// Announcements by others of addresses that we held.
+    pub contending_announcements: u64,
+    /// Addresses of ours that somebody on this host removed.
+    pub addresses_removed: u64,
     /// Packets that were not acted on, by [`Discard::name`](crate::vrrp::Discard::name).
     pub discards: BTreeMap<&'static str, u64>,
 }
@@ -390,9 +396,18 @@ impl Host {
                 ttl: received.ttl,
                 message: received.message,
             };
-            if let Err(discard) = node.handle(now, Event::Packet(packet), actions) {
-                *counters.discards.entry(discard.name()).or_default() += 1;
-                debug!(source = %received.source, %discard, "advert discarded");
+            match node.handle(now, Event::Packet(packet), actions) {
+                Ok(()) => {
+                    let vrid = received.message.get(1).copied().and_then(Vrid::new);
+                    let meant = vrid.and_then(|vrid| node.meant(link, family, vrid));
+                    if meant.is_some_and(|router| router.role() == Role::Master) {
+                        counters.contending_adverts += 1;
+                    }
+                }
+                Err(discard) => {
+                    *counters.discards.entry(discard.name()).or_default() += 1;
+                    debug!(source = %received.source, %discard, "advert discarded");
+                }
             }
         });
         if let Err(error) = outcome {
@@ -679,6 +694,9 @@ impl Host {
                     let event = if outbox.lease_ends_soon(now) {
                         Event::Late(router)
                     } else {
+                        if node.router(router).is_some_and(VirtualRouter::has_addresses) {
+                            self.counters.addresses_removed += 1;
+                        }
                         Event::AddressLost(router, ip)
                     };
                     node.handle(now, event, actions)
@@ -686,7 +704,17 @@ impl Host {
                 News::ClaimFailed(router, error) => {
                     node.handle(now, Event::ClaimFailed(router, error), actions)
                 }
-                News::Contention(seen) => node.handle(now, Event::Contention(seen), actions),
+                News::Contention(seen) => {
+                    let ours = |router: &VirtualRouter| {
+                        router.link() == seen.link
+                            && router.role() == Role::Master
+                            && router.addresses().iter().any(|address| address.ip == seen.address)
+                    };
+                    if node.routers().any(ours) {
+                        self.counters.contending_announcements += 1;
+                    }
+                    node.handle(now, Event::Contention(seen), actions)
+                }
                 News::HookFinished(router, outcome) => {
                     node.handle(now, Event::HookFinished(router, outcome), actions)
                 }

@@ -695,6 +695,11 @@ impl Node {
         self.routers().find(|router| &*router.config().name == name)
     }
 
+    /// The virtual router that an advert with this VRID means when it comes in by this link.
+    pub fn meant(&self, link: LinkId, family: Family, vrid: Vrid) -> Option<&VirtualRouter> {
+        self.routers.get(self.by_identity.get(&(link, family, vrid))?)
+    }
+
     /// The interfaces that any virtual router has lived on, by name.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, &Arc<str>)> + '_ {
         self.links.iter().zip(0..).map(|(link, n)| (LinkId(n), &link.name))
