@@ -104,7 +104,7 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let vrrp = vrrp::Config { routers };
+        let vrrp = vrrp::Config { routers, ..vrrp::Config::default() };
         Ok(Config { node, vrrp, hooks, advice, file: name.into(), hook_places })
     }
 
