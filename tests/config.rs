@@ -152,6 +152,7 @@ fn what_is_written_arrives() {
         stop: command(&["systemctl", "stop", "app"], 30, "web"),
         notify: command(&["/etc/vipd/hooks/changed"], 30, "web"),
         before_release: command(&["systemctl", "stop", "app"], 20, "root"),
+        before_claim: None,
     };
     assert_eq!(config.hooks["web"], hooks);
     let passed_on = serde_json::to_string(&hooks).unwrap();
