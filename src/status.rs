@@ -390,6 +390,7 @@ fn hook_name(hook: Hook) -> &'static str {
         Hook::Backup => "backup",
         Hook::Fault => "fault",
         Hook::Stop => "stop",
+        Hook::BeforeClaim => "before_claim",
         Hook::BeforeRelease => "before_release",
     }
 }
