@@ -398,6 +398,7 @@ mod tests {
                     to: "master".into(),
                     why: "no master was heard".into(),
                 }),
+                transitions: vec![],
                 addresses: vec![Address {
                     address: "192.0.2.10".parse().unwrap(),
                     advertised: true,
