@@ -400,6 +400,7 @@ mod tests {
                     why: "no master was heard".into(),
                     cause: "heard_nobody".into(),
                 }),
+                transitions: vec![],
                 addresses: vec![Address {
                     address: "192.0.2.10".parse().unwrap(),
                     advertised: true,

@@ -134,15 +134,16 @@ struct Outbox {
     renewing: bool,
     /// When the last renewal (or claim) that we know to have been carried out was begun.
     renewed_at: Instant,
-    last_change: Option<(SystemTime, Transition)>,
+    /// The newest last, at most [`TRANSITIONS`] of them.
+    transitions: VecDeque<(SystemTime, Transition)>,
     last_hook: Option<LastHook>,
 }
 
 /// What status tells of a virtual router that the protocol does not know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Beside<'a> {
-    /// The last change of its role, by the wall clock.
-    pub last_change: Option<&'a (SystemTime, Transition)>,
+    /// The last changes of its role, by the wall clock, the newest first.
+    pub transitions: Vec<&'a (SystemTime, Transition)>,
     /// When the kernel removes its addresses if nobody renews them.
     pub lease_until: Option<Instant>,
     /// The last hook that ended.
@@ -800,11 +801,14 @@ impl Host {
             accepted: false,
             renewing: false,
             renewed_at: now,
-            last_change: None,
+            transitions: VecDeque::new(),
             last_hook: None,
         });
         if let Action::Notify(transition) = &action {
-            outbox.last_change = Some((SystemTime::now(), transition.clone()));
+            if outbox.transitions.len() == TRANSITIONS {
+                outbox.transitions.pop_front();
+            }
+            outbox.transitions.push_back((SystemTime::now(), transition.clone()));
             self.tallies.changed(now, transition);
             self.history.note(history::Event::change(
                 &router.config().name,
@@ -1038,7 +1042,7 @@ impl Host {
     pub fn beside(&self, id: RouterId) -> Beside<'_> {
         let Some(outbox) = self.outboxes.get(&id) else { return Beside::default() };
         Beside {
-            last_change: outbox.last_change.as_ref(),
+            transitions: outbox.transitions.iter().rev().collect(),
             lease_until: outbox.lease().map(|lease| outbox.renewed_at + lease),
             last_hook: outbox.last_hook.as_ref(),
         }
@@ -1069,6 +1073,8 @@ pub fn too_old_kernel() -> Option<String> {
     (version < (5, 18)).then_some(release)
 }
 
+/// Changes of role that status tells of each virtual router; `vipd events` tells them all.
+const TRANSITIONS: usize = 5;
 /// The kernel may be this early, and an address that goes this shortly before its lease ends was
 /// taken by nobody.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
