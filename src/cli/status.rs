@@ -31,7 +31,12 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
     let mut status = match control::ask(runtime_dir, &Request::Status) {
         Ok(Answer::Status(status)) => *status,
         Ok(Answer::Error { text, .. }) => return fail(text),
-        Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
+        Ok(
+            Answer::Events { .. }
+            | Answer::Moved { .. }
+            | Answer::Done { .. }
+            | Answer::Reloaded { .. },
+        ) => {
             return fail("the daemon answered something else than it was asked");
         }
         Err(error) => return fail(error),
