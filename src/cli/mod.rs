@@ -6,6 +6,7 @@
 mod check;
 mod cleanup;
 mod demo;
+mod doctor;
 mod events;
 mod run;
 mod status;
@@ -14,6 +15,7 @@ mod steer;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -66,6 +68,12 @@ enum Command {
     ///
     /// A file with any problem is refused whole, and everything goes on as before.
     Reload(Daemon),
+    /// Look at this host and say what stands in the way, each with the command that mends it.
+    ///
+    /// The exit status is 0 if nothing was found and 1 if something was. It changes nothing, and
+    /// sends only test packets that never leave this host. Best as root: what cannot be looked at
+    /// is said.
+    Doctor(Doctor),
     /// Remove addresses that a vipd left which no longer runs.
     ///
     /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
@@ -167,6 +175,21 @@ struct Cleanup {
 }
 
 #[derive(Debug, Args)]
+struct Doctor {
+    /// The configuration file. Default: that of the running daemon, or /etc/vipd/vipd.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen this long for adverts; "0s" does not listen.
+    #[arg(long, value_name = "SPAN", default_value = "4s", value_parser = humantime::parse_duration)]
+    listen: Duration,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -195,6 +218,15 @@ pub fn main() -> ExitCode {
         Command::Reload(Daemon { runtime_dir }) => steer::reload(&runtime_dir),
         Command::Cleanup(Cleanup { config, daemon }) => {
             cleanup::cleanup(&config, &daemon.runtime_dir)
+        }
+        Command::Doctor(Doctor { config, listen, json, daemon }) => {
+            let options = crate::doctor::Options {
+                config,
+                default_config: CONFIG.into(),
+                runtime_dir: daemon.runtime_dir,
+                listen,
+            };
+            doctor::doctor(&options, json)
         }
         Command::Demo => demo::demo(),
         Command::Helper => crate::helper::main(),

@@ -73,11 +73,11 @@ struct View {
     colours: bool,
 }
 
-const PLAIN: &str = "";
-const BOLD: &str = "1";
-const RED: &str = "1;31";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
+pub(super) const PLAIN: &str = "";
+pub(super) const BOLD: &str = "1";
+pub(super) const RED: &str = "1;31";
+pub(super) const GREEN: &str = "32";
+pub(super) const YELLOW: &str = "33";
 
 impl View {
     /// One row for each virtual router, and below it why it is so and what is not as it should be.
@@ -212,11 +212,16 @@ impl View {
     }
 
     fn paint(self, colour: &str, text: &str) -> String {
-        if self.colours && !colour.is_empty() {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        paint(self.colours, colour, text)
+    }
+}
+
+/// Text in a colour, where there are any.
+pub(super) fn paint(colours: bool, colour: &str, text: &str) -> String {
+    if colours && !colour.is_empty() {
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -345,7 +350,7 @@ fn cut(text: &str, to: usize) -> String {
 }
 
 /// At spaces, where there are any.
-fn wrap(text: &str, to: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, to: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let mut rest: Vec<char> = word.chars().collect();

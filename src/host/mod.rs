@@ -16,6 +16,7 @@ pub mod record;
 pub mod signals;
 pub mod sys;
 pub mod systemd;
+pub mod wiretap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
