@@ -90,6 +90,9 @@ fn what_is_left_out_has_the_documented_default() {
         address_lifetime: Some(2),
         handover: Handover::Overlap,
         before_release: None,
+        before_claim: None,
+        fault_for: std::collections::BTreeMap::new(),
+        checks: [].into(),
     };
     assert_eq!(*router, expected);
     assert!(config.hooks.is_empty() && config.advice.is_empty());
@@ -130,6 +133,9 @@ fn what_is_written_arrives() {
         address_lifetime: Some(3),
         handover: Handover::Exclusive,
         before_release: Some(Duration::from_secs(20)),
+        before_claim: None,
+        fault_for: std::collections::BTreeMap::new(),
+        checks: [].into(),
     };
     assert_eq!(*router, expected);
     let command = |argv: &[&str], secs, user: &str| {
@@ -146,6 +152,7 @@ fn what_is_written_arrives() {
         stop: command(&["systemctl", "stop", "app"], 30, "web"),
         notify: command(&["/etc/vipd/hooks/changed"], 30, "web"),
         before_release: command(&["systemctl", "stop", "app"], 20, "root"),
+        before_claim: None,
     };
     assert_eq!(config.hooks["web"], hooks);
     let passed_on = serde_json::to_string(&hooks).unwrap();

@@ -135,7 +135,11 @@ impl<'a> Model<'a> {
                     address_lifetime: Some(2),
                     handover: setup.handover,
                     before_release: None,
+                    before_claim: None,
+                    fault_for: std::collections::BTreeMap::new(),
+                    checks: [].into(),
                 }],
+                ..Config::default()
             })
             .collect();
         let number = std::env::var("VIPD_MODEL_FAULTS").ok();

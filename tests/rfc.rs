@@ -84,6 +84,9 @@ fn web() -> RouterConfig {
         address_lifetime: Some(2),
         handover: Handover::Overlap,
         before_release: None,
+        before_claim: None,
+        fault_for: std::collections::BTreeMap::new(),
+        checks: [].into(),
     }
 }
 
@@ -173,7 +176,7 @@ struct Host {
 impl Host {
     /// Started, and told nothing yet.
     fn started(routers: &[RouterConfig]) -> Host {
-        let node = Node::new(&Config { routers: routers.to_vec() });
+        let node = Node::new(&Config { routers: routers.to_vec(), ..Config::default() });
         let now = Instant::START;
         Host { node, now, begun: now, done: Vec::new() }
     }
@@ -299,7 +302,8 @@ impl Host {
     }
 
     fn reload(&mut self, routers: &[RouterConfig]) {
-        self.tell(Event::Reload(&Config { routers: routers.to_vec() })).unwrap();
+        self.tell(Event::Reload(&Config { routers: routers.to_vec(), ..Config::default() }))
+            .unwrap();
     }
 
     fn sees(&mut self, mac: Mac, address: &str) {

@@ -61,7 +61,8 @@ struct World {
 impl World {
     fn new(bytes: &mut Bytes<'_>) -> World {
         let count = 2 + bytes.next() % 2;
-        let config = Config { routers: (0..count).map(|n| router(n, bytes)).collect() };
+        let config =
+            Config { routers: (0..count).map(|n| router(n, bytes)).collect(), ..Config::default() };
         let node = Node::new(&config);
         World { node, config, now: Instant::START, seen: BTreeMap::new(), stopped: None }
     }
@@ -125,7 +126,7 @@ impl World {
                         None => routers.push(router(n, bytes)),
                     }
                 }
-                let config = Config { routers };
+                let config = Config { routers, ..Config::default() };
                 self.tell(Event::Reload(&config));
                 if self.stopped.is_none() {
                     self.config = config;
@@ -418,5 +419,8 @@ fn router(n: u8, bytes: &mut Bytes<'_>) -> RouterConfig {
             .then_some(RouterConfig::automatic_lifetime(advert_interval)),
         handover: if more & 16 == 0 { Handover::Overlap } else { Handover::Exclusive },
         before_release: (more & 32 == 32).then_some(Duration::from_secs(5)),
+        before_claim: None,
+        fault_for: std::collections::BTreeMap::new(),
+        checks: [].into(),
     }
 }

@@ -375,10 +375,11 @@ pub(super) fn wrap(text: &str, to: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::status::{
-        Address, Change, Counters, Daemon, Heard, Incompatible, LastHook, Next, Reason,
-    };
+    use crate::counters::Counters;
+    use crate::status::{Address, Change, Daemon, Heard, Incompatible, LastHook, Next, Reason};
 
     fn seen() -> Status {
         Status {
@@ -402,6 +403,7 @@ mod tests {
                     from: "backup".into(),
                     to: "master".into(),
                     why: "no master was heard".into(),
+                    cause: "heard_nobody".into(),
                 }),
                 transitions: vec![],
                 addresses: vec![Address {
@@ -422,8 +424,11 @@ mod tests {
                 held_back: false,
                 drained: false,
                 last_hook: None,
+                role_seconds: BTreeMap::new(),
+                counters: Counters::default(),
             }],
             counters: Counters::default(),
+            stray_discards: BTreeMap::new(),
         }
     }
 

@@ -66,6 +66,9 @@ fn compare(old: &RouterConfig, new: &RouterConfig, lines: &mut Vec<String>) {
         address_lifetime,
         handover,
         before_release: _, // belongs to the hooks
+        before_claim: _,
+        fault_for: _,
+        checks: _,
     } = old;
     let mut note = |key: &str, before: String, after: String| {
         if before != after {

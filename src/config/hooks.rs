@@ -34,6 +34,8 @@ pub struct Hooks {
     pub notify: Option<Command>,
     /// Runs before the addresses are given away by plan.
     pub before_release: Option<Command>,
+    /// Runs before the addresses are claimed, and may veto.
+    pub before_claim: Option<Command>,
 }
 
 /// A program and how it is run; never through a shell.
@@ -61,6 +63,7 @@ impl Hooks {
             ("stop", &self.stop),
             ("notify", &self.notify),
             ("before_release", &self.before_release),
+            ("before_claim", &self.before_claim),
         ]
         .into_iter()
         .filter_map(|(key, command)| Some((key, command.as_ref()?)))
@@ -99,6 +102,7 @@ pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces)
         stop: one("stop", &hooks.stop),
         notify: one("notify", &hooks.notify),
         before_release: one("before_release", &hooks.before_release),
+        before_claim: None,
     };
     if let Some(user) = &hooks.user
         && checked.is_empty()

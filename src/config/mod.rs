@@ -4,6 +4,7 @@
 //! the rules, `problem` says where, what, and what to write instead, and `meaning` what it comes to.
 
 mod changes;
+mod checks;
 mod duration;
 mod file;
 mod hooks;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+pub use checks::{CheckPlan, Http, Target};
 pub use file::keys;
 pub use hooks::{Command, HOOK_PATH, Hooks, find_program};
 pub use problem::{Place, Problem, Problems, Severity};
@@ -40,7 +42,10 @@ pub struct Config {
     pub node: Node,
     /// What the protocol is told.
     pub vrrp: vrrp::Config,
-    /// By name of the virtual router; those without hooks are absent.
+    /// What the helper process looks at; `vrrp.checks` has the same names in the same order.
+    pub checks: Vec<CheckPlan>,
+    /// By name of the virtual router or, for all members together, of the group; those without hooks
+    /// are absent.
     pub hooks: BTreeMap<Arc<str>, Hooks>,
     /// Legal, but an operator should know; in the order of the file.
     pub advice: Vec<Problem>,
@@ -57,7 +62,10 @@ pub struct Node {
 
 impl PartialEq for Config {
     fn eq(&self, other: &Self) -> bool {
-        self.node == other.node && self.vrrp == other.vrrp && self.hooks == other.hooks
+        self.node == other.node
+            && self.vrrp == other.vrrp
+            && self.checks == other.checks
+            && self.hooks == other.hooks
     }
 }
 
@@ -104,8 +112,8 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let vrrp = vrrp::Config { routers };
-        Ok(Config { node, vrrp, hooks, advice, file: name.into(), hook_places })
+        let vrrp = vrrp::Config { routers, ..vrrp::Config::default() };
+        Ok(Config { node, vrrp, checks: Vec::new(), hooks, advice, file: name.into(), hook_places })
     }
 
     /// What can only be seen on this machine: that every hook's program is there, can be run by

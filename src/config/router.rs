@@ -134,6 +134,9 @@ pub(super) fn check<'f>(file: &'f file::VirtualRouter, report: &Report) -> Check
             address_lifetime,
             handover,
             before_release: hooks.before_release.as_ref().map(|command| command.timeout),
+            before_claim: None,
+            fault_for: std::collections::BTreeMap::new(),
+            checks: [].into(),
         })
     };
     let result = config().map(|config| (config, hooks, hook_places));

@@ -2,11 +2,14 @@
 //!
 //! The file format is `crate::config`'s business; what arrives here holds the ranges its types say.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
+
+use super::node::Hook;
 
 /// Virtual router identifier, 1-255 (RFC 9568 5.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,6 +264,12 @@ pub struct RouterConfig {
     pub handover: Handover,
     /// `Some`: a hook runs before a planned release, for at most this long.
     pub before_release: Option<Duration>,
+    /// `Some`: a hook runs before the addresses are claimed, for at most this long, and may veto.
+    pub before_claim: Option<Duration>,
+    /// For how long a hook that fails means fault; a hook that is not named here means nothing.
+    pub fault_for: BTreeMap<Hook, Duration>,
+    /// Names of the checks that its priority, or its taking part, hangs on.
+    pub checks: Arc<[Arc<str>]>,
 }
 
 impl RouterConfig {
@@ -282,9 +291,65 @@ impl RouterConfig {
     }
 }
 
+/// What the results of a check mean.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckConfig {
+    /// The operator's name for it.
+    pub name: Arc<str>,
+    /// This many failures in a row make it failing; at least 1.
+    pub fall: u32,
+    /// This many passes in a row make it passing; at least 1.
+    pub rise: u32,
+    /// What a verdict does.
+    pub effect: Effect,
+    /// What it counts as before its first result.
+    pub initial: Initial,
+}
+
+/// What the verdict of a check does to the virtual routers that name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Failing is a reason for fault: the addresses are released at once.
+    Fault,
+    /// Failing lowers the priority to 1: any fit peer takes over, and without one they stay here.
+    Last,
+    /// A positive weight is added to the priority while it passes, a negative one while it fails;
+    /// never 0.
+    Weight(i16),
+    /// The number that it reads is added to the priority.
+    Number,
+}
+
+/// What a check counts as before its first result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Initial {
+    /// As passing.
+    Passing,
+    /// As failing.
+    Failing,
+    /// The virtual router waits for the first result, but no longer than this; then it takes part as
+    /// if there were no such check.
+    Wait(Duration),
+}
+
+/// Virtual routers that are master together or not at all. Its members have the same priority,
+/// preemption, delays and hand-over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupConfig {
+    /// The operator's name for it.
+    pub name: Arc<str>,
+    /// Names of at least two virtual routers, of no other group.
+    pub members: Arc<[Arc<str>]>,
+}
+
 /// All virtual routers of one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Config {
     /// In the operator's order; names and identities are unique.
     pub routers: Vec<RouterConfig>,
+    /// Names are unique; every check that a router names is here.
+    pub checks: Vec<CheckConfig>,
+    /// Names are unique. Hooks of a group run once for all members; their settings
+    /// (`before_release`, `before_claim`, `fault_for`) and `checks` are the same in every member.
+    pub groups: Vec<GroupConfig>,
 }

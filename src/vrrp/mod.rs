@@ -6,12 +6,14 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod advert;
+pub mod check;
 pub mod config;
 pub mod node;
 pub mod router;
 pub mod time;
 
 pub use advert::Advert;
+pub use check::{Check, CheckId, Probe, Verdict};
 pub use config::*;
 pub use node::*;
 pub use router::{Leave, Phase, Reason, Role, State, VirtualRouter};

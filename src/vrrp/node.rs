@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advert::{self, Advert, Malformed};
+use super::check::{Check, CheckId, Probe};
 use super::config::{Address, Config, Family, Interval, Priority, RouterConfig, Version, Vrid};
 use super::router::{Leave, Reason, Role, Surroundings, VirtualRouter};
 use super::time::Instant;
@@ -68,6 +69,13 @@ pub enum Event<'a> {
     },
     /// An advert, or what claims to be one.
     Packet(Packet<'a>),
+    /// A check gave a result.
+    Probe {
+        /// Which.
+        check: CheckId,
+        /// The result.
+        probe: Probe,
+    },
     /// The file was read again, and is good.
     Reload(&'a Config),
     /// The daemon is to end.
@@ -160,8 +168,10 @@ pub struct Recorded {
 }
 
 /// The hooks a driver may report on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
+    /// Before the addresses are claimed; it may veto.
+    BeforeClaim,
     /// After becoming master.
     Master,
     /// After becoming backup.
@@ -205,6 +215,8 @@ pub enum Action {
         to: Arc<[IpAddr]>,
         /// What it says.
         advert: Advert,
+        /// The moment it was to leave, if it is one of the schedule.
+        due: Option<Instant>,
     },
     /// Tell the link by gratuitous ARP or neighbour advertisement that we have the addresses.
     Announce {
@@ -339,6 +351,42 @@ impl fmt::Display for Leave {
             Leave::Election { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }
+        }
+    }
+}
+
+impl Leave {
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Leave::Stop => "stop",
+            Leave::Failover => "failover",
+            Leave::Drain => "drain",
+            Leave::Removed => "removed",
+            Leave::Election { .. } => "lost_election",
+        }
+    }
+}
+
+impl Why {
+    /// The word in metrics and status; of several reasons for fault, the first.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Why::Starting => "starting",
+            Why::Started => "started",
+            Why::Resumed => "resumed",
+            Why::Owner => "owner",
+            Why::HeardNobody => "heard_nobody",
+            Why::MasterSilent { .. } => "master_silent",
+            Why::MasterLeft(_) => "master_left",
+            Why::Preempts { .. } => "preempts",
+            Why::LostElection { .. } => "lost_election",
+            Why::Leaving(leave) | Why::HandedOver { leave, .. } | Why::Left(leave) => leave.name(),
+            Why::NobodyCame => "nobody_came",
+            Why::Fault(reasons) => reasons.first().map_or("fault", |reason| reason.name()),
+            Why::Recovered => "recovered",
+            Why::Late => "late",
+            Why::LeaseRanOut => "lease_ran_out",
         }
     }
 }
@@ -581,6 +629,8 @@ pub struct Node {
     routers: BTreeMap<RouterId, VirtualRouter>,
     links: Vec<Link>,
     by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
+    /// In the configuration's order.
+    checks: Vec<Check>,
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
     deadlines: BTreeSet<(Instant, RouterId)>,
@@ -600,6 +650,7 @@ impl Node {
             routers: BTreeMap::new(),
             links: Vec::new(),
             by_identity: BTreeMap::new(),
+            checks: Vec::new(),
             shared: Vec::new(),
             deadlines: BTreeSet::new(),
             scheduled: BTreeMap::new(),
@@ -608,6 +659,7 @@ impl Node {
             drained: false,
             stop: None,
         };
+        node.note_checks(Instant::START, config);
         for router in &config.routers {
             let id = node.add(router, Instant::START);
             node.order.push(id);
@@ -651,6 +703,7 @@ impl Node {
             Event::Late(id) => self.with(id, |router| router.overdue(now, actions)),
             Event::Link { link, up, addresses } => self.link(now, link, up, addresses, actions),
             Event::Packet(packet) => return self.packet(now, &packet, actions),
+            Event::Probe { check, probe } => self.probe(now, check, probe),
             Event::Reload(config) => self.reload(now, config, actions),
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
@@ -705,7 +758,23 @@ impl Node {
         self.links.iter().zip(0..).map(|(link, n)| (LinkId(n), &link.name))
     }
 
+    /// The checks that the configuration names now.
+    pub fn checks(&self) -> impl Iterator<Item = &Check> + '_ {
+        self.checks.iter()
+    }
+
+    /// The check of that name.
+    pub fn find_check(&self, name: &str) -> Option<&Check> {
+        self.checks().find(|check| &*check.config().name == name)
+    }
+
     // ---- events ----------------------------------------------------------------------------
+
+    fn probe(&mut self, now: Instant, id: CheckId, probe: Probe) {
+        if let Some(check) = self.checks.iter_mut().find(|check| check.id() == id) {
+            check.probe(now, probe);
+        }
+    }
 
     fn packet(
         &mut self,
@@ -799,6 +868,7 @@ impl Node {
         if self.stop.is_some() {
             return;
         }
+        self.note_checks(now, config);
         let known = |node: &Node, wanted: &RouterConfig| -> Option<RouterId> {
             let same = |router: &&VirtualRouter| router.config().identity() == wanted.identity();
             node.routers().find(same).map(VirtualRouter::id)
@@ -864,6 +934,22 @@ impl Node {
         self.by_identity.insert((link, config.family, config.vrid), id);
         self.routers.insert(id, VirtualRouter::new(id, link, config, now));
         id
+    }
+
+    /// Checks keep their verdict and their id over a reload; a new one begins.
+    fn note_checks(&mut self, now: Instant, config: &Config) {
+        let mut known = std::mem::take(&mut self.checks);
+        for wanted in &config.checks {
+            let check = match known.iter().position(|check| check.config().name == wanted.name) {
+                Some(at) => known.swap_remove(at).with(wanted),
+                None => {
+                    let id = CheckId(self.next_id);
+                    self.next_id += 1;
+                    Check::new(id, wanted, now)
+                }
+            };
+            self.checks.push(check);
+        }
     }
 
     fn note_shared(&mut self) {

@@ -150,6 +150,9 @@ fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                     .then(|| RouterConfig::automatic_lifetime(interval)),
                 handover: if random.percent(70) { Handover::Overlap } else { Handover::Exclusive },
                 before_release: random.percent(15).then(|| random.pick(&[20, 500, 3000]).millis()),
+                before_claim: None,
+                fault_for: std::collections::BTreeMap::new(),
+                checks: [].into(),
             });
         }
     }

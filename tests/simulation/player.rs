@@ -41,6 +41,9 @@ pub fn router(setup: &Setup, interval: Interval) -> RouterConfig {
         address_lifetime: Some(RouterConfig::automatic_lifetime(interval)),
         handover: if setup.exclusive { Handover::Exclusive } else { Handover::Overlap },
         before_release: None,
+        before_claim: None,
+        fault_for: std::collections::BTreeMap::new(),
+        checks: [].into(),
     }
 }
 
@@ -49,7 +52,9 @@ pub fn world(setups: &[Setup], interval_ms: u16, seed: u64) -> World {
     let interval = Interval::from_centis(interval_ms / 10).unwrap();
     let configs = setups
         .iter()
-        .map(|setup| (Config { routers: vec![router(setup, interval)] }, Pace::GOOD))
+        .map(|setup| {
+            (Config { routers: vec![router(setup, interval)], ..Config::default() }, Pace::GOOD)
+        })
         .collect();
     let mut world = World::new(seed, configs);
     world.trace = Some(String::new());

@@ -1269,6 +1269,7 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         | Event::Found(..)
         | Event::HookFinished(..)
         | Event::Late(_)
+        | Event::Probe { .. }
         | Event::Stop(_) => format!("{event:?}"),
     };
     if let Some(discard) = discard {
