@@ -114,6 +114,12 @@ fn a_healthy_pair() {
     for host in [&clinic.a, &clinic.b] {
         let output = clinic.doctor(host, &["--listen", "1s"]);
         let said = stdout(&output);
+        if !locks_memory() {
+            // A container that does not let root have what it wants is no healthy host.
+            assert!(said.starts_with("memory_not_locked\n"), "{said}");
+            assert!(said.contains("1 thing stands in the way"), "{said}");
+            continue;
+        }
         assert_eq!(output.status.code(), Some(0), "{said}");
         assert!(said.contains("nothing was found that stands in the way"), "{said}");
     }
@@ -350,7 +356,9 @@ fn sender_refused() {
 }
 
 fn incompatible() {
-    let clinic = Clinic::new();
+    let mut clinic = Clinic::new();
+    // Version 2 counts whole seconds.
+    clinic.listen = "3s";
     let mut spec = clinic.spec(&clinic.b);
     (spec.version, spec.interval) = (2, Duration::from_secs(1));
     let _peer = clinic.start(&clinic.b, &spec);
@@ -426,8 +434,11 @@ fn managers() {
 fn privileges() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
-    for trouble in [Trouble::NoRealtime, Trouble::MemoryNotLocked, Trouble::CapabilityMissing] {
+    for trouble in [Trouble::NoRealtime, Trouble::CapabilityMissing] {
         clinic.expect_nothing_of(&clinic.a, trouble);
+    }
+    if locks_memory() {
+        clinic.expect_nothing_of(&clinic.a, Trouble::MemoryNotLocked);
     }
     drop(daemon);
     let _weak = clinic.run_by(
@@ -445,6 +456,15 @@ fn privileges() {
     clinic.expect_nothing_of(&clinic.b, Trouble::CapabilityMissing);
 }
 
+/// Whether this machine lets root lock as much memory as it likes.
+fn locks_memory() -> bool {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap();
+    let unlimited = line.split_whitespace().nth(4) == Some("unlimited");
+    let resource = caps::Capability::CAP_SYS_RESOURCE;
+    unlimited || caps::has_cap(None, caps::CapSet::Permitted, resource).unwrap()
+}
+
 fn late_and_refused() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
@@ -457,7 +477,7 @@ fn late_and_refused() {
     daemon.signal(Signal::SIGCONT).unwrap();
     clinic.expect_master(&clinic.a);
     let finding = clinic.expect(&clinic.a, Trouble::Late);
-    assert!(finding.text.starts_with("web lost its role at 20"), "{}", finding.text);
+    assert!(finding.text.contains("1 times it lost its role"), "{}", finding.text);
     clinic.sh(
         &clinic.a,
         "nft 'add table inet fence; add chain inet fence out { type filter hook output priority \
@@ -519,7 +539,10 @@ fn a_person_reads() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("drained\n    this host is drained"), "{said}");
     assert!(said.contains("\n    $ vipd undrain\n"), "{said}");
-    assert!(said.trim_end().ends_with("in the way; the lines that begin with $ mend them"), "{said}");
+    assert!(
+        said.trim_end().ends_with("in the way; the lines that begin with $ mend them"),
+        "{said}"
+    );
     assert!(!said.contains('\x1b'), "{said}");
 }
 
@@ -547,6 +570,8 @@ struct Clinic {
     interface: String,
     /// Further keys of the virtual router.
     more: String,
+    /// For doctor to listen.
+    listen: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -562,7 +587,7 @@ impl Clinic {
         let lab = Lab::new().unwrap();
         let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
         let ip = "192.0.2.100".parse().unwrap();
-        Clinic { lab, a, b, ip, interface: "eth0".into(), more: String::new() }
+        Clinic { lab, a, b, ip, interface: "eth0".into(), more: String::new(), listen: "600ms" }
     }
 
     fn spec(&self, host: &Host) -> RouterSpec {
@@ -695,8 +720,7 @@ impl Clinic {
     }
 
     fn examined(&self, host: &Host) -> Vec<Finding> {
-        // Six adverts long.
-        findings(&self.doctor(host, &["--json", "--listen", "600ms"]))
+        findings(&self.doctor(host, &["--json", "--listen", self.listen]))
     }
 
     fn expect(&self, host: &Host, trouble: Trouble) -> Finding {

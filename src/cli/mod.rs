@@ -11,6 +11,7 @@ mod events;
 mod run;
 mod status;
 mod steer;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -45,6 +46,10 @@ enum Command {
     /// Needs root, or membership of the group vipd. With --json the output is one object with
     /// "version", "node", "drained", "routers" and "counters"; names stay once published.
     Status(Status),
+    /// Show the status live in the terminal, with deadlines counting down; q ends it.
+    ///
+    /// When the daemon goes away this says so, and goes on when it is back.
+    Watch(Watch),
     /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
     ///
     /// Also what happened before the last restart or reboot, and also when no vipd runs.
@@ -137,6 +142,15 @@ struct Status {
 }
 
 #[derive(Debug, Args)]
+struct Watch {
+    /// Show this virtual router alone, and everything about it.
+    #[arg(value_name = "NAME")]
+    router: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Events {
     /// Go on with what happens from now on, until interrupted.
     #[arg(long, short)]
@@ -202,6 +216,9 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::check(&check.file, check.file_only, check.json),
         Command::Status(Status { router, json, is, daemon }) => {
             status::status(&daemon.runtime_dir, router.as_deref(), json, is.as_deref())
+        }
+        Command::Watch(Watch { router, daemon }) => {
+            watch::watch(&daemon.runtime_dir, router.as_deref())
         }
         Command::Events(Events { follow, json, state_dir }) => {
             events::events(&state_dir, follow, json)

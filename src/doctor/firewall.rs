@@ -226,8 +226,7 @@ impl Ruleset {
             "queue" => Some(Fate { accepted: true, ..Fate::default() }),
             "return" => Some(Fate { passes: true, ..Fate::default() }),
             "jump" | "goto" => {
-                let mut fate =
-                    self.play([family, table, text(part, "target")], packet, depth + 1);
+                let mut fate = self.play([family, table, text(part, "target")], packet, depth + 1);
                 // Behind a goto nothing follows but the policy, which then may drop or accept.
                 fate.accepted |= kind == "goto" && fate.passes;
                 Some(fate)
@@ -241,13 +240,7 @@ impl Ruleset {
         }
     }
 
-    fn mapped(
-        &self,
-        map: &Value,
-        place: [&str; 3],
-        packet: &Packet<'_>,
-        depth: u8,
-    ) -> Fate {
+    fn mapped(&self, map: &Value, place: [&str; 3], packet: &Packet<'_>, depth: u8) -> Fate {
         let mut fate = Fate { passes: true, ..Fate::default() };
         let pairs = map.pointer("/data/set").and_then(Value::as_array);
         let (Some(key), Some(pairs)) = (map.get("key"), pairs) else {
@@ -485,8 +478,7 @@ mod tests {
         let ssh = is(json!({"payload": {"protocol": "tcp", "field": "dport"}}), json!(22));
         let answers = is(json!({"ct": {"key": "state"}}), json!(["established", "related"]));
         let accept = json!({"accept": null});
-        let closed =
-            rules("drop", &[json!([answers, accept]), json!([ssh, accept])], &[]);
+        let closed = rules("drop", &[json!([answers, accept]), json!([ssh, accept])], &[]);
         let blocked = closed.blocks(&advert(None)).unwrap();
         assert_eq!(blocked.chain, "inet t in");
         assert_eq!(blocked.by, "its policy is drop");

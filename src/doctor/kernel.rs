@@ -104,9 +104,7 @@ impl Picture {
 /// Whether the first `prefix` bits are the same.
 pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     let differ = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            u128::from(one.to_bits() ^ other.to_bits()) << 96
-        }
+        (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
         (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
     };

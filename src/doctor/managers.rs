@@ -117,7 +117,9 @@ fn unit_files(unit: &str) -> Vec<String> {
     let mut paths: Vec<PathBuf> = UNIT_DIRS.iter().map(|dir| Path::new(dir).join(unit)).collect();
     paths.retain(|path| path.exists());
     let main = paths.pop().into_iter();
-    main.chain(drop_ins(&UNIT_DIRS, unit)).filter_map(|path| fs::read_to_string(path).ok()).collect()
+    main.chain(drop_ins(&UNIT_DIRS, unit))
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
 }
 
 /// In the order in which they count: by name, whichever directory they are in.

@@ -367,20 +367,15 @@ fn host(
         },
         None => None,
     };
-    let scene = Scene { path, config, picture: &picture, places: &places, heard: &heard, before, after };
+    let scene =
+        Scene { path, config, picture: &picture, places: &places, heard: &heard, before, after };
     scene.senders(report);
     scene.filters(report);
     scene.reverse_paths(report);
 }
 
 /// Whose the addresses are that are on the interface now.
-fn addresses(
-    place: &Place<'_>,
-    picture: &Picture,
-    runs: bool,
-    path: &Path,
-    report: &mut Report,
-) {
+fn addresses(place: &Place<'_>, picture: &Picture, runs: bool, path: &Path, report: &mut Report) {
     let Place { router, link } = place;
     let family = |found: &&kernel::Address| Family::of(found.ip) == router.family;
     let mut own = picture.of(link.index).filter(family);
@@ -485,7 +480,8 @@ fn told(status: &Status, report: &mut Report) {
             report.found(Trouble::HeldBack, name, text, format!("vipd resume {name}"));
         }
         for peer in &router.incompatible {
-            let text = format!("{name} cannot use the adverts of {}: {}", peer.address, peer.change);
+            let text =
+                format!("{name} cannot use the adverts of {}: {}", peer.address, peer.change);
             let mend = format!("correct it in {}, then run: vipd reload", status.daemon.config);
             report.found(Trouble::IncompatiblePeer, about(name, peer.address), text, mend);
         }
@@ -507,13 +503,38 @@ fn told(status: &Status, report: &mut Report) {
             };
             report.found(Trouble::NeverHeard, name, text, mend);
         }
-        let late = [Why::Late.to_string(), Why::LeaseRanOut.to_string()];
-        if let Some(change) = router.transitions.iter().find(|change| late.contains(&change.why)) {
-            let text = format!("{name} lost its role at {}: {}", change.at, change.why);
-            let mend = "see what kept vipd from the processor then (journalctl, a paused virtual machine), and whether no_realtime or memory_not_locked is found";
-            report.found(Trouble::Late, name, text, mend);
-        }
+        lateness(router, report);
     }
+}
+
+/// Adverts that left too late, or not at all.
+fn lateness(router: &crate::status::Router, report: &mut Report) {
+    let (name, counted) = (&router.name, &router.counters);
+    let causes = [Why::Late.name(), Why::LeaseRanOut.name()];
+    let lost: u64 = counted
+        .transitions
+        .iter()
+        .filter(|change| causes.contains(&change.cause.as_ref()))
+        .map(|change| change.count)
+        .sum();
+    let lateness = &counted.advert_lateness;
+    let below = std::iter::once(0.0).chain(lateness.bounds_seconds.iter().copied());
+    let late: u64 = lateness
+        .counts
+        .iter()
+        .zip(below)
+        .filter(|(_, bound)| *bound >= router.advert_interval_seconds)
+        .map(|(count, _)| count)
+        .sum();
+    if lost + late == 0 {
+        return;
+    }
+    let text = format!(
+        "of {} adverts of {name} {late} left more than one interval late, and {lost} times it lost its role by that",
+        counted.adverts_sent
+    );
+    let mend = "vipd events  (when was it? what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked?)";
+    report.found(Trouble::Late, name, text, mend);
 }
 
 fn about(router: &str, address: IpAddr) -> String {
@@ -615,8 +636,7 @@ impl Scene<'_> {
                 }
                 masters.entry(passed.source).or_insert((passed.at, passed.at)).1 = passed.at;
                 if heard.addresses().collect::<BTreeSet<_>>() != ours {
-                    let theirs: Vec<String> =
-                        heard.addresses().map(|ip| ip.to_string()).collect();
+                    let theirs: Vec<String> = heard.addresses().map(|ip| ip.to_string()).collect();
                     let text = format!(
                         "{} advertises VRID {} with other addresses than {name}: {}",
                         passed.source,
@@ -648,7 +668,8 @@ impl Scene<'_> {
                     "{} are master of {name} at the same time: they do not hear each other",
                     who.join(" and ")
                 );
-                let mend = "vipd doctor  (on each of them: a packet filter, or a network that is cut)";
+                let mend =
+                    "vipd doctor  (on each of them: a packet filter, or a network that is cut)";
                 report.found(Trouble::TwoMasters, name, text, mend);
             }
         }
@@ -659,8 +680,7 @@ impl Scene<'_> {
     fn listen_as_the_daemon_does(&self, report: &mut Report) {
         let mut node = Node::new(&self.config.vrrp);
         let mut unused = Vec::new();
-        let links: Vec<_> =
-            node.links().map(|(link, name)| (link, name.to_string())).collect();
+        let links: Vec<_> = node.links().map(|(link, name)| (link, name.to_string())).collect();
         for router in node.routers().map(|router| router.id()).collect::<Vec<_>>() {
             let nothing = Recorded::default();
             let _ = node.handle(Instant::START, Event::Found(router, nothing), &mut unused);
@@ -686,8 +706,7 @@ impl Scene<'_> {
                 let Err(discard) = node.handle(now, Event::Packet(packet), &mut unused) else {
                     continue;
                 };
-                let Ok(heard) =
-                    advert::decode(passed.source, passed.destination, &passed.message)
+                let Ok(heard) = advert::decode(passed.source, passed.destination, &passed.message)
                 else {
                     continue;
                 };
@@ -806,7 +825,8 @@ impl Scene<'_> {
             let tested = match wire::test(link.index, router.family, source) {
                 Ok(tested) => tested,
                 Err(error) => {
-                    let why = format!("a test packet cannot be sent ({error}): try again with sudo");
+                    let why =
+                        format!("a test packet cannot be sent ({error}): try again with sudo");
                     report.unseen(format!("whether adverts pass {}", link.name), why);
                     return;
                 }
@@ -815,7 +835,13 @@ impl Scene<'_> {
                 Tested::Arrived => {}
                 Tested::Refused(error) => {
                     let blocked = rules.and_then(|rules| rules.blocks(&packet(Way::Out, own)));
-                    self.filtered(place, Way::Out, blocked, &format!("sending says: {error}"), report);
+                    self.filtered(
+                        place,
+                        Way::Out,
+                        blocked,
+                        &format!("sending says: {error}"),
+                        report,
+                    );
                 }
                 Tested::Lost => {
                     let out = rules.and_then(|rules| rules.blocks(&packet(Way::Out, own)));
@@ -874,7 +900,12 @@ impl Scene<'_> {
         let (by, mend) = match blocked {
             Some(blocked) => {
                 // Where iptables has made the rules, it is to change them, too.
-                let by_iptables = ["ip filter INPUT", "ip filter OUTPUT", "ip6 filter INPUT", "ip6 filter OUTPUT"];
+                let by_iptables = [
+                    "ip filter INPUT",
+                    "ip filter OUTPUT",
+                    "ip6 filter INPUT",
+                    "ip6 filter OUTPUT",
+                ];
                 let mend = if by_iptables.contains(&blocked.chain.as_str()) {
                     format!("{} -I {chain} -p 112 -j ACCEPT", iptables(router.family))
                 } else {
@@ -888,7 +919,8 @@ impl Scene<'_> {
                     && std::fs::read_to_string("/proc/net/ip6_tables_names")
                         .is_ok_and(|tables| !tables.trim().is_empty()) =>
             {
-                let legacy = format!("{}-legacy -I {chain} -p 112 -j ACCEPT", iptables(router.family));
+                let legacy =
+                    format!("{}-legacy -I {chain} -p 112 -j ACCEPT", iptables(router.family));
                 ("a rule of iptables".to_owned(), legacy)
             }
             None => (

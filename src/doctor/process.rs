@@ -47,7 +47,10 @@ pub fn would_run(report: &mut Report) {
     match privileges::realtime(1) {
         Ok(()) => drop(privileges::ordinary_priority()),
         Err(error) => {
-            no_realtime(&format!("started from here vipd has no real-time priority ({error})"), report);
+            no_realtime(
+                &format!("started from here vipd has no real-time priority ({error})"),
+                report,
+            );
         }
     }
     if let Err(error) = privileges::lock_memory() {
