@@ -367,9 +367,12 @@ fn hooks(page: &mut Page, routers: &[Router]) {
             }
         });
     };
-    each(page, "vipd_last_hook_success", "Whether the hook that ended last did its work.", |hook| {
-        Some(f64::from(hook.outcome == "done"))
-    });
+    each(
+        page,
+        "vipd_last_hook_success",
+        "Whether the hook that ended last did its work.",
+        |hook| Some(f64::from(hook.outcome == "done")),
+    );
     each(page, "vipd_last_hook_duration_seconds", "How long it ran.", |hook| {
         Some(hook.took_seconds)
     });

@@ -178,11 +178,12 @@ impl Desk {
                 let text = metrics::metrics(status.as_deref().ok(), SystemTime::now(), format);
                 respond(StatusCode::OK, format.content_type(), text)
             }
-            "/healthz" => match self.status().await.map_or_else(|why| Err(why.text), |s| health(&s))
-            {
-                Ok(text) => plain(StatusCode::OK, format!("ok: {text}\n")),
-                Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-            },
+            "/healthz" => {
+                match self.status().await.map_or_else(|why| Err(why.text), |s| health(&s)) {
+                    Ok(text) => plain(StatusCode::OK, format!("ok: {text}\n")),
+                    Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                }
+            }
             "/status.json" => match self.status().await {
                 Ok(status) => json(StatusCode::OK, &*status),
                 Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &NoAnswer { error: &error }),

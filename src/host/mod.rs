@@ -19,6 +19,7 @@ pub mod signals;
 pub mod sys;
 pub mod systemd;
 pub mod tally;
+pub mod wiretap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -263,6 +263,12 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// Whether a packet socket saw it leave, not arrive (packet(7): `sll_pkttype`).
+    pub fn is_outgoing(&self) -> bool {
+        let family = self.name.first_chunk().map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
+        family == Some(libc::AF_PACKET) && self.name.get(10) == Some(&libc::PACKET_OUTGOING)
+    }
+
     /// The IPv6 destination, if the socket was asked to report it.
     pub fn destination_v6(&self) -> Option<Ipv6Addr> {
         let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
