@@ -343,9 +343,11 @@ pub fn interface_flags(name: &str) -> io::Result<i32> {
 /// EPERM without CAP_SYS_NICE or in a cgroup without real-time time; EINVAL for a priority the
 /// policy does not have.
 pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the call only reads the structure, which outlives it.
-    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+    // The call itself: musl's function of this name always fails. To the kernel the parameters are
+    // one number.
+    let parameters: *const libc::c_int = &priority;
+    // SAFETY: the call only reads the number, which outlives it.
+    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
