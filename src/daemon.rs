@@ -302,6 +302,7 @@ impl Daemon {
         let lost = |e| Failure::System("go on", e);
         let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
         self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
+        self.host.watch(&self.config);
         loop {
             self.turn().map_err(lost)?;
             if self.is_over() {
@@ -374,8 +375,9 @@ impl Daemon {
         }
         self.report_moves();
         self.feed_watchdog();
+        let ask_at = Some(self.host.ask_helper());
         let deadlines =
-            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at()];
+            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ask_at];
         self.host.wake_at(deadlines.into_iter().flatten().min());
         Ok(())
     }
@@ -533,6 +535,7 @@ impl Daemon {
         self.identities.keep(&config.vrrp);
         self.config = config;
         self.links_due = true;
+        self.host.watch(&self.config);
         self.host.follow(&self.node, &self.config.hooks)
     }
 

@@ -65,6 +65,8 @@ pub enum Kind {
     Warning,
     /// A hook did not end well.
     Hook,
+    /// A check began to fail, or to pass again.
+    Check,
     /// The operator asked for something.
     Command,
     /// The configuration was applied or refused.
@@ -78,6 +80,7 @@ impl Kind {
             Kind::Role => "role",
             Kind::Warning => "warning",
             Kind::Hook => "hook",
+            Kind::Check => "check",
             Kind::Command => "command",
             Kind::Reload => "reload",
         }

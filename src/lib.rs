@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod daemon;
+pub mod doctor;
 pub mod exporter;
 pub mod helper;
 pub mod history;

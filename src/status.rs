@@ -14,6 +14,8 @@
 //!     "last_change": { "at": "2026-11-20T12:00:01.234Z", "from": "backup", "to": "master",
 //!                      "why": "master 192.0.2.2 was silent for 3.391 s",
 //!                      "cause": "master_silent" },
+//!     "transitions": [ { "at": "...", "from": "backup", "to": "master", "why": "...",
+//!                        "cause": "..." } ],
 //!     "addresses": [ { "address": "192.0.2.10", "advertised": true, "present": true,
 //!                      "lease_seconds": 1.62 } ],
 //!     "interface": "eth0", "vrid": 51, "family": "ipv4", "version": 3,
@@ -98,6 +100,9 @@ pub struct Router {
     pub fault_reasons: Vec<Reason>,
     /// `None` before the first decision.
     pub last_change: Option<Change>,
+    /// The last few changes of role since the daemon started, the newest (`last_change`) first.
+    #[serde(default)]
+    pub transitions: Vec<Change>,
     /// Every address it shares, advertised ones first.
     pub addresses: Vec<Address>,
     /// The interface that carries adverts and addresses.
@@ -266,6 +271,21 @@ impl Status {
         }
     }
 
+    /// The same after a while in which nothing happened.
+    pub fn aged(mut self, by: Duration) -> Self {
+        let by = seconds(by);
+        for router in &mut self.routers {
+            let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
+            ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
+                .for_each(|ago| *ago += by);
+            let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
+            let leases = router.addresses.iter_mut();
+            left.chain(leases.filter_map(|address| address.lease_seconds.as_mut()))
+                .for_each(|left| *left = (*left - by).max(0.0));
+        }
+        self
+    }
+
     /// The virtual router of that name.
     pub fn find(&self, name: &str) -> Option<&Router> {
         self.routers.iter().find(|router| router.name == name)
@@ -286,6 +306,17 @@ fn one_router(
     let beside = host.beside(router.id());
     let tally = host.tallies.tally(router);
     let ago = |at: Instant| seconds(now - at);
+    let transitions: Vec<Change> = beside
+        .transitions
+        .iter()
+        .map(|(at, change)| Change {
+            at: rfc3339(*at),
+            from: change.from.name().to_owned(),
+            to: change.to.name().to_owned(),
+            why: change.why.to_string(),
+            cause: change.why.name().into(),
+        })
+        .collect();
     Router {
         name: config.name.to_string(),
         role: router.role().name().to_owned(),
@@ -295,13 +326,8 @@ fn one_router(
             .fault_reasons()
             .map(|reason| Reason { reason: reason.name().to_owned(), text: reason.to_string() })
             .collect(),
-        last_change: beside.last_change.map(|(at, change)| Change {
-            at: rfc3339(*at),
-            from: change.from.name().to_owned(),
-            to: change.to.name().to_owned(),
-            why: change.why.to_string(),
-            cause: change.why.name().into(),
-        }),
+        last_change: transitions.first().cloned(),
+        transitions,
         addresses: addresses(now, router, there, beside.lease_until),
         interface: config.interface.to_string(),
         vrid: config.vrid.get(),
