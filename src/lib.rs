@@ -6,11 +6,14 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod counters;
 pub mod daemon;
+pub mod exporter;
 pub mod helper;
 pub mod history;
 pub mod host;
 pub mod lab;
 pub mod log;
+pub mod metrics;
 pub mod status;
 pub mod vrrp;

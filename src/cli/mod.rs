@@ -7,11 +7,13 @@ mod check;
 mod cleanup;
 mod demo;
 mod events;
+mod exporter;
 mod run;
 mod status;
 mod steer;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,6 +72,13 @@ enum Command {
     ///
     /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
     Cleanup(Cleanup),
+    /// Serve metrics for Prometheus and a page for people by HTTP: changes nothing, needs no root.
+    ///
+    /// A process of its own beside the daemon, which it asks by the control socket: it must be a
+    /// member of the group vipd. Serves / (the page), /metrics, /healthz (200, or 503 and why),
+    /// /status.json and /events.json. There is no login: listen where only those reach it who may
+    /// see it.
+    Exporter(Exporter),
     /// Watch two hosts, a switch and a client fail over, in network namespaces made for it.
     ///
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
@@ -167,6 +176,15 @@ struct Cleanup {
 }
 
 #[derive(Debug, Args)]
+struct Exporter {
+    /// Where to serve.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9112")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -195,6 +213,9 @@ pub fn main() -> ExitCode {
         Command::Reload(Daemon { runtime_dir }) => steer::reload(&runtime_dir),
         Command::Cleanup(Cleanup { config, daemon }) => {
             cleanup::cleanup(&config, &daemon.runtime_dir)
+        }
+        Command::Exporter(Exporter { listen, daemon }) => {
+            exporter::exporter(listen, &daemon.runtime_dir)
         }
         Command::Demo => demo::demo(),
         Command::Helper => crate::helper::main(),

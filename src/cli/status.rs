@@ -31,7 +31,12 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
     let mut status = match control::ask(runtime_dir, &Request::Status) {
         Ok(Answer::Status(status)) => *status,
         Ok(Answer::Error { text, .. }) => return fail(text),
-        Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
+        Ok(
+            Answer::Events { .. }
+            | Answer::Moved { .. }
+            | Answer::Done { .. }
+            | Answer::Reloaded { .. },
+        ) => {
             return fail("the daemon answered something else than it was asked");
         }
         Err(error) => return fail(error),
@@ -370,10 +375,11 @@ fn wrap(text: &str, to: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::status::{
-        Address, Change, Counters, Daemon, Heard, Incompatible, LastHook, Next, Reason,
-    };
+    use crate::counters::Counters;
+    use crate::status::{Address, Change, Daemon, Heard, Incompatible, LastHook, Next, Reason};
 
     fn seen() -> Status {
         Status {
@@ -397,7 +403,9 @@ mod tests {
                     from: "backup".into(),
                     to: "master".into(),
                     why: "no master was heard".into(),
+                    cause: "heard_nobody".into(),
                 }),
+                transitions: vec![],
                 addresses: vec![Address {
                     address: "192.0.2.10".parse().unwrap(),
                     advertised: true,
@@ -416,8 +424,11 @@ mod tests {
                 held_back: false,
                 drained: false,
                 last_hook: None,
+                role_seconds: BTreeMap::new(),
+                counters: Counters::default(),
             }],
             counters: Counters::default(),
+            stray_discards: BTreeMap::new(),
         }
     }
 
