@@ -574,6 +574,7 @@ next        an advert in 0.620 s
         router.last_hook = Some(LastHook {
             hook: "before_release".into(),
             outcome: "not run: ".to_owned() + &"very ".repeat(40) + "long",
+            failed: true,
             at: "2026-11-20T12:00:03.610Z".into(),
             took_seconds: 3600.0,
         });
