@@ -268,6 +268,21 @@ impl Status {
         }
     }
 
+    /// The same after a while in which nothing happened.
+    pub fn aged(mut self, by: Duration) -> Self {
+        let by = seconds(by);
+        for router in &mut self.routers {
+            let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
+            ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
+                .for_each(|ago| *ago += by);
+            let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
+            let leases = router.addresses.iter_mut();
+            left.chain(leases.filter_map(|address| address.lease_seconds.as_mut()))
+                .for_each(|left| *left = (*left - by).max(0.0));
+        }
+        self
+    }
+
     /// The virtual router of that name.
     pub fn find(&self, name: &str) -> Option<&Router> {
         self.routers.iter().find(|router| router.name == name)

@@ -6,7 +6,9 @@
 pub mod advert_socket;
 pub mod backoff;
 mod bpf;
+pub mod checks;
 pub mod clock;
+pub mod echo;
 pub mod exclusive;
 pub mod links;
 pub mod neighbours;
@@ -17,6 +19,7 @@ pub mod signals;
 pub mod sys;
 pub mod systemd;
 pub mod tally;
+pub mod wiretap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,15 +31,16 @@ use std::time::{Duration, SystemTime};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tracing::{debug, error, info, warn};
 
-use crate::config::Hooks;
-use crate::helper::{Finished, Helper, HookRun, HookState, Outcome};
+use crate::config::{Config, Hooks};
+use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
 use crate::history::{self, History, Kind};
 use crate::vrrp::{
-    Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
-    LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
-    VirtualRouter, Vrid, Why,
+    Action, Address, Advert, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome,
+    Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId,
+    Transition, VirtualRouter, Vrid, Why,
 };
 use advert_socket::AdvertSocket;
+use checks::CheckRuns;
 use clock::{Clock, Timer};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
@@ -90,6 +94,7 @@ impl Source {
 #[derive(Clone, Debug)]
 enum News {
     AddressLost(RouterId, IpAddr),
+    Checked(String, CheckRun),
     ClaimFailed(RouterId, ClaimError),
     Contention(Contention),
     HookFinished(RouterId, HookOutcome),
@@ -204,6 +209,10 @@ pub struct Host {
     news: VecDeque<News>,
     helper: Helper,
     helper_gone: Option<io::Error>,
+    /// When the helper is asked whether it is there.
+    ask_at: Instant,
+    /// What the checks found last.
+    pub checks: CheckRuns,
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
     message: Vec<u8>,
@@ -244,6 +253,8 @@ impl Host {
             news: VecDeque::new(),
             helper,
             helper_gone: None,
+            ask_at: clock.now() + Helper::ASK_EVERY,
+            checks: CheckRuns::default(),
             record,
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
@@ -312,6 +323,15 @@ impl Host {
             self.equip(link, node);
         }
         self.events.dump()
+    }
+
+    /// Has the checks of this configuration carried out, and no others. Those that are as before go
+    /// on undisturbed.
+    pub fn watch(&mut self, config: &Config) {
+        let settled = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
+        self.helper.watch(config.checks.iter().zip(settled));
+        self.checks.keep_only(config.checks.iter().map(|plan| plan.name.as_str()));
+        self.pump_helper();
     }
 
     // ---- news ------------------------------------------------------------------------------
@@ -620,15 +640,12 @@ impl Host {
 
     fn pump_helper(&mut self) {
         let mut finished: Vec<Finished> = Vec::new();
-        match self.helper.pump(|run| finished.push(run)) {
+        let outcome = self.helper.pump(|run| finished.push(run));
+        let checked = self.helper.results().into_iter();
+        self.news.extend(checked.map(|(name, run)| News::Checked(name, run)));
+        match outcome {
             Ok(()) => self.watch_helper(),
-            // A daemon without hooks would lie about its state; the next one has a helper.
-            Err(error) => {
-                self.helper_gone = Some(io::Error::new(
-                    error.kind(),
-                    format!("the helper process, which runs the hooks, has ended: {error}"),
-                ));
-            }
+            Err(error) => self.lose_helper(&error),
         }
         for run in finished {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
@@ -654,6 +671,30 @@ impl Host {
             }
             self.news.push_back(News::HookFinished(router, outcome));
         }
+    }
+
+    /// A daemon without hooks and checks would lie about its state; the next one has a helper.
+    fn lose_helper(&mut self, error: &io::Error) {
+        if self.helper_gone.is_some() {
+            return;
+        }
+        let text = format!("the helper process, which runs hooks and checks, is gone: {error}");
+        error!("{text}; ending, so that whoever starts vipd again starts a new one");
+        self.history.note(history::Event::now(Kind::Warning, None, text.clone()));
+        self.helper_gone = Some(io::Error::new(error.kind(), text));
+    }
+
+    /// Now and then a helper that says nothing is asked whether it is there.
+    pub fn ask_helper(&mut self) -> Instant {
+        let now = self.clock.now();
+        if now >= self.ask_at && self.helper_gone.is_none() {
+            self.ask_at = now + Helper::ASK_EVERY;
+            match self.helper.ask() {
+                Ok(()) => self.watch_helper(),
+                Err(error) => self.lose_helper(&error),
+            }
+        }
+        self.ask_at
     }
 
     /// Waits for room in the helper's socket only while something waits for it.
@@ -694,6 +735,17 @@ impl Host {
                         Event::AddressLost(router, ip)
                     };
                     node.handle(now, event, actions)
+                }
+                News::Checked(name, run) => {
+                    let Some(check) = node.find_check(&name) else { continue };
+                    let (id, before) = (check.id(), check.verdict());
+                    let probe = checks::probe(run.result);
+                    let outcome = node.handle(now, Event::Probe { check: id, probe }, actions);
+                    let after = node.find_check(&name).map_or(before, Check::verdict);
+                    if let Some(text) = self.checks.note(&name, run, before, after) {
+                        self.history.note(history::Event::now(Kind::Check, None, text));
+                    }
+                    outcome
                 }
                 News::ClaimFailed(router, error) => {
                     node.handle(now, Event::ClaimFailed(router, error), actions)
@@ -1012,7 +1064,7 @@ impl Host {
             Role::Leaving | Role::Waiting => return,
         };
         let notify = match state {
-            HookState::BeforeRelease => None,
+            HookState::BeforeRelease | HookState::BeforeClaim => None,
             HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop => {
                 hooks.notify.clone()
             }
@@ -1025,6 +1077,7 @@ impl Host {
         self.runs.insert(number, (id, hook));
         self.helper.run(HookRun {
             router: config.name.to_string(),
+            group: false,
             number,
             state,
             previous: transition.from.name().to_owned(),

@@ -4,9 +4,9 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use socket2::{SockAddr, SockAddrStorage};
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
@@ -263,6 +263,12 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// Whether a packet socket saw it leave, not arrive (packet(7): `sll_pkttype`).
+    pub fn is_outgoing(&self) -> bool {
+        let family = self.name.first_chunk().map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
+        family == Some(libc::AF_PACKET) && self.name.get(10) == Some(&libc::PACKET_OUTGOING)
+    }
+
     /// The IPv6 destination, if the socket was asked to report it.
     pub fn destination_v6(&self) -> Option<Ipv6Addr> {
         let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
@@ -293,6 +299,43 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// A descriptor of a process that is readable as soon as it has ended.
+///
+/// # Errors
+/// ESRCH: there is no such process.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The flags (`IFF_UP`, `IFF_RUNNING` and the others of netdevice(7)) of an interface.
+///
+/// # Errors
+/// ENODEV: there is none of this name.
+pub fn interface_flags(name: &str) -> io::Result<i32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // A name that fills all of it has no end.
+    if name.len() >= request.ifr_name.len() || name.bytes().any(|byte| byte == 0) {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as _;
+    }
+    // SAFETY: the kernel reads the name and writes the flags, both within `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: of the union's members the kernel has filled this one, and all of it was zero before.
+    Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
+}
+
 /// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the
 /// calling thread.
 ///
@@ -300,9 +343,11 @@ impl<'a> Packet<'a> {
 /// EPERM without CAP_SYS_NICE or in a cgroup without real-time time; EINVAL for a priority the
 /// policy does not have.
 pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the call only reads the structure, which outlives it.
-    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+    // The call itself: musl's function of this name always fails. To the kernel the parameters are
+    // one number.
+    let parameters: *const libc::c_int = &priority;
+    // SAFETY: the call only reads the number, which outlives it.
+    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
