@@ -151,9 +151,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
             length => request.extend(&buffer[..length]),
         }
     }
-    stream.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
-    )
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n")
 }
 
 impl Drop for Application {

@@ -191,5 +191,9 @@ fn spread(spans: impl Iterator<Item = Duration>) -> String {
     let mut spans: Vec<_> = spans.collect();
     spans.sort();
     let median = spans.get(spans.len() / 2).copied().unwrap_or_default();
-    format!("{} / {}", milliseconds(median), milliseconds(spans.last().copied().unwrap_or_default()))
+    format!(
+        "{} / {}",
+        milliseconds(median),
+        milliseconds(spans.last().copied().unwrap_or_default())
+    )
 }

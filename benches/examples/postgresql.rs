@@ -9,9 +9,7 @@ use vipd::lab::{Host, Lab};
 
 use crate::machine::Machine;
 use crate::sql::{Client, Saw, counted};
-use crate::{
-    Report, SHARED, await_that, change, example, install_vipd, spread, start_vipd,
-};
+use crate::{Report, SHARED, await_that, change, example, install_vipd, spread, start_vipd};
 
 /// In place of postgresql@15-main.service with the example's drop-in, for want of a systemd.
 const SUPERVISE: &str = "#!/bin/bash
@@ -86,15 +84,31 @@ impl Pair {
             let local = ["psql", "-qX", "-c", "SET synchronous_commit = local"];
             as_postgres(a, &local.into_iter().chain(statement).collect::<Vec<_>>());
         }
-        as_postgres(a, &[
-            "psql", "-qX", "-d", "counter", "-c", "SET synchronous_commit = local",
-            "-c", "SET ROLE counter", "-c", "CREATE TABLE counted (n bigint PRIMARY KEY)",
-        ]);
+        as_postgres(
+            a,
+            &[
+                "psql",
+                "-qX",
+                "-d",
+                "counter",
+                "-c",
+                "SET synchronous_commit = local",
+                "-c",
+                "SET ROLE counter",
+                "-c",
+                "CREATE TABLE counted (n bigint PRIMARY KEY)",
+            ],
+        );
         fs::remove_dir_all(b.file("/var/lib/postgresql/15/main")).unwrap();
-        as_postgres(b, &[
-            "pg_basebackup", "--checkpoint=fast", "--pgdata=/var/lib/postgresql/15/main",
-            "--dbname=host=192.0.2.1 user=replicator",
-        ]);
+        as_postgres(
+            b,
+            &[
+                "pg_basebackup",
+                "--checkpoint=fast",
+                "--pgdata=/var/lib/postgresql/15/main",
+                "--dbname=host=192.0.2.1 user=replicator",
+            ],
+        );
         a.run(&["pg_ctlcluster", "15", "main", "stop"]).unwrap();
     }
 
@@ -310,7 +324,8 @@ pub fn postgresql(report: &mut Report) {
     pair.machines[standby].kill("supervise", Signal::SIGKILL);
     let began = Instant::now();
     pair.machines[standby].run(&["pg_ctlcluster", "15", "main", "stop"]).unwrap();
-    for statement in ["ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()"] {
+    for statement in ["ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()"]
+    {
         as_postgres(&pair.machines[primary], &["psql", "-qXc", statement]);
     }
     let alone_since = Instant::now();

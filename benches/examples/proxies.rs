@@ -93,7 +93,8 @@ impl Happening {
         let requests: usize = self.saw.iter().map(|saw| saw.requests).sum();
         let failures: usize = self.saw.iter().map(|saw| saw.failures).sum();
         let silence = spread(self.saw.iter().map(|saw| saw.silence));
-        let cells = [self.saw.len().to_string(), requests.to_string(), failures.to_string(), silence];
+        let cells =
+            [self.saw.len().to_string(), requests.to_string(), failures.to_string(), silence];
         report.lines.push((self.what.to_owned(), cells.into()));
         for saw in &self.saw {
             if saw.silence > self.silence {
