@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod counters;
 pub mod daemon;
 pub mod helper;
 pub mod history;

@@ -12,7 +12,10 @@
 //!     "name": "web", "role": "master", "priority": 150, "effective_priority": 150,
 //!     "fault_reasons": [],
 //!     "last_change": { "at": "2026-11-20T12:00:01.234Z", "from": "backup", "to": "master",
-//!                      "why": "master 192.0.2.2 was silent for 3.391 s" },
+//!                      "why": "master 192.0.2.2 was silent for 3.391 s",
+//!                      "cause": "master_silent" },
+//!     "transitions": [ { "at": "...", "from": "backup", "to": "master", "why": "...",
+//!                        "cause": "..." } ],
 //!     "addresses": [ { "address": "192.0.2.10", "advertised": true, "present": true,
 //!                      "lease_seconds": 1.62 } ],
 //!     "interface": "eth0", "vrid": 51, "family": "ipv4", "version": 3,
@@ -23,10 +26,19 @@
 //!                         "seconds_ago": 0.4 } ],
 //!     "next": { "for": "advert", "in_seconds": 0.62 },
 //!     "held_back": false, "drained": false,
-//!     "last_hook": { "hook": "master", "outcome": "done", "at": "...", "took_seconds": 0.05 } } ],
+//!     "last_hook": { "hook": "master", "outcome": "done", "at": "...", "took_seconds": 0.05 },
+//!     "role_seconds": { "waiting": 0.002, "backup": 3.402, "master": 81.0 },
+//!     "counters": { ... } } ],
 //!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_received": 12,
 //!                 "announcements": 5, "contending_adverts": 0, "contending_announcements": 0,
-//!                 "addresses_removed": 0, "discards": { "malformed": 1 } } }
+//!                 "addresses_removed": 0, "renewals_failed": 0, "discards": { "malformed": 1 },
+//!                 "advert_lateness": { "bounds_seconds": [0.0001, ...], "counts": [79, ...],
+//!                                      "sum_seconds": 0.003 },
+//!                 "renewal_lateness": { ... },
+//!                 "transitions": [ { "from": "backup", "to": "master", "cause": "master_silent",
+//!                                    "count": 1 } ],
+//!                 "hooks": [ { "hook": "master", "outcome": "done", "count": 1 } ] },
+//!   "stray_discards": { "unknown_router": 1 } }
 //! ```
 
 use std::collections::BTreeMap;
@@ -36,6 +48,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::counters::{Counters, Word};
 use crate::host::Host;
 use crate::vrrp::{Hook, Instant, Node, Phase, State, Version, VirtualRouter};
 
@@ -52,8 +65,11 @@ pub struct Status {
     pub daemon: Daemon,
     /// In the configuration's order, those that are leaving for good last.
     pub routers: Vec<Router>,
-    /// Counted since the daemon started.
+    /// Counted since the daemon started, of all virtual routers, also of those removed meanwhile.
     pub counters: Counters,
+    /// Those of the discarded packets that meant no virtual router here, by reason.
+    #[serde(default)]
+    pub stray_discards: BTreeMap<Word, u64>,
 }
 
 /// The process that answered.
@@ -84,6 +100,9 @@ pub struct Router {
     pub fault_reasons: Vec<Reason>,
     /// `None` before the first decision.
     pub last_change: Option<Change>,
+    /// The last few changes of role since the daemon started, the newest (`last_change`) first.
+    #[serde(default)]
+    pub transitions: Vec<Change>,
     /// Every address it shares, advertised ones first.
     pub addresses: Vec<Address>,
     /// The interface that carries adverts and addresses.
@@ -110,6 +129,12 @@ pub struct Router {
     pub drained: bool,
     /// The last hook that ended.
     pub last_hook: Option<LastHook>,
+    /// How long it has had which role since the daemon started.
+    #[serde(default)]
+    pub role_seconds: BTreeMap<Word, f64>,
+    /// Counted of it since the daemon started.
+    #[serde(default)]
+    pub counters: Counters,
 }
 
 /// A reason for fault.
@@ -132,6 +157,9 @@ pub struct Change {
     pub to: String,
     /// The reason, as in the log.
     pub why: String,
+    /// A word for the reason: [`Why::name`](crate::vrrp::Why::name).
+    #[serde(default)]
+    pub cause: Word,
 }
 
 /// A shared address.
@@ -196,27 +224,6 @@ pub struct LastHook {
     pub took_seconds: f64,
 }
 
-/// What was counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Adverts that the kernel accepted.
-    pub adverts_sent: u64,
-    /// Adverts that it did not.
-    pub adverts_refused: u64,
-    /// Packets that reached the protocol, discarded ones included.
-    pub adverts_received: u64,
-    /// Rounds of announcements.
-    pub announcements: u64,
-    /// Adverts of others heard by a router that was master and stayed so.
-    pub contending_adverts: u64,
-    /// Announcements by others of addresses that this host held.
-    pub contending_announcements: u64,
-    /// Addresses of ours that something on this host removed.
-    pub addresses_removed: u64,
-    /// Packets that were not acted on, by reason.
-    pub discards: BTreeMap<String, u64>,
-}
-
 /// What the daemon knows of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Process<'a> {
@@ -234,7 +241,6 @@ impl Status {
     /// The state now.
     pub fn of(process: Process<'_>, node: &Node, host: &Host) -> Self {
         let now = host.now();
-        let counted = &host.counters;
         let mut there: BTreeMap<&str, There> = BTreeMap::new();
         Status {
             node: process.node.to_owned(),
@@ -257,16 +263,8 @@ impl Status {
                     one_router(now, router, node, host, there)
                 })
                 .collect(),
-            counters: Counters {
-                adverts_sent: counted.adverts_sent,
-                adverts_refused: counted.adverts_refused,
-                adverts_received: counted.adverts_received,
-                announcements: counted.announcements,
-                contending_adverts: counted.contending_adverts,
-                contending_announcements: counted.contending_announcements,
-                addresses_removed: counted.addresses_removed,
-                discards: counted.discards.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect(),
-            },
+            counters: host.tallies.total(),
+            stray_discards: host.tallies.strays().clone(),
         }
     }
 
@@ -288,7 +286,19 @@ fn one_router(
 ) -> Router {
     let config = router.config();
     let beside = host.beside(router.id());
+    let tally = host.tallies.tally(router);
     let ago = |at: Instant| seconds(now - at);
+    let transitions: Vec<Change> = beside
+        .transitions
+        .iter()
+        .map(|(at, change)| Change {
+            at: rfc3339(*at),
+            from: change.from.name().to_owned(),
+            to: change.to.name().to_owned(),
+            why: change.why.to_string(),
+            cause: change.why.name().into(),
+        })
+        .collect();
     Router {
         name: config.name.to_string(),
         role: router.role().name().to_owned(),
@@ -298,12 +308,8 @@ fn one_router(
             .fault_reasons()
             .map(|reason| Reason { reason: reason.name().to_owned(), text: reason.to_string() })
             .collect(),
-        last_change: beside.last_change.map(|(at, change)| Change {
-            at: rfc3339(*at),
-            from: change.from.name().to_owned(),
-            to: change.to.name().to_owned(),
-            why: change.why.to_string(),
-        }),
+        last_change: transitions.first().cloned(),
+        transitions,
         addresses: addresses(now, router, there, beside.lease_until),
         interface: config.interface.to_string(),
         vrid: config.vrid.get(),
@@ -340,6 +346,13 @@ fn one_router(
             at: rfc3339(ended.at),
             took_seconds: seconds(ended.took),
         }),
+        role_seconds: tally
+            .map(|tally| tally.spans(now))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(role, span)| (role.name().into(), seconds(span)))
+            .collect(),
+        counters: tally.map(|tally| tally.counters.clone()).unwrap_or_default(),
     }
 }
 

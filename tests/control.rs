@@ -146,6 +146,19 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     thread::sleep(pair.spec_a.interval);
     let after = seen();
     assert!((before..=after).contains(&sent), "{before} <= {sent} <= {after}");
+    // What is one virtual router's is counted there.
+    let status = pair.status(&pair.a);
+    let (node, router) = (&status["counters"], &status["routers"][0]["counters"]);
+    assert_eq!(node, router);
+    assert_eq!(router["transitions"].as_array().unwrap().len(), 2, "{router:#}");
+    assert_eq!(router["transitions"][1]["cause"], "heard_nobody");
+    let seconds = status["routers"][0]["role_seconds"]["master"].as_f64().unwrap();
+    assert!(seconds > 0.0 && seconds < pair.began.elapsed().as_secs_f64(), "{seconds}");
+    // All adverts but the first were scheduled.
+    let counts = router["advert_lateness"]["counts"].as_array().unwrap();
+    let scheduled: u64 = counts.iter().map(|count| count.as_u64().unwrap()).sum();
+    let sent = router["adverts_sent"].as_u64().unwrap();
+    assert!(scheduled > 0 && scheduled < sent && scheduled + 3 >= sent, "{router:#}");
 }
 
 fn status_tells_a_person_and_a_script() {

@@ -370,10 +370,11 @@ fn wrap(text: &str, to: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::status::{
-        Address, Change, Counters, Daemon, Heard, Incompatible, LastHook, Next, Reason,
-    };
+    use crate::counters::Counters;
+    use crate::status::{Address, Change, Daemon, Heard, Incompatible, LastHook, Next, Reason};
 
     fn seen() -> Status {
         Status {
@@ -397,7 +398,9 @@ mod tests {
                     from: "backup".into(),
                     to: "master".into(),
                     why: "no master was heard".into(),
+                    cause: "heard_nobody".into(),
                 }),
+                transitions: vec![],
                 addresses: vec![Address {
                     address: "192.0.2.10".parse().unwrap(),
                     advertised: true,
@@ -416,8 +419,11 @@ mod tests {
                 held_back: false,
                 drained: false,
                 last_hook: None,
+                role_seconds: BTreeMap::new(),
+                counters: Counters::default(),
             }],
             counters: Counters::default(),
+            stray_discards: BTreeMap::new(),
         }
     }
 

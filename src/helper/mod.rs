@@ -158,6 +158,20 @@ pub enum Outcome {
     Overtaken,
 }
 
+impl Outcome {
+    /// The word in metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Exited(_) => "exited",
+            Outcome::Killed(_) => "killed",
+            Outcome::TimedOut => "timed_out",
+            Outcome::NotRun(_) => "not_run",
+            Outcome::Overtaken => "overtaken",
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,6 +18,7 @@ pub mod record;
 pub mod signals;
 pub mod sys;
 pub mod systemd;
+pub mod tally;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -44,6 +45,7 @@ use links::{Change, Links};
 use neighbours::NeighbourSocket;
 use netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
 use record::Record;
+use tally::Tallies;
 
 /// A source of news among the file descriptors; its number is what epoll reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,15 +138,16 @@ struct Outbox {
     renewing: bool,
     /// When the last renewal (or claim) that we know to have been carried out was begun.
     renewed_at: Instant,
-    last_change: Option<(SystemTime, Transition)>,
+    /// The newest last, at most [`TRANSITIONS`] of them.
+    transitions: VecDeque<(SystemTime, Transition)>,
     last_hook: Option<LastHook>,
 }
 
 /// What status tells of a virtual router that the protocol does not know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Beside<'a> {
-    /// The last change of its role, by the wall clock.
-    pub last_change: Option<&'a (SystemTime, Transition)>,
+    /// The last changes of its role, by the wall clock, the newest first.
+    pub transitions: Vec<&'a (SystemTime, Transition)>,
     /// When the kernel removes its addresses if nobody renews them.
     pub lease_until: Option<Instant>,
     /// The last hook that ended.
@@ -183,27 +186,6 @@ impl Outbox {
     }
 }
 
-/// What happened so far, for status and metrics.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {
-    /// Adverts that the kernel accepted.
-    pub adverts_sent: u64,
-    /// Adverts that it did not.
-    pub adverts_refused: u64,
-    /// Packets that reached the protocol.
-    pub adverts_received: u64,
-    /// Rounds of announcements.
-    pub announcements: u64,
-    /// Adverts of others heard by a router that was master and stayed so.
-    pub contending_adverts: u64,
-    /// Announcements by others of addresses that we held.
-    pub contending_announcements: u64,
-    /// Addresses of ours that somebody on this host removed.
-    pub addresses_removed: u64,
-    /// Packets that were not acted on, by [`Discard::name`](crate::vrrp::Discard::name).
-    pub discards: BTreeMap<&'static str, u64>,
-}
-
 /// The machine.
 pub struct Host {
     clock: Clock,
@@ -219,7 +201,8 @@ pub struct Host {
     link_names: BTreeMap<Arc<str>, LinkId>,
     ports: BTreeMap<LinkId, Port>,
     outboxes: BTreeMap<RouterId, Outbox>,
-    jobs: BTreeMap<u64, (RouterId, JobKind)>,
+    /// What the worker was asked for, and when.
+    jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
     runs: BTreeMap<u64, (RouterId, Hook)>,
     next_number: u64,
     news: VecDeque<News>,
@@ -235,7 +218,7 @@ pub struct Host {
     /// What happened, for operators.
     pub history: History,
     /// Counted since start.
-    pub counters: Counters,
+    pub tallies: Tallies,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +258,7 @@ impl Host {
             hooks: BTreeMap::new(),
             message: Vec::with_capacity(8 + 255 * 16 + 8),
             history: History::default(),
-            counters: Counters::default(),
+            tallies: Tallies::default(),
             clock,
         };
         host.listen(host.timer.as_fd(), Source::Timer)?;
@@ -325,6 +308,7 @@ impl Host {
         }
         self.links.watch(self.link_names.keys().cloned());
         self.synced = false;
+        self.tallies.follow(self.clock.now(), node);
         self.outboxes.retain(|id, outbox| {
             node.router(*id).is_some() || outbox.in_flight.is_some() || !outbox.waiting.is_empty()
         });
@@ -405,9 +389,8 @@ impl Host {
         else {
             return;
         };
-        let counters = &mut self.counters;
+        let tallies = &mut self.tallies;
         let outcome = socket.receive(|received| {
-            counters.adverts_received += 1;
             let packet = Packet {
                 link,
                 source: received.source,
@@ -415,16 +398,20 @@ impl Host {
                 ttl: received.ttl,
                 message: received.message,
             };
-            match node.handle(now, Event::Packet(packet), actions) {
+            let outcome = node.handle(now, Event::Packet(packet), actions);
+            let vrid = received.message.get(1).copied().and_then(Vrid::new);
+            let meant = vrid.and_then(|vrid| node.meant(link, family, vrid));
+            if let Some(router) = meant {
+                tallies.of(router.id()).adverts_received += 1;
+            }
+            match outcome {
                 Ok(()) => {
-                    let vrid = received.message.get(1).copied().and_then(Vrid::new);
-                    let meant = vrid.and_then(|vrid| node.meant(link, family, vrid));
-                    if meant.is_some_and(|router| router.role() == Role::Master) {
-                        counters.contending_adverts += 1;
+                    if let Some(router) = meant.filter(|router| router.role() == Role::Master) {
+                        tallies.of(router.id()).contending_adverts += 1;
                     }
                 }
                 Err(discard) => {
-                    *counters.discards.entry(discard.name()).or_default() += 1;
+                    tallies.discarded(meant.map(VirtualRouter::id), discard.name());
                     debug!(source = %received.source, %discard, "advert discarded");
                 }
             }
@@ -581,7 +568,7 @@ impl Host {
     }
 
     fn report(&mut self, report: Report) {
-        let Some((router, kind)) = self.jobs.remove(&report.ticket) else { return };
+        let Some((router, kind, asked_at)) = self.jobs.remove(&report.ticket) else { return };
         let started = self.clock.instant(report.started);
         let Some(outbox) = self.outboxes.get_mut(&router) else { return };
         let name = outbox.config.name.clone();
@@ -611,9 +598,15 @@ impl Host {
         match kind {
             JobKind::Renew => {
                 outbox.renewing = false;
+                let counters = self.tallies.of(router);
                 if report.failures.is_empty() {
                     outbox.renewed_at = outbox.renewed_at.max(started);
-                } else if report.failures.iter().any(|(_, why)| *why == Failure::Late) {
+                    let finished = self.clock.instant(report.finished);
+                    counters.renewal_lateness.note(finished - asked_at);
+                    return;
+                }
+                counters.renewals_failed += 1;
+                if report.failures.iter().any(|(_, why)| *why == Failure::Late) {
                     self.news.push_back(News::Late(router));
                 }
                 return;
@@ -656,6 +649,7 @@ impl Host {
         for run in finished {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
             let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
+            self.tallies.of(router).hook_ended(run.state.as_str(), run.outcome.name());
             if hook == Hook::Master && outcome.succeeded {
                 // Unwritten, the hook runs once more after a restart, as hooks must bear.
                 let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
@@ -735,7 +729,7 @@ impl Host {
                         Event::Late(router)
                     } else {
                         if node.router(router).is_some_and(VirtualRouter::has_addresses) {
-                            self.counters.addresses_removed += 1;
+                            self.tallies.of(router).addresses_removed += 1;
                         }
                         Event::AddressLost(router, ip)
                     };
@@ -761,8 +755,8 @@ impl Host {
                             && router.role() == Role::Master
                             && router.addresses().iter().any(|address| address.ip == seen.address)
                     };
-                    if node.routers().any(ours) {
-                        self.counters.contending_announcements += 1;
+                    if let Some(router) = node.routers().find(|router| ours(router)) {
+                        self.tallies.of(router.id()).contending_announcements += 1;
                     }
                     node.handle(now, Event::Contention(seen), actions)
                 }
@@ -858,11 +852,15 @@ impl Host {
             accepted: false,
             renewing: false,
             renewed_at: now,
-            last_change: None,
+            transitions: VecDeque::new(),
             last_hook: None,
         });
         if let Action::Notify(transition) = &action {
-            outbox.last_change = Some((SystemTime::now(), transition.clone()));
+            if outbox.transitions.len() == TRANSITIONS {
+                outbox.transitions.pop_front();
+            }
+            outbox.transitions.push_back((SystemTime::now(), transition.clone()));
+            self.tallies.changed(now, transition);
             self.history.note(history::Event::change(
                 &router.config().name,
                 transition.from.name(),
@@ -909,7 +907,9 @@ impl Host {
 
     fn carry_out(&mut self, id: RouterId, action: Action) {
         match action {
-            Action::Advertise { from, to, advert, .. } => self.advertise(id, from, &to, &advert),
+            Action::Advertise { from, to, advert, due, .. } => {
+                self.advertise(id, from, &to, &advert, due);
+            }
             Action::Announce { addresses, .. } => self.announce(id, &addresses),
             Action::Claim { addresses, lifetime, .. } => {
                 let now = self.clock.now();
@@ -928,7 +928,14 @@ impl Host {
         }
     }
 
-    fn advertise(&mut self, id: RouterId, from: IpAddr, to: &[IpAddr], advert: &Advert) {
+    fn advertise(
+        &mut self,
+        id: RouterId,
+        from: IpAddr,
+        to: &[IpAddr],
+        advert: &Advert,
+        due: Option<Instant>,
+    ) {
         let now = self.clock.now();
         let Some(outbox) = self.outboxes.get_mut(&id) else { return };
         if outbox.lease_ends_soon(now) && advert.priority != Priority::LEAVING {
@@ -949,9 +956,13 @@ impl Host {
                 outcome = Err(error);
             }
         }
+        let counters = self.tallies.of(id);
         match outcome {
             Ok(()) => {
-                self.counters.adverts_sent += 1;
+                counters.adverts_sent += 1;
+                if let Some(due) = due {
+                    counters.advert_lateness.note(self.clock.now() - due);
+                }
                 outbox.accepted = true;
                 outbox.accepted_at = now;
                 self.record.sent(id, self.clock.boottime_of(now));
@@ -960,7 +971,7 @@ impl Host {
                 if outbox.accepted {
                     warn!(router = %outbox.config.name, %error, "the kernel refuses adverts");
                 }
-                self.counters.adverts_refused += 1;
+                counters.adverts_refused += 1;
                 outbox.accepted = false;
                 if outbox.is_overdue(now) {
                     self.news.push_back(News::Late(id));
@@ -976,7 +987,7 @@ impl Host {
             return;
         };
         let ips: Vec<IpAddr> = addresses.iter().map(|address| address.ip).collect();
-        self.counters.announcements += 1;
+        self.tallies.of(id).announcements += 1;
         if let Err(error) = socket.announce(&ips) {
             debug!(%error, "the kernel refused an announcement");
         }
@@ -1007,7 +1018,7 @@ impl Host {
             JobKind::Claim | JobKind::Release => outbox.in_flight = Some(ticket),
             JobKind::Renew => outbox.renewing = true,
         }
-        self.jobs.insert(ticket, (id, kind));
+        self.jobs.insert(ticket, (id, kind, self.clock.now()));
         self.worker.submit(Job { ticket, index: port.index, work });
     }
 
@@ -1083,7 +1094,7 @@ impl Host {
     pub fn beside(&self, id: RouterId) -> Beside<'_> {
         let Some(outbox) = self.outboxes.get(&id) else { return Beside::default() };
         Beside {
-            last_change: outbox.last_change.as_ref(),
+            transitions: outbox.transitions.iter().rev().collect(),
             lease_until: outbox.lease().map(|lease| outbox.renewed_at + lease),
             last_hook: outbox.last_hook.as_ref(),
         }
@@ -1114,6 +1125,8 @@ pub fn too_old_kernel() -> Option<String> {
     (version < (5, 18)).then_some(release)
 }
 
+/// Changes of role that status tells of each virtual router; `vipd events` tells them all.
+const TRANSITIONS: usize = 5;
 /// The kernel may be this early, and an address that goes this shortly before its lease ends was
 /// taken by nobody.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);

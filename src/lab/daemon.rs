@@ -299,9 +299,77 @@ impl Daemon {
         matches!(self.wait(Duration::ZERO), Ok(None))
     }
 
+    /// The processor time of all threads of all its processes so far.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn processor_time(&self) -> io::Result<Duration> {
+        // Nanoseconds run, nanoseconds waited, turns (Documentation/scheduler/sched-stats).
+        let nanos = self.sum("schedstat", |text| text.split(' ').next())?;
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// How often any of its threads went to sleep so far: as often it was woken up.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn wakeups(&self) -> io::Result<u64> {
+        self.sum("status", |text| field(text, "voluntary_ctxt_switches:"))
+    }
+
+    /// The memory of all its processes in bytes, what they share with others in proportion (PSS).
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn memory(&self) -> io::Result<u64> {
+        let mut kilobytes = 0;
+        for process in self.processes()? {
+            let text = fs::read_to_string(process.join("smaps_rollup"))?;
+            kilobytes += field(&text, "Pss:").and_then(number).unwrap_or(0);
+        }
+        Ok(1024 * kilobytes)
+    }
+
+    fn sum(&self, file: &str, value: impl Fn(&str) -> Option<&str>) -> io::Result<u64> {
+        let mut sum = 0;
+        for process in self.processes()? {
+            for thread in fs::read_dir(process.join("task"))? {
+                // One that has just ended has no file any more.
+                let text = fs::read_to_string(thread?.path().join(file)).unwrap_or_default();
+                sum += value(&text).and_then(number).unwrap_or(0);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The directories in `/proc` of its process group.
+    fn processes(&self) -> io::Result<Vec<PathBuf>> {
+        let group = self.child.id().to_string();
+        let mut processes = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let text = fs::read_to_string(path.join("stat")).unwrap_or_default();
+            // Behind the name, which may have anything in it: state, parent, group.
+            let after = text.rsplit(") ").next().unwrap_or_default();
+            if after.split(' ').nth(2) == Some(&group) {
+                processes.push(path);
+            }
+        }
+        Ok(processes)
+    }
+
     fn group(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
     }
+}
+
+/// The first word after `name` in a file of `/proc` that has one field in a line.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
 }
 
 impl Drop for Daemon {

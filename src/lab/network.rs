@@ -28,6 +28,7 @@ pub struct Lab {
     switches: Arc<Namespace>,
     observer: Observer,
     changes: Arc<Mutex<Vec<Change>>>,
+    observed: bool,
     dir: tempfile::TempDir,
 }
 
@@ -79,10 +80,24 @@ impl Lab {
     /// # Errors
     /// What the kernel says, as where [`enter`](super::enter) was not called.
     pub fn new() -> io::Result<Self> {
+        Self::with(true)
+    }
+
+    /// A lab that sees nothing, [`observer`](Self::observer) and [`owners`](Self::owners) included:
+    /// where the cost of a packet or of an address is measured, nobody else may add to it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn unobserved() -> io::Result<Self> {
+        Self::with(false)
+    }
+
+    fn with(observed: bool) -> io::Result<Self> {
         let switches = Arc::new(Namespace::new("switch")?);
-        let observer = Observer::start(&switches)?;
+        let observer =
+            if observed { Observer::start(&switches)? } else { Observer::blind() };
         let dir = tempfile::Builder::new().prefix("vipd-lab-").tempdir()?;
-        let lab = Self { switches, observer, changes: Arc::default(), dir };
+        let lab = Self { switches, observer, changes: Arc::default(), observed, dir };
         lab.add_switch(Switch::LAN)?;
         Ok(lab)
     }
@@ -122,7 +137,11 @@ impl Lab {
         let dir = self.dir.path().join(name);
         std::fs::create_dir(&dir)?;
         let namespace = Arc::new(Namespace::new(name)?);
-        let watch = Watch::start(&namespace, name, &self.changes)?;
+        let watch = if self.observed {
+            Some(Watch::start(&namespace, name, &self.changes)?)
+        } else {
+            None
+        };
         Ok(Host {
             name: name.to_owned(),
             number,
@@ -276,7 +295,7 @@ pub struct Host {
     interfaces: Mutex<HashMap<String, (String, Switch)>>,
     responders: Mutex<Vec<Responder>>,
     echoes: Mutex<Vec<EchoServer>>,
-    _watch: Watch,
+    _watch: Option<Watch>,
 }
 
 impl Host {

@@ -215,6 +215,8 @@ pub enum Action {
         to: Arc<[IpAddr]>,
         /// What it says.
         advert: Advert,
+        /// The moment it was to leave, if it is one of the schedule.
+        due: Option<Instant>,
     },
     /// Tell the link by gratuitous ARP or neighbour advertisement that we have the addresses.
     Announce {
@@ -349,6 +351,42 @@ impl fmt::Display for Leave {
             Leave::Election { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }
+        }
+    }
+}
+
+impl Leave {
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Leave::Stop => "stop",
+            Leave::Failover => "failover",
+            Leave::Drain => "drain",
+            Leave::Removed => "removed",
+            Leave::Election { .. } => "lost_election",
+        }
+    }
+}
+
+impl Why {
+    /// The word in metrics and status; of several reasons for fault, the first.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Why::Starting => "starting",
+            Why::Started => "started",
+            Why::Resumed => "resumed",
+            Why::Owner => "owner",
+            Why::HeardNobody => "heard_nobody",
+            Why::MasterSilent { .. } => "master_silent",
+            Why::MasterLeft(_) => "master_left",
+            Why::Preempts { .. } => "preempts",
+            Why::LostElection { .. } => "lost_election",
+            Why::Leaving(leave) | Why::HandedOver { leave, .. } | Why::Left(leave) => leave.name(),
+            Why::NobodyCame => "nobody_came",
+            Why::Fault(reasons) => reasons.first().map_or("fault", |reason| reason.name()),
+            Why::Recovered => "recovered",
+            Why::Late => "late",
+            Why::LeaseRanOut => "lease_ran_out",
         }
     }
 }

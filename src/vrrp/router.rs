@@ -927,21 +927,21 @@ impl VirtualRouter {
         if hears_nobody {
             *deaf_until = None;
         }
-        let scheduled = *advert_at <= now;
+        let due = Some(*advert_at).filter(|at| *at <= now);
         while *advert_at <= now {
             // An absolute schedule: what was late once does not shift what follows.
             *advert_at += interval;
         }
         let extra = extra_at.is_some_and(|at| at <= now);
-        if extra || scheduled {
+        if extra || due.is_some() {
             *extra_at = None;
         }
         let announce = announcements.take_due(now);
         if extra {
             self.note_extra(now);
         }
-        if scheduled || hears_nobody {
-            self.advertise(now, self.effective_priority(), actions);
+        if due.is_some() || hears_nobody {
+            self.advertise_due(now, due, self.effective_priority(), actions);
         } else if extra {
             self.send(now, self.effective_priority(), actions);
         }
@@ -959,10 +959,11 @@ impl VirtualRouter {
                 if *until <= now {
                     self.offer(now, leave, actions);
                 } else if *advert_at <= now {
+                    let due = Some(*advert_at);
                     while *advert_at <= now {
                         *advert_at += interval;
                     }
-                    self.advertise(now, self.config.priority, actions);
+                    self.advertise_due(now, due, self.config.priority, actions);
                 }
             }
             Phase::Offered { successor_by, repeat_at } => {
@@ -1551,10 +1552,21 @@ impl VirtualRouter {
 
     /// An advert, and with it the renewal of the lease.
     fn advertise(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        self.advertise_due(now, None, priority, actions);
+    }
+
+    /// The same for an advert of the schedule, which says when it was to leave.
+    fn advertise_due(
+        &mut self,
+        now: Instant,
+        due: Option<Instant>,
+        priority: Priority,
+        actions: &mut Vec<Action>,
+    ) {
         if self.source.is_none() {
             return;
         }
-        self.send(now, priority, actions);
+        self.send_due(now, due, priority, actions);
         let owner = self.is_owner();
         let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
             &mut self.state
@@ -1572,6 +1584,16 @@ impl VirtualRouter {
 
     /// An advert alone: what strangers can bring about must not burden the worker.
     fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        self.send_due(now, None, priority, actions);
+    }
+
+    fn send_due(
+        &mut self,
+        now: Instant,
+        due: Option<Instant>,
+        priority: Priority,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(from) = self.source else { return };
         let advert = Advert {
             version: self.config.version,
@@ -1582,7 +1604,8 @@ impl VirtualRouter {
             checksum: self.config.checksum,
             authentication: self.config.authentication,
         };
-        actions.push(Action::Advertise { router: self.id, from, to: self.to.clone(), advert });
+        let to = self.to.clone();
+        actions.push(Action::Advertise { router: self.id, from, to, advert, due });
         if let State::Master { sent_at, .. } | State::Leaving { sent_at, .. } = &mut self.state {
             *sent_at = now;
         }

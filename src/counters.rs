@@ -1,0 +1,242 @@
+//! What is counted: of each virtual router, and of the whole node.
+//!
+//! One type for the advert loop, for `vipd status --json` and for metrics. Counting allocates only
+//! when something is counted for the first time.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A word for programs, snake_case, never changed once published.
+pub type Word = Cow<'static, str>;
+
+/// Counted since the daemon started, of one virtual router or of all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Adverts that the kernel accepted.
+    pub adverts_sent: u64,
+    /// Adverts that it did not.
+    pub adverts_refused: u64,
+    /// Packets that reached the protocol, discarded ones included.
+    pub adverts_received: u64,
+    /// Rounds of announcements.
+    pub announcements: u64,
+    /// Adverts of others heard by a router that was master and stayed so.
+    pub contending_adverts: u64,
+    /// Announcements by others of addresses that this host held.
+    pub contending_announcements: u64,
+    /// Addresses of ours that something on this host removed.
+    pub addresses_removed: u64,
+    /// Renewals of the addresses' lifetime that the kernel refused, or that came too late to be sent.
+    pub renewals_failed: u64,
+    /// Packets that were not acted on, by [`Discard::name`](crate::vrrp::Discard::name).
+    pub discards: BTreeMap<Word, u64>,
+    /// How long after its moment an advert of the schedule left.
+    pub advert_lateness: Histogram,
+    /// How long after the advert that it goes with a renewal was done; counts all that were done.
+    pub renewal_lateness: Histogram,
+    /// Changes of role.
+    pub transitions: Vec<TransitionCount>,
+    /// Hooks that ended.
+    pub hooks: Vec<HookCount>,
+}
+
+/// Changes of role of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransitionCount {
+    /// The role before.
+    pub from: Word,
+    /// The role since.
+    pub to: Word,
+    /// [`Why::name`](crate::vrrp::Why::name).
+    pub cause: Word,
+    /// How often.
+    pub count: u64,
+}
+
+/// Hooks that ended in one way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookCount {
+    /// master, backup, fault, stop or before_release.
+    pub hook: Word,
+    /// [`Outcome::name`](crate::helper::Outcome::name).
+    pub outcome: Word,
+    /// How often.
+    pub count: u64,
+}
+
+impl Counters {
+    /// A packet that was not acted on.
+    pub fn discarded(&mut self, why: &'static str) {
+        count_discard(&mut self.discards, why);
+    }
+
+    /// A change of role.
+    pub fn changed(&mut self, from: &'static str, to: &'static str, cause: &'static str) {
+        let counted =
+            TransitionCount { from: from.into(), to: to.into(), cause: cause.into(), count: 1 };
+        add_transition(&mut self.transitions, counted);
+    }
+
+    /// A hook that ended.
+    pub fn hook_ended(&mut self, hook: &'static str, outcome: &'static str) {
+        let counted = HookCount { hook: hook.into(), outcome: outcome.into(), count: 1 };
+        add_hook(&mut self.hooks, counted);
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Counters) {
+        let Counters {
+            adverts_sent,
+            adverts_refused,
+            adverts_received,
+            announcements,
+            contending_adverts,
+            contending_announcements,
+            addresses_removed,
+            renewals_failed,
+            discards,
+            advert_lateness,
+            renewal_lateness,
+            transitions,
+            hooks,
+        } = other;
+        self.adverts_sent += adverts_sent;
+        self.adverts_refused += adverts_refused;
+        self.adverts_received += adverts_received;
+        self.announcements += announcements;
+        self.contending_adverts += contending_adverts;
+        self.contending_announcements += contending_announcements;
+        self.addresses_removed += addresses_removed;
+        self.renewals_failed += renewals_failed;
+        for (why, count) in discards {
+            *self.discards.entry(why.clone()).or_default() += count;
+        }
+        self.advert_lateness.add(advert_lateness);
+        self.renewal_lateness.add(renewal_lateness);
+        for counted in transitions {
+            add_transition(&mut self.transitions, counted.clone());
+        }
+        for counted in hooks {
+            add_hook(&mut self.hooks, counted.clone());
+        }
+    }
+}
+
+/// A packet that was not acted on, where packets are counted by reason.
+pub fn count_discard(discards: &mut BTreeMap<Word, u64>, why: &'static str) {
+    *discards.entry(Word::Borrowed(why)).or_default() += 1;
+}
+
+fn add_transition(counts: &mut Vec<TransitionCount>, counted: TransitionCount) {
+    let same = |known: &&mut TransitionCount| {
+        known.from == counted.from && known.to == counted.to && known.cause == counted.cause
+    };
+    match counts.iter_mut().find(same) {
+        Some(known) => known.count += counted.count,
+        None => counts.push(counted),
+    }
+}
+
+fn add_hook(counts: &mut Vec<HookCount>, counted: HookCount) {
+    let same =
+        |known: &&mut HookCount| known.hook == counted.hook && known.outcome == counted.outcome;
+    match counts.iter_mut().find(same) {
+        Some(known) => known.count += counted.count,
+        None => counts.push(counted),
+    }
+}
+
+/// Upper bounds of the buckets, in seconds.
+const BOUNDS: [f64; 12] =
+    [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Spans of time by how long they were, in fixed buckets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Upper bounds of the buckets, in seconds, each counted in.
+    pub bounds_seconds: Cow<'static, [f64]>,
+    /// How many fell into each bucket and no lower one; the last one is for what is above all bounds.
+    pub counts: Vec<u64>,
+    /// All together, in seconds.
+    pub sum_seconds: f64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            bounds_seconds: Cow::Borrowed(&BOUNDS),
+            counts: vec![0; BOUNDS.len() + 1],
+            sum_seconds: 0.0,
+        }
+    }
+}
+
+impl Histogram {
+    /// One more span.
+    pub fn note(&mut self, span: Duration) {
+        let seconds = span.as_secs_f64();
+        let bucket = self.bounds_seconds.partition_point(|bound| *bound < seconds);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum_seconds += seconds;
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    fn add(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum_seconds += other.sum_seconds;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_span_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+        let mut histogram = Histogram::default();
+        for micros in [0, 100, 101, 1_000, 1_000_000, 1_000_001, 9_000_000] {
+            histogram.note(Duration::from_micros(micros));
+        }
+        assert_eq!(histogram.counts, [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(histogram.count(), 7);
+        assert!((histogram.sum_seconds - 11.001_202).abs() < 1e-9, "{}", histogram.sum_seconds);
+        assert!(BOUNDS.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn what_is_counted_twice_is_added_up() {
+        let mut one = Counters::default();
+        one.changed("backup", "master", "heard_nobody");
+        one.changed("backup", "master", "heard_nobody");
+        one.changed("master", "backup", "lost_election");
+        one.hook_ended("master", "done");
+        one.discarded("ttl");
+        one.adverts_sent = 3;
+        let mut all = one.clone();
+        all.add(&one);
+        let counts: Vec<u64> = all.transitions.iter().map(|counted| counted.count).collect();
+        assert_eq!(counts, [4, 2]);
+        assert_eq!((all.hooks[0].count, all.discards["ttl"], all.adverts_sent), (2, 2, 6));
+    }
+
+    #[test]
+    fn a_document_of_an_older_daemon_is_understood() {
+        let counted: Counters = serde_json::from_str(r#"{"adverts_sent":7}"#).unwrap();
+        assert_eq!(counted, Counters { adverts_sent: 7, ..Counters::default() });
+        let text = serde_json::to_string(&counted).unwrap();
+        assert_eq!(serde_json::from_str::<Counters>(&text).unwrap(), counted);
+    }
+}

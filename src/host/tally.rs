@@ -1,0 +1,162 @@
+//! What happened since the daemon started: of each virtual router, and what means none of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::counters::{Counters, Word, count_discard};
+use crate::vrrp::{Instant, Node, Role, RouterId, Transition, VirtualRouter};
+
+/// All that is counted.
+#[derive(Debug, Default)]
+pub struct Tallies {
+    routers: BTreeMap<RouterId, Tally>,
+    /// Of virtual routers that were removed: what the whole node counts never falls.
+    gone: Counters,
+    /// Packets that meant no virtual router here.
+    strays: BTreeMap<Word, u64>,
+}
+
+/// What is counted of one virtual router.
+#[derive(Debug)]
+pub struct Tally {
+    /// How often what happened.
+    pub counters: Counters,
+    role: Role,
+    since: Instant,
+    spent: BTreeMap<Role, Duration>,
+}
+
+impl Tallies {
+    /// Counts for the virtual routers that the node has now.
+    pub fn follow(&mut self, now: Instant, node: &Node) {
+        for router in node.routers() {
+            self.routers.entry(router.id()).or_insert_with(|| Tally {
+                counters: Counters::default(),
+                role: router.role(),
+                since: now,
+                spent: BTreeMap::new(),
+            });
+        }
+        self.routers.retain(|id, tally| {
+            let stays = node.router(*id).is_some();
+            if !stays {
+                self.gone.add(&tally.counters);
+            }
+            stays
+        });
+    }
+
+    /// Where what happens to a virtual router is counted.
+    pub fn of(&mut self, router: RouterId) -> &mut Counters {
+        match self.routers.get_mut(&router) {
+            Some(tally) => &mut tally.counters,
+            None => &mut self.gone,
+        }
+    }
+
+    /// A packet that was not acted on, and which virtual router it meant.
+    pub fn discarded(&mut self, meant: Option<RouterId>, why: &'static str) {
+        match meant {
+            Some(router) => self.of(router).discarded(why),
+            None => count_discard(&mut self.strays, why),
+        }
+    }
+
+    /// A change of role.
+    pub fn changed(&mut self, now: Instant, transition: &Transition) {
+        let (from, to) = (transition.from, transition.to);
+        self.of(transition.router).changed(from.name(), to.name(), transition.why.name());
+        if let Some(tally) = self.routers.get_mut(&transition.router) {
+            *tally.spent.entry(tally.role).or_default() += now - tally.since;
+            (tally.role, tally.since) = (to, now);
+        }
+    }
+
+    /// What was counted of one virtual router.
+    pub fn tally(&self, router: &VirtualRouter) -> Option<&Tally> {
+        self.routers.get(&router.id())
+    }
+
+    /// Packets that meant no virtual router here, by reason.
+    pub fn strays(&self) -> &BTreeMap<Word, u64> {
+        &self.strays
+    }
+
+    /// Of the whole node.
+    pub fn total(&self) -> Counters {
+        let mut total = self.gone.clone();
+        for tally in self.routers.values() {
+            total.add(&tally.counters);
+        }
+        for (why, count) in &self.strays {
+            total.adverts_received += count;
+            *total.discards.entry(why.clone()).or_default() += count;
+        }
+        total
+    }
+}
+
+impl Tally {
+    /// How long it has had which role.
+    pub fn spans(&self, now: Instant) -> BTreeMap<Role, Duration> {
+        let mut spans = self.spent.clone();
+        *spans.entry(self.role).or_default() += now - self.since;
+        spans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::vrrp::{Config, Event, Why};
+
+    fn config(vrids: &[u8]) -> Config {
+        let table = |vrid: &u8| {
+            format!(
+                "[[virtual_router]]\nname = \"v{vrid}\"\ninterface = \"eth0\"\nvrid = {vrid}\naddresses = [\"192.0.2.{vrid}\"]\n"
+            )
+        };
+        let text: String = vrids.iter().map(table).collect();
+        crate::config::Config::parse("test", &text).unwrap().vrrp
+    }
+
+    #[test]
+    fn what_the_node_counts_never_falls_and_every_second_has_a_role() {
+        let mut node = Node::new(&config(&[1, 2]));
+        let mut tallies = Tallies::default();
+        tallies.follow(Instant::START, &node);
+        let ids: Vec<RouterId> = node.routers().map(VirtualRouter::id).collect();
+        tallies.of(ids[0]).adverts_sent = 5;
+        tallies.of(ids[1]).adverts_sent = 7;
+        tallies.discarded(Some(ids[0]), "ttl");
+        tallies.discarded(None, "unknown_router");
+        let at = Instant::START + Duration::from_secs(3);
+        let transition = Transition {
+            router: ids[0],
+            from: Role::Waiting,
+            to: Role::Backup,
+            why: Why::Started,
+            priority: node.routers().next().unwrap().effective_priority(),
+            before_release: false,
+            hooks: true,
+        };
+        tallies.changed(at, &transition);
+        let spans = tallies
+            .tally(node.routers().next().unwrap())
+            .unwrap()
+            .spans(at + Duration::from_secs(4));
+        assert_eq!(spans[&Role::Waiting], Duration::from_secs(3));
+        assert_eq!(spans[&Role::Backup], Duration::from_secs(4));
+        let before = tallies.total();
+        assert_eq!((before.adverts_sent, before.adverts_received), (12, 1));
+        assert_eq!((before.discards["ttl"], before.discards["unknown_router"]), (1, 1));
+        // The second is removed, and what it sent stays sent.
+        let mut actions = Vec::new();
+        node.handle(at, Event::Reload(&config(&[1])), &mut actions).unwrap();
+        let _ = node.handle(at, Event::Timeout, &mut actions);
+        tallies.follow(at, &node);
+        assert_eq!(tallies.total(), before);
+        assert_eq!(tallies.routers.len(), 1);
+    }
+}
