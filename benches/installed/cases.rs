@@ -340,7 +340,6 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
     let mut pair = Pair { prober, a, b, lab, daemon, began: Instant::now() };
     (case.play)(&mut pair);
     let figures = pair.figures();
-    eprintln!("{}, {}: {figures:?}", case.name, daemon.name());
     figures
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use vipd::lab::{Host, Lab, wait_for};
 
 /// What both machines have besides Debian's smallest set.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,keepalived";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,nftables,keepalived";
 /// Beyond what systemd-nspawn leaves to a container.
 const CAPABILITIES: &str = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_IPC_LOCK,CAP_SYS_NICE";
 const BOOT: Duration = Duration::from_secs(60);

@@ -195,7 +195,14 @@ impl<'r, 'd> Table<'r, 'd> {
     ) -> Option<At<T>> {
         let value = self.get(key)?;
         let all = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>();
-        let all = all.join(" or ");
+        let all = match all.split_last() {
+            Some((last, [first, others @ ..])) => {
+                let before = others.iter().fold(first.clone(), |all, word| all + ", " + word);
+                format!("{before} or {last}")
+            }
+            Some((only, [])) => only.clone(),
+            None => String::new(),
+        };
         let DeValue::String(text) = value.get_ref() else {
             return self.wrong(key, value, &all, format!("write {key} = {all}"));
         };
