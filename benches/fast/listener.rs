@@ -120,9 +120,7 @@ fn listen(socket: &Socket, stop: &AtomicBool, heard: &Mutex<Vec<Heard>>) {
                     _ => None,
                 })
             });
-            let at = stamp.map_or_else(Instant::now, |stamp| {
-                began + stamp.saturating_sub(wall)
-            });
+            let at = stamp.map_or_else(Instant::now, |stamp| began + stamp.saturating_sub(wall));
             let interface = message.address.map_or(0, |address| address.ifindex() as u32);
             let length = message.bytes.min(frame.len());
             if let Some((host, what)) = read(&frame[..length], interface) {

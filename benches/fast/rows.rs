@@ -122,7 +122,8 @@ impl Scene {
             }
             let logs = [&self.a, &self.b].map(|host| {
                 let read = |name| std::fs::read_to_string(host.dir().join(name));
-                ["vipd.log", "keepalived.log", "floor.log"].map(|name| read(name).unwrap_or_default())
+                ["vipd.log", "keepalived.log", "floor.log"]
+                    .map(|name| read(name).unwrap_or_default())
             });
             assert!(Instant::now() < patience, "only {} of {routers}\n{logs:?}", heard.len());
             thread::sleep(Duration::from_millis(20));
@@ -198,11 +199,9 @@ fn send(routers: usize, interval: Duration, priority: u8) -> Floor {
 fn master(bench: &Bench) -> Vec<Row> {
     let interval = millis(100);
     let goals = [Goal::Keepalived(0.4), Goal::Floor(1.5)];
-    let mut cost =
-        Row::new("master, 255 virtual routers, 100 ms: CPU per advert", "us", 1, &goals);
+    let mut cost = Row::new("master, 255 virtual routers, 100 ms: CPU per advert", "us", 1, &goals);
     let goals = [Goal::Keepalived(0.75)];
-    let mut memory =
-        Row::new("memory (PSS) of the same, all its processes", "MB", 2, &goals);
+    let mut memory = Row::new("memory (PSS) of the same, all its processes", "MB", 2, &goals);
     bench.each(&ALL, |subject| {
         let scene = Scene::new();
         let specs = specs(255, 150, interval);
@@ -256,8 +255,7 @@ fn backup(bench: &Bench) -> Vec<Row> {
         bench.each(&ALL, |subject| {
             let scene = Scene::new();
             let priority = 200;
-            let sender =
-                Floor::Send { routers: 255, addresses: 1, interval, priority, spread };
+            let sender = Floor::Send { routers: 255, addresses: 1, interval, priority, spread };
             let _sender = start_floor(&scene.a, sender);
             scene.await_adverts(MASTER, 255, interval);
             let specs = specs(255, 100, interval);
@@ -283,8 +281,7 @@ fn one(bench: &Bench) -> Vec<Row> {
         let sender = send(1, interval, 150);
         let first = bench.start(subject, &scene.a, &specs(1, 150, interval), sender);
         scene.await_adverts(MASTER, 1, interval);
-        let second =
-            bench.start(subject, &scene.b, &specs(1, 100, interval), Floor::Receive);
+        let second = bench.start(subject, &scene.b, &specs(1, 100, interval), Floor::Receive);
         if subject != Subject::Floor {
             thread::sleep(SETTLED);
         }
@@ -300,15 +297,16 @@ fn one(bench: &Bench) -> Vec<Row> {
 fn idle(bench: &Bench) -> Vec<Row> {
     let interval = millis(1000);
     let goals = [Goal::AtMost(4.0)];
-    let mut master = Row::new("idle pair, one router at 1 s, master: wake-ups", "a second", 1, &goals);
-    let mut backup = Row::new("idle pair, one router at 1 s, backup: wake-ups", "a second", 1, &goals);
+    let mut master =
+        Row::new("idle pair, one router at 1 s, master: wake-ups", "a second", 1, &goals);
+    let mut backup =
+        Row::new("idle pair, one router at 1 s, backup: wake-ups", "a second", 1, &goals);
     bench.once(&ALL, |subject| {
         let scene = Scene::new();
         let sender = send(1, interval, 150);
         let first = bench.start(subject, &scene.a, &specs(1, 150, interval), sender);
         scene.await_adverts(MASTER, 1, interval);
-        let second =
-            bench.start(subject, &scene.b, &specs(1, 100, interval), Floor::Receive);
+        let second = bench.start(subject, &scene.b, &specs(1, 100, interval), Floor::Receive);
         thread::sleep(SETTLED + millis(1000));
         let before = [&first, &second].map(|daemon| daemon.wakeups().unwrap());
         let span = millis(10_000);
@@ -591,10 +589,13 @@ fn delays(times: &[Instant], interval: Duration) -> Vec<f64> {
 
 fn reload(bench: &Bench) -> Vec<Row> {
     let interval = millis(100);
-    let mut missing =
-        Row::new("reload of 1000 routers with one changed: adverts missing", "%", 2, &[Goal::AtMost(0.0)]);
-    let mut longest =
-        Row::new("the same: longest time between two", "intervals", 2, &[Goal::Told]);
+    let mut missing = Row::new(
+        "reload of 1000 routers with one changed: adverts missing",
+        "%",
+        2,
+        &[Goal::AtMost(0.0)],
+    );
+    let mut longest = Row::new("the same: longest time between two", "intervals", 2, &[Goal::Told]);
     bench.once(&BOTH, |subject| {
         let scene = Scene::new();
         let second = scene.lab.switch(1).unwrap();
@@ -646,7 +647,9 @@ fn many(sets: usize, interfaces: &[&str], interval: Duration) -> Vec<RouterSpec>
 fn interfaces(bench: &Bench) -> Vec<Row> {
     let interval = millis(100);
     let mut rows = Vec::new();
-    for (count, work) in [(1, "250 routers at 100 ms on one interface"), (4, "on four interfaces, 250 on each")] {
+    for (count, work) in
+        [(1, "250 routers at 100 ms on one interface"), (4, "on four interfaces, 250 on each")]
+    {
         let mut cost = Row::new(&format!("{work}: CPU per advert"), "us", 1, &[Goal::Told]);
         bench.once(&BOTH, |subject| {
             let scene = Scene::new();
