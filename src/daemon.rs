@@ -35,9 +35,9 @@ const REALTIME_PRIORITY: u8 = 50;
 const ROUNDS: usize = 4;
 /// A stop that has released everything waits no longer than this for hooks and the worker.
 const LAST_WORDS: Duration = Duration::from_secs(40);
-/// One each for a reload, a drain, a restart's check, history, and a status document: a disk that
-/// hangs must not keep the others waiting.
-const BLOCKING_THREADS: usize = 5;
+/// One each for a reload, a drain, a restart's check, writing and reading history, and a status
+/// document: a disk that hangs must not keep the others waiting.
+const BLOCKING_THREADS: usize = 6;
 /// However many clients talk to their tasks, the kernel is asked for news after this many steps.
 const STEPS_BETWEEN_NEWS: u32 = 8;
 
@@ -338,8 +338,10 @@ impl Daemon {
     fn turn(&mut self) -> io::Result<()> {
         for _ in 0..ROUNDS {
             self.more = self.host.receive(&mut self.node, &mut self.actions)?;
-            for signal in self.signals.take() {
-                self.signal(signal);
+            if self.host.others_ready() {
+                for signal in self.signals.take() {
+                    self.signal(signal);
+                }
             }
             if !self.more {
                 break;
@@ -369,6 +371,7 @@ impl Daemon {
                 self.host.perform(action, &self.node);
             }
             self.actions = actions;
+            self.host.settle();
             if !self.host.tell(&mut self.node, &mut self.actions) {
                 break;
             }

@@ -159,6 +159,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether hooks had work to do and did not do it.
+    pub const fn is_failure(&self) -> bool {
+        match self {
+            Outcome::Done | Outcome::Overtaken => false,
+            Outcome::Exited(_) | Outcome::Killed(_) | Outcome::TimedOut | Outcome::NotRun(_) => {
+                true
+            }
+        }
+    }
+
     /// The word in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
