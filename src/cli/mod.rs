@@ -8,12 +8,14 @@ mod cleanup;
 mod demo;
 mod doctor;
 mod events;
+mod exporter;
 mod run;
 mod status;
 mod steer;
 pub mod watch;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,6 +85,13 @@ enum Command {
     ///
     /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
     Cleanup(Cleanup),
+    /// Serve metrics for Prometheus and a page for people by HTTP: changes nothing, needs no root.
+    ///
+    /// A process of its own beside the daemon, which it asks by the control socket: it must be a
+    /// member of the group vipd. Serves / (the page), /metrics, /healthz (200, or 503 and why),
+    /// /status.json and /events.json. There is no login: listen where only those reach it who may
+    /// see it.
+    Exporter(Exporter),
     /// Watch two hosts, a switch and a client fail over, in network namespaces made for it.
     ///
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
@@ -189,6 +198,15 @@ struct Cleanup {
 }
 
 #[derive(Debug, Args)]
+struct Exporter {
+    /// Where to serve.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9112")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Doctor {
     /// The configuration file. Default: that of the running daemon, or /etc/vipd/vipd.toml.
     #[arg(long, value_name = "FILE")]
@@ -235,6 +253,9 @@ pub fn main() -> ExitCode {
         Command::Reload(Daemon { runtime_dir }) => steer::reload(&runtime_dir),
         Command::Cleanup(Cleanup { config, daemon }) => {
             cleanup::cleanup(&config, &daemon.runtime_dir)
+        }
+        Command::Exporter(Exporter { listen, daemon }) => {
+            exporter::exporter(listen, &daemon.runtime_dir)
         }
         Command::Doctor(Doctor { config, listen, json, daemon }) => {
             let options = crate::doctor::Options {

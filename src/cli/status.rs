@@ -31,7 +31,12 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
     let mut status = match control::ask(runtime_dir, &Request::Status) {
         Ok(Answer::Status(status)) => *status,
         Ok(Answer::Error { text, .. }) => return fail(text),
-        Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
+        Ok(
+            Answer::Events { .. }
+            | Answer::Moved { .. }
+            | Answer::Done { .. }
+            | Answer::Reloaded { .. },
+        ) => {
             return fail("the daemon answered something else than it was asked");
         }
         Err(error) => return fail(error),
@@ -573,6 +578,7 @@ next        an advert in 0.620 s
         router.last_hook = Some(LastHook {
             hook: "before_release".into(),
             outcome: "not run: ".to_owned() + &"very ".repeat(40) + "long",
+            failed: true,
             at: "2026-11-20T12:00:03.610Z".into(),
             took_seconds: 3600.0,
         });

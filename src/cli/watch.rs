@@ -49,6 +49,7 @@ pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
         Ok(
             Answer::Moved { .. }
             | Answer::Done { .. }
+            | Answer::Events { .. }
             | Answer::Reloaded { .. }
             | Answer::Error { .. },
         )
@@ -100,9 +101,12 @@ fn ask(runtime_dir: &Path, told: &SyncSender<(Instant, Result<Status, String>)>)
         let answer = match control::ask(runtime_dir, &Request::Status) {
             Ok(Answer::Status(status)) => Ok(*status),
             Ok(Answer::Error { text, .. }) => Err(text),
-            Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
-                Err("the daemon answered something else than it was asked".to_owned())
-            }
+            Ok(
+                Answer::Done { .. }
+                | Answer::Events { .. }
+                | Answer::Moved { .. }
+                | Answer::Reloaded { .. },
+            ) => Err("the daemon answered something else than it was asked".to_owned()),
             Err(error) => Err(error.to_string()),
         };
         if told.send((asked_at, answer)).is_err() {

@@ -261,9 +261,12 @@ fn ask(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
     let why = match control::ask(runtime_dir, &Request::Status) {
         Ok(Answer::Status(status)) => return Some(*status),
         Ok(Answer::Error { text, .. }) => text,
-        Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
-            "the daemon answered something else than it was asked".to_owned()
-        }
+        Ok(
+            Answer::Done { .. }
+            | Answer::Events { .. }
+            | Answer::Moved { .. }
+            | Answer::Reloaded { .. },
+        ) => "the daemon answered something else than it was asked".to_owned(),
         Err(
             error @ (NoAnswer::NoDaemon(_)
             | NoAnswer::NotAllowed(_)
