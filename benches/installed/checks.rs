@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use vipd::lab::{self, Daemon, Lab, Prober, Program, RouterSpec, wait_for};
 
-use crate::cases::{SHARED, VRID, expect_master, install, router, script, seconds};
+use crate::cases::{
+    BY_NETWORKD, SHARED, VRID, await_off, expect_master, install, router, script, seconds,
+};
 use crate::machine::{Machine, Tree};
 use crate::{ROOT, Site};
 
@@ -210,11 +212,7 @@ fn order(site: &Site) {
     a.must("systemctl daemon-reload && systemctl enable --now app vipd");
     expect_master(&lab, "a");
     a.must("systemctl poweroff");
-    let off = wait_for(seconds(60), || {
-        thread::sleep(Duration::from_millis(100));
-        (!a.is_on()).then_some(())
-    });
-    assert!(off.is_some(), "it does not go off");
+    await_off(&mut a);
     let at_the_end = fs::read_to_string(a.path("/var/at-the-end")).unwrap();
     assert!(at_the_end.contains("192.0.2.1/24"), "{at_the_end}");
     assert!(!at_the_end.contains(&SHARED.to_string()), "{at_the_end}");
@@ -505,7 +503,7 @@ fn networkd_costs(site: &Site) {
     let a = Machine::new(&lab, &site.base, "a", 1).unwrap();
     let network = "[Match]\nName=eth0\n[Network]\nAddress=192.0.2.1/24\nLinkLocalAddressing=no\n";
     fs::write(a.path("/etc/systemd/network/eth0.network"), network).unwrap();
-    a.must("systemctl start systemd-networkd");
+    a.must(BY_NETWORKD);
     let mut router = router(150);
     router.addresses = (100..150).map(|last| IpAddr::from([192, 0, 2, last])).collect();
     install(&a, site, &router);
