@@ -959,11 +959,11 @@ fn announcements_are_right_to_the_byte() {
 
     // Nobody is there to be told.
     let mut loopback = NeighbourSocket::open(index("lo"), None).unwrap();
-    loopback.announce(&both).unwrap();
+    loopback.announce(both).unwrap();
     loopback.watch(&both).unwrap();
     assert_eq!(loopback.receive(|_| panic!("a neighbour on loopback")).unwrap(), 0);
     ip("link set left down");
-    ours.announce(&both).unwrap_err();
+    ours.announce(both).unwrap_err();
 }
 
 fn neighbours_believe_announcements() {
@@ -975,7 +975,7 @@ fn neighbours_believe_announcements() {
             ip(&format!("neigh add {it} lladdr 02:00:00:00:00:99 dev right nud stale"))
         });
     });
-    neighbours("left", LEFT_MAC).announce(&both.map(address)).unwrap();
+    neighbours("left", LEFT_MAC).announce(both.map(address)).unwrap();
     eventually("both entries change", || {
         let table = lab.there(|| output("ip", "neigh show dev right"));
         both.iter().all(|it| table.contains(&format!("{it} lladdr 02:00:00:00:00:01")))
@@ -1008,8 +1008,8 @@ fn other_announcers_are_seen() {
         ours.watch(&watched).unwrap();
         // Left over from before.
         ours.receive(|_| {}).unwrap();
-        ours.announce(&[v4, v6]).unwrap();
-        theirs.announce(&[many[0], many[250], many[899], many[2999], v4, same_end, v6]).unwrap();
+        ours.announce([v4, v6]).unwrap();
+        theirs.announce([many[0], many[250], many[899], many[2999], v4, same_end, v6]).unwrap();
         // Our own, come back to us by way of a loop; and of another link on the same wire.
         let mut own = vec![0xff; 6];
         own.extend(RIGHT_MAC);
@@ -1020,7 +1020,7 @@ fn other_announcers_are_seen() {
         tagged[22..28].copy_from_slice(&RIGHT_MAC);
         tagged.splice(12..12, [0x81, 0, 0, 100]);
         raw.send(&tagged);
-        theirs.announce(&[end]).unwrap();
+        theirs.announce([end]).unwrap();
 
         let mut sightings = Vec::new();
         eventually("the last announcement", || {
@@ -1033,7 +1033,7 @@ fn other_announcers_are_seen() {
     }
 
     ours.watch(&[]).unwrap();
-    theirs.announce(&[v4, v6, end]).unwrap();
+    theirs.announce([v4, v6, end]).unwrap();
     raw.send(&[0; 60]);
     assert!(!readable(&ours, Duration::from_millis(20)));
 
@@ -1044,7 +1044,7 @@ fn other_announcers_are_seen() {
     ip("link set left up");
     eventually("a sighting", || {
         let mut seen = false;
-        let _ = theirs.announce(&[v4]);
+        let _ = theirs.announce([v4]);
         ours.receive(|_| seen = true).unwrap();
         seen
     });
