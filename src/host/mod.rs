@@ -36,9 +36,9 @@ use crate::config::{Config, Hooks};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
 use crate::history::{self, History, Kind};
 use crate::vrrp::{
-    Action, Address, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome,
-    Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId,
-    Transition, VirtualRouter, Vrid, Why,
+    Action, Address, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
+    LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
+    VirtualRouter, Vrid, Why,
 };
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
