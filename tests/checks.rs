@@ -4,6 +4,8 @@
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
 
+#[path = "checks/hosts.rs"]
+mod hosts;
 #[path = "checks/services.rs"]
 mod services;
 
@@ -60,6 +62,24 @@ fn main() -> ExitCode {
         ("checks_delay_no_hook", checks_delay_no_hook),
         ("commands_end_with_the_helper", commands_end_with_the_helper),
         ("a_helper_that_hangs_is_noticed", a_helper_that_hangs_is_noticed),
+        ("every_kind_decides_over_the_address", hosts::every_kind_decides_over_the_address),
+        (
+            "a_dead_process_moves_the_address_at_once",
+            hosts::a_dead_process_moves_the_address_at_once,
+        ),
+        (
+            "a_sick_web_server_moves_the_address_in_time",
+            hosts::a_sick_web_server_moves_the_address_in_time,
+        ),
+        ("a_drain_by_a_file_loses_no_probe", hosts::a_drain_by_a_file_loses_no_probe),
+        ("a_hook_may_refuse_to_take_over", hosts::a_hook_may_refuse_to_take_over),
+        (
+            "a_hook_that_hangs_before_a_claim_is_a_refusal",
+            hosts::a_hook_that_hangs_before_a_claim_is_a_refusal,
+        ),
+        ("a_group_has_one_set_of_hooks_and_checks", hosts::a_group_has_one_set_of_hooks_and_checks),
+        ("a_dead_helper_ends_the_daemon_loudly", hosts::a_dead_helper_ends_the_daemon_loudly),
+        ("a_reload_changes_checks", hosts::a_reload_changes_checks),
     ];
     let trials = tests
         .iter()
@@ -529,7 +549,7 @@ fn unchanged_checks_go_on_undisturbed() -> Tried {
     bench.watch(&[kept, changed]);
     until("the changed one has run anew", || runs(&bench, "changed") > again);
     assert_eq!(runs(&bench, "kept"), before);
-    until("and is told", || bench.pump("changed").is_some() && bench.runs("changed").len() >= 2);
+    until("and is told", || bench.pump("changed").is_some());
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use vipd::lab::Host;
 
 /// A program that is open for writing in a process just forked cannot be executed ("text file
 /// busy"), and a test that runs beside may fork at any moment: whoever writes is another process.
@@ -54,6 +55,89 @@ impl Drop for Process {
     }
 }
 
+/// A process on a host of the lab that can be ended and started again.
+pub struct Service<'a> {
+    host: &'a Host,
+    command: Command,
+    child: Mutex<Option<Child>>,
+}
+
+impl<'a> Service<'a> {
+    /// A copy of `sleep`; it runs.
+    pub fn new(host: &'a Host, program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.arg("1000");
+        let service = Service { host, command, child: Mutex::new(None) };
+        service.start();
+        service
+    }
+
+    pub fn start(&self) {
+        let log = fs::File::create(self.host.dir().join("service.log")).unwrap();
+        let child = self.host.namespace().spawn(&self.command, log).unwrap();
+        *self.child.lock().unwrap() = Some(child);
+    }
+
+    pub fn stop(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A web server on a host of the lab that can be ended, started again, and frozen.
+pub struct Server<'a> {
+    host: &'a Host,
+    port: u16,
+    server: Mutex<Option<WebServer>>,
+    frozen: Arc<AtomicBool>,
+}
+
+impl<'a> Server<'a> {
+    /// It listens on the loopback device.
+    pub fn new(host: &'a Host, port: u16) -> Self {
+        let frozen = Arc::new(AtomicBool::new(false));
+        let server = Server { host, port, server: Mutex::new(None), frozen };
+        server.start();
+        server
+    }
+
+    pub fn start(&self) {
+        let address = (Ipv4Addr::LOCALHOST, self.port).into();
+        let frozen = Arc::clone(&self.frozen);
+        let server = self.host.namespace().run(move || WebServer::with(None, address, frozen));
+        *self.server.lock().unwrap() = Some(server);
+    }
+
+    pub fn stop(&self) {
+        if let Some(server) = self.server.lock().unwrap().take() {
+            self.host.namespace().run(move || drop(server));
+        }
+    }
+
+    /// Connections are accepted, and nobody is answered.
+    pub fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+    }
+
+    pub fn thaw(&self) {
+        self.frozen.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// Answers each request with what its path asks for.
 pub struct WebServer {
     port: u16,
@@ -64,7 +148,7 @@ pub struct WebServer {
 
 impl WebServer {
     pub fn start() -> Self {
-        Self::with(None, (Ipv4Addr::LOCALHOST, 0).into())
+        Self::with(None, (Ipv4Addr::LOCALHOST, 0).into(), Arc::default())
     }
 
     /// With a certificate for 127.0.0.1 and localhost.
@@ -78,10 +162,10 @@ impl WebServer {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        Self::with(Some(Arc::new(config)), (Ipv4Addr::LOCALHOST, 0).into())
+        Self::with(Some(Arc::new(config)), (Ipv4Addr::LOCALHOST, 0).into(), Arc::default())
     }
 
-    fn with(tls: Option<Arc<ServerConfig>>, address: SocketAddr) -> Self {
+    fn with(tls: Option<Arc<ServerConfig>>, address: SocketAddr, frozen: Arc<AtomicBool>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let over = Arc::new(AtomicBool::new(false));
@@ -92,9 +176,15 @@ impl WebServer {
                 if ends.load(Ordering::Relaxed) {
                     break;
                 }
-                let (tls, all) = (tls.clone(), Arc::clone(&all));
+                let (tls, all, frozen) = (tls.clone(), Arc::clone(&all), Arc::clone(&frozen));
                 // A client that leaves early is no failure.
                 thread::spawn(move || match tls {
+                    _ if frozen.load(Ordering::Relaxed) => {
+                        while frozen.load(Ordering::Relaxed) {
+                            thread::sleep(Duration::from_millis(20));
+                        }
+                        Ok(())
+                    }
                     None => answer(stream, &all),
                     Some(config) => {
                         let connection = ServerConnection::new(config).unwrap();
