@@ -338,8 +338,10 @@ impl Daemon {
     fn turn(&mut self) -> io::Result<()> {
         for _ in 0..ROUNDS {
             self.more = self.host.receive(&mut self.node, &mut self.actions)?;
-            for signal in self.signals.take() {
-                self.signal(signal);
+            if self.host.others_ready() {
+                for signal in self.signals.take() {
+                    self.signal(signal);
+                }
             }
             if !self.more {
                 break;
@@ -369,6 +371,7 @@ impl Daemon {
                 self.host.perform(action, &self.node);
             }
             self.actions = actions;
+            self.host.settle();
             if !self.host.tell(&mut self.node, &mut self.actions) {
                 break;
             }
