@@ -403,6 +403,7 @@ fn next(router: &VirtualRouter) -> Option<(&'static str, Instant)> {
     match router.state() {
         State::Fault => router.deadline().map(|at| ("retry", at)),
         State::Backup { takeover_at } => takeover_at.map(|at| ("takeover", at)),
+        State::Claiming { until, .. } => Some(("hook_limit", *until)),
         State::Master { advert_at, extra_at, .. } => {
             Some(("advert", extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
         }

@@ -1171,7 +1171,7 @@ impl Host {
             Role::Leaving if transition.before_release => {
                 (HookState::BeforeRelease, Hook::BeforeRelease, &hooks.before_release)
             }
-            Role::Leaving | Role::Waiting => return,
+            Role::Leaving | Role::Claiming | Role::Waiting => return,
         };
         let notify = match state {
             HookState::BeforeRelease | HookState::BeforeClaim => None,
