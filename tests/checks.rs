@@ -305,9 +305,7 @@ fn a_death_is_noticed_at_once() -> Tried {
         process = Process::start(&sleeper);
         let pid = process.pid();
         let text = format!("process {pid} runs");
-        until("the new one is seen", || {
-            bench.pump("it").is_some_and(|run| run.output.as_ref() == Some(&text))
-        });
+        bench.says("it", &text);
     }
     assert!(
         bench.runs("it").iter().skip_while(|run| run.result == CheckResult::Failed).count() > 0
@@ -342,9 +340,7 @@ fn a_process_is_known_by_name_or_path() -> Tried {
     drop(process);
     let pid = second.pid();
     let text = format!("process {pid} runs");
-    until("the other one is watched", || {
-        bench.pump(path).is_some_and(|run| run.output.as_ref() == Some(&text))
-    });
+    bench.says(path, &text);
     drop(second);
     assert_eq!(bench.fails(path), format!("no process runs {path}"));
     Ok(())
@@ -427,15 +423,15 @@ fn an_interface_needs_carrier() -> Tried {
         interface("a-name-that-no-interface-can-have"),
     ]);
     bench.passes("lo");
-    assert_eq!(bench.fails("near"), "near is down");
+    bench.says("near", "near is down");
     assert_eq!(bench.fails("nowhere"), "nowhere: No such device");
     bench.fails("a-name-that-no-interface-can-have");
     links.up("near").unwrap();
-    assert_eq!(bench.fails("near"), "near has no carrier");
+    bench.says("near", "near has no carrier");
     links.up("far").unwrap();
     assert_eq!(bench.passes("near"), "near is up");
     links.delete("near").unwrap();
-    bench.fails("near");
+    bench.says("near", "near: No such device");
     Ok(())
 }
 
@@ -533,8 +529,7 @@ fn unchanged_checks_go_on_undisturbed() -> Tried {
     bench.watch(&[kept, changed]);
     until("the changed one has run anew", || runs(&bench, "changed") > again);
     assert_eq!(runs(&bench, "kept"), before);
-    bench.pump("kept");
-    assert!(bench.runs("changed").len() >= 2);
+    until("and is told", || bench.pump("changed").is_some() && bench.runs("changed").len() >= 2);
     Ok(())
 }
 
@@ -721,6 +716,12 @@ impl Bench {
 
     fn fails(&mut self, name: &str) -> String {
         self.expect(name, CheckResult::Failed)
+    }
+
+    /// Waits until the last run found this.
+    fn says(&mut self, name: &str, text: &str) {
+        let is = |run: &CheckRun| run.output.as_deref() == Some(text);
+        until(&format!("{name} says {text:?}"), || self.pump(name).as_ref().is_some_and(is));
     }
 
     fn reads(&mut self, name: &str, number: i16) {

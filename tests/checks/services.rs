@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -204,7 +206,7 @@ impl Authority {
     }
 }
 
-/// A user's systemd in namespaces and a control group of its own.
+/// A user's systemd in a control group of its own.
 pub struct Systemd {
     process: Child,
     directory: tempfile::TempDir,
@@ -223,10 +225,11 @@ impl Systemd {
         let group = Path::new(groups).join(format!("vipd-test-{}", std::process::id()));
         let directory = tempfile::tempdir().unwrap();
         let runtime = directory.path().display().to_string();
+        // It ends with this process, and its services with it.
         let script = format!(
-            "mkdir '{group}' && echo $$ >'{group}/cgroup.procs' && \
-             exec unshare --mount --pid --fork --kill-child --mount-proc --cgroup sh -c '\
-             mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec {program} --user'",
+            "mkdir '{group}' && echo $$ >'{group}/cgroup.procs' && exec unshare --mount sh -c '\
+             mount -t tmpfs none /run && mkdir -p /run/systemd/system && \
+             exec setpriv --pdeathsig TERM {program} --user'",
             group = group.display()
         );
         let mut command = Command::new("sh");
@@ -278,9 +281,17 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // With the first process of a process namespace all of it ends.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let pid = Pid::from_raw(self.process.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM);
+        let ended = || self.process.try_wait().ok().flatten();
+        if vipd::lab::wait_for(Duration::from_secs(5), ended).is_none() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        let left = fs::read_to_string(self.group.join("cgroup.procs")).unwrap_or_default();
+        for pid in left.lines().filter_map(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let emptied = || remove_groups(&self.group).ok();
         let _ = vipd::lab::wait_for(Duration::from_secs(5), emptied);
     }

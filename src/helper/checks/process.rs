@@ -20,15 +20,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{CheckResult, Reporter};
 use crate::host::sys::{self, Readiness};
 
-/// While there is none, `/proc` is looked through this often.
-const PACE: Duration = Duration::from_secs(1);
 /// Within the time that there may be none, so many times more.
 const LOOKS: u32 = 5;
 const SHORTEST_PACE: Duration = Duration::from_millis(5);
 /// The kernel keeps this much of a process's name.
 const NAME_LENGTH: usize = 15;
 
-/// Watches for ever.
+/// Watches for ever. While there is none `/proc` is looked through every `interval`.
 pub(super) async fn watch(
     process: String,
     delay: Duration,
@@ -73,8 +71,8 @@ pub(super) async fn watch(
                     not_older_than = now;
                 } else {
                     reporter.tell(CheckResult::Failed, why, now - begin).await;
-                    sleep(PACE).await;
-                    not_older_than = now + PACE / 2;
+                    sleep(interval).await;
+                    not_older_than = now + interval / 2;
                 }
             }
         }
