@@ -34,7 +34,10 @@ const FENCED: [(&str, &str); 22] = [
 ];
 
 /// Where a use may begin in `src/vrrp`: nothing from crates.io, nothing from the rest of ours.
-const ROOTS: [&str; 6] = ["std", "super", "self", "crate::vrrp", "advert", "config"];
+const ROOTS: [&str; 5] = ["std", "super", "self", "crate::vrrp", "config"];
+
+/// The parts of `src/vrrp`, as its `mod.rs` names them.
+const PARTS: [&str; 6] = ["advert", "check", "group", "node", "router", "time"];
 
 /// Where giving up is right: no packet, kernel answer or file that we support brings it about.
 const GIVES_UP_RIGHTLY: [(&str, &str); 1] =
@@ -276,7 +279,7 @@ fn named_beyond_the_fence(file: &Source) -> Vec<String> {
 fn used_beyond_the_fence(file: &Source) -> Vec<String> {
     let inside = |path: &String| {
         ROOTS.iter().any(|root| path == root || path.starts_with(&format!("{root}::")))
-            || ["node::", "router::", "time::"].iter().any(|own| path.starts_with(own))
+            || PARTS.iter().any(|own| path.strip_prefix(own).is_some_and(|p| p.starts_with("::")))
     };
     let strangers = imports(file).into_iter().filter(|path| !inside(path));
     strangers.map(|path| format!("{}: use {path}", file.path.display())).collect()
