@@ -371,7 +371,7 @@ fn hooks(page: &mut Page, routers: &[Router]) {
         page,
         "vipd_last_hook_success",
         "Whether the hook that ended last did its work.",
-        |hook| Some(f64::from(hook.outcome == "done")),
+        |hook| Some((!hook.failed).into()),
     );
     each(page, "vipd_last_hook_duration_seconds", "How long it ran.", |hook| {
         Some(hook.took_seconds)

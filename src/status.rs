@@ -26,7 +26,7 @@
 //!                         "seconds_ago": 0.4 } ],
 //!     "next": { "for": "advert", "in_seconds": 0.62 },
 //!     "held_back": false, "drained": false,
-//!     "last_hook": { "hook": "master", "outcome": "done", "at": "...", "took_seconds": 0.05 },
+//!     "last_hook": { "hook": "master", "outcome": "done", "failed": false, "at": "...", "took_seconds": 0.05 },
 //!     "role_seconds": { "waiting": 0.002, "backup": 3.402, "master": 81.0 },
 //!     "counters": { ... } } ],
 //!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_received": 12,
@@ -218,6 +218,9 @@ pub struct LastHook {
     pub hook: String,
     /// "done", or how it failed.
     pub outcome: String,
+    /// It did not do its work; one that was overtaken by a newer state had none to do.
+    #[serde(default)]
+    pub failed: bool,
     /// When it ended.
     pub at: String,
     /// How long it ran.
@@ -358,6 +361,7 @@ fn one_router(
         last_hook: beside.last_hook.map(|ended| LastHook {
             hook: hook_name(ended.hook).to_owned(),
             outcome: ended.outcome.to_string(),
+            failed: ended.outcome.is_failure(),
             at: rfc3339(ended.at),
             took_seconds: seconds(ended.took),
         }),
@@ -399,6 +403,7 @@ fn next(router: &VirtualRouter) -> Option<(&'static str, Instant)> {
     match router.state() {
         State::Fault => router.deadline().map(|at| ("retry", at)),
         State::Backup { takeover_at } => takeover_at.map(|at| ("takeover", at)),
+        State::Claiming { until, .. } => Some(("hook_limit", *until)),
         State::Master { advert_at, extra_at, .. } => {
             Some(("advert", extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
         }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use vipd::lab::{Host, Lab, wait_for};
 
 /// What both machines have besides Debian's smallest set.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,keepalived";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,nftables,keepalived";
 /// Beyond what systemd-nspawn leaves to a container.
 const CAPABILITIES: &str = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_IPC_LOCK,CAP_SYS_NICE";
 const BOOT: Duration = Duration::from_secs(60);
@@ -180,7 +180,7 @@ impl Machine {
         let init = self.init().ok_or_else(|| io::Error::other("it is off"))?;
         Command::new("nsenter")
             .args(["--target", &init.to_string()])
-            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/"])
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"])
             .args(["/bin/sh", "-c", command])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

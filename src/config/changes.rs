@@ -279,4 +279,63 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn a_reload_says_what_changed_in_checks_groups_and_hooks() {
+        let router = |name: &str, vrid: u8, keys: &str| {
+            format!(
+                "[[virtual_router]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = {vrid}\n\
+                 addresses = [\"192.0.2.{vrid}\"]\n{keys}\n"
+            )
+        };
+        let (a, b, c) = (router("a", 1, ""), router("b", 2, ""), router("c", 3, ""));
+        let tcp = "[[check]]\nname = \"tcp\"\ntcp = \"localhost:80\"\n";
+        let ping = "[[check]]\nname = \"ping\"\nping = \"192.0.2.254\"\n";
+        let group = "[[sync_group]]\nname = \"g\"\nmembers = [\"a\", \"b\"]\nchecks = [\"tcp\"]\n";
+        let hooks = "[sync_group.hooks]\nbefore_claim = { command = \"true\" }\n";
+        let before = config(&format!("{a}{b}{c}{tcp}{ping}{group}{hooks}"));
+        assert_eq!(before.changes_since(&before), [""; 0]);
+
+        let slower = tcp.to_owned() + "interval = \"5s\"\nweight = -20\nfall = 4\n";
+        let longer = hooks.replace("\"true\"", "\"true\", fault_for = \"1m\"");
+        let unit = "[[check]]\nname = \"unit\"\nunit = \"app.service\"\n";
+        let hooked =
+            router("c", 3, "checks = [\"unit\"]\n[virtual_router.hooks]\nmaster = \"true\"");
+        let after = config(&format!("{a}{b}{hooked}{slower}{unit}{group}{longer}"));
+        assert_eq!(
+            after.changes_since(&before),
+            [
+                "c: checks [] -> [unit]",
+                "c: hooks",
+                "sync group g: hooks",
+                "check ping: removed",
+                "check tcp: interval 2s -> 5s",
+                "check tcp: fall 3 -> 4",
+                "check tcp: failing means fault -> weight -20",
+                "check unit: added (app.service is active)",
+            ]
+        );
+
+        let moved = group.replace("\"a\", \"b\"", "\"b\", \"c\"");
+        let other = tcp.replace("localhost:80", "localhost:81") + "initial = \"failing\"\n";
+        let after = config(&format!("{a}{b}{c}{other}{ping}{moved}{hooks}"));
+        assert_eq!(
+            after.changes_since(&before),
+            [
+                "a: checks [tcp] -> []",
+                "a: hooks",
+                "c: checks [] -> [tcp]",
+                "c: hooks",
+                "sync group g: members [a, b] -> [b, c]",
+                "check tcp: passes if localhost:80 accepts a connection -> localhost:81 accepts a \
+                 connection",
+                "check tcp: initial wait -> failing",
+            ]
+        );
+        let renamed = config(&format!("{a}{b}{c}{tcp}{ping}{}", group.replace("\"g\"", "\"h\"")));
+        assert_eq!(
+            renamed.changes_since(&before),
+            ["a: hooks", "b: hooks", "sync group g: removed", "sync group h: added [a, b]"]
+        );
+    }
 }

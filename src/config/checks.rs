@@ -147,7 +147,7 @@ impl fmt::Display for Target {
             Target::Tcp { host, port } => write!(f, "{host}:{port} accepts a connection"),
             Target::Http(http) => http.fmt(f),
             Target::Process { process, delay } => {
-                write!(f, "a process {process} runs, or there is none for less than {delay:?}")
+                write!(f, "a process {process} runs, gaps below {delay:?} aside")
             }
             Target::Unit { unit } => write!(f, "{unit} is active"),
             Target::File { path } => {
@@ -341,15 +341,17 @@ pub(super) fn check_use(
         let name = check.name().unwrap_or_default();
         let changes_priority = check.result.as_ref().and_then(|(counts, ..)| match counts.effect {
             Effect::Fault => None,
-            Effect::Last => Some("its on_fail = \"last\""),
-            Effect::Weight(_) => Some("its weight"),
-            Effect::Number => Some("the number it reads"),
+            Effect::Last => Some(", or leave on_fail out of the check: failing then means fault"),
+            Effect::Weight(_) => {
+                Some(", or leave weight out of the check: failing then means fault")
+            }
+            Effect::Number => Some(", or leave the check out"),
         });
-        if let (Some(what), Some(priority), true) = (changes_priority, &router.priority, is_owner) {
+        if let (Some(or), Some(priority), true) = (changes_priority, &router.priority, is_owner) {
             report.conflict(
                 at,
                 format!("priority 255 is never changed by checks: `{name}` would have no effect"),
-                format!("write at most priority = 254, or a check that means fault without {what}"),
+                format!("write at most priority = 254{or}"),
                 &priority.at,
                 "the owner",
             );
@@ -575,6 +577,10 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), (String, String)> 
     };
     let port = match port {
         None => None,
+        Some("") => {
+            let host = text.trim_end_matches(':');
+            return Err((format!("`{text}` has no port"), format!("write \"{host}:80\"")));
+        }
         Some(digits) => match digits.parse::<u16>() {
             Ok(port) if port > 0 && !digits.starts_with('+') => Some(port),
             _ => return Err((format!("`{digits}` is not a port: 1 to 65535"), example())),
@@ -616,6 +622,15 @@ fn normal_url(url: &str) -> Result<String, (String, String)> {
         let help = "leave it out; a `command` can ask with a password that it reads from a file";
         return Err((message, help.into()));
     }
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    if authority.is_empty() {
+        let help = "write http = \"http://127.0.0.1/healthz\"".to_string();
+        return Err((format!("`{url}` has no host"), help));
+    }
+    if authority.parse::<Ipv6Addr>().is_ok() {
+        let help = format!("write \"{scheme}[{authority}]{slash}{path}\"");
+        return Err((format!("`{authority}` needs brackets: where would its port begin?"), help));
+    }
     // An IPv4 address without a port is looked at, too.
     let with_port = match authority.rsplit_once(':') {
         Some(_) => authority.to_string(),
@@ -624,7 +639,6 @@ fn normal_url(url: &str) -> Result<String, (String, String)> {
     host_and_port(&with_port).map_err(|(message, _)| {
         (message, "write http = \"http://127.0.0.1:8080/healthz\"".to_string())
     })?;
-    let slash = if path.starts_with('/') { "" } else { "/" };
     Ok(format!("{scheme}{authority}{slash}{path}"))
 }
 
@@ -642,7 +656,7 @@ fn check_status(status: &At<i64>, report: &Report) -> Option<u16> {
 fn check_body(body: &At<String>, report: &Report) -> String {
     if body.value.is_empty() {
         let help = "write what the answer must contain, or leave it out";
-        report.error(&body.at, "every body contains nothing", help);
+        report.error(&body.at, "an empty `body` is contained in every answer", help);
     }
     body.value.clone()
 }
@@ -810,7 +824,8 @@ fn check_count(key: &str, count: Option<&At<i64>>, default: u32, report: &Report
 }
 
 fn check_effect(file: &file::Check, report: &Report) -> Effect {
-    if let (Some(weight), Some(on_fail)) = (&file.weight, &file.on_fail) {
+    let is_number = file.kinds.iter().any(|kind| kind.value == Kind::File);
+    if let (Some(weight), Some(on_fail), false) = (&file.weight, &file.on_fail, is_number) {
         report.conflict(
             &on_fail.at,
             "a check has a weight, or fails: `weight` and `on_fail` are two answers to one question",

@@ -266,6 +266,7 @@ impl Check {
             }
             kinds.extend(place.map(|at| At { value: kind, at }));
         }
+        kinds.sort_by_key(|kind| kind.at.start);
         Check {
             at: table.at(),
             name,

@@ -63,7 +63,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
     };
     let group = group_of(config, &router.name);
     let hooks = match group {
-        Some(group) => format!("hooks and hand-over with the sync group {}", group.name),
+        Some(group) => format!("in the sync group {}, with its hooks", group.name),
         None => hooks_of(config, &router.name, Some(router)),
     };
     let checks = match (router.checks.is_empty(), router.priority == Priority::OWNER) {
@@ -202,10 +202,10 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
         Initial::Wait(limit) => format!("the first result is waited for, at most {limit:?}"),
     };
     let users = match users_of(config, name).join(", ") {
-        users if users.is_empty() => "nobody".to_string(),
+        users if users.is_empty() => "no virtual router".to_string(),
         users => users,
     };
-    format!("check {name}: {target}\n  {rhythm}\n  {effect}; {initial}\n  for {users}")
+    format!("check {name}: {target}\n  {rhythm}\n  {effect}; {initial}\n  named by {users}")
 }
 
 /// How long a backup with this configuration waits for a master with the same interval:

@@ -107,18 +107,20 @@ impl Daemon {
         match router.role() {
             Role::Master => Ok(router.id()),
             Role::Leaving => refuse(format!("{name} is being handed over already: {why}")),
-            Role::Backup | Role::Waiting | Role::Fault | Role::Stopped => refuse(format!(
-                "{name} is {} here, so there is nothing to hand over; {}",
-                router.role(),
-                match router.peer() {
-                    Some(peer) if peer.priority != Priority::LEAVING => format!(
-                        "{} was heard as master {} ago: run \"vipd failover {name}\" there",
-                        peer.source,
-                        span(self.host.now(), peer.at)
-                    ),
-                    Some(_) | None => "no master is heard either".to_owned(),
-                }
-            )),
+            Role::Backup | Role::Claiming | Role::Waiting | Role::Fault | Role::Stopped => {
+                refuse(format!(
+                    "{name} is {} here, so there is nothing to hand over; {}",
+                    router.role(),
+                    match router.peer() {
+                        Some(peer) if peer.priority != Priority::LEAVING => format!(
+                            "{} was heard as master {} ago: run \"vipd failover {name}\" there",
+                            peer.source,
+                            span(self.host.now(), peer.at)
+                        ),
+                        Some(_) | None => "no master is heard either".to_owned(),
+                    }
+                ))
+            }
         }
     }
 
@@ -215,7 +217,7 @@ impl Daemon {
             Ok(changes) => Answer::Reloaded { changes },
             Err(why) => {
                 let text = format!(
-                    "the configuration was refused, and the running one stays as it is:\n{why}"
+                    "the configuration was refused, and the running one stays as it is:\n{why}\ncorrect it, then run \"vipd reload\" again"
                 );
                 Answer::error(Code::Refused, text)
             }
@@ -299,7 +301,8 @@ impl Waiting {
         }
         let (since, why) = router.since();
         match router.role() {
-            Role::Leaving => None,
+            // Before it takes over again a hook is asked.
+            Role::Leaving | Role::Claiming => None,
             Role::Backup => {
                 if let Some((taker, at)) = self.taker {
                     let follows = match drain {

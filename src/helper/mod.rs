@@ -159,6 +159,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether hooks had work to do and did not do it.
+    pub const fn is_failure(&self) -> bool {
+        match self {
+            Outcome::Done | Outcome::Overtaken => false,
+            Outcome::Exited(_) | Outcome::Killed(_) | Outcome::TimedOut | Outcome::NotRun(_) => {
+                true
+            }
+        }
+    }
+
     /// The word in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -216,7 +226,7 @@ const PACKET_SIZE: usize = 256 * 1024;
 const TOO_LONG: &str = "too many addresses or arguments for one message";
 
 /// One that was asked for a sign of life and says nothing for so long is not there any more.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
 const END_PATIENCE: Duration = Duration::from_secs(4);
@@ -256,7 +266,7 @@ struct Watched {
 
 impl Helper {
     /// A helper that said nothing for so long is asked for a sign of life.
-    pub const ASK_EVERY: Duration = Duration::from_secs(10);
+    pub const ASK_EVERY: Duration = Duration::from_secs(5);
 
     /// Starts the helper from this very binary, whose `main` hands the argument `helper` on to
     /// [`main`]. To be called before privileges are given up, because the helper must be able to

@@ -741,15 +741,9 @@ impl Host {
                 // Unwritten, the hook runs once more after a restart, as hooks must bear.
                 let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
             }
-            match run.outcome {
-                Outcome::Done | Outcome::Overtaken => {}
-                Outcome::Exited(_)
-                | Outcome::Killed(_)
-                | Outcome::TimedOut
-                | Outcome::NotRun(_) => {
-                    let text = format!("{}: {}", run.state, run.outcome);
-                    self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
-                }
+            if run.outcome.is_failure() {
+                let text = format!("{}: {}", run.state, run.outcome);
+                self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
             }
             if let Some(outbox) = self.outboxes.get_mut(&router) {
                 let (at, took) = (SystemTime::now(), run.duration);
@@ -1265,7 +1259,7 @@ impl Host {
             Role::Leaving if transition.before_release => {
                 (HookState::BeforeRelease, Hook::BeforeRelease, &hooks.before_release)
             }
-            Role::Leaving | Role::Waiting => return,
+            Role::Leaving | Role::Claiming | Role::Waiting => return,
         };
         let notify = match state {
             HookState::BeforeRelease | HookState::BeforeClaim => None,

@@ -521,7 +521,7 @@ fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
             State::Master { .. } => masters.push((host, router)),
             State::Backup { takeover_at: Some(_) } => takers.push((host, router)),
             State::Backup { takeover_at: None } => {}
-            State::Fault | State::Leaving { .. } => {
+            State::Fault | State::Claiming { .. } | State::Leaving { .. } => {
                 return Err(format!(
                     "{} is {} after a long calm: {:?}",
                     machine.name,
