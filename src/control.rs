@@ -8,6 +8,8 @@
 //! ```text
 //! > {"version":1,"command":"status"}
 //! < {"version":1,"status":{...}}                      crate::status::Status
+//! > {"version":1,"command":"events"}
+//! < {"version":1,"events":{"events":[...]}}           crate::history::Event, the newest last
 //! > {"version":1,"command":"failover","router":"web"}
 //! < {"version":1,"moved":{"moves":[{"router":"web","outcome":"taken","by":"192.0.2.2","after_seconds":0.012,"text":"..."}]}}
 //! > {"version":1,"command":"resume","router":"web"}   also announce, drain, undrain, reload
@@ -39,6 +41,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
+use crate::history::{self, Event};
 use crate::status::Status;
 
 /// Of requests, answers and the status document.
@@ -57,6 +60,8 @@ const WAIT_FOR_PLACE: Duration = Duration::from_millis(5);
 const BETWEEN_DOCUMENTS: Duration = Duration::from_millis(5);
 /// The longest request, in bytes.
 const LONGEST_REQUEST: u64 = 64 << 10;
+/// Events told at once.
+const EVENTS: usize = 200;
 /// In the state directory: this host is drained.
 const DRAINED: &str = "drained";
 
@@ -66,6 +71,8 @@ const DRAINED: &str = "drained";
 pub enum Request {
     /// Everything.
     Status,
+    /// The newest events of the history, also of before the last restart.
+    Events,
     /// Hand a virtual router over; answered when it is known who took it.
     Failover {
         /// Its name.
@@ -93,7 +100,7 @@ impl Request {
     /// Whether asking changes nothing.
     fn only_reads(&self) -> bool {
         match self {
-            Request::Status => true,
+            Request::Status | Request::Events => true,
             Request::Failover { .. }
             | Request::Resume { .. }
             | Request::Announce { .. }
@@ -110,6 +117,11 @@ impl Request {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Events`].
+    Events {
+        /// The last one last.
+        events: Vec<Event>,
+    },
     /// What became of virtual routers that were to be handed over.
     Moved {
         /// One for each that was master here.
@@ -288,6 +300,7 @@ pub fn serve(
         requests,
         state_dir: state_dir.to_owned(),
         storing: Mutex::new(()),
+        looking_up: Mutex::new(()),
         shown: Mutex::new(None),
     };
     tokio::spawn(accept(listener, Arc::new(desk)));
@@ -300,6 +313,8 @@ struct Desk {
     state_dir: PathBuf,
     /// What is stored and what is in force must be the same, whoever is faster.
     storing: Mutex<()>,
+    /// History is read for one at a time: a disk that hangs takes one thread.
+    looking_up: Mutex<()>,
     /// The newest status document.
     shown: Mutex<Option<Shown>>,
 }
@@ -350,6 +365,7 @@ impl Desk {
         let Ok(received) = timeout(PATIENCE, receive(&mut stream)).await else { return };
         let bytes = match received {
             Ok(Request::Status) => self.show().await,
+            Ok(Request::Events) => self.look_up().await,
             Ok(request) if may_change => line(self.carry_out(request).await).into(),
             Ok(_) => {
                 let text =
@@ -381,6 +397,25 @@ impl Desk {
         bytes
     }
 
+    /// The end of the history, which the loop knows nothing of.
+    async fn look_up(&self) -> Arc<[u8]> {
+        let Ok(_looking_up) = timeout(PATIENCE, self.looking_up.lock()).await else {
+            return line(Answer::error(Code::Busy, "the disk is slow; try again")).into();
+        };
+        let state_dir = self.state_dir.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let answer = match history::newest(&state_dir, EVENTS) {
+                Ok(events) => Answer::Events { events },
+                Err(error) => Answer::error(
+                    Code::Failed,
+                    format!("the history in {} cannot be read: {error}", state_dir.display()),
+                ),
+            };
+            line(answer).into()
+        });
+        found.await.unwrap_or_else(|_| Arc::from([]))
+    }
+
     async fn carry_out(&self, request: Request) -> Answer {
         match request {
             Request::Drain | Request::Undrain => {
@@ -401,6 +436,7 @@ impl Desk {
                 }
             }
             Request::Status
+            | Request::Events
             | Request::Failover { .. }
             | Request::Resume { .. }
             | Request::Announce { .. }

@@ -35,9 +35,9 @@ const REALTIME_PRIORITY: u8 = 50;
 const ROUNDS: usize = 4;
 /// A stop that has released everything waits no longer than this for hooks and the worker.
 const LAST_WORDS: Duration = Duration::from_secs(40);
-/// One each for a reload, a drain, a restart's check, history, and a status document: a disk that
-/// hangs must not keep the others waiting.
-const BLOCKING_THREADS: usize = 5;
+/// One each for a reload, a drain, a restart's check, writing and reading history, and a status
+/// document: a disk that hangs must not keep the others waiting.
+const BLOCKING_THREADS: usize = 6;
 /// However many clients talk to their tasks, the kernel is asked for news after this many steps.
 const STEPS_BETWEEN_NEWS: u32 = 8;
 
@@ -302,6 +302,7 @@ impl Daemon {
         let lost = |e| Failure::System("go on", e);
         let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
         self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
+        self.host.watch(&self.config);
         loop {
             self.turn().map_err(lost)?;
             if self.is_over() {
@@ -337,8 +338,10 @@ impl Daemon {
     fn turn(&mut self) -> io::Result<()> {
         for _ in 0..ROUNDS {
             self.more = self.host.receive(&mut self.node, &mut self.actions)?;
-            for signal in self.signals.take() {
-                self.signal(signal);
+            if self.host.others_ready() {
+                for signal in self.signals.take() {
+                    self.signal(signal);
+                }
             }
             if !self.more {
                 break;
@@ -368,14 +371,16 @@ impl Daemon {
                 self.host.perform(action, &self.node);
             }
             self.actions = actions;
+            self.host.settle();
             if !self.host.tell(&mut self.node, &mut self.actions) {
                 break;
             }
         }
         self.report_moves();
         self.feed_watchdog();
+        let ask_at = Some(self.host.ask_helper());
         let deadlines =
-            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at()];
+            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ask_at];
         self.host.wake_at(deadlines.into_iter().flatten().min());
         Ok(())
     }
@@ -533,6 +538,7 @@ impl Daemon {
         self.identities.keep(&config.vrrp);
         self.config = config;
         self.links_due = true;
+        self.host.watch(&self.config);
         self.host.follow(&self.node, &self.config.hooks)
     }
 

@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -25,6 +25,8 @@ pub const FILE: &str = "events.jsonl";
 pub const OLDER_FILE: &str = "events.1.jsonl";
 /// At most so large is either, in bytes.
 const LARGEST: u64 = 1 << 20;
+/// So many bytes of the end of history are told to whoever asks for the newest.
+const NEWEST: u64 = 64 << 10;
 /// Events that wait for a slow disk.
 const QUEUE: usize = 1024;
 /// Written at once.
@@ -63,6 +65,8 @@ pub enum Kind {
     Warning,
     /// A hook did not end well.
     Hook,
+    /// A check began to fail, or to pass again.
+    Check,
     /// The operator asked for something.
     Command,
     /// The configuration was applied or refused.
@@ -76,6 +80,7 @@ impl Kind {
             Kind::Role => "role",
             Kind::Warning => "warning",
             Kind::Hook => "hook",
+            Kind::Check => "check",
             Kind::Command => "command",
             Kind::Reload => "reload",
         }
@@ -177,10 +182,55 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o644).open(path)
 }
 
+/// The newest events, the last one last; none if nothing was ever written.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn newest(state_dir: &Path, at_most: usize) -> io::Result<Vec<Event>> {
+    let mut events = end_of(&state_dir.join(OLDER_FILE))?;
+    events.extend(end_of(&state_dir.join(FILE))?);
+    events.drain(..events.len().saturating_sub(at_most));
+    Ok(events)
+}
+
+fn end_of(path: &Path) -> io::Result<Vec<Event>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(NEWEST)))?;
+    let mut bytes = Vec::new();
+    file.take(NEWEST).read_to_end(&mut bytes)?;
+    // The first line may be the end of one, and the last not yet whole: neither is an event then.
+    let lines = bytes.split(|byte| *byte == b'\n');
+    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_newest_events_are_told_from_both_files() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(newest(dir.path(), 10).unwrap(), []);
+        let event = |number: u32| Event::now(Kind::Command, None, number.to_string());
+        append(dir.path(), &[event(1), event(2)]).unwrap();
+        fs::rename(dir.path().join(FILE), dir.path().join(OLDER_FILE)).unwrap();
+        append(dir.path(), &[event(3)]).unwrap();
+        let told = |at_most| {
+            let events = newest(dir.path(), at_most).unwrap().into_iter();
+            events.map(|event| event.text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((told(10), told(2)), ("1 2 3".to_owned(), "2 3".to_owned()));
+        for number in 4..2000 {
+            append(dir.path(), &[event(number)]).unwrap();
+        }
+        assert_eq!(told(2), "1998 1999");
+        assert!(newest(dir.path(), usize::MAX).unwrap().len() > 500);
+    }
 
     #[test]
     fn history_is_bounded_and_its_end_is_kept() {

@@ -26,7 +26,7 @@
 //!                         "seconds_ago": 0.4 } ],
 //!     "next": { "for": "advert", "in_seconds": 0.62 },
 //!     "held_back": false, "drained": false,
-//!     "last_hook": { "hook": "master", "outcome": "done", "at": "...", "took_seconds": 0.05 },
+//!     "last_hook": { "hook": "master", "outcome": "done", "failed": false, "at": "...", "took_seconds": 0.05 },
 //!     "role_seconds": { "waiting": 0.002, "backup": 3.402, "master": 81.0 },
 //!     "counters": { ... } } ],
 //!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_received": 12,
@@ -218,6 +218,9 @@ pub struct LastHook {
     pub hook: String,
     /// "done", or how it failed.
     pub outcome: String,
+    /// It did not do its work; one that was overtaken by a newer state had none to do.
+    #[serde(default)]
+    pub failed: bool,
     /// When it ended.
     pub at: String,
     /// How long it ran.
@@ -266,6 +269,21 @@ impl Status {
             counters: host.tallies.total(),
             stray_discards: host.tallies.strays().clone(),
         }
+    }
+
+    /// The same after a while in which nothing happened.
+    pub fn aged(mut self, by: Duration) -> Self {
+        let by = seconds(by);
+        for router in &mut self.routers {
+            let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
+            ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
+                .for_each(|ago| *ago += by);
+            let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
+            let leases = router.addresses.iter_mut();
+            left.chain(leases.filter_map(|address| address.lease_seconds.as_mut()))
+                .for_each(|left| *left = (*left - by).max(0.0));
+        }
+        self
     }
 
     /// The virtual router of that name.
@@ -343,6 +361,7 @@ fn one_router(
         last_hook: beside.last_hook.map(|ended| LastHook {
             hook: hook_name(ended.hook).to_owned(),
             outcome: ended.outcome.to_string(),
+            failed: ended.outcome.is_failure(),
             at: rfc3339(ended.at),
             took_seconds: seconds(ended.took),
         }),

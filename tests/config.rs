@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vipd::config::{Command, Config, Hooks, Problems};
+use vipd::config::{CheckPlan, Command, Config, Hooks, Http, Problems, Target};
 use vipd::vrrp::{
-    Address, ChecksumForm, Family, Handover, Interval, Priority, RouterConfig, Version, Vrid,
+    Address, CheckConfig, ChecksumForm, Effect, Family, Handover, Hook, Initial, Interval,
+    Priority, RouterConfig, Version, Vrid,
 };
 
 fn repository(path: &str) -> PathBuf {
@@ -133,9 +134,13 @@ fn what_is_written_arrives() {
         address_lifetime: Some(3),
         handover: Handover::Exclusive,
         before_release: Some(Duration::from_secs(20)),
-        before_claim: None,
-        fault_for: std::collections::BTreeMap::new(),
-        checks: [].into(),
+        before_claim: Some(Duration::from_secs(2)),
+        fault_for: [
+            (Hook::BeforeClaim, Duration::from_secs(30)),
+            (Hook::Master, Duration::from_secs(60)),
+        ]
+        .into(),
+        checks: ["haproxy".into(), "drain".into()].into(),
     };
     assert_eq!(*router, expected);
     let command = |argv: &[&str], secs, user: &str| {
@@ -152,7 +157,7 @@ fn what_is_written_arrives() {
         stop: command(&["systemctl", "stop", "app"], 30, "web"),
         notify: command(&["/etc/vipd/hooks/changed"], 30, "web"),
         before_release: command(&["systemctl", "stop", "app"], 20, "root"),
-        before_claim: None,
+        before_claim: command(&["may-take-over"], 2, "web"),
     };
     assert_eq!(config.hooks["web"], hooks);
     let passed_on = serde_json::to_string(&hooks).unwrap();
@@ -163,6 +168,114 @@ fn what_is_written_arrives() {
     assert_eq!(old.authentication, Some(*b"secret\0\0"));
     assert_eq!((old.preempt, old.address_lifetime), (false, None));
     assert!(!config.hooks.contains_key("old"));
+}
+
+#[test]
+fn every_kind_of_check_arrives() {
+    let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
+    let config = Config::parse("every_key.toml", &text).unwrap();
+    let (millis, secs) = (Duration::from_millis, Duration::from_secs);
+    let expected = [
+        (
+            "haproxy",
+            Target::Http(Http {
+                url: "https://[::1]:8443/healthz?deep=1".into(),
+                status: Some(204),
+                body: Some("ready".into()),
+                ca_file: Some("/etc/vipd/ca.pem".into()),
+            }),
+            (millis(500), secs(1)),
+            (5, 4, Effect::Weight(-60), Initial::Failing),
+        ),
+        (
+            "drain",
+            Target::FileAbsent { path: "/run/drain".into() },
+            (secs(2), secs(3)),
+            (3, 2, Effect::Fault, Initial::Wait(secs(5))),
+        ),
+        (
+            "script",
+            Target::Command {
+                argv: vec!["is-well".into(), "a b".into()],
+                user: Some("nobody".into()),
+            },
+            (secs(60), secs(20)),
+            (1, 1, Effect::Last, Initial::Wait(secs(80))),
+        ),
+        (
+            "port",
+            Target::Tcp { host: "::1".into(), port: 5432 },
+            (secs(2), secs(3)),
+            (3, 2, Effect::Weight(20), Initial::Passing),
+        ),
+        (
+            "nginx",
+            Target::Process { process: "nginx".into(), delay: millis(200) },
+            (secs(2), secs(3)),
+            (1, 1, Effect::Fault, Initial::Wait(secs(5))),
+        ),
+        (
+            "unit",
+            Target::Unit { unit: "app@1.service".into() },
+            (secs(2), secs(3)),
+            (3, 2, Effect::Fault, Initial::Wait(secs(5))),
+        ),
+        (
+            "load",
+            Target::File { path: "/run/load".into() },
+            (secs(2), secs(3)),
+            (1, 1, Effect::Number, Initial::Wait(secs(5))),
+        ),
+        (
+            "licence",
+            Target::FilePresent { path: "/etc/app/licence".into() },
+            (secs(2), secs(3)),
+            (3, 2, Effect::Fault, Initial::Wait(secs(5))),
+        ),
+        (
+            "uplink",
+            Target::Interface { interface: "eth9".into() },
+            (secs(2), secs(3)),
+            (3, 2, Effect::Fault, Initial::Wait(secs(5))),
+        ),
+        (
+            "gateway",
+            Target::Ping { address: "192.0.2.254".parse().unwrap() },
+            (secs(2), secs(3)),
+            (3, 2, Effect::Fault, Initial::Wait(secs(5))),
+        ),
+    ];
+    assert_eq!(config.checks.len(), expected.len());
+    let found = config.vrrp.checks.iter().zip(&config.checks);
+    for ((counts, plan), (name, target, (interval, timeout), (fall, rise, effect, initial))) in
+        found.zip(expected)
+    {
+        let plan_expected = CheckPlan { name: name.into(), target, interval, timeout };
+        assert_eq!(*plan, plan_expected);
+        assert_eq!(*counts, CheckConfig { name: name.into(), fall, rise, effect, initial });
+    }
+    let passed_on = serde_json::to_string(&config.checks).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<CheckPlan>>(&passed_on).unwrap(), config.checks);
+}
+
+#[test]
+fn what_a_group_has_its_members_have() {
+    let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
+    let config = Config::parse("every_key.toml", &text).unwrap();
+    let [group] = config.vrrp.groups.as_slice() else { panic!("{:?}", config.vrrp.groups) };
+    assert_eq!(&*group.name, "both-sides");
+    assert_eq!(*group.members, ["inside".into(), "outside".into()]);
+    assert_eq!(config.hooks["both-sides"].iter().count(), 3);
+    for member in &config.vrrp.routers[2..] {
+        // In the order in which they are defined.
+        let checks = ["script", "port", "nginx", "unit", "load", "licence", "uplink", "gateway"];
+        assert_eq!(*member.checks, checks.map(std::sync::Arc::from));
+        assert_eq!(member.before_claim, Some(Duration::from_secs(5)));
+        assert_eq!(member.before_release, Some(Duration::from_secs(30)));
+        let fault_for = [(Hook::BeforeClaim, Duration::from_secs(90))];
+        assert_eq!(member.fault_for, fault_for.into());
+        assert!(!config.hooks.contains_key(&member.name));
+    }
 }
 
 #[test]
@@ -184,8 +297,13 @@ fn reference_in_force() -> String {
 #[test]
 fn the_examples_of_the_reference_configuration_hold() {
     let config = Config::parse("vipd.toml", &reference_in_force()).unwrap();
-    assert_eq!(config.vrrp.routers.len(), 4);
-    assert_eq!(config.hooks["gateway"].iter().count(), 6);
+    assert_eq!(config.vrrp.routers.len(), 6);
+    assert_eq!(config.hooks["gateway"].iter().count(), 7);
+    let kinds: BTreeSet<&str> = config.checks.iter().map(|check| check.target.kind()).collect();
+    assert_eq!((config.checks.len(), kinds.len()), (10, 10), "one check of each kind");
+    assert_eq!(config.vrrp.groups.len(), 1);
+    let said: Vec<String> = config.advice.iter().map(ToString::to_string).collect();
+    assert!(!said.iter().any(|said| said.contains("nobody names")), "{said:#?}");
 }
 
 #[test]
@@ -196,19 +314,31 @@ fn the_reference_configuration_has_every_key_that_the_parser_knows() {
         .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
         .filter(|word| !word.is_empty())
         .collect();
-    let set = |key: &str| {
+    let set = |table: &str, key: &str| {
         let inside = [format!("{{ {key} ="), format!(", {key} =")];
-        let header = [format!("[{key}]"), format!("[[{key}]]"), format!("[virtual_router.{key}]")];
+        let header = [
+            format!("[{key}]"),
+            format!("[[{key}]]"),
+            format!("[virtual_router.{key}]"),
+            format!("[sync_group.{key}]"),
+        ];
+        let mut current = "the file";
         text.lines().any(|line| {
-            line.starts_with(&format!("{key} ="))
+            if line.starts_with('[') {
+                current = line;
+            }
+            (line.starts_with(&format!("{key} =")) && current == table)
                 || header.iter().any(|header| line == header)
-                || inside.iter().any(|inside| !line.starts_with('#') && line.contains(inside))
+                || (table == "a hook's table"
+                    && inside.iter().any(|inside| !line.starts_with('#') && line.contains(inside)))
         })
     };
     for (table, keys) in vipd::config::keys() {
+        // The same keys again: it says so there.
+        let table = if table == "[sync_group.hooks]" { "[virtual_router.hooks]" } else { table };
         for key in keys {
             assert!(
-                written.contains(key) && set(key),
+                written.contains(key) && set(table, key),
                 "`{key}` of {table} is not in etc/vipd.toml"
             );
         }
@@ -448,6 +578,45 @@ fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
 }
 
 #[test]
+fn programs_and_authorities_of_checks_are_looked_for_on_this_machine() {
+    let directory = Directory::new();
+    let script = directory.file("well", "#!/bin/sh\n", 0o755);
+    let open = directory.file("open", "#!/bin/sh\n", 0o757);
+    let pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+    let authorities = directory.file("ca.pem", pem, 0o644);
+    let not_pem = directory.file("ca.der", "\0", 0o644);
+    let said = |checks: &str| {
+        let config = Config::load(&directory.file("vipd.toml", checks, 0o644)).unwrap();
+        config.check_host().map_err(|problems| problems.to_string())
+    };
+    let check = |name: &str, keys: &str| format!("[[check]]\nname = \"{name}\"\n{keys}\n");
+    let good = check("a", &format!("command = [{script:?}, \"x\"]"))
+        + &check("b", "command = \"true\"\nuser = \"root\"")
+        + &check("c", &format!("http = \"https://localhost/\"\nca_file = {authorities:?}"));
+    said(&good).unwrap();
+    let bad = check("a", "command = \"no-such-program\"")
+        + &check("b", &format!("command = [{open:?}]"))
+        + &check("c", "command = \"true\"\nuser = \"no-such-user\"")
+        + &check("d", &format!("http = \"https://localhost/\"\nca_file = {not_pem:?}"))
+        + &check("e", "http = \"https://localhost/\"\nca_file = \"/no-such-file.pem\"")
+        + &check("f", &format!("http = \"https://[::1]/\"\nca_file = {:?}", directory.0.path()));
+    let refused = said(&bad).unwrap_err();
+    for expected in [
+        "there is no program `no-such-program`",
+        "everybody may write",
+        "there is no user `no-such-user`",
+        "has no certificate in PEM form",
+        "cannot look at `/no-such-file.pem`",
+        "is not a file of certificates",
+        "vipd.toml:3:11",
+        "vipd.toml:10:8",
+        "6 problems",
+    ] {
+        assert!(refused.contains(expected), "{expected}:\n{refused}");
+    }
+}
+
+#[test]
 fn a_hook_must_be_executable_for_its_user() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
@@ -535,6 +704,12 @@ fn pieces() -> impl Strategy<Value = String> {
         "[node]\n",
         "[[virtual_router]]\n",
         "[virtual_router.hooks]\n",
+        "[[check]]\n",
+        "[[sync_group]]\n",
+        "[sync_group.hooks]\n",
+        "\"web\"",
+        "[\"web\"]",
+        "\"http://[::1]:80/\"",
         "\"auto\"",
         "\"off\"",
     ]

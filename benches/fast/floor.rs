@@ -50,9 +50,10 @@ pub enum Floor {
 }
 
 impl Floor {
-    /// The arguments by which the bench starts itself as this.
-    pub fn arguments(self) -> Vec<String> {
-        let mut arguments = vec!["floor".to_owned()];
+    /// The arguments by which the bench starts itself as this: with real-time priority as vipd has
+    /// it, or without.
+    pub fn arguments(self, realtime: bool) -> Vec<String> {
+        let mut arguments = vec!["floor".to_owned(), realtime.to_string()];
         match self {
             Floor::Send { routers, addresses, interval, priority, spread } => {
                 arguments.push("send".to_owned());
@@ -70,8 +71,13 @@ impl Floor {
 
 /// The program. Ends only if something is wrong, or when it has added all addresses.
 pub fn main(arguments: &[String]) -> io::Result<()> {
-    // Where it is refused, so it is to vipd.
-    let _ = privileges::realtime(REALTIME_PRIORITY);
+    let Some((realtime, arguments)) = arguments.split_first() else {
+        return Err(io::Error::other("which floor?"));
+    };
+    if realtime == "true" {
+        // Where it is refused, so it is to vipd.
+        let _ = privileges::realtime(REALTIME_PRIORITY);
+    }
     let number = |n: usize| arguments.get(n).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     match arguments.first().map(String::as_str) {
         Some("send") => {

@@ -1,15 +1,14 @@
-//! Who hears what the measured program sends: a client on the LAN, with the kernel's timestamps.
-//! The same one listens to every program, so what it costs a sender it costs all of them.
+//! Who hears what the measured program sends: a client on the LAN, with the kernel's timestamps. It
+//! looks every few milliseconds and is never woken up by a frame: that would cost the sender.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt,
     sockopt::ReceiveTimestampns,
@@ -18,6 +17,8 @@ use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use vipd::host::privileges;
 use vipd::lab::Host;
+
+const LOOK_EVERY: Duration = Duration::from_millis(3);
 
 /// A frame.
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +103,7 @@ fn listen(socket: &Socket, stop: &AtomicBool, heard: &Mutex<Vec<Heard>>) {
     let (began, wall) = (Instant::now(), SystemTime::now());
     let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     while !stop.load(Ordering::Relaxed) {
-        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(50_u8));
+        std::thread::sleep(LOOK_EVERY);
         loop {
             let mut buffers = [IoSliceMut::new(&mut frame)];
             let Ok(message) = recvmsg::<LinkAddr>(
@@ -120,9 +120,7 @@ fn listen(socket: &Socket, stop: &AtomicBool, heard: &Mutex<Vec<Heard>>) {
                     _ => None,
                 })
             });
-            let at = stamp.map_or_else(Instant::now, |stamp| {
-                began + stamp.saturating_sub(wall)
-            });
+            let at = stamp.map_or_else(Instant::now, |stamp| began + stamp.saturating_sub(wall));
             let interface = message.address.map_or(0, |address| address.ifindex() as u32);
             let length = message.bytes.min(frame.len());
             if let Some((host, what)) = read(&frame[..length], interface) {

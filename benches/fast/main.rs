@@ -1,7 +1,7 @@
 //! How much it costs and how late it is, beside keepalived and beside a program that does nothing
 //! else (`floor`), in the same run.
 //!
-//! `cargo bench --bench fast [-- ROW.. | --rounds N]`: about nine minutes for all rows, in network
+//! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about nine minutes for all rows, in network
 //! namespaces; as root, or as anybody, without real-time priority then. Prints a table in Markdown.
 //! Processor time is what the kernel's scheduler counted for the threads of the measured program;
 //! times are the kernel's, taken where the frames reach a client.
@@ -48,11 +48,12 @@ fn main() -> ExitCode {
         eprintln!("fast: there is no row {unknown}; there are {}", names.join(", "));
         return ExitCode::from(2);
     }
+    let alone = arguments.iter().any(|argument| argument == "--alone");
     let keepalived = lab::keepalived();
     if keepalived.is_none() {
         println!("SKIPPED: keepalived is not installed, so nothing is beside it");
     }
-    let bench = Bench::new(keepalived, given.unwrap_or(3));
+    let bench = Bench::new(keepalived, given.unwrap_or(3), alone);
     let mut rows: Vec<Row> = Vec::new();
     for (name, row) in ROWS {
         if wanted.is_empty() || wanted.contains(&&name.to_owned()) {

@@ -6,14 +6,19 @@
 mod check;
 mod cleanup;
 mod demo;
+mod doctor;
 mod events;
+mod exporter;
 mod run;
 mod status;
 mod steer;
+pub mod watch;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -43,6 +48,10 @@ enum Command {
     /// Needs root, or membership of the group vipd. With --json the output is one object with
     /// "version", "node", "drained", "routers" and "counters"; names stay once published.
     Status(Status),
+    /// Show the status live in the terminal, with deadlines counting down; q ends it.
+    ///
+    /// When the daemon goes away this says so, and goes on when it is back.
+    Watch(Watch),
     /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
     ///
     /// Also what happened before the last restart or reboot, and also when no vipd runs.
@@ -66,10 +75,23 @@ enum Command {
     ///
     /// A file with any problem is refused whole, and everything goes on as before.
     Reload(Daemon),
+    /// Look at this host and say what stands in the way, each with the command that mends it.
+    ///
+    /// The exit status is 0 if nothing was found and 1 if something was. It changes nothing, and
+    /// sends only test packets that never leave this host. Best as root: what cannot be looked at
+    /// is said.
+    Doctor(Doctor),
     /// Remove addresses that a vipd left which no longer runs.
     ///
     /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
     Cleanup(Cleanup),
+    /// Serve metrics for Prometheus and a page for people by HTTP: changes nothing, needs no root.
+    ///
+    /// A process of its own beside the daemon, which it asks by the control socket: it must be a
+    /// member of the group vipd. Serves / (the page), /metrics, /healthz (200, or 503 and why),
+    /// /status.json and /events.json. There is no login: listen where only those reach it who may
+    /// see it.
+    Exporter(Exporter),
     /// Watch two hosts, a switch and a client fail over, in network namespaces made for it.
     ///
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
@@ -129,6 +151,15 @@ struct Status {
 }
 
 #[derive(Debug, Args)]
+struct Watch {
+    /// Show this virtual router alone, and everything about it.
+    #[arg(value_name = "NAME")]
+    router: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Events {
     /// Go on with what happens from now on, until interrupted.
     #[arg(long, short)]
@@ -167,6 +198,30 @@ struct Cleanup {
 }
 
 #[derive(Debug, Args)]
+struct Exporter {
+    /// Where to serve.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9112")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    /// The configuration file. Default: that of the running daemon, or /etc/vipd/vipd.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen this long for adverts; "0s" does not listen.
+    #[arg(long, value_name = "SPAN", default_value = "4s", value_parser = humantime::parse_duration)]
+    listen: Duration,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, Args)]
 struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -179,6 +234,9 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::check(&check.file, check.file_only, check.json),
         Command::Status(Status { router, json, is, daemon }) => {
             status::status(&daemon.runtime_dir, router.as_deref(), json, is.as_deref())
+        }
+        Command::Watch(Watch { router, daemon }) => {
+            watch::watch(&daemon.runtime_dir, router.as_deref())
         }
         Command::Events(Events { follow, json, state_dir }) => {
             events::events(&state_dir, follow, json)
@@ -195,6 +253,18 @@ pub fn main() -> ExitCode {
         Command::Reload(Daemon { runtime_dir }) => steer::reload(&runtime_dir),
         Command::Cleanup(Cleanup { config, daemon }) => {
             cleanup::cleanup(&config, &daemon.runtime_dir)
+        }
+        Command::Exporter(Exporter { listen, daemon }) => {
+            exporter::exporter(listen, &daemon.runtime_dir)
+        }
+        Command::Doctor(Doctor { config, listen, json, daemon }) => {
+            let options = crate::doctor::Options {
+                config,
+                default_config: CONFIG.into(),
+                runtime_dir: daemon.runtime_dir,
+                listen,
+            };
+            doctor::doctor(&options, json)
         }
         Command::Demo => demo::demo(),
         Command::Helper => crate::helper::main(),

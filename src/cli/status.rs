@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::steer::{fail, say};
 use crate::control::{self, Answer, Request};
-use crate::status::{Router, Status};
+use crate::status::{Change, Router, Status};
 
 /// No line is longer.
 const WIDTH: usize = 100;
@@ -31,18 +31,19 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
     let mut status = match control::ask(runtime_dir, &Request::Status) {
         Ok(Answer::Status(status)) => *status,
         Ok(Answer::Error { text, .. }) => return fail(text),
-        Ok(Answer::Moved { .. } | Answer::Done { .. } | Answer::Reloaded { .. }) => {
+        Ok(
+            Answer::Events { .. }
+            | Answer::Moved { .. }
+            | Answer::Done { .. }
+            | Answer::Reloaded { .. },
+        ) => {
             return fail("the daemon answered something else than it was asked");
         }
         Err(error) => return fail(error),
     };
     if let Some(name) = name {
         if status.find(name).is_none() {
-            let names: Vec<&str> = status.routers.iter().map(|r| &*r.name).take(20).collect();
-            return fail(format_args!(
-                "no virtual router is named \"{name}\" here; there is: {}",
-                names.join(", ")
-            ));
+            return fail(unknown(&status, name));
         }
         status.routers.retain(|router| router.name == name);
     }
@@ -59,7 +60,7 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
         return ExitCode::SUCCESS;
     }
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let view = View { now: SystemTime::now(), colours };
+    let view = View { now: SystemTime::now(), colours, width: WIDTH };
     match (name, status.routers.as_slice()) {
         (Some(_), [router]) => say(view.one(&status, router).trim_end()),
         _ => say(view.table(&status).trim_end()),
@@ -67,41 +68,61 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
     ExitCode::SUCCESS
 }
 
-#[derive(Clone, Copy)]
-struct View {
-    now: SystemTime,
-    colours: bool,
+/// What is said of a name that there is not.
+pub(super) fn unknown(status: &Status, name: &str) -> String {
+    let names: Vec<&str> = status.routers.iter().map(|r| &*r.name).take(20).collect();
+    format!("no virtual router is named \"{name}\" here; there is: {}", names.join(", "))
 }
 
-const PLAIN: &str = "";
-const BOLD: &str = "1";
-const RED: &str = "1;31";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
+/// How a status is written for people.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    /// What spans are counted from.
+    pub now: SystemTime,
+    /// Only in a terminal.
+    pub colours: bool,
+    /// No line is longer, in columns, except for the heading of the table.
+    pub width: usize,
+}
+
+pub(super) const PLAIN: &str = "";
+pub(super) const BOLD: &str = "1";
+pub(super) const RED: &str = "1;31";
+pub(super) const GREEN: &str = "32";
+pub(super) const YELLOW: &str = "33";
 
 impl View {
     /// One row for each virtual router, and below it why it is so and what is not as it should be.
-    fn table(self, status: &Status) -> String {
+    pub fn table(self, status: &Status) -> String {
         let mut text = self.head(status);
         let longest = status.routers.iter().map(|router| width(&router.name)).max().unwrap_or(0);
         let names = longest.clamp(6, LONGEST_NAME);
         let heading = format!(
-            "{:names$}  {:8}  {:8}  {:7}  {}",
-            "ROUTER", "ROLE", "PRIORITY", "FOR", "ADDRESSES"
+            "{:names$}  {:8}  {:9}  {:7}  {:14}  {}",
+            "ROUTER", "ROLE", "PRIORITY", "FOR", "NEXT", "ADDRESSES"
         );
         let _ = writeln!(text, "{}", self.paint(BOLD, &heading));
         for router in &status.routers {
             let name = cut(&router.name, names);
             let role = format!("{:8}", router.role);
-            let _ = writeln!(
-                text,
-                "{name}{}  {}  {:8}  {:7}  {}",
-                " ".repeat(names.saturating_sub(width(&name))),
-                self.paint(colour(&router.role), &role),
+            let rest = format!(
+                "  {:9}  {:7}  {:14}  ",
                 priority(router),
                 self.since(router),
-                addresses(router),
+                next_cell(router)
             );
+            let addresses = addresses(router);
+            let fits = names + 10 + width(&rest) + width(&addresses) <= self.width;
+            let _ = writeln!(
+                text,
+                "{name}{}  {}{rest}{}",
+                " ".repeat(names.saturating_sub(width(&name))),
+                self.paint(colour(&router.role), &role),
+                if fits { addresses.as_str() } else { "" },
+            );
+            if !fits {
+                self.indented(&mut text, PLAIN, &addresses);
+            }
             if let Some(change) = &router.last_change {
                 self.indented(&mut text, PLAIN, &change.why);
             }
@@ -113,11 +134,11 @@ impl View {
     }
 
     /// Everything about one virtual router.
-    fn one(self, status: &Status, router: &Router) -> String {
+    pub fn one(self, status: &Status, router: &Router) -> String {
         let mut text = self.head(status);
         let mut line = |key: &str, value: &str, colour: &str| {
             let first = format!("{key:11} ");
-            for (n, part) in wrap(value, WIDTH - 12).iter().enumerate() {
+            for (n, part) in wrap(value, self.width.saturating_sub(12)).iter().enumerate() {
                 let margin = if n == 0 { first.clone() } else { " ".repeat(12) };
                 let _ = writeln!(text, "{margin}{}", self.paint(colour, part));
             }
@@ -171,6 +192,9 @@ impl View {
             );
             line("last hook", &value, if hook.outcome == "done" { PLAIN } else { YELLOW });
         }
+        for change in router.transitions.iter().skip(1) {
+            line("before", &transition(change), PLAIN);
+        }
         text
     }
 
@@ -182,7 +206,7 @@ impl View {
             "{}: vipd {}, pid {}, running for {up}",
             status.node, daemon.version, daemon.pid
         );
-        for part in wrap(&head, WIDTH) {
+        for part in wrap(&head, self.width) {
             let _ = writeln!(text, "{part}");
         }
         if status.drained {
@@ -197,7 +221,7 @@ impl View {
     }
 
     fn indented(self, text: &mut String, colour: &str, value: &str) {
-        for part in wrap(value, WIDTH - 4) {
+        for part in wrap(value, self.width.saturating_sub(4)) {
             let _ = writeln!(text, "    {}", self.paint(colour, &part));
         }
     }
@@ -212,12 +236,22 @@ impl View {
     }
 
     fn paint(self, colour: &str, text: &str) -> String {
-        if self.colours && !colour.is_empty() {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        paint(self.colours, colour, text)
     }
+}
+
+/// Text in a colour, where there are any.
+pub(super) fn paint(colours: bool, colour: &str, text: &str) -> String {
+    if colours && !colour.is_empty() {
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A change of role in one sentence.
+pub(super) fn transition(change: &Change) -> String {
+    format!("{}: {} -> {}: {}", change.at, change.from, change.to, change.why)
 }
 
 fn colour(role: &str) -> &'static str {
@@ -238,6 +272,16 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
             "HELD BACK after a failover: does not preempt until \"vipd resume {name}\""
         ));
     }
+    if router.effective_priority < router.priority {
+        let why = match router.effective_priority {
+            1 => ": nobody was heard, so it may be deaf, and it does not preempt",
+            _ => "",
+        };
+        troubles.push(format!(
+            "DEGRADED: priority {} instead of {}{why}",
+            router.effective_priority, router.priority
+        ));
+    }
     if router.role == "master" && status.drained {
         troubles.push(
             "nobody took over when this host was drained, so the address is still here".into(),
@@ -256,9 +300,16 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
                 .map(|address| format!("{} is not on {} now", address.address, router.interface)),
         );
     }
+    // A backup that is about to take over has not listened for long.
+    let listens = router.next.as_ref().is_some_and(|next| next.what == "takeover");
     match router.role.as_str() {
-        "master" | "backup" if router.heard.is_none() && router.incompatible.is_empty() => {
-            troubles.push("never heard another router".to_owned());
+        "master" | "backup"
+            if router.heard.is_none() && router.incompatible.is_empty() && !listens =>
+        {
+            troubles.push(
+                "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
+                    .to_owned(),
+            );
         }
         _ => {}
     }
@@ -284,12 +335,37 @@ fn priority(router: &Router) -> String {
     }
 }
 
+/// The first one, how many more, and when the kernel removes the first of them to go.
 fn addresses(router: &Router) -> String {
     let first = router.addresses.first().map(|each| each.address.to_string()).unwrap_or_default();
-    match router.addresses.len() {
-        0 | 1 => first,
-        more => format!("{first} +{}", more - 1),
+    let more = match router.addresses.len() {
+        0 | 1 => String::new(),
+        all => format!(" +{}", all - 1),
+    };
+    let leases = router.addresses.iter().filter_map(|address| address.lease_seconds);
+    match leases.reduce(f64::min) {
+        Some(lease) => format!("{first}{more}, lease {}", seconds(lease)),
+        None => first + &more,
     }
+}
+
+/// What it does next by itself, and in how long; at most 14 characters for a day.
+fn next_cell(router: &Router) -> String {
+    let Some(next) = &router.next else { return "-".to_owned() };
+    let what = match next.what.as_str() {
+        "hook_limit" => "hook",
+        "successor_limit" => "successor",
+        other => other,
+    };
+    format!("{what} {}", seconds(next.in_seconds))
+}
+
+/// In tenths while they matter.
+fn seconds(seconds: f64) -> String {
+    if seconds < 100.0 {
+        return format!("{seconds:.1}s");
+    }
+    span(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 fn heard(router: &Router) -> String {
@@ -345,7 +421,8 @@ fn cut(text: &str, to: usize) -> String {
 }
 
 /// At spaces, where there are any.
-fn wrap(text: &str, to: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, to: usize) -> Vec<String> {
+    let to = to.max(1);
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let mut rest: Vec<char> = word.chars().collect();
@@ -428,7 +505,8 @@ mod tests {
     }
 
     fn view(colours: bool) -> View {
-        View { now: humantime::parse_rfc3339("2026-11-20T15:00:00Z").unwrap(), colours }
+        let now = humantime::parse_rfc3339("2026-11-20T15:00:00Z").unwrap();
+        View { now, colours, width: WIDTH }
     }
 
     #[test]
@@ -438,10 +516,10 @@ mod tests {
             "\
 web-a: vipd 0.1.0, pid 4711, running for 3h00m
 
-ROUTER  ROLE      PRIORITY  FOR      ADDRESSES
-web     master    150       2h59m    192.0.2.10
+ROUTER  ROLE      PRIORITY   FOR      NEXT            ADDRESSES
+web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
     no master was heard
-    never heard another router
+    NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason
 "
         );
     }
@@ -458,7 +536,7 @@ router      web
 role        master
 since       2026-11-20T12:00:03.610Z (2h59m, before: backup)
 why         no master was heard
-attention   never heard another router
+attention   NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason
 priority    150
 address     192.0.2.10, here, ends in 1.6 s unless renewed
 interface   eth0
@@ -500,6 +578,7 @@ next        an advert in 0.620 s
         router.last_hook = Some(LastHook {
             hook: "before_release".into(),
             outcome: "not run: ".to_owned() + &"very ".repeat(40) + "long",
+            failed: true,
             at: "2026-11-20T12:00:03.610Z".into(),
             took_seconds: 3600.0,
         });

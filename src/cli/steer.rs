@@ -87,7 +87,9 @@ fn tell(answer: Answer) -> ExitCode {
                 say(format_args!("  {change}"));
             }
         }
-        Answer::Status(_) => return fail("the daemon answered something else than it was asked"),
+        Answer::Status(_) | Answer::Events { .. } => {
+            return fail("the daemon answered something else than it was asked");
+        }
     }
     ExitCode::SUCCESS
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Config;
-use crate::vrrp::{Address, Family, Handover, RouterConfig, Vrid};
+use super::checks::CheckPlan;
+use crate::vrrp::{
+    Address, CheckConfig, Effect, Family, GroupConfig, Handover, Initial, RouterConfig, Vrid,
+};
 
 /// One line for each difference; virtual routers are the same if interface, family and VRID are.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
@@ -24,13 +27,118 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
             None => lines.push(format!("{}: added ({})", router.name, place(router))),
             Some(before) => {
                 compare(before, router, &mut lines);
-                if old.hooks.get(&before.name) != new.hooks.get(&router.name) {
+                let group = group_of(new, router).filter(|group| {
+                    group_of(old, before).is_some_and(|before| before.name == group.name)
+                });
+                // Those of a group are told of once.
+                if group.is_none() && hooks(old, before) != hooks(new, router) {
                     lines.push(format!("{}: hooks", router.name));
                 }
             }
         }
     }
+    compare_groups(old, new, &mut lines);
+    compare_checks(old, new, &mut lines);
     lines
+}
+
+fn group_of<'c>(config: &'c Config, router: &RouterConfig) -> Option<&'c GroupConfig> {
+    config.vrrp.groups.iter().find(|group| group.members.contains(&router.name))
+}
+
+/// The hooks that run for it, its own or its group's, and what they mean to the protocol.
+fn hooks<'c>(config: &'c Config, router: &'c RouterConfig) -> impl PartialEq + 'c {
+    let name = group_of(config, router).map_or(&router.name, |group| &group.name);
+    let RouterConfig { before_release, before_claim, fault_for, .. } = router;
+    (config.hooks.get(name), before_release, before_claim, fault_for)
+}
+
+fn compare_groups(old: &Config, new: &Config, lines: &mut Vec<String>) {
+    let (before, after) = (&old.vrrp.groups, &new.vrrp.groups);
+    for group in before.iter().filter(|group| !after.iter().any(|it| it.name == group.name)) {
+        lines.push(format!("sync group {}: removed", group.name));
+    }
+    for group in after {
+        let members = list(group.members.iter());
+        let Some(before) = before.iter().find(|it| it.name == group.name) else {
+            lines.push(format!("sync group {}: added {members}", group.name));
+            continue;
+        };
+        if before.members != group.members {
+            let before = list(before.members.iter());
+            lines.push(format!("sync group {}: members {before} -> {members}", group.name));
+        }
+        let of_first = |config: &Config, group: &GroupConfig| {
+            let first = group.members.first();
+            config.vrrp.routers.iter().find(|router| Some(&router.name) == first).cloned()
+        };
+        if let (Some(one), Some(other)) = (of_first(old, before), of_first(new, group))
+            && hooks(old, &one) != hooks(new, &other)
+        {
+            lines.push(format!("sync group {}: hooks", group.name));
+        }
+    }
+}
+
+fn compare_checks(old: &Config, new: &Config, lines: &mut Vec<String>) {
+    fn with_plans(config: &Config) -> impl Iterator<Item = (&CheckConfig, &CheckPlan)> {
+        config.vrrp.checks.iter().zip(&config.checks)
+    }
+    for (counts, _) in with_plans(old) {
+        if !with_plans(new).any(|(it, _)| it.name == counts.name) {
+            lines.push(format!("check {}: removed", counts.name));
+        }
+    }
+    let before: BTreeMap<_, _> =
+        with_plans(old).map(|(counts, plan)| (&counts.name, (counts, plan))).collect();
+    for (counts, plan) in with_plans(new) {
+        match before.get(&counts.name) {
+            None => lines.push(format!("check {}: added ({})", counts.name, plan.target)),
+            Some(before) => compare_check(*before, (counts, plan), lines),
+        }
+    }
+}
+
+/// Every key is named here, so that the next one stops the compiler.
+fn compare_check(
+    old: (&CheckConfig, &CheckPlan),
+    new: (&CheckConfig, &CheckPlan),
+    lines: &mut Vec<String>,
+) {
+    let shown = |(counts, plan): (&CheckConfig, &CheckPlan)| {
+        let CheckConfig { name: _, fall, rise, effect, initial } = counts;
+        let CheckPlan { name: _, target, interval, timeout } = plan;
+        [
+            ("passes if", target.to_string()),
+            ("interval", span(*interval)),
+            ("timeout", span(*timeout)),
+            ("fall", fall.to_string()),
+            ("rise", rise.to_string()),
+            (
+                "failing means",
+                match effect {
+                    Effect::Fault => "fault".to_owned(),
+                    Effect::Last => "priority 1".to_owned(),
+                    Effect::Weight(weight) => format!("weight {weight}"),
+                    Effect::Number => "nothing".to_owned(),
+                },
+            ),
+            (
+                "initial",
+                match initial {
+                    Initial::Passing => "passing".to_owned(),
+                    Initial::Failing => "failing".to_owned(),
+                    // How long follows from the other keys.
+                    Initial::Wait(_) => "wait".to_owned(),
+                },
+            ),
+        ]
+    };
+    for ((key, before), (_, after)) in shown(old).into_iter().zip(shown(new)) {
+        if before != after {
+            lines.push(format!("check {}: {key} {before} -> {after}", new.0.name));
+        }
+    }
 }
 
 fn by_identity(config: &Config) -> BTreeMap<(&str, Family, Vrid), &RouterConfig> {
@@ -65,10 +173,10 @@ fn compare(old: &RouterConfig, new: &RouterConfig, lines: &mut Vec<String>) {
         authentication,
         address_lifetime,
         handover,
-        before_release: _, // belongs to the hooks
+        before_release: _, // these three belong to the hooks
         before_claim: _,
         fault_for: _,
-        checks: _,
+        checks,
     } = old;
     let mut note = |key: &str, before: String, after: String| {
         if before != after {
@@ -107,6 +215,7 @@ fn compare(old: &RouterConfig, new: &RouterConfig, lines: &mut Vec<String>) {
         Handover::Exclusive => "exclusive".to_owned(),
     };
     note("handover", handed_over(*handover), handed_over(new.handover));
+    note("checks", list(checks.iter()), list(new.checks.iter()));
 }
 
 fn span(span: Duration) -> String {
@@ -168,6 +277,65 @@ mod tests {
                 "www: hooks",
                 "mail: added (IPv4 VRID 53 on eth0)",
             ]
+        );
+    }
+
+    #[test]
+    fn a_reload_says_what_changed_in_checks_groups_and_hooks() {
+        let router = |name: &str, vrid: u8, keys: &str| {
+            format!(
+                "[[virtual_router]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = {vrid}\n\
+                 addresses = [\"192.0.2.{vrid}\"]\n{keys}\n"
+            )
+        };
+        let (a, b, c) = (router("a", 1, ""), router("b", 2, ""), router("c", 3, ""));
+        let tcp = "[[check]]\nname = \"tcp\"\ntcp = \"localhost:80\"\n";
+        let ping = "[[check]]\nname = \"ping\"\nping = \"192.0.2.254\"\n";
+        let group = "[[sync_group]]\nname = \"g\"\nmembers = [\"a\", \"b\"]\nchecks = [\"tcp\"]\n";
+        let hooks = "[sync_group.hooks]\nbefore_claim = { command = \"true\" }\n";
+        let before = config(&format!("{a}{b}{c}{tcp}{ping}{group}{hooks}"));
+        assert_eq!(before.changes_since(&before), [""; 0]);
+
+        let slower = tcp.to_owned() + "interval = \"5s\"\nweight = -20\nfall = 4\n";
+        let longer = hooks.replace("\"true\"", "\"true\", fault_for = \"1m\"");
+        let unit = "[[check]]\nname = \"unit\"\nunit = \"app.service\"\n";
+        let hooked =
+            router("c", 3, "checks = [\"unit\"]\n[virtual_router.hooks]\nmaster = \"true\"");
+        let after = config(&format!("{a}{b}{hooked}{slower}{unit}{group}{longer}"));
+        assert_eq!(
+            after.changes_since(&before),
+            [
+                "c: checks [] -> [unit]",
+                "c: hooks",
+                "sync group g: hooks",
+                "check ping: removed",
+                "check tcp: interval 2s -> 5s",
+                "check tcp: fall 3 -> 4",
+                "check tcp: failing means fault -> weight -20",
+                "check unit: added (app.service is active)",
+            ]
+        );
+
+        let moved = group.replace("\"a\", \"b\"", "\"b\", \"c\"");
+        let other = tcp.replace("localhost:80", "localhost:81") + "initial = \"failing\"\n";
+        let after = config(&format!("{a}{b}{c}{other}{ping}{moved}{hooks}"));
+        assert_eq!(
+            after.changes_since(&before),
+            [
+                "a: checks [tcp] -> []",
+                "a: hooks",
+                "c: checks [] -> [tcp]",
+                "c: hooks",
+                "sync group g: members [a, b] -> [b, c]",
+                "check tcp: passes if localhost:80 accepts a connection -> localhost:81 accepts a \
+                 connection",
+                "check tcp: initial wait -> failing",
+            ]
+        );
+        let renamed = config(&format!("{a}{b}{c}{tcp}{ping}{}", group.replace("\"g\"", "\"h\"")));
+        assert_eq!(
+            renamed.changes_since(&before),
+            ["a: hooks", "b: hooks", "sync group g: removed", "sync group h: added [a, b]"]
         );
     }
 }

@@ -1,5 +1,6 @@
 //! The shape of the TOML, nothing else: which tables and keys there are, and of what type.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -18,6 +19,8 @@ pub(super) const HOOK: &str = "a hook's table";
 pub(super) struct File {
     pub node: Option<Node>,
     pub virtual_routers: Vec<VirtualRouter>,
+    pub checks: Vec<Check>,
+    pub sync_groups: Vec<SyncGroup>,
 }
 
 /// `[node]`
@@ -48,6 +51,7 @@ pub(super) struct VirtualRouter {
     pub address_lifetime: Option<At<Lifetime>>,
     pub claim_prefix: Option<At<bool>>,
     pub handover: Option<At<Handover>>,
+    pub checks: Option<At<Vec<At<String>>>>,
     pub hooks: Option<Hooks>,
 }
 
@@ -59,8 +63,70 @@ pub(super) enum Lifetime {
     Fixed(Duration),
 }
 
-/// `[virtual_router.hooks]`
+/// `[[check]]`
+pub(super) struct Check {
+    pub at: Range<usize>,
+    pub name: Option<At<String>>,
+    /// The keys that say what it looks at, as far as they are written: one, if all is well.
+    pub kinds: Vec<At<Kind>>,
+    pub command: Option<At<Argv>>,
+    /// The value of the first of `kinds`, unless that is `command`.
+    pub object: Option<At<String>>,
+    pub interval: Option<At<Duration>>,
+    pub timeout: Option<At<Duration>>,
+    pub fall: Option<At<i64>>,
+    pub rise: Option<At<i64>>,
+    pub weight: Option<At<i64>>,
+    pub on_fail: Option<At<OnFail>>,
+    pub initial: Option<At<Initial>>,
+    pub user: Option<At<String>>,
+    pub status: Option<At<i64>>,
+    pub body: Option<At<String>>,
+    pub ca_file: Option<At<String>>,
+    pub delay: Option<At<Duration>>,
+}
+
+/// What a check looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Command,
+    Tcp,
+    Http,
+    Process,
+    Unit,
+    File,
+    FilePresent,
+    FileAbsent,
+    Interface,
+    Ping,
+}
+
+/// What a failing check means that has no weight.
+#[derive(Clone, Copy)]
+pub(super) enum OnFail {
+    Fault,
+    Last,
+}
+
+/// What a check counts as before its first result.
+#[derive(Clone, Copy)]
+pub(super) enum Initial {
+    Passing,
+    Failing,
+    Wait,
+}
+
+/// `[[sync_group]]`
+pub(super) struct SyncGroup {
+    pub name: Option<At<String>>,
+    pub members: Option<At<Vec<At<String>>>>,
+    pub checks: Option<At<Vec<At<String>>>>,
+    pub hooks: Option<Hooks>,
+}
+
+/// `[virtual_router.hooks]`, `[sync_group.hooks]`
 pub(super) struct Hooks {
+    pub at: Range<usize>,
     pub user: Option<At<String>>,
     pub master: Option<Command>,
     pub backup: Option<Command>,
@@ -68,6 +134,7 @@ pub(super) struct Hooks {
     pub stop: Option<Command>,
     pub notify: Option<Command>,
     pub before_release: Option<Command>,
+    pub before_claim: Option<Command>,
 }
 
 /// A program, a list of a program and its arguments, or a table with options.
@@ -75,6 +142,7 @@ pub(super) struct Command {
     pub argv: At<Argv>,
     pub timeout: Option<At<Duration>>,
     pub user: Option<At<String>>,
+    pub fault_for: Option<At<Duration>>,
 }
 
 /// The two ways to write what is run.
@@ -107,7 +175,23 @@ impl File {
             table.finish();
             router
         });
-        File { node, virtual_routers: virtual_routers.collect() }
+        let virtual_routers = virtual_routers.collect();
+        let checks = file.tables("check", "[[check]]").into_iter().map(|mut table| {
+            table.require("name", "name = \"haproxy\"");
+            let check = Check::of(&mut table);
+            table.finish();
+            check
+        });
+        let checks = checks.collect();
+        let groups = file.tables("sync_group", "[[sync_group]]");
+        let sync_groups = groups.into_iter().map(|mut table| {
+            table.require("name", "name = \"gateway\"");
+            table.require("members", "members = [\"inside\", \"outside\"]");
+            let group = SyncGroup::of(&mut table);
+            table.finish();
+            group
+        });
+        File { node, virtual_routers, checks, sync_groups: sync_groups.collect() }
     }
 }
 
@@ -147,11 +231,108 @@ impl VirtualRouter {
                 "handover",
                 &[("overlap", Handover::Overlap), ("exclusive", Handover::Exclusive)],
             ),
-            hooks: table.table("hooks", "[virtual_router.hooks]").map(|mut table| {
-                let hooks = Hooks::of(&mut table);
-                table.finish();
-                hooks
-            }),
+            checks: table.list("checks", "name"),
+            hooks: Hooks::read(table, "[virtual_router.hooks]"),
+        }
+    }
+}
+
+impl Check {
+    fn of(table: &mut Table<'_, '_>) -> Self {
+        let name = table.string("name");
+        let mut kinds = Vec::new();
+        let mut object = None;
+        let mut command = None;
+        for kind in Kind::ALL {
+            let key = kind.key();
+            let place = table.get(key).map(|value| value.span());
+            let first = kinds.is_empty();
+            match kind {
+                Kind::Command => command = Argv::read(table, key),
+                Kind::Tcp
+                | Kind::Http
+                | Kind::Process
+                | Kind::Unit
+                | Kind::File
+                | Kind::FilePresent
+                | Kind::FileAbsent
+                | Kind::Interface
+                | Kind::Ping => {
+                    let value = table.string(key);
+                    if first {
+                        object = value;
+                    }
+                }
+            }
+            kinds.extend(place.map(|at| At { value: kind, at }));
+        }
+        kinds.sort_by_key(|kind| kind.at.start);
+        Check {
+            at: table.at(),
+            name,
+            kinds,
+            command,
+            object,
+            interval: table.duration("interval"),
+            timeout: table.duration("timeout"),
+            fall: table.integer("fall"),
+            rise: table.integer("rise"),
+            weight: table.integer("weight"),
+            on_fail: table.choice("on_fail", &[("fault", OnFail::Fault), ("last", OnFail::Last)]),
+            initial: table.choice(
+                "initial",
+                &[
+                    ("wait", Initial::Wait),
+                    ("passing", Initial::Passing),
+                    ("failing", Initial::Failing),
+                ],
+            ),
+            user: table.string("user"),
+            status: table.integer("status"),
+            body: table.string("body"),
+            ca_file: table.string("ca_file"),
+            delay: table.duration("delay"),
+        }
+    }
+}
+
+impl Kind {
+    pub const ALL: [Kind; 10] = [
+        Kind::Command,
+        Kind::Tcp,
+        Kind::Http,
+        Kind::Process,
+        Kind::Unit,
+        Kind::File,
+        Kind::FilePresent,
+        Kind::FileAbsent,
+        Kind::Interface,
+        Kind::Ping,
+    ];
+
+    pub const fn key(self) -> &'static str {
+        match self {
+            Kind::Command => "command",
+            Kind::Tcp => "tcp",
+            Kind::Http => "http",
+            Kind::Process => "process",
+            Kind::Unit => "unit",
+            Kind::File => "file",
+            Kind::FilePresent => "file_present",
+            Kind::FileAbsent => "file_absent",
+            Kind::Interface => "interface",
+            Kind::Ping => "ping",
+        }
+    }
+}
+
+impl SyncGroup {
+    fn of(table: &mut Table<'_, '_>) -> Self {
+        SyncGroup {
+            name: table.string("name"),
+            members: table.list("members", "name"),
+            checks: table.list("checks", "name"),
+            hooks: Hooks::read(table, "[sync_group.hooks]"),
         }
     }
 }
@@ -172,8 +353,16 @@ impl Lifetime {
 }
 
 impl Hooks {
+    fn read(table: &mut Table<'_, '_>, name: &'static str) -> Option<Self> {
+        let mut table = table.table("hooks", name)?;
+        let hooks = Hooks::of(&mut table);
+        table.finish();
+        Some(hooks)
+    }
+
     fn of(table: &mut Table<'_, '_>) -> Self {
         Hooks {
+            at: table.at(),
             user: table.string("user"),
             master: Command::read(table, "master"),
             backup: Command::read(table, "backup"),
@@ -181,6 +370,7 @@ impl Hooks {
             stop: Command::read(table, "stop"),
             notify: Command::read(table, "notify"),
             before_release: Command::read(table, "before_release"),
+            before_claim: Command::read(table, "before_claim"),
         }
     }
 }
@@ -196,7 +386,10 @@ impl Command {
                 table.finish();
                 command
             }
-            _ => Some(Command { argv: Argv::read(hooks, key)?, timeout: None, user: None }),
+            _ => {
+                let argv = Argv::read(hooks, key)?;
+                Some(Command { argv, timeout: None, user: None, fault_for: None })
+            }
         }
     }
 
@@ -204,7 +397,8 @@ impl Command {
         let argv = Argv::read(table, "command");
         let timeout = table.duration("timeout");
         let user = table.string("user");
-        Some(Command { argv: argv?, timeout, user })
+        let fault_for = table.duration("fault_for");
+        Some(Command { argv: argv?, timeout, user, fault_for })
     }
 }
 
@@ -254,5 +448,8 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         of("[[virtual_router]]", VirtualRouter::of),
         of("[virtual_router.hooks]", Hooks::of),
         of(HOOK, Command::of),
+        of("[[check]]", Check::of),
+        of("[[sync_group]]", SyncGroup::of),
+        of("[sync_group.hooks]", Hooks::of),
     ]
 }

@@ -1,5 +1,6 @@
 //! Programs that run when a virtual router changes its role.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::file::{self, Argv};
 use super::problem::{Place, Report};
 use super::reader::At;
+use crate::vrrp::{Hook, RouterConfig};
 
 /// Where a hook's program is looked for that is named without a directory.
 pub const HOOK_PATH: [&str; 6] =
@@ -18,8 +20,15 @@ pub const HOOK_PATH: [&str; 6] =
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+/// `before_claim` delays a takeover: nobody answers meanwhile.
+const DEFAULT_CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
+/// For how long a veto of `before_claim` means fault.
+const DEFAULT_VETO: Duration = Duration::from_secs(30);
+const SHORTEST_FAULT: Duration = Duration::from_secs(1);
+const LONGEST_FAULT: Duration = Duration::from_secs(3600);
 
-/// The hooks of one virtual router.
+/// The hooks of one virtual router, or of a sync group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Runs when it has become master.
@@ -50,6 +59,22 @@ pub struct Command {
     pub user: Option<String>,
 }
 
+/// What the protocol must know of the hooks.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    before_release: Option<Duration>,
+    before_claim: Option<Duration>,
+    fault_for: BTreeMap<Hook, Duration>,
+}
+
+impl Settings {
+    pub fn apply(&self, router: &mut RouterConfig) {
+        router.before_release = self.before_release;
+        router.before_claim = self.before_claim;
+        router.fault_for = self.fault_for.clone();
+    }
+}
+
 /// Where the hooks stand in the file, by key; the second place is that of the user.
 pub(super) type HookPlaces = Vec<(&'static str, Place, Option<Place>)>;
 
@@ -76,33 +101,42 @@ impl Hooks {
 }
 
 /// What can be said about hooks by the file alone.
-pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces) {
+pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces, Settings) {
     if let Some(user) = &hooks.user {
         check_user(user, report);
     }
     let mut places = HookPlaces::new();
-    let mut one = |key, command: &Option<file::Command>| {
+    let mut fault_for = BTreeMap::new();
+    let mut one = |key, hook: Option<Hook>, command: &Option<file::Command>| {
         let command = command.as_ref()?;
         let user = command.user.as_ref();
         if let Some(user) = user {
             check_user(user, report);
         }
         let user = user.or(hooks.user.as_ref());
+        let span = check_fault_for(key, hook, command.fault_for.as_ref(), report);
+        fault_for.extend(hook.zip(span));
         places.push((key, report.place(&command.argv.at), user.map(|user| report.place(&user.at))));
         Some(Command {
-            argv: check_argv(key, &command.argv, report),
-            timeout: check_timeout(command.timeout.as_ref(), report),
+            argv: check_argv(key, &command.argv, "hook", report),
+            timeout: check_timeout(hook, command.timeout.as_ref(), report),
             user: user.map(|user| user.value.clone()),
         })
     };
     let checked = Hooks {
-        master: one("master", &hooks.master),
-        backup: one("backup", &hooks.backup),
-        fault: one("fault", &hooks.fault),
-        stop: one("stop", &hooks.stop),
-        notify: one("notify", &hooks.notify),
-        before_release: one("before_release", &hooks.before_release),
-        before_claim: None,
+        master: one("master", Some(Hook::Master), &hooks.master),
+        backup: one("backup", Some(Hook::Backup), &hooks.backup),
+        fault: one("fault", Some(Hook::Fault), &hooks.fault),
+        stop: one("stop", Some(Hook::Stop), &hooks.stop),
+        notify: one("notify", None, &hooks.notify),
+        before_release: one("before_release", Some(Hook::BeforeRelease), &hooks.before_release),
+        before_claim: one("before_claim", Some(Hook::BeforeClaim), &hooks.before_claim),
+    };
+    let timeout = |command: &Option<Command>| command.as_ref().map(|command| command.timeout);
+    let settings = Settings {
+        before_release: timeout(&checked.before_release),
+        before_claim: timeout(&checked.before_claim),
+        fault_for,
     };
     if let Some(user) = &hooks.user
         && checked.is_empty()
@@ -113,10 +147,11 @@ pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces)
             "add a hook, or leave `user` out",
         );
     }
-    (checked, places)
+    (checked, places, settings)
 }
 
-fn check_argv(key: &str, argv: &At<Argv>, report: &Report) -> Vec<String> {
+/// The program and its arguments; `what` has them: a hook or a check.
+pub(super) fn check_argv(key: &str, argv: &At<Argv>, what: &str, report: &Report) -> Vec<String> {
     let list = match &argv.value {
         Argv::Program(program) => {
             let words: Vec<String> =
@@ -137,7 +172,7 @@ fn check_argv(key: &str, argv: &At<Argv>, report: &Report) -> Vec<String> {
         report.error(
             &argv.at,
             format!("`{key}` is an empty list"),
-            "name the program, or leave the hook out",
+            format!("name the program, or leave the {what} out"),
         );
         return Vec::new();
     };
@@ -146,7 +181,7 @@ fn check_argv(key: &str, argv: &At<Argv>, report: &Report) -> Vec<String> {
         report.error(
             &program.at,
             format!("`{key}` does not name a program"),
-            "write its path, or leave the hook out",
+            format!("write its path, or leave the {what} out"),
         );
     } else if name.contains('/') && !name.starts_with('/') {
         report.error(
@@ -163,19 +198,57 @@ fn check_argv(key: &str, argv: &At<Argv>, report: &Report) -> Vec<String> {
     list.into_iter().map(|argument| argument.value).collect()
 }
 
-fn check_timeout(timeout: Option<&At<Duration>>, report: &Report) -> Duration {
-    let Some(timeout) = timeout else { return DEFAULT_TIMEOUT };
-    if timeout.value < SHORTEST_TIMEOUT || timeout.value > LONGEST_TIMEOUT {
+fn check_timeout(hook: Option<Hook>, timeout: Option<&At<Duration>>, report: &Report) -> Duration {
+    let (default, longest, range) = match hook {
+        Some(Hook::BeforeClaim) => (
+            DEFAULT_CLAIM_TIMEOUT,
+            LONGEST_CLAIM_TIMEOUT,
+            "before_claim delays a takeover: its timeout is 100ms to 1m",
+        ),
+        Some(Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop | Hook::BeforeRelease)
+        | None => (DEFAULT_TIMEOUT, LONGEST_TIMEOUT, "a hook's timeout is 100ms to 1h"),
+    };
+    let Some(timeout) = timeout else { return default };
+    if timeout.value < SHORTEST_TIMEOUT || timeout.value > longest {
         report.error(
             &timeout.at,
-            format!("a hook's timeout is 100ms to 1h, not {:?}", timeout.value),
-            format!("write timeout = \"{DEFAULT_TIMEOUT:?}\", or leave it out"),
+            format!("{range}, not {:?}", timeout.value),
+            format!("write timeout = \"{default:?}\", or leave it out"),
         );
     }
     timeout.value
 }
 
-fn check_user(user: &At<String>, report: &Report) {
+/// For how long a failure means fault; `None`: it is only reported.
+fn check_fault_for(
+    key: &str,
+    hook: Option<Hook>,
+    span: Option<&At<Duration>>,
+    report: &Report,
+) -> Option<Duration> {
+    let refused = match hook {
+        Some(Hook::BeforeClaim) if span.is_none() => return Some(DEFAULT_VETO),
+        Some(
+            Hook::BeforeClaim | Hook::Master | Hook::Backup | Hook::Fault | Hook::BeforeRelease,
+        ) => None,
+        Some(Hook::Stop) => Some("after it nothing is left that could have a fault"),
+        None => Some("it only tells what has happened"),
+    };
+    let At { value, at } = span?;
+    if let Some(why) = refused {
+        let help = "leave it out: that it failed is logged and in status";
+        report.error(at, format!("`fault_for` is not for `{key}`: {why}"), help);
+    } else if *value < SHORTEST_FAULT || *value > LONGEST_FAULT {
+        report.error(
+            at,
+            format!("`fault_for` is 1s to 1h, not {value:?}"),
+            format!("write fault_for = \"{DEFAULT_VETO:?}\""),
+        );
+    }
+    Some(*value)
+}
+
+pub(super) fn check_user(user: &At<String>, report: &Report) {
     let name = user.value.as_str();
     let fits = |c: char| c.is_alphanumeric() || "-_.@$".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(fits) {
@@ -191,29 +264,41 @@ fn check_user(user: &At<String>, report: &Report) {
 pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Report) {
     for (key, command) in hooks.iter() {
         let places = places.and_then(|places| places.iter().find(|(name, ..)| *name == key));
-        let complain = |place: Option<&Place>, message: String, help: String| match place {
-            Some(place) => report.error_at(place.clone(), message, help),
-            None => report.error_without_place(message, help),
-        };
-        let user = match command.user.as_deref().map(User::from_name) {
-            None => None,
-            Some(Ok(Some(user))) => Some(user),
-            Some(_) => {
-                let name = command.user.as_deref().unwrap_or_default();
-                let message = format!("there is no user `{name}` on this machine");
-                let help = format!("create it (useradd --system {name}), or name another");
-                complain(places.and_then(|(_, _, user)| user.as_ref()), message, help);
-                None
-            }
-        };
-        let name = command.argv.first().map(String::as_str).unwrap_or_default();
-        if let Err((message, help)) = find_program(name, user.as_ref()) {
-            complain(places.map(|(_, program, _)| program), message, help);
-        }
+        let (program_at, user_at) =
+            places.map_or((None, None), |(_, program, user)| (Some(program), user.as_ref()));
+        check_program(&command.argv, command.user.as_deref(), program_at, user_at, report);
     }
 }
 
-/// The file that a hook's program name means: an absolute path, or a name in [`HOOK_PATH`].
+/// Whether the user is there, and can run the program, and nobody else can change it.
+pub(super) fn check_program(
+    argv: &[String],
+    user: Option<&str>,
+    program_at: Option<&Place>,
+    user_at: Option<&Place>,
+    report: &Report,
+) {
+    let complain = |place: Option<&Place>, message: String, help: String| match place {
+        Some(place) => report.error_at(place.clone(), message, help),
+        None => report.error_without_place(message, help),
+    };
+    let user = match user.map(|name| (name, User::from_name(name))) {
+        None => None,
+        Some((_, Ok(Some(user)))) => Some(user),
+        Some((name, _)) => {
+            let message = format!("there is no user `{name}` on this machine");
+            let help = format!("create it (useradd --system {name}), or name another");
+            complain(user_at, message, help);
+            None
+        }
+    };
+    let name = argv.first().map(String::as_str).unwrap_or_default();
+    if let Err((message, help)) = find_program(name, user.as_ref()) {
+        complain(program_at, message, help);
+    }
+}
+
+/// The file that the name of a hook's or check's program means: an absolute path, or a name in [`HOOK_PATH`].
 ///
 /// # Errors
 /// It is missing, `user` may not execute it, or somebody else could change it: what is wrong, and

@@ -6,24 +6,36 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Config;
-use crate::vrrp::{Address, Handover, Priority, RouterConfig, Version};
+use super::checks::{CheckPlan, Target};
+use crate::vrrp::{
+    Address, CheckConfig, Effect, GroupConfig, Handover, Hook, Initial, Priority, RouterConfig,
+    Version,
+};
 
 pub(super) fn as_text(config: &Config) -> String {
     let mut text = String::new();
     let routers = &config.vrrp.routers;
-    let count = match routers.len() {
-        0 => "no virtual router: nothing to do".to_string(),
-        1 => "1 virtual router".to_string(),
-        count => format!("{count} virtual routers"),
-    };
-    let notes = match config.advice.len() {
+    let counted = |count: usize, what: &str| match count {
         0 => String::new(),
-        1 => ", 1 note".to_string(),
-        count => format!(", {count} notes"),
+        1 => format!(", 1 {what}"),
+        count => format!(", {count} {what}s"),
     };
-    let _ = writeln!(text, "ok: node {}, {count}{notes}", config.node.name);
+    let count = match routers.len() {
+        0 => ", no virtual router: nothing to do".to_string(),
+        count => counted(count, "virtual router"),
+    };
+    let groups = counted(config.vrrp.groups.len(), "sync group");
+    let checks = counted(config.checks.len(), "check");
+    let notes = counted(config.advice.len(), "note");
+    let _ = writeln!(text, "ok: node {}{count}{groups}{checks}{notes}", config.node.name);
     for router in routers {
         let _ = writeln!(text, "\n{}", one_router(config, router));
+    }
+    for group in &config.vrrp.groups {
+        let _ = writeln!(text, "\n{}", one_group(config, group));
+    }
+    for (counts, plan) in config.vrrp.checks.iter().zip(&config.checks) {
+        let _ = writeln!(text, "\n{}", one_check(config, counts, plan));
     }
     text
 }
@@ -49,18 +61,27 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         (true, Duration::ZERO) => "preempts".to_string(),
         (true, delay) => format!("preempts after {delay:?}"),
     };
-    let hooks: Vec<&str> = config
-        .hooks
-        .get(&router.name)
-        .map(|hooks| hooks.iter().map(|(key, _)| key).collect())
-        .unwrap_or_default();
-    let hooks =
-        if hooks.is_empty() { "no hooks".into() } else { format!("hooks: {}", hooks.join(", ")) };
+    let group = group_of(config, &router.name);
+    let hooks = match group {
+        Some(group) => format!("in the sync group {}, with its hooks", group.name),
+        None => hooks_of(config, &router.name, Some(router)),
+    };
+    let checks = match (router.checks.is_empty(), router.priority == Priority::OWNER) {
+        (true, _) => {
+            "no check: the addresses stay here when a service dies; add checks = [\"...\"]"
+                .to_string()
+        }
+        (false, true) => format!("checks: {}", router.checks.join(", ")),
+        (false, false) => {
+            format!("checks: {}{}", router.checks.join(", "), priorities(config, router))
+        }
+    };
     format!(
         "{}: {addresses} on {}\n  \
          VRID {}, {}, VRRP version {}, {peers}, priority {}, {preempt}\n  \
          an advert every {}, a silent master is replaced after {:.3}s, handover {handover}\n  \
-         {lease}, {hooks}",
+         {lease}, {hooks}\n  \
+         {checks}",
         router.name,
         router.interface,
         router.vrid,
@@ -70,6 +91,121 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         router.advert_interval,
         patience(router).as_secs_f64(),
     )
+}
+
+fn group_of<'c>(config: &'c Config, router: &str) -> Option<&'c GroupConfig> {
+    let is_member = |group: &&GroupConfig| group.members.iter().any(|member| **member == *router);
+    config.vrrp.groups.iter().find(is_member)
+}
+
+/// The hooks of a virtual router or group, and what a failure of each means; `settings` has that.
+fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> String {
+    let Some(hooks) = config.hooks.get(name) else { return "no hooks".into() };
+    let each = hooks.iter().map(|(key, command)| {
+        let fault_for = settings.and_then(|router| router.fault_for.get(&hook(key)?));
+        match (key, fault_for) {
+            ("before_claim", Some(span)) => {
+                let limit = command.timeout;
+                format!("before_claim (at most {limit:?}, else {span:?} of fault)")
+            }
+            (key, Some(span)) => format!("{key} (else {span:?} of fault)"),
+            (key, None) => key.to_string(),
+        }
+    });
+    format!("hooks: {}", each.collect::<Vec<_>>().join(", "))
+}
+
+/// `None`: the protocol is not told how it ends.
+fn hook(key: &str) -> Option<Hook> {
+    match key {
+        "before_claim" => Some(Hook::BeforeClaim),
+        "master" => Some(Hook::Master),
+        "backup" => Some(Hook::Backup),
+        "fault" => Some(Hook::Fault),
+        "stop" => Some(Hook::Stop),
+        "before_release" => Some(Hook::BeforeRelease),
+        _ => None,
+    }
+}
+
+/// Between which priorities the checks can move it, if they can.
+fn priorities(config: &Config, router: &RouterConfig) -> String {
+    let base = i32::from(router.priority.get());
+    let (mut low, mut high) = (base, base);
+    for check in config.vrrp.checks.iter().filter(|check| router.checks.contains(&check.name)) {
+        match check.effect {
+            Effect::Fault => {}
+            Effect::Last => low = i32::MIN / 2,
+            Effect::Weight(weight) if weight < 0 => low += i32::from(weight),
+            Effect::Weight(weight) => high += i32::from(weight),
+            Effect::Number => (low, high) = (i32::MIN / 2, i32::MAX / 2),
+        }
+    }
+    if (low, high) == (base, base) {
+        return String::new();
+    }
+    format!("; they move the priority between {} and {}", low.clamp(1, 254), high.clamp(1, 254))
+}
+
+fn one_group(config: &Config, group: &GroupConfig) -> String {
+    let first = group.members.first();
+    let settings =
+        first.and_then(|first| config.vrrp.routers.iter().find(|router| router.name == *first));
+    format!(
+        "sync group {}: {} are master together or not at all\n  {}",
+        group.name,
+        group.members.join(", "),
+        hooks_of(config, &group.name, settings)
+    )
+}
+
+fn users_of<'c>(config: &'c Config, check: &str) -> Vec<&'c str> {
+    let uses = |router: &&RouterConfig| router.checks.iter().any(|name| **name == *check);
+    config.vrrp.routers.iter().filter(uses).map(|router| &*router.name).collect()
+}
+
+fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String {
+    let CheckPlan { name, target, interval, timeout } = plan;
+    let CheckConfig { name: _, fall, rise, effect, initial } = counts;
+    let times = |count: &u32, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    let rhythm = match target {
+        Target::Process { .. } => "its end is noticed at once".to_string(),
+        Target::File { .. } => format!("read every {interval:?}"),
+        Target::Command { .. }
+        | Target::Tcp { .. }
+        | Target::Http(_)
+        | Target::Unit { .. }
+        | Target::FilePresent { .. }
+        | Target::FileAbsent { .. }
+        | Target::Interface { .. }
+        | Target::Ping { .. } => format!(
+            "every {interval:?}, at most {timeout:?}; failing after {} in a row, passing after {}",
+            times(fall, "failure"),
+            if *rise == 1 { "1 pass".to_string() } else { format!("{rise} passes") },
+        ),
+    };
+    let effect = match effect {
+        Effect::Fault => "failing means fault: the addresses are released at once".to_string(),
+        Effect::Last => "failing means priority 1: any fit peer takes over".to_string(),
+        Effect::Weight(weight) if *weight < 0 => {
+            format!("failing takes {} off the priority", -weight)
+        }
+        Effect::Weight(weight) => format!("passing adds {weight} to the priority"),
+        Effect::Number => "the number is added to the priority".to_string(),
+    };
+    let initial = match initial {
+        Initial::Passing => "passing until the first result".to_string(),
+        Initial::Failing => "failing until the first result".to_string(),
+        Initial::Wait(limit) => format!("the first result is waited for, at most {limit:?}"),
+    };
+    let users = match users_of(config, name).join(", ") {
+        users if users.is_empty() => "no virtual router".to_string(),
+        users => users,
+    };
+    format!("check {name}: {target}\n  {rhythm}\n  {effect}; {initial}\n  named by {users}")
 }
 
 /// How long a backup with this configuration waits for a master with the same interval:
@@ -90,9 +226,7 @@ pub(super) fn as_json(config: &Config) -> String {
         .routers
         .iter()
         .map(|router| {
-            let hooks = config.hooks.get(&router.name);
-            let hooks: Vec<&str> =
-                hooks.map(|hooks| hooks.iter().map(|(key, _)| key).collect()).unwrap_or_default();
+            let hooks = hook_keys(config, &router.name);
             let listed = |list: &[Address]| {
                 list.iter().map(|address| address.to_string()).collect::<Vec<_>>()
             };
@@ -115,8 +249,29 @@ pub(super) fn as_json(config: &Config) -> String {
                     Handover::Exclusive => "exclusive",
                 },
                 "hooks": hooks,
+                "checks": names(&router.checks),
+                "sync_group": group_of(config, &router.name).map(|group| &*group.name),
             })
         })
+        .collect();
+    let groups: Vec<_> = config
+        .vrrp
+        .groups
+        .iter()
+        .map(|group| {
+            json!({
+                "name": &*group.name,
+                "members": names(&group.members),
+                "hooks": hook_keys(config, &group.name),
+            })
+        })
+        .collect();
+    let checks: Vec<_> = config
+        .vrrp
+        .checks
+        .iter()
+        .zip(&config.checks)
+        .map(|(counts, plan)| check_as_json(config, counts, plan))
         .collect();
     let advice: Vec<_> = config
         .advice
@@ -129,5 +284,49 @@ pub(super) fn as_json(config: &Config) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", json!({ "node": config.node.name, "routers": routers, "advice": advice }))
+    let all = json!({
+        "node": config.node.name,
+        "routers": routers,
+        "sync_groups": groups,
+        "checks": checks,
+        "advice": advice,
+    });
+    format!("{all:#}\n")
+}
+
+fn names(list: &[std::sync::Arc<str>]) -> Vec<&str> {
+    list.iter().map(|name| &**name).collect()
+}
+
+fn hook_keys(config: &Config, name: &str) -> Vec<&'static str> {
+    let hooks = config.hooks.get(name);
+    hooks.map(|hooks| hooks.iter().map(|(key, _)| key).collect()).unwrap_or_default()
+}
+
+fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> serde_json::Value {
+    let (effect, weight) = match counts.effect {
+        Effect::Fault => ("fault", None),
+        Effect::Last => ("last", None),
+        Effect::Weight(weight) => ("weight", Some(weight)),
+        Effect::Number => ("number", None),
+    };
+    let (initial, wait) = match counts.initial {
+        Initial::Passing => ("passing", None),
+        Initial::Failing => ("failing", None),
+        Initial::Wait(limit) => ("wait", Some(limit.as_secs_f64())),
+    };
+    json!({
+        "name": plan.name,
+        "kind": plan.target.kind(),
+        "passes_if": plan.target.to_string(),
+        "interval_seconds": plan.interval.as_secs_f64(),
+        "timeout_seconds": plan.timeout.as_secs_f64(),
+        "fall": counts.fall,
+        "rise": counts.rise,
+        "effect": effect,
+        "weight": weight,
+        "initial": initial,
+        "longest_wait_seconds": wait,
+        "routers": users_of(config, &plan.name),
+    })
 }

@@ -1,19 +1,20 @@
 //! The configuration file, checked: either all of it holds, or every problem is named at once.
 //!
-//! `file` is the shape of the TOML and nothing else, `reader` walks it, `router` and `hooks` hold
-//! the rules, `problem` says where, what, and what to write instead, and `meaning` what it comes to.
+//! `file` is the shape of the TOML and nothing else, `reader` walks it, `router`, `checks`, `group`
+//! and `hooks` hold the rules, `problem` says where, what, and what to write instead, and `meaning` what it comes to.
 
 mod changes;
 mod checks;
 mod duration;
 mod file;
+mod group;
 mod hooks;
 mod meaning;
 mod problem;
 mod reader;
 mod router;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -26,6 +27,7 @@ pub use file::keys;
 pub use hooks::{Command, HOOK_PATH, Hooks, find_program};
 pub use problem::{Place, Problem, Problems, Severity};
 
+use checks::CheckPlaces;
 use hooks::HookPlaces;
 use problem::Report;
 use reader::At;
@@ -51,6 +53,8 @@ pub struct Config {
     pub advice: Vec<Problem>,
     file: Arc<str>,
     hook_places: BTreeMap<Arc<str>, HookPlaces>,
+    /// In the order of `checks`.
+    check_places: Vec<CheckPlaces>,
 }
 
 /// The host itself.
@@ -94,9 +98,17 @@ impl Config {
         let file = file::File::read(&table, &report);
 
         let node = check_node(file.node.as_ref(), &report);
-        let checked: Vec<_> =
-            file.virtual_routers.iter().map(|router| router::check(router, &report)).collect();
+        let defined: Vec<_> =
+            file.checks.iter().map(|check| checks::check(check, &report)).collect();
+        checks::check_together(&defined, &report);
+        let checked: Vec<_> = file
+            .virtual_routers
+            .iter()
+            .map(|router| router::check(router, &defined, &report))
+            .collect();
         router::check_together(&checked, &report);
+        let groups = group::check(&file.sync_groups, &checked, &defined, &report);
+        checks::advise_on_unused(&defined, &used_checks(&file), &report);
 
         let mut routers = Vec::new();
         let mut hooks = BTreeMap::new();
@@ -108,23 +120,43 @@ impl Config {
             }
             routers.push(config);
         }
+        let mut group_configs = Vec::new();
+        for group in groups.into_iter().flatten() {
+            group.apply(&mut routers, &defined);
+            if !group.hooks.is_empty() {
+                hooks.insert(group.config.name.clone(), group.hooks);
+                hook_places.insert(group.config.name.clone(), group.hook_places);
+            }
+            group_configs.push(group.config);
+        }
+        let (mut counts, mut plans, mut check_places) = (Vec::new(), Vec::new(), Vec::new());
+        for (count, plan, places) in defined.into_iter().filter_map(|check| check.result) {
+            counts.push(count);
+            plans.push(plan);
+            check_places.push(places);
+        }
         let (problems, advice) = report.into_parts();
         if !problems.is_empty() {
             return Err(problems);
         }
-        let vrrp = vrrp::Config { routers, ..vrrp::Config::default() };
-        Ok(Config { node, vrrp, checks: Vec::new(), hooks, advice, file: name.into(), hook_places })
+        let vrrp = vrrp::Config { routers, checks: counts, groups: group_configs };
+        let file = name.into();
+        Ok(Config { node, vrrp, checks: plans, hooks, advice, file, hook_places, check_places })
     }
 
-    /// What can only be seen on this machine: that every hook's program is there, can be run by
-    /// its user and cannot be changed by others, and that the users exist.
+    /// What can only be seen on this machine: that every program of a hook or check is there, can be
+    /// run by its user and cannot be changed by others, that the users exist, and that a `ca_file`
+    /// has certificates.
     ///
     /// # Errors
-    /// Every problem found, at the line that names the program.
+    /// Every problem found, at the line that names the program or file.
     pub fn check_host(&self) -> Result<(), Problems> {
         let report = Report::new(&self.file, "");
         for (router, hooks) in &self.hooks {
             hooks::check_host(hooks, self.hook_places.get(router), &report);
+        }
+        for (index, plan) in self.checks.iter().enumerate() {
+            checks::check_host(plan, self.check_places.get(index), &report);
         }
         let (problems, _) = report.into_parts();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -298,6 +330,14 @@ fn explain_syntax(message: &str, found: &str) -> (String, String) {
             "keys are written: key = \"text\", key = 1, key = true, key = [\"a\", \"b\"]".into(),
         ),
     }
+}
+
+/// Every check that somebody names.
+fn used_checks(file: &file::File) -> BTreeSet<&str> {
+    let of_routers = file.virtual_routers.iter().map(|router| &router.checks);
+    let of_groups = file.sync_groups.iter().map(|group| &group.checks);
+    let lists = of_routers.chain(of_groups).flatten();
+    lists.flat_map(|list| &list.value).map(|name| name.value.as_str()).collect()
 }
 
 fn check_node(node: Option<&file::Node>, report: &Report) -> Node {

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::duration;
-use super::file::{self, ENTRY, FILE};
+use super::file::{self, ENTRY};
 use super::problem::Report;
 
 /// A value and where it stands in the file.
@@ -18,17 +18,10 @@ pub(super) struct At<T> {
 }
 
 /// Keys to come, by table: they must not look as if they worked.
-const NOT_YET: [(&str, &str); 6] = [
-    (FILE, "check"),
-    (FILE, "sync_group"),
-    (FILE, "vrrp_script"),
-    (FILE, "vrrp_sync_group"),
-    ("[[virtual_router]]", "checks"),
-    (ENTRY, "interface"),
-];
+const NOT_YET: [(&str, &str); 1] = [(ENTRY, "interface")];
 
 /// What other daemons call it, and what to do here.
-const ELSEWHERE: [(&str, &str); 24] = [
+const ELSEWHERE: [(&str, &str); 36] = [
     ("advert_int", "write advert_interval = \"1s\""),
     ("auth_pass", "write authentication = \"...\"; it is for version 2 only"),
     ("auth_type", "leave it out: authentication = \"...\" is enough, for version 2 only"),
@@ -36,14 +29,22 @@ const ELSEWHERE: [(&str, &str); 24] = [
     ("garp_master_refresh", "leave it out: announcements are repeated by themselves"),
     ("garp_master_repeat", "leave it out: announcements are repeated by themselves"),
     ("global_defs", "write [node]"),
+    ("group", "write members = [\"...\"]"),
+    ("init_fail", "write initial = \"failing\""),
     ("mcast_src_ip", "write source_address = \"...\""),
     ("nopreempt", "write preempt = false"),
     ("notify_backup", "write backup = \"...\" in [virtual_router.hooks]"),
     ("notify_fault", "write fault = \"...\" in [virtual_router.hooks]"),
     ("notify_master", "write master = \"...\" in [virtual_router.hooks]"),
     ("notify_stop", "write stop = \"...\" in [virtual_router.hooks]"),
+    ("quorum", "leave it out: one process is enough"),
     ("router_id", "write name = \"...\" in [node]"),
+    ("script", "write command = [\"/path/to/program\", \"argument\"]"),
     ("state", "leave it out: the priorities decide who is master"),
+    ("track_file", "write checks = [\"...\"], and a [[check]] with `file`"),
+    ("track_interface", "write checks = [\"...\"], and a [[check]] with `interface`"),
+    ("track_process", "write checks = [\"...\"], and a [[check]] with `process`"),
+    ("track_script", "write checks = [\"...\"], and a [[check]] with `command`"),
     ("unicast_peer", "write unicast_peers = [\"...\"]"),
     ("unicast_src_ip", "write source_address = \"...\""),
     ("unicast_ttl", "leave it out: adverts are sent with 255; see unicast_min_ttl"),
@@ -52,6 +53,10 @@ const ELSEWHERE: [(&str, &str); 24] = [
     ("virtual_router_id", "write vrid = 51"),
     ("virtual_routers", "write [[virtual_router]], once for each"),
     ("vrrp_instance", "write [[virtual_router]]"),
+    ("vrrp_script", "write [[check]] with `command`"),
+    ("vrrp_sync_group", "write [[sync_group]]"),
+    ("vrrp_track_file", "write [[check]] with `file`"),
+    ("vrrp_track_process", "write [[check]] with `process`"),
     ("vrrp_version", "write version = 3"),
 ];
 
@@ -77,7 +82,14 @@ impl<'r, 'd> Table<'r, 'd> {
 
     /// Reports that `key` is not there, if so; `example` is a line to write.
     pub fn require(&mut self, key: &'static str, example: &str) {
-        if !self.table.contains_key(key) && !self.report.is_partial() {
+        // A mistyped key is asked about at its own place.
+        let mistyped = || {
+            self.table.keys().any(|there| {
+                let there: &str = there.get_ref();
+                closest(there, [key].into_iter()) == Some(key)
+            })
+        };
+        if !self.table.contains_key(key) && !self.report.is_partial() && !mistyped() {
             let message = format!("{} has no `{key}`", self.name);
             self.report.error(&self.at, message, format!("add: {example}"));
         }
@@ -190,7 +202,14 @@ impl<'r, 'd> Table<'r, 'd> {
     ) -> Option<At<T>> {
         let value = self.get(key)?;
         let all = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>();
-        let all = all.join(" or ");
+        let all = match all.split_last() {
+            Some((last, [first, others @ ..])) => {
+                let before = others.iter().fold(first.clone(), |all, word| all + ", " + word);
+                format!("{before} or {last}")
+            }
+            Some((only, [])) => only.clone(),
+            None => String::new(),
+        };
         let DeValue::String(text) = value.get_ref() else {
             return self.wrong(key, value, &all, format!("write {key} = {all}"));
         };
@@ -272,6 +291,11 @@ impl<'r, 'd> Table<'r, 'd> {
         None
     }
 
+    /// Where the table stands.
+    pub fn at(&self) -> Range<usize> {
+        self.at.clone()
+    }
+
     /// Where problems of this table go.
     pub fn report(&self) -> &'r Report {
         self.report
@@ -302,9 +326,10 @@ impl<'r, 'd> Table<'r, 'd> {
             return (message, format!("did you mean `{ours}`?"));
         }
         let tables = file::keys();
-        let home = tables.iter().find(|(_, keys)| keys.contains(&key));
-        if let Some((table, _)) = home {
-            return (message, format!("`{key}` belongs to {table}"));
+        let homes = tables.iter().filter(|(_, keys)| keys.contains(&key));
+        let homes: Vec<&str> = homes.map(|(table, _)| *table).collect();
+        if !homes.is_empty() {
+            return (message, format!("`{key}` belongs to {}", homes.join(" or ")));
         }
         (message, format!("the keys of {} are: {}", self.name, self.keys.join(", ")))
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check_name;
+use super::checks;
 use super::file::{self, Lifetime};
-use super::hooks::{self, HookPlaces, Hooks};
+use super::hooks::{self, HookPlaces, Hooks, Settings};
 use super::problem::Report;
 use super::reader::At;
 use crate::vrrp::{
@@ -33,7 +34,8 @@ const MOST_LEASED: usize = 255;
 
 /// A router as far as it could be understood, so that routers can be compared.
 pub(super) struct Checked<'f> {
-    name: Option<&'f At<String>>,
+    pub file: &'f file::VirtualRouter,
+    pub name: Option<&'f At<String>>,
     interface: Option<&'f At<String>>,
     vrid: Option<(Vrid, Range<usize>)>,
     family: Option<Family>,
@@ -51,7 +53,11 @@ struct Listed {
 }
 
 /// What is true of one virtual router whatever the others are.
-pub(super) fn check<'f>(file: &'f file::VirtualRouter, report: &Report) -> Checked<'f> {
+pub(super) fn check<'f>(
+    file: &'f file::VirtualRouter,
+    defined: &[checks::Checked<'_>],
+    report: &Report,
+) -> Checked<'f> {
     if let Some(name) = &file.name {
         check_name("the name of a virtual router", name, report);
     }
@@ -96,11 +102,14 @@ pub(super) fn check<'f>(file: &'f file::VirtualRouter, report: &Report) -> Check
 
     let handover = file.handover.as_ref().map_or(Handover::Overlap, |handover| handover.value);
     let claim_prefix = check_claim_prefix(file.claim_prefix.as_ref(), &all, is_owner, report);
-    let (hooks, hook_places) = match &file.hooks {
+    let (hooks, hook_places, settings) = match &file.hooks {
         Some(hooks) => hooks::check(hooks, report),
-        None => Default::default(),
+        None => <(Hooks, HookPlaces, Settings)>::default(),
     };
-    advise_on_release(file, handover, report);
+    advise_on_release(file.hooks.as_ref(), handover, report);
+    check_claiming_of_owner(file, is_owner, report);
+    let own_checks = checks::named(file.checks.as_ref(), defined, report);
+    checks::check_use(&own_checks, file, is_owner, report);
     let address_lifetime =
         interval.and_then(|interval| check_lifetime(file, interval, is_owner, all.len(), report));
     advise_on_election(file, version, family, is_owner, &advertised, report);
@@ -111,7 +120,7 @@ pub(super) fn check<'f>(file: &'f file::VirtualRouter, report: &Report) -> Check
     };
     let only_ips = |list: Vec<Listed>| list.iter().map(|it| it.ip).collect::<Arc<[IpAddr]>>();
     let config = || {
-        Some(RouterConfig {
+        let mut config = RouterConfig {
             name: file.name.as_ref()?.value.as_str().into(),
             interface: file.interface.as_ref()?.value.as_str().into(),
             vrid: vrid.as_ref()?.0,
@@ -133,14 +142,21 @@ pub(super) fn check<'f>(file: &'f file::VirtualRouter, report: &Report) -> Check
             authentication,
             address_lifetime,
             handover,
-            before_release: hooks.before_release.as_ref().map(|command| command.timeout),
+            before_release: None,
             before_claim: None,
-            fault_for: std::collections::BTreeMap::new(),
-            checks: [].into(),
-        })
+            fault_for: BTreeMap::new(),
+            checks: own_checks
+                .iter()
+                .filter_map(|(_, check)| check.name())
+                .map(Arc::from)
+                .collect(),
+        };
+        settings.apply(&mut config);
+        Some(config)
     };
     let result = config().map(|config| (config, hooks, hook_places));
     Checked {
+        file,
         name: file.name.as_ref(),
         interface: file.interface.as_ref(),
         vrid,
@@ -222,7 +238,7 @@ pub(super) fn check_together(routers: &[Checked<'_>], report: &Report) {
     }
 }
 
-fn check_interface(interface: &At<String>, report: &Report) {
+pub(super) fn check_interface(interface: &At<String>, report: &Report) {
     let name = interface.value.as_str();
     let at = &interface.at;
     let help = "see: ip -brief link";
@@ -805,8 +821,22 @@ fn longest(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
 }
 
-fn advise_on_release(file: &file::VirtualRouter, handover: Handover, report: &Report) {
-    let hook = file.hooks.as_ref().and_then(|hooks| hooks.before_release.as_ref());
+/// The owner claims nothing that a hook could refuse.
+fn check_claiming_of_owner(file: &file::VirtualRouter, is_owner: bool, report: &Report) {
+    let hook = file.hooks.as_ref().and_then(|hooks| hooks.before_claim.as_ref());
+    if let (Some(hook), Some(priority), true) = (hook, &file.priority, is_owner) {
+        report.conflict(
+            &hook.argv.at,
+            "before_claim cannot refuse what the owner (priority 255) never claims",
+            "leave it out, or write at most priority = 254",
+            &priority.at,
+            "the owner",
+        );
+    }
+}
+
+pub(super) fn advise_on_release(hooks: Option<&file::Hooks>, handover: Handover, report: &Report) {
+    let hook = hooks.and_then(|hooks| hooks.before_release.as_ref());
     if let Some(hook) = hook
         && handover == Handover::Overlap
     {

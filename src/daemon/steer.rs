@@ -44,6 +44,9 @@ impl Daemon {
         let Asked { request, reply } = asked;
         let answer = match request {
             Request::Status => Ok(self.status()),
+            Request::Events => {
+                Err(Answer::error(Code::Failed, "history is told by who serves the socket"))
+            }
             Request::Failover { router } => return self.failover(&router, reply),
             Request::Resume { router } => self.resume(&router),
             Request::Announce { router } => self.announce(&router),
@@ -214,7 +217,7 @@ impl Daemon {
             Ok(changes) => Answer::Reloaded { changes },
             Err(why) => {
                 let text = format!(
-                    "the configuration was refused, and the running one stays as it is:\n{why}"
+                    "the configuration was refused, and the running one stays as it is:\n{why}\ncorrect it, then run \"vipd reload\" again"
                 );
                 Answer::error(Code::Refused, text)
             }

@@ -1,5 +1,5 @@
-//! A hook's first steps: a fresh process that gives everything up, becomes the configured user and
-//! then executes the hook. Whatever takes time here (a user in LDAP, a script on a stuck file
+//! A hook's first steps, and a command check's: a fresh process that gives everything up, becomes the
+//! configured user and then executes the hook. Whatever takes time here (a user in LDAP, a script on a stuck file
 //! system) is within the hook's own timeout.
 
 use std::ffi::{CString, OsString};
@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, User};
@@ -33,6 +34,8 @@ pub(super) struct Order {
     pub user: Option<String>,
     /// All of its environment but the user's.
     pub environment: Vec<(String, String)>,
+    /// How many files it may open, unless it asks for more: as the daemon was started.
+    pub open_files: Option<u64>,
 }
 
 /// The entry point of `vipd exec-hook`, which only the helper calls: becomes the hook, or writes
@@ -66,6 +69,12 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
         become_user(user)?;
     }
     privileges::keep_only(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
+    if let Some(files) = order.open_files
+        && let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+    {
+        setrlimit(Resource::RLIMIT_NOFILE, files.min(most), most)
+            .map_err(|error| error.to_string())?;
+    }
     // A change of user clears it, so only now.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
     if unistd::getppid().as_raw() != order.helper.cast_signed() {

@@ -1,4 +1,5 @@
-//! The helper process runs hooks, so that no hook can ever delay an advert or inherit a capability.
+//! The helper process runs hooks and checks, so that none can ever delay an advert or inherit a
+//! capability.
 //!
 //! It is this same binary, started before privileges are given up (`vipd helper`, hidden), at the
 //! other end of a SOCK_SEQPACKET socket pair: one JSON message per packet. [`Helper`] is the
@@ -6,17 +7,24 @@
 //! side by side; a state that was overtaken by a newer one before its hooks began is skipped, so
 //! the hooks run last always match the last state.
 //!
+//! A check goes on by itself from when it is told to until it is told to stop. A result that may
+//! change what the check amounts to is reported at once; the others are collected, for a second at
+//! most, so that they cost the daemon next to nothing.
+//!
 //! A hook is called *at least* once per change: after a restart of the daemon its state's hooks run
 //! again unless they are known to have finished with success.
 
+mod checks;
 mod exec_hook;
 mod process;
+mod program;
 mod run;
 
+pub use checks::{CheckResult, CheckRun};
 pub use exec_hook::exec_hook;
 pub use process::main;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -29,6 +37,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
+use crate::config::CheckPlan;
 pub use crate::config::Command;
 
 /// What a hook is told the virtual router has become, or is about to do.
@@ -45,6 +54,8 @@ pub enum HookState {
     Stop,
     /// It is about to give its addresses away; only a newer one of its kind overtakes this one.
     BeforeRelease,
+    /// It is about to claim its addresses, unless this refuses.
+    BeforeClaim,
 }
 
 impl HookState {
@@ -56,6 +67,7 @@ impl HookState {
             HookState::Fault => "fault",
             HookState::Stop => "stop",
             HookState::BeforeRelease => "before_release",
+            HookState::BeforeClaim => "before_claim",
         }
     }
 
@@ -66,7 +78,7 @@ impl HookState {
             HookState::Backup => Some("BACKUP"),
             HookState::Fault => Some("FAULT"),
             HookState::Stop => Some("STOP"),
-            HookState::BeforeRelease => None,
+            HookState::BeforeRelease | HookState::BeforeClaim => None,
         }
     }
 }
@@ -80,8 +92,11 @@ impl fmt::Display for HookState {
 /// The hooks of one change of one virtual router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookRun {
-    /// Name of the virtual router; its runs are kept in order.
+    /// Name of the virtual router, or of the group whose members change together; its runs are kept
+    /// in order.
     pub router: String,
+    /// It is a group's (`GROUP` instead of `INSTANCE`, and `VIPD_GROUP`).
+    pub group: bool,
     /// The daemon's own number for this run, echoed in [`Finished`].
     pub number: u64,
     /// What it has become.
@@ -98,8 +113,8 @@ pub struct HookRun {
     pub interface: String,
     /// The hooks for this very state, in order.
     pub commands: Vec<Command>,
-    /// The general hook, run last, with `INSTANCE`, the name, the state in upper case and the
-    /// priority appended; not run before a release.
+    /// The general hook, run last, with `INSTANCE` (or `GROUP`), the name, the state in upper case
+    /// and the priority appended; not run before a claim or a release.
     pub notify: Option<Command>,
 }
 
@@ -144,6 +159,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether hooks had work to do and did not do it.
+    pub const fn is_failure(&self) -> bool {
+        match self {
+            Outcome::Done | Outcome::Overtaken => false,
+            Outcome::Exited(_) | Outcome::Killed(_) | Outcome::TimedOut | Outcome::NotRun(_) => {
+                true
+            }
+        }
+    }
+
     /// The word in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -170,9 +195,38 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What the daemon tells the helper.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Order {
+    /// Run these hooks.
+    Run(HookRun),
+    /// Carry this check out from now on, under this number.
+    Watch { number: u64, plan: CheckPlan, settled: u32 },
+    /// After so many equal results in a row, one more need not be told at once.
+    Settle { number: u64, settled: u32 },
+    /// Carry that check out no more.
+    Forget { number: u64 },
+    /// Say that you are there.
+    Answer,
+}
+
+/// What the helper tells the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Report {
+    /// These hooks have ended.
+    Finished(Finished),
+    /// Checks were carried out, in this order.
+    Checked(Vec<CheckRun>),
+    /// The answer to [`Order::Answer`].
+    Here,
+}
+
 /// The longest message; by default the kernel takes no longer ones anyway.
 const PACKET_SIZE: usize = 256 * 1024;
 const TOO_LONG: &str = "too many addresses or arguments for one message";
+
+/// One that was asked for a sign of life and says nothing for so long is not there any more.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
 const END_PATIENCE: Duration = Duration::from_secs(4);
@@ -185,14 +239,35 @@ pub struct Helper {
     gone: bool,
     /// Not yet taken by the socket.
     waiting: VecDeque<HookRun>,
+    /// The same of what is not about hooks; goes first.
+    orders: VecDeque<Order>,
     /// Taken by the socket and not yet reported; without the hooks.
     running: Vec<Finished>,
     /// To be reported at the next pump.
     finished: Vec<Finished>,
+    /// The checks that are carried out, by name.
+    watched: BTreeMap<String, Watched>,
+    next_number: u64,
+    /// Results of checks, with the checks' names.
+    results: Vec<(String, CheckRun)>,
+    /// Since when it owes an answer.
+    asked_at: Option<Instant>,
+    heard_at: Instant,
     buffer: Vec<u8>,
 }
 
+/// A check as the helper was told it.
+#[derive(Debug)]
+struct Watched {
+    number: u64,
+    plan: CheckPlan,
+    settled: u32,
+}
+
 impl Helper {
+    /// A helper that said nothing for so long is asked for a sign of life.
+    pub const ASK_EVERY: Duration = Duration::from_secs(5);
+
     /// Starts the helper from this very binary, whose `main` hands the argument `helper` on to
     /// [`main`]. To be called before privileges are given up, because the helper must be able to
     /// become other users; and best in the main thread, whose death the kernel tells the helper.
@@ -225,8 +300,14 @@ impl Helper {
             socket,
             gone: false,
             waiting: VecDeque::new(),
+            orders: VecDeque::new(),
             running: Vec::new(),
             finished: Vec::new(),
+            watched: BTreeMap::new(),
+            next_number: 1,
+            results: Vec::new(),
+            asked_at: None,
+            heard_at: Instant::now(),
             buffer: vec![0; PACKET_SIZE],
         })
     }
@@ -239,6 +320,70 @@ impl Helper {
             self.finished.push(Finished::of(&overtaken, Outcome::Overtaken, Duration::ZERO));
         }
         self.write();
+    }
+
+    /// Has these checks carried out from now on, and no others; each with the number of equal results
+    /// in a row after which one more changes nothing. A check that is as before goes on undisturbed.
+    /// Never blocks, never fails.
+    pub fn watch<'a>(&mut self, checks: impl IntoIterator<Item = (&'a CheckPlan, u32)>) {
+        let mut before = std::mem::take(&mut self.watched);
+        for (plan, settled) in checks {
+            let same = before.remove(&plan.name);
+            let number = match &same {
+                Some(watched) if watched.plan == *plan => {
+                    if watched.settled != settled {
+                        self.orders.push_back(Order::Settle { number: watched.number, settled });
+                    }
+                    watched.number
+                }
+                changed => {
+                    if let Some(Watched { number, .. }) = changed {
+                        self.orders.push_back(Order::Forget { number: *number });
+                    }
+                    let number = self.next_number;
+                    self.next_number += 1;
+                    self.orders.push_back(Order::Watch { number, plan: plan.clone(), settled });
+                    number
+                }
+            };
+            let watched = Watched { number, plan: plan.clone(), settled };
+            self.watched.insert(plan.name.clone(), watched);
+        }
+        let forgotten = before.into_values().map(|watched| watched.number);
+        self.orders.extend(forgotten.map(|number| Order::Forget { number }));
+        self.write();
+    }
+
+    /// The results of checks that have come since the last call, with the checks' names, in order.
+    pub fn results(&mut self) -> Vec<(String, CheckRun)> {
+        std::mem::take(&mut self.results)
+    }
+
+    /// Asks for a sign of life if there was none for a while. To be called every
+    /// [`Helper::ASK_EVERY`].
+    ///
+    /// # Errors
+    /// It has owed one for so long that no check and no hook can be relied on: it was killed, and
+    /// counts as gone.
+    pub fn ask(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        match self.asked_at {
+            Some(asked_at) if now - asked_at >= SILENCE => {
+                self.gone = true;
+                // It may be dead already.
+                let _ = self.process.kill();
+                let text = format!("it has not answered for {SILENCE:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            Some(_) => {}
+            None if now - self.heard_at >= Helper::ASK_EVERY => {
+                self.asked_at = Some(now);
+                self.orders.push_back(Order::Answer);
+                self.write();
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     /// Writes what waits and hands what has finished to `report`. Never blocks. To be called when
@@ -268,7 +413,10 @@ impl Helper {
         }
         self.finished.drain(..).for_each(&mut report);
         if self.gone {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the helper process is gone"));
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "its end of the socket is closed",
+            ));
         }
         Ok(())
     }
@@ -280,7 +428,7 @@ impl Helper {
 
     /// Whether [`Helper::pump`] is also to be called when [`Helper::as_fd`] is writable.
     pub fn wants_write(&self) -> bool {
-        !self.waiting.is_empty() && !self.gone
+        !(self.waiting.is_empty() && self.orders.is_empty() || self.gone)
     }
 
     /// Nothing waits, nothing runs, and everything has been reported.
@@ -313,37 +461,49 @@ impl Helper {
 
     fn write(&mut self) {
         while !self.gone
-            && let Some(run) = self.waiting.front()
+            && let Some(order) = self.orders.front()
         {
-            let refused = match serde_json::to_vec(run) {
-                Ok(packet) if packet.len() > PACKET_SIZE => Some(TOO_LONG.to_owned()),
-                Ok(packet) => match (&self.socket).write(&packet) {
-                    Ok(_) => None,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                        Some(TOO_LONG.to_owned())
+            match send(&self.socket, order) {
+                Sent::Yes => {}
+                Sent::Later => return,
+                Sent::Never(why) => match order {
+                    Order::Watch { plan, .. } => {
+                        tracing::error!(check = plan.name, "cannot be carried out: {why}");
                     }
-                    Err(_) => {
-                        self.gone = true;
-                        return;
+                    Order::Run(_) | Order::Settle { .. } | Order::Forget { .. } | Order::Answer => {
                     }
                 },
-                Err(error) => Some(error.to_string()),
-            };
-            let sent = Finished::of(run, Outcome::Done, Duration::ZERO);
-            self.waiting.pop_front();
-            match refused {
-                None => self.running.push(sent),
-                Some(why) => self.finished.push(Finished { outcome: Outcome::NotRun(why), ..sent }),
+                Sent::Gone => return self.gone = true,
+            }
+            self.orders.pop_front();
+        }
+        while !self.gone
+            && let Some(run) = self.waiting.pop_front()
+        {
+            let sent = Finished::of(&run, Outcome::Done, Duration::ZERO);
+            let order = Order::Run(run);
+            match send(&self.socket, &order) {
+                Sent::Yes => self.running.push(sent),
+                Sent::Never(why) => {
+                    self.finished.push(Finished { outcome: Outcome::NotRun(why), ..sent });
+                }
+                not_yet @ (Sent::Later | Sent::Gone) => {
+                    if let Order::Run(run) = order {
+                        self.waiting.push_front(run);
+                    }
+                    self.gone = matches!(not_yet, Sent::Gone);
+                    return;
+                }
             }
         }
     }
 
     fn read(&mut self, length: usize) {
         let packet = self.buffer.get(..length).unwrap_or_default();
-        match serde_json::from_slice::<Finished>(packet) {
-            Ok(finished) => {
+        self.heard_at = Instant::now();
+        self.asked_at = None;
+        match serde_json::from_slice::<Report>(packet) {
+            Ok(Report::Finished(finished)) => {
                 let same =
                     |run: &Finished| run.number == finished.number && run.router == finished.router;
                 if let Some(at) = self.running.iter().position(same) {
@@ -351,23 +511,63 @@ impl Helper {
                 }
                 self.finished.push(finished);
             }
+            Ok(Report::Checked(runs)) => {
+                for run in runs {
+                    // Of a check that is forgotten, or was changed meanwhile, nothing is wanted.
+                    let name =
+                        self.watched.iter().find(|(_, watched)| watched.number == run.number);
+                    let name = name.map(|(name, _)| name.clone());
+                    self.results.extend(name.map(|name| (name, run)));
+                }
+            }
+            Ok(Report::Here) => {}
             // Only another binary can speak another language: it is not our helper.
             Err(_) => self.gone = true,
         }
     }
 }
 
+/// What became of an order.
+enum Sent {
+    Yes,
+    Later,
+    Never(String),
+    Gone,
+}
+
+fn send(mut socket: &Socket, order: &Order) -> Sent {
+    let packet = match serde_json::to_vec(order) {
+        Ok(packet) if packet.len() > PACKET_SIZE => return Sent::Never(TOO_LONG.to_owned()),
+        Ok(packet) => packet,
+        Err(error) => return Sent::Never(error.to_string()),
+    };
+    loop {
+        return match socket.write(&packet) {
+            Ok(_) => Sent::Yes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                Sent::Never(TOO_LONG.to_owned())
+            }
+            Err(_) => Sent::Gone,
+        };
+    }
+}
+
 /// Adds a run to those that have not begun and returns those it overtakes: the older states of its
-/// virtual router, except a stop and a hook before a release, which must not be left out. Of the
-/// latter there is never more than one, and what is queued per virtual router stays bounded.
+/// virtual router, and what was to run before a claim that is off now; but not a stop and a hook
+/// before a release, which must not be left out. Of the latter there is never more than one, and what
+/// is queued per virtual router stays bounded.
 fn enqueue(waiting: &mut VecDeque<HookRun>, run: HookRun) -> Vec<HookRun> {
     let overtakes = |older: HookState| match (run.state, older) {
         (HookState::BeforeRelease, HookState::BeforeRelease)
+        | (HookState::BeforeClaim, HookState::BeforeClaim)
         | (HookState::Stop, HookState::Stop) => true,
-        (HookState::BeforeRelease, _) | (_, HookState::BeforeRelease | HookState::Stop) => false,
+        (HookState::BeforeRelease | HookState::BeforeClaim, _)
+        | (_, HookState::BeforeRelease | HookState::Stop) => false,
         (
             HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop,
-            HookState::Master | HookState::Backup | HookState::Fault,
+            HookState::Master | HookState::Backup | HookState::Fault | HookState::BeforeClaim,
         ) => true,
     };
     let mut overtaken = Vec::new();
@@ -392,6 +592,7 @@ mod tests {
     fn run(router: &str, number: u64, state: HookState) -> HookRun {
         HookRun {
             router: router.into(),
+            group: false,
             number,
             state,
             previous: "backup".into(),
@@ -434,5 +635,15 @@ mod tests {
         enqueue(&mut waiting, run("a", 1, HookState::BeforeRelease));
         assert_eq!(numbers(enqueue(&mut waiting, run("a", 2, HookState::BeforeRelease))), [1]);
         assert_eq!(numbers(waiting), [2]);
+    }
+
+    #[test]
+    fn a_hook_before_a_claim_that_is_off_is_overtaken_and_overtakes_no_state() {
+        let mut waiting = VecDeque::new();
+        enqueue(&mut waiting, run("a", 1, HookState::Backup));
+        assert!(enqueue(&mut waiting, run("a", 2, HookState::BeforeClaim)).is_empty());
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 3, HookState::BeforeClaim))), [2]);
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 4, HookState::Fault))), [1, 3]);
+        assert_eq!(numbers(waiting), [4]);
     }
 }

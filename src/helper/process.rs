@@ -1,17 +1,18 @@
-//! The helper process itself: takes orders from the daemon, keeps each virtual router's runs in
-//! order, and ends with the daemon.
+//! The helper process itself: takes orders from the daemon, keeps each virtual router's hooks in
+//! order, carries checks out, and ends with the daemon.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixStream as StdUnixStream};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use caps::Capability;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::unistd::{self, Pid};
@@ -21,13 +22,27 @@ use tokio::net::{UnixDatagram, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Finished, HookRun, Outcome, PACKET_SIZE, enqueue, run};
-use crate::host::privileges;
+use super::checks::{self, Checks};
+use super::{Finished, HookRun, Order, Outcome, PACKET_SIZE, Report, enqueue, run};
+use crate::host::{echo, privileges};
 use crate::log;
 
-/// What it takes to become another user without capabilities, and to end that user's processes.
-const NEEDED: [Capability; 4] =
-    [Capability::CAP_KILL, Capability::CAP_SETGID, Capability::CAP_SETPCAP, Capability::CAP_SETUID];
+/// What it takes to become another user without capabilities, to end that user's processes, and
+/// (where it is given) to see which programs they run.
+const NEEDED: [Capability; 5] = [
+    Capability::CAP_KILL,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_SETUID,
+    Capability::CAP_SYS_PTRACE,
+];
+
+/// How many files hooks may open: as many as the daemon was started with. Checks need more.
+static OPEN_FILES: OnceLock<u64> = OnceLock::new();
+
+pub(super) fn open_files_before() -> Option<u64> {
+    OPEN_FILES.get().copied()
+}
 
 /// The entry point of `vipd helper`, which only the daemon starts.
 pub fn main() -> ExitCode {
@@ -37,14 +52,26 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let _ = prctl::set_name(c"vipd-helper");
+    let pings = echo::Sockets::open(checks::identifier());
     let privileges = privileges::keep_only(&NEEDED);
     let _log = log::init();
     if let Err(error) = privileges {
         tracing::error!("the helper cannot give up privileges: {error}");
         return ExitCode::FAILURE;
     }
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
+    {
+        OPEN_FILES.get_or_init(|| soft);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(socket, daemon))) {
+    let outcome = runtime.and_then(|runtime| {
+        let outcome = runtime.block_on(serve(socket, daemon, pings));
+        // A name server or a file system that hangs keeps nobody waiting.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the helper ends: {error}");
@@ -62,8 +89,8 @@ fn take_socket() -> io::Result<OwnedFd> {
     }
 }
 
-/// Runs hooks until the daemon's end of the socket closes, then ends those that still run.
-async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
+/// Runs hooks and checks until the daemon's end of the socket closes, then ends what still runs.
+async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::Sockets) -> io::Result<()> {
     // Only sends and receives are used, and these are the same for datagrams and packets; an empty
     // packet is never sent, so nothing means the end.
     let socket = StdUnixDatagram::from(socket);
@@ -76,6 +103,7 @@ async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
     let mut waiting: VecDeque<HookRun> = VecDeque::new();
     let mut busy: HashSet<String> = HashSet::new();
     let mut running: JoinSet<Finished> = JoinSet::new();
+    let mut checks = Checks::new(pings);
     let mut buffer = vec![0; PACKET_SIZE];
     let ended = loop {
         while let Some(next) = waiting.iter().position(|run| !busy.contains(&run.router)) {
@@ -89,15 +117,27 @@ async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
                 Ok(0) => break Ok(()),
                 Ok(length) => {
                     let packet = buffer.get(..length).unwrap_or_default();
-                    let run = match serde_json::from_slice(packet) {
-                        Ok(run) => run,
+                    match serde_json::from_slice(packet) {
+                        Ok(Order::Run(run)) => {
+                            let overtaken = enqueue(&mut waiting, run);
+                            let skipped = |run| Finished::of(run, Outcome::Overtaken, Duration::ZERO);
+                            overtaken.iter().map(skipped).map(Report::Finished).collect()
+                        }
+                        Ok(Order::Watch { number, plan, settled }) => {
+                            checks.watch(number, plan, settled);
+                            Vec::new()
+                        }
+                        Ok(Order::Settle { number, settled }) => {
+                            checks.settle(number, settled);
+                            Vec::new()
+                        }
+                        Ok(Order::Forget { number }) => {
+                            checks.forget(number);
+                            Vec::new()
+                        }
+                        Ok(Order::Answer) => vec![Report::Here],
                         Err(error) => break Err(io::Error::from(error)),
-                    };
-                    let overtaken = enqueue(&mut waiting, run);
-                    overtaken
-                        .iter()
-                        .map(|run| Finished::of(run, Outcome::Overtaken, Duration::ZERO))
-                        .collect()
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => Vec::new(),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break Ok(()),
@@ -106,10 +146,11 @@ async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
             Some(finished) = running.join_next() => match finished {
                 Ok(finished) => {
                     busy.remove(&finished.router);
-                    vec![finished]
+                    vec![Report::Finished(finished)]
                 }
                 Err(error) => break Err(io::Error::other(error)),
             },
+            runs = checks.due() => vec![Report::Checked(runs)],
             // The kernel sends it when the daemon dies, should somebody else still hold the
             // daemon's end of the socket. Otherwise it is not for the helper: the daemon decides.
             _ = terminated.read_u8() => {
@@ -124,6 +165,7 @@ async fn serve(socket: OwnedFd, daemon: Pid) -> io::Result<()> {
         }
     };
     let _ = close.send(true);
+    drop(checks);
     while running.join_next().await.is_some() {}
     ended
 }
@@ -141,9 +183,9 @@ fn signals() -> io::Result<UnixStream> {
     UnixStream::from_std(reader)
 }
 
-async fn report(socket: &UnixDatagram, finished: &[Finished]) -> io::Result<()> {
-    for finished in finished {
-        socket.send(&serde_json::to_vec(finished)?).await?;
+async fn report(socket: &UnixDatagram, reports: &[Report]) -> io::Result<()> {
+    for report in reports {
+        socket.send(&serde_json::to_vec(report)?).await?;
     }
     Ok(())
 }

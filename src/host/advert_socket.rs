@@ -147,31 +147,20 @@ impl AdvertSocket {
 
     /// Sends one advert. Never blocks; an error says that the kernel did not take it.
     pub fn send(&self, from: IpAddr, to: IpAddr, message: &[u8]) -> io::Result<()> {
-        let packet = self.outgoing(&Advert { from, to, message });
-        sys::send(self.socket.as_fd(), &[packet]).map(|_| ())
+        let mut outcome = Ok(());
+        self.send_many([Advert { from, to, message }], |_, error| outcome = Err(error));
+        outcome
     }
 
-    /// Sends many adverts with few system calls; `done` is told the fate of each, by its place in
-    /// the list.
-    pub fn send_many(&self, adverts: &[Advert<'_>], mut done: impl FnMut(usize, io::Result<()>)) {
-        let mut place = 0;
-        while let Some(rest) = adverts.get(place..).filter(|rest| !rest.is_empty()) {
-            let count = rest.len().min(BATCH);
-            let batch: [Outgoing<'_>; BATCH] =
-                std::array::from_fn(|i| self.outgoing(&rest[i.min(count - 1)]));
-            let next = match sys::send(self.socket.as_fd(), &batch[..count]) {
-                // The kernel stops at the first that fails, and says why when asked again.
-                Ok(sent) => {
-                    (place..place + sent).for_each(|sent| done(sent, Ok(())));
-                    place + sent
-                }
-                Err(error) => {
-                    done(place, Err(error));
-                    place + 1
-                }
-            };
-            place = next;
-        }
+    /// Sends many adverts with few system calls; `failed` is told which were not taken, by their
+    /// place in the list.
+    pub fn send_many<'a>(
+        &self,
+        adverts: impl IntoIterator<Item = Advert<'a>>,
+        failed: impl FnMut(usize, io::Error),
+    ) {
+        let packets = adverts.into_iter().map(|advert| self.outgoing(&advert));
+        sys::send_all(self.socket.as_fd(), packets, failed);
     }
 
     fn outgoing<'a>(&self, advert: &Advert<'a>) -> Outgoing<'a> {

@@ -6,7 +6,10 @@
 pub mod advert_socket;
 pub mod backoff;
 mod bpf;
+pub mod checks;
 pub mod clock;
+mod due;
+pub mod echo;
 pub mod exclusive;
 pub mod links;
 pub mod neighbours;
@@ -17,6 +20,7 @@ pub mod signals;
 pub mod sys;
 pub mod systemd;
 pub mod tally;
+pub mod wiretap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,16 +32,18 @@ use std::time::{Duration, SystemTime};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tracing::{debug, error, info, warn};
 
-use crate::config::Hooks;
-use crate::helper::{Finished, Helper, HookRun, HookState, Outcome};
+use crate::config::{Config, Hooks};
+use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
 use crate::history::{self, History, Kind};
 use crate::vrrp::{
-    Action, Address, Advert, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
+    Action, Address, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
     VirtualRouter, Vrid, Why,
 };
 use advert_socket::AdvertSocket;
+use checks::CheckRuns;
 use clock::{Clock, Timer};
+use due::{Due, DueAdvert, Encoded};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
 use netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
@@ -90,6 +96,7 @@ impl Source {
 #[derive(Clone, Debug)]
 enum News {
     AddressLost(RouterId, IpAddr),
+    Checked(String, CheckRun),
     ClaimFailed(RouterId, ClaimError),
     Contention(Contention),
     HookFinished(RouterId, HookOutcome),
@@ -124,6 +131,10 @@ struct Outbox {
     /// The worker's job that everything else waits for.
     in_flight: Option<u64>,
     waiting: VecDeque<Action>,
+    /// Its last advert as bytes.
+    encoded: Option<Encoded>,
+    /// An advert of it is among what is due: one at a time.
+    advert_due: bool,
     /// When the kernel last accepted an advert.
     accepted_at: Instant,
     /// Whether it accepted the newest one: only then is the lease renewed.
@@ -186,9 +197,14 @@ impl Outbox {
 pub struct Host {
     clock: Clock,
     timer: Timer,
+    /// When it will wake us up; `None` once it has.
     timer_set: Option<Instant>,
+    /// The timer has gone off, and remains readable until it is set again.
+    timer_fired: bool,
     epoll: Epoll,
     ready: Vec<EpollEvent>,
+    /// Somebody else's descriptor is readable.
+    others_ready: bool,
     worker: Worker,
     events: Events,
     links: Links,
@@ -197,6 +213,7 @@ pub struct Host {
     link_names: BTreeMap<Arc<str>, LinkId>,
     ports: BTreeMap<LinkId, Port>,
     outboxes: BTreeMap<RouterId, Outbox>,
+    due: Due,
     /// What the worker was asked for, and when.
     jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
     runs: BTreeMap<u64, (RouterId, Hook)>,
@@ -204,9 +221,12 @@ pub struct Host {
     news: VecDeque<News>,
     helper: Helper,
     helper_gone: Option<io::Error>,
+    /// When the helper is asked whether it is there.
+    ask_at: Instant,
+    /// What the checks found last.
+    pub checks: CheckRuns,
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
-    message: Vec<u8>,
     /// What happened, for operators.
     pub history: History,
     /// Counted since start.
@@ -229,6 +249,8 @@ impl Host {
         let host = Host {
             timer: Timer::new()?,
             timer_set: None,
+            timer_fired: false,
+            others_ready: false,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             ready: vec![EpollEvent::empty(); 64],
             worker,
@@ -238,15 +260,17 @@ impl Host {
             link_names: BTreeMap::new(),
             ports: BTreeMap::new(),
             outboxes: BTreeMap::new(),
+            due: Due::default(),
             jobs: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_number: 1,
             news: VecDeque::new(),
             helper,
             helper_gone: None,
+            ask_at: clock.now() + Helper::ASK_EVERY,
+            checks: CheckRuns::default(),
             record,
             hooks: BTreeMap::new(),
-            message: Vec::with_capacity(8 + 255 * 16 + 8),
             history: History::default(),
             tallies: Tallies::default(),
             clock,
@@ -314,10 +338,19 @@ impl Host {
         self.events.dump()
     }
 
+    /// Has the checks of this configuration carried out, and no others. Those that are as before go
+    /// on undisturbed.
+    pub fn watch(&mut self, config: &Config) {
+        let settled = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
+        self.helper.watch(config.checks.iter().zip(settled));
+        self.checks.keep_only(config.checks.iter().map(|plan| plan.name.as_str()));
+        self.pump_helper();
+    }
+
     // ---- news ------------------------------------------------------------------------------
 
     /// Hands on what came since the last call: adverts first, for they may change what everything
-    /// else means. Whether there was anything: only after a `false` may one wait.
+    /// else means. Whether there may be more: only after a `false` may one wait.
     ///
     /// # Errors
     /// When the kernel's event sources themselves fail, or the helper process has ended.
@@ -329,46 +362,57 @@ impl Host {
                 Err(error) => return Err(error.into()),
             }
         };
-        let sources: Vec<Source> =
-            self.ready.iter().take(count).map(|event| Source::of(event.data())).collect();
-        if count == self.ready.len() {
-            self.ready.resize(2 * count, EpollEvent::empty());
-        }
-        for source in &sources {
-            if let Source::Adverts(link, family) = *source {
-                self.receive_adverts(link, family, node, actions);
+        // One that went off is readable until it is set again.
+        let mut more = count == self.ready.len();
+        for place in 0..count {
+            if let Source::Adverts(link, family) = self.source(place) {
+                more |= self.receive_adverts(link, family, node, actions);
             }
         }
-        for source in sources {
+        for place in 0..count {
+            // Of all but adverts and the timer there is little, and it may bring about more.
+            let source = self.source(place);
+            more |= !matches!(source, Source::Adverts(..) | Source::Timer);
             match source {
-                Source::Adverts(..) | Source::Other => {}
-                Source::Timer => {
-                    self.timer.acknowledge();
-                    self.timer_set = None;
-                }
+                Source::Adverts(..) => {}
+                Source::Timer => (self.timer_set, self.timer_fired) = (None, true),
                 Source::Neighbours(link) => self.receive_sightings(link),
                 Source::Netlink => self.receive_netlink(node)?,
                 Source::Worker => self.receive_reports(),
                 Source::Helper => self.pump_helper(),
+                Source::Other => self.others_ready = true,
             }
+        }
+        if count == self.ready.len() {
+            self.ready.resize(2 * count, EpollEvent::empty());
         }
         match self.helper_gone.take() {
             Some(error) => Err(error),
-            None => Ok(count > 0),
+            None => Ok(more),
         }
     }
 
+    fn source(&self, place: usize) -> Source {
+        Source::of(self.ready.get(place).map_or(0, EpollEvent::data))
+    }
+
+    /// Whether what was [listened to](Self::listen_to) has become readable since the last call.
+    pub fn others_ready(&mut self) -> bool {
+        std::mem::take(&mut self.others_ready)
+    }
+
+    /// Whether more may be waiting.
     fn receive_adverts(
         &mut self,
         link: LinkId,
         family: Family,
         node: &mut Node,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> bool {
         let now = self.clock.now();
         let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.adverts(family).as_mut())
         else {
-            return;
+            return false;
         };
         let tallies = &mut self.tallies;
         let outcome = socket.receive(|received| {
@@ -397,8 +441,12 @@ impl Host {
                 }
             }
         });
-        if let Err(error) = outcome {
-            debug!(%error, "receiving adverts");
+        match outcome {
+            Ok(count) => count >= AdvertSocket::AT_ONCE,
+            Err(error) => {
+                debug!(%error, "receiving adverts");
+                false
+            }
         }
     }
 
@@ -620,15 +668,12 @@ impl Host {
 
     fn pump_helper(&mut self) {
         let mut finished: Vec<Finished> = Vec::new();
-        match self.helper.pump(|run| finished.push(run)) {
+        let outcome = self.helper.pump(|run| finished.push(run));
+        let checked = self.helper.results().into_iter();
+        self.news.extend(checked.map(|(name, run)| News::Checked(name, run)));
+        match outcome {
             Ok(()) => self.watch_helper(),
-            // A daemon without hooks would lie about its state; the next one has a helper.
-            Err(error) => {
-                self.helper_gone = Some(io::Error::new(
-                    error.kind(),
-                    format!("the helper process, which runs the hooks, has ended: {error}"),
-                ));
-            }
+            Err(error) => self.lose_helper(&error),
         }
         for run in finished {
             let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
@@ -638,15 +683,9 @@ impl Host {
                 // Unwritten, the hook runs once more after a restart, as hooks must bear.
                 let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
             }
-            match run.outcome {
-                Outcome::Done | Outcome::Overtaken => {}
-                Outcome::Exited(_)
-                | Outcome::Killed(_)
-                | Outcome::TimedOut
-                | Outcome::NotRun(_) => {
-                    let text = format!("{}: {}", run.state, run.outcome);
-                    self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
-                }
+            if run.outcome.is_failure() {
+                let text = format!("{}: {}", run.state, run.outcome);
+                self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
             }
             if let Some(outbox) = self.outboxes.get_mut(&router) {
                 let (at, took) = (SystemTime::now(), run.duration);
@@ -654,6 +693,30 @@ impl Host {
             }
             self.news.push_back(News::HookFinished(router, outcome));
         }
+    }
+
+    /// A daemon without hooks and checks would lie about its state; the next one has a helper.
+    fn lose_helper(&mut self, error: &io::Error) {
+        if self.helper_gone.is_some() {
+            return;
+        }
+        let text = format!("the helper process, which runs hooks and checks, is gone: {error}");
+        error!("{text}; ending, so that whoever starts vipd again starts a new one");
+        self.history.note(history::Event::now(Kind::Warning, None, text.clone()));
+        self.helper_gone = Some(io::Error::new(error.kind(), text));
+    }
+
+    /// Now and then a helper that says nothing is asked whether it is there.
+    pub fn ask_helper(&mut self) -> Instant {
+        let now = self.clock.now();
+        if now >= self.ask_at && self.helper_gone.is_none() {
+            self.ask_at = now + Helper::ASK_EVERY;
+            match self.helper.ask() {
+                Ok(()) => self.watch_helper(),
+                Err(error) => self.lose_helper(&error),
+            }
+        }
+        self.ask_at
     }
 
     /// Waits for room in the helper's socket only while something waits for it.
@@ -694,6 +757,17 @@ impl Host {
                         Event::AddressLost(router, ip)
                     };
                     node.handle(now, event, actions)
+                }
+                News::Checked(name, run) => {
+                    let Some(check) = node.find_check(&name) else { continue };
+                    let (id, before) = (check.id(), check.verdict());
+                    let probe = checks::probe(run.result);
+                    let outcome = node.handle(now, Event::Probe { check: id, probe }, actions);
+                    let after = node.find_check(&name).map_or(before, Check::verdict);
+                    if let Some(text) = self.checks.note(&name, run, before, after) {
+                        self.history.note(history::Event::now(Kind::Check, None, text));
+                    }
+                    outcome
                 }
                 News::ClaimFailed(router, error) => {
                     node.handle(now, Event::ClaimFailed(router, error), actions)
@@ -767,19 +841,28 @@ impl Host {
             && self.helper.idle()
     }
 
-    /// When to wake up; kept by the kernel to the microsecond.
+    /// When to wake up, at the latest; kept by the kernel to the microsecond. A timer that is early
+    /// is not set again: with every advert a backup hears its deadline moves, and a wake-up now and
+    /// then costs less.
     pub fn wake_at(&mut self, at: Option<Instant>) {
-        if self.timer_set != at {
-            if let Err(error) = self.timer.set(&self.clock, at) {
-                error!(%error, "cannot set the timer");
-            }
-            self.timer_set = at;
+        let early_enough = match (self.timer_set, at) {
+            (Some(set), Some(at)) => set <= at,
+            (None, Some(_)) => false,
+            (Some(_) | None, None) => !self.timer_fired,
+        };
+        if early_enough {
+            return;
         }
+        if let Err(error) = self.timer.set(&self.clock, at) {
+            error!(%error, "cannot set the timer");
+        }
+        (self.timer_set, self.timer_fired) = (at, false);
     }
 
     // ---- actions ---------------------------------------------------------------------------
 
-    /// Carries an action out, now or when those before it for the same router are done.
+    /// Carries an action out when those before it for the same router are done. What can leave at
+    /// once leaves with everything else of this turn, by [`settle`](Self::settle).
     pub fn perform(&mut self, action: Action, node: &Node) {
         let id = router_of(&action);
         if let Action::Warn { warning, .. } = &action {
@@ -796,6 +879,8 @@ impl Host {
             config: router.config().clone(),
             in_flight: None,
             waiting: VecDeque::new(),
+            encoded: None,
+            advert_due: false,
             missing: Vec::new(),
             accepted_at: now,
             accepted: false,
@@ -857,9 +942,18 @@ impl Host {
     fn carry_out(&mut self, id: RouterId, action: Action) {
         match action {
             Action::Advertise { from, to, advert, due, .. } => {
-                self.advertise(id, from, &to, &advert, due);
+                if self.outboxes.get(&id).is_some_and(|outbox| outbox.advert_due) {
+                    self.settle();
+                }
+                let Some(outbox) = self.outboxes.get_mut(&id) else { return };
+                outbox.advert_due = true;
+                let link = outbox.link;
+                self.due.adverts.push(DueAdvert { link, router: id, from, to, advert, due });
             }
-            Action::Announce { addresses, .. } => self.announce(id, &addresses),
+            Action::Announce { addresses, .. } => {
+                let Some(outbox) = self.outboxes.get(&id) else { return };
+                self.due.announcements.push((outbox.link, id, addresses));
+            }
             Action::Claim { addresses, lifetime, .. } => {
                 let now = self.clock.now();
                 if let Some(outbox) = self.outboxes.get_mut(&id) {
@@ -868,53 +962,107 @@ impl Host {
                 }
                 self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime });
             }
-            Action::Notify(transition) => self.notify(id, &transition),
+            Action::Notify(transition) => self.due.changes.push(transition),
             Action::Release { addresses, .. } => {
                 self.submit(id, JobKind::Release, Work::Release { addresses });
             }
-            Action::Renew { addresses, lifetime, .. } => self.renew(id, addresses, lifetime),
+            Action::Renew { addresses, lifetime, .. } => {
+                self.due.renewals.push((id, addresses, lifetime));
+            }
             Action::Warn { .. } => {}
         }
     }
 
-    fn advertise(
-        &mut self,
-        id: RouterId,
-        from: IpAddr,
-        to: &[IpAddr],
-        advert: &Advert,
-        due: Option<Instant>,
-    ) {
-        let now = self.clock.now();
-        let Some(outbox) = self.outboxes.get_mut(&id) else { return };
-        if outbox.lease_ends_soon(now) && advert.priority != Priority::LEAVING {
-            // The lease may end before anybody hears of it: an advert would promise what is gone.
-            self.news.push_back(News::Late(id));
-            outbox.accepted = false;
+    /// Lets everything leave that is due: adverts in one go, then what goes with them.
+    pub fn settle(&mut self) {
+        if self.due.is_empty() {
             return;
         }
-        let port = self.ports.get_mut(&outbox.link);
-        let Some(socket) = port.and_then(|port| port.adverts(Family::of(from)).as_mut()) else {
-            outbox.accepted = false;
-            return;
-        };
-        let mut outcome = Ok(());
-        for &destination in to {
-            advert.encode(from, destination, &mut self.message);
-            if let Err(error) = socket.send(from, destination, &self.message) {
-                outcome = Err(error);
+        self.advertise();
+        let mut renewals = std::mem::take(&mut self.due.renewals);
+        for (id, addresses, lifetime) in renewals.drain(..) {
+            self.renew(id, addresses, lifetime);
+        }
+        self.due.renewals = renewals;
+        self.announce();
+        let mut changes = std::mem::take(&mut self.due.changes);
+        for transition in changes.drain(..) {
+            self.notify(transition.router, &transition);
+        }
+        self.due.changes = changes;
+    }
+
+    fn advertise(&mut self) {
+        let mut due = std::mem::take(&mut self.due.adverts);
+        due.retain(|advert| self.prepare(advert));
+        if !due.is_sorted_by_key(DueAdvert::socket) {
+            due.sort_unstable_by_key(DueAdvert::socket);
+        }
+        let mut failed = Vec::new();
+        for group in due.chunk_by(|one, other| one.socket() == other.socket()) {
+            let Some((link, family)) = group.first().map(DueAdvert::socket) else { continue };
+            let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.adverts(family).as_mut())
+            else {
+                continue;
+            };
+            let outboxes = &self.outboxes;
+            let messages = group.iter().flat_map(|due| {
+                let encoded = outboxes.get(&due.router).and_then(|outbox| outbox.encoded.as_ref());
+                let messages = encoded.into_iter().flat_map(Encoded::messages);
+                messages.map(|(to, message)| advert_socket::Advert { from: due.from, to, message })
+            });
+            socket.send_many(messages, |place, error| failed.push((place, error)));
+            let now = self.clock.now();
+            let mut failures = failed.drain(..).peekable();
+            let mut place = 0;
+            for due in group {
+                place += due.to.len();
+                let mut outcome = Ok(());
+                while let Some((_, error)) = failures.next_if(|(failed, _)| *failed < place) {
+                    outcome = Err(error);
+                }
+                self.advertised(now, due, outcome);
             }
         }
-        let counters = self.tallies.of(id);
+        due.clear();
+        self.due.adverts = due;
+    }
+
+    /// Whether the advert may leave; if so, it is there as bytes.
+    fn prepare(&mut self, due: &DueAdvert) -> bool {
+        let now = self.clock.now();
+        let Some(outbox) = self.outboxes.get_mut(&due.router) else { return false };
+        outbox.advert_due = false;
+        if outbox.lease_ends_soon(now) && due.advert.priority != Priority::LEAVING {
+            // The lease may end before anybody hears of it: an advert would promise what is gone.
+            self.news.push_back(News::Late(due.router));
+            outbox.accepted = false;
+            return false;
+        }
+        let (link, family) = due.socket();
+        if self.ports.get_mut(&link).is_none_or(|port| port.adverts(family).is_none()) {
+            outbox.accepted = false;
+            return false;
+        }
+        if !outbox.encoded.as_ref().is_some_and(|encoded| encoded.is(due)) {
+            outbox.encoded = Some(Encoded::new(due));
+        }
+        true
+    }
+
+    /// The kernel has taken an advert, or has not.
+    fn advertised(&mut self, now: Instant, due: &DueAdvert, outcome: io::Result<()>) {
+        let Some(outbox) = self.outboxes.get_mut(&due.router) else { return };
+        let counters = self.tallies.of(due.router);
         match outcome {
             Ok(()) => {
                 counters.adverts_sent += 1;
-                if let Some(due) = due {
-                    counters.advert_lateness.note(self.clock.now() - due);
+                if let Some(due) = due.due {
+                    counters.advert_lateness.note(now - due);
                 }
                 outbox.accepted = true;
                 outbox.accepted_at = now;
-                self.record.sent(id, self.clock.boottime_of(now));
+                self.record.sent(due.router, self.clock.boottime_of(now));
             }
             Err(error) => {
                 if outbox.accepted {
@@ -923,23 +1071,32 @@ impl Host {
                 counters.adverts_refused += 1;
                 outbox.accepted = false;
                 if outbox.is_overdue(now) {
-                    self.news.push_back(News::Late(id));
+                    self.news.push_back(News::Late(due.router));
                 }
             }
         }
     }
 
-    fn announce(&mut self, id: RouterId, addresses: &[Address]) {
-        let Some(outbox) = self.outboxes.get(&id) else { return };
-        let Some(socket) = self.ports.get_mut(&outbox.link).and_then(|p| p.neighbours.as_mut())
-        else {
-            return;
-        };
-        let ips: Vec<IpAddr> = addresses.iter().map(|address| address.ip).collect();
-        self.tallies.of(id).announcements += 1;
-        if let Err(error) = socket.announce(&ips) {
-            debug!(%error, "the kernel refused an announcement");
+    fn announce(&mut self) {
+        let mut due = std::mem::take(&mut self.due.announcements);
+        if !due.is_sorted_by_key(|(link, ..)| *link) {
+            due.sort_by_key(|(link, ..)| *link);
         }
+        for group in due.chunk_by(|one, other| one.0 == other.0) {
+            let Some((link, ..)) = group.first() else { continue };
+            let Some(socket) = self.ports.get_mut(link).and_then(|p| p.neighbours.as_mut()) else {
+                continue;
+            };
+            let addresses = group.iter().flat_map(|(_, _, addresses)| addresses.iter());
+            if let Err(error) = socket.announce(addresses.map(|address| address.ip)) {
+                debug!(%error, "the kernel refused an announcement");
+            }
+            for (_, router, _) in group {
+                self.tallies.of(*router).announcements += 1;
+            }
+        }
+        due.clear();
+        self.due.announcements = due;
     }
 
     fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
@@ -953,6 +1110,11 @@ impl Host {
     }
 
     fn submit(&mut self, id: RouterId, kind: JobKind, work: Work) {
+        match kind {
+            // What was said before it is to be heard before it.
+            JobKind::Claim | JobKind::Release => self.settle(),
+            JobKind::Renew => {}
+        }
         let Some(outbox) = self.outboxes.get_mut(&id) else { return };
         let Some(port) = self.ports.get(&outbox.link) else {
             // Without the interface there are no addresses to add or remove.
@@ -1012,7 +1174,7 @@ impl Host {
             Role::Leaving | Role::Claiming | Role::Waiting => return,
         };
         let notify = match state {
-            HookState::BeforeRelease => None,
+            HookState::BeforeRelease | HookState::BeforeClaim => None,
             HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop => {
                 hooks.notify.clone()
             }
@@ -1025,6 +1187,7 @@ impl Host {
         self.runs.insert(number, (id, hook));
         self.helper.run(HookRun {
             router: config.name.to_string(),
+            group: false,
             number,
             state,
             previous: transition.from.name().to_owned(),

@@ -7,9 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use pnet::packet::arp::{ArpHardwareTypes, ArpOperations, MutableArpPacket};
 use pnet::packet::ethernet::{EtherTypes, MutableEthernetPacket};
-use pnet::packet::icmpv6::ndp::{
-    MutableNeighborAdvertPacket, NdpOption, NdpOptionTypes, NeighborAdvertFlags,
-};
+use pnet::packet::icmpv6::ndp::{MutableNeighborAdvertPacket, NdpOptionTypes, NeighborAdvertFlags};
 use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv6::MutableIpv6Packet;
@@ -17,7 +15,7 @@ use pnet_base::MacAddr;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, BATCH, Inbox, Outgoing};
+use crate::host::sys::{self, BATCH, Inbox, Outgoing, SEND_BATCH};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -76,42 +74,41 @@ impl NeighbourSocket {
     /// Tells the link that these addresses are here: a gratuitous ARP request or an unsolicited
     /// neighbour advertisement each. Never blocks; if the kernel does not take some of them, the
     /// others are sent all the same and the first error is returned.
-    pub fn announce(&self, addresses: &[IpAddr]) -> io::Result<()> {
+    pub fn announce(&self, addresses: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
         let Some(mac) = self.mac else { return Ok(()) };
-        let router = addresses.iter().any(IpAddr::is_ipv6) && self.is_router();
-        let frames: Vec<Vec<u8>> = addresses
-            .iter()
-            .map(|address| match address {
-                IpAddr::V4(address) => gratuitous_arp(mac, *address),
-                IpAddr::V6(address) => unsolicited_advertisement(mac, *address, router),
-            })
-            .collect();
-        let packets: Vec<Outgoing<'_>> = addresses
-            .iter()
-            .zip(&frames)
-            .map(|(address, frame)| Outgoing {
-                to: match address {
-                    IpAddr::V4(_) => sys::link_address(self.index, ETHERTYPE_ARP, BROADCAST_MAC),
-                    IpAddr::V6(_) => sys::link_address(self.index, ETHERTYPE_IPV6, ALL_NODES_MAC),
+        let mut router = None;
+        let mut result = Ok(());
+        let mut addresses = addresses.into_iter();
+        loop {
+            let mut count = 0;
+            let mut frames = [([0; ADVERTISEMENT_LENGTH], 0); SEND_BATCH];
+            for ((frame, length), address) in frames.iter_mut().zip(&mut addresses) {
+                *length = match address {
+                    IpAddr::V4(address) => gratuitous_arp(mac, address, frame),
+                    IpAddr::V6(address) => {
+                        let router = *router.get_or_insert_with(|| self.is_router());
+                        unsolicited_advertisement(mac, address, router, frame)
+                    }
+                };
+                count += 1;
+            }
+            let packets = frames.iter().take(count).map(|(frame, length)| Outgoing {
+                to: match *length {
+                    ARP_LENGTH => sys::link_address(self.index, ETHERTYPE_ARP, BROADCAST_MAC),
+                    _ => sys::link_address(self.index, ETHERTYPE_IPV6, ALL_NODES_MAC),
                 },
                 from: None,
-                payload: frame,
-            })
-            .collect();
-
-        let mut rest = packets.as_slice();
-        let mut result = Ok(());
-        while !rest.is_empty() {
-            let handled = match sys::send(self.socket.as_fd(), rest) {
-                Ok(sent) => sent,
-                Err(error) => {
-                    result = result.and(Err(error));
-                    1
+                payload: frame.get(..*length).unwrap_or(frame),
+            });
+            sys::send_all(self.socket.as_fd(), packets, |_, error| {
+                if result.is_ok() {
+                    result = Err(error);
                 }
-            };
-            rest = rest.get(handled..).unwrap_or(&[]);
+            });
+            if count < SEND_BATCH {
+                return result;
+            }
         }
-        result
     }
 
     /// From now on hears who else announces one of these addresses, and nothing else. The kernel
@@ -183,9 +180,10 @@ impl AsFd for NeighbourSocket {
     }
 }
 
-/// A broadcast ARP request for the address by itself (RFC 5227 section 3; RFC 9568 8.1.1).
-fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
-    let mut frame = ethernet(mac, BROADCAST_MAC, ETHERTYPE_ARP, ARP_LENGTH);
+/// A broadcast ARP request for the address by itself (RFC 5227 section 3; RFC 9568 8.1.1). Written
+/// to the beginning of a frame of zeros; returns how long it is.
+fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
+    ethernet(mac, BROADCAST_MAC, ETHERTYPE_ARP, frame);
     if let Some(mut arp) = frame.get_mut(14..).and_then(MutableArpPacket::new) {
         arp.set_hardware_type(ArpHardwareTypes::Ethernet);
         arp.set_protocol_type(EtherTypes::Ipv4);
@@ -197,14 +195,20 @@ fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
         arp.set_target_hw_addr(MacAddr::from(BROADCAST_MAC));
         arp.set_target_proto_addr(address);
     }
-    frame
+    ARP_LENGTH
 }
 
 /// A neighbour advertisement that nobody asked for (RFC 4861 7.2.6). It comes from the address it
 /// is about: that one is ours whenever we announce it, while the link-local address may still be
-/// in duplicate detection after a link came up; Linux itself does the same.
-fn unsolicited_advertisement(mac: [u8; 6], address: Ipv6Addr, router: bool) -> Vec<u8> {
-    let mut frame = ethernet(mac, ALL_NODES_MAC, ETHERTYPE_IPV6, ADVERTISEMENT_LENGTH);
+/// in duplicate detection after a link came up; Linux itself does the same. Written to the beginning
+/// of a frame of zeros; returns how long it is.
+fn unsolicited_advertisement(
+    mac: [u8; 6],
+    address: Ipv6Addr,
+    router: bool,
+    frame: &mut [u8],
+) -> usize {
+    ethernet(mac, ALL_NODES_MAC, ETHERTYPE_IPV6, frame);
     if let Some(mut ip) = frame.get_mut(14..).and_then(MutableIpv6Packet::new) {
         ip.set_version(6);
         ip.set_payload_length((ADVERTISEMENT_LENGTH - 14 - 40) as u16);
@@ -219,30 +223,28 @@ fn unsolicited_advertisement(mac: [u8; 6], address: Ipv6Addr, router: bool) -> V
         message.set_icmpv6_type(Icmpv6Types::NeighborAdvert);
         message.set_flags(flags);
         message.set_target_addr(address);
-        message.set_options(&[NdpOption {
-            option_type: NdpOptionTypes::TargetLLAddr,
-            length: 1,
-            data: mac.to_vec(),
-        }]);
+    }
+    if let Some([kind, length, option @ ..]) = frame.get_mut(54 + 24..ADVERTISEMENT_LENGTH) {
+        // In units of eight bytes.
+        (*kind, *length) = (NdpOptionTypes::TargetLLAddr.0, 1);
+        option.copy_from_slice(&mac);
     }
     let checksum = frame
-        .get(54..)
+        .get(54..ADVERTISEMENT_LENGTH)
         .and_then(Icmpv6Packet::new)
         .map_or(0, |message| icmpv6::checksum(&message, &address, &ALL_NODES));
     if let Some(mut message) = frame.get_mut(54..).and_then(MutableNeighborAdvertPacket::new) {
         message.set_checksum(checksum);
     }
-    frame
+    ADVERTISEMENT_LENGTH
 }
 
-fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, length: usize) -> Vec<u8> {
-    let mut frame = vec![0; length];
-    if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
+fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, frame: &mut [u8]) {
+    if let Some(mut ethernet) = MutableEthernetPacket::new(frame) {
         ethernet.set_source(MacAddr::from(from));
         ethernet.set_destination(MacAddr::from(to));
         ethernet.set_ethertype(pnet::packet::ethernet::EtherType(ethertype));
     }
-    frame
 }
 
 /// Reads what a frame says about where an address is.
@@ -380,26 +382,32 @@ mod tests {
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
+    fn arp(address: Ipv4Addr) -> Vec<u8> {
+        let mut frame = vec![0; ADVERTISEMENT_LENGTH];
+        let length = gratuitous_arp(MAC, address, &mut frame);
+        frame[..length].to_vec()
+    }
+
+    fn advertisement(address: Ipv6Addr, router: bool) -> Vec<u8> {
+        let mut frame = vec![0; ADVERTISEMENT_LENGTH];
+        let length = unsolicited_advertisement(MAC, address, router, &mut frame);
+        frame[..length].to_vec()
+    }
+
     #[test]
     fn what_we_announce_can_be_read_back() {
         let v4 = Ipv4Addr::new(192, 0, 2, 10);
         let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+        assert_eq!(sighting(&arp(v4)), Some(Sighting { address: v4.into(), mac: MAC }));
         assert_eq!(
-            sighting(&gratuitous_arp(MAC, v4)),
-            Some(Sighting { address: v4.into(), mac: MAC })
-        );
-        assert_eq!(
-            sighting(&unsolicited_advertisement(MAC, v6, true)),
+            sighting(&advertisement(v6, true)),
             Some(Sighting { address: v6.into(), mac: MAC })
         );
     }
 
     #[test]
     fn a_frame_cut_off_anywhere_is_no_sighting_and_no_panic() {
-        let v6 = Ipv6Addr::LOCALHOST;
-        for frame in
-            [gratuitous_arp(MAC, Ipv4Addr::LOCALHOST), unsolicited_advertisement(MAC, v6, false)]
-        {
+        for frame in [arp(Ipv4Addr::LOCALHOST), advertisement(Ipv6Addr::LOCALHOST, false)] {
             for length in 0..frame.len() {
                 let _ = sighting(&frame[..length]);
             }

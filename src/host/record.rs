@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::host::sys::Mapped;
 use crate::vrrp::{Address, Config, Family, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
@@ -90,6 +91,8 @@ impl Previous {
 #[derive(Debug)]
 pub struct Record {
     file: File,
+    /// The file as memory, once it has its full size.
+    mapped: Option<Mapped>,
     addresses: PathBuf,
     slots: BTreeMap<RouterId, (usize, Entry)>,
     resumes: Vec<Duration>,
@@ -119,7 +122,8 @@ impl Record {
         let text = std::fs::read_to_string(&addresses).unwrap_or_default();
         previous.addresses = text.lines().filter_map(parse_address).collect();
         let resumes = previous.resumes.clone();
-        let record = Record { file, addresses, slots: BTreeMap::new(), resumes, boot_id };
+        let record =
+            Record { file, mapped: None, addresses, slots: BTreeMap::new(), resumes, boot_id };
         Ok((record, previous))
     }
 
@@ -152,16 +156,21 @@ impl Record {
             self.slots.insert(id, (slot, entry));
         }
         std::fs::write(&self.addresses, addresses)?;
-        self.file.write_all_at(&bytes, 0)
+        self.file.write_all_at(&bytes, 0)?;
+        if self.mapped.is_none() {
+            self.mapped = Some(Mapped::of(&self.file, bytes.len())?);
+        }
+        Ok(())
     }
 
     /// An advert left.
     pub fn sent(&mut self, id: RouterId, at: Duration) {
         if let Some((slot, entry)) = self.slots.get_mut(&id) {
             entry.sent_at = at;
-            let offset = HEADER + *slot * SLOT + SENT_AT;
-            // The file has its full size already; were it lost, a restart would be a cold start.
-            let _ = self.file.write_all_at(&nanos(at), offset as u64);
+            if let Some(mapped) = &self.mapped {
+                let place = (HEADER + *slot * SLOT + SENT_AT) / size_of::<u64>();
+                mapped.store(place, u64::from_ne_bytes(nanos(at)));
+            }
         }
     }
 

@@ -1,17 +1,26 @@
 //! What the kernel offers and no crate wraps safely: the one module with `unsafe`.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use socket2::{SockAddr, SockAddrStorage};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-/// How many packets one system call sends or receives at most.
+/// How many packets one system call receives at most.
 pub const BATCH: usize = 16;
+/// How many it sends at most.
+pub const SEND_BATCH: usize = 64;
 
 /// The longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4 header fit.
 const PAYLOAD: usize = 4352;
@@ -90,20 +99,20 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
 }
 
-/// Sends the first packets of the list (at most [`BATCH`]) in one call that never blocks. Says how
-/// many went out; an error is the first one's.
-pub fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
+/// Sends the first packets of the list (at most [`SEND_BATCH`]) in one call that never blocks. Says
+/// how many went out; an error is the first one's.
+fn send(fd: BorrowedFd<'_>, packets: &[Option<Outgoing<'_>>]) -> io::Result<usize> {
     #[derive(Clone, Copy)]
     #[repr(align(8))]
     struct Control([u8; SOURCE]);
 
-    let count = packets.len().min(BATCH);
-    let mut controls = [Control([0; SOURCE]); BATCH];
+    let count = packets.len().min(SEND_BATCH);
+    let mut controls = [Control([0; SOURCE]); SEND_BATCH];
     // SAFETY: both are plain C structures of integers and pointers, for which zero is a value.
-    let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-    let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+    let mut parts: [libc::iovec; SEND_BATCH] = unsafe { mem::zeroed() };
+    let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { mem::zeroed() };
     for (((packet, header), part), control) in
-        packets.iter().zip(&mut headers).zip(&mut parts).zip(&mut controls)
+        packets.iter().flatten().zip(&mut headers).zip(&mut parts).zip(&mut controls)
     {
         part.iov_base = packet.payload.as_ptr().cast_mut().cast();
         part.iov_len = packet.payload.len();
@@ -128,6 +137,41 @@ pub fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
         )
     };
     if sent >= 0 { Ok(sent as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends all packets with few calls that never block; `failed` is told which the kernel did not
+/// take, by their place in the list, and why.
+pub fn send_all<'a>(
+    fd: BorrowedFd<'_>,
+    packets: impl IntoIterator<Item = Outgoing<'a>>,
+    mut failed: impl FnMut(usize, io::Error),
+) {
+    let mut packets = packets.into_iter();
+    let mut place = 0;
+    loop {
+        let mut batch: [Option<Outgoing<'a>>; SEND_BATCH] = [const { None }; SEND_BATCH];
+        let mut count = 0;
+        for (room, packet) in batch.iter_mut().zip(&mut packets) {
+            *room = Some(packet);
+            count += 1;
+        }
+        let mut rest = &batch[..count];
+        while !rest.is_empty() {
+            // The kernel stops at the first that fails, and says why when asked again.
+            let handled = match send(fd, rest) {
+                Ok(sent) => sent.max(1),
+                Err(error) => {
+                    failed(place, error);
+                    1
+                }
+            };
+            place += handled;
+            rest = rest.get(handled..).unwrap_or(&[]);
+        }
+        if count < SEND_BATCH {
+            return;
+        }
+    }
 }
 
 /// Writes the control message that chooses source and interface; returns its length.
@@ -263,6 +307,12 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// Whether a packet socket saw it leave, not arrive (packet(7): `sll_pkttype`).
+    pub fn is_outgoing(&self) -> bool {
+        let family = self.name.first_chunk().map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
+        family == Some(libc::AF_PACKET) && self.name.get(10) == Some(&libc::PACKET_OUTGOING)
+    }
+
     /// The IPv6 destination, if the socket was asked to report it.
     pub fn destination_v6(&self) -> Option<Ipv6Addr> {
         let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
@@ -293,6 +343,83 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// A descriptor of a process that is readable as soon as it has ended.
+///
+/// # Errors
+/// ESRCH: there is no such process.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The flags (`IFF_UP`, `IFF_RUNNING` and the others of netdevice(7)) of an interface.
+///
+/// # Errors
+/// ENODEV: there is none of this name.
+pub fn interface_flags(name: &str) -> io::Result<i32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // A name that fills all of it has no end.
+    if name.len() >= request.ifr_name.len() || name.bytes().any(|byte| byte == 0) {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as _;
+    }
+    // SAFETY: the kernel reads the name and writes the flags, both within `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: of the union's members the kernel has filled this one, and all of it was zero before.
+    Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
+}
+
+/// The beginning of a file as memory of this process: what is stored is in the file at once, also
+/// for whoever reads it after this process was killed. The file must not be made shorter.
+#[derive(Debug)]
+pub struct Mapped {
+    start: NonNull<c_void>,
+    words: usize,
+}
+
+// SAFETY: it is the only owner of its mapping, which belongs to the process and not to a thread.
+unsafe impl Send for Mapped {}
+
+impl Mapped {
+    /// Maps so many bytes, which the file has.
+    pub fn of(file: &File, length: usize) -> io::Result<Self> {
+        let size = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: at an address that the kernel chooses a mapping replaces no other.
+        let start = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?;
+        Ok(Mapped { start, words: length / mem::size_of::<u64>() })
+    }
+
+    /// Stores a word; its place is counted in words. Beyond the end nothing happens.
+    pub fn store(&self, place: usize, word: u64) {
+        if place < self.words {
+            // SAFETY: the word lies in the mapping, which begins at a page and lives as long as
+            // `self`; other processes may read it at any time, so it is written as a whole.
+            let word_there =
+                unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(place)) };
+            word_there.store(word, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: nothing borrows from the mapping beyond a call.
+        let _ = unsafe { munmap(self.start, self.words * mem::size_of::<u64>()) };
+    }
+}
+
 /// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the
 /// calling thread.
 ///
@@ -300,9 +427,11 @@ impl<'a> Packet<'a> {
 /// EPERM without CAP_SYS_NICE or in a cgroup without real-time time; EINVAL for a priority the
 /// policy does not have.
 pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the call only reads the structure, which outlives it.
-    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+    // The call itself: musl's function of this name always fails. To the kernel the parameters are
+    // one number.
+    let parameters: *const libc::c_int = &priority;
+    // SAFETY: the call only reads the number, which outlives it.
+    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

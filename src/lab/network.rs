@@ -94,8 +94,7 @@ impl Lab {
 
     fn with(observed: bool) -> io::Result<Self> {
         let switches = Arc::new(Namespace::new("switch")?);
-        let observer =
-            if observed { Observer::start(&switches)? } else { Observer::blind() };
+        let observer = if observed { Observer::start(&switches)? } else { Observer::blind() };
         let dir = tempfile::Builder::new().prefix("vipd-lab-").tempdir()?;
         let lab = Self { switches, observer, changes: Arc::default(), observed, dir };
         lab.add_switch(Switch::LAN)?;
@@ -137,11 +136,8 @@ impl Lab {
         let dir = self.dir.path().join(name);
         std::fs::create_dir(&dir)?;
         let namespace = Arc::new(Namespace::new(name)?);
-        let watch = if self.observed {
-            Some(Watch::start(&namespace, name, &self.changes)?)
-        } else {
-            None
-        };
+        let watch =
+            if self.observed { Some(Watch::start(&namespace, name, &self.changes)?) } else { None };
         Ok(Host {
             name: name.to_owned(),
             number,

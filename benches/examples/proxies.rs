@@ -1,0 +1,182 @@
+//! A pair of haproxy and a pair of nginx.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use vipd::lab::Lab;
+
+use crate::http::{Application, Browser, Saw};
+use crate::machine::Machine;
+use crate::{Report, SHARED, await_that, example, install_vipd, spread, start_vipd};
+
+const COLUMNS: [&str; 4] = ["times", "requests", "failures", "silence, ms: median / worst"];
+
+struct Pair {
+    // Before the lab, or its clients would see their namespace go.
+    browser: Option<Browser>,
+    application: Option<Application>,
+    machines: [Machine; 2],
+    command: &'static [&'static str],
+    lab: Lab,
+}
+
+impl Pair {
+    /// Two machines, the programs started and vipd too, and the better one is master.
+    fn new(command: &'static [&'static str], prepare: impl Fn(&Machine, bool)) -> Self {
+        let lab = Lab::new().unwrap();
+        let machine = |name, number, better| {
+            let mut machine = Machine::new(&lab, name, number).unwrap();
+            prepare(&machine, better);
+            machine.power_on().unwrap();
+            machine
+        };
+        let machines = [machine("web-a", 1, true), machine("web-b", 2, false)];
+        let mut pair = Self { browser: None, application: None, machines, command, lab };
+        for index in [0, 1] {
+            pair.mend(index);
+            start_vipd(&mut pair.machines[index]);
+        }
+        pair
+    }
+
+    fn browse(&mut self) {
+        let client = self.lab.host("client", 200).unwrap();
+        self.browser = Some(Browser::start(&client, SHARED));
+    }
+
+    fn kill(&self, index: usize) {
+        let name = self.command[0].rsplit('/').next().unwrap();
+        assert!(self.machines[index].kill(name, Signal::SIGKILL) > 0, "there is no {name}");
+    }
+
+    fn mend(&mut self, index: usize) {
+        let name = self.command[0].rsplit('/').next().unwrap();
+        self.machines[index].start(name, self.command);
+    }
+
+    fn master(&self) -> usize {
+        let owners = self.lab.owners(SHARED.into());
+        usize::from(owners == [self.machines[1].name()])
+    }
+
+    /// Waits until this machine answers, and a little longer; then what the client saw.
+    fn until(&self, index: usize, since: Instant, patience: u64) -> Saw {
+        let [a, b] = &self.machines;
+        let name = self.machines[index].name();
+        let browser = self.browser.as_ref().unwrap();
+        await_that(Duration::from_secs(patience), &format!("{name} answers"), &[a, b], || {
+            browser.answered_by(since).as_deref() == Some(name)
+        });
+        thread::sleep(Duration::from_secs(1));
+        browser.saw(since)
+    }
+}
+
+/// What the client saw each time that something happened, and what it may have seen.
+struct Happening {
+    what: &'static str,
+    /// The longest silence that is allowed, whatever the machine is busy with.
+    silence: Duration,
+    /// How many requests may fail each time.
+    failures: usize,
+    saw: Vec<Saw>,
+}
+
+impl Happening {
+    fn new(what: &'static str, silence: u64, failures: usize) -> Self {
+        Self { what, silence: Duration::from_millis(silence), failures, saw: Vec::new() }
+    }
+
+    fn report(self, report: &mut Report) {
+        let requests: usize = self.saw.iter().map(|saw| saw.requests).sum();
+        let failures: usize = self.saw.iter().map(|saw| saw.failures).sum();
+        let silence = spread(self.saw.iter().map(|saw| saw.silence));
+        let cells =
+            [self.saw.len().to_string(), requests.to_string(), failures.to_string(), silence];
+        report.lines.push((self.what.to_owned(), cells.into()));
+        for saw in &self.saw {
+            if saw.silence > self.silence {
+                report.broken.push(format!(
+                    "{}: silent for {:?}, more than {:?}",
+                    self.what, saw.silence, self.silence
+                ));
+            }
+            if saw.failures > self.failures {
+                report.broken.push(format!(
+                    "{}: {} requests failed, more than {}",
+                    self.what, saw.failures, self.failures
+                ));
+            }
+        }
+    }
+}
+
+pub fn haproxy(report: &mut Report) {
+    report.columns = COLUMNS.into();
+    let mut pair = Pair::new(&["/usr/sbin/haproxy", "-Ws", "-f", "/etc/haproxy/haproxy.cfg"], {
+        |machine, better| {
+            install_vipd(machine, "haproxy/vipd.toml", better);
+            machine.install("/etc/haproxy/haproxy.cfg", 0o644, &example("haproxy/haproxy.cfg"));
+            machine.install("/etc/sysctl.d/90-vipd.conf", 0o644, &example("haproxy/90-vipd.conf"));
+        }
+    });
+    let application = pair.lab.host("app", 21).unwrap();
+    pair.application = Some(Application::start(&application, 8080));
+    pair.browse();
+    pair.until(0, Instant::now(), 30);
+    // Skew time is 609 ms.
+    let mut killed = Happening::new("haproxy killed: the address moves (process check)", 3000, 200);
+    let mut mended = Happening::new("haproxy mended: it comes back after preempt_delay", 500, 3);
+    let mut drained = Happening::new("/etc/vipd/maintenance made: the address moves", 500, 3);
+    let mut undrained = Happening::new("the file removed: it comes back", 500, 3);
+    for _ in 0..3 {
+        let began = Instant::now();
+        pair.kill(0);
+        killed.saw.push(pair.until(1, began, 20));
+        let began = Instant::now();
+        pair.mend(0);
+        mended.saw.push(pair.until(0, began, 40));
+        let began = Instant::now();
+        pair.machines[0].install("/etc/vipd/maintenance", 0o644, "");
+        drained.saw.push(pair.until(1, began, 20));
+        let began = Instant::now();
+        fs::remove_file(pair.machines[0].file("/etc/vipd/maintenance")).unwrap();
+        undrained.saw.push(pair.until(0, began, 40));
+    }
+    for happening in [killed, mended, drained, undrained] {
+        happening.report(report);
+    }
+}
+
+pub fn nginx(report: &mut Report) {
+    report.columns = COLUMNS.into();
+    let mut pair = Pair::new(&["/usr/sbin/nginx", "-g", "daemon off;"], |machine, better| {
+        install_vipd(machine, "nginx/vipd.toml", better);
+        fs::remove_file(machine.file("/etc/nginx/sites-enabled/default")).unwrap();
+        machine.install("/etc/nginx/sites-enabled/www", 0o644, &example("nginx/www.conf"));
+    });
+    pair.browse();
+    pair.until(0, Instant::now(), 30);
+    let mut killed = Happening::new("nginx killed: the address moves (HTTP check)", 6000, 400);
+    let mut mended = Happening::new("nginx mended: the address stays (preempt = false)", 500, 1);
+    for _ in 0..5 {
+        let (from, to) = (pair.master(), 1 - pair.master());
+        let began = Instant::now();
+        pair.kill(from);
+        killed.saw.push(pair.until(to, began, 20));
+        let began = Instant::now();
+        pair.mend(from);
+        // Longer than it takes until it is fit again.
+        thread::sleep(Duration::from_secs(6));
+        let saw = pair.until(to, began, 20);
+        if saw.answered_by.len() != 1 {
+            report.broken.push(format!("the address moved back: {:?}", saw.answered_by));
+        }
+        mended.saw.push(saw);
+    }
+    for happening in [killed, mended] {
+        happening.report(report);
+    }
+}

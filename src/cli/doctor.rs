@@ -1,0 +1,65 @@
+//! `vipd doctor`: what stands in the way on this host, each with the command that mends it.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::status::{BOLD, PLAIN, YELLOW, paint, wrap};
+use super::steer::{fail, say};
+use crate::control;
+use crate::doctor::{self, Options, Report};
+
+/// No line of a sentence is longer; commands are not broken.
+const WIDTH: usize = 100;
+
+/// The document that `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// Looks, and says by the exit status whether anything was found.
+pub fn doctor(options: &Options, json: bool) -> ExitCode {
+    let report = doctor::examine(options);
+    if json {
+        let document = Document { version: control::VERSION, report: &report };
+        match serde_json::to_string_pretty(&document) {
+            Ok(text) => say(text),
+            Err(error) => return fail(error),
+        }
+    } else {
+        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        say(text(&report, colours).trim_end());
+    }
+    if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn text(report: &Report, colours: bool) -> String {
+    let mut lines = Vec::new();
+    for finding in &report.findings {
+        let about = match finding.about.as_str() {
+            "" => String::new(),
+            about => format!(" ({about})"),
+        };
+        let head = format!("{}{about}", finding.trouble.word());
+        lines.push(paint(colours, YELLOW, &head));
+        lines.extend(wrap(&finding.text, WIDTH - 4).iter().map(|part| format!("    {part}")));
+        lines.push(format!("    $ {}", paint(colours, BOLD, &finding.mend)));
+        lines.push(String::new());
+    }
+    for unseen in &report.not_examined {
+        let sentence = format!("not examined: {}: {}", unseen.what, unseen.why);
+        lines.extend(wrap(&sentence, WIDTH).iter().map(|part| paint(colours, PLAIN, part)));
+    }
+    lines.push(match report.findings.len() {
+        0 => "nothing was found that stands in the way".to_owned(),
+        1 => "1 thing stands in the way; the line that begins with $ mends it".to_owned(),
+        more => {
+            format!("{more} things stand in the way; the lines that begin with $ mend them")
+        }
+    });
+    lines.join("\n")
+}

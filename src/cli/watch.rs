@@ -1,0 +1,264 @@
+//! `vipd watch`: the status, live in a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossterm::cursor::{Hide, MoveTo, MoveToNextLine, Show};
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::style::Print;
+use crossterm::terminal::{
+    self, BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap,
+    EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+};
+use crossterm::{execute, queue};
+
+use super::status::{BOLD, PLAIN, RED, View, YELLOW, paint, transition, wrap};
+use super::steer::fail;
+use crate::control::{self, Answer, NoAnswer, Request};
+use crate::status::{Change, Status};
+
+/// From one question to the next.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// From one picture to the next: tenths of a second are counted down.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+/// A status this old is shown with a warning.
+const STALE: Duration = Duration::from_millis(1500);
+/// No line is longer, however wide the terminal is.
+const WIDEST: usize = 100;
+
+/// Shows the status until told to end.
+pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return fail("watch needs a terminal; for programs there is \"vipd status --json\"");
+    }
+    // What waiting does not change is said at once.
+    match control::ask(runtime_dir, &Request::Status) {
+        Ok(Answer::Status(status)) => {
+            if let Some(name) = name
+                && status.find(name).is_none()
+            {
+                return fail(super::status::unknown(&status, name));
+            }
+        }
+        Err(error @ (NoAnswer::NotAllowed(_) | NoAnswer::NotUnderstood(_))) => return fail(error),
+        Ok(
+            Answer::Moved { .. }
+            | Answer::Done { .. }
+            | Answer::Events { .. }
+            | Answer::Reloaded { .. }
+            | Answer::Error { .. },
+        )
+        | Err(NoAnswer::NoDaemon(_) | NoAnswer::Lost(..)) => {}
+    }
+    match show(runtime_dir, name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format_args!("the terminal cannot be used: {error}")),
+    }
+}
+
+fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
+    let told_to_end = Arc::new(AtomicBool::new(false));
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
+    }
+    let (told, answers) = mpsc::sync_channel(1);
+    let runtime_dir = runtime_dir.to_owned();
+    std::thread::Builder::new().name("ask".into()).spawn(move || ask(&runtime_dir, &told))?;
+    let mut seen = Seen { name, status: None, trouble: None, began: Instant::now() };
+    let screen = Screen::open()?;
+    while !told_to_end.load(Ordering::Relaxed) {
+        seen.take_in(&answers);
+        let (columns, rows) = terminal::size()?;
+        let colours = std::env::var_os("NO_COLOR").is_none();
+        screen.draw(&seen.lines(usize::from(columns), usize::from(rows), colours))?;
+        if event::poll(DRAW_EVERY)? && is_end(&event::read()?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn is_end(event: &Event) -> bool {
+    let Event::Key(key) = event else { return false };
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    key.kind != KeyEventKind::Release
+        && match key.code {
+            KeyCode::Char('q' | 'Q') | KeyCode::Esc => true,
+            KeyCode::Char('c' | 'd') => control,
+            _ => false,
+        }
+}
+
+/// Beside the terminal: a daemon that does not answer must not keep a key waiting.
+fn ask(runtime_dir: &Path, told: &SyncSender<(Instant, Result<Status, String>)>) {
+    loop {
+        let asked_at = Instant::now();
+        let answer = match control::ask(runtime_dir, &Request::Status) {
+            Ok(Answer::Status(status)) => Ok(*status),
+            Ok(Answer::Error { text, .. }) => Err(text),
+            Ok(
+                Answer::Done { .. }
+                | Answer::Events { .. }
+                | Answer::Moved { .. }
+                | Answer::Reloaded { .. },
+            ) => Err("the daemon answered something else than it was asked".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        if told.send((asked_at, answer)).is_err() {
+            return;
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// What is known of the daemon.
+struct Seen<'a> {
+    name: Option<&'a str>,
+    /// The newest status, and when it was asked for.
+    status: Option<(Instant, Status)>,
+    /// Why there is no newer one.
+    trouble: Option<String>,
+    began: Instant,
+}
+
+impl Seen<'_> {
+    fn take_in(&mut self, answers: &Receiver<(Instant, Result<Status, String>)>) {
+        while let Ok((at, answer)) = answers.try_recv() {
+            match answer {
+                Ok(status) => (self.status, self.trouble) = (Some((at, status)), None),
+                Err(why) => self.trouble = Some(why),
+            }
+        }
+    }
+
+    /// The whole picture, not larger than this.
+    fn lines(&self, columns: usize, rows: usize, colours: bool) -> Vec<String> {
+        let width = columns.clamp(20, WIDEST);
+        let view = View { now: SystemTime::now(), colours, width };
+        let mut lines = Vec::new();
+        let age = self.status.as_ref().map_or(self.began.elapsed(), |(at, _)| at.elapsed());
+        if self.trouble.is_some() || age > STALE {
+            let why = self.trouble.as_deref().unwrap_or("vipd does not answer");
+            let since = match &self.status {
+                Some(_) => format!("; what follows is {} s old", age.as_secs()),
+                None => String::new(),
+            };
+            let banner = format!("NO ANSWER: {why}{since}; asking again");
+            lines.extend(wrap(&banner, width).iter().map(|part| paint(colours, RED, part)));
+            lines.push(String::new());
+        }
+        if let Some((_, status)) = &self.status {
+            let status = status.clone().aged(age);
+            match self.name.map(|name| (name, status.find(name))) {
+                Some((_, Some(router))) => {
+                    lines.extend(view.one(&status, router).lines().map(str::to_owned));
+                }
+                Some((name, None)) => {
+                    let gone = format!("{name} is not configured any more");
+                    lines.push(paint(colours, YELLOW, &gone));
+                }
+                None => {
+                    lines.extend(view.table(&status).lines().map(str::to_owned));
+                    lines.extend(happened(&status, view));
+                }
+            }
+        }
+        let keys = "q ends";
+        let room = rows.saturating_sub(1);
+        if lines.len() > room {
+            lines.truncate(room);
+            lines.push(paint(colours, BOLD, "... more than fits here; q ends"));
+        } else {
+            lines.resize(room, String::new());
+            lines.push(paint(colours, BOLD, keys));
+        }
+        lines
+    }
+}
+
+/// The last changes of all virtual routers, the newest first.
+fn happened(status: &Status, view: View) -> Vec<String> {
+    let mut changes: Vec<(&str, &Change)> = status
+        .routers
+        .iter()
+        .flat_map(|router| router.transitions.iter().map(|change| (router.name.as_str(), change)))
+        .collect();
+    changes.sort_by(|(_, one), (_, other)| other.at.cmp(&one.at));
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![String::new(), paint(view.colours, BOLD, "LAST CHANGES")];
+    for (name, change) in changes {
+        let sentence = format!("{name}: {}", transition(change));
+        for (n, part) in wrap(&sentence, view.width.saturating_sub(4)).iter().enumerate() {
+            let margin = if n == 0 { "" } else { "    " };
+            lines.push(paint(view.colours, PLAIN, &format!("{margin}{part}")));
+        }
+    }
+    lines
+}
+
+/// There is one terminal, and it is ours.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The terminal while it is ours; given back as it was when this is dropped, and when we panic.
+#[derive(Debug)]
+pub struct Screen(());
+
+impl Screen {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// It is none, or cannot do what is needed.
+    pub fn open() -> io::Result<Self> {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            give_back();
+            before(panic);
+        }));
+        terminal::enable_raw_mode()?;
+        TAKEN.store(true, Ordering::Relaxed);
+        // From here on it is given back whatever happens.
+        let screen = Screen(());
+        execute!(io::stdout(), EnterAlternateScreen, Hide, DisableLineWrap)?;
+        Ok(screen)
+    }
+
+    /// Shows these lines and nothing else.
+    ///
+    /// # Errors
+    /// What the terminal says.
+    pub fn draw(&self, lines: &[String]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        queue!(out, BeginSynchronizedUpdate, MoveTo(0, 0))?;
+        for (n, line) in lines.iter().enumerate() {
+            if n > 0 {
+                queue!(out, MoveToNextLine(1))?;
+            }
+            queue!(out, Print(line), Clear(ClearType::UntilNewLine))?;
+        }
+        queue!(out, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;
+        out.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Given back once: what was printed since would be written over. What cannot be given back is lost
+/// either way.
+fn give_back() {
+    if !TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    let _ = execute!(io::stdout(), EnableLineWrap, Show, LeaveAlternateScreen);
+    let _ = terminal::disable_raw_mode();
+}

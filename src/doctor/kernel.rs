@@ -1,0 +1,169 @@
+//! What the kernel is set to: interfaces, addresses, routes, and the switches that keep adverts or
+//! answers away.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+pub use crate::host::netlink::Found as Address;
+use crate::host::netlink::{Events, Found, Link, NetEvent};
+
+/// The kernel answers at once, unless somebody holds its lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Every interface, and every address.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// The interfaces.
+    pub links: Vec<Link>,
+    /// The addresses, in the kernel's order.
+    pub addresses: Vec<Found>,
+}
+
+impl Picture {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// What the kernel says, or that it says nothing.
+    pub fn take() -> io::Result<Self> {
+        let mut events = Events::open()?;
+        let (mut picture, mut synced) = (Picture::default(), false);
+        let end = Instant::now() + PATIENCE;
+        while !synced {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => {
+                    let text = "the kernel does not tell its addresses";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            events.read(|event| match event {
+                NetEvent::Resync => picture = Picture::default(),
+                NetEvent::Synced => synced = true,
+                NetEvent::Link(link) => {
+                    picture.links.retain(|known| known.index != link.index);
+                    picture.links.push(link);
+                }
+                NetEvent::Address(found) => {
+                    picture.forget(found.index, found.ip, found.prefix);
+                    picture.addresses.push(found);
+                }
+                NetEvent::LinkGone { index } => picture.links.retain(|link| link.index != index),
+                NetEvent::AddressGone { index, ip, prefix } => picture.forget(index, ip, prefix),
+            })?;
+        }
+        Ok(picture)
+    }
+
+    fn forget(&mut self, index: u32, ip: IpAddr, prefix: u8) {
+        self.addresses.retain(|a| (a.index, a.ip, a.prefix) != (index, ip, prefix));
+    }
+
+    /// The interface of this name or alternative name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        let has = |link: &&Link| link.name == name || link.alt_names.iter().any(|alt| alt == name);
+        self.links.iter().find(has)
+    }
+
+    /// The addresses of an interface.
+    pub fn of(&self, index: u32) -> impl Iterator<Item = &Found> {
+        self.addresses.iter().filter(move |address| address.index == index)
+    }
+
+    /// The name of an interface.
+    pub fn name(&self, index: u32) -> &str {
+        self.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name)
+    }
+
+    /// Other interfaces that are up and have an IPv4 address in a network of this one: they are
+    /// most likely plugged into the same LAN.
+    pub fn beside(&self, link: &Link) -> Vec<&Link> {
+        let own = |index| self.of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.ours);
+        let others = self.links.iter().filter(|other| {
+            other.index != link.index && other.up && !other.loopback && other.mac.is_some()
+        });
+        others
+            .filter(|other| {
+                own(other.index).any(|theirs| {
+                    own(link.index).any(|ours| {
+                        same_network(ours.ip, theirs.ip, ours.prefix.min(theirs.prefix))
+                    })
+                })
+            })
+            .collect()
+    }
+}
+
+/// Whether the first `prefix` bits are the same.
+pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
+    let differ = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+    };
+    differ.leading_zeros() >= u32::from(prefix)
+}
+
+/// Some other host of the network that this address lies in.
+pub fn neighbour(address: &Found) -> Option<IpAddr> {
+    match address.ip {
+        IpAddr::V4(ip) if address.prefix < 31 => {
+            // Neither the network's own address nor the broadcast one, if it is large enough.
+            let other = ip.to_bits() ^ if ip.to_bits() & 3 == 1 { 3 } else { 1 };
+            Some(IpAddr::V4(other.into()))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+/// A switch of IPv4 as it is in force: the larger of the interface's and that of all.
+pub fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
+    let read = |of: &str| -> Option<u32> {
+        let path = format!("/proc/sys/net/ipv4/conf/{}/{name}", of.replace('/', "."));
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    Some(read("all")?.max(read(interface)?))
+}
+
+/// The interface by which the kernel would answer `to`; `None` if it knows no way.
+///
+/// # Errors
+/// Why that cannot be known, as a sentence.
+pub fn route(to: IpAddr) -> Result<Option<String>, String> {
+    let output = Command::new("ip").args(["-j", "route", "get", &to.to_string()]).output();
+    let output = output.map_err(|error| format!("the program ip cannot be run: {error}"))?;
+    if !output.status.success() {
+        return Ok(None);
+    }
+    let unknown = || "ip -j route get prints what is not understood".to_owned();
+    let routes: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|_| unknown())?;
+    let device = routes.pointer("/0/dev").and_then(serde_json::Value::as_str);
+    Ok(Some(device.ok_or_else(unknown)?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn networks_are_compared_by_their_first_bits() {
+        let same = |one: &str, other: &str, prefix| {
+            same_network(one.parse().unwrap(), other.parse().unwrap(), prefix)
+        };
+        assert!(same("192.0.2.1", "192.0.2.254", 24));
+        assert!(!same("192.0.2.1", "192.0.3.1", 24));
+        assert!(same("192.0.2.1", "198.51.100.1", 0));
+        assert!(!same("192.0.2.1", "192.0.2.2", 32));
+        assert!(same("2001:db8::1", "2001:db8::ffff", 64));
+        assert!(!same("2001:db8::1", "192.0.2.1", 0));
+    }
+}

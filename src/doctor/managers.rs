@@ -1,0 +1,173 @@
+//! Who else on this host changes addresses, or stops services: systemd-networkd, NetworkManager,
+//! and the order of systemd's units.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Report, Trouble};
+use crate::config::Config;
+use crate::host::netlink::Link;
+
+/// What each of these says of an interface is in a file named after its index.
+const NETWORKD: &str = "/run/systemd/netif/links";
+const NETWORKMANAGER: &str = "/run/NetworkManager/devices";
+/// Later ones win.
+const NETWORK_DIRS: [&str; 4] = [
+    "/usr/lib/systemd/network",
+    "/usr/local/lib/systemd/network",
+    "/run/systemd/network",
+    "/etc/systemd/network",
+];
+const UNIT_DIRS: [&str; 4] = [
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/run/systemd/system",
+    "/etc/systemd/system",
+];
+const OUR_UNIT: &str = "vipd.service";
+
+/// Whether systemd-networkd manages the interface and removes what it does not know: when it
+/// starts, when it reads its configuration again, when the lease of DHCP changes.
+pub fn networkd(link: &Link, report: &mut Report) {
+    let Ok(state) = fs::read_to_string(Path::new(NETWORKD).join(link.index.to_string())) else {
+        return;
+    };
+    let Some(file) = value(&state, "", "NETWORK_FILE").map(PathBuf::from) else { return };
+    let Some(name) = file.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        return;
+    };
+    let mut files = vec![file];
+    files.extend(drop_ins(&NETWORK_DIRS, &name));
+    let kept = files
+        .iter()
+        .filter_map(|file| value(&fs::read_to_string(file).ok()?, "Network", "KeepConfiguration"))
+        .next_back();
+    // "static" keeps what is there for ever, and an address of ours has a lifetime.
+    if kept.is_some_and(|kept| ["yes", "true", "on", "1"].contains(&kept.to_lowercase().as_str())) {
+        return;
+    }
+    let text = format!(
+        "systemd-networkd manages {} ({name}) and removes addresses that it does not know when it is restarted or reloaded",
+        link.name
+    );
+    let directory = format!("/etc/systemd/network/{name}.d");
+    let mend = format!(
+        "mkdir -p {directory} && printf '[Network]\\nKeepConfiguration=yes\\n' > {directory}/vipd.conf && networkctl reload"
+    );
+    report.found(Trouble::NetworkdRemoves, &link.name, text, mend);
+}
+
+/// Whether NetworkManager manages the interface: it then removes what it does not know whenever it
+/// brings a connection up or applies it again.
+pub fn networkmanager(link: &Link, report: &mut Report) {
+    let Ok(state) = fs::read_to_string(Path::new(NETWORKMANAGER).join(link.index.to_string()))
+    else {
+        return;
+    };
+    let managed = value(&state, "device", "managed");
+    if !managed.is_some_and(|managed| ["true", "full"].contains(&managed.as_str())) {
+        return;
+    }
+    let text = format!(
+        "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd puts them back, but a moment is lost",
+        link.name
+    );
+    let mend = format!(
+        "printf '[keyfile]\\nunmanaged-devices+=interface-name:{}\\n' > /etc/NetworkManager/conf.d/90-vipd.conf && systemctl reload NetworkManager  (the host's own address then must be configured elsewhere)",
+        link.name
+    );
+    report.found(Trouble::NetworkmanagerRemoves, &link.name, text, mend);
+}
+
+/// Whether services whose state decides the role are stopped only after vipd has handed over.
+pub fn units(config: &Config, report: &mut Report) {
+    for unit in checked_units(config) {
+        if unit == OUR_UNIT || stops_after_us(&unit) {
+            continue;
+        }
+        let text = format!(
+            "{unit} is checked, and at shutdown it is stopped in parallel with vipd: clients may still be sent to a service that has gone"
+        );
+        let directory = format!("/etc/systemd/system/{OUR_UNIT}.d");
+        let mend = format!(
+            "mkdir -p {directory} && printf '[Unit]\\nAfter={unit}\\n' >> {directory}/order.conf && systemctl daemon-reload"
+        );
+        report.found(Trouble::UnitOrder, &unit, text, mend);
+    }
+}
+
+fn checked_units(_config: &Config) -> BTreeSet<String> {
+    BTreeSet::new()
+}
+
+/// What starts before us stops after us; units may say so in either of the two.
+fn stops_after_us(unit: &str) -> bool {
+    let says = |of: &str, key: &str, other: &str| {
+        let lists = unit_files(of);
+        lists.iter().any(|text| {
+            values(text, "Unit", key).any(|list| list.split_whitespace().any(|name| name == other))
+        })
+    };
+    says(OUR_UNIT, "After", unit) || says(unit, "Before", OUR_UNIT)
+}
+
+/// The unit's file, of those of this name the one that counts, and its drop-ins.
+fn unit_files(unit: &str) -> Vec<String> {
+    let mut paths: Vec<PathBuf> = UNIT_DIRS.iter().map(|dir| Path::new(dir).join(unit)).collect();
+    paths.retain(|path| path.exists());
+    let main = paths.pop().into_iter();
+    main.chain(drop_ins(&UNIT_DIRS, unit))
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
+}
+
+/// In the order in which they count: by name, whichever directory they are in.
+fn drop_ins(directories: &[&str], name: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for directory in directories {
+        let Ok(entries) = fs::read_dir(Path::new(directory).join(format!("{name}.d"))) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "conf") {
+                found.retain(|known| known.file_name() != Some(&entry.file_name()));
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
+    found
+}
+
+/// The last value of a key in a section; the section "" is what stands before any.
+fn value(text: &str, section: &str, key: &str) -> Option<String> {
+    values(text, section, key).last().map(str::to_owned)
+}
+
+fn values<'a>(text: &'a str, section: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+    let mut here = section.is_empty();
+    text.lines().filter_map(move |line| {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            here = name == section;
+            return None;
+        }
+        let (name, value) = line.split_once('=')?;
+        (here && name.trim() == key).then(|| value.trim())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_from_their_section() {
+        let text = "A=0\n[Network]\nA=1\n# A=2\n[Other]\nA = 3\n[Network]\n A = 4 \n";
+        assert_eq!(value(text, "Network", "A").as_deref(), Some("4"));
+        assert_eq!(value(text, "Other", "A").as_deref(), Some("3"));
+        assert_eq!(value(text, "", "A").as_deref(), Some("0"));
+        assert_eq!(value(text, "Network", "B"), None);
+    }
+}

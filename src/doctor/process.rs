@@ -1,0 +1,111 @@
+//! What the daemon may do: real-time priority, locked memory, capabilities. Of one that runs the
+//! kernel tells; for one that does not, this process tries.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Report, Trouble};
+use crate::host::privileges;
+use crate::status::Status;
+
+/// In the unit's drop-in that mends a limit.
+const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";
+
+/// Looks at the daemon that runs.
+pub fn running(status: &Status, report: &mut Report) {
+    let pid = status.daemon.pid;
+    let Some((policy, locked)) = scheduling(pid) else {
+        report.unseen("the daemon's privileges", format!("there is no process {pid} to be seen"));
+        return;
+    };
+    const SCHED_FIFO: u32 = libc::SCHED_FIFO as u32;
+    const SCHED_RR: u32 = libc::SCHED_RR as u32;
+    if ![SCHED_FIFO, SCHED_RR].contains(&policy) {
+        no_realtime(&format!("vipd (pid {pid}) runs without real-time priority"), report);
+    }
+    if locked == 0 {
+        memory_not_locked(&format!("the memory of vipd (pid {pid}) is not locked"), report);
+    }
+}
+
+/// Whether one that is started from here would have what it wants.
+pub fn would_run(report: &mut Report) {
+    let missing = privileges::missing();
+    if !nix::unistd::geteuid().is_root() {
+        report.unseen("what vipd may do on this host", "only root can try: try again with sudo");
+        return;
+    }
+    if !missing.is_empty() {
+        report.found(
+            Trouble::CapabilityMissing,
+            "",
+            format!("vipd cannot run here: {}", privileges::explain(&missing)),
+            "systemctl start vipd",
+        );
+        return;
+    }
+    match privileges::realtime(1) {
+        Ok(()) => drop(privileges::ordinary_priority()),
+        Err(error) => {
+            no_realtime(
+                &format!("started from here vipd has no real-time priority ({error})"),
+                report,
+            );
+        }
+    }
+    if let Err(error) = privileges::lock_memory() {
+        let text = format!("started from here vipd cannot lock its memory ({error})");
+        memory_not_locked(&text, report);
+    }
+}
+
+fn no_realtime(what: &str, report: &mut Report) {
+    let text = format!("{what}: under load adverts may be late, and a backup takes over");
+    report.found(Trouble::NoRealtime, "", text, limit("LimitRTPRIO=50"));
+}
+
+fn memory_not_locked(what: &str, report: &mut Report) {
+    let text = format!("{what}: when the host swaps adverts may be late");
+    report.found(Trouble::MemoryNotLocked, "", text, limit("LimitMEMLOCK=infinity"));
+}
+
+fn limit(line: &str) -> String {
+    let directory = Path::new(DROP_IN).parent().unwrap_or(Path::new("/")).display();
+    format!(
+        "mkdir -p {directory} && printf '[Service]\\n{line}\\n' >> {DROP_IN} && systemctl daemon-reload && systemctl restart vipd"
+    )
+}
+
+/// The scheduling policy of a process and its locked memory in KiB (proc_pid_stat(5)).
+fn scheduling(pid: u32) -> Option<(u32, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    // `state` is field 3, `policy` field 41.
+    let policy = rest.split(' ').nth(41 - 3)?.trim().parse().ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"))?;
+    Some((policy, locked.trim().trim_end_matches(" kB").parse().ok()?))
+}
+
+/// A keepalived in our network namespace.
+pub fn keepalived() -> Option<u32> {
+    let ours = fs::read_link("/proc/self/ns/net").ok()?;
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        let here = fs::read_link(entry.path().join("ns/net")).ok()? == ours;
+        (here && name.trim() == "keepalived").then_some(pid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_how_a_process_is_scheduled() {
+        let (policy, _) = scheduling(std::process::id()).unwrap();
+        assert_eq!(policy, libc::SCHED_OTHER as u32);
+    }
+}

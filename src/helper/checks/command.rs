@@ -1,0 +1,58 @@
+//! `command`: a program passes with exit status 0.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::helper::Outcome;
+use crate::helper::program::{Program, Sink, language};
+
+pub(super) struct Command {
+    name: String,
+    argv: Vec<String>,
+    user: Option<String>,
+    /// Killed because it took too long, and not yet seen to have ended.
+    lingering: Option<Program>,
+}
+
+impl Command {
+    pub(super) fn new(name: String, argv: Vec<String>, user: Option<String>) -> Self {
+        Command { name, argv, user, lingering: None }
+    }
+
+    pub(super) async fn run(&mut self, patience: Duration) -> Result<String, String> {
+        if let Some(earlier) = &mut self.lingering
+            && !earlier.is_gone(patience).await
+        {
+            return Err(format!(
+                "process {} hangs in the kernel and cannot be killed",
+                earlier.pid()
+            ));
+        }
+        self.lingering = None;
+        let environment =
+            [("PATH", crate::config::HOOK_PATH.join(":")), ("VIPD_CHECK", self.name.clone())];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value));
+        let environment = environment.into_iter().chain(language()).collect();
+        let kept = Sink::Keep(Vec::new());
+        let mut program = Program::start(&self.argv, self.user.as_deref(), environment, kept)
+            .map_err(|error| format!("cannot start a process: {error}"))?;
+        let outcome = timeout(patience, program.run()).await;
+        if outcome.is_err() {
+            program.kill();
+        }
+        let said = program.last_words();
+        match outcome {
+            Ok(Outcome::Done) => Ok(said),
+            Ok(outcome) => Err(with(&outcome.to_string(), &said)),
+            Err(_) => {
+                self.lingering = Some(program);
+                Err(with(&format!("took longer than {patience:?} and was killed"), &said))
+            }
+        }
+    }
+}
+
+fn with(outcome: &str, said: &str) -> String {
+    if said.is_empty() { outcome.to_owned() } else { format!("{outcome}: {said}") }
+}

@@ -1,0 +1,109 @@
+//! `file`, `file_present`, `file_absent`: a number in a file, or the file itself.
+
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::CheckResult;
+use super::blocking::Blocking;
+use super::tcp::plainly;
+
+/// No number that counts is longer.
+const LONGEST: u64 = 64;
+/// What a priority can differ by.
+const LARGEST: i16 = 254;
+
+pub(super) struct File {
+    path: PathBuf,
+    wanted: Wanted,
+    look: Blocking<Found>,
+}
+
+type Found = Result<(CheckResult, String), String>;
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Number,
+    Presence,
+    Absence,
+}
+
+impl File {
+    pub(super) fn number(path: PathBuf) -> Self {
+        File { path, wanted: Wanted::Number, look: Blocking::default() }
+    }
+
+    pub(super) fn present(path: PathBuf) -> Self {
+        File { path, wanted: Wanted::Presence, look: Blocking::default() }
+    }
+
+    pub(super) fn absent(path: PathBuf) -> Self {
+        File { path, wanted: Wanted::Absence, look: Blocking::default() }
+    }
+
+    pub(super) async fn run(&mut self) -> Found {
+        let (path, wanted) = (self.path.clone(), self.wanted);
+        self.look.run(move || look(&path, wanted)).await?
+    }
+}
+
+fn look(path: &Path, wanted: Wanted) -> Found {
+    let shown = path.display();
+    let missing = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    let complain = |error: &io::Error| format!("{shown}: {}", plainly(error));
+    let there = match path.metadata() {
+        Ok(_) => true,
+        Err(error) if missing(&error) => false,
+        Err(error) => return Err(complain(&error)),
+    };
+    match (wanted, there) {
+        (Wanted::Number, _) => match read(path) {
+            Ok(text) => {
+                let number =
+                    parse(&text).ok_or_else(|| format!("{shown} holds no whole number"))?;
+                Ok((CheckResult::Number(number), format!("{shown} says {number}")))
+            }
+            Err(error) if missing(&error) => {
+                Ok((CheckResult::Number(0), format!("{shown} is not there: 0")))
+            }
+            Err(error) => Err(complain(&error)),
+        },
+        (Wanted::Presence, true) => Ok((CheckResult::Passed, format!("{shown} is there"))),
+        (Wanted::Absence, false) => Ok((CheckResult::Passed, format!("{shown} is not there"))),
+        (Wanted::Presence, false) => Err(format!("{shown} is not there")),
+        (Wanted::Absence, true) => Err(format!("{shown} is there")),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    // A pipe in its place must not make this wait.
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A whole number with blanks round it; one that is too large counts as the largest.
+fn parse(text: &str) -> Option<i16> {
+    let number: i64 = text.trim().parse().ok()?;
+    i16::try_from(number.clamp(-i64::from(LARGEST), i64::from(LARGEST))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_a_whole_one_and_never_beyond_a_priority() {
+        for (text, number) in
+            [(" 7\n", 7), ("-20", -20), ("+5\r\n", 5), ("100000", 254), ("-9999999999", -254)]
+        {
+            assert_eq!(parse(text), Some(number), "{text:?}");
+        }
+        for text in ["", "seven", "1 2", "1.5", "99999999999999999999"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+}

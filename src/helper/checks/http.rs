@@ -1,0 +1,270 @@
+//! `http`, `https`: a web server answers with the right status, and perhaps the right words.
+//!
+//! A connection for each run, so that a run sees what a new client would see; redirects are answers,
+//! too, and not followed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::tcp::{Peer, plainly};
+use crate::config;
+
+/// The body is searched this far.
+const SEARCHED: usize = 64 * 1024;
+/// The system's authorities are read again after this long.
+const FRESH: Duration = Duration::from_secs(3600);
+
+pub(super) struct Http {
+    request: config::Http,
+    /// What is not right about the URL.
+    target: Result<Target, String>,
+}
+
+struct Target {
+    uri: Uri,
+    /// With the port, unless it is the usual one.
+    authority: String,
+    peer: Peer,
+    /// `https`: whose certificate it must be.
+    server: Option<ServerName<'static>>,
+}
+
+impl Http {
+    pub(super) fn new(request: config::Http) -> Self {
+        let target = Target::of(&request.url);
+        Http { request, target }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        authorities: &Authorities,
+        patience: Duration,
+    ) -> Result<String, String> {
+        let target = self.target.as_mut().map_err(|why| why.clone())?;
+        let stream = target.peer.connect(patience).await?;
+        let _ = stream.set_nodelay(true);
+        let request = target.request()?;
+        let Some(server) = target.server.clone() else {
+            return exchange(stream, request, &self.request).await;
+        };
+        let tls = TlsConnector::from(authorities.trusted(self.request.ca_file.as_deref()).await?);
+        let stream = tls.connect(server, stream).await.map_err(|error| format!("TLS: {error}"))?;
+        exchange(stream, request, &self.request).await
+    }
+}
+
+impl Target {
+    fn of(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+        let host = uri.host().ok_or_else(|| format!("{url} names no host"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = uri.scheme_str() == Some("https");
+        let usual = if tls { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(usual);
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if port == usual { shown } else { format!("{shown}:{port}") };
+        let server = match tls {
+            true => Some(
+                ServerName::try_from(host.clone()).map_err(|error| format!("{host}: {error}"))?,
+            ),
+            false => None,
+        };
+        Ok(Target { peer: Peer::new(host, port), uri, authority, server })
+    }
+
+    fn request(&self) -> Result<Request<Empty<Bytes>>, String> {
+        Request::builder()
+            .uri(self.uri.path_and_query().map_or("/", |path| path.as_str()))
+            .header(HOST, &self.authority)
+            .header(USER_AGENT, concat!("vipd/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, "*/*")
+            .header(CONNECTION, "close")
+            .body(Empty::new())
+            .map_err(|error| error.to_string())
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Empty<Bytes>>,
+    wanted: &config::Http,
+) -> Result<String, String> {
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| explain(&error))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| explain(&error))?;
+        judge(response, wanted).await
+    };
+    let carried = async {
+        // What it ends with, the answer says in its own words.
+        let _ = connection.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        answer = answer => answer,
+        never = carried => never,
+    }
+}
+
+async fn judge(response: Response<Incoming>, wanted: &config::Http) -> Result<String, String> {
+    let status = response.status();
+    let passes = match wanted.status {
+        Some(wanted) => status.as_u16() == wanted,
+        None => status.is_success(),
+    };
+    if !passes {
+        let wanted = wanted.status.map_or("200 to 299".to_owned(), |wanted| wanted.to_string());
+        return Err(format!("status {}, wanted {wanted}", named(status)));
+    }
+    let Some(words) = &wanted.body else { return Ok(format!("status {}", named(status))) };
+    let mut body = response.into_body();
+    let mut searched = Vec::new();
+    while searched.len() < SEARCHED
+        && let Some(frame) = body.frame().await
+    {
+        let frame = frame.map_err(|error| explain(&error))?;
+        if let Some(data) = frame.data_ref() {
+            let room = SEARCHED - searched.len();
+            searched.extend_from_slice(data.get(..room).unwrap_or(data));
+        }
+        if contains(&searched, words.as_bytes()) {
+            return Ok(format!("status {}, the body has {words:?}", named(status)));
+        }
+    }
+    Err(format!(
+        "status {}, but the body does not have {words:?} in its first {} bytes",
+        named(status),
+        searched.len()
+    ))
+}
+
+fn named(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }
+}
+
+fn contains(text: &[u8], words: &[u8]) -> bool {
+    words.is_empty() || text.windows(words.len()).any(|window| window == words)
+}
+
+/// With the reason behind it, which hyper keeps apart.
+fn explain(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Whom to trust: the system's authorities, or those of a file. Read once for all checks, and again
+/// when a file has changed.
+#[derive(Default)]
+pub(super) struct Authorities(Mutex<BTreeMap<Option<PathBuf>, Known>>);
+
+struct Known {
+    read_at: Instant,
+    stamp: Option<(SystemTime, u64)>,
+    config: Arc<ClientConfig>,
+}
+
+impl Authorities {
+    async fn trusted(&self, file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+        let mut known = self.0.lock().await;
+        let file = file.map(Path::to_owned);
+        let before = known.get(&file).map(|known| (known.read_at, known.stamp));
+        let path = file.clone();
+        let read = tokio::task::spawn_blocking(move || read(path.as_deref(), before));
+        if let Some(fresh) = read.await.map_err(|error| error.to_string())?? {
+            known.insert(file.clone(), fresh);
+        }
+        known
+            .get(&file)
+            .map(|known| Arc::clone(&known.config))
+            .ok_or_else(|| "no authorities".into())
+    }
+}
+
+/// `None`: what is known is fresh.
+fn read(
+    file: Option<&Path>,
+    before: Option<(Instant, Option<(SystemTime, u64)>)>,
+) -> Result<Option<Known>, String> {
+    let mut roots = RootCertStore::empty();
+    let mut stamp = None;
+    match file {
+        None => {
+            if before.is_some_and(|(read_at, _)| read_at.elapsed() < FRESH) {
+                return Ok(None);
+            }
+            let found = rustls_native_certs::load_native_certs();
+            let (good, _) = roots.add_parsable_certificates(found.certs);
+            if good == 0 {
+                let why = found.errors.first().map_or(String::new(), |error| format!(": {error}"));
+                return Err(format!(
+                    "this system trusts no authority (package ca-certificates?){why}; `ca_file` names one"
+                ));
+            }
+        }
+        Some(file) => {
+            let shown = file.display();
+            let complain = |error: &std::io::Error| format!("{shown}: {}", plainly(error));
+            let metadata = file.metadata().map_err(|error| complain(&error))?;
+            let modified = metadata.modified().map_err(|error| complain(&error))?;
+            stamp = Some((modified, metadata.len()));
+            if before.is_some_and(|(_, before)| before == stamp) {
+                return Ok(None);
+            }
+            for certificate in
+                CertificateDer::pem_file_iter(file).map_err(|error| format!("{shown}: {error}"))?
+            {
+                let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
+                roots.add(certificate).map_err(|error| format!("{shown}: {error}"))?;
+            }
+            if roots.is_empty() {
+                return Err(format!("{shown} holds no certificate"));
+            }
+        }
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // A resumed session would not look at the certificate again.
+    config.resumption = Resumption::disabled();
+    Ok(Some(Known { read_at: Instant::now(), stamp, config: Arc::new(config) }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_host_is_named_as_a_browser_would() {
+        let named = |url| Target::of(url).unwrap().authority;
+        assert_eq!(named("http://web.example/healthz"), "web.example");
+        assert_eq!(named("http://web.example:8080/"), "web.example:8080");
+        assert_eq!(named("https://[2001:db8::1]:443/"), "[2001:db8::1]");
+        assert_eq!(named("http://[::1]:8404/x?y"), "[::1]:8404");
+        let target = Target::of("https://[2001:db8::1]/").unwrap();
+        assert_eq!(target.server, Some(ServerName::try_from("2001:db8::1").unwrap()));
+    }
+}

@@ -1,0 +1,82 @@
+//! `tcp`: a connection is accepted; also how `http` connects.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::blocking::Blocking;
+
+/// Of a name with more addresses than this the others are not tried.
+const MOST_ADDRESSES: usize = 8;
+
+pub(super) struct Tcp(Peer);
+
+impl Tcp {
+    pub(super) fn new(host: String, port: u16) -> Self {
+        Tcp(Peer::new(host, port))
+    }
+
+    pub(super) async fn run(&mut self, patience: Duration) -> Result<String, String> {
+        let stream = self.0.connect(patience).await?;
+        let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+        Ok(format!("connected to {peer}"))
+    }
+}
+
+/// Whom to connect to.
+pub(super) struct Peer {
+    host: String,
+    port: u16,
+    look_up: Blocking<io::Result<Vec<SocketAddr>>>,
+}
+
+impl Peer {
+    pub(super) fn new(host: String, port: u16) -> Self {
+        Peer { host, port, look_up: Blocking::default() }
+    }
+
+    /// Tries all addresses, one after the other, so that none that is silent uses up all the time.
+    /// Names are looked up each time: they are worth a check for what they mean now.
+    pub(super) async fn connect(&mut self, patience: Duration) -> Result<TcpStream, String> {
+        let deadline = Instant::now() + patience;
+        let addresses = self.addresses().await?;
+        let mut failed = Vec::new();
+        for (tried, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed.push(format!("{address}: {}", plainly(&error))),
+                Err(_) => failed.push(format!("{address}: no answer within {patience:?}")),
+            }
+        }
+        Err(failed.join("; "))
+    }
+
+    async fn addresses(&mut self) -> Result<Vec<SocketAddr>, String> {
+        if let Ok(ip) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, self.port)]);
+        }
+        let (host, port) = (self.host.clone(), self.port);
+        let look_up = move || {
+            let found = (host.as_str(), port).to_socket_addrs()?;
+            Ok(found.take(MOST_ADDRESSES).collect())
+        };
+        match self.look_up.run(look_up).await? {
+            Ok(addresses) => Ok(addresses),
+            Err(error) => Err(format!("{}: {}", self.host, plainly(&error))),
+        }
+    }
+}
+
+/// What the system says, without its number.
+pub(super) fn plainly(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}

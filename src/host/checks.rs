@@ -1,0 +1,94 @@
+//! What the checks found last, for log, history and status; what it means is the protocol's business.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use tracing::{debug, info, warn};
+
+use crate::helper::{CheckResult, CheckRun};
+use crate::vrrp::{Probe, Verdict};
+
+/// The last run of each check, by name.
+#[derive(Debug, Default)]
+pub struct CheckRuns(BTreeMap<String, LastRun>);
+
+/// The last run of a check.
+#[derive(Clone, Debug)]
+pub struct LastRun {
+    /// How it went.
+    pub result: CheckResult,
+    /// What it printed or found.
+    pub output: String,
+    /// From its begin to its result.
+    pub took: Duration,
+    /// When, by the wall clock.
+    pub at: SystemTime,
+}
+
+impl CheckRuns {
+    /// The last run of the check of this name.
+    pub fn last(&self, name: &str) -> Option<&LastRun> {
+        self.0.get(name)
+    }
+
+    /// Forgets the checks that are not among these.
+    pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let names: BTreeSet<&str> = names.collect();
+        self.0.retain(|name, _| names.contains(name.as_str()));
+    }
+
+    /// Keeps a run, and logs it once if it made a difference: then also what history is told.
+    pub(super) fn note(
+        &mut self,
+        name: &str,
+        run: CheckRun,
+        before: Verdict,
+        after: Verdict,
+    ) -> Option<String> {
+        let CheckRun { result, output, took, at, .. } = run;
+        let earlier = self.0.remove(name);
+        let said = earlier.as_ref().map(|earlier| earlier.output.clone()).unwrap_or_default();
+        let output = output.unwrap_or(said);
+        let text = match (before, after) {
+            (_, Verdict::Failing) if before != after => {
+                let text = format!("check {name} fails: {output}");
+                warn!(check = name, ?took, "{text}");
+                Some(text)
+            }
+            (Verdict::Failing, Verdict::Passing) => {
+                let text = format!("check {name} passes again: {output}");
+                info!(check = name, ?took, "{text}");
+                Some(text)
+            }
+            (Verdict::Unknown, Verdict::Passing) => {
+                info!(check = name, ?took, "check {name} passes: {output}");
+                None
+            }
+            _ => {
+                if result == CheckResult::Failed {
+                    debug!(check = name, ?took, "a run of check {name} failed: {output}");
+                }
+                None
+            }
+        };
+        let changed = match (result, earlier.map(|earlier| earlier.result)) {
+            (CheckResult::Number(number), Some(CheckResult::Number(was))) if number != was => {
+                let text = format!("check {name} reads {number} now, it was {was}");
+                info!(check = name, "{text}");
+                Some(text)
+            }
+            _ => None,
+        };
+        self.0.insert(name.to_owned(), LastRun { result, output, took, at });
+        text.or(changed)
+    }
+}
+
+/// In the protocol's words.
+pub(super) fn probe(result: CheckResult) -> Probe {
+    match result {
+        CheckResult::Passed => Probe::Passed,
+        CheckResult::Failed => Probe::Failed,
+        CheckResult::Number(number) => Probe::Number(number),
+    }
+}

@@ -1,0 +1,89 @@
+//! The sockets that pings leave and arrive by: taken before privileges are given up.
+
+use std::io;
+use std::net::UdpSocket;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::bpf;
+use crate::vrrp::Family;
+
+/// A socket for each family, or why there is none.
+#[derive(Debug)]
+pub struct Sockets {
+    /// ICMP.
+    pub v4: io::Result<EchoSocket>,
+    /// ICMPv6.
+    pub v6: io::Result<EchoSocket>,
+}
+
+/// Sends echo requests to anybody, and hears the replies to them.
+#[derive(Debug)]
+pub struct EchoSocket {
+    /// Has the system calls that are wanted; it is no UDP.
+    pub socket: UdpSocket,
+    /// What arrives begins with the IP header.
+    pub with_header: bool,
+}
+
+impl Sockets {
+    /// Without privileges where the system permits that (`net.ipv4.ping_group_range`), else with
+    /// CAP_NET_RAW.
+    pub fn open(identifier: u16) -> Self {
+        Sockets { v4: open(Family::V4, identifier), v6: open(Family::V6, identifier) }
+    }
+}
+
+fn open(family: Family, identifier: u16) -> io::Result<EchoSocket> {
+    let (domain, protocol) = match family {
+        Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
+        Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let (socket, raw) = match Socket::new(domain, Type::DGRAM, Some(protocol)) {
+        Ok(socket) => (socket, false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+            socket.attach_filter(&filter(family, identifier))?;
+            (socket, true)
+        }
+        Err(error) => return Err(error),
+    };
+    socket.set_nonblocking(true)?;
+    Ok(EchoSocket { socket: socket.into(), with_header: raw && family == Family::V4 })
+}
+
+/// Of all ICMP of this host a raw socket wants the echo replies with our identifier.
+fn filter(family: Family, identifier: u16) -> Vec<socket2::SockFilter> {
+    let reply = reply_type(family);
+    let jump = |k, no| bpf::jump(libc::BPF_JEQ, k, 0, no);
+    // X = the length of the IPv4 header; ICMPv6 comes without a header.
+    let begin = match family {
+        Family::V4 => bpf::instruction(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+        Family::V6 => bpf::instruction(libc::BPF_LDX | libc::BPF_IMM, 0),
+    };
+    vec![
+        begin,
+        bpf::load_indexed(libc::BPF_B, 0),
+        jump(u32::from(reply), 3),
+        bpf::load_indexed(libc::BPF_H, 4),
+        jump(u32::from(identifier), 1),
+        bpf::ACCEPT,
+        bpf::DROP,
+    ]
+}
+
+/// The type of an echo request (RFC 792, RFC 4443 4.1).
+pub const fn request_type(family: Family) -> u8 {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 128,
+    }
+}
+
+/// The type of an echo reply (RFC 792, RFC 4443 4.2).
+pub const fn reply_type(family: Family) -> u8 {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 129,
+    }
+}

@@ -1,0 +1,143 @@
+//! Adverts as they pass an interface, both ways, before any packet filter has its say: for
+//! `vipd doctor`, which compares them with what arrives.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, SockFilter, Socket, Type};
+
+use crate::host::bpf;
+use crate::host::sys::{self, BATCH, Inbox};
+use crate::vrrp::advert::{self, PROTOCOL};
+
+/// The packet socket of one interface, for whole packets of IP protocol 112.
+#[derive(Debug)]
+pub struct Wiretap {
+    socket: Socket,
+    inbox: Inbox,
+}
+
+/// An advert that passed: nothing about the message has been checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed<'a> {
+    /// It left from this host.
+    pub outgoing: bool,
+    /// Who sent it, if that is not forged.
+    pub source: IpAddr,
+    /// Where it goes.
+    pub destination: IpAddr,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// The VRRP message without IP header.
+    pub message: &'a [u8],
+}
+
+impl Wiretap {
+    /// Listens on the interface of this index from now on. Needs CAP_NET_RAW.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(index: u32) -> io::Result<Self> {
+        // Without link-layer headers: it need not be Ethernet.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
+        socket.attach_filter(&filter())?;
+        socket.bind(&sys::link_address(index, libc::ETH_P_ALL as u16, [0; 6]))?;
+        Ok(Wiretap { socket, inbox: Inbox::default() })
+    }
+
+    /// Hands over what has passed since the last call, at most some hundred adverts.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn receive(&mut self, mut handle: impl FnMut(Passed<'_>)) -> io::Result<()> {
+        for _ in 0..64 {
+            let mut count = 0;
+            for packet in self.inbox.receive(self.socket.as_fd())? {
+                count += 1;
+                let outgoing = packet.is_outgoing();
+                if let Some(passed) = ipv4(packet.payload).or_else(|| ipv6(packet.payload)) {
+                    handle(Passed { outgoing, ..passed });
+                }
+            }
+            if count < BATCH {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Wiretap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn ipv4(packet: &[u8]) -> Option<Passed<'_>> {
+    let packet = advert::ipv4_packet(packet).ok()?;
+    Some(Passed {
+        outgoing: false,
+        source: packet.source.into(),
+        destination: packet.destination.into(),
+        ttl: packet.ttl,
+        message: packet.payload,
+    })
+}
+
+fn ipv6(packet: &[u8]) -> Option<Passed<'_>> {
+    let (header, rest) = packet.split_first_chunk::<40>()?;
+    let [version, _, _, _, length_high, length_low, next, ttl, addresses @ ..] = header;
+    if version >> 4 != 6 || *next != PROTOCOL {
+        return None;
+    }
+    let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
+    let source: [u8; 16] = *addresses.first_chunk()?;
+    let destination: [u8; 16] = *addresses.last_chunk()?;
+    Some(Passed {
+        outgoing: false,
+        source: Ipv6Addr::from(source).into(),
+        destination: Ipv6Addr::from(destination).into(),
+        ttl: *ttl,
+        message: rest.get(..length.min(rest.len()))?,
+    })
+}
+
+/// IPv4 or IPv6 with VRRP right behind its header.
+fn filter() -> [SockFilter; 9] {
+    use libc::{BPF_AND, BPF_B, BPF_JEQ};
+    const VERSION: u32 = 0xf0;
+    [
+        bpf::load(BPF_B, 0),
+        bpf::calculate(BPF_AND, VERSION),
+        bpf::jump(BPF_JEQ, 0x40, 0, 2),
+        bpf::load(BPF_B, 9),
+        bpf::skip(1),
+        bpf::load(BPF_B, 6),
+        bpf::jump(BPF_JEQ, PROTOCOL as u32, 0, 1),
+        bpf::ACCEPT,
+        bpf::DROP,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_ipv6_packet_is_taken_apart_and_a_cut_one_is_not() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 3, PROTOCOL, 255];
+        packet.extend("fe80::1".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend("ff02::12".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend([1, 2, 3, 4]);
+        let passed = ipv6(&packet).unwrap();
+        assert_eq!(passed.source, "fe80::1".parse::<IpAddr>().unwrap());
+        assert_eq!(passed.destination, "ff02::12".parse::<IpAddr>().unwrap());
+        assert_eq!((passed.ttl, passed.message), (255, &[1, 2, 3][..]));
+        assert_eq!(ipv6(&packet[..39]), None);
+        assert_eq!(ipv6(&packet[..41]).unwrap().message, [1]);
+        packet[6] = 17;
+        assert_eq!(ipv6(&packet), None);
+    }
+}
