@@ -599,15 +599,15 @@ fn a_helper_that_hangs_is_noticed() -> Tried {
     let pid = Pid::from_raw(helper.pid().cast_signed());
     // One that has nothing to say is asked, and answers.
     helper.watch(std::iter::empty());
-    for _ in 0..14 {
-        thread::sleep(Duration::from_millis(500));
-        helper.pump(|_| {}).unwrap();
+    for _ in 0..3 {
         helper.ask().unwrap();
+        thread::sleep(Helper::ASK_EVERY);
+        helper.pump(|_| {}).unwrap();
     }
     kill(pid, Signal::SIGSTOP).unwrap();
     let begun = Instant::now();
     let error = loop {
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(Helper::ASK_EVERY);
         helper.pump(|_| {}).unwrap();
         if let Err(error) = helper.ask() {
             break error;
