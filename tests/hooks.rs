@@ -453,7 +453,7 @@ fn a_hook_before_a_claim_waits_for_its_turn_and_is_skipped_when_the_claim_is_off
 #[test]
 fn hooks_of_a_group_are_told_that_it_is_one() {
     let mut bench = Bench::new();
-    let hook = bench.script("hook", "echo $VIPD_GROUP, $VIPD_ROUTER: \"$*\" >>said");
+    let hook = bench.script("hook", "echo $VIPD_GROUP, $VIPD_ROUTER: $* >>said");
     let run = HookRun {
         router: "gateway".into(),
         group: true,
