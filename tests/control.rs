@@ -170,7 +170,7 @@ fn status_tells_a_person_and_a_script() {
 
     let daemons = pair.start_both();
     let table = pair.says(&pair.a, &["status"]);
-    assert!(table.contains("web     master    150"), "{table}");
+    assert!(table.contains("web     master    150        "), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
     assert!(!table.contains('\x1b'), "{table}");
     let one = pair.says(&pair.b, &["status", "web"]);

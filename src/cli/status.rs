@@ -306,8 +306,12 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
                 .map(|address| format!("{} is not on {} now", address.address, router.interface)),
         );
     }
+    // A backup that is about to take over has not listened for long.
+    let listens = router.next.as_ref().is_some_and(|next| next.what == "takeover");
     match router.role.as_str() {
-        "master" | "backup" if router.heard.is_none() && router.incompatible.is_empty() => {
+        "master" | "backup"
+            if router.heard.is_none() && router.incompatible.is_empty() && !listens =>
+        {
             troubles.push(
                 "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
                     .to_owned(),

@@ -203,6 +203,9 @@ fn happened(status: &Status, view: View) -> Vec<String> {
     lines
 }
 
+/// There is one terminal, and it is ours.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// The terminal while it is ours; given back as it was when this is dropped, and when we panic.
 #[derive(Debug)]
 pub struct Screen(());
@@ -219,6 +222,7 @@ impl Screen {
             before(panic);
         }));
         terminal::enable_raw_mode()?;
+        TAKEN.store(true, Ordering::Relaxed);
         // From here on it is given back whatever happens.
         let screen = Screen(());
         execute!(io::stdout(), EnterAlternateScreen, Hide, DisableLineWrap)?;
@@ -249,8 +253,12 @@ impl Drop for Screen {
     }
 }
 
-/// What cannot be given back is lost either way.
+/// Given back once: what was printed since would be written over. What cannot be given back is lost
+/// either way.
 fn give_back() {
+    if !TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     let _ = execute!(io::stdout(), EnableLineWrap, Show, LeaveAlternateScreen);
     let _ = terminal::disable_raw_mode();
 }

@@ -82,7 +82,14 @@ impl<'r, 'd> Table<'r, 'd> {
 
     /// Reports that `key` is not there, if so; `example` is a line to write.
     pub fn require(&mut self, key: &'static str, example: &str) {
-        if !self.table.contains_key(key) && !self.report.is_partial() {
+        // A mistyped key is asked about at its own place.
+        let mistyped = || {
+            self.table.keys().any(|there| {
+                let there: &str = there.get_ref();
+                closest(there, [key].into_iter()) == Some(key)
+            })
+        };
+        if !self.table.contains_key(key) && !self.report.is_partial() && !mistyped() {
             let message = format!("{} has no `{key}`", self.name);
             self.report.error(&self.at, message, format!("add: {example}"));
         }

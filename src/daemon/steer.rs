@@ -225,7 +225,7 @@ impl Daemon {
             Ok(changes) => Answer::Reloaded { changes },
             Err(why) => {
                 let text = format!(
-                    "the configuration was refused, and the running one stays as it is:\n{why}"
+                    "the configuration was refused, and the running one stays as it is:\n{why}\ncorrect it, then run \"vipd reload\" again"
                 );
                 Answer::error(Code::Refused, text)
             }

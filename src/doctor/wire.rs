@@ -57,7 +57,7 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Heard
     for &index in indices {
         let sockets = [Family::V4, Family::V6].into_iter().filter_map(|family| {
             // A family may be switched off.
-            Some(Receiver::open(index, family).ok()?)
+            Receiver::open(index, family).ok()
         });
         ears.push((index, Wiretap::open(index)?, sockets.collect::<Vec<_>>(), Heard::default()));
     }
