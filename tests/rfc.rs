@@ -5,16 +5,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::advert::Malformed;
 use vipd::vrrp::{
-    Action, Address, Advert, ChecksumForm, ClaimError, Command, Config, Contention, Discard, Event,
-    Family, Handover, Hook, HookOutcome, Instant, Interval, Leave, LinkAddress, LinkId, Mac,
-    Mismatch, Node, Packet, Priority, Reason, Recorded, Role, RouterConfig, RouterId, State, Stop,
-    Version, VirtualRouter, Vrid, Warning, Why,
+    Action, Address, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config, Contention,
+    Discard, Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant,
+    Interval, Leave, LinkAddress, LinkId, Mac, Mismatch, Node, Packet, Priority, Probe, Reason,
+    Recorded, Role, RouterConfig, RouterId, State, Stop, Verdict, Version, VirtualRouter, Vrid,
+    Warning, Why,
 };
 
 // ---- a host, and the link it lives on ----------------------------------------------------------
@@ -85,7 +87,7 @@ fn web() -> RouterConfig {
         handover: Handover::Overlap,
         before_release: None,
         before_claim: None,
-        fault_for: std::collections::BTreeMap::new(),
+        fault_for: BTreeMap::new(),
         checks: [].into(),
     }
 }
@@ -1494,7 +1496,7 @@ fn left_by(host: &mut Host, leave: Leave) {
         Leave::Failover => host.command(Command::Failover(WEB)),
         Leave::Drain => host.command(Command::Drain),
         Leave::Removed => host.reload(&[]),
-        Leave::Election { .. } => unreachable!(),
+        Leave::Election { .. } | Leave::Group => unreachable!(),
     }
 }
 
@@ -2527,6 +2529,1083 @@ fn drained_is_the_whole_host() {
     host.wait(secs(10));
     host.command(Command::Drain);
     assert!(host.node.routers().all(|router| router.role() == Role::Leaving));
+}
+
+// ---- checks ------------------------------------------------------------------------------------
+
+fn check(name: &str, effect: Effect) -> CheckConfig {
+    CheckConfig { name: Arc::from(name), fall: 2, rise: 2, effect, initial: Initial::Passing }
+}
+
+fn waiting(check: CheckConfig) -> CheckConfig {
+    CheckConfig { initial: Initial::Wait(secs(10)), ..check }
+}
+
+fn failing(check: CheckConfig) -> CheckConfig {
+    CheckConfig { initial: Initial::Failing, ..check }
+}
+
+/// A configuration in which every virtual router names every check.
+fn checked(routers: &[RouterConfig], checks: &[CheckConfig]) -> Config {
+    let names: Arc<[Arc<str>]> = checks.iter().map(|check| check.name.clone()).collect();
+    let named = |router: &RouterConfig| RouterConfig { checks: names.clone(), ..router.clone() };
+    Config {
+        routers: routers.iter().map(named).collect(),
+        checks: checks.to_vec(),
+        ..Config::default()
+    }
+}
+
+/// One check that passes, and the master that names it.
+fn checked_master(config: RouterConfig, effect: Effect) -> Host {
+    let mut host = Host::of(&checked(&[config], &[check("app", effect)]));
+    host.link_up();
+    host.wait(secs(10));
+    assert_eq!(host.role(), Role::Master);
+    host.begin();
+    host
+}
+
+fn checked_backup(config: RouterConfig, effect: Effect, priority: u8) -> Host {
+    let mut host = Host::of(&checked(&[config], &[check("app", effect)]));
+    host.link_up();
+    host.hears(priority, ABOVE).unwrap();
+    assert_eq!(host.role(), Role::Backup);
+    host.begin();
+    host
+}
+
+fn named_check(name: &str) -> Reason {
+    Reason::Check(Arc::from(name))
+}
+
+#[test]
+fn check_that_means_fault_releases_at_once_without_before_release() {
+    let mut host = checked_master(prepared(Handover::Overlap), Effect::Fault);
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.done, [], "one failure of two");
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.said(), ["advert 0", "renew", "release", "role fault"]);
+    assert_eq!(host.reasons(), [named_check("app")]);
+    assert_eq!(host.why().to_string(), "check app fails");
+    assert_eq!(named_check("app").name(), "check");
+    host.probe("app", Probe::Passed);
+    assert_eq!(host.role(), Role::Fault, "one pass of two");
+    host.probe("app", Probe::Passed);
+    assert_eq!(host.role(), Role::Backup);
+    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+}
+
+#[test]
+fn check_that_means_fault_is_a_fault_of_the_owner_too() {
+    let mut host = checked_master(priority(255), Effect::Fault);
+    host.fails("app");
+    assert_eq!(host.said(), ["advert 0", "role fault"]);
+    host.passes("app");
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
+fn check_of_a_router_that_does_not_name_it_means_nothing_to_it() {
+    let mut config = checked(&[web()], &[check("app", Effect::Fault)]);
+    config.routers[0].checks = [].into();
+    let mut host = Host::of(&config);
+    host.link_up();
+    host.fails("app");
+    assert_eq!(host.role(), Role::Backup);
+    assert_eq!(host.node.find_check("app").unwrap().verdict(), Verdict::Failing);
+}
+
+#[test]
+fn check_with_a_negative_weight_lowers_the_priority_while_it_fails() {
+    let mut host = checked_master(web(), Effect::Weight(-60));
+    assert_eq!(host.router().effective_priority(), Priority::new(150));
+    host.fails("app");
+    assert_eq!(host.said(), ["advert 90"], "the next advert leaves at once and carries it");
+    host.wait(millis(10));
+    host.passes("app");
+    assert_eq!(host.said(), ["advert 150"]);
+}
+
+#[test]
+fn check_with_a_positive_weight_raises_the_priority_while_it_passes() {
+    let mut host = checked_master(web(), Effect::Weight(60));
+    assert_eq!(host.router().effective_priority(), Priority::new(210));
+    host.fails("app");
+    assert_eq!(host.said(), ["advert 150"]);
+}
+
+#[test]
+fn check_changes_in_any_number_bring_one_advert_in_ten_milliseconds() {
+    let mut host = checked_master(web(), Effect::Number);
+    host.wait(millis(500));
+    host.begin();
+    for n in 0..100 {
+        host.probe("app", Probe::Number(n));
+        host.wait(MILLI);
+    }
+    assert!(host.times("advert").len() <= 11, "{:?}", host.times("advert"));
+    assert!(gaps(&host.times("advert")) >= millis(10));
+    host.wait(millis(10));
+    assert_eq!(host.adverts().last().unwrap().priority, Priority::new(150 + 99));
+}
+
+#[test]
+fn check_of_a_number_adds_it_and_adds_nothing_while_it_fails() {
+    let mut host = checked_master(web(), Effect::Number);
+    host.probe("app", Probe::Number(-20));
+    assert_eq!(host.router().effective_priority(), Priority::new(130));
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.router().effective_priority(), Priority::new(130), "one failure of two");
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.router().effective_priority(), Priority::new(150));
+    host.probe("app", Probe::Number(7));
+    host.probe("app", Probe::Number(8));
+    assert_eq!(host.router().effective_priority(), Priority::new(158));
+}
+
+#[test]
+fn check_weights_keep_the_priority_in_1_to_254_and_never_touch_255() {
+    for (effect, own, expected) in [
+        (Effect::Weight(-250), 150, 1),
+        (Effect::Weight(-149), 150, 1),
+        (Effect::Weight(-148), 150, 2),
+        (Effect::Weight(-250), 255, 255),
+        (Effect::Last, 255, 255),
+        (Effect::Last, 150, 1),
+    ] {
+        let mut host = checked_master(priority(own), effect);
+        host.fails("app");
+        assert_eq!(host.router().effective_priority(), Priority::new(expected), "{effect:?}");
+        assert_eq!(host.role(), Role::Master);
+    }
+    for (weight, own, expected) in [(250, 150, 254), (104, 150, 254), (103, 150, 253)] {
+        let host = checked_master(priority(own), Effect::Weight(weight));
+        assert_eq!(host.router().effective_priority(), Priority::new(expected), "{weight}");
+    }
+}
+
+#[test]
+fn check_weights_add_up() {
+    let checks = [
+        check("a", Effect::Weight(-60)),
+        check("b", Effect::Weight(30)),
+        check("c", Effect::Number),
+    ];
+    let mut host = Host::of(&checked(&[web()], &checks));
+    assert_eq!(host.router().effective_priority(), Priority::new(180));
+    host.fails("a");
+    host.probe("c", Probe::Number(-5));
+    assert_eq!(host.router().effective_priority(), Priority::new(115));
+    host.fails("b");
+    assert_eq!(host.router().effective_priority(), Priority::new(85));
+}
+
+#[test]
+fn check_that_means_last_leaves_the_address_until_a_better_host_comes() {
+    let mut host = checked_master(web(), Effect::Last);
+    assert!(!host.router().degraded());
+    host.fails("app");
+    assert!(host.router().degraded());
+    assert_eq!(host.said(), ["advert 1"]);
+    host.wait(secs(30));
+    assert_eq!(host.role(), Role::Master);
+    host.hears(2, BELOW).unwrap();
+    host.wait(millis(5));
+    assert_eq!(host.role(), Role::Backup);
+    host.passes("app");
+    assert!(!host.router().degraded());
+    host.wait(secs(10));
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
+fn check_that_sinks_a_backup_lengthens_its_skew_and_one_that_mends_shortens_it() {
+    let mut host = checked_backup(web(), Effect::Weight(-100), 200);
+    host.wait(SECOND);
+    host.fails("app");
+    assert_eq!(host.patience(), Some(master_down(50, SECOND) - SECOND));
+    host.wait(SECOND);
+    host.passes("app");
+    assert_eq!(host.patience(), Some(master_down(150, SECOND) - 2 * SECOND));
+    host.hears(0, ABOVE).unwrap();
+    host.fails("app");
+    assert_eq!(host.patience(), Some(skew(50, SECOND)));
+}
+
+#[test]
+fn check_that_changes_the_priority_does_not_cut_a_delay_short() {
+    let delayed = RouterConfig { link_delay: secs(20), ..web() };
+    let mut host = checked_backup(delayed, Effect::Weight(-100), 200);
+    host.hears(0, ABOVE).unwrap();
+    host.fails("app");
+    host.passes("app");
+    host.wait(secs(20) - NANO);
+    assert_eq!(host.role(), Role::Backup);
+    host.wait(NANO);
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
+fn check_that_mends_a_backup_above_the_master_makes_it_take_over_without_a_farewell() {
+    let mut host = checked_backup(web(), Effect::Weight(-100), 100);
+    host.fails("app");
+    for _ in 0..5 {
+        host.hears(100, ABOVE).unwrap();
+        host.wait(SECOND);
+    }
+    host.hears(100, ABOVE).unwrap();
+    host.passes("app");
+    let mut waited = Duration::ZERO;
+    while host.role() == Role::Backup {
+        host.hears(100, ABOVE).unwrap();
+        host.wait(millis(100));
+        waited += millis(100);
+    }
+    assert!(waited <= master_down(150, SECOND) + millis(100), "{waited:?}");
+}
+
+#[test]
+fn preempt_delay_begins_when_the_priority_rises_above_the_masters() {
+    let slow = RouterConfig { preempt_delay: secs(10), ..web() };
+    let mut host = checked_backup(slow, Effect::Weight(-100), 100);
+    host.fails("app");
+    for _ in 0..20 {
+        host.hears(100, ABOVE).unwrap();
+        host.wait(SECOND);
+    }
+    host.passes("app");
+    host.begin();
+    for _ in 0..20 {
+        host.hears(100, ABOVE).unwrap();
+        host.wait(SECOND);
+    }
+    let claimed = host.times("claim")[0];
+    assert!(claimed >= secs(10), "{claimed:?}");
+    assert!(claimed <= secs(15), "{claimed:?}");
+}
+
+#[test]
+fn check_without_a_verdict_makes_wait_but_not_for_ever() {
+    let mut host = Host::of(&checked(&[web()], &[waiting(check("app", Effect::Fault))]));
+    host.link_up();
+    assert_eq!(host.done, [], "no hook, and above all no fault hook");
+    assert_eq!(host.role(), Role::Waiting);
+    assert_eq!(host.reasons(), [Reason::Unchecked]);
+    host.wait(secs(10) - NANO);
+    assert_eq!(host.role(), Role::Waiting);
+    host.wait(NANO);
+    assert_eq!(host.said(), ["role backup"]);
+    host.wait(master_down(150, SECOND));
+    assert_eq!(host.role(), Role::Master, "as if there were no such check");
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.role(), Role::Fault, "the first result decides");
+}
+
+#[test]
+fn check_that_passes_ends_the_wait_for_it() {
+    let both = [waiting(check("a", Effect::Fault)), waiting(check("b", Effect::Weight(10)))];
+    let mut host = Host::of(&checked(&[web()], &both));
+    host.link_up();
+    host.probe("a", Probe::Passed);
+    assert_eq!(host.role(), Role::Waiting);
+    host.probe("b", Probe::Failed);
+    assert_eq!(host.said(), ["role backup"]);
+}
+
+#[test]
+fn check_that_fails_first_ends_the_wait_in_fault() {
+    let mut host = Host::of(&checked(&[web()], &[waiting(check("app", Effect::Fault))]));
+    host.link_up();
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.said(), ["role fault"]);
+    assert_eq!(host.reasons(), [named_check("app")]);
+}
+
+#[test]
+fn check_that_counts_as_failing_at_first_keeps_from_taking_part() {
+    let mut host = Host::of(&checked(&[web()], &[failing(check("app", Effect::Fault))]));
+    host.link_up();
+    assert_eq!(host.said(), ["role fault"]);
+    host.passes("app");
+    assert_eq!(host.role(), Role::Backup);
+}
+
+#[test]
+fn resume_comes_before_the_first_results_of_checks() {
+    for new in [waiting, failing] {
+        let config = checked(&[web()], &[new(check("app", Effect::Fault))]);
+        let mut host = Host::of(&config);
+        host.tell(Event::Found(WEB, KILLED)).unwrap();
+        host.link_up();
+        assert_eq!(host.role(), Role::Master);
+        host.wait(secs(20));
+        host.probe("app", Probe::Passed);
+        assert_eq!(host.role(), Role::Master);
+        host.fails("app");
+        assert_eq!(host.role(), Role::Fault, "then they count as they come");
+    }
+}
+
+#[test]
+fn check_that_a_reload_adds_does_not_make_a_master_leave_before_it_has_failed() {
+    for new in [waiting, failing] {
+        let mut host = Host::master(web());
+        let config = checked(&[web()], &[new(check("app", Effect::Fault))]);
+        host.reload_all(&config);
+        assert_eq!(host.done, []);
+        host.probe("app", Probe::Failed);
+        assert_eq!(host.role(), Role::Fault);
+    }
+}
+
+#[test]
+fn check_keeps_its_verdict_over_a_reload() {
+    let config = checked(&[web()], &[check("app", Effect::Fault)]);
+    let mut host = Host::of(&config);
+    host.link_up();
+    host.fails("app");
+    let (id, since) = {
+        let check = host.node.find_check("app").unwrap();
+        (check.id(), check.since())
+    };
+    host.wait(SECOND);
+    host.begin();
+    let more = checked(&[web()], &[check("new", Effect::Number), check("app", Effect::Fault)]);
+    host.reload_all(&more);
+    let kept = host.node.find_check("app").unwrap();
+    assert_eq!((kept.id(), kept.since(), kept.verdict()), (id, since, Verdict::Failing));
+    assert_eq!(host.done, []);
+    assert_eq!(host.role(), Role::Fault);
+}
+
+#[test]
+fn check_that_a_reload_removes_is_a_fault_no_longer() {
+    let mut host = Host::of(&checked(&[web()], &[check("app", Effect::Fault)]));
+    host.link_up();
+    host.fails("app");
+    host.begin();
+    host.reload(&[web()]);
+    assert_eq!(host.said(), ["role backup"]);
+}
+
+#[test]
+fn check_whose_effect_a_reload_changes_counts_in_the_new_way() {
+    let mut host = checked_master(web(), Effect::Weight(-20));
+    host.fails("app");
+    host.begin();
+    host.reload_all(&checked(&[web()], &[check("app", Effect::Last)]));
+    host.wait(millis(10));
+    assert_eq!(host.said(), ["advert 1"]);
+    host.reload_all(&checked(&[web()], &[check("app", Effect::Fault)]));
+    assert_eq!(host.role(), Role::Fault);
+}
+
+#[test]
+fn check_verdicts_come_after_rise_passes_and_fall_failures() {
+    let config = CheckConfig { fall: 3, rise: 2, ..waiting(check("app", Effect::Fault)) };
+    let mut host = Host::of(&checked(&[web()], &[config]));
+    let mut verdict = |probe| {
+        host.probe("app", probe);
+        let check = host.node.find_check("app").unwrap();
+        (check.verdict(), check.streak())
+    };
+    use Verdict::{Failing, Passing};
+    assert_eq!(verdict(Probe::Passed), (Passing, 1), "the first decides");
+    assert_eq!(verdict(Probe::Failed), (Passing, 1));
+    assert_eq!(verdict(Probe::Failed), (Passing, 2));
+    assert_eq!(verdict(Probe::Passed), (Passing, 1));
+    assert_eq!(verdict(Probe::Failed), (Passing, 1));
+    assert_eq!(verdict(Probe::Failed), (Passing, 2));
+    assert_eq!(verdict(Probe::Failed), (Failing, 3));
+    assert_eq!(verdict(Probe::Passed), (Failing, 1));
+    assert_eq!(verdict(Probe::Number(1)), (Passing, 2));
+}
+
+// ---- hooks that are asked, hooks that mean fault -----------------------------------------------
+
+fn asking() -> RouterConfig {
+    let fault_for = BTreeMap::from([(Hook::BeforeClaim, secs(30))]);
+    RouterConfig { before_claim: Some(secs(5)), fault_for, ..web() }
+}
+
+/// Just about to take over, and the hook is asked.
+fn claiming(config: RouterConfig) -> Host {
+    let mut host = Host::backup(config);
+    host.wait(master_down(150, SECOND));
+    assert_eq!(host.said(), ["role claiming"]);
+    host
+}
+
+#[test]
+fn before_claim_is_asked_before_anything_is_claimed() {
+    let mut host = claiming(asking());
+    host.wait(secs(4));
+    assert_eq!(host.done, [], "on the wire it is a backup");
+    host.hook_ended(Hook::Master, true);
+    assert_eq!(host.role(), Role::Claiming, "another hook means nothing");
+    host.hook_ended(Hook::BeforeClaim, true);
+    assert_eq!(host.said(), TAKES_OVER);
+    assert_eq!(host.why(), Why::HeardNobody);
+}
+
+#[test]
+fn before_claim_may_veto_and_is_asked_again_later() {
+    let mut host = claiming(asking());
+    host.hook_ended(Hook::BeforeClaim, false);
+    assert_eq!(host.said(), ["role fault"]);
+    assert_eq!(host.reasons(), [Reason::Vetoed]);
+    host.wait(secs(30));
+    assert_eq!(host.said(), ["role backup"]);
+    host.wait(master_down(150, SECOND));
+    assert_eq!(host.said(), ["role claiming"]);
+}
+
+#[test]
+fn before_claim_that_does_not_answer_in_time_is_a_veto() {
+    let mut host = claiming(asking());
+    host.wait(secs(5));
+    assert_eq!(host.said(), ["role fault"]);
+    assert_eq!(host.reasons(), [Reason::Vetoed]);
+    host.hook_ended(Hook::BeforeClaim, true);
+    assert_eq!(host.role(), Role::Fault, "too late");
+}
+
+#[test]
+fn before_claim_ends_when_a_master_is_heard_that_is_not_to_be_deposed() {
+    let mut host = claiming(asking());
+    host.hears(200, ABOVE).unwrap();
+    assert_eq!(host.said(), ["role backup"]);
+    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    host.hook_ended(Hook::BeforeClaim, true);
+    assert_eq!(host.role(), Role::Backup, "nobody asks any longer");
+}
+
+#[test]
+fn before_claim_goes_on_while_a_master_is_heard_that_is_to_be_deposed() {
+    let mut host = claiming(asking());
+    host.hears(100, ABOVE).unwrap();
+    host.hears(0, ABOVE).unwrap();
+    assert_eq!(host.role(), Role::Claiming);
+    let mut patient = claiming(RouterConfig { preempt: false, ..asking() });
+    patient.hears(100, ABOVE).unwrap();
+    assert_eq!(patient.role(), Role::Backup);
+}
+
+#[test]
+fn before_claim_ends_with_a_fault_a_drain_a_stop_or_a_failover() {
+    let mut host = claiming(asking());
+    host.link_down();
+    assert_eq!(host.said(), ["role fault"]);
+    let mut host = claiming(asking());
+    host.command(Command::Drain);
+    assert_eq!(host.said(), ["role backup"]);
+    let mut host = claiming(asking());
+    host.stop(Stop::Leave);
+    assert_eq!(host.said(), ["role stopped"]);
+    let mut host = claiming(asking());
+    host.hears(100, ABOVE).unwrap();
+    host.command(Command::Failover(WEB));
+    assert_eq!(host.said(), ["role backup"]);
+    assert!(host.router().held_back());
+}
+
+#[test]
+fn before_claim_is_not_asked_by_the_owner_at_resume_or_when_nobody_came() {
+    let mut owner = Host::started(&[RouterConfig { priority: Priority::OWNER, ..asking() }]);
+    owner.link_up();
+    assert_eq!(owner.role(), Role::Master);
+    assert_eq!(found(asking(), KILLED).role(), Role::Master);
+    let mut host = claiming(asking());
+    host.hook_ended(Hook::BeforeClaim, true);
+    host.command(Command::Failover(WEB));
+    host.wait(secs(4));
+    assert_eq!(host.role(), Role::Master);
+    assert_eq!(host.why(), Why::NobodyCame);
+}
+
+#[test]
+fn a_hook_that_fails_means_fault_only_if_it_is_said_so() {
+    let mut host = Host::master(web());
+    host.hook_ended(Hook::Master, false);
+    assert_eq!(host.role(), Role::Master);
+    let fault_for = BTreeMap::from([(Hook::Master, secs(60))]);
+    let mut host = Host::master(RouterConfig { fault_for, ..web() });
+    host.hook_ended(Hook::Master, true);
+    host.hook_ended(Hook::Backup, false);
+    assert_eq!(host.role(), Role::Master);
+    host.hook_ended(Hook::Master, false);
+    assert_eq!(host.said(), ["advert 0", "release", "role fault"]);
+    assert_eq!(host.reasons(), [Reason::HookFailed(Hook::Master)]);
+    assert_eq!(host.why().to_string(), "the master hook failed");
+    host.wait(secs(60));
+    assert_eq!(host.role(), Role::Backup);
+}
+
+// ---- sync groups -------------------------------------------------------------------------------
+
+const ETH1: LinkId = LinkId(1);
+const OUT: RouterId = RouterId(1);
+const SHARED_OUT: &str = "10.1.0.100";
+
+/// The other member of the group of [`web`], on another interface.
+fn out_of(web: &RouterConfig) -> RouterConfig {
+    RouterConfig {
+        name: Arc::from("out"),
+        interface: Arc::from("eth1"),
+        vrid: Vrid::new(52).unwrap(),
+        addresses: addresses(&[SHARED_OUT]),
+        ..web.clone()
+    }
+}
+
+fn grouped(web: &RouterConfig) -> Config {
+    group_of(&[web.clone(), out_of(web)])
+}
+
+fn group_of(routers: &[RouterConfig]) -> Config {
+    let members = routers.iter().map(|router| router.name.clone()).collect();
+    let groups = vec![GroupConfig { name: Arc::from("gateway"), members }];
+    Config { routers: routers.to_vec(), groups, ..Config::default() }
+}
+
+/// Both links up, both members backup, nothing heard yet.
+fn backups(web: &RouterConfig) -> Host {
+    let mut host = Host::of(&grouped(web));
+    host.links_up();
+    host.is_all(Role::Backup);
+    host.begin();
+    host
+}
+
+fn masters(web: &RouterConfig) -> Host {
+    let mut host = backups(web);
+    host.wait(master_down(web.priority.get(), web.advert_interval.duration()));
+    host.is_all(Role::Master);
+    host.begin();
+    host
+}
+
+impl Host {
+    fn of(config: &Config) -> Host {
+        let node = Node::new(config);
+        Host { node, now: Instant::START, begun: Instant::START, done: Vec::new() }
+    }
+
+    fn probe(&mut self, name: &str, probe: Probe) {
+        let check = self.node.find_check(name).unwrap().id();
+        self.tell(Event::Probe { check, probe }).unwrap();
+    }
+
+    fn fails(&mut self, name: &str) {
+        self.probe(name, Probe::Failed);
+        self.probe(name, Probe::Failed);
+    }
+
+    fn passes(&mut self, name: &str) {
+        self.probe(name, Probe::Passed);
+        self.probe(name, Probe::Passed);
+    }
+
+    fn reload_all(&mut self, config: &Config) {
+        self.tell(Event::Reload(config)).unwrap();
+    }
+
+    fn links_up(&mut self) {
+        self.link_up();
+        self.out_link(true);
+    }
+
+    fn out_link(&mut self, up: bool) {
+        let addresses = [at("10.1.0.2"), at(HERE6)];
+        self.tell(Event::Link { link: ETH1, up, addresses: &addresses }).unwrap();
+    }
+
+    /// An advert on the link of the second member.
+    fn hears_out(&mut self, priority: u8, from: &str) {
+        let config = self.node.router(OUT).unwrap().config().clone();
+        let message = encode(&advert_of(&config, priority), from, GROUP);
+        let (source, destination) = (ip(from), ip(GROUP));
+        let message = &message[..];
+        self.tell(Event::Packet(Packet { link: ETH1, source, destination, ttl: 255, message }))
+            .unwrap();
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        self.node.routers().map(VirtualRouter::role).collect()
+    }
+
+    fn is_all(&self, role: Role) {
+        assert!(self.roles().iter().all(|each| *each == role), "{:?}", self.roles());
+    }
+
+    /// The changes of role with which hooks run: of whom, and to what.
+    fn hooks(&mut self) -> Vec<(u32, Role)> {
+        let hooks = self.done.drain(..).filter_map(|(_, action)| match action {
+            Action::Notify(t) if t.hooks => Some((t.router.0, t.to)),
+            _ => None,
+        });
+        hooks.collect()
+    }
+}
+
+const BELOW_OUT: &str = "10.1.0.1";
+const ABOVE_OUT: &str = "10.1.0.3";
+
+#[test]
+fn group_members_become_master_together() {
+    let mut host = backups(&web());
+    host.wait(master_down(150, SECOND));
+    assert_eq!(
+        host.said(),
+        [
+            "claim",
+            "advert 150",
+            "announce",
+            "role master",
+            "claim 10.1.0.100",
+            "advert 150",
+            "announce 10.1.0.100",
+            "role master"
+        ]
+    );
+    let group = host.node.group_of(OUT).unwrap();
+    assert_eq!((&**group.name(), group.members()), ("gateway", &[WEB, OUT][..]));
+    assert_eq!(host.node.group_role(group), Role::Master);
+    assert_eq!(host.node.find_group("gateway"), host.node.group_of(WEB));
+}
+
+#[test]
+fn group_takes_over_with_its_first_timer_if_no_other_member_hears_a_master() {
+    let slow =
+        RouterConfig { advert_interval: centis(1000), address_lifetime: None, ..out_of(&web()) };
+    let mut host = Host::of(&group_of(&[web(), slow]));
+    host.links_up();
+    host.wait(master_down(150, SECOND) - NANO);
+    host.is_all(Role::Backup);
+    host.wait(NANO);
+    host.is_all(Role::Master);
+}
+
+#[test]
+fn group_stays_backup_while_it_hears_a_master_on_any_link() {
+    let mut host = backups(&web());
+    for _ in 0..30 {
+        host.hears_out(200, ABOVE_OUT);
+        host.wait(SECOND);
+    }
+    host.is_all(Role::Backup);
+    host.wait(master_down(150, SECOND));
+    host.is_all(Role::Master);
+}
+
+#[test]
+fn group_preempts_only_if_it_wins_wherever_it_hears_a_master() {
+    let mut host = backups(&web());
+    for _ in 0..20 {
+        host.hears(100, BELOW).unwrap();
+        host.hears_out(200, ABOVE_OUT);
+        host.wait(SECOND);
+    }
+    host.is_all(Role::Backup);
+    for _ in 0..5 {
+        host.hears(100, BELOW).unwrap();
+        host.hears_out(100, BELOW_OUT);
+        host.wait(SECOND);
+    }
+    host.is_all(Role::Master);
+}
+
+#[test]
+fn group_takes_over_a_skew_time_after_all_farewells() {
+    let mut host = backups(&web());
+    host.hears(200, ABOVE).unwrap();
+    host.hears_out(200, ABOVE_OUT);
+    host.wait(SECOND);
+    host.hears(0, ABOVE).unwrap();
+    host.wait(MILLI);
+    host.hears_out(0, ABOVE_OUT);
+    host.begin();
+    host.wait(secs(5));
+    assert_eq!(host.times("claim"), [skew(150, SECOND) - MILLI; 2]);
+}
+
+#[test]
+fn group_does_not_take_over_while_one_member_is_held_by_a_delay() {
+    let web = RouterConfig { link_delay: secs(30), ..web() };
+    let mut host = Host::of(&grouped(&web));
+    host.links_up();
+    host.wait(secs(40));
+    host.is_all(Role::Master);
+    host.out_link(false);
+    host.is_all(Role::Fault);
+    host.out_link(true);
+    host.begin();
+    host.wait(secs(30) - NANO);
+    host.is_all(Role::Backup);
+    host.wait(NANO);
+    host.is_all(Role::Master);
+}
+
+#[test]
+fn group_fault_of_one_is_a_fault_of_all() {
+    let mut host = masters(&web());
+    host.link_down();
+    host.is_all(Role::Fault);
+    let reasons: Vec<Reason> = host.node.router(OUT).unwrap().fault_reasons().collect();
+    assert_eq!(reasons, [Reason::Group(Arc::from("web"))]);
+    assert_eq!(reasons[0].name(), "group");
+    assert_eq!(host.hooks(), [(1, Role::Fault)]);
+    host.out_link(false);
+    host.link_up();
+    host.is_all(Role::Fault);
+    host.out_link(true);
+    host.is_all(Role::Backup);
+    assert_eq!(host.hooks(), [(0, Role::Backup)], "the last that becomes backup");
+}
+
+#[test]
+fn group_hooks_run_once_when_all_is_true() {
+    let mut host = Host::of(&grouped(&web()));
+    host.links_up();
+    assert_eq!(host.hooks(), [(1, Role::Backup)]);
+    host.wait(secs(10));
+    assert_eq!(host.hooks(), [(1, Role::Master)]);
+    host.command(Command::Failover(WEB));
+    assert_eq!(host.hooks(), [(1, Role::Leaving)]);
+    host.hears_out(100, BELOW_OUT);
+    host.wait(millis(10));
+    assert_eq!(host.roles(), [Role::Leaving, Role::Backup]);
+    assert_eq!(host.hooks(), [], "one member still answers");
+    host.hears(100, BELOW).unwrap();
+    host.wait(millis(10));
+    assert_eq!(host.hooks(), [(0, Role::Backup)]);
+}
+
+#[test]
+fn group_that_loses_one_election_leaves_all() {
+    let mut host = masters(&web());
+    host.hears_out(200, ABOVE_OUT);
+    assert_eq!(host.said(), ["advert 150", "role leaving", "role leaving", "advert 0"]);
+    assert_eq!(*host.node.router(WEB).unwrap().since().1, Why::Leaving(Leave::Group));
+    host.hears(200, ABOVE).unwrap();
+    host.wait(millis(5));
+    host.is_all(Role::Backup);
+    for _ in 0..20 {
+        host.hears_out(200, ABOVE_OUT);
+        host.wait(SECOND);
+    }
+    host.is_all(Role::Backup);
+}
+
+#[test]
+fn group_does_not_take_one_member_back_that_nobody_wanted() {
+    let mut host = masters(&web());
+    for _ in 0..10 {
+        host.hears_out(200, ABOVE_OUT);
+        host.wait(SECOND);
+    }
+    host.is_all(Role::Backup);
+    assert_eq!(host.times("release").len(), 2);
+}
+
+#[test]
+fn group_failover_moves_all_and_takes_all_back_when_nobody_comes() {
+    let mut host = masters(&web());
+    host.command(Command::Failover(OUT));
+    host.is_all(Role::Leaving);
+    assert!(host.node.routers().all(VirtualRouter::held_back));
+    host.wait(secs(4));
+    host.is_all(Role::Master);
+    assert!(host.times("release").is_empty());
+    host.command(Command::Failover(WEB));
+    for _ in 0..4 {
+        host.hears(100, BELOW).unwrap();
+        host.wait(SECOND);
+    }
+    assert_eq!(host.times("release").len(), 2, "who has one of them is to have all");
+    host.command(Command::Resume(OUT));
+    assert!(!host.node.routers().any(VirtualRouter::held_back));
+}
+
+#[test]
+fn group_failover_with_different_intervals_waits_for_the_slowest() {
+    let slow = RouterConfig { advert_interval: centis(200), ..out_of(&web()) };
+    let mut host = Host::of(&group_of(&[web(), slow]));
+    host.links_up();
+    host.wait(secs(10));
+    host.is_all(Role::Master);
+    host.command(Command::Failover(WEB));
+    host.wait(secs(8) - NANO);
+    host.is_all(Role::Leaving);
+    host.wait(NANO);
+    host.is_all(Role::Master);
+}
+
+#[test]
+fn group_announces_together() {
+    let mut host = masters(&web());
+    host.command(Command::Announce(OUT));
+    assert_eq!(host.said(), ["announce", "announce 10.1.0.100"]);
+}
+
+#[test]
+fn group_runs_before_release_once_and_leaves_together_after_it() {
+    let mut host = masters(&prepared(Handover::Overlap));
+    host.command(Command::Failover(WEB));
+    host.is_all(Role::Leaving);
+    assert_eq!(host.hooks(), [(1, Role::Leaving)]);
+    host.wait(millis(500));
+    host.begin();
+    host.tell(Event::HookFinished(OUT, HookOutcome { hook: Hook::BeforeRelease, succeeded: true }))
+        .unwrap();
+    assert_eq!(host.times("advert").len(), 2);
+    assert!(host.adverts().iter().all(|advert| advert.priority == Priority::LEAVING));
+    assert_eq!(host.hooks(), []);
+}
+
+#[test]
+fn group_loses_while_it_prepares_to_leave() {
+    let mut host = masters(&prepared(Handover::Exclusive));
+    host.command(Command::Drain);
+    host.begin();
+    host.hears(200, ABOVE).unwrap();
+    host.is_all(Role::Backup);
+    assert_eq!(host.times("release").len(), 2);
+}
+
+#[test]
+fn group_asks_before_claim_once_and_shares_the_answer() {
+    let mut host = backups(&asking());
+    host.wait(master_down(150, SECOND));
+    host.is_all(Role::Claiming);
+    assert_eq!(host.hooks(), [(1, Role::Claiming)]);
+    let answer = |succeeded| HookOutcome { hook: Hook::BeforeClaim, succeeded };
+    host.tell(Event::HookFinished(OUT, answer(true))).unwrap();
+    host.is_all(Role::Master);
+    let mut host = backups(&asking());
+    host.wait(master_down(150, SECOND));
+    host.tell(Event::HookFinished(OUT, answer(false))).unwrap();
+    host.is_all(Role::Fault);
+    host.wait(secs(30));
+    host.is_all(Role::Backup);
+    host.wait(master_down(150, SECOND));
+    host.is_all(Role::Claiming);
+    host.hears_out(200, ABOVE_OUT);
+    host.is_all(Role::Backup);
+}
+
+#[test]
+fn group_resumes_only_if_all_its_members_may() {
+    for (number, out) in
+        [KILLED, Recorded { addresses_alive: false, ..KILLED }].into_iter().enumerate()
+    {
+        let mut host = Host::of(&grouped(&web()));
+        host.tell(Event::Found(WEB, KILLED)).unwrap();
+        host.tell(Event::Found(OUT, out)).unwrap();
+        host.link_up();
+        assert_eq!(host.done, [], "the other link is not known yet");
+        host.out_link(true);
+        host.is_all([Role::Master, Role::Backup][number]);
+        assert_eq!(host.times("release").len(), [0, 2][number]);
+    }
+}
+
+#[test]
+fn group_that_starts_with_a_fault_of_one_never_was_backup() {
+    let mut host = Host::of(&grouped(&web()));
+    host.link_up();
+    host.out_link(false);
+    assert_eq!(host.said(), ["role fault", "role fault"]);
+}
+
+#[test]
+fn group_ties_are_decided_on_the_link_of_the_first_member() {
+    // Here it wins the tie on the first link, and loses it on the second.
+    let mut host = masters(&web());
+    host.hears_out(150, ABOVE_OUT);
+    host.is_all(Role::Master);
+    host.wait(SECOND);
+    host.hears_out(150, ABOVE_OUT);
+    host.is_all(Role::Master);
+    host.wait(SECOND);
+    host.hears_out(150, ABOVE_OUT);
+    host.is_all(Role::Leaving);
+    // The other way about: lost at once.
+    let mut host = masters(&web());
+    host.hears(150, ABOVE).unwrap();
+    host.is_all(Role::Leaving);
+    // A better priority wins on any link, at once.
+    let mut host = masters(&web());
+    host.hears_out(151, BELOW_OUT);
+    host.is_all(Role::Leaving);
+}
+
+#[test]
+fn group_that_may_be_deaf_on_one_link_says_so_on_all() {
+    let staying = RouterConfig { preempt: false, ..web() };
+    let mut host = backups(&staying);
+    host.hears(200, ABOVE).unwrap();
+    host.begin();
+    host.wait(secs(5));
+    let said: Vec<u8> = host.adverts().iter().map(|advert| advert.priority.get()).collect();
+    assert!(said.len() >= 2 && said.iter().all(|priority| *priority == 1), "{said:?}");
+}
+
+#[test]
+fn group_checks_count_for_all_members() {
+    let mut config = grouped(&web());
+    config.checks = vec![check("app", Effect::Weight(-100)), check("db", Effect::Fault)];
+    for router in &mut config.routers {
+        router.checks = Arc::from([Arc::from("app"), Arc::from("db")]);
+    }
+    let mut host = Host::of(&config);
+    host.links_up();
+    host.wait(secs(10));
+    host.begin();
+    host.fails("app");
+    assert_eq!(host.said(), ["advert 50", "advert 50"]);
+    host.fails("db");
+    host.is_all(Role::Fault);
+    assert_eq!(host.hooks(), [(1, Role::Fault)]);
+}
+
+#[test]
+fn group_of_an_owner_is_none() {
+    let owner = out_of(&priority(255));
+    let host = Host::of(&group_of(&[web(), owner]));
+    assert_eq!(host.node.group_of(WEB), None);
+}
+
+#[test]
+fn group_made_by_a_reload_of_a_master_and_a_backup_gets_in_line() {
+    let routers = [web(), out_of(&web())];
+    let alone = Config { routers: routers.to_vec(), ..Config::default() };
+    // The backup hears a master that it would not depose: all are backups.
+    let mut host = Host::of(&alone);
+    host.links_up();
+    for _ in 0..10 {
+        host.hears_out(200, ABOVE_OUT);
+        host.wait(SECOND);
+    }
+    assert_eq!(host.roles(), [Role::Master, Role::Backup]);
+    host.hears_out(200, ABOVE_OUT);
+    host.reload_all(&grouped(&web()));
+    assert_eq!(host.roles(), [Role::Leaving, Role::Backup]);
+    // It hears nobody: it joins, and nothing is released.
+    let mut host = Host::of(&alone);
+    host.links_up();
+    host.wait(secs(2));
+    host.hears_out(200, ABOVE_OUT);
+    host.wait(secs(3));
+    assert_eq!(host.roles(), [Role::Master, Role::Backup]);
+    host.hears_out(0, ABOVE_OUT);
+    host.begin();
+    host.reload_all(&grouped(&web()));
+    host.wait(secs(4));
+    host.is_all(Role::Master);
+    assert!(host.times("release").is_empty());
+    // In fault: so are all.
+    let mut host = Host::of(&alone);
+    host.link_up();
+    host.out_link(false);
+    host.wait(secs(5));
+    assert_eq!(host.roles(), [Role::Master, Role::Fault]);
+    host.reload_all(&grouped(&web()));
+    host.is_all(Role::Fault);
+    host.reload_all(&alone);
+    assert_eq!(host.roles(), [Role::Backup, Role::Fault]);
+}
+
+#[test]
+fn group_taken_apart_by_a_reload_goes_on_as_it_was() {
+    let mut host = masters(&web());
+    let alone = Config { groups: Vec::new(), ..grouped(&web()) };
+    host.reload_all(&alone);
+    assert_eq!(host.done, []);
+    host.hears(200, ABOVE).unwrap();
+    assert_eq!(host.roles(), [Role::Leaving, Role::Master]);
+}
+
+#[test]
+fn group_renamed_by_a_reload_goes_on_as_it_was() {
+    let mut host = masters(&web());
+    let mut renamed = grouped(&web());
+    renamed.groups[0].name = Arc::from("edge");
+    host.reload_all(&renamed);
+    assert_eq!(host.done, []);
+    assert_eq!(&**host.node.group_of(WEB).unwrap().name(), "edge");
+    host.link_down();
+    assert_eq!(host.hooks(), [(1, Role::Fault)]);
+}
+
+#[test]
+fn group_removed_by_a_reload_leaves_with_one_stop_hook() {
+    let mut host = masters(&web());
+    host.reload_all(&Config::default());
+    host.is_all(Role::Leaving);
+    assert_eq!(host.hooks(), [(1, Role::Leaving)]);
+    host.wait(secs(10));
+    assert_eq!(host.hooks(), [(1, Role::Stopped)]);
+    host.timeout();
+    assert_eq!((host.node.routers().count(), host.node.groups().count()), (0, 0));
+}
+
+#[test]
+fn group_member_removed_by_a_reload_leaves_alone_and_without_the_groups_hooks() {
+    let third = RouterConfig {
+        name: Arc::from("third"),
+        vrid: Vrid::new(53).unwrap(),
+        addresses: addresses(&["10.1.0.101"]),
+        ..out_of(&web())
+    };
+    let mut host = Host::of(&group_of(&[web(), out_of(&web()), third]));
+    host.links_up();
+    host.wait(secs(10));
+    host.is_all(Role::Master);
+    host.begin();
+    host.reload_all(&grouped(&web()));
+    host.wait(secs(10));
+    assert_eq!(host.hooks(), []);
+    host.is_all(Role::Master);
+    assert_eq!(host.node.routers().count(), 2);
+}
+
+#[test]
+fn group_of_two_hosts_that_each_have_another_member_as_master_settles() {
+    // This host is master of both, and so is the other, with a higher priority on one link only in
+    // our ears: the first advert decides for all.
+    let mut host = masters(&web());
+    host.hears(100, BELOW).unwrap();
+    host.is_all(Role::Master);
+    host.hears_out(160, BELOW_OUT);
+    host.is_all(Role::Leaving);
+}
+
+#[test]
+fn group_stops_and_drains_together() {
+    let mut host = masters(&web());
+    host.stop(Stop::Leave);
+    host.is_all(Role::Leaving);
+    host.hears(100, BELOW).unwrap();
+    host.hears_out(100, BELOW_OUT);
+    host.wait(millis(5));
+    host.is_all(Role::Stopped);
+    assert!(host.node.is_stopped());
+    let mut host = masters(&web());
+    host.command(Command::Drain);
+    host.is_all(Role::Leaving);
+    host.wait(secs(4));
+    host.is_all(Role::Master);
+}
+
+#[test]
+fn group_late_with_one_member_leaves_all() {
+    let mut host = masters(&web());
+    host.tell(Event::Late(OUT)).unwrap();
+    assert_eq!(host.roles(), [Role::Leaving, Role::Backup]);
+    host.wait(secs(20));
+    host.is_all(Role::Master);
 }
 
 // ---- reload ------------------------------------------------------------------------------------

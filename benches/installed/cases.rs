@@ -122,25 +122,25 @@ fn frozen(pair: &mut Pair) {
 }
 
 fn reboot(pair: &mut Pair) {
-    let init = pair.a.init().unwrap();
     pair.a.must("systemctl reboot");
-    let again = wait_for(seconds(120), || {
-        thread::sleep(Duration::from_millis(100));
-        pair.a.init().filter(|now| *now != init)
-    });
-    assert!(again.is_some(), "it does not come back");
-    pair.a.await_boot().unwrap();
+    await_off(&mut pair.a);
+    pair.a.boot().unwrap();
     pair.watch(10);
 }
 
 fn poweroff(pair: &mut Pair) {
     pair.a.must("systemctl poweroff");
+    await_off(&mut pair.a);
+    pair.watch(6);
+}
+
+/// Waits until everything has ended in good order.
+pub fn await_off(machine: &mut Machine) {
     let off = wait_for(seconds(120), || {
-        thread::sleep(Duration::from_millis(100));
-        (!pair.a.is_on()).then_some(())
+        thread::sleep(Duration::from_millis(20));
+        (!machine.is_on()).then_some(())
     });
     assert!(off.is_some(), "it does not go off");
-    pair.watch(6);
 }
 
 fn power_cut(pair: &mut Pair) {
@@ -181,7 +181,8 @@ fn fill(machine: &Machine) {
 }
 
 fn networkd(pair: &mut Pair) {
-    pair.a.must("systemctl restart systemd-networkd");
+    let log = "journalctl --no-pager --unit=systemd-networkd | tail -30";
+    pair.a.must(&format!("systemctl restart systemd-networkd || {{ {log}; false; }}"));
     pair.watch(9);
     let addresses = pair.a.must("ip -4 -br address show dev eth0");
     assert!(addresses.contains("192.0.2.9/24"), "networkd does not manage it: {addresses}");
@@ -194,6 +195,9 @@ Address=192.0.2.9/24
 LinkLocalAddressing=no
 IPv6AcceptRA=no
 ";
+
+/// What is already there is not networkd's, and it would go on for ever to make it its own.
+pub const BY_NETWORKD: &str = "ip address flush dev eth0; systemctl start systemd-networkd";
 
 /// Two machines with the same package installed and configured, and a client that uses their
 /// address.
@@ -310,7 +314,7 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
                 NETWORK.replace("192.0.2.9", &machine.host.ipv4().to_string()),
             )
             .unwrap();
-            machine.must("systemctl start systemd-networkd");
+            machine.must(BY_NETWORKD);
         }
         let mut router = router(priority);
         match daemon {

@@ -180,7 +180,7 @@ impl Machine {
         let init = self.init().ok_or_else(|| io::Error::other("it is off"))?;
         Command::new("nsenter")
             .args(["--target", &init.to_string()])
-            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/"])
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"])
             .args(["/bin/sh", "-c", command])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

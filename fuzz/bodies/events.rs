@@ -334,7 +334,7 @@ impl World {
                     assert_eq!(router.fault_reasons().count(), 0);
                     assert!(router.source().is_some());
                 }
-                Role::Backup => assert_eq!(router.fault_reasons().count(), 0),
+                Role::Backup | Role::Claiming => assert_eq!(router.fault_reasons().count(), 0),
                 Role::Fault | Role::Waiting => assert!(router.fault_reasons().count() > 0),
                 Role::Stopped => {}
             }

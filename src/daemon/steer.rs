@@ -1,5 +1,6 @@
 //! What operators ask of the running daemon, answered in the loop's own turn.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -79,8 +80,8 @@ impl Daemon {
             Ok(router) => router,
             Err(refused) => return drop(reply.send(refused)),
         };
-        if let Err(error) = self.host.record_held_back(router, true) {
-            let _ = self.host.record_held_back(router, false);
+        if let Err(error) = self.record_held_back(router, true) {
+            let _ = self.record_held_back(router, false);
             let text = format!(
                 "that {name} is to stay away cannot be recorded: {error}; nothing was changed"
             );
@@ -107,18 +108,20 @@ impl Daemon {
         match router.role() {
             Role::Master => Ok(router.id()),
             Role::Leaving => refuse(format!("{name} is being handed over already: {why}")),
-            Role::Backup | Role::Waiting | Role::Fault | Role::Stopped => refuse(format!(
-                "{name} is {} here, so there is nothing to hand over; {}",
-                router.role(),
-                match router.peer() {
-                    Some(peer) if peer.priority != Priority::LEAVING => format!(
-                        "{} was heard as master {} ago: run \"vipd failover {name}\" there",
-                        peer.source,
-                        span(self.host.now(), peer.at)
-                    ),
-                    Some(_) | None => "no master is heard either".to_owned(),
-                }
-            )),
+            Role::Backup | Role::Claiming | Role::Waiting | Role::Fault | Role::Stopped => {
+                refuse(format!(
+                    "{name} is {} here, so there is nothing to hand over; {}",
+                    router.role(),
+                    match router.peer() {
+                        Some(peer) if peer.priority != Priority::LEAVING => format!(
+                            "{} was heard as master {} ago: run \"vipd failover {name}\" there",
+                            peer.source,
+                            span(self.host.now(), peer.at)
+                        ),
+                        Some(_) | None => "no master is heard either".to_owned(),
+                    }
+                ))
+            }
         }
     }
 
@@ -129,8 +132,8 @@ impl Daemon {
             return Ok(Answer::done(format!("{name} was not held back: it takes part fully")));
         }
         let id = router.id();
-        if let Err(error) = self.host.record_held_back(id, false) {
-            let _ = self.host.record_held_back(id, true);
+        if let Err(error) = self.record_held_back(id, false) {
+            let _ = self.record_held_back(id, true);
             let text = format!(
                 "that {name} is to take part cannot be recorded: {error}; nothing was changed"
             );
@@ -153,6 +156,13 @@ impl Daemon {
         info!(router = name, "takes part fully again: resume was asked for");
         self.note(Kind::Command, format!("resume {name}"));
         Ok(Answer::done(format!("{name} takes part fully again{follows}")))
+    }
+
+    /// Of all members of its sync group: they move together.
+    fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
+        let group = self.node.group_of(id);
+        let together = group.map_or_else(|| vec![id], |group| group.members().to_vec());
+        together.into_iter().try_for_each(|id| self.host.record_held_back(id, held_back))
     }
 
     fn announce(&mut self, name: &str) -> Result<Answer, Answer> {
@@ -299,7 +309,8 @@ impl Waiting {
         }
         let (since, why) = router.since();
         match router.role() {
-            Role::Leaving => None,
+            // Before it takes over again a hook is asked.
+            Role::Leaving | Role::Claiming => None,
             Role::Backup => {
                 if let Some((taker, at)) = self.taker {
                     let follows = match drain {

@@ -226,7 +226,7 @@ const PACKET_SIZE: usize = 256 * 1024;
 const TOO_LONG: &str = "too many addresses or arguments for one message";
 
 /// One that was asked for a sign of life and says nothing for so long is not there any more.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
 const END_PATIENCE: Duration = Duration::from_secs(4);
@@ -266,7 +266,7 @@ struct Watched {
 
 impl Helper {
     /// A helper that said nothing for so long is asked for a sign of life.
-    pub const ASK_EVERY: Duration = Duration::from_secs(10);
+    pub const ASK_EVERY: Duration = Duration::from_secs(5);
 
     /// Starts the helper from this very binary, whose `main` hands the argument `helper` on to
     /// [`main`]. To be called before privileges are given up, because the helper must be able to

@@ -1,8 +1,10 @@
 //! Checks of local services: single results become verdicts, verdicts become priority or fault.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::config::{CheckConfig, Initial};
+use super::config::{CheckConfig, Effect, Initial, Priority};
 use super::time::Instant;
 
 /// Names a check in events; it keeps it over a reload, and it is never used again for another one.
@@ -57,6 +59,10 @@ pub struct Check {
     /// Results in a row that are the same as the last one.
     streak: u32,
     last: Option<Probe>,
+    /// The number last read; one failure does not forget it.
+    number: i16,
+    /// Its verdict is not only what it counts as before its first results.
+    proved: bool,
     /// Since when it has had its verdict.
     since: Instant,
 }
@@ -68,7 +74,16 @@ impl Check {
             Initial::Failing => Verdict::Failing,
             Initial::Wait(_) => Verdict::Unknown,
         };
-        Check { id, config: config.clone(), verdict, streak: 0, last: None, since: now }
+        Check {
+            id,
+            config: config.clone(),
+            verdict,
+            streak: 0,
+            last: None,
+            number: 0,
+            proved: false,
+            since: now,
+        }
     }
 
     /// The number by which events name it.
@@ -96,6 +111,11 @@ impl Check {
         self.last
     }
 
+    /// The number last read; 0 if none was.
+    pub fn number(&self) -> i16 {
+        self.number
+    }
+
     /// Since when it has had its verdict.
     pub fn since(&self) -> Instant {
         self.since
@@ -115,27 +135,97 @@ impl Check {
         };
         let same = self.last.as_ref().is_some_and(|last| failed(last) == failed(&probe));
         self.streak = if same { self.streak.saturating_add(1) } else { 1 };
-        let before = (self.verdict, self.number());
+        let before = (self.verdict, self.number, self.proved);
         let first = self.verdict == Verdict::Unknown;
         self.last = Some(probe);
-        if failed(&probe) {
-            if first || self.streak >= self.config.fall {
-                self.verdict = Verdict::Failing;
+        match probe {
+            Probe::Failed => {
+                self.proved = true;
+                if first || self.streak >= self.config.fall {
+                    self.verdict = Verdict::Failing;
+                }
             }
-        } else if first || self.streak >= self.config.rise {
-            self.verdict = Verdict::Passing;
+            Probe::Passed | Probe::Number(_) => {
+                self.number = match probe {
+                    Probe::Number(number) => number,
+                    Probe::Passed | Probe::Failed => 0,
+                };
+                if first || self.streak >= self.config.rise {
+                    self.proved = true;
+                    self.verdict = Verdict::Passing;
+                }
+            }
         }
         if self.verdict != before.0 {
             self.since = now;
         }
-        (self.verdict, self.number()) != before
+        let waits = self.verdict == Verdict::Failing && !self.proved;
+        waits || (self.verdict, self.number, self.proved) != before
     }
 
-    /// The number last read, if the last result was one.
-    fn number(&self) -> Option<i16> {
-        match self.last {
-            Some(Probe::Number(number)) => Some(number),
-            Some(Probe::Passed | Probe::Failed) | None => None,
+    /// The view of a model checker: what decides nothing is forgotten.
+    pub(super) fn see_from(&mut self, origin: Instant) {
+        self.since = origin;
+        self.streak = self.streak.min(self.config.fall.max(self.config.rise));
+    }
+}
+
+/// What the checks of a virtual router amount to together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Bearing {
+    /// Added to the priority.
+    weight: i32,
+    /// The priority is the lowest one, whatever else is added.
+    pub last: bool,
+    /// Names of the checks whose failing is a fault.
+    pub failing: Vec<Arc<str>>,
+    /// There is no verdict of some yet, and one may wait this long for it.
+    pub unknown: Option<Duration>,
+}
+
+impl Bearing {
+    /// Sums up. Who has the addresses keeps them until a check really fails: what one counts as
+    /// before its first results only keeps others from taking them.
+    pub fn sum<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
+        let mut sum = Bearing::default();
+        for check in checks {
+            let config = &check.config;
+            let verdict = match check.verdict {
+                Verdict::Failing if has_addresses && !check.proved => Verdict::Unknown,
+                verdict => verdict,
+            };
+            match (config.effect, verdict) {
+                (_, Verdict::Unknown) => {
+                    let patience = match config.initial {
+                        Initial::Wait(patience) => patience,
+                        Initial::Passing | Initial::Failing => Duration::ZERO,
+                    };
+                    sum.unknown = sum.unknown.max(Some(patience));
+                }
+                (Effect::Fault, Verdict::Failing) => sum.failing.push(config.name.clone()),
+                (Effect::Last, Verdict::Failing) => sum.last = true,
+                (Effect::Weight(weight), Verdict::Passing) if weight > 0 => {
+                    sum.weight += i32::from(weight);
+                }
+                (Effect::Weight(weight), Verdict::Failing) if weight < 0 => {
+                    sum.weight += i32::from(weight);
+                }
+                (Effect::Number, Verdict::Passing) => sum.weight += i32::from(check.number),
+                (Effect::Fault | Effect::Last, Verdict::Passing)
+                | (Effect::Weight(_), Verdict::Passing | Verdict::Failing)
+                | (Effect::Number, Verdict::Failing) => {}
+            }
         }
+        sum
+    }
+
+    /// The priority in force of a router that does not own the addresses.
+    pub fn of(&self, configured: Priority) -> Priority {
+        if self.last {
+            return Priority::LOWEST;
+        }
+        let sum = i32::from(configured.get()) + self.weight;
+        let clamped = sum.clamp(1, 254);
+        Priority::new(u8::try_from(clamped).unwrap_or(u8::MAX - 1))
     }
 }

@@ -8,6 +8,7 @@
 pub mod advert;
 pub mod check;
 pub mod config;
+pub mod group;
 pub mod node;
 pub mod router;
 pub mod time;
@@ -15,6 +16,7 @@ pub mod time;
 pub use advert::Advert;
 pub use check::{Check, CheckId, Probe, Verdict};
 pub use config::*;
+pub use group::Group;
 pub use node::*;
 pub use router::{Leave, Phase, Reason, Role, State, VirtualRouter};
 pub use time::Instant;

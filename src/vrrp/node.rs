@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advert::{self, Advert, Malformed};
-use super::check::{Check, CheckId, Probe};
+use super::check::{Bearing, Check, CheckId, Probe};
 use super::config::{Address, Config, Family, Interval, Priority, RouterConfig, Version, Vrid};
-use super::router::{Leave, Reason, Role, Surroundings, VirtualRouter};
+use super::group::Group;
+use super::router::{Leave, Membership, Reason, Role, Surroundings, VirtualRouter};
 use super::time::Instant;
 
 /// Names a virtual router in events and actions; never used again for another one.
@@ -54,7 +55,8 @@ pub enum Event<'a> {
     Contention(Contention),
     /// What an earlier daemon left, told before the first [`Event::Link`].
     Found(RouterId, Recorded),
-    /// A hook ended.
+    /// A hook ended; for a sync group it is the one that ran for this member. Of `BeforeClaim` and
+    /// `BeforeRelease` only the run that was asked for last counts.
     HookFinished(RouterId, HookOutcome),
     /// No advert was accepted by the kernel, or no renewal carried out, for too long.
     Late(RouterId),
@@ -184,6 +186,20 @@ pub enum Hook {
     BeforeRelease,
 }
 
+impl Hook {
+    /// The word in configuration, status and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Hook::BeforeClaim => "before_claim",
+            Hook::Master => "master",
+            Hook::Backup => "backup",
+            Hook::Fault => "fault",
+            Hook::Stop => "stop",
+            Hook::BeforeRelease => "before_release",
+        }
+    }
+}
+
 /// How a hook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HookOutcome {
@@ -276,7 +292,8 @@ pub struct Transition {
     pub priority: Priority,
     /// The `before_release` hook is to run, and its end to be reported.
     pub before_release: bool,
-    /// Whether hooks run: not when an earlier daemon's role simply goes on.
+    /// Whether hooks run: not when an earlier daemon's role simply goes on, and for a sync group on
+    /// one member's transition only, the one that completes the group's change of role.
     pub hooks: bool,
 }
 
@@ -311,6 +328,15 @@ pub enum Why {
         /// Its priority.
         priority: Priority,
     },
+    /// About to take over, it heard a master that is not to be deposed.
+    MasterHeard {
+        /// The master.
+        master: IpAddr,
+        /// Its priority.
+        priority: Priority,
+    },
+    /// Its sync group takes over.
+    Group,
     /// A better router advertised while we were master.
     LostElection {
         /// The winner.
@@ -348,6 +374,7 @@ impl fmt::Display for Leave {
             Leave::Failover => f.write_str("failover was asked for"),
             Leave::Drain => f.write_str("the host is drained"),
             Leave::Removed => f.write_str("the virtual router was removed from the configuration"),
+            Leave::Group => f.write_str("another member of its sync group leaves"),
             Leave::Election { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }
@@ -363,6 +390,7 @@ impl Leave {
             Leave::Failover => "failover",
             Leave::Drain => "drain",
             Leave::Removed => "removed",
+            Leave::Group => "group",
             Leave::Election { .. } => "lost_election",
         }
     }
@@ -380,6 +408,8 @@ impl Why {
             Why::MasterSilent { .. } => "master_silent",
             Why::MasterLeft(_) => "master_left",
             Why::Preempts { .. } => "preempts",
+            Why::MasterHeard { .. } => "master_heard",
+            Why::Group => "group",
             Why::LostElection { .. } => "lost_election",
             Why::Leaving(leave) | Why::HandedOver { leave, .. } | Why::Left(leave) => leave.name(),
             Why::NobodyCame => "nobody_came",
@@ -408,6 +438,10 @@ impl fmt::Display for Why {
             Why::Preempts { master, priority } => {
                 write!(f, "master {master} has the lower priority {priority}")
             }
+            Why::MasterHeard { master, priority } => {
+                write!(f, "master {master} is there (priority {priority})")
+            }
+            Why::Group => f.write_str("its sync group takes over"),
             Why::LostElection { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }
@@ -626,11 +660,18 @@ struct Link {
 pub struct Node {
     /// In the configuration's order; those that are leaving for good last.
     order: Vec<RouterId>,
-    routers: BTreeMap<RouterId, VirtualRouter>,
+    pub(super) routers: BTreeMap<RouterId, VirtualRouter>,
     links: Vec<Link>,
     by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
     /// In the configuration's order.
     checks: Vec<Check>,
+    /// Which of the checks a virtual router names; it is not here if it names none.
+    checked: BTreeMap<RouterId, Vec<usize>>,
+    pub(super) groups: Vec<Group>,
+    /// Which of the groups a virtual router is a member of.
+    pub(super) group_by_member: BTreeMap<RouterId, usize>,
+    /// Groups with a member for which something changed in this event.
+    pub(super) touched: BTreeSet<usize>,
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
     deadlines: BTreeSet<(Instant, RouterId)>,
@@ -651,6 +692,10 @@ impl Node {
             links: Vec::new(),
             by_identity: BTreeMap::new(),
             checks: Vec::new(),
+            checked: BTreeMap::new(),
+            groups: Vec::new(),
+            group_by_member: BTreeMap::new(),
+            touched: BTreeSet::new(),
             shared: Vec::new(),
             deadlines: BTreeSet::new(),
             scheduled: BTreeMap::new(),
@@ -659,12 +704,17 @@ impl Node {
             drained: false,
             stop: None,
         };
-        node.note_checks(Instant::START, config);
         for router in &config.routers {
             let id = node.add(router, Instant::START);
             node.order.push(id);
         }
+        node.note_checks(Instant::START, config);
         node.note_shared();
+        node.regroup(config);
+        for id in node.order.clone() {
+            // Nothing has begun that could follow from it.
+            node.judge(Instant::START, id, &mut Vec::new());
+        }
         node
     }
 
@@ -683,32 +733,39 @@ impl Node {
         if self.stop == Some(Stop::Restart) {
             return Ok(());
         }
+        let begin = actions.len();
+        let mut outcome = Ok(());
         match event {
             Event::AddressLost(id, ip) => {
-                self.with(id, |router| router.address_lost(now, ip, actions));
+                self.with(now, id, |router| router.address_lost(now, ip, actions));
             }
             Event::ClaimFailed(id, error) => {
                 let there = error == ClaimError::AlreadyThere;
-                self.with(id, |router| router.claim_failed(now, there, actions));
+                self.with(now, id, |router| router.claim_failed(now, there, actions));
             }
             Event::Command(command) => self.command(now, command, actions),
             Event::Contention(sighting) => self.contention(now, sighting, actions),
             Event::Found(id, recorded) => {
                 self.drained |= recorded.drained;
-                self.with(id, |router| router.found(recorded));
+                self.with(now, id, |router| router.found(recorded));
             }
             Event::HookFinished(id, outcome) => {
-                self.with(id, |router| router.hook_finished(now, outcome, actions));
+                for id in self.together_with(id) {
+                    self.with(now, id, |router| router.hook_finished(now, outcome, actions));
+                }
             }
-            Event::Late(id) => self.with(id, |router| router.overdue(now, actions)),
+            Event::Late(id) => self.with(now, id, |router| router.overdue(now, actions)),
             Event::Link { link, up, addresses } => self.link(now, link, up, addresses, actions),
-            Event::Packet(packet) => return self.packet(now, &packet, actions),
-            Event::Probe { check, probe } => self.probe(now, check, probe),
+            Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
+            Event::Probe { check, probe } => self.probe(now, check, probe, actions),
             Event::Reload(config) => self.reload(now, config, actions),
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
         }
-        Ok(())
+        if !self.touched.is_empty() {
+            self.align_groups(now, begin, actions);
+        }
+        outcome
     }
 
     /// When to come back with [`Event::Timeout`].
@@ -770,10 +827,28 @@ impl Node {
 
     // ---- events ----------------------------------------------------------------------------
 
-    fn probe(&mut self, now: Instant, id: CheckId, probe: Probe) {
-        if let Some(check) = self.checks.iter_mut().find(|check| check.id() == id) {
-            check.probe(now, probe);
+    fn probe(&mut self, now: Instant, id: CheckId, probe: Probe, actions: &mut Vec<Action>) {
+        let Some(index) = self.checks.iter().position(|check| check.id() == id) else { return };
+        if self.checks[index].probe(now, probe) {
+            let users = self.checked.iter().filter(|(_, checks)| checks.contains(&index));
+            let users: Vec<RouterId> = users.map(|(id, _)| *id).collect();
+            for id in users {
+                self.judge(now, id, actions);
+            }
         }
+    }
+
+    /// Tells a virtual router what its checks amount to.
+    fn judge(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+        let (Some(router), checked) = (self.routers.get(&id), self.checked.get(&id)) else {
+            return;
+        };
+        let checks = checked.into_iter().flatten().filter_map(|index| self.checks.get(*index));
+        let bearing = Bearing::sum(checks, router.has_addresses());
+        if *router.bearing() == bearing {
+            return;
+        }
+        self.with(now, id, |router| router.judge(now, bearing, actions));
     }
 
     fn packet(
@@ -789,7 +864,7 @@ impl Node {
             return Err(Discard::UnknownRouter(heard.vrid));
         };
         let mut outcome = Ok(());
-        self.with(id, |router| outcome = router.packet(now, packet, &heard, actions));
+        self.with(now, id, |router| outcome = router.packet(now, packet, &heard, actions));
         outcome
     }
 
@@ -798,7 +873,7 @@ impl Node {
         let due: Vec<RouterId> =
             self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in due {
-            self.with(id, |router| router.timeout(now, actions));
+            self.with(now, id, |router| router.timeout(now, actions));
         }
     }
 
@@ -821,7 +896,7 @@ impl Node {
 
     fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) {
         for id in self.routers_on(seen.link) {
-            self.with(id, |router| {
+            self.with(now, id, |router| {
                 if router.addresses().iter().any(|address| address.ip == seen.address) {
                     router.contention(now, seen.address, seen.mac, actions);
                 }
@@ -831,15 +906,27 @@ impl Node {
 
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
-            Command::Announce(id) => self.with(id, |router| router.announce_now(now, actions)),
-            Command::Failover(id) => self.with(id, |router| router.failover(now, actions)),
-            Command::Resume(id) => self.with(id, |router| router.resume()),
+            Command::Announce(id) => {
+                for id in self.together_with(id) {
+                    self.with(now, id, |router| router.announce_now(now, actions));
+                }
+            }
+            Command::Failover(id) => {
+                for id in self.together_with(id) {
+                    self.with(now, id, |router| router.failover(now, actions));
+                }
+            }
+            Command::Resume(id) => {
+                for id in self.together_with(id) {
+                    self.with(now, id, VirtualRouter::resume);
+                }
+            }
             Command::Drain | Command::Undrain => {
                 self.drained = command == Command::Drain;
                 for id in self.order.clone() {
                     self.look_around(now, id, actions);
                     if self.drained {
-                        self.with(id, |router| router.drain(now, actions));
+                        self.with(now, id, |router| router.drain(now, actions));
                     }
                 }
             }
@@ -856,7 +943,7 @@ impl Node {
             Stop::Restart => {}
             Stop::Leave => {
                 for id in self.order.clone() {
-                    self.with(id, |router| router.retire(now, Leave::Stop, false, actions));
+                    self.with(now, id, |router| router.retire(now, Leave::Stop, false, actions));
                 }
             }
         }
@@ -868,7 +955,6 @@ impl Node {
         if self.stop.is_some() {
             return;
         }
-        self.note_checks(now, config);
         let known = |node: &Node, wanted: &RouterConfig| -> Option<RouterId> {
             let same = |router: &&VirtualRouter| router.config().identity() == wanted.identity();
             node.routers().find(same).map(VirtualRouter::id)
@@ -879,17 +965,22 @@ impl Node {
         let leaving: Vec<RouterId> =
             self.order.iter().copied().filter(|id| !staying.contains(id)).collect();
         for &id in &leaving {
+            if self.group_of(id).is_some_and(|g| g.members().iter().any(|id| staying.contains(id)))
+            {
+                // The group's hooks are not for one who leaves it.
+                self.with(now, id, VirtualRouter::mute);
+            }
             let hurry = self.routers.get(&id).is_some_and(|router| {
                 router.addresses().iter().any(|address| {
                     let mut wanted = config.routers.iter().flat_map(RouterConfig::all_addresses);
                     wanted.any(|other| other.ip == address.ip)
                 })
             });
-            self.with(id, |router| router.retire(now, Leave::Removed, hurry, actions));
+            self.with(now, id, |router| router.retire(now, Leave::Removed, hurry, actions));
         }
         for (wanted, id) in config.routers.iter().zip(&matched) {
             if let Some(id) = id {
-                self.with(*id, |router| router.reload_release(now, wanted, actions));
+                self.with(now, *id, |router| router.reload_release(now, wanted, actions));
             }
         }
         self.leaving.clone_from(&leaving);
@@ -907,13 +998,19 @@ impl Node {
             .collect();
         self.shared.sort_unstable();
         self.shared.dedup();
+        self.note_checks(now, config);
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
-            let Some(mut router) = self.routers.remove(&id) else { continue };
-            router.reload(now, wanted, self.surroundings(router.link()), actions);
-            self.put_back(router);
+            self.within(now, id, |router, around| router.reload(now, wanted, around, actions));
+        }
+        let ungrouped = self.regroup(config);
+        for id in self.order.clone() {
+            self.judge(now, id, actions);
             if !staying.contains(&id) {
                 self.look_around(now, id, actions);
             }
+        }
+        for id in ungrouped {
+            self.share_trouble(now, id, None, actions);
         }
     }
 
@@ -950,6 +1047,16 @@ impl Node {
             };
             self.checks.push(check);
         }
+        let named: BTreeMap<&str, usize> =
+            self.checks.iter().map(|check| &*check.config().name).zip(0..).collect();
+        let indices = |names: &[Arc<str>]| -> Vec<usize> {
+            names.iter().filter_map(|name| named.get(&**name).copied()).collect()
+        };
+        let users = self.order.iter().zip(&config.routers);
+        self.checked = users
+            .filter(|(_, router)| !router.checks.is_empty())
+            .map(|(id, router)| (*id, indices(&router.checks)))
+            .collect();
     }
 
     fn note_shared(&mut self) {
@@ -977,26 +1084,94 @@ impl Node {
         }
     }
 
+    fn link_is_known(&self, id: RouterId) -> bool {
+        self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some())
+    }
+
     fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
-        if self.links.get(self.link_of(id)).is_none_or(|link| link.up.is_none()) {
+        if !self.link_is_known(id) {
             return;
         }
-        let Some(mut router) = self.routers.remove(&id) else { return };
-        router.surroundings(now, self.surroundings(router.link()), actions);
-        self.put_back(router);
+        let starts = |node: &Node, id: &RouterId| {
+            node.routers.get(id).is_some_and(|router| router.is_starting() && !router.is_retiring())
+        };
+        let together = self.together_with(id);
+        if together.len() == 1 || !starts(self, &id) {
+            self.within(now, id, |router, around| router.surroundings(now, around, actions));
+        } else {
+            // A group starts together: it resumes if all its members may.
+            let all = together.len();
+            let starting: Vec<RouterId> =
+                together.into_iter().filter(|id| starts(self, id)).collect();
+            if starting.iter().all(|id| self.link_is_known(*id)) {
+                self.start_together(now, &starting, starting.len() == all, actions);
+            }
+            for id in starting {
+                self.judge(now, id, actions);
+            }
+        }
+        self.judge(now, id, actions);
+    }
+
+    fn start_together(
+        &mut self,
+        now: Instant,
+        starting: &[RouterId],
+        all: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        for &id in starting {
+            self.within(now, id, |router, around| {
+                router.perceive(now, around);
+            });
+        }
+        let sound = |id: &RouterId| self.routers.get(id).is_some_and(VirtualRouter::qualifies);
+        let resumes = all && starting.iter().all(sound);
+        for &id in starting {
+            let culprit = self.culprit_beside(id);
+            self.with(now, id, |router| {
+                if !resumes {
+                    router.share_trouble(culprit.as_ref());
+                }
+                router.start(now, resumes, actions);
+            });
+        }
     }
 
     /// Lets a router do something, and notes when it wants to be called.
-    fn with(&mut self, id: RouterId, act: impl FnOnce(&mut VirtualRouter)) {
+    pub(super) fn with(
+        &mut self,
+        now: Instant,
+        id: RouterId,
+        act: impl FnOnce(&mut VirtualRouter),
+    ) {
         if let Some(router) = self.routers.get_mut(&id) {
+            let member = router.membership() != Membership::Alone;
+            let before = member.then(|| router.standing(now));
             act(router);
             let deadline = router.deadline();
+            if member && (before != Some(router.standing(now)) || router.waits_for_group(now)) {
+                self.touched.extend(self.group_by_member.get(&id));
+            }
             self.schedule(id, deadline);
         }
     }
 
-    fn put_back(&mut self, router: VirtualRouter) {
-        let (id, deadline) = (router.id(), router.deadline());
+    /// The same for what depends on the host, too.
+    fn within(
+        &mut self,
+        now: Instant,
+        id: RouterId,
+        act: impl FnOnce(&mut VirtualRouter, Surroundings<'_>),
+    ) {
+        let Some(mut router) = self.routers.remove(&id) else { return };
+        let before = router.standing(now);
+        let around = self.surroundings(router.link());
+        act(&mut router, around);
+        if before != router.standing(now) {
+            self.touched.extend(self.group_by_member.get(&id));
+        }
+        let deadline = router.deadline();
         self.routers.insert(id, router);
         self.schedule(id, deadline);
     }
@@ -1030,6 +1205,7 @@ impl Node {
             self.routers.remove(&id);
             self.order.retain(|other| *other != id);
             self.by_identity.retain(|_, other| *other != id);
+            self.forget_member(id);
             self.note_shared();
         }
     }
@@ -1043,6 +1219,12 @@ impl Node {
         let mut node = self.clone();
         for router in node.routers.values_mut() {
             router.see_from(now, origin);
+        }
+        for check in &mut node.checks {
+            check.see_from(origin);
+        }
+        for group in &mut node.groups {
+            group.see();
         }
         for id in node.order.clone() {
             let deadline = node.routers.get(&id).and_then(VirtualRouter::deadline);

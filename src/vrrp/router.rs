@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advert::{Advert, Authentication, Heard};
+use super::check::Bearing;
 use super::config::{
     Address, ChecksumForm, Family, Handover, Interval, Priority, RouterConfig, Version,
 };
@@ -46,6 +47,13 @@ const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
 const DEAF: Duration = Duration::from_secs(60);
 /// How long a failed claim keeps us out of the election.
 const CLAIM_RETRY: Duration = Duration::from_secs(10);
+/// How long a veto keeps us out of the election if the configuration does not say.
+const VETO_RETRY: Duration = Duration::from_secs(10);
+/// A member of a sync group that ties with a master on a link that is not the group's first leaves
+/// the decision to that one for this many intervals ...
+const CONTEST_INTERVALS: u32 = 2;
+/// ... and a contest that was silent for this many has ended.
+const CONTEST_FORGOTTEN: u32 = 4;
 /// This many removals of our addresses by somebody else ...
 const REMOVALS_BORNE: u32 = 10;
 /// ... within this time, and we give up ...
@@ -71,6 +79,15 @@ pub enum State {
         /// The master-down timer; `None`: does not take over (drained, stopped).
         takeover_at: Option<Instant>,
     },
+    /// A takeover is due, and the `before_claim` hook is asked; on the wire still a backup.
+    Claiming {
+        /// Not longer than this.
+        until: Instant,
+        /// What made the takeover due.
+        why: Why,
+        /// It may be deaf, and is to advertise priority 1 at first.
+        newcomer: bool,
+    },
     /// Holds the addresses and says so (RFC 9568 6.4.3).
     Master {
         /// Next advert of the schedule.
@@ -87,6 +104,8 @@ pub enum State {
         announcements: Announcements,
         /// A newcomer that may be deaf advertises priority 1 until then.
         deaf_until: Option<Instant>,
+        /// Since when it has stayed beside an equal master that its group's first member may beat.
+        contested_since: Option<Instant>,
     },
     /// Gives the addresses away and still answers for them.
     Leaving {
@@ -112,6 +131,8 @@ pub enum Leave {
     Drain,
     /// The virtual router is no longer configured.
     Removed,
+    /// Another member of its sync group leaves.
+    Group,
     /// A better router advertised.
     Election {
         /// The winner.
@@ -199,48 +220,87 @@ impl Announcements {
 }
 
 /// Why a virtual router cannot take part; a set of them, and fault is "not empty".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Nothing is known of the machine yet.
     Starting,
+    /// It waits for the first results of its checks.
+    Unchecked,
     /// The interface is absent or down.
     LinkDown,
     /// The interface has no address to send adverts from.
     NoAddress,
+    /// The check of this name fails.
+    Check(Arc<str>),
+    /// The member of its sync group of this name cannot take part.
+    Group(Arc<str>),
     /// A shared address is on the interface and is not ours to touch.
     AddressAlreadyThere,
     /// The kernel refused to add an address.
     ClaimFailed,
     /// Somebody on this host keeps removing our addresses.
     AddressRemoved,
+    /// The `before_claim` hook said no, or nothing in its time.
+    Vetoed,
+    /// This hook failed, and by the configuration that means fault.
+    HookFailed(Hook),
 }
 
 impl Reason {
     /// The word in status and hooks: snake_case, never changed once published.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Reason::Starting => "starting",
+            Reason::Unchecked => "unchecked",
             Reason::LinkDown => "link_down",
             Reason::NoAddress => "no_address",
+            Reason::Check(_) => "check",
+            Reason::Group(_) => "group",
             Reason::AddressAlreadyThere => "address_already_there",
             Reason::ClaimFailed => "claim_failed",
             Reason::AddressRemoved => "address_removed",
+            Reason::Vetoed => "vetoed",
+            Reason::HookFailed(_) => "hook_failed",
+        }
+    }
+
+    /// Whether it is the virtual router's own trouble, in which its sync group has to share.
+    const fn is_own_trouble(&self) -> bool {
+        match self {
+            Reason::Starting | Reason::Unchecked | Reason::Group(_) => false,
+            Reason::LinkDown
+            | Reason::NoAddress
+            | Reason::Check(_)
+            | Reason::AddressAlreadyThere
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => true,
         }
     }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Starting => "nothing is known of the interface yet",
-            Reason::LinkDown => "the interface is absent or down",
-            Reason::NoAddress => "the interface has no address to send adverts from",
-            Reason::AddressAlreadyThere => {
-                "a shared address is already on the interface and was not put there by vipd"
+        match self {
+            Reason::Starting => f.write_str("nothing is known of the interface yet"),
+            Reason::Unchecked => f.write_str("waiting for the first results of its checks"),
+            Reason::LinkDown => f.write_str("the interface is absent or down"),
+            Reason::NoAddress => f.write_str("the interface has no address to send adverts from"),
+            Reason::Check(check) => write!(f, "check {check} fails"),
+            Reason::Group(member) => {
+                write!(f, "{member}, a member of its sync group, cannot take part")
             }
-            Reason::ClaimFailed => "the kernel refused to add an address",
-            Reason::AddressRemoved => "something on this host keeps removing the addresses",
-        })
+            Reason::AddressAlreadyThere => f.write_str(
+                "a shared address is already on the interface and was not put there by vipd",
+            ),
+            Reason::ClaimFailed => f.write_str("the kernel refused to add an address"),
+            Reason::AddressRemoved => {
+                f.write_str("something on this host keeps removing the addresses")
+            }
+            Reason::Vetoed => f.write_str("the before_claim hook did not agree"),
+            Reason::HookFailed(hook) => write!(f, "the {} hook failed", hook.name()),
+        }
     }
 }
 
@@ -251,6 +311,8 @@ pub enum Role {
     Waiting,
     /// Ready to take over.
     Backup,
+    /// Asks the `before_claim` hook whether it may take over.
+    Claiming,
     /// Holds the addresses.
     Master,
     /// Gives the addresses away.
@@ -267,6 +329,7 @@ impl Role {
         match self {
             Role::Waiting => "waiting",
             Role::Backup => "backup",
+            Role::Claiming => "claiming",
             Role::Master => "master",
             Role::Leaving => "leaving",
             Role::Fault => "fault",
@@ -320,6 +383,46 @@ pub(super) struct Surroundings<'a> {
     pub drained: bool,
 }
 
+/// What a virtual router is in a sync group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Membership {
+    /// It is in none.
+    Alone,
+    /// The member whose ties decide.
+    First,
+    /// Any other member.
+    Other,
+}
+
+/// What its sync group must know of a member; if it stays the same, the group has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    role: Role,
+    /// Its place among the states and phases.
+    seat: Seat,
+    trouble: bool,
+    respects: bool,
+}
+
+/// Where a member of a sync group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// In fault, or waiting.
+    Out,
+    /// Backup.
+    Backup,
+    /// Asks its hook.
+    Claiming,
+    /// Master, and means to stay it.
+    Master,
+    /// Master still, and about to leave.
+    Preparing,
+    /// Has said priority 0 and waits for a successor.
+    Offered,
+    /// Has a successor, or has lost the election.
+    Succeeded,
+}
+
 /// One virtual router of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualRouter {
@@ -346,6 +449,15 @@ pub struct VirtualRouter {
     heard_since_up: bool,
     held_back: bool,
     drained: bool,
+    /// When a master was last heard that we would not depose, if that is not over.
+    respected_at: Option<Instant>,
+    /// What its checks amount to.
+    bearing: Bearing,
+    membership: Membership,
+    /// The role last told of.
+    told: Role,
+    /// It was taken out of a sync group that goes on: the group's hooks are not its own.
+    mute: bool,
     /// It leaves for good, and why.
     retiring: Option<Leave>,
     recorded: Option<Recorded>,
@@ -375,6 +487,11 @@ impl VirtualRouter {
             heard_since_up: false,
             held_back: false,
             drained: false,
+            respected_at: None,
+            bearing: Bearing::default(),
+            membership: Membership::Alone,
+            told: Role::Waiting,
+            mute: false,
             retiring: None,
             recorded: None,
             removals: 0,
@@ -415,10 +532,11 @@ impl VirtualRouter {
     /// The role in operators' words.
     pub fn role(&self) -> Role {
         match self.state {
-            State::Fault if self.faults.contains_key(&Reason::Starting) => Role::Waiting,
+            State::Fault if self.is_undecided() => Role::Waiting,
             State::Fault => Role::Fault,
             State::Backup { .. } if self.retiring.is_some() => Role::Stopped,
             State::Backup { .. } => Role::Backup,
+            State::Claiming { .. } => Role::Claiming,
             State::Master { .. } => Role::Master,
             State::Leaving { .. } => Role::Leaving,
         }
@@ -431,7 +549,7 @@ impl VirtualRouter {
 
     /// Why it cannot take part; empty unless the role is fault or waiting.
     pub fn fault_reasons(&self) -> impl Iterator<Item = Reason> + '_ {
-        self.faults.keys().copied()
+        self.faults.keys().cloned()
     }
 
     /// The last advert of another router, if any was heard.
@@ -463,7 +581,7 @@ impl VirtualRouter {
     pub fn sent_at(&self) -> Option<Instant> {
         match self.state {
             State::Master { sent_at, .. } | State::Leaving { sent_at, .. } => Some(sent_at),
-            State::Fault | State::Backup { .. } => None,
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => None,
         }
     }
 
@@ -471,7 +589,7 @@ impl VirtualRouter {
     pub fn has_addresses(&self) -> bool {
         match self.state {
             State::Master { .. } | State::Leaving { .. } => true,
-            State::Fault | State::Backup { .. } => false,
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => false,
         }
     }
 
@@ -485,18 +603,33 @@ impl VirtualRouter {
         matches!(self.state, State::Leaving { phase: Phase::Succeeded { .. }, .. })
     }
 
-    /// The owner of the addresses is never moved by checks, delays or the operator.
+    /// Whether it stands at priority 1 because of a check whose failing is no fault.
+    pub fn degraded(&self) -> bool {
+        self.bearing.last && !self.is_owner()
+    }
+
+    /// Neither has it taken part yet, nor been kept from it.
+    fn is_undecided(&self) -> bool {
+        self.faults.contains_key(&Reason::Starting) || self.faults.contains_key(&Reason::Unchecked)
+    }
+
+    /// The owner of the addresses is never moved by weights, delays or the operator.
     fn is_owner(&self) -> bool {
         self.config.priority == Priority::OWNER
     }
 
-    /// The priority in force: what we advertise and compare with.
+    /// The priority in force, with what its checks add and take: what we advertise and compare with.
     pub fn effective_priority(&self) -> Priority {
+        if self.is_owner() {
+            return Priority::OWNER;
+        }
         match self.state {
-            State::Master { deaf_until: Some(_), .. } if !self.is_owner() => Priority::LOWEST,
-            State::Fault | State::Backup { .. } | State::Master { .. } | State::Leaving { .. } => {
-                self.config.priority
-            }
+            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Fault
+            | State::Backup { .. }
+            | State::Claiming { .. }
+            | State::Master { .. }
+            | State::Leaving { .. } => self.bearing.of(self.config.priority),
         }
     }
 
@@ -519,6 +652,7 @@ impl VirtualRouter {
         let state = match &self.state {
             State::Fault => None,
             State::Backup { takeover_at } => *takeover_at,
+            State::Claiming { until, .. } => Some(*until),
             State::Master { advert_at, extra_at, announcements, deaf_until, .. } => {
                 let mut at = (*advert_at).min(announcements.next_at());
                 for other in [extra_at, deaf_until].into_iter().flatten() {
@@ -554,6 +688,15 @@ impl VirtualRouter {
     }
 
     fn look_around(&mut self, now: Instant, around: Surroundings<'_>, actions: &mut Vec<Action>) {
+        if self.perceive(now, around) {
+            self.start(now, self.qualifies(), actions);
+        } else {
+            self.settle(now, actions);
+        }
+    }
+
+    /// Takes note of the host without deciding anything; whether that was for the first time.
+    pub(super) fn perceive(&mut self, now: Instant, around: Surroundings<'_>) -> bool {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
@@ -579,39 +722,57 @@ impl VirtualRouter {
             self.source = source;
         }
         self.drained = around.drained;
-        if starting {
-            self.start(now, actions);
-        } else {
-            self.settle(now, actions);
-        }
+        starting
+    }
+
+    /// Whether it may go on as master where an earlier daemon stopped. Checks have had no time to
+    /// say anything: what they count as before their first results keeps nobody from that.
+    pub(super) fn qualifies(&self) -> bool {
+        let sound = self.faults.keys().all(|reason| matches!(reason, Reason::Check(_)));
+        let may_resume = self.recorded.as_ref().is_some_and(|recorded| self.may_resume(recorded));
+        sound && !self.drained && may_resume
     }
 
     /// The first decision after start: resume, or clean up and take part.
-    fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn start(&mut self, now: Instant, resumes: bool, actions: &mut Vec<Action>) {
         if self.retiring.is_some() {
             return;
         }
         let recorded = self.recorded.take();
         if let Some(recorded) = &recorded {
             self.held_back = recorded.held_back;
-            if self.faults.is_empty() && !self.drained && self.may_resume(recorded) {
-                let hooks = !recorded.master_hook_done;
-                self.become_master(now, Role::Waiting, Why::Resumed, hooks, actions);
+            if resumes {
+                self.bearing = Bearing::default();
+                self.faults.clear();
+                self.become_master(now, Why::Resumed, !recorded.master_hook_done, actions);
                 return;
             }
             if recorded.addresses_present && !self.is_owner() {
                 actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
             }
         }
+        if let Some(patience) = self.bearing.unknown {
+            self.faults.insert(Reason::Unchecked, Some(now + patience));
+        }
         if !self.faults.is_empty() {
             self.since = now;
             self.why = Why::Fault(self.fault_reasons().collect());
-            self.notify(Role::Waiting, true, actions);
-        } else if self.is_owner() && !self.drained {
-            self.become_master(now, Role::Waiting, Why::Owner, true, actions);
+            if !self.is_undecided() {
+                self.notify(true, actions);
+            }
         } else {
-            self.fit_since = now;
-            self.enter_backup(now, Role::Waiting, Why::Started, actions);
+            self.take_part(now, actions);
+        }
+    }
+
+    /// Nothing keeps it from taking part any longer.
+    fn take_part(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.fit_since = now;
+        let why = if self.told == Role::Waiting { Why::Started } else { Why::Recovered };
+        if self.is_owner() && !self.drained {
+            self.become_master(now, Why::Owner, true, actions);
+        } else {
+            self.enter_backup(now, why, actions);
         }
     }
 
@@ -646,7 +807,9 @@ impl VirtualRouter {
         });
         match &self.state {
             State::Fault => {}
-            State::Backup { .. } => self.backup_hears(now, heard),
+            State::Backup { .. } | State::Claiming { .. } => {
+                self.backup_hears(now, packet.source, heard, actions);
+            }
             State::Master { .. } => self.master_hears(now, packet.source, heard, actions),
             State::Leaving { .. } => self.leaver_hears(now, packet.source, heard, actions),
         }
@@ -763,18 +926,39 @@ impl VirtualRouter {
     }
 
     /// RFC 9568 6.4.2.
-    fn backup_hears(&mut self, now: Instant, heard: &Heard<'_>) {
+    fn backup_hears(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        heard: &Heard<'_>,
+        actions: &mut Vec<Action>,
+    ) {
         let takeover_at = if heard.priority == Priority::LEAVING {
+            self.respected_at = None;
             now + self.skew()
         } else if heard.priority >= self.effective_priority() || !self.preempts(now) {
+            if heard.priority >= self.effective_priority() {
+                // Fit to depose it is who has been better than it all the time.
+                self.fit_since = now;
+            }
             self.master_interval = heard.interval;
+            self.respected_at = Some(now);
             now + self.master_down()
         } else {
             return;
         };
         let at = takeover_at.max(self.hold_until);
-        if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
-            *timer = at;
+        match &mut self.state {
+            State::Backup { takeover_at: Some(timer) } => *timer = at,
+            State::Claiming { .. } if self.respected_at.is_some() => {
+                let why = Why::MasterHeard { master: source, priority: heard.priority };
+                self.enter_backup(now, why, actions);
+            }
+            State::Backup { takeover_at: None }
+            | State::Claiming { .. }
+            | State::Fault
+            | State::Master { .. }
+            | State::Leaving { .. } => {}
         }
     }
 
@@ -801,11 +985,11 @@ impl VirtualRouter {
             return;
         }
         let theirs = (heard.priority, source);
-        let stays = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
-        if stays {
+        let wins = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
+        if wins || self.contests(now, heard.priority) {
             self.advertise_soon(now, actions);
             self.announce_soon(now, now);
-            if now - self.since >= self.config.advert_interval.duration() {
+            if wins && now - self.since >= self.config.advert_interval.duration() {
                 // Sooner it is the last word of a master that gives way to us.
                 self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
             }
@@ -823,9 +1007,13 @@ impl VirtualRouter {
         let speaks = match &self.state {
             State::Master { extra_sent_at: Some(sent), .. } => now >= *sent + EXTRA_ADVERT_GAP,
             State::Master { extra_sent_at: None, .. } => true,
-            State::Fault | State::Backup { .. } | State::Leaving { .. } => false,
+            State::Fault
+            | State::Backup { .. }
+            | State::Claiming { .. }
+            | State::Leaving { .. } => false,
         };
         self.master_interval = heard.interval;
+        self.respected_at = Some(now);
         match self.config.handover {
             Handover::Overlap => {
                 if speaks {
@@ -836,11 +1024,33 @@ impl VirtualRouter {
             }
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
-                self.enter_backup(now, Role::Master, why, actions);
+                self.enter_backup(now, why, actions);
                 if speaks {
                     self.send(now, Priority::LEAVING, actions);
                 }
             }
+        }
+    }
+
+    /// Two hosts' groups of equal priority may each win on another link: who is better on the link of
+    /// the first member is to win, and has some time to do so.
+    fn contests(&mut self, now: Instant, priority: Priority) -> bool {
+        let interval = self.config.advert_interval.duration();
+        let equal = priority == self.effective_priority();
+        match &mut self.state {
+            State::Master { contested_since, .. }
+                if equal && self.membership == Membership::Other =>
+            {
+                let forgotten = CONTEST_FORGOTTEN * interval;
+                let since = contested_since.filter(|since| now - *since < forgotten);
+                let since = *contested_since.insert(since.unwrap_or(now));
+                now - since < CONTEST_INTERVALS * interval
+            }
+            State::Master { .. }
+            | State::Fault
+            | State::Backup { .. }
+            | State::Claiming { .. }
+            | State::Leaving { .. } => false,
         }
     }
 
@@ -854,7 +1064,7 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         let theirs = (heard.priority, source);
-        let stays = self.source.is_some_and(|ours| theirs < (self.config.priority, ours));
+        let stays = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
         if let State::Leaving { phase: Phase::Preparing { advert_at, .. }, sent_at, .. } =
             &mut self.state
             && stays
@@ -867,12 +1077,13 @@ impl VirtualRouter {
             return;
         }
         self.master_interval = heard.interval;
+        self.respected_at = Some(now);
         if let State::Leaving { phase, .. } = &mut self.state {
             match phase {
                 Phase::Succeeded { .. } => {}
                 Phase::Preparing { .. } if self.config.handover == Handover::Exclusive => {
                     let why = Why::LostElection { to: source, priority: heard.priority };
-                    self.enter_backup(now, Role::Leaving, why, actions);
+                    self.enter_backup(now, why, actions);
                 }
                 Phase::Preparing { .. } => {
                     *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
@@ -894,16 +1105,51 @@ impl VirtualRouter {
         }
         match &self.state {
             State::Fault => {}
-            State::Backup { takeover_at } => {
-                if takeover_at.is_some_and(|at| at <= now) {
-                    let why = self.takeover_reason(now);
-                    self.held_back = false;
-                    self.become_master(now, Role::Backup, why, true, actions);
+            State::Backup { .. } => {
+                if self.membership == Membership::Alone && self.is_due(now) {
+                    self.take_over(now, self.may_be_deaf(), true, None, actions);
+                }
+            }
+            State::Claiming { until, .. } => {
+                if *until <= now {
+                    self.veto(now, actions);
                 }
             }
             State::Master { .. } => self.master_timeout(now, actions),
             State::Leaving { .. } => self.leaver_timeout(now, actions),
         }
+    }
+
+    /// Whether its time to take over has come.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Backup { takeover_at: Some(at) } if at <= now)
+    }
+
+    /// Takes over, unless a hook is to be asked first. `by_group`: not because of its own timer.
+    pub(super) fn take_over(
+        &mut self,
+        now: Instant,
+        newcomer: bool,
+        asks: bool,
+        by_group: Option<Why>,
+        actions: &mut Vec<Action>,
+    ) {
+        let why = by_group.unwrap_or_else(|| self.takeover_reason(now));
+        self.held_back = false;
+        match self.config.before_claim {
+            Some(limit) if asks && !self.is_owner() => {
+                let state = State::Claiming { until: now + limit, why: why.clone(), newcomer };
+                self.enter(now, state, why, true, actions);
+            }
+            Some(_) | None => self.become_master_as(now, why, newcomer, true, actions),
+        }
+    }
+
+    /// The `before_claim` hook did not agree.
+    fn veto(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO_RETRY);
+        self.faults.insert(Reason::Vetoed, Some(now + span));
+        self.settle(now, actions);
     }
 
     fn takeover_reason(&self, now: Instant) -> Why {
@@ -963,12 +1209,15 @@ impl VirtualRouter {
                     while *advert_at <= now {
                         *advert_at += interval;
                     }
-                    self.advertise_due(now, due, self.config.priority, actions);
+                    self.advertise_due(now, due, self.effective_priority(), actions);
                 }
             }
             Phase::Offered { successor_by, repeat_at } => {
                 if *successor_by <= now {
-                    self.nobody_came(now, leave, actions);
+                    // A group decides for all its members.
+                    if self.membership == Membership::Alone || self.retiring.is_some() {
+                        self.nobody_came(now, leave, actions);
+                    }
                 } else if *repeat_at <= now {
                     while *repeat_at <= now {
                         *repeat_at += interval;
@@ -980,11 +1229,13 @@ impl VirtualRouter {
                 if *release_at <= now {
                     let why = match leave {
                         Leave::Election { to, priority } => Why::LostElection { to, priority },
-                        Leave::Stop | Leave::Failover | Leave::Drain | Leave::Removed => {
-                            Why::HandedOver { to: *to, leave }
-                        }
+                        Leave::Stop
+                        | Leave::Failover
+                        | Leave::Drain
+                        | Leave::Removed
+                        | Leave::Group => Why::HandedOver { to: *to, leave },
                     };
-                    self.enter_backup(now, Role::Leaving, why, actions);
+                    self.enter_backup(now, why, actions);
                 }
             }
         }
@@ -992,12 +1243,12 @@ impl VirtualRouter {
 
     fn nobody_came(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match leave {
-            Leave::Failover | Leave::Drain | Leave::Election { .. } => {
+            Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
                 self.held_back = false;
-                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions);
+                self.become_master(now, Why::NobodyCame, true, actions);
             }
             Leave::Stop | Leave::Removed => {
-                self.enter_backup(now, Role::Leaving, Why::Left(leave), actions);
+                self.enter_backup(now, Why::Left(leave), actions);
             }
         }
     }
@@ -1060,7 +1311,7 @@ impl VirtualRouter {
     ) {
         self.check_late(now, actions);
         match &mut self.state {
-            State::Fault | State::Backup { .. } => {}
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
             State::Master { .. } => {
                 self.announce_soon(now, now + ANSWER_CONTENTION_AFTER);
                 self.warn(now, Warning::Contention { address: ip, mac }, actions);
@@ -1089,12 +1340,38 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        if let State::Leaving { leave, phase: Phase::Preparing { .. }, .. } = self.state
-            && outcome.hook == Hook::BeforeRelease
-        {
-            self.offer(now, leave, actions);
-        }
         self.hook = Some(outcome);
+        match (&self.state, outcome.hook) {
+            (State::Leaving { leave, phase: Phase::Preparing { .. }, .. }, Hook::BeforeRelease) => {
+                self.offer(now, *leave, actions);
+            }
+            (State::Claiming { why, newcomer, .. }, Hook::BeforeClaim) => {
+                if outcome.succeeded {
+                    let (why, newcomer) = (why.clone(), *newcomer);
+                    self.become_master_as(now, why, newcomer, true, actions);
+                } else {
+                    self.veto(now, actions);
+                }
+            }
+            (
+                State::Fault
+                | State::Backup { .. }
+                | State::Claiming { .. }
+                | State::Master { .. }
+                | State::Leaving { .. },
+                _,
+            ) => {}
+        }
+        let means_fault = !outcome.succeeded
+            && outcome.hook != Hook::BeforeClaim
+            && self.retiring.is_none()
+            && !self.faults.contains_key(&Reason::Starting);
+        if let Some(span) = self.config.fault_for.get(&outcome.hook)
+            && means_fault
+        {
+            self.faults.insert(Reason::HookFailed(outcome.hook), Some(now + *span));
+            self.settle(now, actions);
+        }
     }
 
     /// The operator moves this virtual router to another host.
@@ -1105,8 +1382,15 @@ impl VirtualRouter {
             && peer.priority != Priority::LEAVING
         {
             let silent_at = peer.at + self.master_down();
-            if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
-                *timer = silent_at.max(*timer);
+            let why = Why::MasterHeard { master: peer.source, priority: peer.priority };
+            match &mut self.state {
+                State::Backup { takeover_at: Some(timer) } => *timer = silent_at.max(*timer),
+                State::Claiming { .. } if now < silent_at => self.enter_backup(now, why, actions),
+                State::Backup { takeover_at: None }
+                | State::Claiming { .. }
+                | State::Fault
+                | State::Master { .. }
+                | State::Leaving { .. } => {}
             }
         }
         self.leave(now, Leave::Failover, actions);
@@ -1129,7 +1413,10 @@ impl VirtualRouter {
         self.check_late(now, actions);
         match self.state {
             State::Master { .. } => self.announce(actions),
-            State::Fault | State::Backup { .. } | State::Leaving { .. } => {}
+            State::Fault
+            | State::Backup { .. }
+            | State::Claiming { .. }
+            | State::Leaving { .. } => {}
         }
     }
 
@@ -1143,7 +1430,6 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        let from = self.role();
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
         if self.recorded.take().is_some_and(|r| r.addresses_present) && !self.is_owner() {
@@ -1152,7 +1438,7 @@ impl VirtualRouter {
         }
         if !self.has_addresses() {
             if !already {
-                self.enter_backup(now, from, Why::Left(leave), actions);
+                self.enter_backup(now, Why::Left(leave), actions);
             }
         } else if hurry {
             self.abandon(now, Why::Left(leave), actions);
@@ -1192,6 +1478,7 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         let wanted_again = self.retiring.take().is_some();
+        self.mute = false;
         if self.config == *config {
             if wanted_again {
                 self.take_back(now, actions);
@@ -1250,7 +1537,7 @@ impl VirtualRouter {
     fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let next = now + self.config.advert_interval.duration();
         match &mut self.state {
-            State::Fault | State::Backup { .. } => {}
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
             State::Master { advert_at, .. } => {
                 *advert_at = next;
                 self.advertise(now, self.effective_priority(), actions);
@@ -1258,7 +1545,7 @@ impl VirtualRouter {
             State::Leaving { phase, sent_at, .. } => match phase {
                 Phase::Preparing { advert_at, .. } => {
                     *advert_at = next;
-                    self.advertise(now, self.config.priority, actions);
+                    self.advertise(now, self.effective_priority(), actions);
                 }
                 Phase::Offered { repeat_at, .. } => {
                     // Farewells go on at the new pace; lateness is counted by it too.
@@ -1274,14 +1561,271 @@ impl VirtualRouter {
     fn take_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Leaving { .. } => {
-                self.become_master(now, Role::Leaving, Why::NobodyCame, true, actions)
+                self.become_master(now, Why::NobodyCame, true, actions);
             }
             // It came to its end in this very step.
             State::Backup { .. } => {
-                self.enter_backup(now, Role::Stopped, Why::Started, actions);
+                self.enter_backup(now, Why::Started, actions);
                 self.settle(now, actions);
             }
-            State::Fault | State::Master { .. } => {}
+            State::Fault | State::Claiming { .. } | State::Master { .. } => {}
+        }
+    }
+
+    // ---- checks ----------------------------------------------------------------------------
+
+    pub(super) fn bearing(&self) -> &Bearing {
+        &self.bearing
+    }
+
+    /// What its checks amount to, perhaps something else than before: in force from now on.
+    pub(super) fn judge(&mut self, now: Instant, bearing: Bearing, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        let (priority, skew) = (self.effective_priority(), self.skew());
+        self.bearing = bearing;
+        let failing = &self.bearing.failing;
+        self.faults.retain(|reason, _| match reason {
+            Reason::Check(name) => failing.contains(name),
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::LinkDown
+            | Reason::NoAddress
+            | Reason::Group(_)
+            | Reason::AddressAlreadyThere
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => true,
+        });
+        for name in failing {
+            self.faults.insert(Reason::Check(name.clone()), None);
+        }
+        if self.bearing.unknown.is_none() {
+            self.faults.remove(&Reason::Unchecked);
+        }
+        if self.faults.is_empty() && self.effective_priority() != priority {
+            self.reweighed(now, priority, skew, actions);
+        }
+        if !self.faults.contains_key(&Reason::Starting) {
+            self.settle(now, actions);
+        }
+    }
+
+    /// The priority in force has changed: peers hear of it at once, and the own timer follows.
+    fn reweighed(
+        &mut self,
+        now: Instant,
+        before: Priority,
+        skew: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.effective_priority() > before
+            && self.peer.as_ref().is_some_and(|peer| peer.priority >= before)
+        {
+            self.fit_since = now;
+        }
+        let skew_now = self.skew();
+        let hold_until = self.hold_until;
+        match &mut self.state {
+            State::Fault | State::Claiming { .. } | State::Backup { takeover_at: None } => {}
+            State::Backup { takeover_at: Some(timer) } => {
+                // One that is held shows nothing of when it would have run out.
+                if *timer > hold_until {
+                    *timer = ((*timer + skew_now).before(skew)).max(hold_until);
+                }
+            }
+            State::Master { .. } => self.advertise_soon(now, actions),
+            State::Leaving { phase: Phase::Preparing { advert_at, .. }, sent_at, .. } => {
+                *advert_at = (*advert_at).min(now.max(*sent_at + EXTRA_ADVERT_GAP));
+            }
+            State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => {}
+        }
+    }
+
+    // ---- what its sync group asks and does -------------------------------------------------
+
+    pub(super) fn membership(&self) -> Membership {
+        self.membership
+    }
+
+    pub(super) fn set_membership(&mut self, membership: Membership) {
+        self.membership = membership;
+    }
+
+    /// Taken out of a group that goes on; from now on no hooks run for it.
+    pub(super) fn mute(&mut self) {
+        self.mute = true;
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        self.faults.contains_key(&Reason::Starting)
+    }
+
+    /// Whether it leaves for good.
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retiring.is_some()
+    }
+
+    /// Whether it is in trouble that is not only that of its group.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.faults.keys().any(Reason::is_own_trouble)
+    }
+
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        Standing {
+            role: self.role(),
+            seat: self.seat(),
+            trouble: self.is_in_trouble(),
+            respects: self.respects(now),
+        }
+    }
+
+    pub(super) fn seat(&self) -> Seat {
+        match &self.state {
+            State::Fault => Seat::Out,
+            State::Backup { .. } => Seat::Backup,
+            State::Claiming { .. } => Seat::Claiming,
+            State::Master { .. } => Seat::Master,
+            State::Leaving { phase, .. } => match phase {
+                Phase::Preparing { .. } => Seat::Preparing,
+                Phase::Offered { .. } => Seat::Offered,
+                Phase::Succeeded { .. } => Seat::Succeeded,
+            },
+        }
+    }
+
+    /// Whether it hears a master that it would not depose.
+    pub(super) fn respects(&self, now: Instant) -> bool {
+        match self.seat() {
+            Seat::Backup => self.respects_until().is_some_and(|until| now < until),
+            Seat::Succeeded => true,
+            Seat::Out | Seat::Claiming | Seat::Master | Seat::Preparing | Seat::Offered => false,
+        }
+    }
+
+    fn respects_until(&self) -> Option<Instant> {
+        Some(self.respected_at? + self.master_down())
+    }
+
+    /// Until when it keeps its group from taking over; `None`: it does not.
+    pub(super) fn objects_until(&self, now: Instant) -> Option<Instant> {
+        let until = match &self.state {
+            State::Master { .. } => return None,
+            State::Backup { takeover_at: Some(_) } => {
+                self.respects_until().unwrap_or(now).max(self.hold_until)
+            }
+            State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => *successor_by,
+            State::Leaving { phase: Phase::Succeeded { release_at, .. }, .. } => *release_at,
+            State::Leaving { phase: Phase::Preparing { until, .. }, .. }
+            | State::Claiming { until, .. } => *until,
+            State::Fault | State::Backup { takeover_at: None } => {
+                now + self.config.advert_interval.duration()
+            }
+        };
+        match self.state {
+            State::Backup { takeover_at: Some(_) } if until <= now => None,
+            // Never now: who is asked again at once makes no headway.
+            _ => Some(until.max(now + EXTRA_ADVERT_GAP)),
+        }
+    }
+
+    /// A deadline has passed on which its group decides.
+    pub(super) fn waits_for_group(&self, now: Instant) -> bool {
+        self.is_due(now) || self.offers_until().is_some_and(|until| until <= now)
+    }
+
+    /// It may take over no earlier than this, as far as its group is concerned.
+    pub(super) fn postpone(&mut self, until: Instant) {
+        if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
+            *timer = until;
+        }
+    }
+
+    /// When its offer to any successor ends.
+    pub(super) fn offers_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => Some(successor_by),
+            State::Leaving { .. }
+            | State::Fault
+            | State::Backup { .. }
+            | State::Claiming { .. }
+            | State::Master { .. } => None,
+        }
+    }
+
+    /// Its group still waits for successors of others.
+    pub(super) fn offer_until(&mut self, now: Instant, until: Instant, actions: &mut Vec<Action>) {
+        if let State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } = &mut self.state {
+            *successor_by = until;
+            self.leaver_timeout(now, actions);
+        }
+    }
+
+    /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        match self.seat() {
+            Seat::Backup => self.respects(now) || now < self.hold_until,
+            Seat::Out | Seat::Succeeded => true,
+            Seat::Claiming | Seat::Master | Seat::Preparing | Seat::Offered => false,
+        }
+    }
+
+    /// Its group leaves it to who has the others.
+    pub(super) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Leaving { leave, .. } = self.state {
+            self.enter_backup(now, Why::Left(leave), actions);
+        }
+    }
+
+    /// Nobody wanted its group.
+    pub(super) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Backup { .. } | State::Leaving { .. } => {
+                self.held_back = false;
+                self.become_master(now, Why::NobodyCame, true, actions);
+            }
+            State::Fault | State::Claiming { .. } | State::Master { .. } => {}
+        }
+    }
+
+    /// Another member is in trouble, or none is any longer.
+    pub(super) fn share_trouble(&mut self, culprit: Option<&Arc<str>>) -> bool {
+        let known = self.faults.keys().find_map(|reason| match reason {
+            Reason::Group(name) => Some(name),
+            _ => None,
+        });
+        if known == culprit {
+            return false;
+        }
+        self.faults.retain(|reason, _| !matches!(reason, Reason::Group(_)));
+        if let Some(name) = culprit {
+            self.faults.insert(Reason::Group(name.clone()), None);
+        }
+        true
+    }
+
+    /// What the set of faults amounts to now.
+    pub(super) fn settle_again(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        self.settle(now, actions);
+    }
+
+    /// Another member leaves, or is not to take over.
+    pub(super) fn give_way(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        match self.state {
+            State::Master { .. } => {
+                self.offer(now, self.retiring.unwrap_or(Leave::Group), actions);
+            }
+            State::Leaving { leave, phase: Phase::Preparing { .. }, .. } => {
+                self.offer(now, leave, actions);
+            }
+            State::Claiming { .. } => {
+                self.enter_backup(now, Why::Left(Leave::Group), actions);
+            }
+            State::Fault
+            | State::Backup { .. }
+            | State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => {}
         }
     }
 
@@ -1292,10 +1836,15 @@ impl VirtualRouter {
         if !self.faults.is_empty() {
             let why = Why::Fault(self.fault_reasons().collect());
             match self.state {
-                State::Fault => {}
-                State::Backup { .. } => {
+                State::Fault => {
+                    // What it waited for is there, and something else keeps it from taking part.
+                    if self.role() != self.told {
+                        self.enter(now, State::Fault, why, true, actions);
+                    }
+                }
+                State::Backup { .. } | State::Claiming { .. } => {
                     if self.retiring.is_none() {
-                        self.enter(now, State::Fault, Role::Backup, why, true, actions);
+                        self.enter(now, State::Fault, why, true, actions);
                     }
                 }
                 State::Master { .. } | State::Leaving { .. } => self.abandon(now, why, actions),
@@ -1303,12 +1852,10 @@ impl VirtualRouter {
             return;
         }
         match &mut self.state {
-            State::Fault => {
-                self.fit_since = now;
-                if self.is_owner() && !self.drained {
-                    self.become_master(now, Role::Fault, Why::Owner, true, actions);
-                } else {
-                    self.enter_backup(now, Role::Fault, Why::Recovered, actions);
+            State::Fault => self.take_part(now, actions),
+            State::Claiming { .. } => {
+                if self.drained {
+                    self.enter_backup(now, Why::Left(Leave::Drain), actions);
                 }
             }
             State::Backup { takeover_at } => {
@@ -1330,12 +1877,12 @@ impl VirtualRouter {
 
     /// Gives the addresses up at once, without waiting for anybody.
     fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
-        let from = self.role();
         let said = match &self.state {
             State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
             State::Leaving { phase: Phase::Preparing { .. }, .. }
             | State::Master { .. }
             | State::Fault
+            | State::Claiming { .. }
             | State::Backup { .. } => false,
         };
         let heard = !said && !self.faults.contains_key(&Reason::LinkDown);
@@ -1344,9 +1891,9 @@ impl VirtualRouter {
             self.advertise(now, Priority::LEAVING, actions);
         }
         if self.retiring.is_some() {
-            self.enter_backup(now, from, why, actions);
+            self.enter_backup(now, why, actions);
         } else {
-            self.enter(now, State::Fault, from, why, true, actions);
+            self.enter(now, State::Fault, why, true, actions);
         }
         if heard && exclusive {
             self.advertise(now, Priority::LEAVING, actions);
@@ -1356,7 +1903,7 @@ impl VirtualRouter {
     /// Leaves on purpose, if there is anything to leave.
     fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match &mut self.state {
-            State::Fault | State::Backup { .. } => {}
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
             State::Leaving { leave: running, .. } => {
                 // Who leaves for good does not come back because of another wish.
                 *running = self.retiring.unwrap_or(leave);
@@ -1382,31 +1929,38 @@ impl VirtualRouter {
                 self.advertise(now, Priority::LEAVING, actions);
             }
             Handover::Exclusive => {
-                let from = self.role();
-                self.enter_backup(now, from, Why::Left(leave), actions);
+                self.enter_backup(now, Why::Left(leave), actions);
                 self.advertise(now, Priority::LEAVING, actions);
             }
         }
     }
 
-    fn become_master(
+    fn become_master(&mut self, now: Instant, why: Why, hooks: bool, actions: &mut Vec<Action>) {
+        let newcomer = match &why {
+            Why::Resumed | Why::NobodyCame => false,
+            _ => self.may_be_deaf(),
+        };
+        self.become_master_as(now, why, newcomer, hooks, actions);
+    }
+
+    /// A newcomer that does not preempt and heard nobody may be out of earshot.
+    pub(super) fn may_be_deaf(&self) -> bool {
+        !self.config.preempt && !self.heard_since_up && !self.is_owner()
+    }
+
+    fn become_master_as(
         &mut self,
         now: Instant,
-        from: Role,
         why: Why,
+        newcomer: bool,
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let newcomer = !self.config.preempt && !self.heard_since_up && !self.is_owner();
-        let deaf_until = match &why {
-            Why::Resumed | Why::NobodyCame => None,
-            _ if newcomer => Some(now + DEAF),
-            _ => None,
-        };
+        let deaf_until = newcomer.then(|| now + DEAF);
         self.master_interval = self.config.advert_interval;
         let renewed_at = match self.state {
             State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. } => renewed_at,
-            State::Fault | State::Backup { .. } => now,
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => now,
         };
         let state = State::Master {
             advert_at: now + self.config.advert_interval.duration(),
@@ -1416,8 +1970,9 @@ impl VirtualRouter {
             renewed_at,
             announcements: Announcements::begin(now),
             deaf_until,
+            contested_since: None,
         };
-        self.enter(now, state, from, why, hooks, actions);
+        self.enter(now, state, why, hooks, actions);
     }
 
     fn enter_leaving(
@@ -1432,15 +1987,14 @@ impl VirtualRouter {
         else {
             return;
         };
-        let from = self.role();
         let state = State::Leaving { leave, phase, sent_at, renewed_at };
-        self.enter(now, state, from, Why::Leaving(leave), true, actions);
+        self.enter(now, state, Why::Leaving(leave), true, actions);
     }
 
-    fn enter_backup(&mut self, now: Instant, from: Role, why: Why, actions: &mut Vec<Action>) {
+    fn enter_backup(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let eligible = !self.drained && self.retiring.is_none();
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
-        self.enter(now, State::Backup { takeover_at }, from, why, true, actions);
+        self.enter(now, State::Backup { takeover_at }, why, true, actions);
     }
 
     /// The one place where roles change: leaving the addresses behind releases them, reaching them
@@ -1449,7 +2003,6 @@ impl VirtualRouter {
         &mut self,
         now: Instant,
         state: State,
-        from: Role,
         why: Why,
         hooks: bool,
         actions: &mut Vec<Action>,
@@ -1458,6 +2011,10 @@ impl VirtualRouter {
         self.state = state;
         self.since = now;
         self.why = why;
+        match self.state {
+            State::Fault | State::Master { .. } => self.respected_at = None,
+            State::Backup { .. } | State::Claiming { .. } | State::Leaving { .. } => {}
+        }
         let owner = self.is_owner();
         match (had, self.has_addresses()) {
             (true, false) => {
@@ -1480,21 +2037,23 @@ impl VirtualRouter {
             self.advertise(now, self.effective_priority(), actions);
             self.announce(actions);
         }
-        self.notify(from, hooks, actions);
+        self.notify(hooks, actions);
     }
 
-    fn notify(&self, from: Role, hooks: bool, actions: &mut Vec<Action>) {
+    fn notify(&mut self, hooks: bool, actions: &mut Vec<Action>) {
+        let to = self.role();
+        let from = std::mem::replace(&mut self.told, to);
         actions.push(Action::Notify(Transition {
             router: self.id,
             from,
-            to: self.role(),
+            to,
             why: self.why.clone(),
             priority: self.effective_priority(),
             before_release: matches!(
                 self.state,
                 State::Leaving { phase: Phase::Preparing { .. }, .. }
             ),
-            hooks,
+            hooks: hooks && !self.mute,
         }));
     }
 
@@ -1510,12 +2069,11 @@ impl VirtualRouter {
     }
 
     fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
-        let from = self.role();
         // Listening first: with a stalled host a stream of farewells, forged or not, would make
         // it claim and release without end.
         let patience = 3 * self.config.advert_interval.duration();
         self.hold_until = self.hold_until.max(now + patience);
-        self.enter_backup(now, from, why, actions);
+        self.enter_backup(now, why, actions);
     }
 
     // ---- small things ----------------------------------------------------------------------
@@ -1670,6 +2228,10 @@ impl VirtualRouter {
         match &mut self.state {
             State::Fault => {}
             State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
+            State::Claiming { until, why, newcomer: _ } => {
+                *until = moved(*until);
+                *why = Why::Starting;
+            }
             State::Master {
                 advert_at,
                 extra_at,
@@ -1678,7 +2240,9 @@ impl VirtualRouter {
                 renewed_at,
                 announcements,
                 deaf_until,
+                contested_since,
             } => {
+                *contested_since = contested_since.map(moved);
                 *advert_at = moved(*advert_at);
                 *extra_at = extra_at.map(moved);
                 *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
@@ -1708,7 +2272,14 @@ impl VirtualRouter {
             *until = until.map(moved);
         }
         self.hold_until = moved(self.hold_until).max(origin);
-        self.fit_since = moved(self.fit_since);
+        self.fit_since = match self.config.preempt_delay.is_zero() {
+            true => origin,
+            false => moved(self.fit_since),
+        };
+        self.respected_at = match self.membership {
+            Membership::Alone => None,
+            Membership::First | Membership::Other => self.respected_at.map(moved),
+        };
         self.since = origin;
         if self.why != Why::NobodyCame {
             self.why = Why::Starting;

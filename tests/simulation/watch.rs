@@ -107,6 +107,7 @@ impl Watch {
                     phase: Phase::Preparing { .. } | Phase::Offered { .. }, ..
                 }
                 | State::Fault
+                | State::Claiming { .. }
                 | State::Master { .. } => {}
             }
         }
