@@ -301,7 +301,7 @@ impl Daemon {
     async fn serve(&mut self) -> Result<(), Failure> {
         let lost = |e| Failure::System("go on", e);
         let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
-        self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
+        self.host.follow(&self.node, &self.config).map_err(lost)?;
         self.host.watch(&self.config);
         loop {
             self.turn().map_err(lost)?;
@@ -545,7 +545,7 @@ impl Daemon {
         self.config = config;
         self.links_due = true;
         self.host.watch(&self.config);
-        self.host.follow(&self.node, &self.config.hooks)
+        self.host.follow(&self.node, &self.config)
     }
 
     /// Stopped, and nothing is left to do or to wait for.

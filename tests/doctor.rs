@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         ("an_address_that_is_not_ours_is_found", Needs::Nothing, address_not_ours),
         ("an_address_that_was_left_over_is_found", Needs::Nothing, address_left_over),
         ("managers_that_remove_addresses_are_found", Needs::Nothing, managers),
+        ("a_service_that_is_stopped_beside_vipd_is_found", Needs::Nothing, unit_order),
         ("missing_privileges_are_found", Needs::Root, privileges),
         ("lateness_and_refused_adverts_are_found", Needs::Nft, late_and_refused),
         ("what_the_operator_did_is_found", Needs::Nothing, drained_and_held_back),
@@ -429,6 +430,26 @@ fn managers() {
     let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
     assert!(!words.contains(&"networkd_removes"), "{words:?}");
     assert!(!words.contains(&"networkmanager_removes"), "{words:?}");
+}
+
+fn unit_order() {
+    let mut clinic = Clinic::new();
+    clinic.expect_nothing_of(&clinic.a, Trouble::UnitOrder);
+    clinic.more =
+        "checks = [\"db\"]\n[[check]]\nname = \"db\"\nunit = \"postgresql.service\"\n".into();
+    let script = "set -e\nmount -t tmpfs none /etc\nmkdir -p /etc/systemd/system\n\
+                  printf '[Unit]\\nAfter=network.target\\n' > /etc/systemd/system/vipd.service\n";
+    let found = clinic.in_a_room_of_its_own(&clinic.a, script);
+    let finding = found.iter().find(|finding| finding.word == "unit_order").unwrap();
+    assert_eq!(finding.about, "postgresql.service");
+    let (mend, _) = finding.mend.split_once(" && systemctl daemon-reload").unwrap();
+    let ordered_there = "mkdir /etc/systemd/system/postgresql.service.d; printf '[Unit]\\nBefore=\
+                         vipd.service x.service\\n' > /etc/systemd/system/postgresql.service.d/a.conf";
+    for mended in [mend, ordered_there] {
+        let found = clinic.in_a_room_of_its_own(&clinic.a, &format!("{script}{mended}\n"));
+        let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
+        assert!(!words.contains(&"unit_order"), "{words:?}");
+    }
 }
 
 fn privileges() {

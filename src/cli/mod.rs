@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod events;
 mod exporter;
+mod man;
 mod run;
 mod status;
 mod steer;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Where the configuration is unless told otherwise.
 const CONFIG: &str = "/etc/vipd/vipd.toml";
@@ -28,6 +29,23 @@ const CONFIG: &str = "/etc/vipd/vipd.toml";
 const RUNTIME_DIR: &str = "/run/vipd";
 /// Where it keeps what must survive a reboot.
 const STATE_DIR: &str = "/var/lib/vipd";
+
+/// The commands in the order in which one gets to know them: of the help and of the manual.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Look", &["status", "watch", "events", "doctor"]),
+    ("Steer", &["failover", "resume", "drain", "undrain", "announce", "reload"]),
+    ("Run", &["check", "run", "cleanup", "exporter"]),
+    ("Get to know it", &["demo", "completions", "man"]),
+];
+
+/// What the manual says first.
+const DESCRIPTION: &str = "\
+Two or more servers share IP addresses. They tell each other that they live by VRRP adverts, the one \
+with the highest priority is master and has the addresses, and if it falls silent the next one takes \
+them over. Which addresses, with whom and by which interface stands in `/etc/vipd/vipd.toml`.
+
+The daemon is `vipd run`, which a systemd unit starts; all other commands talk to it or look at what it \
+left. To look one must be root or a member of the group vipd, to change something root.";
 
 /// Keeps a shared IP address on exactly one healthy server of two or more (VRRP, RFC 9568).
 #[derive(Debug, Parser)]
@@ -42,11 +60,19 @@ enum Command {
     /// Run the daemon in the foreground.
     Run(Run),
     /// Read the configuration and print every problem in it, or what it means.
+    #[command(after_help = "Examples:
+  vipd check                        the installed file
+  vipd check new.toml --file-only   on another machine than the one it is for")]
     Check(Check),
     /// Show who is master, since when and why, and what stands in the way.
     ///
     /// Needs root, or membership of the group vipd. With --json the output is one object with
     /// "version", "node", "drained", "routers" and "counters"; names stay once published.
+    #[command(after_help = "Examples:
+  vipd status                       all virtual routers
+  vipd status web                   everything about one
+  vipd status web --is master       for scripts: the exit status is 0 if it is so
+  vipd status --json | jq -r '.routers[] | .name + \" \" + .role'")]
     Status(Status),
     /// Show the status live in the terminal, with deadlines counting down; q ends it.
     ///
@@ -55,17 +81,24 @@ enum Command {
     /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
     ///
     /// Also what happened before the last restart or reboot, and also when no vipd runs.
+    #[command(after_help = "Examples:
+  vipd events | tail                the last ones
+  vipd events --follow              as they happen")]
     Events(Events),
     /// Hand a virtual router over to another host, and say who took it and how fast.
     ///
     /// This host does not take it back until "vipd resume", or until it hears no master at all. If
     /// nobody takes over, the address stays here and the exit status is 1.
+    #[command(after_help = "Example:
+  vipd failover web; vipd resume web   away, and back if this host is the better one")]
     Failover(OneRouter),
     /// Let this host take a virtual router back after a failover.
     Resume(OneRouter),
     /// Hand everything over for maintenance of this host, and take nothing until "vipd undrain".
     ///
     /// Kept over restarts and reboots. A drained host is backup, not in fault.
+    #[command(after_help = "Example:
+  vipd drain && apt-get upgrade && reboot   ... and when all is well: vipd undrain")]
     Drain(Daemon),
     /// End a drain: this host takes part again.
     Undrain(Daemon),
@@ -80,6 +113,10 @@ enum Command {
     /// The exit status is 0 if nothing was found and 1 if something was. It changes nothing, and
     /// sends only test packets that never leave this host. Best as root: what cannot be looked at
     /// is said.
+    #[command(after_help = "Examples:
+  sudo vipd doctor                  before the first start, and whenever something is odd
+  sudo vipd doctor --listen 30s     hears peers with slow adverts, too
+  sudo vipd doctor --json | jq -r '.findings[].trouble'")]
     Doctor(Doctor),
     /// Remove addresses that a vipd left which no longer runs.
     ///
@@ -97,6 +134,16 @@ enum Command {
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
     /// outside the namespaces it makes. Ctrl-C ends it and cleans up.
     Demo,
+    /// Print what a shell needs to complete the arguments of vipd.
+    #[command(after_help = "Examples:
+  vipd completions bash > /usr/share/bash-completion/completions/vipd
+  vipd completions zsh > /usr/share/zsh/vendor-completions/_vipd
+  vipd completions fish > /usr/share/fish/vendor_completions.d/vipd.fish")]
+    Completions(Completions),
+    /// Write the manual pages vipd.8 and vipd.toml.5 into a directory.
+    #[command(after_help = "Example:
+  vipd man /tmp/man && man -l /tmp/man/vipd.8")]
+    Man(Man),
     /// Run hooks for the daemon: started by it, of no use by hand.
     #[command(hide = true)]
     Helper,
@@ -222,14 +269,49 @@ struct Doctor {
 }
 
 #[derive(Debug, Args)]
+struct Completions {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+struct Man {
+    /// Where they are written; made if it is missing.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
 
+/// The arguments that there are, with the commands in their groups.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let mut text = String::new();
+    for (title, names) in GROUPS {
+        text += &format!("{title}:\n");
+        for name in *names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            text += &format!("  {name:11} {}\n", about.trim_end_matches('.'));
+        }
+        text.push('\n');
+    }
+    text +=
+        "\"vipd COMMAND --help\" says more; the manual is vipd(8), the configuration vipd.toml(5).";
+    command
+        .help_template("{about}\n\n{usage-heading} vipd COMMAND [OPTIONS]\n\n{after-help}")
+        .after_help(text)
+}
+
 /// Parses the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let parsed = Cli::from_arg_matches(&command().get_matches());
+    match parsed.unwrap_or_else(|error| error.exit()).command {
         Command::Run(run) => run::run(&run.config, &run.runtime_dir, &run.state_dir),
         Command::Check(check) => check::check(&check.file, check.file_only, check.json),
         Command::Status(Status { router, json, is, daemon }) => {
@@ -267,6 +349,8 @@ pub fn main() -> ExitCode {
             doctor::doctor(&options, json)
         }
         Command::Demo => demo::demo(),
+        Command::Completions(Completions { shell }) => man::completions(&command(), shell),
+        Command::Man(Man { directory }) => man::man(&command(), &directory),
         Command::Helper => crate::helper::main(),
         Command::ExecHook(Rest { rest }) => crate::helper::exec_hook(rest),
         Command::LabChild(Rest { rest }) => crate::lab::child_main(rest),

@@ -22,7 +22,7 @@ pub mod systemd;
 pub mod tally;
 pub mod wiretap;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -103,6 +103,21 @@ enum News {
     HookFinished(RouterId, HookOutcome),
     Late(RouterId),
     Link(LinkId),
+}
+
+/// Virtual routers for which hooks run once: a sync group, or one by itself.
+#[derive(Clone, Debug)]
+struct Together {
+    name: Arc<str>,
+    group: bool,
+    members: Vec<RouterId>,
+}
+
+/// Hooks that the helper was told to run.
+struct Run {
+    router: RouterId,
+    hook: Hook,
+    of: Arc<Together>,
 }
 
 /// The sockets on one interface, as long as it exists.
@@ -225,7 +240,7 @@ pub struct Host {
     due: Due,
     /// What the worker was asked for, and when.
     jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
-    runs: BTreeMap<u64, (RouterId, Hook)>,
+    runs: BTreeMap<u64, Run>,
     next_number: u64,
     news: VecDeque<News>,
     helper: Helper,
@@ -236,6 +251,8 @@ pub struct Host {
     pub checks: CheckRuns,
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
+    /// Which virtual routers have their hooks together.
+    groups: BTreeMap<RouterId, Arc<Together>>,
     /// What happened, for operators.
     pub history: History,
     /// Counted since start.
@@ -282,6 +299,7 @@ impl Host {
             checks: CheckRuns::default(),
             record,
             hooks: BTreeMap::new(),
+            groups: BTreeMap::new(),
             history: History::default(),
             tallies: Tallies::default(),
             clock,
@@ -325,8 +343,8 @@ impl Host {
     ///
     /// # Errors
     /// When the kernel's picture of the interfaces cannot be asked for.
-    pub fn follow(&mut self, node: &Node, hooks: &BTreeMap<Arc<str>, Hooks>) -> io::Result<()> {
-        self.hooks.clone_from(hooks);
+    pub fn follow(&mut self, node: &Node, config: &Config) -> io::Result<()> {
+        self.follow_hooks(node, config);
         for (id, name) in node.links() {
             self.link_names.insert(name.clone(), id);
         }
@@ -350,6 +368,29 @@ impl Host {
             self.equip(link, node);
         }
         self.events.dump()
+    }
+
+    fn follow_hooks(&mut self, node: &Node, config: &Config) {
+        let routers = config.vrrp.routers.iter().map(|router| &router.name);
+        let configured: BTreeSet<_> =
+            routers.chain(config.vrrp.groups.iter().map(|group| &group.name)).collect();
+        let before = std::mem::replace(&mut self.hooks, config.hooks.clone());
+        for (name, hooks) in before {
+            // What was removed leaves with its own hooks.
+            let here = || node.find(&name).is_some() || node.find_group(&name).is_some();
+            if !configured.contains(&name) && here() {
+                self.hooks.insert(name, hooks);
+            }
+        }
+        self.groups.clear();
+        for group in node.groups() {
+            let together = Arc::new(Together {
+                name: group.name().clone(),
+                group: true,
+                members: group.members().to_vec(),
+            });
+            self.groups.extend(group.members().iter().map(|id| (*id, Arc::clone(&together))));
+        }
     }
 
     /// Has the checks of this configuration carried out, and no others. Those that are as before go
@@ -734,22 +775,38 @@ impl Host {
             Err(error) => self.lose_helper(&error),
         }
         for run in finished {
-            let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
-            let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
+            let Some(Run { router, hook, of }) = self.runs.remove(&run.number) else { continue };
+            let succeeded = run.outcome == Outcome::Done;
             self.tallies.of(router).hook_ended(run.state.as_str(), run.outcome.name());
-            if hook == Hook::Master && outcome.succeeded {
-                // Unwritten, the hook runs once more after a restart, as hooks must bear.
-                let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
-            }
             if run.outcome.is_failure() {
                 let text = format!("{}: {}", run.state, run.outcome);
                 self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
             }
-            if let Some(outbox) = self.outboxes.get_mut(&router) {
-                let (at, took) = (SystemTime::now(), run.duration);
-                outbox.last_hook = Some(LastHook { hook, outcome: run.outcome, at, took });
+            let last = LastHook {
+                hook,
+                outcome: run.outcome.clone(),
+                at: SystemTime::now(),
+                took: run.duration,
+            };
+            for member in &of.members {
+                if hook == Hook::Master && succeeded {
+                    // Unwritten, the hook runs once more after a restart, as hooks must bear.
+                    let _ = self.record.note(*member, |entry| entry.hook_done = entry.master);
+                }
+                if let Some(outbox) = self.outboxes.get_mut(member) {
+                    outbox.last_hook = Some(last.clone());
+                }
             }
-            self.news.push_back(News::HookFinished(router, outcome));
+            // One that never began has nothing to say; nor has one whose question was asked anew.
+            let asked_anew = match hook {
+                Hook::BeforeClaim | Hook::BeforeRelease => {
+                    self.runs.values().any(|other| other.hook == hook && other.of.name == of.name)
+                }
+                Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop => false,
+            };
+            if run.outcome != Outcome::Overtaken && !asked_anew {
+                self.news.push_back(News::HookFinished(router, HookOutcome { hook, succeeded }));
+            }
         }
     }
 
@@ -1236,33 +1293,48 @@ impl Host {
             transition.to,
             transition.why
         );
+        let of = self.groups.get(&id).cloned().unwrap_or_else(|| {
+            Arc::new(Together { name: config.name.clone(), group: false, members: vec![id] })
+        });
+        let hooks = self.hooks.get(&of.name);
         let master = transition.to == Role::Master;
         let resumed = transition.why == Why::Resumed;
-        let has_hook =
-            self.hooks.get(&config.name).is_some_and(|h| h.master.is_some() || h.notify.is_some());
+        let has_hook = hooks.is_some_and(|h| h.master.is_some() || h.notify.is_some());
+        let under_way =
+            self.runs.values().any(|run| run.hook == Hook::Master && run.of.name == of.name);
         let _ = self.record.note(id, |entry| {
             entry.master = master;
-            entry.hook_done = master && (!has_hook || (resumed && !transition.hooks));
+            let done = !has_hook || (resumed && !transition.hooks && !under_way);
+            entry.hook_done = master && done;
         });
         if resumed {
             self.record.resumed(clock::boottime());
         }
-        let Some(hooks) = self.hooks.get(&config.name) else { return };
         if !transition.hooks {
             return;
         }
+        let none = Hooks::default();
+        let hooks = hooks.unwrap_or(&none);
         let (state, hook, command) = match transition.to {
             Role::Master => (HookState::Master, Hook::Master, &hooks.master),
             Role::Backup => (HookState::Backup, Hook::Backup, &hooks.backup),
             Role::Fault => (HookState::Fault, Hook::Fault, &hooks.fault),
             Role::Stopped => (HookState::Stop, Hook::Stop, &hooks.stop),
+            Role::Claiming => (HookState::BeforeClaim, Hook::BeforeClaim, &hooks.before_claim),
             Role::Leaving if transition.before_release => {
                 (HookState::BeforeRelease, Hook::BeforeRelease, &hooks.before_release)
             }
-            Role::Leaving | Role::Claiming | Role::Waiting => return,
+            Role::Leaving | Role::Waiting => return,
         };
         let notify = match state {
-            HookState::BeforeRelease | HookState::BeforeClaim => None,
+            HookState::BeforeRelease | HookState::BeforeClaim => {
+                if command.is_none() {
+                    // Nothing is to be waited for.
+                    let outcome = HookOutcome { hook, succeeded: true };
+                    self.news.push_back(News::HookFinished(id, outcome));
+                }
+                None
+            }
             HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop => {
                 hooks.notify.clone()
             }
@@ -1272,20 +1344,37 @@ impl Host {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.runs.insert(number, (id, hook));
-        self.helper.run(HookRun {
-            router: config.name.to_string(),
-            group: false,
+        let members: Vec<&RouterConfig> = of
+            .members
+            .iter()
+            .filter_map(|member| Some(&self.outboxes.get(member)?.config))
+            .collect();
+        let mut interfaces: Vec<&str> = members.iter().map(|config| &*config.interface).collect();
+        interfaces.dedup();
+        let run = HookRun {
+            router: of.name.to_string(),
+            group: of.group,
             number,
             state,
             previous: transition.from.name().to_owned(),
             reason: transition.why.to_string(),
             priority: transition.priority.get(),
-            addresses: config.all_addresses().map(|address| address.ip).collect(),
-            interface: config.interface.to_string(),
+            addresses: members
+                .iter()
+                .flat_map(|config| config.all_addresses())
+                .map(|address| address.ip)
+                .collect(),
+            interface: interfaces.join(" "),
             commands: command.iter().cloned().collect(),
             notify,
-        });
+        };
+        if hook == Hook::Master {
+            for member in &of.members {
+                let _ = self.record.note(*member, |entry| entry.hook_done = false);
+            }
+        }
+        self.runs.insert(number, Run { router: id, hook, of });
+        self.helper.run(run);
         self.pump_helper();
     }
 

@@ -1754,24 +1754,37 @@ impl VirtualRouter {
     }
 
     /// Its group still waits for successors of others.
-    pub(super) fn offer_until(&mut self, until: Instant) {
+    pub(super) fn offer_until(&mut self, now: Instant, until: Instant, actions: &mut Vec<Action>) {
         if let State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } = &mut self.state {
             *successor_by = until;
+            self.leaver_timeout(now, actions);
         }
     }
 
-    /// Its offer ends: nobody came for any member, or others of its group were taken.
-    pub(super) fn end_offer(
-        &mut self,
-        now: Instant,
-        others_taken: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let State::Leaving { leave, .. } = self.state else { return };
-        if others_taken {
+    /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        match self.seat() {
+            Seat::Backup => self.respects(now) || now < self.hold_until,
+            Seat::Out | Seat::Succeeded => true,
+            Seat::Claiming | Seat::Master | Seat::Preparing | Seat::Offered => false,
+        }
+    }
+
+    /// Its group leaves it to who has the others.
+    pub(super) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Leaving { leave, .. } = self.state {
             self.enter_backup(now, Why::Left(leave), actions);
-        } else {
-            self.nobody_came(now, leave, actions);
+        }
+    }
+
+    /// Nobody wanted its group.
+    pub(super) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Backup { .. } | State::Leaving { .. } => {
+                self.held_back = false;
+                self.become_master(now, Why::NobodyCame, true, actions);
+            }
+            State::Fault | State::Claiming { .. } | State::Master { .. } => {}
         }
     }
 
