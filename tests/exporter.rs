@@ -275,11 +275,18 @@ fn the_alert_rules_do_what_they_say() {
 }
 
 fn every_metric_that_rules_and_dashboard_name_is_there() {
-    let pair = Pair::new("[virtual_router.hooks]\nmaster = \"/bin/false\"\n");
+    let pair = Pair::new(
+        "checks = [\"broken\"]\n[virtual_router.hooks]\nmaster = \"/bin/false\"\n[[check]]\n\
+         name = \"broken\"\ncommand = \"/bin/false\"\ninterval = \"100ms\"\nfall = 1\nweight = -10\n",
+    );
     let _daemons = pair.start_both();
     let _exporter = pair.export(&pair.a, &[]);
     let hook = || pair.metrics(&pair.a).contains("outcome=\"exited\"").then_some(());
     wait_for(PATIENCE, hook).unwrap();
+    let failing = "vipd_check_verdict{router=\"web\",check=\"broken\",verdict=\"failing\"} 1";
+    let failing = || pair.metrics(&pair.a).contains(failing).then_some(());
+    assert!(wait_for(PATIENCE, failing).is_some(), "{}", pair.metrics(&pair.a));
+    assert_eq!(pair.number(&pair.a, "vipd_last_hook_success{router=\"web\",hook=\"master\"}"), 0.0);
     let there = pair.metrics(&pair.a);
     let there: BTreeSet<&str> =
         there.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
@@ -621,7 +628,8 @@ fn ask(host: &Host, address: SocketAddr, request: &str) -> Option<Answer> {
 fn is_whole(bytes: &[u8]) -> bool {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
     length.is_some_and(|length: usize| bytes.len() >= end + 4 + length)
 }
 

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, Switch, wait_for};
+use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, wait_for};
 
 use crate::services::{self, Server, Service};
 use crate::{PATIENCE, Tried, VIPD};
@@ -264,9 +263,10 @@ pub fn a_sick_web_server_moves_the_address_in_time() -> Tried {
     let web = Server::new(&pair.a, 8080);
     let check = "http = \"http://127.0.0.1:8080/fine\"\ninterval = \"200ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n";
     let (_a, _b) = pair.start(&format!("checks = [\"it\"]\n[[check]]\nname = \"it\"\n{check}"));
-    let promised = 3 * Duration::from_millis(300) + pair.spec(100).skew();
-    // Refused, and never answered.
-    for freezes in [false, true] {
+    let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(300));
+    let promised = 3 * timeout.max(interval) + pair.spec(100).skew();
+    // Refused, and never answered. For the latter the time begins with the first look.
+    for (freezes, promised) in [(false, promised), (true, promised + interval)] {
         pair.expect_master(&pair.a);
         let begun = Instant::now();
         if freezes {

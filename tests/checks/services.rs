@@ -1,4 +1,6 @@
 //! What checks look at: processes, web servers, authorities, and a systemd of the tests' own.
+//! Tests and benches each use a part of it.
+#![allow(dead_code)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -96,6 +98,7 @@ impl Drop for Service<'_> {
 pub struct Server<'a> {
     host: &'a Host,
     port: u16,
+    tls: Option<Arc<ServerConfig>>,
     server: Mutex<Option<WebServer>>,
     frozen: Arc<AtomicBool>,
 }
@@ -103,16 +106,25 @@ pub struct Server<'a> {
 impl<'a> Server<'a> {
     /// It listens on the loopback device.
     pub fn new(host: &'a Host, port: u16) -> Self {
+        Self::with(host, port, None)
+    }
+
+    /// With a certificate for 127.0.0.1 and localhost.
+    pub fn new_tls(host: &'a Host, port: u16, authority: &Authority) -> Self {
+        Self::with(host, port, Some(authority.server_config()))
+    }
+
+    fn with(host: &'a Host, port: u16, tls: Option<Arc<ServerConfig>>) -> Self {
         let frozen = Arc::new(AtomicBool::new(false));
-        let server = Server { host, port, server: Mutex::new(None), frozen };
+        let server = Server { host, port, tls, server: Mutex::new(None), frozen };
         server.start();
         server
     }
 
     pub fn start(&self) {
         let address = (Ipv4Addr::LOCALHOST, self.port).into();
-        let frozen = Arc::clone(&self.frozen);
-        let server = self.host.namespace().run(move || WebServer::with(None, address, frozen));
+        let (tls, frozen) = (self.tls.clone(), Arc::clone(&self.frozen));
+        let server = self.host.namespace().run(move || WebServer::with(tls, address, frozen));
         *self.server.lock().unwrap() = Some(server);
     }
 
@@ -153,16 +165,8 @@ impl WebServer {
 
     /// With a certificate for 127.0.0.1 and localhost.
     pub fn start_tls(authority: &Authority) -> Self {
-        let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_file_iter(&authority.server).unwrap().map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_file(&authority.server_key).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        Self::with(Some(Arc::new(config)), (Ipv4Addr::LOCALHOST, 0).into(), Arc::default())
+        let config = authority.server_config();
+        Self::with(Some(config), (Ipv4Addr::LOCALHOST, 0).into(), Arc::default())
     }
 
     fn with(tls: Option<Arc<ServerConfig>>, address: SocketAddr, frozen: Arc<AtomicBool>) -> Self {
@@ -293,6 +297,19 @@ impl Authority {
             server: directory.join("server.pem"),
             server_key: directory.join("server.key"),
         })
+    }
+
+    fn server_config(&self) -> Arc<ServerConfig> {
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_file_iter(&self.server).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&self.server_key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
     }
 }
 

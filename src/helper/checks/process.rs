@@ -35,14 +35,16 @@ pub(super) async fn watch(
     processes: &Processes,
     mut reporter: Reporter,
 ) {
-    // Only a panic keeps it from an answer, and nothing in it panics.
-    let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process)).await else {
-        return;
-    };
     let mut gone_at = Instant::now();
     let mut not_older_than = gone_at;
     loop {
         let begin = Instant::now();
+        let process = process.clone();
+        // Anew each time, for a link may point elsewhere after an upgrade. Only a panic keeps it
+        // from an answer, and nothing in it panics.
+        let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process)).await else {
+            return;
+        };
         match processes.find(&wanted, not_older_than).await {
             Ok(process) => {
                 let text = format!("process {} runs", process.pid);
