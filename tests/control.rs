@@ -555,7 +555,11 @@ fn clients_that_never_read_delay_no_advert() {
     let missing = expected.saturating_sub(adverts.len());
     let gap = adverts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     println!(
-        "{asked:?} in {:?}; {} adverts of {expected}, longest gap {gap:?}; the machine kept vipd waiting for {kept_waiting:?}; {grown} KiB more",
+        "{} answers of {} bytes, {} refused and {} unread in {:?}; {} adverts of {expected}, longest gap {gap:?}; the machine kept vipd waiting for {kept_waiting:?}; {grown} KiB more",
+        asked.answered,
+        asked.bytes,
+        asked.refused,
+        asked.unread,
         ended - began,
         adverts.len(),
     );
