@@ -111,6 +111,11 @@ impl Check {
         self.last
     }
 
+    /// The number last read; 0 if none was.
+    pub fn number(&self) -> i16 {
+        self.number
+    }
+
     /// Since when it has had its verdict.
     pub fn since(&self) -> Instant {
         self.since
