@@ -337,7 +337,9 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
 fn one_check(check: &Check) -> String {
     let times = match check.streak {
         0 => String::new(),
-        streak => format!(" ({streak} in a row {})", if check.failed { "failed" } else { "passed" }),
+        streak => {
+            format!(" ({streak} in a row {})", if check.failed { "failed" } else { "passed" })
+        }
     };
     let output = match check.output.as_deref() {
         None | Some("") => String::new(),
