@@ -123,7 +123,7 @@ fn watch_fits() {
     terminal.expect(|text| {
         text.contains("LAST CHANGES")
             && text.lines().any(|line| line.trim() == "192.0.2.100")
-            && text.split_whitespace().collect::<Vec<_>>().join(" ").contains("the daemon started")
+            && unwrapped(text).contains("waiting -> backup: the daemon started")
     });
     terminal.resize("120", "30");
     terminal.expect(|text| text.contains("100        ") && text.contains("  192.0.2.100\n"));
@@ -158,10 +158,12 @@ fn script(command: &str) -> String {
 
 fn expect_given_back(terminal: &Terminal, code: u8) -> String {
     let ended = format!("ended {code}\n");
-    let text = terminal
-        .expect(|text| text.contains(&ended) && text.trim_end().ends_with(char::is_alphanumeric));
-    let modes: Vec<&str> = text.lines().filter(|line| line.matches(':').count() > 10).collect();
-    assert_eq!(modes.len(), 2, "{text}");
+    let modes = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.matches(':').count() > 10);
+        lines.map(str::to_owned).collect()
+    };
+    let text = terminal.expect(|text| text.contains(&ended) && modes(text).len() == 2);
+    let modes = modes(&text);
     assert_eq!(modes[0], modes[1], "{text}");
     assert!(!text.contains("q ends"), "{text}");
     // The cursor is seen again, and lines are wrapped.
@@ -361,7 +363,8 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("tmux");
-        command.arg("-S").arg(&self.socket).args(arguments);
+        // Never a server of its own, which nobody would end.
+        command.arg("-N").arg("-S").arg(&self.socket).args(arguments);
         command.env("LC_ALL", "C.UTF-8").output().unwrap()
     }
 

@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use vipd::lab::{self, Daemon, Lab, Prober, Program, RouterSpec, wait_for};
 
 use crate::cases::{
-    BY_NETWORKD, SHARED, VRID, await_off, expect_master, install, router, script, seconds,
+    BY_NETWORKD, SHARED, VRID, await_off, configure, expect_master, install, router, script,
+    seconds,
 };
 use crate::machine::{Machine, Tree};
 use crate::{ROOT, Site};
@@ -54,7 +58,8 @@ fn lintian(site: &Site) {
     println!("lintian: {}", if said.is_empty() { "nothing" } else { &said });
 }
 
-/// Of the two lists in Cargo.toml, the Debian one has the overrides for lintian besides.
+/// Of the two lists in Cargo.toml, the Debian one has the overrides for lintian besides, and its own
+/// directory for completions of zsh.
 fn same_files(_: &Site) {
     let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
@@ -63,6 +68,7 @@ fn same_files(_: &Site) {
         .iter()
         .map(|asset| [0, 1, 2].map(|index| asset[index].as_str().unwrap().to_owned()))
         .map(|[source, target, mode]| [source.clone(), complete(&source, &target), mode])
+        .map(|asset| asset.map(|part| part.replace("vendor-completions", "site-functions")))
         .filter(|[source, ..]| !source.contains("lintian"))
         .collect();
     let rpm: BTreeSet<[String; 3]> = list(&metadata["generate-rpm"]["assets"])
@@ -98,6 +104,9 @@ fn fresh(site: &Site) {
     a.must("getent group vipd");
     let said = a.must_not("vipd run");
     assert!(said.contains("there is no virtual router in this file"), "{said}");
+    a.must_not("systemctl start vipd");
+    let log = a.must("systemctl stop vipd; journalctl --no-pager --output=cat --unit=vipd");
+    assert!(log.contains("there is no virtual router in this file"), "{log}");
     // An upgrade of one that does not run starts nothing either.
     fs::copy(&site.rebuilt, a.path("/root/rebuilt.deb")).unwrap();
     a.must("dpkg --install /root/rebuilt.deb");
@@ -246,7 +255,7 @@ fn readme(site: &Site) {
         // A firewall that lets nothing in but what IPv6 needs.
         machine.must(
             "nft 'add table inet filter; add chain inet filter input { type filter hook input \
-             priority 0; policy drop; }; add rule inet filter input meta l4proto ipv6-icmp accept'",
+             priority 0; policy drop; }; add rule inet filter input meta l4proto 58 accept'",
         );
         as_in_readme(machine, "sudo apt install ./vipd_0.1.0-1_amd64.deb");
     }
@@ -342,6 +351,20 @@ fn migration(site: &Site) {
         a.must("systemctl enable --now vipd");
     });
     assert!(lost <= 3, "{story:?}");
+    for (what, machines) in [("both to version 3", [&b, &a]), ("both to version 2", [&a, &b])] {
+        let lost = step(what, "a", &|| {
+            for machine in machines {
+                let priority = if machine.host.name() == "a" { 150 } else { 100 };
+                let spec = match what {
+                    "both to version 3" => router(priority),
+                    _ => version_2(priority),
+                };
+                configure(machine, &spec);
+                as_in_readme(machine, "sudo systemctl reload vipd");
+            }
+        });
+        assert!(lost <= 3, "{story:?}");
+    }
     let lost = step("back: the backup becomes keepalived", "a", &|| {
         as_in_readme(
             &b,
@@ -354,6 +377,30 @@ fn migration(site: &Site) {
     });
     assert!(lost <= 3, "{story:?}");
     println!("migration: {}", story.join("; "));
+}
+
+/// What every container has in its root, gone with this.
+struct Mounts([PathBuf; 2]);
+
+impl Mounts {
+    fn new(root: &Path) -> Self {
+        let none: Option<&str> = None;
+        let [proc, dev] = ["proc", "dev"].map(|name| root.join(name));
+        mount(Some("proc"), &proc, Some("proc"), MsFlags::empty(), none).unwrap();
+        mount(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let null = dev.join("null");
+        mknod(&null, SFlag::S_IFCHR, Mode::all(), makedev(1, 3)).unwrap();
+        fs::set_permissions(&null, fs::Permissions::from_mode(0o666)).unwrap();
+        Self([proc, dev])
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for mounted in &self.0 {
+            let _ = umount2(mounted, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 /// What `podman build` would do, as far as a chroot can: FROM is the machines' Debian.
@@ -396,13 +443,15 @@ fn container_image(site: &Site) {
     for directory in ["/run/vipd", "/var/lib/vipd"] {
         fs::create_dir_all(tree.path(directory)).unwrap();
     }
+    let _mounts = Mounts::new(&tree.path("/"));
     let mut command = Command::new("chroot");
     command.arg(tree.path("/")).args(["setpriv", "--no-new-privs"]);
     command.arg(format!("--bounding-set={capabilities}")).args(&start);
     let launch = || Daemon::spawn(&host, &command, "none".into(), host.dir().join("log")).unwrap();
     let mut daemon = launch();
-    expect_master(&lab, "a");
-    thread::sleep(seconds(2));
+    let master = wait_for(seconds(20), || host.holds(SHARED.into()).ok()?.then_some(()));
+    assert!(master.is_some(), "{}", daemon.log());
+    thread::sleep(seconds(3));
     let began = Instant::now();
     daemon.signal(Signal::SIGUSR2).unwrap();
     assert!(daemon.wait(seconds(20)).unwrap().is_some(), "{}", daemon.log());
@@ -428,15 +477,13 @@ fn static_binary(_: &Site) {
     let host = lab.host("a", 1).unwrap();
     // A root with nothing else in it.
     let root = host.dir().join("root");
-    for directory in ["etc", "proc", "run/vipd", "var/lib/vipd"] {
+    for directory in ["etc", "dev", "proc", "run/vipd", "var/lib/vipd"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     fs::copy(&file, root.join("vipd")).unwrap();
     let text = lab::configuration("a", &Program::Vipd("/vipd".into()), &[router(150)]);
     fs::write(root.join("etc/vipd.toml"), text).unwrap();
-    let none: Option<&str> = None;
-    let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(Some("proc"), &root.join("proc"), Some("proc"), flags, none).unwrap();
+    let _mounts = Mounts::new(&root);
     let mut command = Command::new("chroot");
     command.arg(&root).args(["/vipd", "run", "--config=/etc/vipd.toml"]);
     let log = host.dir().join("log");
@@ -444,7 +491,6 @@ fn static_binary(_: &Site) {
     let master = wait_for(seconds(20), || host.holds(SHARED.into()).ok()?.then_some(()));
     let log = daemon.log();
     let stopped = daemon.stop(seconds(20));
-    nix::mount::umount(&root.join("proc")).unwrap();
     assert!(master.is_some(), "{log}");
     assert!(stopped.unwrap().success(), "{log}");
     println!("static binary: {} KiB", fs::metadata(&file).unwrap().len() / 1024);

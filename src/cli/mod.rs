@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod events;
 mod exporter;
+mod man;
 mod run;
 mod status;
 mod steer;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Where the configuration is unless told otherwise.
 const CONFIG: &str = "/etc/vipd/vipd.toml";
@@ -28,6 +29,23 @@ const CONFIG: &str = "/etc/vipd/vipd.toml";
 const RUNTIME_DIR: &str = "/run/vipd";
 /// Where it keeps what must survive a reboot.
 const STATE_DIR: &str = "/var/lib/vipd";
+
+/// The commands in the order in which one gets to know them: of the help and of the manual.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Look", &["status", "watch", "events", "doctor"]),
+    ("Steer", &["failover", "resume", "drain", "undrain", "announce", "reload"]),
+    ("Run", &["check", "run", "cleanup", "exporter"]),
+    ("Get to know it", &["demo", "completions", "man"]),
+];
+
+/// What the manual says first.
+const DESCRIPTION: &str = "\
+Two or more servers share IP addresses. They tell each other that they live by VRRP adverts, the one \
+with the highest priority is master and has the addresses, and if it falls silent the next one takes \
+them over. Which addresses, with whom and by which interface stands in `/etc/vipd/vipd.toml`.
+
+The daemon is `vipd run`, which a systemd unit starts; all other commands talk to it or look at what it \
+left. To look one must be root or a member of the group vipd, to change something root.";
 
 /// Keeps a shared IP address on exactly one healthy server of two or more (VRRP, RFC 9568).
 #[derive(Debug, Parser)]
@@ -41,62 +59,91 @@ struct Cli {
 enum Command {
     /// Run the daemon in the foreground.
     Run(Run),
-    /// Read the configuration and print every problem in it, or what it means.
+    /// Read the configuration; print every problem, or what it means.
+    #[command(after_help = "Examples:
+  vipd check                        the installed file
+  vipd check new.toml --file-only   on another machine than the one it is for")]
     Check(Check),
     /// Show who is master, since when and why, and what stands in the way.
     ///
     /// Needs root, or membership of the group vipd. With --json the output is one object with
     /// "version", "node", "drained", "routers" and "counters"; names stay once published.
+    #[command(after_help = "Examples:
+  vipd status                       all virtual routers
+  vipd status web                   everything about one
+  vipd status web --is master       for scripts: the exit status is 0 if it is so
+  vipd status --json | jq -r '.routers[] | .name + \" \" + .role'")]
     Status(Status),
-    /// Show the status live in the terminal, with deadlines counting down; q ends it.
+    /// Show the status live in the terminal; q ends it.
     ///
-    /// When the daemon goes away this says so, and goes on when it is back.
+    /// Deadlines count down, and changes are told as they happen. When the daemon goes away this says so, and goes on when it is back.
     Watch(Watch),
-    /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
+    /// Show what happened: changes of role with their reasons, warnings.
     ///
-    /// Also what happened before the last restart or reboot, and also when no vipd runs.
+    /// Also failed hooks, reloads and what operators did. Also what happened before the last restart or reboot, and also when no vipd runs.
+    #[command(after_help = "Examples:
+  vipd events | tail                the last ones
+  vipd events --follow              as they happen")]
     Events(Events),
-    /// Hand a virtual router over to another host, and say who took it and how fast.
+    /// Hand a virtual router over, and say who took it and how fast.
     ///
     /// This host does not take it back until "vipd resume", or until it hears no master at all. If
     /// nobody takes over, the address stays here and the exit status is 1.
+    #[command(after_help = "Example:
+  vipd failover web; vipd resume web   away, and back if this host is the better one")]
     Failover(OneRouter),
     /// Let this host take a virtual router back after a failover.
     Resume(OneRouter),
-    /// Hand everything over for maintenance of this host, and take nothing until "vipd undrain".
+    /// Hand everything over for maintenance, until "vipd undrain".
     ///
-    /// Kept over restarts and reboots. A drained host is backup, not in fault.
+    /// This host takes nothing meanwhile. Kept over restarts and reboots. A drained host is backup, not in fault.
+    #[command(after_help = "Example:
+  vipd drain && apt-get upgrade && reboot   ... and when all is well: vipd undrain")]
     Drain(Daemon),
     /// End a drain: this host takes part again.
     Undrain(Daemon),
-    /// Announce the addresses of a virtual router again (gratuitous ARP, neighbour advertisements).
+    /// Announce the addresses again (gratuitous ARP, IPv6 neighbours).
     Announce(OneRouter),
-    /// Have the running daemon read its configuration again, and say what has changed.
+    /// Have the daemon read its configuration, and say what changed.
     ///
     /// A file with any problem is refused whole, and everything goes on as before.
     Reload(Daemon),
-    /// Look at this host and say what stands in the way, each with the command that mends it.
+    /// Say what stands in the way on this host, and how to mend it.
     ///
     /// The exit status is 0 if nothing was found and 1 if something was. It changes nothing, and
     /// sends only test packets that never leave this host. Best as root: what cannot be looked at
     /// is said.
+    #[command(after_help = "Examples:
+  sudo vipd doctor                  before the first start, and whenever something is odd
+  sudo vipd doctor --listen 30s     hears peers with slow adverts, too
+  sudo vipd doctor --json | jq -r '.findings[].trouble'")]
     Doctor(Doctor),
     /// Remove addresses that a vipd left which no longer runs.
     ///
     /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
     Cleanup(Cleanup),
-    /// Serve metrics for Prometheus and a page for people by HTTP: changes nothing, needs no root.
+    /// Serve metrics for Prometheus and a page for people by HTTP.
     ///
-    /// A process of its own beside the daemon, which it asks by the control socket: it must be a
+    /// It changes nothing and needs no root. A process of its own beside the daemon, which it asks by the control socket: it must be a
     /// member of the group vipd. Serves / (the page), /metrics, /healthz (200, or 503 and why),
     /// /status.json and /events.json. There is no login: listen where only those reach it who may
     /// see it.
     Exporter(Exporter),
-    /// Watch two hosts, a switch and a client fail over, in network namespaces made for it.
+    /// Watch two servers fail over, in network namespaces made for it.
     ///
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
     /// outside the namespaces it makes. Ctrl-C ends it and cleans up.
     Demo,
+    /// Print what a shell needs to complete the arguments of vipd.
+    #[command(after_help = "Examples:
+  vipd completions bash > /usr/share/bash-completion/completions/vipd
+  vipd completions zsh > /usr/share/zsh/vendor-completions/_vipd
+  vipd completions fish > /usr/share/fish/vendor_completions.d/vipd.fish")]
+    Completions(Completions),
+    /// Write the manual pages vipd.8 and vipd.toml.5 into a directory.
+    #[command(after_help = "Example:
+  vipd man /tmp/man && man -l /tmp/man/vipd.8")]
+    Man(Man),
     /// Run hooks for the daemon: started by it, of no use by hand.
     #[command(hide = true)]
     Helper,
@@ -222,14 +269,49 @@ struct Doctor {
 }
 
 #[derive(Debug, Args)]
+struct Completions {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+struct Man {
+    /// Where they are written; made if it is missing.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
 
+/// The arguments that there are, with the commands in their groups.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let mut text = String::new();
+    for (title, names) in GROUPS {
+        text += &format!("{title}:\n");
+        for name in *names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            text += &format!("  {name:11} {}\n", about.trim_end_matches('.'));
+        }
+        text.push('\n');
+    }
+    text +=
+        "\"vipd COMMAND --help\" says more; the manual is vipd(8), the configuration vipd.toml(5).";
+    command
+        .help_template("{about}\n\n{usage-heading} vipd COMMAND [OPTIONS]{after-help}")
+        .after_help(text)
+}
+
 /// Parses the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let parsed = Cli::from_arg_matches(&command().get_matches());
+    match parsed.unwrap_or_else(|error| error.exit()).command {
         Command::Run(run) => run::run(&run.config, &run.runtime_dir, &run.state_dir),
         Command::Check(check) => check::check(&check.file, check.file_only, check.json),
         Command::Status(Status { router, json, is, daemon }) => {
@@ -267,8 +349,30 @@ pub fn main() -> ExitCode {
             doctor::doctor(&options, json)
         }
         Command::Demo => demo::demo(),
+        Command::Completions(Completions { shell }) => man::completions(&command(), shell),
+        Command::Man(Man { directory }) => man::man(&command(), &directory),
         Command::Helper => crate::helper::main(),
         Command::ExecHook(Rest { rest }) => crate::helper::exec_hook(rest),
         Command::LabChild(Rest { rest }) => crate::lab::child_main(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_command_once_and_fits_eighty_columns() {
+        let mut command = command();
+        command.clone().debug_assert();
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let times = grouped.iter().filter(|name| **name == sub.get_name()).count();
+            assert_eq!(times, 1, "{}", sub.get_name());
+        }
+        let help = command.render_help().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        assert!(!help.contains("\n\n\n"), "{help}");
     }
 }

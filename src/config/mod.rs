@@ -12,6 +12,7 @@ mod hooks;
 mod meaning;
 mod problem;
 mod reader;
+pub mod reference;
 mod router;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -513,16 +513,17 @@ mod tests {
     fn jumps_and_maps_are_followed() {
         let jump = json!([{"jump": {"target": "other"}}]);
         let drop = json!([protocol(json!({"set": ["igmp", "vrrp"]})), {"reject": null}]);
-        let blocked = rules("accept", &[jump.clone()], &[drop]).blocks(&advert(None)).unwrap();
+        let blocked =
+            rules("accept", std::slice::from_ref(&jump), &[drop]).blocks(&advert(None)).unwrap();
         assert_eq!(blocked.chain, "inet t in");
-        let back = rules("accept", &[jump.clone()], &[json!([{"return": null}])]);
+        let back = rules("accept", std::slice::from_ref(&jump), &[json!([{"return": null}])]);
         assert_eq!(back.blocks(&advert(None)), None);
         let map = json!([{"vmap": {"key": {"meta": {"key": "iifname"}},
                                    "data": {"set": [["lo", {"accept": null}],
                                                     ["eth0", {"drop": null}]]}}}]);
         assert!(rules("accept", &[map], &[]).blocks(&advert(None)).is_some());
         // A chain that jumps to itself ends.
-        let endless = rules("accept", &[jump.clone()], &[jump]);
+        let endless = rules("accept", std::slice::from_ref(&jump), std::slice::from_ref(&jump));
         assert_eq!(endless.blocks(&advert(None)), None);
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Report, Trouble};
-use crate::config::Config;
+use crate::config::{CheckPlan, Config, Target};
 use crate::host::netlink::Link;
 
 /// What each of these says of an interface is in a file named after its index.
@@ -97,8 +97,20 @@ pub fn units(config: &Config, report: &mut Report) {
     }
 }
 
-fn checked_units(_config: &Config) -> BTreeSet<String> {
-    BTreeSet::new()
+fn checked_units(config: &Config) -> BTreeSet<String> {
+    let unit = |check: &CheckPlan| match &check.target {
+        Target::Unit { unit } => Some(unit.clone()),
+        Target::Command { .. }
+        | Target::Tcp { .. }
+        | Target::Http(_)
+        | Target::Process { .. }
+        | Target::File { .. }
+        | Target::FilePresent { .. }
+        | Target::FileAbsent { .. }
+        | Target::Interface { .. }
+        | Target::Ping { .. } => None,
+    };
+    config.checks.iter().filter_map(unit).collect()
 }
 
 /// What starts before us stops after us; units may say so in either of the two.

@@ -8,7 +8,7 @@ pub mod backoff;
 mod bpf;
 pub mod checks;
 pub mod clock;
-mod due;
+pub mod due;
 pub mod echo;
 pub mod exclusive;
 pub mod links;
@@ -22,9 +22,10 @@ pub mod systemd;
 pub mod tally;
 pub mod wiretap;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -43,10 +44,10 @@ use crate::vrrp::{
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
 use clock::{Clock, Timer};
-use due::{Due, DueAdvert, Encoded};
+use due::{Due, DueAdvert, DueAnnouncements, Encoded};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
-use netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
 use record::Record;
 use tally::Tallies;
 
@@ -150,6 +151,10 @@ struct Outbox {
     encoded: Option<Encoded>,
     /// An advert of it is among what is due: one at a time.
     advert_due: bool,
+    /// How many of the addresses of the claim under way have been announced already.
+    announced: usize,
+    /// Whether all addresses were there and marked, and as of which state of the interface.
+    intact: Option<(u64, bool)>,
     /// When the kernel last accepted an advert.
     accepted_at: Instant,
     /// Whether it accepted the newest one: only then is the lease renewed.
@@ -220,6 +225,10 @@ pub struct Host {
     ready: Vec<EpollEvent>,
     /// Somebody else's descriptor is readable.
     others_ready: bool,
+    /// When adverts were last received ...
+    heard_at: Instant,
+    /// ... and whether that was shortly after the time before.
+    crowded: bool,
     worker: Worker,
     events: Events,
     links: Links,
@@ -268,6 +277,8 @@ impl Host {
             timer_set: None,
             timer_fired: false,
             others_ready: false,
+            heard_at: Instant::START,
+            crowded: false,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             ready: vec![EpollEvent::empty(); 64],
             worker,
@@ -293,6 +304,9 @@ impl Host {
             tallies: Tallies::default(),
             clock,
         };
+        if let Err(error) = host.events.ignore_renewals(host.worker.renewal_port()) {
+            debug!(%error, "every renewal will be heard of");
+        }
         host.listen(host.timer.as_fd(), Source::Timer)?;
         host.listen(host.worker.as_fd(), Source::Worker)?;
         host.listen(host.events.as_fd(), Source::Netlink)?;
@@ -437,6 +451,15 @@ impl Host {
         Source::of(self.ready.get(place).map_or(0, EpollEvent::data))
     }
 
+    /// How long to sleep, whatever comes, before anything is received again: where adverts come in
+    /// thick, being woken up by each of them costs several times what they cost themselves. Never
+    /// beyond a deadline, and not while an answer of the worker is awaited.
+    pub fn lull(&mut self) -> Option<Duration> {
+        let crowded = std::mem::take(&mut self.crowded) && self.jobs.is_empty();
+        let left = self.timer_set.map_or(LULL, |at| at - self.clock.now()).min(LULL);
+        (crowded && left > LULL / 8).then_some(left)
+    }
+
     /// Whether what was [listened to](Self::listen_to) has become readable since the last call.
     pub fn others_ready(&mut self) -> bool {
         std::mem::take(&mut self.others_ready)
@@ -483,7 +506,12 @@ impl Host {
             }
         });
         match outcome {
-            Ok(count) => count >= AdvertSocket::AT_ONCE,
+            Ok(0) => false,
+            Ok(count) => {
+                self.crowded |= now - self.heard_at < CROWDED;
+                self.heard_at = now;
+                count >= AdvertSocket::AT_ONCE
+            }
             Err(error) => {
                 debug!(%error, "receiving adverts");
                 false
@@ -550,6 +578,9 @@ impl Host {
             }
             Change::Addresses { name } | Change::Foreign { name, .. } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
+                if self.news.iter().any(|news| matches!(news, News::Link(told) if *told == link)) {
+                    return;
+                }
                 if self.lacks_a_socket(link, node) {
                     // A family that was switched off may have been switched on.
                     self.equip(link, node);
@@ -633,11 +664,38 @@ impl Host {
     fn receive_reports(&mut self) {
         let reports: Vec<Report> = self.worker.reports().collect();
         for report in reports {
-            self.report(report);
+            match report {
+                Report::Claimed { ticket, part } => self.claimed(ticket, part),
+                Report::Done(done) => self.report(done),
+            }
         }
     }
 
-    fn report(&mut self, report: Report) {
+    /// Whoever waits for one of many addresses need not wait for all of them.
+    fn claimed(&mut self, ticket: u64, part: Range<usize>) {
+        let Some((router, ..)) = self.jobs.get(&ticket) else { return };
+        let Some(outbox) = self.outboxes.get_mut(router) else { return };
+        let next = outbox.waiting.iter().find_map(|action| match action {
+            Action::Announce { addresses, .. } => Some(addresses),
+            Action::Advertise { .. }
+            | Action::Claim { .. }
+            | Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Renew { .. }
+            | Action::Warn { .. } => None,
+        });
+        if let Some(addresses) = next
+            && outbox.in_flight == Some(ticket)
+            && outbox.announced == part.start
+        {
+            outbox.announced = part.end;
+            let (link, router, addresses) = (outbox.link, *router, addresses.clone());
+            let due = DueAnnouncements { link, router, addresses, part, round: false };
+            self.due.announcements.push(due);
+        }
+    }
+
+    fn report(&mut self, report: Done) {
         let Some((router, kind, asked_at)) = self.jobs.remove(&report.ticket) else { return };
         let started = self.clock.instant(report.started);
         let Some(outbox) = self.outboxes.get_mut(&router) else { return };
@@ -938,6 +996,8 @@ impl Host {
             waiting: VecDeque::new(),
             encoded: None,
             advert_due: false,
+            announced: 0,
+            intact: None,
             missing: Vec::new(),
             accepted_at: now,
             accepted: false,
@@ -1008,16 +1068,21 @@ impl Host {
                 self.due.adverts.push(DueAdvert { link, router: id, from, to, advert, due });
             }
             Action::Announce { addresses, .. } => {
-                let Some(outbox) = self.outboxes.get(&id) else { return };
-                self.due.announcements.push((outbox.link, id, addresses));
+                let Some(outbox) = self.outboxes.get_mut(&id) else { return };
+                let (link, part) = (outbox.link, outbox.announced..addresses.len());
+                outbox.announced = 0;
+                let due = DueAnnouncements { link, router: id, addresses, part, round: true };
+                self.due.announcements.push(due);
             }
             Action::Claim { addresses, lifetime, .. } => {
                 let now = self.clock.now();
                 if let Some(outbox) = self.outboxes.get_mut(&id) {
                     // Patience with the worker begins here.
                     outbox.accepted_at = now;
+                    outbox.announced = 0;
                 }
-                self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime });
+                let absent = self.lacks_all(id, &addresses);
+                self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime, absent });
             }
             Action::Notify(transition) => self.due.changes.push(transition),
             Action::Release { addresses, .. } => {
@@ -1136,20 +1201,19 @@ impl Host {
 
     fn announce(&mut self) {
         let mut due = std::mem::take(&mut self.due.announcements);
-        if !due.is_sorted_by_key(|(link, ..)| *link) {
-            due.sort_by_key(|(link, ..)| *link);
+        if !due.is_sorted_by_key(|due| due.link) {
+            due.sort_by_key(|due| due.link);
         }
-        for group in due.chunk_by(|one, other| one.0 == other.0) {
-            let Some((link, ..)) = group.first() else { continue };
-            let Some(socket) = self.ports.get_mut(link).and_then(|p| p.neighbours.as_mut()) else {
+        for group in due.chunk_by(|one, other| one.link == other.link) {
+            let Some(link) = group.first().map(|due| due.link) else { continue };
+            let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.neighbours.as_mut()) else {
                 continue;
             };
-            let addresses = group.iter().flat_map(|(_, _, addresses)| addresses.iter());
-            if let Err(error) = socket.announce(addresses.map(|address| address.ip)) {
+            if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncements::ips)) {
                 debug!(%error, "the kernel refused an announcement");
             }
-            for (_, router, _) in group {
-                self.tallies.of(*router).announcements += 1;
+            for due in group.iter().filter(|due| due.round) {
+                self.tallies.of(due.router).announcements += 1;
             }
         }
         due.clear();
@@ -1163,7 +1227,8 @@ impl Host {
         }
         let lease = Duration::from_secs(lifetime.into());
         let not_after = self.clock.boottime_of((outbox.renewed_at + lease).before(LEASE_GUARD));
-        self.submit(id, JobKind::Renew, Work::Renew { addresses, lifetime, not_after });
+        let intact = self.has_all(id, &addresses);
+        self.submit(id, JobKind::Renew, Work::Renew { addresses, lifetime, not_after, intact });
     }
 
     fn submit(&mut self, id: RouterId, kind: JobKind, work: Work) {
@@ -1188,6 +1253,29 @@ impl Host {
         }
         self.jobs.insert(ticket, (id, kind, self.clock.now()));
         self.worker.submit(Job { ticket, index: port.index, work });
+    }
+
+    /// Whether the kernel has told of none of these addresses on the router's interface.
+    fn lacks_all(&self, id: RouterId, addresses: &[Address]) -> bool {
+        let Some(outbox) = self.outboxes.get(&id) else { return false };
+        let there = self.links.addresses(&outbox.config.interface);
+        let there: HashSet<IpAddr> = there.iter().map(|address| address.ip).collect();
+        self.synced && !addresses.iter().any(|address| there.contains(&address.ip))
+    }
+
+    /// Whether it has told of all of them, marked; looked at only when something has changed.
+    fn has_all(&mut self, id: RouterId, addresses: &[Address]) -> bool {
+        let Some(outbox) = self.outboxes.get_mut(&id) else { return false };
+        let changes = self.links.changes(&outbox.config.interface);
+        let known = outbox.intact.filter(|(as_of, _)| *as_of == changes);
+        let there = self.links.addresses(&outbox.config.interface);
+        let look = || {
+            let ours = there.iter().filter(|address| address.ours).map(Found::address);
+            let ours: HashSet<Address> = ours.collect();
+            addresses.iter().all(|address| ours.contains(address))
+        };
+        let (_, intact) = *outbox.intact.insert(known.unwrap_or_else(|| (changes, look())));
+        intact && self.synced
     }
 
     /// The one line at INFO per change of role, and the hooks that go with it.
@@ -1327,6 +1415,10 @@ pub fn too_old_kernel() -> Option<String> {
 
 /// Changes of role that status tells of each virtual router; `vipd events` tells them all.
 const TRANSITIONS: usize = 5;
+/// Adverts that come at shorter intervals are not waited for one by one ...
+const CROWDED: Duration = Duration::from_millis(2);
+/// ... and none of them waits for longer than a millisecond.
+const LULL: Duration = Duration::from_micros(900);
 /// The kernel may be this early, and an address that goes this shortly before its lease ends was
 /// taken by nobody.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);

@@ -292,16 +292,20 @@ impl Node {
             return;
         }
         let mut routers = routers;
-        let taken = routers.any(|router| router.respects(now) || router.seat() == Seat::Out);
+        let taken = routers.any(|router| router.is_lost(now));
         let last = offers.iter().map(|(_, until)| *until).max().unwrap_or(now);
-        for id in due {
-            self.with(now, id, |router| {
-                if taken || last <= now {
-                    router.end_offer(now, taken, actions);
-                } else {
-                    router.offer_until(last);
-                }
-            });
+        if taken {
+            for id in due {
+                self.with(now, id, |router| router.let_go(now, actions));
+            }
+        } else if now < last {
+            for id in due {
+                self.with(now, id, |router| router.offer_until(now, last, actions));
+            }
+        } else {
+            for &id in members {
+                self.with(now, id, |router| router.come_back(now, actions));
+            }
         }
     }
 

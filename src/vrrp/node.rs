@@ -674,8 +674,11 @@ pub struct Node {
     pub(super) touched: BTreeSet<usize>,
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
-    deadlines: BTreeSet<(Instant, RouterId)>,
+    /// Sorted: a list, because it is changed with every advert and a list needs no new memory.
+    deadlines: Vec<(Instant, RouterId)>,
     scheduled: BTreeMap<RouterId, Instant>,
+    /// Room for those that are due; empty between events.
+    due: Vec<RouterId>,
     /// Leaving for good; forgotten when they have nothing left to release.
     leaving: Vec<RouterId>,
     next_id: u32,
@@ -697,8 +700,9 @@ impl Node {
             group_by_member: BTreeMap::new(),
             touched: BTreeSet::new(),
             shared: Vec::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Vec::new(),
             scheduled: BTreeMap::new(),
+            due: Vec::new(),
             leaving: Vec::new(),
             next_id: 0,
             drained: false,
@@ -870,11 +874,12 @@ impl Node {
 
     fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         // Each router is called once: one that is due again at once must not keep us here.
-        let due: Vec<RouterId> =
-            self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
-        for id in due {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id));
+        for id in due.drain(..) {
             self.with(now, id, |router| router.timeout(now, actions));
         }
+        self.due = due;
     }
 
     fn link(
@@ -1182,11 +1187,15 @@ impl Node {
             None => self.scheduled.remove(&id),
         };
         if before != deadline {
-            if let Some(before) = before {
-                self.deadlines.remove(&(before, id));
+            if let Some(before) = before
+                && let Ok(place) = self.deadlines.binary_search(&(before, id))
+            {
+                self.deadlines.remove(place);
             }
-            if let Some(at) = deadline {
-                self.deadlines.insert((at, id));
+            if let Some(at) = deadline
+                && let Err(place) = self.deadlines.binary_search(&(at, id))
+            {
+                self.deadlines.insert(place, (at, id));
             }
         }
     }

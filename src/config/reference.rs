@@ -1,0 +1,168 @@
+//! The commented reference configuration, `etc/vipd.toml`, taken apart: what stands there is what
+//! the manual page says.
+
+/// The file as it is installed.
+pub const REFERENCE: &str = include_str!("../../etc/vipd.toml");
+
+/// What the comments say, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reference<'a> {
+    /// Before everything else.
+    pub head: Vec<Block<'a>>,
+    /// The parts that have a title, and before them one that has none.
+    pub sections: Vec<Section<'a>>,
+}
+
+/// What stands below one title.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section<'a> {
+    /// Empty for what comes before the first one.
+    pub title: &'a str,
+    /// The tables, those that follow one another under the same name as one.
+    pub tables: Vec<Table<'a>>,
+}
+
+/// `[node]`, `[[virtual_router]]` and the like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table<'a> {
+    /// As it is written, with its brackets.
+    pub name: &'a str,
+    /// What is said of it.
+    pub about: Vec<Block<'a>>,
+    /// Its keys that something is said of.
+    pub keys: Vec<Key<'a>>,
+    /// All its lines, as they are written to have effect.
+    pub lines: Vec<&'a str>,
+}
+
+/// One key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What is said of it.
+    pub about: Vec<Block<'a>>,
+    /// An example: the whole line.
+    pub example: &'a str,
+}
+
+/// A piece of a comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Block<'a> {
+    /// Sentences.
+    Paragraph(String),
+    /// A line that is shown as it is.
+    Literal(&'a str),
+}
+
+impl<'a> Reference<'a> {
+    /// Takes the text apart. Lines that begin with "# " explain, others that begin with "#" are
+    /// settings.
+    pub fn parse(text: &'a str) -> Self {
+        let mut reference = Reference::default();
+        let mut section = Section::default();
+        let mut pending = Vec::new();
+        let mut headless = true;
+        for line in text.lines() {
+            if let Some(title) = line.strip_prefix("# ---- ") {
+                reference.sections.push(std::mem::take(&mut section));
+                section.title = title.trim_end_matches('-').trim_end();
+                continue;
+            }
+            if line == "#" {
+                pending.push(Block::Paragraph(String::new()));
+            } else if let Some(comment) = line.strip_prefix("# ") {
+                explain(&mut pending, comment);
+            } else if line.is_empty() {
+                if headless {
+                    reference.head = std::mem::take(&mut pending);
+                    headless = false;
+                } else if !pending.is_empty() {
+                    pending.push(Block::Paragraph(String::new()));
+                }
+            } else {
+                setting(&mut section, line.strip_prefix('#').unwrap_or(line), &mut pending);
+            }
+        }
+        reference.sections.push(section);
+        for section in &mut reference.sections {
+            for table in &mut section.tables {
+                table.about.retain(says_something);
+                table.keys.iter_mut().for_each(|key| key.about.retain(says_something));
+            }
+        }
+        reference.head.retain(says_something);
+        reference
+    }
+}
+
+/// One line of a comment continues the paragraph before it.
+fn explain<'a>(pending: &mut Vec<Block<'a>>, comment: &'a str) {
+    if let Some(literal) = comment.strip_prefix("    ") {
+        pending.push(Block::Literal(literal));
+        return;
+    }
+    match pending.last_mut() {
+        Some(Block::Paragraph(text)) if text.is_empty() => text.push_str(comment),
+        Some(Block::Paragraph(text)) => {
+            text.push(' ');
+            text.push_str(comment);
+        }
+        Some(Block::Literal(_)) | None => pending.push(Block::Paragraph(comment.to_owned())),
+    }
+}
+
+fn setting<'a>(section: &mut Section<'a>, line: &'a str, pending: &mut Vec<Block<'a>>) {
+    if line.starts_with('[') {
+        let about = std::mem::take(pending);
+        match section.tables.last_mut() {
+            Some(table) if table.name == line && about.is_empty() => table.lines.push(line),
+            _ => section.tables.push(Table {
+                name: line,
+                about,
+                keys: Vec::new(),
+                lines: vec![line],
+            }),
+        }
+        return;
+    }
+    let Some(table) = section.tables.last_mut() else { return };
+    table.lines.push(line);
+    let name = line.split('=').next().unwrap_or_default().trim();
+    let about = std::mem::take(pending);
+    if about.iter().any(says_something) {
+        table.keys.push(Key { name, about, example: line });
+    }
+}
+
+fn says_something(block: &Block<'_>) -> bool {
+    match block {
+        Block::Paragraph(text) => !text.is_empty(),
+        Block::Literal(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_reference_is_taken_apart() {
+        let text = "# Head\n# goes on.\n#\n#     literal\n\n[a]\n# Of x.\n#x = 1\n\n\
+                    # ---- Title ----\n# Of it.\n\n#[[b]]\n#y = 2\n# Of z.\n#z = 3\n";
+        let reference = Reference::parse(text);
+        let paragraph = |text: &str| Block::Paragraph(text.to_owned());
+        assert_eq!(reference.head, [paragraph("Head goes on."), Block::Literal("literal")]);
+        let [first, second] = &reference.sections[..] else { panic!("{reference:?}") };
+        assert_eq!((first.title, first.tables[0].name), ("", "[a]"));
+        assert_eq!(first.tables[0].keys[0].about, [paragraph("Of x.")]);
+        let b = &second.tables[0];
+        assert_eq!(
+            (second.title, b.name, &b.about[..]),
+            ("Title", "[[b]]", &[paragraph("Of it.")][..])
+        );
+        assert_eq!(b.lines, ["[[b]]", "y = 2", "z = 3"]);
+        assert_eq!((b.keys.len(), b.keys[0].name, b.keys[0].example), (1, "z", "z = 3"));
+    }
+}
