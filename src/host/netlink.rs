@@ -44,6 +44,8 @@ const REALTIME_PRIORITY: u8 = 49;
 const CHUNK: usize = 128;
 /// The first ones of a claim are announced while the others are added, so they are few.
 const FIRST_CHUNK: usize = 32;
+/// While there is more to do, reports wait no longer than this.
+const TOLD_WITHIN: Duration = Duration::from_micros(500);
 /// The kernel answers while it takes the request, so what is not there after this was lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Larger than any message about an interface without hundreds of virtual functions.
@@ -225,14 +227,29 @@ impl Worker {
             // The first advert waits for the claim. Where real-time priority is refused, so it was
             // for adverts, and there was a warning.
             let _ = privileges::realtime(REALTIME_PRIORITY);
-            for job in inbox {
+            let (mut woken, mut unheard) = (boottime(), false);
+            while let Ok(job) = inbox.try_recv().or_else(|_| {
+                if std::mem::take(&mut unheard) {
+                    theirs.wake();
+                }
+                inbox.recv()
+            }) {
                 let kernel = match &job.work {
                     Work::Claim { .. } | Work::Release { .. } => &mut kernel,
                     Work::Renew { .. } => &mut renewer,
                 };
-                theirs.send(Report::Done(kernel.carry_out(&job, |part| {
-                    theirs.send(Report::Claimed { ticket: job.ticket, part });
-                })));
+                let done = kernel.carry_out(&job, |part| {
+                    theirs.tell(Report::Claimed { ticket: job.ticket, part });
+                    theirs.wake();
+                });
+                let finished = done.finished;
+                theirs.tell(Report::Done(done));
+                // Of many small jobs the reports are heard together.
+                unheard = finished.saturating_sub(woken) < TOLD_WITHIN;
+                if !unheard {
+                    theirs.wake();
+                    woken = finished;
+                }
             }
         })?;
         Ok(Worker { jobs, reports, reporter, renewal_port })
@@ -252,7 +269,8 @@ impl Worker {
             let now = boottime();
             let (started, finished) = (now, now);
             let done = Done { ticket: job.ticket, failures, started, finished };
-            self.reporter.send(Report::Done(done));
+            self.reporter.tell(Report::Done(done));
+            self.reporter.wake();
         }
     }
 
@@ -278,12 +296,15 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn send(&self, report: Report) {
-        // If nobody wants it any more, then nobody needs to be woken either; and a counter that
-        // cannot count further is readable anyway.
-        if self.outbox.send(report).is_ok() {
-            let _ = self.wake.write(1);
-        }
+    fn tell(&self, report: Report) {
+        // Perhaps nobody wants it any more.
+        let _ = self.outbox.send(report);
+    }
+
+    /// Somebody is to look at what was told.
+    fn wake(&self) {
+        // A counter that cannot count further is readable anyway.
+        let _ = self.wake.write(1);
     }
 }
 
