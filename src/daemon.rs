@@ -301,7 +301,7 @@ impl Daemon {
     async fn serve(&mut self) -> Result<(), Failure> {
         let lost = |e| Failure::System("go on", e);
         let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
-        self.host.follow(&self.node, &self.config.hooks).map_err(lost)?;
+        self.host.follow(&self.node, &self.config).map_err(lost)?;
         self.host.watch(&self.config);
         loop {
             self.turn().map_err(lost)?;
@@ -318,6 +318,11 @@ impl Daemon {
                 }
                 continue;
             }
+            let lull = self.host.lull();
+            if let Some(lull) = lull {
+                // The whole thread: wake-ups are what is to be saved, the runtime's own among them.
+                std::thread::sleep(lull);
+            }
             let (reload, restart) = (self.reload.as_mut(), self.restart.as_mut());
             tokio::select! {
                 guard = ready.readable() => guard.map_err(lost)?.clear_ready(),
@@ -330,6 +335,7 @@ impl Daemon {
                     self.leave_to_successor(fit.unwrap_or_else(|error| Err(error.to_string())));
                 }
                 Some(asked) = self.requests.recv(), if self.begun => self.answer(asked),
+                () = tokio::task::yield_now(), if lull.is_some() => {}
             }
         }
     }
@@ -539,7 +545,7 @@ impl Daemon {
         self.config = config;
         self.links_due = true;
         self.host.watch(&self.config);
-        self.host.follow(&self.node, &self.config.hooks)
+        self.host.follow(&self.node, &self.config)
     }
 
     /// Stopped, and nothing is left to do or to wait for.

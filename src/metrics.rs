@@ -9,7 +9,7 @@ use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::counters::Histogram;
-use crate::status::{Router, Status};
+use crate::status::{Check, Router, Status};
 
 /// How metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,9 @@ impl Format {
 /// The roles there are, so that the ones a router does not have are said to be 0.
 const ROLES: [&str; 6] = ["waiting", "backup", "master", "leaving", "fault", "stopped"];
 
+/// The verdicts that a check may have.
+const VERDICTS: [&str; 3] = ["unknown", "passing", "failing"];
+
 /// All metrics; without a status, that there is none.
 pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
     let mut page = Page { text: String::new(), format };
@@ -54,6 +57,7 @@ pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> Stri
         node(&mut page, status);
         let routers = &status.routers;
         standing(&mut page, routers);
+        checks(&mut page, routers);
         addresses(&mut page, routers);
         peers(&mut page, routers, now);
         counted(&mut page, routers);
@@ -163,9 +167,63 @@ fn standing(page: &mut Page, routers: &[Router]) {
         "Whether it was moved away by an operator, and does not come back until resumed.",
         |r| r.held_back.into(),
     );
+    each(
+        page,
+        "vipd_router_degraded",
+        "Whether it stays master only as long as no other host is fit, as a check fails.",
+        |r| r.degraded.into(),
+    );
     each(page, "vipd_router_advert_interval_seconds", "Time between its adverts.", |r| {
         r.advert_interval_seconds
     });
+}
+
+fn checks(page: &mut Page, routers: &[Router]) {
+    page.gauge(
+        "vipd_check_verdict",
+        "1 for the verdict of a check, 0 for the others.",
+        |verdicts| {
+            for router in routers {
+                for check in &router.checks {
+                    for verdict in VERDICTS {
+                        let labels = [
+                            ("router", &*router.name),
+                            ("check", &check.name),
+                            ("verdict", verdict),
+                        ];
+                        verdicts.sample(&labels, u8::from(check.verdict == verdict));
+                    }
+                }
+            }
+        },
+    );
+    let each = |page: &mut Page, name, help, value: fn(&Check) -> Option<f64>| {
+        page.gauge(name, help, |family| {
+            for router in routers {
+                for check in &router.checks {
+                    if let Some(value) = value(check) {
+                        let labels = [("router", router.name.as_str()), ("check", &check.name)];
+                        family.sample(&labels, value);
+                    }
+                }
+            }
+        });
+    };
+    each(
+        page,
+        "vipd_check_streak",
+        "How many runs of a check in a row have passed, or have failed.",
+        |check| Some(check.streak.into()),
+    );
+    each(page, "vipd_check_duration_seconds", "How long its last run took.", |check| {
+        check.took_seconds
+    });
+    each(
+        page,
+        "vipd_check_last_run_timestamp_seconds",
+        "When its last run ended, Unix time.",
+        |check| check.at.as_deref().and_then(unix),
+    );
 }
 
 fn addresses(page: &mut Page, routers: &[Router]) {

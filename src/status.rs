@@ -9,8 +9,12 @@
 //!   "daemon": { "version": "0.1.0", "pid": 4711, "config": "/etc/vipd/vipd.toml",
 //!               "started_at": "2026-11-20T12:00:00.000Z" },
 //!   "routers": [ {
-//!     "name": "web", "role": "master", "priority": 150, "effective_priority": 150,
-//!     "fault_reasons": [],
+//!     "name": "web", "role": "master", "priority": 150, "effective_priority": 130,
+//!     "priority_changes": [ { "check": "slow", "adds": -20, "text": "check slow fails" } ],
+//!     "degraded": false, "group": "gateway", "fault_reasons": [],
+//!     "checks": [ { "name": "slow", "verdict": "failing", "verdict_seconds": 4.2, "streak": 5,
+//!                   "effect": "weight", "weight": -20, "failed": true, "took_seconds": 3.0,
+//!                   "output": "no answer within 3s", "at": "2026-11-20T12:00:01.000Z" } ],
 //!     "last_change": { "at": "2026-11-20T12:00:01.234Z", "from": "backup", "to": "master",
 //!                      "why": "master 192.0.2.2 was silent for 3.391 s",
 //!                      "cause": "master_silent" },
@@ -49,8 +53,11 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::{Counters, Word};
+use crate::helper::CheckResult;
 use crate::host::Host;
-use crate::vrrp::{Hook, Instant, Node, Phase, State, Version, VirtualRouter};
+use crate::vrrp::{
+    self, Effect, Instant, Node, Phase, Priority, State, Verdict, Version, VirtualRouter,
+};
 
 /// The daemon and all its virtual routers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,12 +97,25 @@ pub struct Daemon {
 pub struct Router {
     /// Its name in the configuration.
     pub name: String,
-    /// master, backup, fault, leaving, waiting or stopped.
+    /// master, backup, claiming, fault, leaving, waiting or stopped.
     pub role: String,
     /// The configured priority.
     pub priority: u8,
-    /// The priority in force: 1 while a newcomer that does not preempt may be deaf.
+    /// The priority in force: the configured one with `priority_changes`.
     pub effective_priority: u8,
+    /// What makes the two differ.
+    #[serde(default)]
+    pub priority_changes: Vec<PriorityChange>,
+    /// A check without which it should not be master fails, and it stays one only as long as no
+    /// other host is fit (`on_fail = "last"`).
+    #[serde(default)]
+    pub degraded: bool,
+    /// The sync group with whose other members it is master, or not.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Its checks, in the order of the configuration.
+    #[serde(default)]
+    pub checks: Vec<Check>,
     /// Why it cannot take part; empty unless the role is fault or waiting.
     pub fault_reasons: Vec<Reason>,
     /// `None` before the first decision.
@@ -144,6 +164,43 @@ pub struct Reason {
     pub reason: String,
     /// A sentence for people.
     pub text: String,
+}
+
+/// A reason why the priority in force is not the configured one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PriorityChange {
+    /// The check; `None`: it is a newcomer that may be deaf.
+    pub check: Option<String>,
+    /// What is added to the priority; `None`: it is 1, whatever else is added.
+    pub adds: Option<i32>,
+    /// A few words for people.
+    pub text: String,
+}
+
+/// A check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name in the configuration.
+    pub name: String,
+    /// unknown, passing or failing.
+    pub verdict: String,
+    /// For how long that has been its verdict.
+    pub verdict_seconds: f64,
+    /// How many runs in a row have passed, or have failed; up to a second old.
+    pub streak: u32,
+    /// What it means if it fails: fault, last, weight or number.
+    pub effect: String,
+    /// What it adds to the priority: while it passes if it is positive, while it fails if it is
+    /// negative; of a file the number in it.
+    pub weight: Option<i16>,
+    /// What the last run printed or found; `None`: there was none yet.
+    pub output: Option<String>,
+    /// Whether the last run failed.
+    pub failed: bool,
+    /// When it ended.
+    pub at: Option<String>,
+    /// How long it took.
+    pub took_seconds: Option<f64>,
 }
 
 /// A change of role.
@@ -278,6 +335,7 @@ impl Status {
             let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
             ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
                 .for_each(|ago| *ago += by);
+            router.checks.iter_mut().for_each(|check| check.verdict_seconds += by);
             let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
             let leases = router.addresses.iter_mut();
             left.chain(leases.filter_map(|address| address.lease_seconds.as_mut()))
@@ -322,6 +380,10 @@ fn one_router(
         role: router.role().name().to_owned(),
         priority: config.priority.get(),
         effective_priority: router.effective_priority().get(),
+        priority_changes: priority_changes(router, node),
+        degraded: router.degraded(),
+        group: node.group_of(router.id()).map(|group| group.name().to_string()),
+        checks: checks_of(router, node).map(|check| one_check(now, check, host)).collect(),
         fault_reasons: router
             .fault_reasons()
             .map(|reason| Reason { reason: reason.name().to_owned(), text: reason.to_string() })
@@ -359,7 +421,7 @@ fn one_router(
         held_back: router.held_back(),
         drained: node.is_drained(),
         last_hook: beside.last_hook.map(|ended| LastHook {
-            hook: hook_name(ended.hook).to_owned(),
+            hook: ended.hook.name().to_owned(),
             outcome: ended.outcome.to_string(),
             failed: ended.outcome.is_failure(),
             at: rfc3339(ended.at),
@@ -373,6 +435,67 @@ fn one_router(
             .collect(),
         counters: tally.map(|tally| tally.counters.clone()).unwrap_or_default(),
     }
+}
+
+fn checks_of<'a>(
+    router: &'a VirtualRouter,
+    node: &'a Node,
+) -> impl Iterator<Item = &'a vrrp::Check> + 'a {
+    let named = &router.config().checks;
+    node.checks().filter(|check| named.contains(&check.config().name))
+}
+
+fn one_check(now: Instant, check: &vrrp::Check, host: &Host) -> Check {
+    let config = check.config();
+    let last = host.checks.last(&config.name);
+    let (effect, weight) = match config.effect {
+        Effect::Fault => ("fault", None),
+        Effect::Last => ("last", None),
+        Effect::Weight(weight) => ("weight", Some(weight)),
+        Effect::Number => ("number", Some(check.number())),
+    };
+    Check {
+        name: config.name.to_string(),
+        verdict: check.verdict().name().to_owned(),
+        verdict_seconds: seconds(now - check.since()),
+        streak: check.streak(),
+        effect: effect.to_owned(),
+        weight,
+        output: last.map(|run| run.output.clone()),
+        failed: last.is_some_and(|run| run.result == CheckResult::Failed),
+        at: last.map(|run| rfc3339(run.at)),
+        took_seconds: last.map(|run| run.took.as_micros() as f64 / 1e6),
+    }
+}
+
+/// What its checks, and its being new, do to its priority.
+fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> {
+    if router.config().priority == Priority::OWNER {
+        return Vec::new();
+    }
+    let mut changes = Vec::new();
+    for check in checks_of(router, node) {
+        let config = check.config();
+        let (adds, text) = match (config.effect, check.verdict()) {
+            (Effect::Weight(weight @ 1..), Verdict::Passing) => (Some(weight), "passes"),
+            (Effect::Weight(weight @ ..=-1), Verdict::Failing) => (Some(weight), "fails"),
+            (Effect::Number, Verdict::Passing) if check.number() != 0 => {
+                (Some(check.number()), "reads that number")
+            }
+            (Effect::Last, Verdict::Failing) => (None, "fails, and means last"),
+            (Effect::Fault | Effect::Last | Effect::Weight(_) | Effect::Number, _) => continue,
+        };
+        changes.push(PriorityChange {
+            check: Some(config.name.to_string()),
+            adds: adds.map(i32::from),
+            text: format!("check {} {text}", config.name),
+        });
+    }
+    if matches!(router.state(), State::Master { deaf_until: Some(_), .. }) {
+        let text = "nobody was heard, so it may be deaf, and it does not preempt".to_owned();
+        changes.push(PriorityChange { check: None, adds: None, text });
+    }
+    changes
 }
 
 fn addresses(
@@ -412,17 +535,6 @@ fn next(router: &VirtualRouter) -> Option<(&'static str, Instant)> {
             Phase::Offered { successor_by, .. } => ("successor_limit", *successor_by),
             Phase::Succeeded { release_at, .. } => ("release", *release_at),
         }),
-    }
-}
-
-fn hook_name(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Master => "master",
-        Hook::Backup => "backup",
-        Hook::Fault => "fault",
-        Hook::Stop => "stop",
-        Hook::BeforeClaim => "before_claim",
-        Hook::BeforeRelease => "before_release",
     }
 }
 

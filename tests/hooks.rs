@@ -433,6 +433,47 @@ fn a_stop_and_a_hook_before_a_release_always_run() {
 }
 
 #[test]
+fn a_hook_before_a_claim_waits_for_its_turn_and_is_skipped_when_the_claim_is_off() {
+    let mut bench = Bench::new();
+    let hook =
+        bench.script("hook", "until [ -e go ]; do sleep 0.01; done; echo $VIPD_STATE >>said");
+    bench.run(HookState::Backup, vec![hook.clone()]);
+    sleep(Duration::from_millis(100));
+    let asked = bench.run(HookState::BeforeClaim, vec![hook.clone()]);
+    let again = bench.run(HookState::BeforeClaim, vec![hook.clone()]);
+    assert_eq!(bench.reports(1), [(asked, Outcome::Overtaken)]);
+    let last = bench.run(HookState::Fault, vec![hook.clone()]);
+    assert_eq!(bench.reports(1), [(again, Outcome::Overtaken)]);
+    let asked = bench.run(HookState::BeforeClaim, vec![hook]);
+    fs::write(bench.path("go"), "").unwrap();
+    assert_eq!(bench.reports(3)[1..], [(last, Outcome::Done), (asked, Outcome::Done)]);
+    assert_eq!(bench.left("said"), "backup\nfault\nbefore_claim\n");
+}
+
+#[test]
+fn hooks_of_a_group_are_told_that_it_is_one() {
+    let mut bench = Bench::new();
+    let hook = bench.script("hook", "echo $VIPD_GROUP, $VIPD_ROUTER: $* >>said");
+    let run = HookRun {
+        router: "gateway".into(),
+        group: true,
+        number: 1,
+        state: HookState::Master,
+        previous: "backup".into(),
+        reason: "its sync group takes over".into(),
+        priority: 150,
+        addresses: vec!["192.0.2.10".parse().unwrap(), "198.51.100.10".parse().unwrap()],
+        interface: "eth0 eth1".into(),
+        commands: vec![hook.clone()],
+        notify: Some(hook),
+    };
+    bench.helper().run(run);
+    assert_eq!(bench.reports(1), [(1, Outcome::Done)]);
+    let said = bench.left("said");
+    assert_eq!(said, "gateway, gateway:\ngateway, gateway: GROUP gateway MASTER 150\n");
+}
+
+#[test]
 fn hooks_of_one_router_never_overlap_and_those_of_two_routers_do() {
     let mut bench = Bench::new();
     let alone = bench.script(

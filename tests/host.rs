@@ -21,7 +21,7 @@ use vipd::host::advert_socket::{Advert, AdvertSocket};
 use vipd::host::clock::{Clock, Timer, boottime};
 use vipd::host::links::{Change, Links};
 use vipd::host::neighbours::{NeighbourSocket, Sighting};
-use vipd::host::netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use vipd::host::netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
 
@@ -42,6 +42,14 @@ fn main() -> process::ExitCode {
         ("a_renewal_keeps_the_mark_and_can_be_too_late", a_renewal_can_be_too_late),
         ("what_the_host_has_itself_is_never_touched", what_the_host_has_is_never_touched),
         ("a_claim_survives_a_changed_prefix_length", a_claim_survives_a_changed_prefix_length),
+        (
+            "what_is_said_to_be_absent_is_looked_at_all_the_same_when_it_is_not",
+            what_is_said_to_be_absent_is_looked_at_all_the_same_when_it_is_not,
+        ),
+        (
+            "a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard",
+            a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard,
+        ),
         ("thousands_of_addresses_go_in_one_job", thousands_of_addresses_go_in_one_job),
         ("a_job_says_what_is_wrong", a_job_says_what_is_wrong),
         ("an_interface_is_followed_by_its_name", an_interface_is_followed_by_its_name),
@@ -408,12 +416,14 @@ fn one_that_fails_does_not_stop_the_others() {
 
 // Addresses.
 
-fn wait_for(worker: &mut Worker, ticket: u64) -> Report {
-    assert!(readable(worker, Duration::from_secs(20)));
-    let report = worker.reports().next().unwrap();
-    assert_eq!(report.ticket, ticket);
-    assert!(report.started <= report.finished && report.finished <= boottime());
-    report
+fn wait_for(worker: &mut Worker, ticket: u64) -> Done {
+    loop {
+        assert!(readable(worker, Duration::from_secs(20)));
+        let Some(done) = worker.reports().find_map(Report::done) else { continue };
+        assert_eq!(done.ticket, ticket);
+        assert!(done.started <= done.finished && done.finished <= boottime());
+        return done;
+    }
 }
 
 fn job(worker: &mut Worker, name: &str, work: Work) -> Vec<(Address, Failure)> {
@@ -431,12 +441,12 @@ fn addresses(list: &[&str]) -> Arc<[Address]> {
 }
 
 fn claim(list: &[&str], lifetime: Option<u32>) -> Work {
-    Work::Claim { addresses: addresses(list), lifetime }
+    Work::Claim { addresses: addresses(list), lifetime, absent: false }
 }
 
 fn renew(list: &[&str], lifetime: u32) -> Work {
     let not_after = boottime() + Duration::from_secs(60);
-    Work::Renew { addresses: addresses(list), lifetime, not_after }
+    Work::Renew { addresses: addresses(list), lifetime, not_after, intact: false }
 }
 
 fn release(list: &[&str]) -> Work {
@@ -541,7 +551,12 @@ fn a_renewal_can_be_too_late() {
     assert_eq!(detail("left", "2001:db8::10")["preferred_life_time"], 0);
     assert_eq!(marked("left").len(), 2);
 
-    let late = Work::Renew { addresses: addresses(&list), lifetime: 600, not_after: boottime() };
+    let late = Work::Renew {
+        addresses: addresses(&list),
+        lifetime: 600,
+        not_after: boottime(),
+        intact: false,
+    };
     let failures: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::Late)).collect();
     assert_eq!(job(&mut worker, "left", late), failures);
     assert!(list.iter().all(|ip| lifetime("left", ip) <= 90));
@@ -578,6 +593,57 @@ fn a_claim_survives_a_changed_prefix_length() {
     assert_eq!(marked("left"), [""; 0], "whatever the prefix length it was claimed with");
 }
 
+fn what_is_said_to_be_absent_is_looked_at_all_the_same_when_it_is_not() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    ip("addr add 192.0.2.11/32 dev left");
+    assert_eq!(job(&mut worker, "left", claim(&["192.0.2.12"], Some(300))), []);
+    let list = addresses(&["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
+    let work = Work::Claim { addresses: list.clone(), lifetime: Some(300), absent: true };
+    let failures = job(&mut worker, "left", work);
+    assert_eq!(failures, [(list[1], Failure::AlreadyThere)]);
+    assert_eq!(marked("left"), ["192.0.2.12/32", "192.0.2.10/32"]);
+}
+
+fn a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard() {
+    let _lab = Lab::new();
+    let mut worker = Worker::start().unwrap();
+    let many: Arc<[Address]> =
+        (0..300_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
+    let work = Work::Claim { addresses: many.clone(), lifetime: Some(300), absent: true };
+    worker.submit(Job { ticket: 7, index: index("left"), work });
+    let (mut next, mut over) = (0, None);
+    eventually("the claim", || {
+        for report in worker.reports() {
+            match report {
+                Report::Claimed { ticket: 7, part } => {
+                    assert_eq!(part.start, next);
+                    next = part.end;
+                }
+                Report::Claimed { .. } => panic!("there is no such job"),
+                Report::Done(done) => over = Some(done),
+            }
+        }
+        over.is_some()
+    });
+    assert_eq!(over.unwrap().failures, []);
+    assert!((1..300).contains(&next), "all but the last part: {next}");
+
+    let events = Events::open().unwrap();
+    events.ignore_renewals(worker.renewal_port()).unwrap();
+    let mut follower = Follower::with(events, &["left"]);
+    follower.until("the picture", |follower| follower.addresses("left").len() >= 300);
+    let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
+    let work = Work::Renew { addresses, lifetime: 600, not_after, intact: true };
+    assert_eq!(job(&mut worker, "left", work), []);
+    assert!(!readable(&follower.events, Duration::from_millis(20)), "an echo");
+    ip("addr add 192.0.2.99/32 dev left");
+    follower.until("what others add", |follower| {
+        follower.addresses("left").contains(&"192.0.2.99/32".to_owned())
+    });
+    assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
+}
+
 fn thousands_of_addresses_go_in_one_job() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
@@ -593,11 +659,16 @@ fn thousands_of_addresses_go_in_one_job() {
     let foreign = Address::host(address("10.0.1.200"));
 
     let addresses = many.clone();
-    let failures = job(&mut worker, "left", Work::Claim { addresses, lifetime: Some(300) });
+    let failures =
+        job(&mut worker, "left", Work::Claim { addresses, lifetime: Some(300), absent: false });
     assert_eq!(failures, [(foreign, Failure::AlreadyThere)]);
     assert_eq!(marked("left").len(), 1299);
     let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
-    let failures = job(&mut worker, "left", Work::Renew { addresses, lifetime: 600, not_after });
+    let failures = job(
+        &mut worker,
+        "left",
+        Work::Renew { addresses, lifetime: 600, not_after, intact: false },
+    );
     assert_eq!(failures, [(foreign, Failure::AlreadyThere)]);
     assert!(lifetime("left", "10.0.3.1") > 300 && lifetime("left", "2001:db8::1:12b") > 300);
     assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
@@ -637,7 +708,7 @@ fn a_job_says_what_is_wrong() {
     }
     let mut tickets = Vec::new();
     eventually("all reports", || {
-        tickets.extend(worker.reports().map(|report| report.ticket));
+        tickets.extend(worker.reports().filter_map(Report::done).map(|done| done.ticket));
         tickets.len() == 50
     });
     assert!(tickets.is_sorted());
@@ -861,7 +932,11 @@ fn after_an_overrun_the_picture_is_right() {
     let many: Arc<[Address]> =
         (0..1000_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
     assert_eq!(
-        job(&mut worker, "left", Work::Claim { addresses: many.clone(), lifetime: None }),
+        job(
+            &mut worker,
+            "left",
+            Work::Claim { addresses: many.clone(), lifetime: None, absent: false }
+        ),
         []
     );
     ip("addr del 192.0.2.10/32 dev left");

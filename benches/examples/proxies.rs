@@ -70,6 +70,7 @@ impl Pair {
             browser.answered_by(since).as_deref() == Some(name)
         });
         thread::sleep(Duration::from_secs(1));
+        eprintln!("{name} answers after {:?}", since.elapsed());
         browser.saw(since)
     }
 }

@@ -211,13 +211,6 @@ impl Client {
         let done = statements.iter().filter(|one| matches!(one.outcome, Outcome::Done(_)));
         done.map(|statement| statement.number).collect()
     }
-
-    /// How the last statement that was not done ended.
-    pub fn complaint(&self) -> String {
-        let statements = self.statements.lock().unwrap();
-        let last = statements.iter().rev().find(|one| !matches!(one.outcome, Outcome::Done(_)));
-        last.map(|statement| format!("{:?}", statement.outcome)).unwrap_or_default()
-    }
 }
 
 impl Drop for Client {

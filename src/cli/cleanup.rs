@@ -15,7 +15,7 @@ use super::steer::{fail, say};
 use crate::config::Config;
 use crate::host::exclusive::{Identities, RuntimeDir};
 use crate::host::links::Links;
-use crate::host::netlink::{Events, Job, NetEvent, Work, Worker};
+use crate::host::netlink::{Events, Job, NetEvent, Report, Work, Worker};
 use crate::vrrp::Address;
 
 /// The kernel answers at once, unless somebody holds its lock.
@@ -65,7 +65,7 @@ fn remove(config: &Config) -> io::Result<usize> {
         worker.submit(Job { ticket: 0, index: link.index, work });
         let report = loop {
             wait(worker.as_fd(), "the kernel does not remove addresses")?;
-            if let Some(report) = worker.reports().next() {
+            if let Some(report) = worker.reports().find_map(Report::done) {
                 break report;
             }
         };

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::steer::{fail, say};
 use crate::control::{self, Answer, Request};
-use crate::status::{Change, Router, Status};
+use crate::status::{Change, Check, Router, Status};
 
 /// No line is longer.
 const WIDTH: usize = 100;
@@ -129,6 +129,9 @@ impl View {
             for trouble in troubles(status, router) {
                 self.indented(&mut text, YELLOW, &trouble);
             }
+            for check in router.checks.iter().filter(|check| check.verdict == "failing") {
+                self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
+            }
         }
         text
     }
@@ -157,6 +160,13 @@ impl View {
             line("attention", &trouble, YELLOW);
         }
         line("priority", &priority(router), PLAIN);
+        if let Some(group) = &router.group {
+            line("group", group, PLAIN);
+        }
+        for check in &router.checks {
+            let colour = if check.verdict == "failing" { YELLOW } else { PLAIN };
+            line("check", &one_check(check), colour);
+        }
         for address in &router.addresses {
             let mut value = address.address.to_string();
             if !address.advertised {
@@ -273,10 +283,9 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
         ));
     }
     if router.effective_priority < router.priority {
-        let why = match router.effective_priority {
-            1 => ": nobody was heard, so it may be deaf, and it does not preempt",
-            _ => "",
-        };
+        let why: Vec<&str> =
+            router.priority_changes.iter().map(|change| change.text.as_str()).collect();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
         troubles.push(format!(
             "DEGRADED: priority {} instead of {}{why}",
             router.effective_priority, router.priority
@@ -325,6 +334,21 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
         troubles.push(format!("hook {} failed: {}", hook.hook, hook.outcome));
     }
     troubles
+}
+
+/// What a check amounts to, and what its last run found.
+fn one_check(check: &Check) -> String {
+    let times = match check.streak {
+        0 => String::new(),
+        streak => {
+            format!(" ({streak} in a row {})", if check.failed { "failed" } else { "passed" })
+        }
+    };
+    let output = match check.output.as_deref() {
+        None | Some("") => String::new(),
+        Some(output) => format!(": {output}"),
+    };
+    format!("{} {}{times}{output}", check.name, check.verdict)
 }
 
 fn priority(router: &Router) -> String {
@@ -496,6 +520,10 @@ mod tests {
                 held_back: false,
                 drained: false,
                 last_hook: None,
+                priority_changes: vec![],
+                degraded: false,
+                group: None,
+                checks: vec![],
                 role_seconds: BTreeMap::new(),
                 counters: Counters::default(),
             }],

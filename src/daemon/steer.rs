@@ -1,5 +1,6 @@
 //! What operators ask of the running daemon, answered in the loop's own turn.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -79,8 +80,8 @@ impl Daemon {
             Ok(router) => router,
             Err(refused) => return drop(reply.send(refused)),
         };
-        if let Err(error) = self.host.record_held_back(router, true) {
-            let _ = self.host.record_held_back(router, false);
+        if let Err(error) = self.record_held_back(router, true) {
+            let _ = self.record_held_back(router, false);
             let text = format!(
                 "that {name} is to stay away cannot be recorded: {error}; nothing was changed"
             );
@@ -131,8 +132,8 @@ impl Daemon {
             return Ok(Answer::done(format!("{name} was not held back: it takes part fully")));
         }
         let id = router.id();
-        if let Err(error) = self.host.record_held_back(id, false) {
-            let _ = self.host.record_held_back(id, true);
+        if let Err(error) = self.record_held_back(id, false) {
+            let _ = self.record_held_back(id, true);
             let text = format!(
                 "that {name} is to take part cannot be recorded: {error}; nothing was changed"
             );
@@ -155,6 +156,13 @@ impl Daemon {
         info!(router = name, "takes part fully again: resume was asked for");
         self.note(Kind::Command, format!("resume {name}"));
         Ok(Answer::done(format!("{name} takes part fully again{follows}")))
+    }
+
+    /// Of all members of its sync group: they move together.
+    fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
+        let group = self.node.group_of(id);
+        let together = group.map_or_else(|| vec![id], |group| group.members().to_vec());
+        together.into_iter().try_for_each(|id| self.host.record_held_back(id, held_back))
     }
 
     fn announce(&mut self, name: &str) -> Result<Answer, Answer> {

@@ -523,7 +523,7 @@ mod tests {
                                                     ["eth0", {"drop": null}]]}}}]);
         assert!(rules("accept", &[map], &[]).blocks(&advert(None)).is_some());
         // A chain that jumps to itself ends.
-        let endless = rules("accept", std::slice::from_ref(&jump), &[jump]);
+        let endless = rules("accept", std::slice::from_ref(&jump), std::slice::from_ref(&jump));
         assert_eq!(endless.blocks(&advert(None)), None);
     }
 }

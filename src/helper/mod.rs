@@ -225,8 +225,8 @@ enum Report {
 const PACKET_SIZE: usize = 256 * 1024;
 const TOO_LONG: &str = "too many addresses or arguments for one message";
 
-/// One that was asked for a sign of life and says nothing for so long is not there any more.
-const SILENCE: Duration = Duration::from_secs(15);
+/// One that was waited for so often, [`Helper::ASK_EVERY`] each time, is not there any more.
+const MOST_UNANSWERED: u32 = 3;
 
 /// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
 const END_PATIENCE: Duration = Duration::from_secs(4);
@@ -250,9 +250,9 @@ pub struct Helper {
     next_number: u64,
     /// Results of checks, with the checks' names.
     results: Vec<(String, CheckRun)>,
-    /// Since when it owes an answer.
-    asked_at: Option<Instant>,
     heard_at: Instant,
+    /// How often it was asked, or waited for, since it was heard.
+    unanswered: u32,
     buffer: Vec<u8>,
 }
 
@@ -306,8 +306,8 @@ impl Helper {
             watched: BTreeMap::new(),
             next_number: 1,
             results: Vec::new(),
-            asked_at: None,
             heard_at: Instant::now(),
+            unanswered: 0,
             buffer: vec![0; PACKET_SIZE],
         })
     }
@@ -360,28 +360,25 @@ impl Helper {
     }
 
     /// Asks for a sign of life if there was none for a while. To be called every
-    /// [`Helper::ASK_EVERY`].
+    /// [`Helper::ASK_EVERY`], and no more often: a host that stood still for long counts as once.
     ///
     /// # Errors
     /// It has owed one for so long that no check and no hook can be relied on: it was killed, and
     /// counts as gone.
     pub fn ask(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        match self.asked_at {
-            Some(asked_at) if now - asked_at >= SILENCE => {
-                self.gone = true;
-                // It may be dead already.
-                let _ = self.process.kill();
-                let text = format!("it has not answered for {SILENCE:?}");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-            }
-            Some(_) => {}
-            None if now - self.heard_at >= Helper::ASK_EVERY => {
-                self.asked_at = Some(now);
-                self.orders.push_back(Order::Answer);
-                self.write();
-            }
-            None => {}
+        if self.unanswered == MOST_UNANSWERED {
+            self.gone = true;
+            // It may be dead already.
+            let _ = self.process.kill();
+            let text = format!("it has not answered for {:?}", MOST_UNANSWERED * Helper::ASK_EVERY);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        if self.unanswered == 0 && self.heard_at.elapsed() >= Helper::ASK_EVERY {
+            self.orders.push_back(Order::Answer);
+            self.write();
+            self.unanswered = 1;
+        } else if self.unanswered > 0 {
+            self.unanswered += 1;
         }
         Ok(())
     }
@@ -501,7 +498,7 @@ impl Helper {
     fn read(&mut self, length: usize) {
         let packet = self.buffer.get(..length).unwrap_or_default();
         self.heard_at = Instant::now();
-        self.asked_at = None;
+        self.unanswered = 0;
         match serde_json::from_slice::<Report>(packet) {
             Ok(Report::Finished(finished)) => {
                 let same =

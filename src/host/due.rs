@@ -2,6 +2,7 @@
 //! there are sockets.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::vrrp::{Address, Advert, Family, Instant, LinkId, RouterId, Transition};
@@ -14,8 +15,8 @@ pub struct Due {
     pub adverts: Vec<DueAdvert>,
     /// Renewals: with the advert just before, if the kernel accepts it.
     pub renewals: Vec<(RouterId, Arc<[Address]>, u32)>,
-    /// Rounds of announcements, and where.
-    pub announcements: Vec<(LinkId, RouterId, Arc<[Address]>)>,
+    /// Announcements.
+    pub announcements: Vec<DueAnnouncements>,
     /// Changes of role to tell of.
     pub changes: Vec<Transition>,
 }
@@ -51,6 +52,29 @@ impl DueAdvert {
     /// By which socket it leaves.
     pub fn socket(&self) -> (LinkId, Family) {
         (self.link, Family::of(self.from))
+    }
+}
+
+/// Addresses that are to be announced.
+#[derive(Debug)]
+pub struct DueAnnouncements {
+    /// Where.
+    pub link: LinkId,
+    /// Whose.
+    pub router: RouterId,
+    /// All that it has.
+    pub addresses: Arc<[Address]>,
+    /// Those to be announced, by their places.
+    pub part: Range<usize>,
+    /// It completes a round.
+    pub round: bool,
+}
+
+impl DueAnnouncements {
+    /// The addresses.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        let part = self.addresses.get(self.part.clone()).unwrap_or(&[]);
+        part.iter().map(|address| address.ip)
     }
 }
 

@@ -23,6 +23,8 @@ struct Watched {
     link: Option<Link>,
     /// Its addresses, in the kernel's order.
     addresses: Vec<Found>,
+    /// How often that list has changed.
+    changes: u64,
 }
 
 /// Something about a watched interface that someone may have to act on.
@@ -81,7 +83,7 @@ impl Links {
                 Some(known) => watched.push(self.watched.swap_remove(known)),
                 None => {
                     self.incomplete = true;
-                    watched.push(Watched { name, link: None, addresses: Vec::new() });
+                    watched.push(Watched { name, link: None, addresses: Vec::new(), changes: 0 });
                 }
             }
         }
@@ -107,6 +109,7 @@ impl Links {
                     name: old.name.clone(),
                     link: None,
                     addresses: Vec::new(),
+                    changes: 0,
                 };
                 self.fresh = Some(self.watched.iter().map(unknown).collect());
             }
@@ -144,6 +147,12 @@ impl Links {
         self.of(name).map_or(&[], |watched| &watched.addresses)
     }
 
+    /// How often the addresses of the interface of a watched name have changed: as long as this is
+    /// the same number, so are they.
+    pub fn changes(&self, name: &str) -> u64 {
+        self.of(name).map_or(0, |watched| watched.changes)
+    }
+
     fn of(&self, name: &str) -> Option<&Watched> {
         self.watched.iter().find(|watched| &*watched.name == name)
     }
@@ -175,6 +184,7 @@ impl Watched {
                 let known = self.addresses.iter().position(|a| a.ip == *ip && a.prefix == *prefix);
                 if let Some(known) = known {
                     let lost = self.addresses.remove(known);
+                    self.changes += 1;
                     if lost.ours {
                         changed(Change::Lost { name: self.name.clone(), ip: lost.ip });
                     }
@@ -193,6 +203,7 @@ impl Watched {
     /// No interface has the name any more.
     fn leave(&mut self, changed: &mut impl FnMut(Change)) {
         self.addresses.clear();
+        self.changes += 1;
         if self.link.take().is_some() {
             changed(Change::Gone { name: self.name.clone() });
         }
@@ -225,6 +236,7 @@ impl Watched {
                 }
             }
         }
+        self.changes += 1;
         changed(Change::Addresses { name: name.clone() });
     }
 
@@ -261,6 +273,7 @@ impl Watched {
         }
         if self.addresses != new.addresses {
             self.addresses = new.addresses;
+            self.changes += 1;
             changed(Change::Addresses { name: name.clone() });
         }
     }

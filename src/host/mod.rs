@@ -8,7 +8,7 @@ pub mod backoff;
 mod bpf;
 pub mod checks;
 pub mod clock;
-mod due;
+pub mod due;
 pub mod echo;
 pub mod exclusive;
 pub mod links;
@@ -22,9 +22,10 @@ pub mod systemd;
 pub mod tally;
 pub mod wiretap;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -43,10 +44,10 @@ use crate::vrrp::{
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
 use clock::{Clock, Timer};
-use due::{Due, DueAdvert, Encoded};
+use due::{Due, DueAdvert, DueAnnouncements, Encoded};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
-use netlink::{Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
 use record::Record;
 use tally::Tallies;
 
@@ -104,6 +105,21 @@ enum News {
     Link(LinkId),
 }
 
+/// Virtual routers for which hooks run once: a sync group, or one by itself.
+#[derive(Clone, Debug)]
+struct Together {
+    name: Arc<str>,
+    group: bool,
+    members: Vec<RouterId>,
+}
+
+/// Hooks that the helper was told to run.
+struct Run {
+    router: RouterId,
+    hook: Hook,
+    of: Arc<Together>,
+}
+
 /// The sockets on one interface, as long as it exists.
 struct Port {
     index: u32,
@@ -135,6 +151,10 @@ struct Outbox {
     encoded: Option<Encoded>,
     /// An advert of it is among what is due: one at a time.
     advert_due: bool,
+    /// How many of the addresses of the claim under way have been announced already.
+    announced: usize,
+    /// Whether all addresses were there and marked, and as of which state of the interface.
+    intact: Option<(u64, bool)>,
     /// When the kernel last accepted an advert.
     accepted_at: Instant,
     /// Whether it accepted the newest one: only then is the lease renewed.
@@ -205,6 +225,10 @@ pub struct Host {
     ready: Vec<EpollEvent>,
     /// Somebody else's descriptor is readable.
     others_ready: bool,
+    /// When adverts were last received ...
+    heard_at: Instant,
+    /// ... and whether that was shortly after the time before.
+    crowded: bool,
     worker: Worker,
     events: Events,
     links: Links,
@@ -216,7 +240,7 @@ pub struct Host {
     due: Due,
     /// What the worker was asked for, and when.
     jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
-    runs: BTreeMap<u64, (RouterId, Hook)>,
+    runs: BTreeMap<u64, Run>,
     next_number: u64,
     news: VecDeque<News>,
     helper: Helper,
@@ -227,6 +251,8 @@ pub struct Host {
     pub checks: CheckRuns,
     record: Record,
     hooks: BTreeMap<Arc<str>, Hooks>,
+    /// Which virtual routers have their hooks together.
+    groups: BTreeMap<RouterId, Arc<Together>>,
     /// What happened, for operators.
     pub history: History,
     /// Counted since start.
@@ -251,6 +277,8 @@ impl Host {
             timer_set: None,
             timer_fired: false,
             others_ready: false,
+            heard_at: Instant::START,
+            crowded: false,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             ready: vec![EpollEvent::empty(); 64],
             worker,
@@ -271,10 +299,14 @@ impl Host {
             checks: CheckRuns::default(),
             record,
             hooks: BTreeMap::new(),
+            groups: BTreeMap::new(),
             history: History::default(),
             tallies: Tallies::default(),
             clock,
         };
+        if let Err(error) = host.events.ignore_renewals(host.worker.renewal_port()) {
+            debug!(%error, "every renewal will be heard of");
+        }
         host.listen(host.timer.as_fd(), Source::Timer)?;
         host.listen(host.worker.as_fd(), Source::Worker)?;
         host.listen(host.events.as_fd(), Source::Netlink)?;
@@ -311,8 +343,8 @@ impl Host {
     ///
     /// # Errors
     /// When the kernel's picture of the interfaces cannot be asked for.
-    pub fn follow(&mut self, node: &Node, hooks: &BTreeMap<Arc<str>, Hooks>) -> io::Result<()> {
-        self.hooks.clone_from(hooks);
+    pub fn follow(&mut self, node: &Node, config: &Config) -> io::Result<()> {
+        self.follow_hooks(node, config);
         for (id, name) in node.links() {
             self.link_names.insert(name.clone(), id);
         }
@@ -336,6 +368,29 @@ impl Host {
             self.equip(link, node);
         }
         self.events.dump()
+    }
+
+    fn follow_hooks(&mut self, node: &Node, config: &Config) {
+        let routers = config.vrrp.routers.iter().map(|router| &router.name);
+        let configured: BTreeSet<_> =
+            routers.chain(config.vrrp.groups.iter().map(|group| &group.name)).collect();
+        let before = std::mem::replace(&mut self.hooks, config.hooks.clone());
+        for (name, hooks) in before {
+            // What was removed leaves with its own hooks.
+            let here = || node.find(&name).is_some() || node.find_group(&name).is_some();
+            if !configured.contains(&name) && here() {
+                self.hooks.insert(name, hooks);
+            }
+        }
+        self.groups.clear();
+        for group in node.groups() {
+            let together = Arc::new(Together {
+                name: group.name().clone(),
+                group: true,
+                members: group.members().to_vec(),
+            });
+            self.groups.extend(group.members().iter().map(|id| (*id, Arc::clone(&together))));
+        }
     }
 
     /// Has the checks of this configuration carried out, and no others. Those that are as before go
@@ -396,6 +451,15 @@ impl Host {
         Source::of(self.ready.get(place).map_or(0, EpollEvent::data))
     }
 
+    /// How long to sleep, whatever comes, before anything is received again: where adverts come in
+    /// thick, being woken up by each of them costs several times what they cost themselves. Never
+    /// beyond a deadline, and not while an answer of the worker is awaited.
+    pub fn lull(&mut self) -> Option<Duration> {
+        let crowded = std::mem::take(&mut self.crowded) && self.jobs.is_empty();
+        let left = self.timer_set.map_or(LULL, |at| at - self.clock.now()).min(LULL);
+        (crowded && left > LULL / 8).then_some(left)
+    }
+
     /// Whether what was [listened to](Self::listen_to) has become readable since the last call.
     pub fn others_ready(&mut self) -> bool {
         std::mem::take(&mut self.others_ready)
@@ -442,7 +506,12 @@ impl Host {
             }
         });
         match outcome {
-            Ok(count) => count >= AdvertSocket::AT_ONCE,
+            Ok(0) => false,
+            Ok(count) => {
+                self.crowded |= now - self.heard_at < CROWDED;
+                self.heard_at = now;
+                count >= AdvertSocket::AT_ONCE
+            }
             Err(error) => {
                 debug!(%error, "receiving adverts");
                 false
@@ -509,6 +578,9 @@ impl Host {
             }
             Change::Addresses { name } | Change::Foreign { name, .. } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
+                if self.news.iter().any(|news| matches!(news, News::Link(told) if *told == link)) {
+                    return;
+                }
                 if self.lacks_a_socket(link, node) {
                     // A family that was switched off may have been switched on.
                     self.equip(link, node);
@@ -592,11 +664,38 @@ impl Host {
     fn receive_reports(&mut self) {
         let reports: Vec<Report> = self.worker.reports().collect();
         for report in reports {
-            self.report(report);
+            match report {
+                Report::Claimed { ticket, part } => self.claimed(ticket, part),
+                Report::Done(done) => self.report(done),
+            }
         }
     }
 
-    fn report(&mut self, report: Report) {
+    /// Whoever waits for one of many addresses need not wait for all of them.
+    fn claimed(&mut self, ticket: u64, part: Range<usize>) {
+        let Some((router, ..)) = self.jobs.get(&ticket) else { return };
+        let Some(outbox) = self.outboxes.get_mut(router) else { return };
+        let next = outbox.waiting.iter().find_map(|action| match action {
+            Action::Announce { addresses, .. } => Some(addresses),
+            Action::Advertise { .. }
+            | Action::Claim { .. }
+            | Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Renew { .. }
+            | Action::Warn { .. } => None,
+        });
+        if let Some(addresses) = next
+            && outbox.in_flight == Some(ticket)
+            && outbox.announced == part.start
+        {
+            outbox.announced = part.end;
+            let (link, router, addresses) = (outbox.link, *router, addresses.clone());
+            let due = DueAnnouncements { link, router, addresses, part, round: false };
+            self.due.announcements.push(due);
+        }
+    }
+
+    fn report(&mut self, report: Done) {
         let Some((router, kind, asked_at)) = self.jobs.remove(&report.ticket) else { return };
         let started = self.clock.instant(report.started);
         let Some(outbox) = self.outboxes.get_mut(&router) else { return };
@@ -676,22 +775,38 @@ impl Host {
             Err(error) => self.lose_helper(&error),
         }
         for run in finished {
-            let Some((router, hook)) = self.runs.remove(&run.number) else { continue };
-            let outcome = HookOutcome { hook, succeeded: run.outcome == Outcome::Done };
+            let Some(Run { router, hook, of }) = self.runs.remove(&run.number) else { continue };
+            let succeeded = run.outcome == Outcome::Done;
             self.tallies.of(router).hook_ended(run.state.as_str(), run.outcome.name());
-            if hook == Hook::Master && outcome.succeeded {
-                // Unwritten, the hook runs once more after a restart, as hooks must bear.
-                let _ = self.record.note(router, |entry| entry.hook_done = entry.master);
-            }
             if run.outcome.is_failure() {
                 let text = format!("{}: {}", run.state, run.outcome);
                 self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));
             }
-            if let Some(outbox) = self.outboxes.get_mut(&router) {
-                let (at, took) = (SystemTime::now(), run.duration);
-                outbox.last_hook = Some(LastHook { hook, outcome: run.outcome, at, took });
+            let last = LastHook {
+                hook,
+                outcome: run.outcome.clone(),
+                at: SystemTime::now(),
+                took: run.duration,
+            };
+            for member in &of.members {
+                if hook == Hook::Master && succeeded {
+                    // Unwritten, the hook runs once more after a restart, as hooks must bear.
+                    let _ = self.record.note(*member, |entry| entry.hook_done = entry.master);
+                }
+                if let Some(outbox) = self.outboxes.get_mut(member) {
+                    outbox.last_hook = Some(last.clone());
+                }
             }
-            self.news.push_back(News::HookFinished(router, outcome));
+            // One that never began has nothing to say; nor has one whose question was asked anew.
+            let asked_anew = match hook {
+                Hook::BeforeClaim | Hook::BeforeRelease => {
+                    self.runs.values().any(|other| other.hook == hook && other.of.name == of.name)
+                }
+                Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop => false,
+            };
+            if run.outcome != Outcome::Overtaken && !asked_anew {
+                self.news.push_back(News::HookFinished(router, HookOutcome { hook, succeeded }));
+            }
         }
     }
 
@@ -881,6 +996,8 @@ impl Host {
             waiting: VecDeque::new(),
             encoded: None,
             advert_due: false,
+            announced: 0,
+            intact: None,
             missing: Vec::new(),
             accepted_at: now,
             accepted: false,
@@ -951,16 +1068,21 @@ impl Host {
                 self.due.adverts.push(DueAdvert { link, router: id, from, to, advert, due });
             }
             Action::Announce { addresses, .. } => {
-                let Some(outbox) = self.outboxes.get(&id) else { return };
-                self.due.announcements.push((outbox.link, id, addresses));
+                let Some(outbox) = self.outboxes.get_mut(&id) else { return };
+                let (link, part) = (outbox.link, outbox.announced..addresses.len());
+                outbox.announced = 0;
+                let due = DueAnnouncements { link, router: id, addresses, part, round: true };
+                self.due.announcements.push(due);
             }
             Action::Claim { addresses, lifetime, .. } => {
                 let now = self.clock.now();
                 if let Some(outbox) = self.outboxes.get_mut(&id) {
                     // Patience with the worker begins here.
                     outbox.accepted_at = now;
+                    outbox.announced = 0;
                 }
-                self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime });
+                let absent = self.lacks_all(id, &addresses);
+                self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime, absent });
             }
             Action::Notify(transition) => self.due.changes.push(transition),
             Action::Release { addresses, .. } => {
@@ -1079,20 +1201,19 @@ impl Host {
 
     fn announce(&mut self) {
         let mut due = std::mem::take(&mut self.due.announcements);
-        if !due.is_sorted_by_key(|(link, ..)| *link) {
-            due.sort_by_key(|(link, ..)| *link);
+        if !due.is_sorted_by_key(|due| due.link) {
+            due.sort_by_key(|due| due.link);
         }
-        for group in due.chunk_by(|one, other| one.0 == other.0) {
-            let Some((link, ..)) = group.first() else { continue };
-            let Some(socket) = self.ports.get_mut(link).and_then(|p| p.neighbours.as_mut()) else {
+        for group in due.chunk_by(|one, other| one.link == other.link) {
+            let Some(link) = group.first().map(|due| due.link) else { continue };
+            let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.neighbours.as_mut()) else {
                 continue;
             };
-            let addresses = group.iter().flat_map(|(_, _, addresses)| addresses.iter());
-            if let Err(error) = socket.announce(addresses.map(|address| address.ip)) {
+            if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncements::ips)) {
                 debug!(%error, "the kernel refused an announcement");
             }
-            for (_, router, _) in group {
-                self.tallies.of(*router).announcements += 1;
+            for due in group.iter().filter(|due| due.round) {
+                self.tallies.of(due.router).announcements += 1;
             }
         }
         due.clear();
@@ -1106,7 +1227,8 @@ impl Host {
         }
         let lease = Duration::from_secs(lifetime.into());
         let not_after = self.clock.boottime_of((outbox.renewed_at + lease).before(LEASE_GUARD));
-        self.submit(id, JobKind::Renew, Work::Renew { addresses, lifetime, not_after });
+        let intact = self.has_all(id, &addresses);
+        self.submit(id, JobKind::Renew, Work::Renew { addresses, lifetime, not_after, intact });
     }
 
     fn submit(&mut self, id: RouterId, kind: JobKind, work: Work) {
@@ -1133,6 +1255,29 @@ impl Host {
         self.worker.submit(Job { ticket, index: port.index, work });
     }
 
+    /// Whether the kernel has told of none of these addresses on the router's interface.
+    fn lacks_all(&self, id: RouterId, addresses: &[Address]) -> bool {
+        let Some(outbox) = self.outboxes.get(&id) else { return false };
+        let there = self.links.addresses(&outbox.config.interface);
+        let there: HashSet<IpAddr> = there.iter().map(|address| address.ip).collect();
+        self.synced && !addresses.iter().any(|address| there.contains(&address.ip))
+    }
+
+    /// Whether it has told of all of them, marked; looked at only when something has changed.
+    fn has_all(&mut self, id: RouterId, addresses: &[Address]) -> bool {
+        let Some(outbox) = self.outboxes.get_mut(&id) else { return false };
+        let changes = self.links.changes(&outbox.config.interface);
+        let known = outbox.intact.filter(|(as_of, _)| *as_of == changes);
+        let there = self.links.addresses(&outbox.config.interface);
+        let look = || {
+            let ours = there.iter().filter(|address| address.ours).map(Found::address);
+            let ours: HashSet<Address> = ours.collect();
+            addresses.iter().all(|address| ours.contains(address))
+        };
+        let (_, intact) = *outbox.intact.insert(known.unwrap_or_else(|| (changes, look())));
+        intact && self.synced
+    }
+
     /// The one line at INFO per change of role, and the hooks that go with it.
     fn notify(&mut self, id: RouterId, transition: &Transition) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
@@ -1148,33 +1293,48 @@ impl Host {
             transition.to,
             transition.why
         );
+        let of = self.groups.get(&id).cloned().unwrap_or_else(|| {
+            Arc::new(Together { name: config.name.clone(), group: false, members: vec![id] })
+        });
+        let hooks = self.hooks.get(&of.name);
         let master = transition.to == Role::Master;
         let resumed = transition.why == Why::Resumed;
-        let has_hook =
-            self.hooks.get(&config.name).is_some_and(|h| h.master.is_some() || h.notify.is_some());
+        let has_hook = hooks.is_some_and(|h| h.master.is_some() || h.notify.is_some());
+        let under_way =
+            self.runs.values().any(|run| run.hook == Hook::Master && run.of.name == of.name);
         let _ = self.record.note(id, |entry| {
             entry.master = master;
-            entry.hook_done = master && (!has_hook || (resumed && !transition.hooks));
+            let done = !has_hook || (resumed && !transition.hooks && !under_way);
+            entry.hook_done = master && done;
         });
         if resumed {
             self.record.resumed(clock::boottime());
         }
-        let Some(hooks) = self.hooks.get(&config.name) else { return };
         if !transition.hooks {
             return;
         }
+        let none = Hooks::default();
+        let hooks = hooks.unwrap_or(&none);
         let (state, hook, command) = match transition.to {
             Role::Master => (HookState::Master, Hook::Master, &hooks.master),
             Role::Backup => (HookState::Backup, Hook::Backup, &hooks.backup),
             Role::Fault => (HookState::Fault, Hook::Fault, &hooks.fault),
             Role::Stopped => (HookState::Stop, Hook::Stop, &hooks.stop),
+            Role::Claiming => (HookState::BeforeClaim, Hook::BeforeClaim, &hooks.before_claim),
             Role::Leaving if transition.before_release => {
                 (HookState::BeforeRelease, Hook::BeforeRelease, &hooks.before_release)
             }
-            Role::Leaving | Role::Claiming | Role::Waiting => return,
+            Role::Leaving | Role::Waiting => return,
         };
         let notify = match state {
-            HookState::BeforeRelease | HookState::BeforeClaim => None,
+            HookState::BeforeRelease | HookState::BeforeClaim => {
+                if command.is_none() {
+                    // Nothing is to be waited for.
+                    let outcome = HookOutcome { hook, succeeded: true };
+                    self.news.push_back(News::HookFinished(id, outcome));
+                }
+                None
+            }
             HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop => {
                 hooks.notify.clone()
             }
@@ -1184,20 +1344,37 @@ impl Host {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.runs.insert(number, (id, hook));
-        self.helper.run(HookRun {
-            router: config.name.to_string(),
-            group: false,
+        let members: Vec<&RouterConfig> = of
+            .members
+            .iter()
+            .filter_map(|member| Some(&self.outboxes.get(member)?.config))
+            .collect();
+        let mut interfaces: Vec<&str> = members.iter().map(|config| &*config.interface).collect();
+        interfaces.dedup();
+        let run = HookRun {
+            router: of.name.to_string(),
+            group: of.group,
             number,
             state,
             previous: transition.from.name().to_owned(),
             reason: transition.why.to_string(),
             priority: transition.priority.get(),
-            addresses: config.all_addresses().map(|address| address.ip).collect(),
-            interface: config.interface.to_string(),
+            addresses: members
+                .iter()
+                .flat_map(|config| config.all_addresses())
+                .map(|address| address.ip)
+                .collect(),
+            interface: interfaces.join(" "),
             commands: command.iter().cloned().collect(),
             notify,
-        });
+        };
+        if hook == Hook::Master {
+            for member in &of.members {
+                let _ = self.record.note(*member, |entry| entry.hook_done = false);
+            }
+        }
+        self.runs.insert(number, Run { router: id, hook, of });
+        self.helper.run(run);
         self.pump_helper();
     }
 
@@ -1238,6 +1415,10 @@ pub fn too_old_kernel() -> Option<String> {
 
 /// Changes of role that status tells of each virtual router; `vipd events` tells them all.
 const TRANSITIONS: usize = 5;
+/// Adverts that come at shorter intervals are not waited for one by one ...
+const CROWDED: Duration = Duration::from_millis(2);
+/// ... and none of them waits for longer than a millisecond.
+const LULL: Duration = Duration::from_micros(900);
 /// The kernel may be this early, and an address that goes this shortly before its lease ends was
 /// taken by nobody.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);

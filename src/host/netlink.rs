@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -26,7 +27,9 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{setsockopt, sockopt};
+use socket2::SockRef;
 
+use crate::host::bpf;
 use crate::host::clock::boottime;
 use crate::host::privileges;
 use crate::vrrp::{Address, Family};
@@ -37,8 +40,12 @@ pub const IFA_PROTO_VIPD: u8 = 112;
 
 /// Below the advert loop's: many addresses take long.
 const REALTIME_PRIORITY: u8 = 49;
-/// Requests per system call: their acknowledgements must fit into the receive buffer.
+/// Addresses per system call: the acknowledgements must fit into the receive buffer.
 const CHUNK: usize = 128;
+/// The first ones of a claim are announced while the others are added, so they are few.
+const FIRST_CHUNK: usize = 32;
+/// While there is more to do, reports wait no longer than this.
+const TOLD_WITHIN: Duration = Duration::from_micros(500);
 /// The kernel answers while it takes the request, so what is not there after this was lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Larger than any message about an interface without hundreds of virtual functions.
@@ -51,6 +58,7 @@ pub struct Worker {
     jobs: Sender<Job>,
     reports: Receiver<Report>,
     reporter: Reporter,
+    renewal_port: u32,
 }
 
 /// What is to be done with addresses of one interface.
@@ -75,6 +83,8 @@ pub enum Work {
         addresses: Arc<[Address]>,
         /// Seconds until the kernel removes them; `None`: never.
         lifetime: Option<u32>,
+        /// The interface had none of them a moment ago: if that still holds, nobody needs to look.
+        absent: bool,
     },
     /// Give marked addresses a new lifetime. Addresses that are not there stay away:
     /// [`Gone`](Failure::Gone).
@@ -86,6 +96,8 @@ pub enum Work {
         /// `CLOCK_BOOTTIME` after which no renewal is sent, because it could bring back what the
         /// kernel has removed: [`Late`](Failure::Late).
         not_after: Duration,
+        /// The interface had all of them, marked, a moment ago: nobody needs to look.
+        intact: bool,
     },
     /// Remove marked addresses. What is not there, or is there without the mark, is no failure.
     Release {
@@ -105,9 +117,33 @@ impl Work {
     }
 }
 
+/// What the worker tells of a job.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// The interface has this part of a claim's addresses, and the others are being added.
+    Claimed {
+        /// The job's.
+        ticket: u64,
+        /// Their places in the list.
+        part: Range<usize>,
+    },
+    /// It is over.
+    Done(Done),
+}
+
+impl Report {
+    /// How the job went, if it is over.
+    pub fn done(self) -> Option<Done> {
+        match self {
+            Report::Claimed { .. } => None,
+            Report::Done(done) => Some(done),
+        }
+    }
+}
+
 /// How a job went.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct Done {
     /// The job's.
     pub ticket: u64,
     /// The addresses that it failed for; it succeeded for all others.
@@ -179,6 +215,9 @@ impl Worker {
     /// Starts the thread. It ends when the `Worker` is dropped and its last job is done.
     pub fn start() -> io::Result<Self> {
         let mut kernel = Kernel::connect()?;
+        // By its own socket, whose echoes can be told apart: there are many, and they are no news.
+        let mut renewer = Kernel::connect()?;
+        let renewal_port = port(&renewer.socket)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (outbox, reports) = mpsc::channel();
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
@@ -188,11 +227,37 @@ impl Worker {
             // The first advert waits for the claim. Where real-time priority is refused, so it was
             // for adverts, and there was a warning.
             let _ = privileges::realtime(REALTIME_PRIORITY);
-            for job in inbox {
-                theirs.send(kernel.carry_out(&job));
+            let (mut woken, mut unheard) = (boottime(), false);
+            while let Ok(job) = inbox.try_recv().or_else(|_| {
+                if std::mem::take(&mut unheard) {
+                    theirs.wake();
+                }
+                inbox.recv()
+            }) {
+                let kernel = match &job.work {
+                    Work::Claim { .. } | Work::Release { .. } => &mut kernel,
+                    Work::Renew { .. } => &mut renewer,
+                };
+                let done = kernel.carry_out(&job, |part| {
+                    theirs.tell(Report::Claimed { ticket: job.ticket, part });
+                    theirs.wake();
+                });
+                let finished = done.finished;
+                theirs.tell(Report::Done(done));
+                // Of many small jobs the reports are heard together.
+                unheard = finished.saturating_sub(woken) < TOLD_WITHIN;
+                if !unheard {
+                    theirs.wake();
+                    woken = finished;
+                }
             }
         })?;
-        Ok(Worker { jobs, reports, reporter })
+        Ok(Worker { jobs, reports, reporter, renewal_port })
+    }
+
+    /// The netlink port that renewals come from.
+    pub fn renewal_port(&self) -> u32 {
+        self.renewal_port
     }
 
     /// Hands a job to the worker, which does one after the other. Never blocks; every job is
@@ -203,7 +268,9 @@ impl Worker {
             let failures = job.work.addresses().iter().map(|a| (*a, failure.clone())).collect();
             let now = boottime();
             let (started, finished) = (now, now);
-            self.reporter.send(Report { ticket: job.ticket, failures, started, finished });
+            let done = Done { ticket: job.ticket, failures, started, finished };
+            self.reporter.tell(Report::Done(done));
+            self.reporter.wake();
         }
     }
 
@@ -229,12 +296,15 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn send(&self, report: Report) {
-        // If nobody wants it any more, then nobody needs to be woken either; and a counter that
-        // cannot count further is readable anyway.
-        if self.outbox.send(report).is_ok() {
-            let _ = self.wake.write(1);
-        }
+    fn tell(&self, report: Report) {
+        // Perhaps nobody wants it any more.
+        let _ = self.outbox.send(report);
+    }
+
+    /// Somebody is to look at what was told.
+    fn wake(&self) {
+        // A counter that cannot count further is readable anyway.
+        let _ = self.wake.write(1);
     }
 }
 
@@ -255,6 +325,11 @@ struct Request {
     answer: Option<Result<(), Failure>>,
 }
 
+enum Verdict {
+    Failed(Failure),
+    Again,
+}
+
 /// What an interface holds of one IP address.
 #[derive(Default)]
 struct Presence {
@@ -271,16 +346,19 @@ impl Kernel {
         Ok(Kernel { socket, sequence: 0, buffer: Vec::with_capacity(MESSAGE_BUFFER) })
     }
 
-    fn carry_out(&mut self, job: &Job) -> Report {
+    /// `claimed` is told of parts of a claim, before the last one.
+    fn carry_out(&mut self, job: &Job, claimed: impl FnMut(Range<usize>)) -> Done {
         let started = boottime();
         let failures = match &job.work {
-            Work::Claim { addresses, lifetime } => self.claim(job.index, addresses, *lifetime),
-            Work::Renew { addresses, lifetime, not_after } => {
-                self.renew(job.index, addresses, *lifetime, *not_after)
+            Work::Claim { addresses, lifetime, absent } => {
+                self.claim(job.index, addresses, *lifetime, *absent, claimed)
+            }
+            Work::Renew { addresses, lifetime, not_after, intact } => {
+                self.renew(job.index, addresses, *lifetime, *not_after, *intact)
             }
             Work::Release { addresses } => self.release(job.index, addresses),
         };
-        Report { ticket: job.ticket, failures, started, finished: boottime() }
+        Done { ticket: job.ticket, failures, started, finished: boottime() }
     }
 
     fn claim(
@@ -288,8 +366,10 @@ impl Kernel {
         index: u32,
         addresses: &[Address],
         lifetime: Option<u32>,
+        absent: bool,
+        claimed: impl FnMut(Range<usize>),
     ) -> Vec<(Address, Failure)> {
-        self.twice(index, addresses, |address, presence, requests| {
+        self.twice(index, addresses, absent, claimed, |address, presence, requests| {
             if presence.foreign {
                 return Some(Failure::AlreadyThere);
             }
@@ -305,55 +385,73 @@ impl Kernel {
     }
 
     fn release(&mut self, index: u32, addresses: &[Address]) -> Vec<(Address, Failure)> {
-        let mut failures = self.twice(index, addresses, |address, presence, requests| {
-            let marked = presence.marked.iter();
-            requests.extend(marked.map(|marked| Request::remove(index, *marked, address)));
-            None
-        });
+        let mut failures = self.twice(
+            index,
+            addresses,
+            false,
+            |_| {},
+            |address, presence, requests| {
+                let marked = presence.marked.iter();
+                requests.extend(marked.map(|marked| Request::remove(index, *marked, address)));
+                None
+            },
+        );
         failures.retain(|(_, failure)| *failure != Failure::NoDevice);
         failures
     }
 
-    /// Looks what the interface has, makes requests of it, and does so once more for those that
-    /// met a change meanwhile or were not answered.
+    /// Looks what the interface has (unless it is known to have nothing), makes requests of it, and
+    /// does so once more, looking, for those that met a change meanwhile or were not answered.
+    /// `done` is told of parts that are finished while others are not.
     fn twice(
         &mut self,
         index: u32,
         addresses: &[Address],
+        absent: bool,
+        mut done: impl FnMut(Range<usize>),
         plan: impl Fn(Address, &Presence, &mut Vec<Request>) -> Option<Failure>,
     ) -> Vec<(Address, Failure)> {
         let mut failures = Vec::new();
         let mut pending = addresses.to_vec();
         for last in [false, true] {
-            let present = match self.present(index, &pending) {
+            let present = match absent && !last {
+                true => Ok(HashMap::new()),
+                false => self.present(index, &pending),
+            };
+            let present = match present {
                 Ok(present) => present,
                 Err(failure) => {
                     failures.extend(pending.iter().map(|address| (*address, failure.clone())));
                     return failures;
                 }
             };
-            let mut requests = Vec::with_capacity(pending.len());
-            for address in pending.drain(..) {
-                let presence = present.get(&address.ip).unwrap_or(&NOTHING);
-                if let Some(failure) = plan(address, presence, &mut requests) {
-                    failures.push((address, failure));
-                }
-            }
-            requests.chunks_mut(CHUNK).for_each(|chunk| self.exchange(chunk));
-            for request in requests {
-                let failure = match request.answer {
-                    Some(Ok(())) => continue,
-                    Some(Err(failure)) if failure.is(libc::EEXIST) && last => Failure::AlreadyThere,
-                    Some(Err(failure)) if last || !failure.is(libc::EEXIST) => failure,
-                    None if last => Failure::from(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
-                    Some(Err(_)) | None => {
-                        if pending.last() != Some(&request.address) {
-                            pending.push(request.address);
-                        }
-                        continue;
+            let wanted = std::mem::take(&mut pending);
+            let (first, rest) = wanted.split_at(wanted.len().min(FIRST_CHUNK));
+            let mut finished = 0;
+            for chunk in std::iter::once(first).chain(rest.chunks(CHUNK)) {
+                let mut requests = Vec::with_capacity(chunk.len());
+                for address in chunk {
+                    let presence = present.get(&address.ip).unwrap_or(&NOTHING);
+                    if let Some(failure) = plan(*address, presence, &mut requests) {
+                        failures.push((*address, failure));
                     }
-                };
-                failures.push((request.address, failure));
+                }
+                self.exchange(&mut requests);
+                for request in requests {
+                    let address = request.address;
+                    match request.failure(last) {
+                        None => {}
+                        Some(Verdict::Failed(failure)) => failures.push((address, failure)),
+                        Some(Verdict::Again) if pending.last() == Some(&address) => {}
+                        Some(Verdict::Again) => pending.push(address),
+                    }
+                }
+                let part = finished..finished + chunk.len();
+                finished = part.end;
+                if failures.is_empty() && pending.is_empty() && finished < addresses.len() && !last
+                {
+                    done(part);
+                }
             }
             if pending.is_empty() {
                 break;
@@ -368,8 +466,13 @@ impl Kernel {
         addresses: &[Address],
         lifetime: u32,
         not_after: Duration,
+        intact: bool,
     ) -> Vec<(Address, Failure)> {
-        let present = match self.present(index, addresses) {
+        let present = match intact {
+            true => Ok(HashMap::new()),
+            false => self.present(index, addresses),
+        };
+        let present = match present {
             Ok(present) => present,
             Err(failure) => return addresses.iter().map(|a| (*a, failure.clone())).collect(),
         };
@@ -377,7 +480,7 @@ impl Kernel {
         let mut requests = Vec::with_capacity(addresses.len());
         for address in addresses {
             let presence = present.get(&address.ip).unwrap_or(&NOTHING);
-            if presence.marked.contains(address) {
+            if intact || presence.marked.contains(address) {
                 requests.push(Request::add(index, *address, Some(lifetime), NLM_F_REPLACE));
             } else if presence.foreign {
                 failures.push((*address, Failure::AlreadyThere));
@@ -557,6 +660,22 @@ impl Request {
         Request { address, message, flags: 0, answer: None }
     }
 
+    /// What the kernel's answer means, if it did not simply do it: what met a change is tried once
+    /// more.
+    fn failure(self, last: bool) -> Option<Verdict> {
+        Some(match self.answer {
+            Some(Ok(())) => return None,
+            Some(Err(failure)) if failure.is(libc::EEXIST) && last => {
+                Verdict::Failed(Failure::AlreadyThere)
+            }
+            Some(Err(failure)) if last || !failure.is(libc::EEXIST) => Verdict::Failed(failure),
+            None if last => {
+                Verdict::Failed(Failure::from(io::Error::from_raw_os_error(libc::ETIMEDOUT)))
+            }
+            Some(Err(_)) | None => Verdict::Again,
+        })
+    }
+
     /// What is gone already need not be removed.
     fn judge(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         match outcome {
@@ -681,11 +800,9 @@ impl Events {
         for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
             socket.add_membership(group)?;
         }
-        let mut own = SocketAddr::new(0, 0);
-        socket.get_address(&mut own)?;
         let mut events = Events {
+            port: port(&socket)?,
             socket,
-            port: own.port_number(),
             sequence: 0,
             buffer: Vec::with_capacity(MESSAGE_BUFFER),
             dump: Dump::Idle,
@@ -695,6 +812,27 @@ impl Events {
         };
         events.dump()?;
         Ok(events)
+    }
+
+    /// From now on does not hear of addresses that were added or renewed from this netlink port.
+    /// (Of IPv6 addresses the kernel does not say who renewed them.)
+    ///
+    /// # Errors
+    /// When the kernel has no room for a filter.
+    pub fn ignore_renewals(&self, port: u32) -> io::Result<()> {
+        use libc::{BPF_H, BPF_JEQ, BPF_W};
+        // struct nlmsghdr: length, type, flags, sequence, port; in this machine's order of bytes,
+        // while a filter reads in the network's.
+        let kind = u16::from_be_bytes(libc::RTM_NEWADDR.to_ne_bytes());
+        let port = u32::from_be_bytes(port.to_ne_bytes());
+        SockRef::from(&self.socket).attach_filter(&[
+            bpf::load(BPF_H, 4),
+            bpf::jump(BPF_JEQ, kind.into(), 0, 3),
+            bpf::load(BPF_W, 12),
+            bpf::jump(BPF_JEQ, port, 0, 1),
+            bpf::DROP,
+            bpf::ACCEPT,
+        ])
     }
 
     /// Has everything told anew that is there.
@@ -831,6 +969,13 @@ fn open(receive_buffer: usize) -> io::Result<Socket> {
         setsockopt(&socket, sockopt::RcvBuf, &receive_buffer)?;
     }
     Ok(socket)
+}
+
+/// The address by which the kernel knows a netlink socket.
+fn port(socket: &Socket) -> io::Result<u32> {
+    let mut own = SocketAddr::new(0, 0);
+    socket.get_address(&mut own)?;
+    Ok(own.port_number())
 }
 
 fn address_family(family: Family) -> AddressFamily {

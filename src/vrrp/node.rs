@@ -672,10 +672,15 @@ pub struct Node {
     pub(super) group_by_member: BTreeMap<RouterId, usize>,
     /// Groups with a member for which something changed in this event.
     pub(super) touched: BTreeSet<usize>,
+    /// Who has, or no longer has, the addresses since a moment ago, and must be judged anew.
+    turned: Vec<RouterId>,
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
-    deadlines: BTreeSet<(Instant, RouterId)>,
+    /// Sorted: a list, because it is changed with every advert and a list needs no new memory.
+    deadlines: Vec<(Instant, RouterId)>,
     scheduled: BTreeMap<RouterId, Instant>,
+    /// Room for those that are due; empty between events.
+    due: Vec<RouterId>,
     /// Leaving for good; forgotten when they have nothing left to release.
     leaving: Vec<RouterId>,
     next_id: u32,
@@ -696,9 +701,11 @@ impl Node {
             groups: Vec::new(),
             group_by_member: BTreeMap::new(),
             touched: BTreeSet::new(),
+            turned: Vec::new(),
             shared: Vec::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Vec::new(),
             scheduled: BTreeMap::new(),
+            due: Vec::new(),
             leaving: Vec::new(),
             next_id: 0,
             drained: false,
@@ -762,8 +769,14 @@ impl Node {
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
         }
-        if !self.touched.is_empty() {
-            self.align_groups(now, begin, actions);
+        while !self.touched.is_empty() || !self.turned.is_empty() {
+            for id in std::mem::take(&mut self.turned) {
+                self.judge(now, id, actions);
+            }
+            self.align_groups(now, actions);
+        }
+        if !self.groups.is_empty() {
+            self.run_hooks_once(&mut actions[begin..]);
         }
         outcome
     }
@@ -870,11 +883,12 @@ impl Node {
 
     fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         // Each router is called once: one that is due again at once must not keep us here.
-        let due: Vec<RouterId> =
-            self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
-        for id in due {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id));
+        for id in due.drain(..) {
             self.with(now, id, |router| router.timeout(now, actions));
         }
+        self.due = due;
     }
 
     fn link(
@@ -1148,7 +1162,11 @@ impl Node {
         if let Some(router) = self.routers.get_mut(&id) {
             let member = router.membership() != Membership::Alone;
             let before = member.then(|| router.standing(now));
+            let had = router.has_addresses();
             act(router);
+            if router.bearing().provisional && had != router.has_addresses() {
+                self.turned.push(id);
+            }
             let deadline = router.deadline();
             if member && (before != Some(router.standing(now)) || router.waits_for_group(now)) {
                 self.touched.extend(self.group_by_member.get(&id));
@@ -1166,8 +1184,12 @@ impl Node {
     ) {
         let Some(mut router) = self.routers.remove(&id) else { return };
         let before = router.standing(now);
+        let had = router.has_addresses();
         let around = self.surroundings(router.link());
         act(&mut router, around);
+        if router.bearing().provisional && had != router.has_addresses() {
+            self.turned.push(id);
+        }
         if before != router.standing(now) {
             self.touched.extend(self.group_by_member.get(&id));
         }
@@ -1182,11 +1204,15 @@ impl Node {
             None => self.scheduled.remove(&id),
         };
         if before != deadline {
-            if let Some(before) = before {
-                self.deadlines.remove(&(before, id));
+            if let Some(before) = before
+                && let Ok(place) = self.deadlines.binary_search(&(before, id))
+            {
+                self.deadlines.remove(place);
             }
-            if let Some(at) = deadline {
-                self.deadlines.insert((at, id));
+            if let Some(at) = deadline
+                && let Err(place) = self.deadlines.binary_search(&(at, id))
+            {
+                self.deadlines.insert(place, (at, id));
             }
         }
     }

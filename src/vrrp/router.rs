@@ -986,10 +986,14 @@ impl VirtualRouter {
         }
         let theirs = (heard.priority, source);
         let wins = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
-        if wins || self.contests(now, heard.priority) {
+        if !wins && self.contests(now, heard.priority) {
+            // Silent beyond the schedule: two who answer each other would never end.
+            return;
+        }
+        if wins {
             self.advertise_soon(now, actions);
             self.announce_soon(now, now);
-            if wins && now - self.since >= self.config.advert_interval.duration() {
+            if now - self.since >= self.config.advert_interval.duration() {
                 // Sooner it is the last word of a master that gives way to us.
                 self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
             }
@@ -1754,24 +1758,37 @@ impl VirtualRouter {
     }
 
     /// Its group still waits for successors of others.
-    pub(super) fn offer_until(&mut self, until: Instant) {
+    pub(super) fn offer_until(&mut self, now: Instant, until: Instant, actions: &mut Vec<Action>) {
         if let State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } = &mut self.state {
             *successor_by = until;
+            self.leaver_timeout(now, actions);
         }
     }
 
-    /// Its offer ends: nobody came for any member, or others of its group were taken.
-    pub(super) fn end_offer(
-        &mut self,
-        now: Instant,
-        others_taken: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let State::Leaving { leave, .. } = self.state else { return };
-        if others_taken {
+    /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        match self.seat() {
+            Seat::Backup => self.respects(now) || now < self.hold_until,
+            Seat::Out | Seat::Succeeded => true,
+            Seat::Claiming | Seat::Master | Seat::Preparing | Seat::Offered => false,
+        }
+    }
+
+    /// Its group leaves it to who has the others.
+    pub(super) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Leaving { leave, .. } = self.state {
             self.enter_backup(now, Why::Left(leave), actions);
-        } else {
-            self.nobody_came(now, leave, actions);
+        }
+    }
+
+    /// Nobody wanted its group.
+    pub(super) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Backup { .. } | State::Leaving { .. } => {
+                self.held_back = false;
+                self.become_master(now, Why::NobodyCame, true, actions);
+            }
+            State::Fault | State::Claiming { .. } | State::Master { .. } => {}
         }
     }
 
@@ -2212,6 +2229,7 @@ impl VirtualRouter {
         let moved = |at: Instant| {
             if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
         };
+        let interval = self.config.advert_interval.duration();
         match &mut self.state {
             State::Fault => {}
             State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
@@ -2229,7 +2247,9 @@ impl VirtualRouter {
                 deaf_until,
                 contested_since,
             } => {
-                *contested_since = contested_since.map(moved);
+                let forgotten = CONTEST_FORGOTTEN * interval;
+                *contested_since =
+                    contested_since.filter(|since| now - *since < forgotten).map(moved);
                 *advert_at = moved(*advert_at);
                 *extra_at = extra_at.map(moved);
                 *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
@@ -2265,7 +2285,9 @@ impl VirtualRouter {
         };
         self.respected_at = match self.membership {
             Membership::Alone => None,
-            Membership::First | Membership::Other => self.respected_at.map(moved),
+            Membership::First | Membership::Other => {
+                self.respected_at.filter(|at| now < *at + self.master_down()).map(moved)
+            }
         };
         self.since = origin;
         if self.why != Why::NobodyCame {

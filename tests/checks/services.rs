@@ -1,4 +1,6 @@
 //! What checks look at: processes, web servers, authorities, and a systemd of the tests' own.
+//! Tests and benches each use a part of it.
+#![allow(dead_code)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,9 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use vipd::lab::Host;
 
 /// A program that is open for writing in a process just forked cannot be executed ("text file
 /// busy"), and a test that runs beside may fork at any moment: whoever writes is another process.
@@ -52,6 +57,99 @@ impl Drop for Process {
     }
 }
 
+/// A process on a host of the lab that can be ended and started again.
+pub struct Service<'a> {
+    host: &'a Host,
+    command: Command,
+    child: Mutex<Option<Child>>,
+}
+
+impl<'a> Service<'a> {
+    /// A copy of `sleep`; it runs.
+    pub fn new(host: &'a Host, program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.arg("1000");
+        let service = Service { host, command, child: Mutex::new(None) };
+        service.start();
+        service
+    }
+
+    pub fn start(&self) {
+        let log = fs::File::create(self.host.dir().join("service.log")).unwrap();
+        let child = self.host.namespace().spawn(&self.command, log).unwrap();
+        *self.child.lock().unwrap() = Some(child);
+    }
+
+    pub fn stop(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A web server on a host of the lab that can be ended, started again, and frozen.
+pub struct Server<'a> {
+    host: &'a Host,
+    port: u16,
+    tls: Option<Arc<ServerConfig>>,
+    server: Mutex<Option<WebServer>>,
+    frozen: Arc<AtomicBool>,
+}
+
+impl<'a> Server<'a> {
+    /// It listens on the loopback device.
+    pub fn new(host: &'a Host, port: u16) -> Self {
+        Self::with(host, port, None)
+    }
+
+    /// With a certificate for 127.0.0.1 and localhost.
+    pub fn new_tls(host: &'a Host, port: u16, authority: &Authority) -> Self {
+        Self::with(host, port, Some(authority.server_config()))
+    }
+
+    fn with(host: &'a Host, port: u16, tls: Option<Arc<ServerConfig>>) -> Self {
+        let frozen = Arc::new(AtomicBool::new(false));
+        let server = Server { host, port, tls, server: Mutex::new(None), frozen };
+        server.start();
+        server
+    }
+
+    pub fn start(&self) {
+        let address = (Ipv4Addr::LOCALHOST, self.port).into();
+        let (tls, frozen) = (self.tls.clone(), Arc::clone(&self.frozen));
+        let server = self.host.namespace().run(move || WebServer::with(tls, address, frozen));
+        *self.server.lock().unwrap() = Some(server);
+    }
+
+    pub fn stop(&self) {
+        if let Some(server) = self.server.lock().unwrap().take() {
+            self.host.namespace().run(move || drop(server));
+        }
+    }
+
+    /// Connections are accepted, and nobody is answered.
+    pub fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+    }
+
+    pub fn thaw(&self) {
+        self.frozen.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// Answers each request with what its path asks for.
 pub struct WebServer {
     port: u16,
@@ -62,24 +160,16 @@ pub struct WebServer {
 
 impl WebServer {
     pub fn start() -> Self {
-        Self::with(None, (Ipv4Addr::LOCALHOST, 0).into())
+        Self::with(None, (Ipv4Addr::LOCALHOST, 0).into(), Arc::default())
     }
 
     /// With a certificate for 127.0.0.1 and localhost.
     pub fn start_tls(authority: &Authority) -> Self {
-        let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_file_iter(&authority.server).unwrap().map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_file(&authority.server_key).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        Self::with(Some(Arc::new(config)), (Ipv4Addr::LOCALHOST, 0).into())
+        let config = authority.server_config();
+        Self::with(Some(config), (Ipv4Addr::LOCALHOST, 0).into(), Arc::default())
     }
 
-    fn with(tls: Option<Arc<ServerConfig>>, address: SocketAddr) -> Self {
+    fn with(tls: Option<Arc<ServerConfig>>, address: SocketAddr, frozen: Arc<AtomicBool>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let over = Arc::new(AtomicBool::new(false));
@@ -90,9 +180,15 @@ impl WebServer {
                 if ends.load(Ordering::Relaxed) {
                     break;
                 }
-                let (tls, all) = (tls.clone(), Arc::clone(&all));
+                let (tls, all, frozen) = (tls.clone(), Arc::clone(&all), Arc::clone(&frozen));
                 // A client that leaves early is no failure.
                 thread::spawn(move || match tls {
+                    _ if frozen.load(Ordering::Relaxed) => {
+                        while frozen.load(Ordering::Relaxed) {
+                            thread::sleep(Duration::from_millis(20));
+                        }
+                        Ok(())
+                    }
                     None => answer(stream, &all),
                     Some(config) => {
                         let connection = ServerConnection::new(config).unwrap();
@@ -202,9 +298,22 @@ impl Authority {
             server_key: directory.join("server.key"),
         })
     }
+
+    fn server_config(&self) -> Arc<ServerConfig> {
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_file_iter(&self.server).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&self.server_key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
+    }
 }
 
-/// A user's systemd in namespaces and a control group of its own.
+/// A user's systemd in a control group of its own.
 pub struct Systemd {
     process: Child,
     directory: tempfile::TempDir,
@@ -223,10 +332,11 @@ impl Systemd {
         let group = Path::new(groups).join(format!("vipd-test-{}", std::process::id()));
         let directory = tempfile::tempdir().unwrap();
         let runtime = directory.path().display().to_string();
+        // It ends with this process, and its services with it.
         let script = format!(
-            "mkdir '{group}' && echo $$ >'{group}/cgroup.procs' && \
-             exec unshare --mount --pid --fork --kill-child --mount-proc --cgroup sh -c '\
-             mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec {program} --user'",
+            "mkdir '{group}' && echo $$ >'{group}/cgroup.procs' && exec unshare --mount sh -c '\
+             mount -t tmpfs none /run && mkdir -p /run/systemd/system && \
+             exec setpriv --pdeathsig TERM {program} --user'",
             group = group.display()
         );
         let mut command = Command::new("sh");
@@ -278,9 +388,17 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // With the first process of a process namespace all of it ends.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let pid = Pid::from_raw(self.process.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM);
+        let ended = || self.process.try_wait().ok().flatten();
+        if vipd::lab::wait_for(Duration::from_secs(5), ended).is_none() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        let left = fs::read_to_string(self.group.join("cgroup.procs")).unwrap_or_default();
+        for pid in left.lines().filter_map(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let emptied = || remove_groups(&self.group).ok();
         let _ = vipd::lab::wait_for(Duration::from_secs(5), emptied);
     }

@@ -44,6 +44,8 @@ impl<'a> Browser<'a> {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
+            // By a pipe it sees the end of chromedriver, and ends, too.
+            "--remote-debugging-pipe",
             &format!("--user-data-dir={}", profile.display()),
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {

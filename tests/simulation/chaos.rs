@@ -1,17 +1,19 @@
 //! Hosts and networks drawn at random, everything that can go wrong, and then calm: after which
 //! exactly one host is master, and the right one.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Address, Advert, ChecksumForm, Command, Config, Family, Handover, Interval, Priority, Role,
-    RouterConfig, State, Stop, Version, Vrid,
+    Address, Advert, CheckConfig, ChecksumForm, Command, Config, Effect, Family, GroupConfig,
+    Handover, Hook, Initial, Interval, Node, Priority, Probe, Role, RouterConfig, State, Stop,
+    Version, VirtualRouter, Vrid,
 };
 
 use super::random::Random;
-use super::world::{Frame, Pace, Path, World, own_addresses, shared_address};
+use super::world::{Frame, Pace, Path, SECOND, World, addresses_on, own_addresses, shared_address};
 
 /// What a run may bring: drawn once, so that most runs are about few things at a time.
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ struct Mishaps {
     strangers: bool,
     kernels: bool,
     reloads: bool,
+    checks: bool,
 }
 
 /// One run; what went wrong, if anything did.
@@ -50,6 +53,7 @@ pub fn run(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
         strangers: may(),
         kernels: may(),
         reloads: may(),
+        checks: may(),
     };
     for host in 0..hosts {
         if random.percent(85) {
@@ -89,10 +93,11 @@ fn draw_interval(random: &mut Random, version: Version) -> Interval {
     }
 }
 
-fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
+pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
     let mut configs = vec![Config::default(); hosts];
     let routers = random.pick(&[1, 1, 1, 2, 3]);
     let interval_of_all = draw_interval(random, Version::V2);
+    let second_link = random.percent(50);
     for router in 0..routers {
         let version = random.pick(&[Version::V3, Version::V3, Version::V3, Version::V2]);
         let family = match version {
@@ -108,9 +113,10 @@ fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
         let number = random.pick(&[1, 1, 2, 3]);
         let owner = random.percent(5).then(|| random.index(hosts));
         let equal = random.percent(20);
+        let link = usize::from(router == 1 && second_link);
         for (host, config) in configs.iter_mut().enumerate() {
             let own = |host: usize| {
-                let [v4, _, v6] = own_addresses(host);
+                let [v4, _, v6] = addresses_on(link, host);
                 if family == Family::V4 { v4 } else { v6 }
             };
             let priority = match owner {
@@ -122,7 +128,7 @@ fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                 if version == Version::V3 && random.percent(5) { other_interval } else { interval };
             config.routers.push(RouterConfig {
                 name: format!("r{router}").into(),
-                interface: "lan".into(),
+                interface: if link == 0 { "lan" } else { SECOND }.into(),
                 vrid: Vrid::new(router as u8 + 1).unwrap(),
                 family,
                 version,
@@ -150,13 +156,99 @@ fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                     .then(|| RouterConfig::automatic_lifetime(interval)),
                 handover: if random.percent(70) { Handover::Overlap } else { Handover::Exclusive },
                 before_release: random.percent(15).then(|| random.pick(&[20, 500, 3000]).millis()),
-                before_claim: None,
-                fault_for: std::collections::BTreeMap::new(),
+                before_claim: random.percent(15).then(|| random.pick(&[5, 300, 2000]).millis()),
+                fault_for: BTreeMap::from([(
+                    Hook::BeforeClaim,
+                    random.pick(&[100, 3000]).millis(),
+                )]),
                 checks: [].into(),
             });
         }
     }
+    for config in &mut configs {
+        draw_checks(config, random);
+    }
+    if routers > 1 && random.percent(60) {
+        let all = random.percent(80);
+        for config in &mut configs {
+            if all || random.percent(60) {
+                form_group(config);
+            }
+        }
+    }
     configs
+}
+
+/// Checks, and who names them.
+fn draw_checks(config: &mut Config, random: &mut Random) {
+    let count = if random.percent(50) { 0 } else { random.range(1..4) };
+    config.checks = (0..count).map(|n| draw_check(n, random)).collect();
+    let names: Vec<Arc<str>> = config.checks.iter().map(|check| check.name.clone()).collect();
+    for router in &mut config.routers {
+        router.checks = names.iter().filter(|_| random.percent(70)).cloned().collect();
+    }
+    line_up(config);
+}
+
+fn draw_check(number: u64, random: &mut Random) -> CheckConfig {
+    CheckConfig {
+        name: format!("c{number}").into(),
+        fall: random.pick(&[1, 2, 3]),
+        rise: random.pick(&[1, 2]),
+        effect: random.pick(&[
+            Effect::Fault,
+            Effect::Last,
+            Effect::Weight(-60),
+            Effect::Weight(-200),
+            Effect::Weight(40),
+            Effect::Number,
+        ]),
+        initial: random.pick(&[
+            Initial::Passing,
+            Initial::Failing,
+            Initial::Wait(Duration::from_secs(2)),
+            Initial::Wait(Duration::from_secs(6)),
+        ]),
+    }
+}
+
+/// All routers of a host in one group, unless there is one that belongs to the host.
+fn form_group(config: &mut Config) {
+    if config.routers.iter().all(|router| router.priority != Priority::OWNER) {
+        let members = config.routers.iter().map(|router| router.name.clone()).collect();
+        config.groups = vec![GroupConfig { name: "group".into(), members }];
+        line_up(config);
+    }
+}
+
+/// Members of a group have more in common than their fate.
+fn line_up(config: &mut Config) {
+    let names: Vec<Arc<str>> = config.routers.iter().map(|router| router.name.clone()).collect();
+    for group in &mut config.groups {
+        group.members = group.members.iter().filter(|name| names.contains(name)).cloned().collect();
+    }
+    config.groups.retain(|group| group.members.len() > 1);
+    for group in &config.groups {
+        let is_member = |router: &&mut RouterConfig| group.members.contains(&router.name);
+        let mut members = config.routers.iter_mut().filter(is_member);
+        let Some(first) = members.next().cloned() else { continue };
+        for member in members {
+            *member = RouterConfig {
+                name: member.name.clone(),
+                interface: member.interface.clone(),
+                vrid: member.vrid,
+                family: member.family,
+                version: member.version,
+                addresses: member.addresses.clone(),
+                unadvertised_addresses: member.unadvertised_addresses.clone(),
+                advert_interval: member.advert_interval,
+                checksum: member.checksum,
+                unicast_peers: member.unicast_peers.clone(),
+                address_lifetime: member.address_lifetime,
+                ..first.clone()
+            };
+        }
+    }
 }
 
 trait Millis {
@@ -197,8 +289,8 @@ impl Micros for u64 {
 fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Duration) {
     let host = random.index(world.hosts.len());
     let other = random.index(world.hosts.len());
-    match random.range(0..7) {
-        0 if mishaps.network => match random.range(0..6) {
+    match random.range(0..8) {
+        0 if mishaps.network => match random.range(0..9) {
             0 => {
                 world.paths[host][other].cut = true;
                 world.paths[other][host].cut = true;
@@ -208,7 +300,20 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
                 world.paths[host][other].cut = true;
                 world.say(Some(host), || format!("{other} no longer hears it"));
             }
-            2 | 3 => {
+            2 => {
+                let link = random.index(2);
+                world.cuts.insert((host, other, link));
+                if random.percent(60) {
+                    world.cuts.insert((other, host, link));
+                }
+                world.say(Some(host), || format!("cut off from {other} on link {link}"));
+            }
+            3 => {
+                let up = !world.hosts[host].second_up;
+                world.set_second_link(host, up);
+            }
+            4 | 5 => {
+                world.cuts.clear();
                 for row in &mut world.paths {
                     for path in row {
                         path.cut = false;
@@ -216,7 +321,7 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
                 }
                 world.say(None, || "the cuts are healed".to_owned());
             }
-            4 => {
+            6 | 7 => {
                 let path = Path {
                     cut: false,
                     loss_percent: random.pick(&[0, 5, 30, 80]),
@@ -302,6 +407,20 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
             let config = redraw(world.hosts[host].config.clone(), random);
             world.reload(host, config);
         }
+        7 if mishaps.checks => {
+            let checks = world.hosts[host].config.checks.clone();
+            if checks.is_empty() || random.percent(20) {
+                world.hosts[host].vetoes = !world.hosts[host].vetoes;
+                return;
+            }
+            let check = &checks[random.index(checks.len())];
+            let number = Probe::Number(random.pick(&[-100, -1, 0, 30, 200]));
+            let probe = random.pick(&[Probe::Passed, Probe::Failed, Probe::Failed, number]);
+            for _ in 0..random.range(1..4) {
+                world.probe(host, &check.name, probe);
+                world.run_for(random.span(Duration::ZERO..longest / 3));
+            }
+        }
         _ => {}
     }
 }
@@ -321,7 +440,8 @@ fn stranger(world: &mut World, random: &mut Random, longest: Duration) {
         checksum: router.checksum,
         authentication: None,
     };
-    let own = own_addresses(host);
+    let link = usize::from(&*router.interface == SECOND);
+    let own = addresses_on(link, host);
     let (source, destination) = match (&router.unicast_peers, router.family) {
         (Some(_), Family::V4) => (own_addresses(random.index(5))[0], own[0]),
         (Some(_), Family::V6) => (own_addresses(random.index(5))[2], own[2]),
@@ -342,15 +462,29 @@ fn stranger(world: &mut World, random: &mut Random, longest: Duration) {
     let most = (3 * longest).as_nanos() / every.as_nanos().max(1);
     let times = random.range(0..(most as u64).min(300) + 1) as u32;
     let ttl = if random.percent(90) { 255 } else { 64 };
-    world.stranger(Frame { source, destination, ttl, message }, every, times);
+    world.stranger(Frame { link, source, destination, ttl, message }, every, times);
 }
 
-fn redraw(mut config: Config, random: &mut Random) -> Config {
+pub fn redraw(mut config: Config, random: &mut Random) -> Config {
     let Some(index) = (!config.routers.is_empty()).then(|| random.index(config.routers.len()))
     else {
         return config;
     };
     let number = index;
+    match random.range(0..12) {
+        0 => draw_checks(&mut config, random),
+        1 if config.groups.is_empty() => form_group(&mut config),
+        1 => config.groups.clear(),
+        2 => {
+            let many = config.checks.len();
+            if many > 0 {
+                let number = random.index(many);
+                let name = config.checks[number].name.clone();
+                config.checks[number] = CheckConfig { name, ..draw_check(0, random) };
+            }
+        }
+        _ => {}
+    }
     let router = &mut config.routers[index];
     let owner = router.priority == Priority::OWNER;
     match random.range(0..8) {
@@ -388,6 +522,7 @@ fn redraw(mut config: Config, random: &mut Random) -> Config {
         7 => config.routers.reverse(),
         _ => {}
     }
+    line_up(&mut config);
     config
 }
 
@@ -425,11 +560,14 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
             *path = Path::GOOD;
         }
     }
+    world.cuts.clear();
     let shared: Vec<IpAddr> = world.shared().into_iter().collect();
     for host in 0..world.hosts.len() {
         let worker = &mut world.hosts[host].pace.worker;
         *worker = (worker.0.min(Pace::GOOD.worker.0), worker.1.min(Duration::from_millis(2)));
         world.set_link(host, true);
+        world.set_second_link(host, true);
+        world.hosts[host].vetoes = false;
         world.set_own_addresses(host, true);
         let machine = &world.hosts[host];
         let owned: Vec<IpAddr> = machine
@@ -449,6 +587,11 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         if random.percent(80) || world.hosts.iter().all(|host| host.process.is_none()) {
             world.start(host);
         }
+        for check in world.hosts[host].config.checks.clone() {
+            for _ in 0..check.rise {
+                world.probe(host, &check.name, Probe::Passed);
+            }
+        }
     }
     // Strangers, hooks and delays come to their end, and then faults that have one.
     world.run_for(8 * longest + Duration::from_secs(8));
@@ -465,7 +608,7 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         .iter()
         .filter_map(|host| host.node())
         .flat_map(|node| node.routers())
-        .map(|router| router.master_down())
+        .map(|router| router.master_down() + router.config().before_claim.unwrap_or_default())
         .max()
         .unwrap_or_default();
     world.run_for(2 * patience + 4 * longest + Duration::from_secs(1));
@@ -504,6 +647,36 @@ fn judge(world: &mut World) {
             world.fail(None, format!("virtual router {vrid}: {message}"));
         }
     }
+    for host in 0..world.hosts.len() {
+        let Some(node) = world.hosts[host].node() else { continue };
+        let mixed = node.groups().find(|group| {
+            let roles = group.members().iter().filter_map(|id| node.router(*id));
+            roles.map(VirtualRouter::role).any(|role| role != node.group_role(group))
+        });
+        if let Some(group) = mixed {
+            let message = format!("the members of {} have different roles", group.name());
+            world.fail(Some(host), message);
+        }
+    }
+}
+
+/// Whether its group keeps it from taking over: another member hears a master that it would not
+/// depose.
+fn is_kept(world: &World, host: usize, node: &Node, taker: &VirtualRouter) -> bool {
+    let Some(group) = node.group_of(taker.id()) else { return false };
+    let others = group.members().iter().filter_map(|id| node.router(*id));
+    let mut others = others.filter(|other| other.id() != taker.id());
+    others.any(|other| {
+        let same = |router: &&VirtualRouter| {
+            router.config().identity() == other.config().identity() && router.role() == Role::Master
+        };
+        let elsewhere = world.hosts.iter().enumerate().filter(|(n, _)| *n != host);
+        let masters = elsewhere.filter_map(|(_, machine)| machine.node()?.routers().find(same));
+        let yields = !other.config().preempt || other.held_back();
+        masters
+            .into_iter()
+            .any(|master| yields || master.effective_priority() >= other.effective_priority())
+    })
 }
 
 fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String> {
@@ -519,6 +692,7 @@ fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
         };
         match router.state() {
             State::Master { .. } => masters.push((host, router)),
+            State::Backup { takeover_at: Some(_) } if is_kept(world, host, node, router) => {}
             State::Backup { takeover_at: Some(_) } => takers.push((host, router)),
             State::Backup { takeover_at: None } => {}
             State::Fault | State::Claiming { .. } | State::Leaving { .. } => {
@@ -545,13 +719,14 @@ fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
     for (other, taker) in &takers {
         let config = taker.config();
         let wants = config.preempt || config.priority == Priority::OWNER;
-        if wants && !taker.held_back() && config.priority > master.effective_priority() {
+        let priority = taker.effective_priority();
+        if wants && !taker.held_back() && priority > master.effective_priority() {
             return Err(format!(
                 "{} is master with {}, {} would be better with {}",
                 name(host),
                 master.effective_priority(),
                 name(*other),
-                config.priority
+                priority
             ));
         }
     }

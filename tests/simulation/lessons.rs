@@ -211,7 +211,7 @@ fn strangers_lower_adverts_do_not_burden_the_worker() {
     let destination = vipd::vrrp::Family::V4.multicast_group();
     let mut message = Vec::new();
     advert.encode(source, destination, &mut message);
-    let frame = super::world::Frame { source, destination, ttl: 255, message };
+    let frame = super::world::Frame { link: 0, source, destination, ttl: 255, message };
     world.stranger(frame, ms(1), 2000);
     world.run_for(s(2));
     holds(&world);
@@ -243,7 +243,7 @@ fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
     let destination = vipd::vrrp::Family::V4.multicast_group();
     let mut message = Vec::new();
     advert.encode(source, destination, &mut message);
-    let frame = super::world::Frame { source, destination, ttl: 255, message };
+    let frame = super::world::Frame { link: 0, source, destination, ttl: 255, message };
     world.stranger(frame, ms(1), 1000);
     world.run_for(s(1));
     let changes = story(&world).matches("is master:").count();

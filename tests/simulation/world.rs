@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Action, Address, ClaimError, Command, Config, Contention, Event, Family, Hook, HookOutcome,
-    Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Recorded, Role, RouterConfig,
+    Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Recorded, Role, RouterConfig,
     RouterId, Stop,
 };
 
@@ -89,6 +89,12 @@ pub struct Machine {
     pub pace: Pace,
     pub powered: bool,
     pub link_up: bool,
+    /// The same of its interface on the second link.
+    pub second_up: bool,
+    /// What `before_claim` hooks say.
+    pub vetoes: bool,
+    /// Shared addresses of the second link.
+    second: BTreeSet<IpAddr>,
     pub has_own_addresses: bool,
     kernel: BTreeMap<IpAddr, Held>,
     /// When the kernel or somebody removed an address: the daemon hears of it a little later.
@@ -102,7 +108,17 @@ pub struct Machine {
 impl Machine {
     /// Whether a client that asks for this address is answered.
     pub fn answers(&self, ip: IpAddr) -> bool {
-        self.powered && self.link_up && self.holds(ip)
+        self.powered && self.is_up(usize::from(self.second.contains(&ip))) && self.holds(ip)
+    }
+
+    fn is_up(&self, link: usize) -> bool {
+        if link == 0 { self.link_up } else { self.second_up }
+    }
+
+    /// Notes which addresses live on the second link.
+    fn note_second(&mut self) {
+        let second = self.config.routers.iter().filter(|router| &*router.interface == SECOND);
+        self.second.extend(second.flat_map(RouterConfig::all_addresses).map(|address| address.ip));
     }
 
     /// Whether the kernel has the address, by our doing or not.
@@ -180,9 +196,14 @@ enum Work {
     Renew { addresses: Arc<[Address]>, lifetime: u32, not_after: u64 },
 }
 
+/// The name of the second link; every other name is the first one.
+pub const SECOND: &str = "wan";
+
 /// A VRRP message on its way.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    /// 0 or 1.
+    pub link: usize,
     pub source: IpAddr,
     pub destination: IpAddr,
     pub ttl: u8,
@@ -193,12 +214,12 @@ pub struct Frame {
 enum What {
     Wake { host: usize, epoch: u64, number: u64 },
     Frame { to: usize, frame: Frame },
-    Announced { to: usize, from: usize, ip: IpAddr },
+    Announced { to: usize, from: usize, link: usize, ip: IpAddr },
     ClientHears { from: usize, ip: IpAddr },
     WorkerDone { host: usize, epoch: u64, ticket: u64 },
     Expire { host: usize, ip: IpAddr, generation: u64 },
     Look { host: usize, epoch: u64, lost: Option<IpAddr> },
-    HookDone { host: usize, epoch: u64, router: RouterId, hook: Hook },
+    HookDone { host: usize, epoch: u64, router: RouterId, outcome: HookOutcome },
     Stranger { frame: Frame, every: Duration, left: u32 },
 }
 
@@ -244,6 +265,8 @@ pub struct World {
     pub random: Random,
     pub hosts: Vec<Machine>,
     pub paths: Vec<Vec<Path>>,
+    /// From whom to whom nothing comes on one of the links.
+    pub cuts: BTreeSet<(usize, usize, usize)>,
     /// Where a client on the link sends what is for an address.
     client: BTreeMap<IpAddr, usize>,
     services: BTreeMap<IpAddr, Service>,
@@ -261,6 +284,19 @@ pub fn own_addresses(host: usize) -> [IpAddr; 3] {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, n as u8)),
         IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n)),
         IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)),
+    ]
+}
+
+/// The same on one of two links: who has the higher address on one has the lower on the other.
+pub fn addresses_on(link: usize, host: usize) -> [IpAddr; 3] {
+    if link == 0 {
+        return own_addresses(host);
+    }
+    let n = 50 - host as u16;
+    [
+        IpAddr::V4(Ipv4Addr::new(10, 0, 200, n as u8)),
+        IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 200, n)),
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 200, n)),
     ]
 }
 
@@ -297,6 +333,9 @@ impl World {
                 pace,
                 powered: true,
                 link_up: true,
+                second_up: true,
+                vetoes: false,
+                second: BTreeSet::new(),
                 has_own_addresses: true,
                 kernel,
                 gone: BTreeMap::new(),
@@ -305,6 +344,7 @@ impl World {
                 jobs_done: 0,
             });
         }
+        hosts.iter_mut().for_each(Machine::note_second);
         World {
             now: 1000 * MS,
             queue: BinaryHeap::new(),
@@ -312,6 +352,7 @@ impl World {
             random: Random::new(seed),
             hosts,
             paths: vec![vec![Path::GOOD; n]; n],
+            cuts: BTreeSet::new(),
             client: BTreeMap::new(),
             services,
             trace: None,
@@ -391,7 +432,7 @@ impl World {
             }
             What::Frame { to, ref frame } => {
                 let machine = &mut self.hosts[to];
-                if !machine.powered || !machine.link_up {
+                if !machine.powered || !machine.is_up(frame.link) {
                     return;
                 }
                 let Some(process) = &mut machine.process else { return };
@@ -402,9 +443,9 @@ impl World {
                 let frame = frame.clone();
                 self.receive(to, &frame);
             }
-            What::Announced { to, from, ip } => {
+            What::Announced { to, from, link, ip } => {
                 let machine = &mut self.hosts[to];
-                if !machine.powered || !machine.link_up {
+                if !machine.powered || !machine.is_up(link) {
                     return;
                 }
                 let Some(process) = &mut machine.process else { return };
@@ -413,8 +454,10 @@ impl World {
                     return;
                 }
                 let mac = Mac([2, 0, 0, 0, 0, from as u8]);
-                let seen = Contention { link: LinkId(0), address: ip, mac };
-                self.tell(to, Event::Contention(seen));
+                if let Some(link) = self.link_id(to, link) {
+                    let seen = Contention { link, address: ip, mac };
+                    self.tell(to, Event::Contention(seen));
+                }
             }
             What::ClientHears { from, ip } => {
                 self.client.insert(ip, from);
@@ -445,19 +488,18 @@ impl World {
                 }
                 self.look(host, lost);
             }
-            What::HookDone { host, epoch, router, hook } => {
+            What::HookDone { host, epoch, router, outcome } => {
                 let Some(process) = self.alive(host, epoch) else { return };
                 if process.frozen {
-                    process.inbox.push_back(What::HookDone { host, epoch, router, hook });
+                    process.inbox.push_back(What::HookDone { host, epoch, router, outcome });
                     return;
                 }
-                let outcome = HookOutcome { hook, succeeded: true };
                 self.tell(host, Event::HookFinished(router, outcome));
             }
             What::Stranger { frame, every, left } => {
                 for to in 0..self.hosts.len() {
                     let multicast = frame.destination.is_multicast();
-                    if multicast || own_addresses(to).contains(&frame.destination) {
+                    if multicast || addresses_on(frame.link, to).contains(&frame.destination) {
                         let at = self.now + 50_000;
                         self.at(at, What::Frame { to, frame: frame.clone() });
                     }
@@ -472,6 +514,12 @@ impl World {
 
     fn alive(&mut self, host: usize, epoch: u64) -> Option<&mut Process> {
         self.hosts[host].process.as_mut().filter(|process| process.epoch == epoch)
+    }
+
+    /// Which of the two links a daemon means, and the other way about.
+    fn link_id(&self, host: usize, link: usize) -> Option<LinkId> {
+        let mut links = self.hosts[host].node()?.links();
+        links.find(|(_, name)| usize::from(&***name == SECOND) == link).map(|(id, _)| id)
     }
 
     // ---- the daemon ------------------------------------------------------------------------
@@ -622,6 +670,29 @@ impl World {
         }
     }
 
+    pub fn set_second_link(&mut self, host: usize, up: bool) {
+        if self.hosts[host].second_up != up {
+            self.hosts[host].second_up = up;
+            self.say(Some(host), || {
+                format!("the second link is {}", if up { "up" } else { "down" })
+            });
+            self.kernel_news(host, None);
+            self.observe();
+        }
+    }
+
+    /// A check of this host gives a result.
+    pub fn probe(&mut self, host: usize, name: &str, probe: Probe) {
+        if self.hosts[host].process.as_ref().is_none_or(|p| p.frozen) {
+            return;
+        }
+        let check = self.hosts[host].node().and_then(|node| node.find_check(name));
+        if let Some(check) = check.map(|check| check.id()) {
+            self.say(Some(host), || format!("check {name}: {probe:?}"));
+            self.tell(host, Event::Probe { check, probe });
+        }
+    }
+
     pub fn set_own_addresses(&mut self, host: usize, there: bool) {
         if self.hosts[host].has_own_addresses != there {
             self.hosts[host].has_own_addresses = there;
@@ -676,6 +747,7 @@ impl World {
         }
         self.tell(host, Event::Reload(&config));
         self.hosts[host].config = config;
+        self.hosts[host].note_second();
         let epoch = self.hosts[host].process.as_ref().map_or(0, |p| p.epoch);
         self.at(self.now, What::Look { host, epoch, lost: None });
     }
@@ -700,10 +772,11 @@ impl World {
     }
 
     fn receive(&mut self, host: usize, frame: &Frame) {
+        let Some(link) = self.link_id(host, frame.link) else { return };
         self.tell(
             host,
             Event::Packet(Packet {
-                link: LinkId(0),
+                link,
                 source: frame.source,
                 destination: frame.destination,
                 ttl: frame.ttl,
@@ -749,23 +822,24 @@ impl World {
                 self.tell(host, event);
             }
         }
-        let machine = &self.hosts[host];
-        let mut addresses = Vec::new();
-        if machine.has_own_addresses {
-            let own = own_addresses(host);
-            addresses.extend(own.map(|ip| LinkAddress {
-                ip,
-                ours: false,
-                usable: machine.link_up,
+        for link in [0, 1] {
+            let Some(id) = self.link_id(host, link) else { continue };
+            let machine = &self.hosts[host];
+            let up = machine.is_up(link);
+            let mut addresses = Vec::new();
+            if machine.has_own_addresses {
+                let own = addresses_on(link, host);
+                addresses.extend(own.map(|ip| LinkAddress { ip, ours: false, usable: up }));
+            }
+            let here = |ip: &IpAddr| usize::from(machine.second.contains(ip)) == link;
+            let shared = machine.kernel.iter().filter(|(ip, _)| here(ip));
+            addresses.extend(shared.map(|(ip, held)| LinkAddress {
+                ip: *ip,
+                ours: held.ours,
+                usable: true,
             }));
+            self.tell(host, Event::Link { link: id, up, addresses: &addresses });
         }
-        addresses.extend(machine.kernel.iter().map(|(ip, held)| LinkAddress {
-            ip: *ip,
-            ours: held.ours,
-            usable: true,
-        }));
-        let up = machine.link_up;
-        self.tell(host, Event::Link { link: LinkId(0), up, addresses: &addresses });
     }
 
     /// Tells the node, carries out what it says, and sees that it behaves.
@@ -918,7 +992,8 @@ impl World {
                 // The kernel refuses what it has no address or no carrier for.
                 let machine = &self.hosts[host];
                 let slowest = machine.pace.worker.1.as_nanos() as u64;
-                outbox.accepted = machine.link_up && machine.has_own_addresses;
+                let link = config.as_ref().map_or(0, |c| usize::from(&*c.interface == SECOND));
+                outbox.accepted = machine.is_up(link) && machine.has_own_addresses;
                 if !outbox.accepted {
                     return;
                 }
@@ -937,17 +1012,17 @@ impl World {
                 let mut message = Vec::new();
                 for &destination in to.iter() {
                     advert.encode(from, destination, &mut message);
-                    let frame =
-                        Frame { source: from, destination, ttl: 255, message: message.clone() };
+                    let message = message.clone();
+                    let frame = Frame { link, source: from, destination, ttl: 255, message };
                     self.send(host, &frame);
                 }
             }
             Action::Announce { addresses, .. } => {
-                if !self.hosts[host].link_up {
-                    return;
-                }
                 for address in addresses.iter() {
-                    self.announce(host, address.ip);
+                    let link = usize::from(self.hosts[host].second.contains(&address.ip));
+                    if self.hosts[host].is_up(link) {
+                        self.announce(host, link, address.ip);
+                    }
                 }
             }
             Action::Claim { addresses, lifetime, .. } => {
@@ -986,13 +1061,26 @@ impl World {
                         entry.resumed.push(now);
                     }
                 }
-                if transition.before_release {
-                    let limit = router.config().before_release.unwrap_or_default();
-                    // Half of them do not keep their time.
-                    let took = self.random.span(Duration::ZERO..2 * limit);
+                let asked = match transition.to {
+                    Role::Leaving if transition.before_release => {
+                        Some((Hook::BeforeRelease, router.config().before_release, true))
+                    }
+                    Role::Claiming => {
+                        let agrees = !self.hosts[host].vetoes;
+                        Some((Hook::BeforeClaim, router.config().before_claim, agrees))
+                    }
+                    _ => None,
+                };
+                if let Some((hook, limit, succeeded)) = asked.filter(|_| transition.hooks) {
+                    let limit = limit.unwrap_or_default();
+                    // Half of them do not keep their time; before a claim they do when all is calm.
+                    let lazy = hook == Hook::BeforeRelease || self.hosts[host].vetoes;
+                    let took =
+                        self.random.span(Duration::ZERO..if lazy { 2 * limit } else { limit });
                     if took < limit {
-                        let hook = Hook::BeforeRelease;
-                        let what = What::HookDone { host, epoch: process.epoch, router: id, hook };
+                        let outcome = HookOutcome { hook, succeeded };
+                        let epoch = process.epoch;
+                        let what = What::HookDone { host, epoch, router: id, outcome };
                         self.at(now + took.as_nanos() as u64, what);
                     }
                 }
@@ -1134,11 +1222,15 @@ impl World {
     fn send(&mut self, from: usize, frame: &Frame) {
         for to in 0..self.hosts.len() {
             let unicast = !frame.destination.is_multicast();
-            if to == from || (unicast && !own_addresses(to).contains(&frame.destination)) {
+            let theirs = addresses_on(frame.link, to);
+            if to == from || (unicast && !theirs.contains(&frame.destination)) {
                 continue;
             }
             let path = self.paths[from][to];
-            if path.cut || self.random.percent(path.loss_percent) {
+            if path.cut
+                || self.cuts.contains(&(from, to, frame.link))
+                || self.random.percent(path.loss_percent)
+            {
                 continue;
             }
             let copies = 1 + u32::from(self.random.percent(path.duplicate_percent));
@@ -1156,11 +1248,12 @@ impl World {
         }
     }
 
-    fn announce(&mut self, from: usize, ip: IpAddr) {
+    fn announce(&mut self, from: usize, link: usize, ip: IpAddr) {
         self.at(self.now + 100_000, What::ClientHears { from, ip });
         for to in 0..self.hosts.len() {
             let path = self.paths[from][to];
-            if to == from || path.cut || self.random.percent(path.loss_percent) {
+            let cut = path.cut || self.cuts.contains(&(from, to, link));
+            if to == from || cut || self.random.percent(path.loss_percent) {
                 continue;
             }
             let knows = self.hosts[to]
@@ -1170,7 +1263,7 @@ impl World {
                 .any(|router| router.all_addresses().any(|address| address.ip == ip));
             if knows {
                 let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
-                self.at(self.now + delay, What::Announced { to, from, ip });
+                self.at(self.now + delay, What::Announced { to, from, link, ip });
             }
         }
     }

@@ -20,15 +20,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{CheckResult, Reporter};
 use crate::host::sys::{self, Readiness};
 
-/// While there is none, `/proc` is looked through this often.
-const PACE: Duration = Duration::from_secs(1);
 /// Within the time that there may be none, so many times more.
 const LOOKS: u32 = 5;
 const SHORTEST_PACE: Duration = Duration::from_millis(5);
+const LONGEST_PACE: Duration = Duration::from_millis(200);
 /// The kernel keeps this much of a process's name.
 const NAME_LENGTH: usize = 15;
 
-/// Watches for ever.
+/// Watches for ever. While there is none `/proc` is looked through every `interval`.
 pub(super) async fn watch(
     process: String,
     delay: Duration,
@@ -36,14 +35,16 @@ pub(super) async fn watch(
     processes: &Processes,
     mut reporter: Reporter,
 ) {
-    // Only a panic keeps it from an answer, and nothing in it panics.
-    let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process)).await else {
-        return;
-    };
     let mut gone_at = Instant::now();
     let mut not_older_than = gone_at;
     loop {
         let begin = Instant::now();
+        let process = process.clone();
+        // Anew each time, for a link may point elsewhere after an upgrade. Only a panic keeps it
+        // from an answer, and nothing in it panics.
+        let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process)).await else {
+            return;
+        };
         match processes.find(&wanted, not_older_than).await {
             Ok(process) => {
                 let text = format!("process {} runs", process.pid);
@@ -67,14 +68,15 @@ pub(super) async fn watch(
                 let now = Instant::now();
                 let fails_at = gone_at + delay;
                 // Where there are very many processes looking takes long, and must not take all.
-                let pace = (delay / LOOKS).max(SHORTEST_PACE).max(5 * (now - begin));
+                let pace =
+                    (delay / LOOKS).clamp(SHORTEST_PACE, LONGEST_PACE).max(5 * (now - begin));
                 if now < fails_at {
                     sleep_until(fails_at.min(now + pace)).await;
                     not_older_than = now;
                 } else {
                     reporter.tell(CheckResult::Failed, why, now - begin).await;
-                    sleep(PACE).await;
-                    not_older_than = now + PACE / 2;
+                    sleep(interval).await;
+                    not_older_than = now + interval / 2;
                 }
             }
         }

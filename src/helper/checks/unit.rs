@@ -93,7 +93,9 @@ impl Bus {
     async fn introduce(&mut self) -> Result<(), String> {
         let uid = nix::unistd::geteuid().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        self.write(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).await?;
+        // As systemd's own clients do: it does not look at a message that comes with BEGIN before
+        // the next one comes.
+        self.write(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n") && answer.len() < 512 {
             answer.push(self.stream.read_u8().await.map_err(|error| plainly(&error))?);
@@ -101,7 +103,6 @@ impl Bus {
         if !answer.starts_with(b"OK ") {
             return Err(format!("refused us: {}", String::from_utf8_lossy(&answer).trim_end()));
         }
-        self.write(b"BEGIN\r\n").await?;
         // A bus wants this first; systemd itself does not know it, and goes on all the same.
         let hello = Call {
             destination: "org.freedesktop.DBus",

@@ -1,0 +1,187 @@
+//! On the way of an advert, out or in, nothing is allocated: not by the protocol, not by the codec,
+//! not by the socket.
+#![allow(clippy::unwrap_used, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use vipd::host::due::{DueAdvert, Encoded};
+use vipd::vrrp::{
+    Action, Config, Event, Family, Instant, LinkAddress, LinkId, Node, Packet, Recorded, Role,
+    VirtualRouter,
+};
+
+/// The system's, and it counts for each thread.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system's allocator's, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `act` allocates.
+fn allocations(act: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    act();
+    COUNT.get() - before
+}
+
+const LINK: LinkId = LinkId(0);
+const INTERVAL: Duration = Duration::from_millis(100);
+
+fn own(host: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, host).into()
+}
+
+/// A host with 255 virtual routers whose interface is up.
+fn node(host: u8, priority: u8) -> (Node, Instant) {
+    let table = |vrid: u32| {
+        format!(
+            "[[virtual_router]]\nname = \"v{vrid}\"\ninterface = \"eth0\"\nvrid = {vrid}\n\
+             priority = {priority}\nadvert_interval = \"100ms\"\nlink_delay = \"0s\"\n\
+             addresses = [\"10.0.0.{vrid}\"]\n"
+        )
+    };
+    let text: String = (1..=255).map(table).collect();
+    let config: Config = vipd::config::Config::parse("test", &text).unwrap().vrrp;
+    let mut node = Node::new(&config);
+    let mut actions = Vec::new();
+    let now = Instant::START + Duration::from_secs(1);
+    let routers: Vec<_> = node.routers().map(VirtualRouter::id).collect();
+    for router in routers {
+        node.handle(now, Event::Found(router, Recorded::default()), &mut actions).unwrap();
+    }
+    let addresses = [LinkAddress { ip: own(host), ours: false, usable: true }];
+    let link = Event::Link { link: LINK, up: true, addresses: &addresses };
+    node.handle(now, link, &mut actions).unwrap();
+    (node, now)
+}
+
+/// A host that has been master of all of them for a minute.
+fn master() -> (Node, Instant) {
+    let (mut node, mut now) = node(1, 150);
+    let mut actions = Vec::new();
+    let end = now + Duration::from_secs(60);
+    while now < end {
+        now = node.deadline().unwrap();
+        node.handle(now, Event::Timeout, &mut actions).unwrap();
+        actions.clear();
+    }
+    assert!(node.routers().all(|router| router.role() == Role::Master));
+    (node, now)
+}
+
+/// A packet for each virtual router.
+fn packets(actions: &mut Vec<Action>) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    for action in actions.drain(..) {
+        if let Action::Advertise { from, to, advert, .. } = action {
+            let mut message = Vec::new();
+            advert.encode(from, to[0], &mut message);
+            packets.push(message);
+        }
+    }
+    packets
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1_u8]))), 1);
+}
+
+#[test]
+fn a_master_that_advertises_allocates_nothing() {
+    let (mut node, _) = master();
+    let mut actions = Vec::with_capacity(1024);
+    for _ in 0..100 {
+        let now = node.deadline().unwrap();
+        // Another round of the same length.
+        let count = allocations(|| node.handle(now, Event::Timeout, &mut actions).unwrap());
+        assert_eq!(count, 0, "{} actions", actions.len());
+        actions.clear();
+    }
+}
+
+#[test]
+fn a_backup_that_hears_an_advert_allocates_nothing() {
+    let (mut master, _) = master();
+    let mut actions = Vec::new();
+    while actions.iter().filter(|a| matches!(a, Action::Advertise { .. })).count() < 255 {
+        let now = master.deadline().unwrap();
+        master.handle(now, Event::Timeout, &mut actions).unwrap();
+    }
+    let messages = packets(&mut actions);
+    let (mut backup, mut now) = node(2, 100);
+    for round in 0..100 {
+        now += INTERVAL;
+        for message in &messages {
+            let packet = Packet {
+                link: LINK,
+                source: own(1),
+                destination: Family::V4.multicast_group(),
+                ttl: 255,
+                message,
+            };
+            let event = Event::Packet(packet);
+            let count = allocations(|| backup.handle(now, event, &mut actions).unwrap());
+            // The first time it becomes known who is there.
+            assert!(count == 0 || round == 0, "{count} in round {round}");
+        }
+    }
+    assert!(actions.is_empty() || backup.routers().all(|router| router.role() == Role::Backup));
+}
+
+#[test]
+fn an_advert_that_says_the_same_is_not_encoded_again() {
+    let (mut node, _) = master();
+    let mut actions = Vec::new();
+    let mut adverts = Vec::new();
+    while adverts.len() < 2 * 255 {
+        let now = node.deadline().unwrap();
+        node.handle(now, Event::Timeout, &mut actions).unwrap();
+        for action in actions.drain(..) {
+            if let Action::Advertise { router, from, to, advert, due } = action {
+                adverts.push(DueAdvert { link: LINK, router, from, to, advert, due });
+            }
+        }
+    }
+    let first = adverts[0].router;
+    let mut of_first = adverts.into_iter().filter(|due| due.router == first);
+    let (one, mut two) = (of_first.next().unwrap(), of_first.next().unwrap());
+    let encoded = Encoded::new(&one);
+    let count = allocations(|| {
+        assert!(encoded.is(&two));
+        assert_eq!(encoded.messages().count(), 1);
+    });
+    assert_eq!(count, 0);
+    let (_, message) = encoded.messages().next().unwrap();
+    let mut anew = Vec::new();
+    two.advert.encode(two.from, two.to[0], &mut anew);
+    assert_eq!(message, anew);
+    two.advert.priority = vipd::vrrp::Priority::LEAVING;
+    assert!(!encoded.is(&two), "a farewell is something else");
+}

@@ -1,0 +1,532 @@
+//! What the verdicts of checks do to virtual routers: the real daemon on the hosts of a lab.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, wait_for};
+
+use crate::services::{self, Server, Service};
+use crate::{PATIENCE, Tried, VIPD};
+
+/// Two hosts and a client; `a` has the better priority, and its checks are the test's.
+pub struct Pair {
+    lab: Lab,
+    a: Host,
+    b: Host,
+    ip: IpAddr,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let lab = Lab::new().unwrap();
+        let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+        Pair { a, b, ip: "192.0.2.100".parse().unwrap(), lab }
+    }
+
+    fn spec(&self, priority: u8) -> RouterSpec {
+        RouterSpec::new(self.ip, priority)
+    }
+
+    /// Starts both; `more` is what `a` has in its table of the virtual router, and behind it.
+    fn start(&self, more: &str) -> (Daemon, Daemon) {
+        let mut spec = self.spec(150);
+        spec.more += more;
+        let program = Program::Vipd(VIPD.into());
+        let b = Daemon::start(&self.b, &program, &[self.spec(100)]).unwrap();
+        self.expect_master(&self.b);
+        let a = Daemon::start(&self.a, &program, &[spec]).unwrap();
+        assert!(
+            wait_for(PATIENCE, || self.try_status(&self.a)).is_some(),
+            "a does not start: {}",
+            a.log()
+        );
+        (a, b)
+    }
+
+    fn expect_master(&self, host: &Host) {
+        let settled = || (self.lab.owners(self.ip) == [host.name()]).then_some(());
+        let why = || format!("{:#?}", [&self.a, &self.b].map(|host| self.try_status(host)));
+        assert!(wait_for(PATIENCE, settled).is_some(), "{} is not master: {}", host.name(), why());
+    }
+
+    fn try_status(&self, host: &Host) -> Option<Value> {
+        let mut command = Command::new(VIPD);
+        command.args(["status", "--json", "--runtime-dir"]).arg(host.runtime_dir().unwrap());
+        let output = host.namespace().run(move || command.output()).unwrap();
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    fn router(&self, host: &Host) -> Value {
+        self.try_status(host).unwrap()["routers"][0].clone()
+    }
+
+    /// A check of `a`, as its status shows it.
+    fn check(&self, name: &str) -> Value {
+        let router = self.router(&self.a);
+        let checks = router["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == name).unwrap().clone()
+    }
+
+    /// When the first advert of `b` was seen after this.
+    fn taken_over(&self, from: Instant) -> Instant {
+        let first = || self.lab.observer().adverts("b", from).first().map(|seen| seen.0);
+        wait_for(PATIENCE, first).expect("b takes over")
+    }
+}
+
+/// What a check looks at can be broken, and mended again.
+struct Breakable<'a> {
+    name: &'a str,
+    /// Its lines in the configuration.
+    lines: String,
+    breaks: Box<dyn Fn() + 'a>,
+    mends: Box<dyn Fn() + 'a>,
+    /// It changes the priority, and is no fault.
+    weighs: bool,
+}
+
+pub fn every_kind_decides_over_the_address() -> Tried {
+    let pair = &Pair::new();
+    let lan = pair.lab.switch(1).unwrap();
+    pair.a.connect("eth1", lan).unwrap();
+    let (peer, peer_ip) = (pair.lab.bare_host("peer", 9).unwrap(), lan.ipv4(9));
+    peer.connect("eth0", lan).unwrap();
+    let dir = pair.a.dir();
+    let path = |name: &str| dir.join(name);
+    let touch = |name: &'static str| {
+        let path = path(name);
+        Box::new(move || fs::write(&path, "").unwrap())
+    };
+    let remove = |name: &'static str| {
+        let path = path(name);
+        Box::new(move || fs::remove_file(&path).unwrap())
+    };
+    let write = |name: &'static str, text: &'static str| {
+        let path = path(name);
+        Box::new(move || fs::write(&path, text).unwrap())
+    };
+    let show = |name: &str| path(name).display().to_string();
+    services::write_program(&path("probe"), &format!("#!/bin/sh\n[ ! -e '{}' ]\n", show("sick")));
+    let sleeper = path("the-service");
+    services::copy_program(std::path::Path::new("/bin/sleep"), &sleeper);
+    let service = &Service::new(&pair.a, &sleeper);
+    let tcp = &Server::new(&pair.a, 4711);
+    let web = &Server::new(&pair.a, 8080);
+    fs::write(path("licence"), "").unwrap();
+    fs::write(path("load"), "0").unwrap();
+    let quick = "interval = \"100ms\"\ntimeout = \"1s\"\nfall = 1\nrise = 1\n";
+    let kinds = [
+        Breakable {
+            name: "command",
+            lines: format!("command = \"{}\"\n{quick}", show("probe")),
+            breaks: touch("sick"),
+            mends: remove("sick"),
+            weighs: false,
+        },
+        Breakable {
+            name: "tcp",
+            lines: format!("tcp = \"127.0.0.1:4711\"\n{quick}"),
+            breaks: Box::new(|| tcp.stop()),
+            mends: Box::new(|| tcp.start()),
+            weighs: false,
+        },
+        Breakable {
+            name: "http",
+            lines: format!("http = \"http://127.0.0.1:8080/fine\"\n{quick}weight = -60\n"),
+            breaks: Box::new(|| web.stop()),
+            mends: Box::new(|| web.start()),
+            weighs: true,
+        },
+        Breakable {
+            name: "process",
+            lines: "process = \"the-service\"\n".to_owned(),
+            breaks: Box::new(|| service.stop()),
+            mends: Box::new(|| service.start()),
+            weighs: false,
+        },
+        Breakable {
+            name: "file",
+            lines: format!("file = \"{}\"\ninterval = \"100ms\"\n", show("load")),
+            breaks: write("load", "-100"),
+            mends: write("load", "0"),
+            weighs: true,
+        },
+        Breakable {
+            name: "present",
+            lines: format!("file_present = \"{}\"\n{quick}", show("licence")),
+            breaks: remove("licence"),
+            mends: touch("licence"),
+            weighs: false,
+        },
+        Breakable {
+            name: "absent",
+            lines: format!(
+                "file_absent = \"{}\"\n{quick}on_fail = \"last\"\n",
+                show("maintenance")
+            ),
+            breaks: touch("maintenance"),
+            mends: remove("maintenance"),
+            weighs: true,
+        },
+        Breakable {
+            name: "interface",
+            lines: format!("interface = \"eth1\"\n{quick}"),
+            breaks: Box::new(|| pair.a.unplug("eth1").unwrap()),
+            mends: Box::new(|| pair.a.plug("eth1").unwrap()),
+            weighs: false,
+        },
+        Breakable {
+            name: "ping",
+            lines: format!("ping = \"{peer_ip}\"\n{}weight = -60\n", quick.replace("1s", "200ms")),
+            breaks: Box::new(|| peer.unplug("eth0").unwrap()),
+            mends: Box::new(|| peer.plug("eth0").unwrap()),
+            weighs: true,
+        },
+    ];
+    let names: Vec<String> = kinds.iter().map(|kind| format!("\"{}\"", kind.name)).collect();
+    let tables: String = kinds
+        .iter()
+        .map(|kind| format!("\n[[check]]\nname = \"{}\"\n{}", kind.name, kind.lines))
+        .collect();
+    let _daemons = pair.start(&format!("checks = [{}]\n{tables}", names.join(", ")));
+    pair.expect_master(&pair.a);
+    for kind in &kinds {
+        let begun = Instant::now();
+        (kind.breaks)();
+        pair.expect_master(&pair.b);
+        let moved = begun.elapsed();
+        let router = pair.router(&pair.a);
+        let check = pair.check(kind.name);
+        let reads_number = kind.name == "file";
+        if !reads_number {
+            assert_eq!(check["verdict"], "failing", "{}: {check:#}", kind.name);
+            assert!(!check["output"].as_str().unwrap().is_empty() || kind.name == "command");
+        }
+        if kind.weighs {
+            assert_eq!(router["role"], "backup", "{}", kind.name);
+            let expected = match kind.name {
+                "absent" => 1,
+                "file" => 50,
+                _ => 90,
+            };
+            assert_eq!(router["effective_priority"], expected, "{router:#}");
+            assert_eq!(router["priority_changes"][0]["check"], kind.name, "{router:#}");
+            assert_eq!(router["degraded"], kind.name == "absent");
+        } else {
+            assert_eq!(router["role"], "fault", "{}", kind.name);
+            assert_eq!(router["fault_reasons"][0]["reason"], "check", "{router:#}");
+        }
+        (kind.mends)();
+        pair.expect_master(&pair.a);
+        println!("{}: moved after {moved:?}, and back", kind.name);
+    }
+    let log = fs::read_to_string(pair.a.dir().join("vipd.log")).unwrap();
+    for words in ["check tcp fails: 127.0.0.1:4711: Connection refused", "check tcp passes again"] {
+        assert_eq!(log.matches(words).count(), 1, "{words:?} in\n{log}");
+    }
+    Ok(())
+}
+
+pub fn a_dead_process_moves_the_address_at_once() -> Tried {
+    let pair = Pair::new();
+    let program = pair.a.dir().join("the-server");
+    services::copy_program(std::path::Path::new("/bin/sleep"), &program);
+    let service = Service::new(&pair.a, &program);
+    let (_a, _b) =
+        pair.start("checks = [\"it\"]\n[[check]]\nname = \"it\"\nprocess = \"the-server\"\n");
+    let promised = Duration::from_millis(50) + Duration::from_millis(50) + pair.spec(100).skew();
+    let mut late = Vec::new();
+    for _ in 0..5 {
+        pair.expect_master(&pair.a);
+        thread::sleep(Duration::from_millis(300));
+        let died = Instant::now();
+        service.stop();
+        late.push(pair.taken_over(died) - died);
+        service.start();
+    }
+    println!(
+        "a dead process: b's first advert after {late:?}; promised: 50 ms + delay + skew = {promised:?}"
+    );
+    late.sort();
+    // The machine may have other things to do now and then.
+    assert!(late[2] < promised + Duration::from_millis(300), "{late:?}");
+    Ok(())
+}
+
+pub fn a_sick_web_server_moves_the_address_in_time() -> Tried {
+    let pair = Pair::new();
+    let web = Server::new(&pair.a, 8080);
+    let check = "http = \"http://127.0.0.1:8080/fine\"\ninterval = \"200ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n";
+    let (_a, _b) = pair.start(&format!("checks = [\"it\"]\n[[check]]\nname = \"it\"\n{check}"));
+    let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(300));
+    let promised = 3 * timeout.max(interval) + pair.spec(100).skew();
+    // Refused, and never answered. For the latter the time begins with the first look.
+    for (freezes, promised) in [(false, promised), (true, promised + interval)] {
+        pair.expect_master(&pair.a);
+        let begun = Instant::now();
+        if freezes {
+            web.freeze()
+        } else {
+            web.stop()
+        }
+        let late = pair.taken_over(begun) - begun;
+        let how = if freezes { "hangs" } else { "is gone" };
+        println!(
+            "a web server that {how}: b's first advert after {late:?}; promised: fall x max(interval, timeout) + skew = {promised:?}"
+        );
+        assert!(late < promised + Duration::from_millis(500), "{late:?}");
+        pair.expect_master(&pair.b);
+        if freezes { web.thaw() } else { web.start() }
+    }
+    Ok(())
+}
+
+pub fn a_drain_by_a_file_loses_no_probe() -> Tried {
+    let pair = Pair::new();
+    let client = pair.lab.host("client", 3).unwrap();
+    let switch = pair.a.dir().join("maintenance");
+    for host in [&pair.a, &pair.b] {
+        host.answer(pair.ip).unwrap();
+    }
+    let check = format!(
+        "checks = [\"in_service\"]\n[[check]]\nname = \"in_service\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\non_fail = \"last\"\n",
+        switch.display()
+    );
+    let (_a, b) = pair.start(&check);
+    pair.expect_master(&pair.a);
+    let prober = Prober::start(&client, pair.ip, Duration::from_millis(2)).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    fs::write(&switch, "").unwrap();
+    pair.expect_master(&pair.b);
+    thread::sleep(Duration::from_millis(500));
+    fs::remove_file(&switch).unwrap();
+    pair.expect_master(&pair.a);
+    thread::sleep(Duration::from_millis(500));
+    let ended = Instant::now();
+    thread::sleep(2 * Prober::TOO_LATE);
+    let report = prober.report(begun, ended);
+    println!("there and back: {report:?}");
+    assert_eq!(report.lost, 0, "{report:?}");
+    assert!(report.answered_by.contains_key("b"), "{report:?}");
+    let ownership = pair.lab.ownership(pair.ip, begun, ended);
+    assert_eq!(ownership.longest_none, Duration::ZERO, "{ownership:?}");
+    // With nobody who could take it, it stays.
+    drop(b);
+    thread::sleep(Duration::from_millis(500));
+    fs::write(&switch, "").unwrap();
+    let degraded = || (pair.router(&pair.a)["degraded"] == true).then_some(());
+    wait_for(PATIENCE, degraded).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let router = pair.router(&pair.a);
+    assert_eq!(
+        (router["role"].as_str(), router["effective_priority"].as_u64()),
+        (Some("master"), Some(1))
+    );
+    Ok(())
+}
+
+pub fn a_hook_may_refuse_to_take_over() -> Tried {
+    let pair = Pair::new();
+    let dir = pair.a.dir();
+    let said = dir.join("said");
+    let hook = dir.join("may-claim");
+    let text = format!(
+        "#!/bin/sh\necho $VIPD_STATE >>'{}'\n[ -e '{}/yes' ]\n",
+        said.display(),
+        dir.display()
+    );
+    services::write_program(&hook, &text);
+    let hooks = format!(
+        "[virtual_router.hooks]\nbefore_claim = {{ command = \"{0}\", fault_for = \"1s\" }}\nmaster = \"{0}\"\n",
+        hook.display()
+    );
+    let (_a, _b) = pair.start(&hooks);
+    let vetoed = || {
+        let router = pair.router(&pair.a);
+        let reason = router["fault_reasons"][0]["reason"].clone();
+        (router["role"] == "fault" && reason == "vetoed").then_some(router)
+    };
+    let router = wait_for(PATIENCE, vetoed).unwrap();
+    assert_eq!(router["last_hook"]["hook"], "before_claim", "{router:#}");
+    assert_eq!(router["last_hook"]["failed"], true);
+    assert_eq!(pair.lab.owners(pair.ip), ["b"]);
+    // It asks again, and once it may it is master.
+    fs::write(dir.join("yes"), "").unwrap();
+    pair.expect_master(&pair.a);
+    let all = || {
+        let text = fs::read_to_string(&said).unwrap();
+        text.ends_with("before_claim\nmaster\n").then_some(text)
+    };
+    let text = wait_for(PATIENCE, all).unwrap();
+    assert!(text.lines().filter(|line| *line == "before_claim").count() >= 2, "{text}");
+    assert_eq!(text.lines().filter(|line| *line == "master").count(), 1, "{text}");
+    Ok(())
+}
+
+pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> Tried {
+    let pair = Pair::new();
+    let hook = pair.a.dir().join("hangs");
+    services::write_program(&hook, "#!/bin/sh\necho asked\nexec sleep 999\n");
+    let hooks = format!(
+        "[virtual_router.hooks]\nbefore_claim = {{ command = \"{}\", timeout = \"300ms\", fault_for = \"1h\" }}\n",
+        hook.display()
+    );
+    let (_a, mut b) = pair.start(&hooks);
+    let vetoed = || {
+        let router = pair.router(&pair.a);
+        (router["role"] == "fault").then_some(router)
+    };
+    let router = wait_for(PATIENCE, vetoed).unwrap();
+    assert_eq!(router["fault_reasons"][0]["reason"], "vetoed", "{router:#}");
+    let ended = || (pair.router(&pair.a)["last_hook"]["outcome"] == "timed out").then_some(());
+    wait_for(PATIENCE, ended).unwrap();
+    // Also when nobody else is there.
+    b.stop(PATIENCE).unwrap();
+    thread::sleep(Duration::from_millis(800));
+    assert!(pair.lab.owners(pair.ip).is_empty());
+    Ok(())
+}
+
+pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
+    let lab = Lab::new().unwrap();
+    let lan = lab.switch(1).unwrap();
+    let hosts = [lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap()];
+    let ips: [IpAddr; 2] = ["192.0.2.100".parse().unwrap(), "198.51.100.100".parse().unwrap()];
+    let program = Program::Vipd(VIPD.into());
+    let mut daemons = Vec::new();
+    for (host, priority) in hosts.iter().zip([150, 100]) {
+        host.connect("eth1", lan).unwrap();
+        let dir = host.dir();
+        let hook = dir.join("hook");
+        services::write_program(
+            &hook,
+            &format!(
+                "#!/bin/sh\necho \"$VIPD_STATE $VIPD_GROUP $VIPD_ADDRESSES on $VIPD_INTERFACE: $*\" >>'{}/said'\n",
+                dir.display()
+            ),
+        );
+        let mut inside = RouterSpec::new(ips[0], priority);
+        inside.name = "inside".to_owned();
+        let mut outside = RouterSpec::new(ips[1], priority);
+        (outside.name, outside.interface, outside.vrid) =
+            ("outside".to_owned(), "eth1".to_owned(), 52);
+        outside.more += &format!(
+            "[[sync_group]]\nname = \"gateway\"\nmembers = [\"inside\", \"outside\"]\nchecks = [\"in_service\"]\n\
+             [sync_group.hooks]\nmaster = [\"{hook}\", \"up\"]\nnotify = \"{hook}\"\nbefore_claim = [\"{hook}\", \"may I\"]\n\
+             [[check]]\nname = \"in_service\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
+            dir.join("out").display(),
+            hook = hook.display(),
+        );
+        daemons.push(Daemon::start(host, &program, &[inside, outside]).unwrap());
+    }
+    let [a, b] = &hosts;
+    let held_by = |host: &Host| {
+        let both = || ips.iter().all(|ip| lab.owners(*ip) == [host.name()]).then_some(());
+        assert!(
+            wait_for(PATIENCE, both).is_some(),
+            "{} has not both: {}",
+            host.name(),
+            daemons[0].log()
+        );
+    };
+    held_by(a);
+    let said = |host: &Host| fs::read_to_string(host.dir().join("said")).unwrap_or_default();
+    let told = || said(a).ends_with("GROUP gateway MASTER 150\n").then_some(());
+    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
+    let addresses = "192.0.2.100 198.51.100.100 on eth0 eth1";
+    let text = said(a);
+    let last: Vec<&str> = text.lines().rev().take(3).collect();
+    assert_eq!(last[2], format!("before_claim gateway {addresses}: may I"), "{text}");
+    assert_eq!(last[1], format!("master gateway {addresses}: up"));
+    assert_eq!(last[0], format!("master gateway {addresses}: GROUP gateway MASTER 150"));
+    // A check of the group moves both.
+    fs::write(a.dir().join("out"), "").unwrap();
+    held_by(b);
+    let told = || said(a).ends_with("GROUP gateway FAULT 150\n").then_some(());
+    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
+    let status = Command::new(VIPD)
+        .args(["status", "--json", "--runtime-dir"])
+        .arg(a.runtime_dir().unwrap())
+        .output()
+        .unwrap();
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    for router in status["routers"].as_array().unwrap() {
+        assert_eq!(router["group"], "gateway", "{router:#}");
+        assert_eq!(router["last_hook"]["hook"], "fault", "{router:#}");
+    }
+    fs::remove_file(a.dir().join("out")).unwrap();
+    held_by(a);
+    let told = || said(a).ends_with("GROUP gateway MASTER 150\n").then_some(());
+    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
+    assert_eq!(said(a).matches(": GROUP gateway MASTER").count(), 2, "{}", said(a));
+    Ok(())
+}
+
+pub fn a_dead_helper_ends_the_daemon_loudly() -> Tried {
+    let pair = Pair::new();
+    let (mut a, _b) = pair.start(
+        "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"true\"\ninterval = \"100ms\"\n",
+    );
+    pair.expect_master(&pair.a);
+    let children = format!("/proc/{0}/task/{0}/children", a.pid());
+    let helper: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    let status = a.wait(PATIENCE).unwrap().expect("a daemon without checks ends");
+    assert_eq!(status.code(), Some(1), "{status}");
+    let log = a.log();
+    assert!(
+        log.contains("ERROR the helper process, which runs hooks and checks, is gone"),
+        "{log}"
+    );
+    // Started again at once, as by systemd, it goes on; and if nobody does so, another host.
+    pair.expect_master(&pair.b);
+    let events = fs::read_to_string(pair.a.dir().join("state/events.jsonl")).unwrap();
+    assert!(
+        events.contains("the helper process, which runs hooks and checks, is gone"),
+        "{events}"
+    );
+    Ok(())
+}
+
+pub fn a_reload_changes_checks() -> Tried {
+    let pair = Pair::new();
+    let switch = pair.a.dir().join("switch");
+    let check = |name: &str, kind: &str| {
+        format!(
+            "[[check]]\nname = \"{name}\"\n{kind} = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
+            switch.display()
+        )
+    };
+    let table = |names: &str, checks: &str| format!("checks = [{names}]\n{checks}");
+    let first = table("\"kept\"", &check("kept", "file_absent"));
+    let (daemon, _b) = pair.start(&first);
+    pair.expect_master(&pair.a);
+    thread::sleep(Duration::from_secs(2));
+    let before = pair.check("kept")["streak"].as_u64().unwrap();
+    assert!(before >= 5, "{before}");
+    let config = fs::read_to_string(daemon.config()).unwrap();
+    let second = table(
+        "\"kept\", \"new\"",
+        &(check("kept", "file_absent") + &check("new", "file_present") + "weight = -60\n"),
+    );
+    fs::write(daemon.config(), config.replace(&first, &second)).unwrap();
+    daemon.signal(Signal::SIGHUP).unwrap();
+    // The new one fails, and sends the address away ...
+    pair.expect_master(&pair.b);
+    assert!(pair.check("kept")["streak"].as_u64().unwrap() >= before, "went on undisturbed");
+    assert_eq!(pair.router(&pair.a)["effective_priority"], 90);
+    // ... until it is taken back.
+    fs::write(daemon.config(), config).unwrap();
+    daemon.signal(Signal::SIGHUP).unwrap();
+    pair.expect_master(&pair.a);
+    let router = pair.router(&pair.a);
+    assert_eq!(router["checks"].as_array().unwrap().len(), 1);
+    assert_eq!(router["effective_priority"], 150);
+    Ok(())
+}
