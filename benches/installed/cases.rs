@@ -346,8 +346,7 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
     let _ = fs::remove_file(a.path("/var/hooks"));
     let mut pair = Pair { prober, a, b, lab, daemon, began: Instant::now() };
     (case.play)(&mut pair);
-    let figures = pair.figures();
-    figures
+    pair.figures()
 }
 
 /// Prints what was measured, and gives what was not as promised.
