@@ -335,6 +335,7 @@ impl Status {
             let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
             ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
                 .for_each(|ago| *ago += by);
+            router.checks.iter_mut().for_each(|check| check.verdict_seconds += by);
             let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
             let leases = router.addresses.iter_mut();
             left.chain(leases.filter_map(|address| address.lease_seconds.as_mut()))

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -516,9 +516,8 @@ fn silent_clients_give_their_places_back() {
 }
 
 fn clients_that_never_read_delay_no_advert() {
-    const CLIENTS: usize = 100;
-    const ANSWERS: usize = 10_000;
-    let pair = Pair::new(|spec| spec.interval = Duration::from_millis(10));
+    const INTERVAL: Duration = Duration::from_millis(10);
+    let pair = Pair::new(|spec| spec.interval = INTERVAL);
     // As many virtual routers as make an answer that no socket buffer holds.
     let mut routers = vec![pair.spec_a.clone()];
     routers.extend((60..=255).map(|vrid| {
@@ -536,74 +535,105 @@ fn clients_that_never_read_delay_no_advert() {
     };
     wait_for(PATIENCE, settled).unwrap();
     let socket = &pair.socket(&pair.a);
+    // What so many clients need at once is had after the first of them.
+    ask_from_many(socket, 1_000);
     let memory = resident(daemon.pid());
-    let (answers, refused) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
-    let bytes = &AtomicUsize::new(0);
-    let done = &AtomicBool::new(false);
+    let kept_waiting = kept_waiting(daemon.pid());
     let began = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..CLIENTS / 2 {
-            // Asks, and never reads.
-            scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) {
-                    if let Ok(mut stream) = UnixStream::connect(socket) {
-                        let _ = stream.write_all(STATUS);
-                        thread::sleep(Duration::from_millis(100));
-                    }
-                }
-            });
-        }
-        let others: Vec<_> = (0..CLIENTS / 2)
-            .map(|_| {
-                scope.spawn(move || {
-                    let mut answered = 0;
-                    while answered < ANSWERS / (CLIENTS / 2) && began.elapsed() < PATIENCE {
-                        match converse(socket, STATUS) {
-                            Ok(answer) if answer.ends_with("}\n") && !answer.contains("busy") => {
-                                answered += 1;
-                                answers.fetch_add(1, Ordering::Relaxed);
-                                bytes.store(answer.len(), Ordering::Relaxed);
-                            }
-                            _ => {
-                                refused.fetch_add(1, Ordering::Relaxed);
-                                thread::sleep(Duration::from_millis(1));
-                            }
-                        }
-                    }
-                })
-            })
-            .collect();
-        for other in others {
-            other.join().unwrap();
-        }
-        done.store(true, Ordering::Relaxed);
-    });
+    let asked = ask_from_many(socket, 10_000);
     let ended = Instant::now();
-    let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-    let (answers, bytes, refused) = (read(answers), read(bytes), read(refused));
+    let kept_waiting = self::kept_waiting(daemon.pid()) - kept_waiting;
+    let grown = resident(daemon.pid()).saturating_sub(memory);
+
     let adverts = pair.lab.observer().adverts("a", began);
     let adverts: Vec<Instant> = adverts
         .iter()
         .filter(|(at, advert)| *at < ended && advert.vrid == 51)
         .map(|a| a.0)
         .collect();
-    let expected = (ended - began).as_millis() / 10;
+    let expected = ((ended - began).as_millis() / INTERVAL.as_millis()) as usize;
+    let missing = expected.saturating_sub(adverts.len());
     let gap = adverts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-    let grown = resident(daemon.pid()).saturating_sub(memory);
     println!(
-        "{answers} answers of {bytes} bytes, {refused} refusals in {:?}; {} adverts of {expected}, longest gap {gap:?}, {grown} KiB more",
+        "{} answers of {} bytes, {} refused and {} unread in {:?}; {} adverts of {expected}, longest gap {gap:?}; the machine kept vipd waiting for {kept_waiting:?}; {grown} KiB more",
+        asked.answered,
+        asked.bytes,
+        asked.refused,
+        asked.unread,
         ended - began,
-        adverts.len()
+        adverts.len(),
     );
-    assert!(answers >= ANSWERS / 100, "{answers}");
-    assert!(adverts.len() as u128 * 100 >= expected * 95, "{} of {expected}", adverts.len());
+    assert!(asked.answered >= 1_000 && asked.unread >= 1_000, "{asked:?}");
+    // An advert whose moment passes while the machine has no processor for vipd is not sent later;
+    // all others are, and no address moves. One more may lie beyond either end.
+    let excused = (kept_waiting.as_millis() / INTERVAL.as_millis()) as usize;
+    assert!(missing <= excused + 1, "{missing} of {expected} are missing, {excused} excused");
+    assert!(gap <= 3 * INTERVAL + kept_waiting, "{gap:?}");
     let ownership = pair.lab.ownership(pair.ip, began, ended);
-    assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
-    // A second would be an advert late by a hundred; the machine may have other things to do.
-    assert!(gap < Duration::from_secs(1), "{gap:?}");
-    assert!(grown < 32 << 10, "{grown} KiB more");
+    assert!(ownership.changes <= 2 * (excused / 3), "{ownership:?}, {excused} excused");
+    assert!(grown < 4 << 10, "{grown} KiB more");
     // Afterwards there is room again.
     pair.says(&pair.a, &["status"]);
+}
+
+/// What became of many questions.
+#[derive(Debug)]
+struct Asked {
+    answered: usize,
+    bytes: usize,
+    refused: usize,
+    unread: usize,
+}
+
+/// Asks so often, from 100 clients at once, half of which never read.
+fn ask_from_many(socket: &Path, questions: usize) -> Asked {
+    const CLIENTS: usize = 100;
+    let [asked, answered, bytes, refused, unread] = &[const { AtomicUsize::new(0) }; 5];
+    let began = Instant::now();
+    let goes_on = || {
+        let more = asked.fetch_add(1, Ordering::Relaxed) < questions;
+        more && began.elapsed() < 6 * PATIENCE
+    };
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            scope.spawn(move || {
+                while goes_on() {
+                    if client % 2 == 0 {
+                        if let Ok(mut stream) = UnixStream::connect(socket) {
+                            unread.fetch_add(1, Ordering::Relaxed);
+                            let _ = stream.write_all(STATUS);
+                            thread::sleep(Duration::from_millis(100));
+                        }
+                        continue;
+                    }
+                    match converse(socket, STATUS) {
+                        Ok(answer) if answer.ends_with("}\n") && !answer.contains("busy") => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            bytes.store(answer.len(), Ordering::Relaxed);
+                        }
+                        _ => {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    let (answered, bytes) = (read(answered), read(bytes));
+    Asked { answered, bytes, refused: read(refused), unread: read(unread) }
+}
+
+/// How long the first thread of a process could have run and was not let so far, and how long the
+/// hypervisor kept any processor to itself (proc(5): schedstat, stat).
+fn kept_waiting(pid: u32) -> Duration {
+    let schedule = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).unwrap();
+    let waited = schedule.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let stolen: u64 = stat.split_whitespace().nth(8).unwrap().parse().unwrap();
+    // In hundredths of a second.
+    Duration::from_nanos(waited) + Duration::from_millis(10 * stolen)
 }
 
 fn cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs() {

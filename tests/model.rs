@@ -7,14 +7,17 @@
 //! ones come back at any event's time. Time goes from event to event, without end: states are the
 //! same if they are the same relative to now, and then they are visited once.
 //!
-//! Left out: leases, the worker, announcements (the simulator has them), cuts.
+//! Two hosts may also have a sync group of two virtual routers on two links; then links are cut and
+//! healed one by one, and who has the higher address on one link has the lower one on the other.
+//!
+//! Left out: leases, the worker, announcements (the simulator has them), cuts of single links.
 //!
 //! Proved within these bounds:
 //! * whoever has heard a better master's advert is not master beside it;
 //! * two masters that can hear each other have an advert under way that decides it, once an
 //!   interval has gone by without faults;
 //! * nobody takes anything back and forth without time going by;
-//! * after [`CALM`] without faults one host is master, and the right one.
+//! * after [`CALM`] without faults one host is master, and the right one: of all members of a group.
 //!
 //! `VIPD_MODEL_FAULTS=n` allows n faults instead of the usual number.
 #![allow(clippy::unwrap_used)]
@@ -29,8 +32,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Address, ChecksumForm, Command, Config, Event, Family, Handover, Instant, Interval,
-    LinkAddress, LinkId, Node, Packet, Priority, Role, RouterConfig, Version, Vrid,
+    Action, Address, ChecksumForm, Command, Config, Event, Family, GroupConfig, Handover, Instant,
+    Interval, LinkAddress, LinkId, Node, Packet, Priority, Role, RouterConfig, Version,
+    VirtualRouter, Vrid,
 };
 
 /// Now, in every state.
@@ -39,6 +43,8 @@ const NOW: Instant = Instant::from_millis(1_000_000);
 const DELAY: Duration = Duration::from_millis(20);
 /// Patience (3.7 s at most), waiting for a successor (4 s), an interval, and a few deliveries.
 const CALM: Duration = Duration::from_millis(9_500);
+/// A group whose ties are contested on one link gives the other two intervals to decide them.
+const CALM_OF_GROUPS: Duration = Duration::from_millis(13_500);
 /// So many deliveries and deadlines at one instant are a quarrel without end.
 const AT_ONCE: u8 = 24;
 
@@ -65,6 +71,7 @@ struct Host {
 struct Message {
     from: u8,
     to: u8,
+    link: u8,
     priority: Priority,
     bytes: Arc<[u8]>,
     /// How long it may still take.
@@ -75,6 +82,8 @@ struct Message {
 struct State {
     hosts: Vec<Host>,
     messages: Vec<Message>,
+    /// Links on which nothing gets through.
+    cuts: u8,
     faults_left: u8,
     /// How long there has been no fault, up to [`CALM`].
     calm: Duration,
@@ -93,64 +102,79 @@ enum Step {
     Thaw(u8),
     Failover(u8),
     Resume(u8),
+    Cut(u8),
+    Heal(u8),
 }
 
 struct Model<'a> {
     setups: &'a [Setup],
     configs: Vec<Config>,
     faults: u8,
+    /// How many links, each with a virtual router; those of two are a group.
+    links: u8,
     /// Whether hosts freeze and operators move things, or messages are lost and hosts crash only.
     all_faults: bool,
 }
 
-fn own(host: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, host + 1))
+fn own(link: u8, host: u8) -> IpAddr {
+    let n = if link == 0 { host + 1 } else { 9 - host };
+    IpAddr::V4(Ipv4Addr::new(10, 0, link, n))
+}
+
+fn routers(host: &Host) -> impl Iterator<Item = &VirtualRouter> + Clone {
+    host.node.iter().flat_map(|node| (0..2).filter_map(|n| node.routers().nth(n)))
 }
 
 impl<'a> Model<'a> {
-    fn new(setups: &'a [Setup], faults: u8, all_faults: bool) -> Self {
+    fn new(setups: &'a [Setup], links: u8, faults: u8, all_faults: bool) -> Self {
+        let router = |setup: &Setup, link: u8| RouterConfig {
+            name: format!("r{link}").into(),
+            interface: format!("lan{link}").into(),
+            vrid: Vrid::new(1 + link).unwrap(),
+            family: Family::V4,
+            version: Version::V3,
+            priority: Priority::new(setup.priority),
+            addresses: Arc::from([Address::host(own(0, 99 + link))]),
+            unadvertised_addresses: Arc::from([]),
+            advert_interval: Interval::DEFAULT,
+            preempt: setup.preempt,
+            preempt_delay: Duration::ZERO,
+            start_delay: Duration::ZERO,
+            link_delay: Duration::ZERO,
+            checksum: ChecksumForm::PseudoHeader,
+            unicast_peers: None,
+            unicast_min_ttl: 1,
+            source_address: None,
+            accept_from: None,
+            authentication: None,
+            address_lifetime: Some(2),
+            handover: setup.handover,
+            before_release: None,
+            before_claim: None,
+            fault_for: std::collections::BTreeMap::new(),
+            checks: [].into(),
+        };
+        let group =
+            GroupConfig { name: "group".into(), members: ["r0".into(), "r1".into()].into() };
         let configs = setups
             .iter()
             .map(|setup| Config {
-                routers: vec![RouterConfig {
-                    name: "web".into(),
-                    interface: "lan".into(),
-                    vrid: Vrid::new(1).unwrap(),
-                    family: Family::V4,
-                    version: Version::V3,
-                    priority: Priority::new(setup.priority),
-                    addresses: Arc::from([Address::host(own(99))]),
-                    unadvertised_addresses: Arc::from([]),
-                    advert_interval: Interval::DEFAULT,
-                    preempt: setup.preempt,
-                    preempt_delay: Duration::ZERO,
-                    start_delay: Duration::ZERO,
-                    link_delay: Duration::ZERO,
-                    checksum: ChecksumForm::PseudoHeader,
-                    unicast_peers: None,
-                    unicast_min_ttl: 1,
-                    source_address: None,
-                    accept_from: None,
-                    authentication: None,
-                    address_lifetime: Some(2),
-                    handover: setup.handover,
-                    before_release: None,
-                    before_claim: None,
-                    fault_for: std::collections::BTreeMap::new(),
-                    checks: [].into(),
-                }],
+                routers: (0..links).map(|link| router(setup, link)).collect(),
+                groups: if links == 2 { vec![group.clone()] } else { Vec::new() },
                 ..Config::default()
             })
             .collect();
         let number = std::env::var("VIPD_MODEL_FAULTS").ok();
         let faults = number.map_or(faults, |number| number.parse().unwrap());
-        Model { setups, configs, faults, all_faults }
+        Model { setups, configs, faults, links, all_faults }
     }
 
     fn first(&self) -> State {
         let mut state = State {
             hosts: vec![Host { node: None, frozen: None }; self.setups.len()],
             messages: Vec::new(),
+            // Groups begin in disagreement.
+            cuts: if self.links == 2 { 3 } else { 0 },
             faults_left: self.faults,
             calm: Duration::ZERO,
             at_once: 0,
@@ -163,8 +187,11 @@ impl<'a> Model<'a> {
 
     fn start(&self, state: &mut State, host: u8) {
         state.hosts[usize::from(host)].node = Some(Node::new(&self.configs[usize::from(host)]));
-        let addresses = [LinkAddress { ip: own(host), ours: false, usable: true }];
-        tell(state, host, Event::Link { link: LinkId(0), up: true, addresses: &addresses });
+        for link in 0..self.links {
+            let addresses = [LinkAddress { ip: own(link, host), ours: false, usable: true }];
+            let link = LinkId(link.into());
+            tell(state, host, Event::Link { link, up: true, addresses: &addresses });
+        }
     }
 
     /// What may come next.
@@ -177,10 +204,24 @@ impl<'a> Model<'a> {
             if seen.contains(&message) {
                 continue;
             }
+            let behind = |other: &&Message| (other.to, other.link) == (message.to, message.link);
+            let waits = self.links == 2 && seen.iter().any(behind);
             seen.push(message);
+            if waits {
+                continue;
+            }
             steps.push(Step::Deliver(number as u8));
             if state.faults_left > 0 {
                 steps.push(Step::Lose(number as u8));
+            }
+        }
+        if self.links == 2 {
+            for link in 0..2 {
+                if state.cuts & 1 << link != 0 {
+                    steps.push(Step::Heal(link));
+                } else if state.faults_left > 0 {
+                    steps.push(Step::Cut(link));
+                }
             }
         }
         for host in hosts {
@@ -271,6 +312,15 @@ impl<'a> Model<'a> {
                 }
                 tell(&mut state, host, Event::Timeout);
             }
+            Step::Cut(link) => {
+                fault(&mut state, 1);
+                state.cuts |= 1 << link;
+                state.messages.retain(|message| message.link != link);
+            }
+            Step::Heal(link) => {
+                fault(&mut state, 0);
+                state.cuts &= !(1 << link);
+            }
             Step::Failover(host) | Step::Resume(host) => {
                 fault(&mut state, u8::from(matches!(step, Step::Failover(_))));
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
@@ -286,7 +336,8 @@ impl<'a> Model<'a> {
             return Err("no end of messages at one instant".to_owned());
         }
         state.messages.sort_by(|a, b| {
-            (a.left, a.to, a.from, &a.bytes).cmp(&(b.left, b.to, b.from, &b.bytes))
+            let key = |m: &Message| (m.left, m.to, m.from, m.link, m.bytes.clone());
+            key(a).cmp(&key(b))
         });
         Ok(state)
     }
@@ -307,15 +358,22 @@ impl<'a> Model<'a> {
         for message in &mut state.messages {
             message.left -= next;
         }
-        state.calm = (state.calm + next).min(CALM);
+        state.calm = match state.cuts {
+            0 => (state.calm + next).min(self.long_calm()),
+            _ => Duration::ZERO,
+        };
         state.at_once = 0;
         state
     }
 
+    fn long_calm(&self) -> Duration {
+        if self.links == 2 { CALM_OF_GROUPS } else { CALM }
+    }
+
     fn hear(&self, state: &mut State, message: &Message) -> Result<(), String> {
         let packet = Packet {
-            link: LinkId(0),
-            source: own(message.from),
+            link: LinkId(message.link.into()),
+            source: own(message.link, message.from),
             destination: Family::V4.multicast_group(),
             ttl: 255,
             message: &message.bytes,
@@ -324,11 +382,13 @@ impl<'a> Model<'a> {
             return Ok(());
         }
         tell(state, message.to, Event::Packet(packet));
-        let node = state.hosts[usize::from(message.to)].node.as_ref().unwrap();
-        let router = node.routers().next().unwrap();
-        let theirs = (message.priority, own(message.from));
-        let ours = (router.effective_priority(), own(message.to));
-        if router.role() == Role::Master && theirs > ours {
+        let mut routers = routers(&state.hosts[usize::from(message.to)]);
+        let router = routers.nth(message.link.into()).unwrap();
+        let theirs = (message.priority, own(message.link, message.from));
+        let ours = (router.effective_priority(), own(message.link, message.to));
+        // A tie of groups is decided on the first link.
+        let contested = message.link == 1 && theirs.0 == ours.0;
+        if router.role() == Role::Master && theirs > ours && !contested {
             return Err(format!("{} hears {theirs:?} and stays master", message.to));
         }
         Ok(())
@@ -336,26 +396,45 @@ impl<'a> Model<'a> {
 
     /// What must hold in every state.
     fn judge(&self, state: &State) -> Result<(), String> {
-        let able: Vec<(u8, &Node)> = (0..)
+        let able: Vec<(u8, &Host)> = (0..)
             .zip(&state.hosts)
-            .filter(|(_, host)| host.frozen.is_none())
-            .filter_map(|(number, host)| Some((number, host.node.as_ref()?)))
+            .filter(|(_, host)| host.frozen.is_none() && host.node.is_some())
             .collect();
-        let router = |node: &&Node| node.routers().next().unwrap().clone();
+        if state.cuts != 0 || able.is_empty() {
+            return Ok(());
+        }
+        for link in 0..usize::from(self.links) {
+            self.judge_link(state, &able, link)?;
+        }
+        if state.calm >= self.long_calm() {
+            for (number, host) in &able {
+                let mut roles = routers(host).map(VirtualRouter::role);
+                let first = roles.next();
+                if roles.any(|role| Some(role) != first) {
+                    return Err(format!("the members of {number} have different roles"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_link(&self, state: &State, able: &[(u8, &Host)], link: usize) -> Result<(), String> {
+        let router = |host: &Host| routers(host).nth(link).unwrap().clone();
         let masters: Vec<_> =
-            able.iter().filter(|(_, node)| router(node).role() == Role::Master).collect();
-        let heard = Interval::DEFAULT.duration() + 2 * DELAY;
+            able.iter().filter(|(_, host)| router(host).role() == Role::Master).collect();
+        let intervals = if self.links == 2 { 4 } else { 1 };
+        let heard = intervals * Interval::DEFAULT.duration() + 2 * DELAY;
         if masters.len() > 1 && state.calm >= heard && state.messages.is_empty() {
             return Err("two masters, and nothing under way between them".to_owned());
         }
-        if state.calm < CALM || able.is_empty() {
+        if state.calm < self.long_calm() {
             return Ok(());
         }
         let [(number, master)] = masters.as_slice() else {
             return Err(format!("{} masters after a long calm", masters.len()));
         };
-        for (other, node) in &able {
-            let (master, other_router) = (router(master), router(node));
+        for (other, host) in able {
+            let (master, other_router) = (router(master), router(host));
             let wants = self.setups[usize::from(*other)].preempt && !other_router.held_back();
             if wants && other_router.config().priority > master.effective_priority() {
                 return Err(format!("{number} is master, {other} would be better"));
@@ -419,10 +498,11 @@ impl<'a> Model<'a> {
                 .map(|host| match &host.node {
                     None => "crashed".to_owned(),
                     Some(node) => {
-                        let router = node.routers().next().unwrap();
+                        let roles: Vec<String> =
+                            routers(host).map(|router| router.role().to_string()).collect();
                         let due = node.deadline().map_or(-1.0, |at| (at - NOW).as_secs_f64());
                         let ice = if host.frozen.is_some() { "frozen " } else { "" };
-                        format!("{ice}{} (due in {due:.3})", router.role())
+                        format!("{ice}{} (due in {due:.3})", roles.join("+"))
                     }
                 })
                 .collect();
@@ -455,26 +535,54 @@ fn fingerprint(state: &State) -> u128 {
 fn tell(state: &mut State, host: u8, event: Event<'_>) {
     let others = 0..state.hosts.len() as u8;
     let Some(node) = &mut state.hosts[usize::from(host)].node else { return };
+    // Of groups there is more than enough without messages that take their time.
+    let left = if node.groups().next().is_some() { Duration::ZERO } else { DELAY };
     let mut actions = Vec::new();
     let _ = node.handle(NOW, event, &mut actions);
     *node = node.seen_from(NOW, NOW);
     for action in actions {
         let Action::Advertise { from, advert, .. } = action else { continue };
+        let link = advert.vrid.get() - 1;
+        if state.cuts & 1 << link != 0 {
+            continue;
+        }
         let mut bytes = Vec::new();
         advert.encode(from, Family::V4.multicast_group(), &mut bytes);
         let bytes: Arc<[u8]> = bytes.into();
         for to in others.clone().filter(|to| *to != host) {
             if state.hosts[usize::from(to)].node.is_some() {
                 let (priority, bytes) = (advert.priority, bytes.clone());
-                state.messages.push(Message { from: host, to, priority, bytes, left: DELAY });
+                state.messages.push(Message { from: host, to, link, priority, bytes, left });
             }
         }
     }
 }
 
 fn proves(setups: &[Setup], faults: u8, all_faults: bool) {
-    let states = Model::new(setups, faults, all_faults).explore();
+    let states = Model::new(setups, 1, faults, all_faults).explore();
     println!("{setups:?}: {states} states");
+}
+
+/// A group on two links, at first each host's on its own.
+fn groups_prove(setups: &[Setup], faults: u8) {
+    let states = Model::new(setups, 2, faults, false).explore();
+    println!("groups of {setups:?}: {states} states");
+}
+
+#[test]
+fn groups_of_equals_that_disagree_settle() {
+    groups_prove(&[setup(100), setup(100)], 1);
+}
+
+#[test]
+fn groups_that_disagree_settle_on_the_better_host() {
+    groups_prove(&[setup(150), setup(100)], 0);
+}
+
+#[test]
+fn exclusive_groups_settle() {
+    const EXCLUSIVE: Setup = Setup { handover: Handover::Exclusive, ..setup(100) };
+    groups_prove(&[EXCLUSIVE, EXCLUSIVE], 0);
 }
 
 #[test]

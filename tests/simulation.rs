@@ -6,6 +6,8 @@
 
 #[path = "simulation/chaos.rs"]
 mod chaos;
+#[path = "simulation/groups.rs"]
+mod groups;
 #[path = "simulation/lessons.rs"]
 mod lessons;
 #[path = "simulation/player.rs"]
@@ -85,6 +87,25 @@ fn planned_moves_lose_nothing() {
 #[test]
 fn a_dead_daemon_never_makes_two() {
     seeds("a_dead_daemon", 2000, promises::a_dead_daemon_never_makes_two);
+}
+
+#[test]
+fn planned_moves_of_a_group_lose_nothing() {
+    seeds("planned_moves_of", 1000, groups::planned_moves_of_a_group_lose_nothing);
+}
+
+#[test]
+fn groups_that_disagree_come_to_terms() {
+    seeds("groups_that", 1000, groups::groups_that_disagree_come_to_terms);
+}
+
+#[test]
+fn a_reload_touches_nothing_that_is_equal_before_and_after() {
+    for seed in 0..number("VIPD_SEEDS").unwrap_or(12_000) {
+        if let Err(wrong) = groups::a_reload_touches_nothing_that_is_equal(seed) {
+            panic!("seed {seed}: {wrong}");
+        }
+    }
 }
 
 /// Each in several worlds that differ in their delays.

@@ -363,7 +363,8 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("tmux");
-        command.arg("-S").arg(&self.socket).args(arguments);
+        // Never a server of its own, which nobody would end.
+        command.arg("-N").arg("-S").arg(&self.socket).args(arguments);
         command.env("LC_ALL", "C.UTF-8").output().unwrap()
     }
 

@@ -13,7 +13,7 @@ use vipd::lab::Host;
 
 const PERIOD: Duration = Duration::from_millis(10);
 /// Then a client gives up.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 struct Request {
     at: Instant,

@@ -121,6 +121,7 @@ impl Machine {
             let _ = unshare.wait();
         }
         for mut service in self.services.drain(..) {
+            let _ = service.kill();
             let _ = service.wait();
         }
     }
@@ -156,10 +157,6 @@ impl Machine {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == comm)
         };
         let pids: Vec<i32> = self.processes().into_iter().filter(named).collect();
-        // Stopped first, or a parent would tidy up after its child.
-        for pid in &pids {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGSTOP);
-        }
         for pid in &pids {
             let _ = kill(Pid::from_raw(*pid), signal);
         }

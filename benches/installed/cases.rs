@@ -119,6 +119,9 @@ fn crash_loop(pair: &mut Pair) {
 fn frozen(pair: &mut Pair) {
     pair.a.must(&format!("systemctl kill --signal=STOP {}", pair.unit()));
     pair.watch(30);
+    if pair.daemon == Daemon::Vipd {
+        pair.a.must("journalctl --unit=vipd | grep 'Watchdog timeout'");
+    }
 }
 
 fn reboot(pair: &mut Pair) {

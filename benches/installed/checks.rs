@@ -15,7 +15,8 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use vipd::lab::{self, Daemon, Lab, Prober, Program, RouterSpec, wait_for};
 
 use crate::cases::{
-    BY_NETWORKD, SHARED, VRID, await_off, expect_master, install, router, script, seconds,
+    BY_NETWORKD, SHARED, VRID, await_off, configure, expect_master, install, router, script,
+    seconds,
 };
 use crate::machine::{Machine, Tree};
 use crate::{ROOT, Site};
@@ -57,7 +58,8 @@ fn lintian(site: &Site) {
     println!("lintian: {}", if said.is_empty() { "nothing" } else { &said });
 }
 
-/// Of the two lists in Cargo.toml, the Debian one has the overrides for lintian besides.
+/// Of the two lists in Cargo.toml, the Debian one has the overrides for lintian besides, and its own
+/// directory for completions of zsh.
 fn same_files(_: &Site) {
     let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
@@ -66,6 +68,7 @@ fn same_files(_: &Site) {
         .iter()
         .map(|asset| [0, 1, 2].map(|index| asset[index].as_str().unwrap().to_owned()))
         .map(|[source, target, mode]| [source.clone(), complete(&source, &target), mode])
+        .map(|asset| asset.map(|part| part.replace("vendor-completions", "site-functions")))
         .filter(|[source, ..]| !source.contains("lintian"))
         .collect();
     let rpm: BTreeSet<[String; 3]> = list(&metadata["generate-rpm"]["assets"])
@@ -348,6 +351,20 @@ fn migration(site: &Site) {
         a.must("systemctl enable --now vipd");
     });
     assert!(lost <= 3, "{story:?}");
+    for (what, machines) in [("both to version 3", [&b, &a]), ("both to version 2", [&a, &b])] {
+        let lost = step(what, "a", &|| {
+            for machine in machines {
+                let priority = if machine.host.name() == "a" { 150 } else { 100 };
+                let spec = match what {
+                    "both to version 3" => router(priority),
+                    _ => version_2(priority),
+                };
+                configure(machine, &spec);
+                as_in_readme(machine, "sudo systemctl reload vipd");
+            }
+        });
+        assert!(lost <= 3, "{story:?}");
+    }
     let lost = step("back: the backup becomes keepalived", "a", &|| {
         as_in_readme(
             &b,

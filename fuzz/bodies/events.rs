@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Address, Advert, ChecksumForm, ClaimError, Command, Config, Contention, Event, Family,
-    Handover, Hook, HookOutcome, Instant, Interval, LinkAddress, LinkId, Mac, Node, Packet,
-    Priority, Recorded, Role, RouterConfig, RouterId, Stop, Version, Vrid, Why,
+    Action, Address, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config, Contention,
+    Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval,
+    LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Reason, Recorded, Role, RouterConfig,
+    RouterId, Stop, Version, VirtualRouter, Vrid, Why,
 };
 
 /// Plays `data` and panics if a rule is broken.
@@ -60,9 +61,9 @@ struct World {
 
 impl World {
     fn new(bytes: &mut Bytes<'_>) -> World {
-        let count = 2 + bytes.next() % 2;
-        let config =
-            Config { routers: (0..count).map(|n| router(n, bytes)).collect(), ..Config::default() };
+        let kind = bytes.next();
+        let routers = (0..2 + kind % 2).map(|n| router(n, bytes)).collect();
+        let config = config(routers, kind);
         let node = Node::new(&config);
         World { node, config, now: Instant::START, seen: BTreeMap::new(), stopped: None }
     }
@@ -105,12 +106,15 @@ impl World {
                 };
                 let id = bytes.pick(&ids);
                 // The driver tells it before anything else, or not at all.
-                if self.node.routers().all(|router| router.role() == Role::Waiting) {
+                let starting = |router: &VirtualRouter| {
+                    router.fault_reasons().any(|reason| reason == Reason::Starting)
+                };
+                if self.node.routers().all(starting) {
                     self.tell(Event::Found(id, recorded));
                 }
             }
             19 => {
-                let hook = bytes.pick(&[Hook::BeforeRelease, Hook::Master, Hook::Stop]);
+                let hook = bytes.pick(&[Hook::BeforeRelease, Hook::Master, Hook::BeforeClaim]);
                 let outcome = HookOutcome { hook, succeeded: bytes.flag() };
                 self.tell(Event::HookFinished(bytes.pick(&ids), outcome));
             }
@@ -126,7 +130,7 @@ impl World {
                         None => routers.push(router(n, bytes)),
                     }
                 }
-                let config = Config { routers, ..Config::default() };
+                let config = config(routers, keep);
                 self.tell(Event::Reload(&config));
                 if self.stopped.is_none() {
                     self.config = config;
@@ -138,12 +142,24 @@ impl World {
                 let stop = match bytes.next() {
                     0xf0..0xf8 => Stop::Leave,
                     0xf8..=0xff => Stop::Restart,
+                    probe @ 0x40..0xc0 => return self.probe(probe),
                     _ => return self.tell(Event::Timeout),
                 };
                 self.tell(Event::Stop(stop));
                 self.stopped = self.stopped.or(Some(stop));
             }
         }
+    }
+
+    fn probe(&mut self, probe: u8) {
+        let checks: Vec<_> = self.node.checks().map(|check| check.id()).collect();
+        let Some(&check) = checks.get(usize::from(probe >> 4 & 3)) else { return };
+        let probe = match probe & 3 {
+            0 => Probe::Passed,
+            1 => Probe::Number(i16::from(probe) - 120),
+            _ => Probe::Failed,
+        };
+        self.tell(Event::Probe { check, probe });
     }
 
     fn pass_time(&mut self, bytes: &mut Bytes<'_>) {
@@ -364,6 +380,55 @@ impl World {
     }
 }
 
+/// Perhaps with checks, perhaps with a group of all that can be in one.
+fn config(mut routers: Vec<RouterConfig>, kind: u8) -> Config {
+    let check = |(name, effect, initial): (&str, Effect, Initial)| CheckConfig {
+        name: Arc::from(name),
+        fall: 2,
+        rise: 2,
+        effect,
+        initial,
+    };
+    let checks: Vec<CheckConfig> = match kind >> 1 & 3 {
+        0 | 1 => Vec::new(),
+        number => [
+            ("fault", Effect::Fault, Initial::Failing),
+            ("last", Effect::Last, Initial::Passing),
+            ("weight", Effect::Weight(-60), Initial::Wait(Duration::from_secs(3))),
+            ("number", Effect::Number, Initial::Passing),
+        ]
+        .into_iter()
+        .skip(usize::from(number) - 2)
+        .map(check)
+        .collect(),
+    };
+    for router in &mut routers {
+        router.checks = checks.iter().map(|check| check.name.clone()).collect();
+    }
+    let grouped = kind >> 3 & 1 == 1;
+    let fitting = |router: &&mut RouterConfig| router.priority != Priority::OWNER;
+    let mut members: Vec<&mut RouterConfig> = routers.iter_mut().filter(fitting).collect();
+    let mut groups = Vec::new();
+    if let (true, Some((first, rest))) = (grouped, members.split_first_mut())
+        && !rest.is_empty()
+    {
+        for member in rest.iter_mut() {
+            member.priority = first.priority;
+            member.preempt = first.preempt;
+            member.preempt_delay = first.preempt_delay;
+            member.start_delay = first.start_delay;
+            member.link_delay = first.link_delay;
+            member.handover = first.handover;
+            member.before_release = first.before_release;
+            member.before_claim = first.before_claim;
+            member.fault_for = first.fault_for.clone();
+        }
+        let members = members.iter().map(|router| router.name.clone()).collect();
+        groups.push(GroupConfig { name: Arc::from("group"), members });
+    }
+    Config { routers, checks, groups }
+}
+
 /// Host `n` of the link; 2 is ours.
 fn host(n: u8, family: Family, link_local: bool) -> IpAddr {
     match (family, link_local) {
@@ -419,8 +484,12 @@ fn router(n: u8, bytes: &mut Bytes<'_>) -> RouterConfig {
             .then_some(RouterConfig::automatic_lifetime(advert_interval)),
         handover: if more & 16 == 0 { Handover::Overlap } else { Handover::Exclusive },
         before_release: (more & 32 == 32).then_some(Duration::from_secs(5)),
-        before_claim: None,
-        fault_for: std::collections::BTreeMap::new(),
+        before_claim: (more & 64 == 64).then_some(Duration::from_secs(2)),
+        fault_for: if more & 128 == 128 {
+            BTreeMap::from([Hook::BeforeClaim, Hook::Master].map(|h| (h, Duration::from_secs(4))))
+        } else {
+            BTreeMap::new()
+        },
         checks: [].into(),
     }
 }

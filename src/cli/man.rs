@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
 use clap::{Arg, Command};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
@@ -180,7 +181,7 @@ fn subcommand(page: &mut Page, command: &Command) {
     let usage = command.clone().render_usage().to_string();
     page.subhead(usage.trim_start_matches("Usage: "));
     let about = command.get_long_about().or(command.get_about());
-    for paragraph in about.map(ToString::to_string).unwrap_or_default().split("\n\n") {
+    for paragraph in sentence(about).split("\n\n") {
         page.paragraph(paragraph);
     }
     for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
@@ -218,8 +219,14 @@ fn tag(argument: &Arg) -> Vec<Inline> {
     tag
 }
 
+/// The help texts come without their last full stop.
+fn sentence(text: Option<&StyledStr>) -> String {
+    let text = text.map(ToString::to_string).unwrap_or_default();
+    if text.ends_with(['.', ')']) { text } else { text + "." }
+}
+
 fn explanation(argument: &Arg) -> String {
-    let mut text = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let mut text = sentence(argument.get_help());
     if !argument.get_action().takes_values() {
         return text;
     }

@@ -59,7 +59,7 @@ struct Cli {
 enum Command {
     /// Run the daemon in the foreground.
     Run(Run),
-    /// Read the configuration and print every problem in it, or what it means.
+    /// Read the configuration; print every problem, or what it means.
     #[command(after_help = "Examples:
   vipd check                        the installed file
   vipd check new.toml --file-only   on another machine than the one it is for")]
@@ -74,18 +74,18 @@ enum Command {
   vipd status web --is master       for scripts: the exit status is 0 if it is so
   vipd status --json | jq -r '.routers[] | .name + \" \" + .role'")]
     Status(Status),
-    /// Show the status live in the terminal, with deadlines counting down; q ends it.
+    /// Show the status live in the terminal; q ends it.
     ///
-    /// When the daemon goes away this says so, and goes on when it is back.
+    /// Deadlines count down, and changes are told as they happen. When the daemon goes away this says so, and goes on when it is back.
     Watch(Watch),
-    /// Show what happened on this host: changes of role with their reasons, warnings, failed hooks.
+    /// Show what happened: changes of role with their reasons, warnings.
     ///
-    /// Also what happened before the last restart or reboot, and also when no vipd runs.
+    /// Also failed hooks, reloads and what operators did. Also what happened before the last restart or reboot, and also when no vipd runs.
     #[command(after_help = "Examples:
   vipd events | tail                the last ones
   vipd events --follow              as they happen")]
     Events(Events),
-    /// Hand a virtual router over to another host, and say who took it and how fast.
+    /// Hand a virtual router over, and say who took it and how fast.
     ///
     /// This host does not take it back until "vipd resume", or until it hears no master at all. If
     /// nobody takes over, the address stays here and the exit status is 1.
@@ -94,21 +94,21 @@ enum Command {
     Failover(OneRouter),
     /// Let this host take a virtual router back after a failover.
     Resume(OneRouter),
-    /// Hand everything over for maintenance of this host, and take nothing until "vipd undrain".
+    /// Hand everything over for maintenance, until "vipd undrain".
     ///
-    /// Kept over restarts and reboots. A drained host is backup, not in fault.
+    /// This host takes nothing meanwhile. Kept over restarts and reboots. A drained host is backup, not in fault.
     #[command(after_help = "Example:
   vipd drain && apt-get upgrade && reboot   ... and when all is well: vipd undrain")]
     Drain(Daemon),
     /// End a drain: this host takes part again.
     Undrain(Daemon),
-    /// Announce the addresses of a virtual router again (gratuitous ARP, neighbour advertisements).
+    /// Announce the addresses again (gratuitous ARP, IPv6 neighbours).
     Announce(OneRouter),
-    /// Have the running daemon read its configuration again, and say what has changed.
+    /// Have the daemon read its configuration, and say what changed.
     ///
     /// A file with any problem is refused whole, and everything goes on as before.
     Reload(Daemon),
-    /// Look at this host and say what stands in the way, each with the command that mends it.
+    /// Say what stands in the way on this host, and how to mend it.
     ///
     /// The exit status is 0 if nothing was found and 1 if something was. It changes nothing, and
     /// sends only test packets that never leave this host. Best as root: what cannot be looked at
@@ -122,14 +122,14 @@ enum Command {
     ///
     /// Only what carries vipd's mark and is named in the configuration; refused while a vipd runs.
     Cleanup(Cleanup),
-    /// Serve metrics for Prometheus and a page for people by HTTP: changes nothing, needs no root.
+    /// Serve metrics for Prometheus and a page for people by HTTP.
     ///
-    /// A process of its own beside the daemon, which it asks by the control socket: it must be a
+    /// It changes nothing and needs no root. A process of its own beside the daemon, which it asks by the control socket: it must be a
     /// member of the group vipd. Serves / (the page), /metrics, /healthz (200, or 503 and why),
     /// /status.json and /events.json. There is no login: listen where only those reach it who may
     /// see it.
     Exporter(Exporter),
-    /// Watch two hosts, a switch and a client fail over, in network namespaces made for it.
+    /// Watch two servers fail over, in network namespaces made for it.
     ///
     /// Needs no privileges where unprivileged user namespaces are allowed, and touches nothing
     /// outside the namespaces it makes. Ctrl-C ends it and cleans up.
@@ -304,7 +304,7 @@ fn command() -> clap::Command {
     text +=
         "\"vipd COMMAND --help\" says more; the manual is vipd(8), the configuration vipd.toml(5).";
     command
-        .help_template("{about}\n\n{usage-heading} vipd COMMAND [OPTIONS]\n\n{after-help}")
+        .help_template("{about}\n\n{usage-heading} vipd COMMAND [OPTIONS]{after-help}")
         .after_help(text)
 }
 
@@ -354,5 +354,25 @@ pub fn main() -> ExitCode {
         Command::Helper => crate::helper::main(),
         Command::ExecHook(Rest { rest }) => crate::helper::exec_hook(rest),
         Command::LabChild(Rest { rest }) => crate::lab::child_main(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_command_once_and_fits_eighty_columns() {
+        let mut command = command();
+        command.clone().debug_assert();
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let times = grouped.iter().filter(|name| **name == sub.get_name()).count();
+            assert_eq!(times, 1, "{}", sub.get_name());
+        }
+        let help = command.render_help().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        assert!(!help.contains("\n\n\n"), "{help}");
     }
 }

@@ -129,6 +129,9 @@ impl View {
             for trouble in troubles(status, router) {
                 self.indented(&mut text, YELLOW, &trouble);
             }
+            for check in router.checks.iter().filter(|check| check.verdict == "failing") {
+                self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
+            }
         }
         text
     }

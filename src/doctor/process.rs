@@ -61,7 +61,12 @@ pub fn would_run(report: &mut Report) {
 
 fn no_realtime(what: &str, report: &mut Report) {
     let text = format!("{what}: under load adverts may be late, and a backup takes over");
-    report.found(Trouble::NoRealtime, "", text, limit("LimitRTPRIO=50"));
+    // A control group without real-time time refuses it whatever the limits say.
+    let mend = match group_without_realtime() {
+        Some(file) => format!("echo 950000 > {file} && systemctl restart vipd"),
+        None => limit("LimitRTPRIO=50"),
+    };
+    report.found(Trouble::NoRealtime, "", text, mend);
 }
 
 fn memory_not_locked(what: &str, report: &mut Report) {
@@ -74,6 +79,17 @@ fn limit(line: &str) -> String {
     format!(
         "mkdir -p {directory} && printf '[Service]\\n{line}\\n' >> {DROP_IN} && systemctl daemon-reload && systemctl restart vipd"
     )
+}
+
+/// The file that gives our control group no real-time time (sched-rt-group.txt of the kernel).
+fn group_without_realtime() -> Option<String> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups
+        .lines()
+        .find_map(|line| line.split_once(":cpu:").or(line.split_once(":cpu,cpuacct:")))?
+        .1;
+    let file = format!("/sys/fs/cgroup/cpu{}/cpu.rt_runtime_us", path.trim_end_matches('/'));
+    (fs::read_to_string(&file).ok()?.trim() == "0").then_some(file)
 }
 
 /// The scheduling policy of a process and its locked memory in KiB (proc_pid_stat(5)).

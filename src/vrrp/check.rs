@@ -159,8 +159,7 @@ impl Check {
         if self.verdict != before.0 {
             self.since = now;
         }
-        let waits = self.verdict == Verdict::Failing && !self.proved;
-        waits || (self.verdict, self.number, self.proved) != before
+        (self.verdict, self.number, self.proved) != before
     }
 
     /// The view of a model checker: what decides nothing is forgotten.
@@ -181,6 +180,8 @@ pub(super) struct Bearing {
     pub failing: Vec<Arc<str>>,
     /// There is no verdict of some yet, and one may wait this long for it.
     pub unknown: Option<Duration>,
+    /// Some count as failing only because they have shown nothing yet.
+    pub provisional: bool,
 }
 
 impl Bearing {
@@ -190,8 +191,10 @@ impl Bearing {
         let mut sum = Bearing::default();
         for check in checks {
             let config = &check.config;
+            let provisional = check.verdict == Verdict::Failing && !check.proved;
+            sum.provisional |= provisional;
             let verdict = match check.verdict {
-                Verdict::Failing if has_addresses && !check.proved => Verdict::Unknown,
+                Verdict::Failing if provisional && has_addresses => Verdict::Unknown,
                 verdict => verdict,
             };
             match (config.effect, verdict) {

@@ -189,9 +189,8 @@ impl Node {
 
 /// What members do together.
 impl Node {
-    /// Every group for which something has changed takes its decisions; `actions` from `begin` on
-    /// are those of this event.
-    pub(super) fn align_groups(&mut self, now: Instant, begin: usize, actions: &mut Vec<Action>) {
+    /// Every group for which something has changed takes its decisions.
+    pub(super) fn align_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while let Some(index) = self.touched.pop_first() {
             let Some(group) = self.groups.get(index) else { continue };
             let members = group.members.clone();
@@ -206,7 +205,6 @@ impl Node {
             // That was by its own doing.
             self.touched.remove(&index);
         }
-        self.run_hooks_once(&mut actions[begin..]);
     }
 
     /// The first other member that is in trouble.
@@ -342,7 +340,7 @@ impl Node {
     }
 
     /// A group has one set of hooks: they run with the transition that completes its change.
-    fn run_hooks_once(&mut self, actions: &mut [Action]) {
+    pub(super) fn run_hooks_once(&mut self, actions: &mut [Action]) {
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         for action in actions.iter_mut().rev() {
             let Action::Notify(transition) = action else { continue };

@@ -672,6 +672,8 @@ pub struct Node {
     pub(super) group_by_member: BTreeMap<RouterId, usize>,
     /// Groups with a member for which something changed in this event.
     pub(super) touched: BTreeSet<usize>,
+    /// Who has, or no longer has, the addresses since a moment ago, and must be judged anew.
+    turned: Vec<RouterId>,
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
     /// Sorted: a list, because it is changed with every advert and a list needs no new memory.
@@ -699,6 +701,7 @@ impl Node {
             groups: Vec::new(),
             group_by_member: BTreeMap::new(),
             touched: BTreeSet::new(),
+            turned: Vec::new(),
             shared: Vec::new(),
             deadlines: Vec::new(),
             scheduled: BTreeMap::new(),
@@ -766,8 +769,14 @@ impl Node {
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
         }
-        if !self.touched.is_empty() {
-            self.align_groups(now, begin, actions);
+        while !self.touched.is_empty() || !self.turned.is_empty() {
+            for id in std::mem::take(&mut self.turned) {
+                self.judge(now, id, actions);
+            }
+            self.align_groups(now, actions);
+        }
+        if !self.groups.is_empty() {
+            self.run_hooks_once(&mut actions[begin..]);
         }
         outcome
     }
@@ -1153,7 +1162,11 @@ impl Node {
         if let Some(router) = self.routers.get_mut(&id) {
             let member = router.membership() != Membership::Alone;
             let before = member.then(|| router.standing(now));
+            let had = router.has_addresses();
             act(router);
+            if router.bearing().provisional && had != router.has_addresses() {
+                self.turned.push(id);
+            }
             let deadline = router.deadline();
             if member && (before != Some(router.standing(now)) || router.waits_for_group(now)) {
                 self.touched.extend(self.group_by_member.get(&id));
@@ -1171,8 +1184,12 @@ impl Node {
     ) {
         let Some(mut router) = self.routers.remove(&id) else { return };
         let before = router.standing(now);
+        let had = router.has_addresses();
         let around = self.surroundings(router.link());
         act(&mut router, around);
+        if router.bearing().provisional && had != router.has_addresses() {
+            self.turned.push(id);
+        }
         if before != router.standing(now) {
             self.touched.extend(self.group_by_member.get(&id));
         }

@@ -986,10 +986,14 @@ impl VirtualRouter {
         }
         let theirs = (heard.priority, source);
         let wins = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
-        if wins || self.contests(now, heard.priority) {
+        if !wins && self.contests(now, heard.priority) {
+            // Silent beyond the schedule: two who answer each other would never end.
+            return;
+        }
+        if wins {
             self.advertise_soon(now, actions);
             self.announce_soon(now, now);
-            if wins && now - self.since >= self.config.advert_interval.duration() {
+            if now - self.since >= self.config.advert_interval.duration() {
                 // Sooner it is the last word of a master that gives way to us.
                 self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
             }
@@ -2225,6 +2229,7 @@ impl VirtualRouter {
         let moved = |at: Instant| {
             if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
         };
+        let interval = self.config.advert_interval.duration();
         match &mut self.state {
             State::Fault => {}
             State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
@@ -2242,7 +2247,9 @@ impl VirtualRouter {
                 deaf_until,
                 contested_since,
             } => {
-                *contested_since = contested_since.map(moved);
+                let forgotten = CONTEST_FORGOTTEN * interval;
+                *contested_since =
+                    contested_since.filter(|since| now - *since < forgotten).map(moved);
                 *advert_at = moved(*advert_at);
                 *extra_at = extra_at.map(moved);
                 *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
@@ -2278,7 +2285,9 @@ impl VirtualRouter {
         };
         self.respected_at = match self.membership {
             Membership::Alone => None,
-            Membership::First | Membership::Other => self.respected_at.map(moved),
+            Membership::First | Membership::Other => {
+                self.respected_at.filter(|at| now < *at + self.master_down()).map(moved)
+            }
         };
         self.since = origin;
         if self.why != Why::NobodyCame {

@@ -93,7 +93,7 @@ fn draw_interval(random: &mut Random, version: Version) -> Interval {
     }
 }
 
-fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
+pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
     let mut configs = vec![Config::default(); hosts];
     let routers = random.pick(&[1, 1, 1, 2, 3]);
     let interval_of_all = draw_interval(random, Version::V2);
@@ -465,7 +465,7 @@ fn stranger(world: &mut World, random: &mut Random, longest: Duration) {
     world.stranger(Frame { link, source, destination, ttl, message }, every, times);
 }
 
-fn redraw(mut config: Config, random: &mut Random) -> Config {
+pub fn redraw(mut config: Config, random: &mut Random) -> Config {
     let Some(index) = (!config.routers.is_empty()).then(|| random.index(config.routers.len()))
     else {
         return config;
