@@ -68,6 +68,7 @@ fn mixed(span: Duration) {
     let _web = Server::new(&host, 8080);
     let authority = Authority::new(&dir.join("authority"), "The authority");
     let tls = authority.as_ref().map(|authority| Server::new_tls(&host, 8443, authority));
+    let tls = tls.map_err(String::clone);
     let systemd = Systemd::start();
     fs::write(dir.join("number"), "0").unwrap();
     let (number, absent) = (dir.join("number").display().to_string(), dir.join("absent"));

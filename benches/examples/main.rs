@@ -142,7 +142,10 @@ fn main() -> ExitCode {
             Err(RecvTimeoutError::Timeout) => return ExitCode::FAILURE,
         }
     }
-    println!("\n{played} examples: {}", if broken { "a promise was broken" } else { "as promised" });
+    println!(
+        "\n{played} examples: {}",
+        if broken { "a promise was broken" } else { "as promised" }
+    );
     if broken {
         ExitCode::FAILURE
     } else if missing {

@@ -314,7 +314,7 @@ pub fn postgresql(report: &mut Report) {
     pair.machines[from].host().heal().unwrap();
     // Whoever wins the election, the newer primary is left.
     await_that(Duration::from_secs(30), "the older primary is stopped", &pair.both(), || {
-        pair.machines[from].printed("vipd").contains("stopping the primary")
+        pair.machines[from].printed("postgresql").contains("received immediate shutdown request")
     });
     pair.until_held(1 - from);
     if !pair.follows(from, Duration::from_secs(8)) {
