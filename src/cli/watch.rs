@@ -66,7 +66,8 @@ pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
 
 fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
     let told_to_end = Arc::new(AtomicBool::new(false));
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+    // Not SIGHUP: a terminal that has gone is given back to nobody, and nothing is to wait for it.
+    for signal in [libc::SIGTERM, libc::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
     }
     let (told, answers) = mpsc::sync_channel(1);
