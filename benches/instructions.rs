@@ -77,7 +77,7 @@ fn measured(name: &str) {
     let (mut master, _) = node(1, 150);
     let mut actions = Vec::with_capacity(4096);
     let adverts = adverts(&mut master, &mut actions);
-    let messages: Vec<Vec<u8>> = adverts.iter().map(|advert| bytes(advert)).collect();
+    let messages: Vec<Vec<u8>> = adverts.iter().map(bytes).collect();
     match name {
         "decode" => {
             for _ in 0..ROUNDS {

@@ -79,8 +79,8 @@ impl Advert {
         message.extend([0, 0]);
         for address in addresses {
             match address.ip {
-                IpAddr::V4(ip) => message.extend(ip.octets()),
-                IpAddr::V6(ip) => message.extend(ip.octets()),
+                IpAddr::V4(ip) => message.extend_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => message.extend_from_slice(&ip.octets()),
             }
         }
         match self.version {
