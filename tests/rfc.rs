@@ -2597,6 +2597,33 @@ fn check_that_means_fault_releases_at_once_without_before_release() {
 }
 
 #[test]
+fn check_that_fails_in_a_planned_leave_waits_for_its_end() {
+    let mut host = checked_master(prepared(Handover::Overlap), Effect::Fault);
+    let id = host.router().id();
+    host.command(Command::Failover(id));
+    host.begin();
+    // As `before_release` stops the service, its check fails.
+    host.probe("app", Probe::Failed);
+    host.probe("app", Probe::Failed);
+    assert_eq!(host.role(), Role::Leaving);
+    assert_eq!(host.done, []);
+    host.hook_ended(Hook::BeforeRelease, true);
+    assert_eq!(host.said(), ["role leaving", "advert 0", "renew"]);
+    host.begin();
+    host.hears(100, BELOW).unwrap();
+    host.wait(millis(5));
+    assert_eq!(host.said(), ["release", "role backup", "role fault"]);
+    // Nobody there: a sick service gives the address up, as at any other time.
+    let mut alone = checked_master(prepared(Handover::Overlap), Effect::Fault);
+    alone.command(Command::Failover(alone.router().id()));
+    alone.probe("app", Probe::Failed);
+    alone.probe("app", Probe::Failed);
+    alone.hook_ended(Hook::BeforeRelease, true);
+    alone.wait(secs(4));
+    assert_eq!(alone.role(), Role::Fault);
+}
+
+#[test]
 fn check_that_means_fault_is_a_fault_of_the_owner_too() {
     let mut host = checked_master(priority(255), Effect::Fault);
     host.fails("app");

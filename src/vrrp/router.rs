@@ -1250,6 +1250,7 @@ impl VirtualRouter {
             Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
+                self.settle(now, actions);
             }
             Leave::Stop | Leave::Removed => {
                 self.enter_backup(now, Why::Left(leave), actions);
@@ -1787,6 +1788,7 @@ impl VirtualRouter {
             State::Backup { .. } | State::Leaving { .. } => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
+                self.settle(now, actions);
             }
             State::Fault | State::Claiming { .. } | State::Master { .. } => {}
         }
@@ -1850,6 +1852,9 @@ impl VirtualRouter {
                     if self.retiring.is_none() {
                         self.enter(now, State::Fault, why, true, actions);
                     }
+                }
+                State::Leaving { .. } if self.is_only_sick() => {
+                    // It leaves already, and `before_release` may be what stops the service.
                 }
                 State::Master { .. } | State::Leaving { .. } => self.abandon(now, why, actions),
             }
@@ -1999,6 +2004,26 @@ impl VirtualRouter {
         let eligible = !self.drained && self.retiring.is_none();
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
+        if !self.faults.is_empty() && self.retiring.is_none() {
+            // What a planned leave did not have to wait for.
+            self.settle(now, actions);
+        }
+    }
+
+    /// Whether only checks, its own or those of its group, keep it from taking part.
+    fn is_only_sick(&self) -> bool {
+        self.faults.keys().all(|reason| match reason {
+            Reason::Check(_) | Reason::Group(_) => true,
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::LinkDown
+            | Reason::NoAddress
+            | Reason::AddressAlreadyThere
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => false,
+        })
     }
 
     /// The one place where roles change: leaving the addresses behind releases them, reaching them
