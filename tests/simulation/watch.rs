@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::vrrp::{Action, Event, Instant, Node, Phase, Priority, Role, RouterId, State};
+use vipd::vrrp::{Action, Event, Instant, Node, Phase, Priority, Reason, Role, RouterId, State};
 
 #[derive(Debug, Default)]
 struct Router {
@@ -80,7 +80,13 @@ impl Watch {
                 }
             }
             let is_fault = matches!(router.role(), Role::Fault | Role::Waiting);
-            if is_fault != (router.fault_reasons().next().is_some() && !is_stopped(router.role())) {
+            // Who leaves by plan does not mind that the service is sick: `before_release` may stop it.
+            let leaves_sick = router.role() == Role::Leaving
+                && router
+                    .fault_reasons()
+                    .all(|reason| matches!(reason, Reason::Check(_) | Reason::Group(_)));
+            let has_reasons = router.fault_reasons().next().is_some();
+            if !leaves_sick && is_fault != (has_reasons && !is_stopped(router.role())) {
                 let reasons: Vec<_> = router.fault_reasons().collect();
                 return Err(format!("{} with reasons {reasons:?}", router.role()));
             }
