@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `Err`: why it could not be tried here.
 type Tried = Result<(), String>;
+type Test = (&'static str, fn() -> Tried);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a test is waiting.
     arguments.test_threads.get_or_insert(4);
-    let tests: &[(&str, fn() -> Tried)] = &[
+    let tests: &[Test] = &[
         ("a_command_passes_with_exit_status_0", a_command_passes_with_exit_status_0),
         ("a_command_that_takes_too_long_is_killed", a_command_that_takes_too_long_is_killed),
         ("a_command_runs_as_its_user", a_command_runs_as_its_user),

@@ -47,7 +47,7 @@ them over. Which addresses, with whom and by which interface stands in `/etc/vip
 The daemon is `vipd run`, which a systemd unit starts; all other commands talk to it or look at what it \
 left. To look one must be root or a member of the group vipd, to change something root.";
 
-/// Keeps a shared IP address on exactly one healthy server of two or more (VRRP, RFC 9568).
+/// Keeps a shared IP address on exactly one healthy server (VRRP, RFC 9568).
 #[derive(Debug, Parser)]
 #[command(name = "vipd", version, propagate_version = true)]
 struct Cli {
@@ -301,8 +301,7 @@ fn command() -> clap::Command {
         }
         text.push('\n');
     }
-    text +=
-        "\"vipd COMMAND --help\" says more; the manual is vipd(8), the configuration vipd.toml(5).";
+    text += "\"vipd COMMAND --help\" says more. Manual: vipd(8), vipd.toml(5).";
     command
         .help_template("{about}\n\n{usage-heading} vipd COMMAND [OPTIONS]{after-help}")
         .after_help(text)

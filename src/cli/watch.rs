@@ -1,6 +1,7 @@
 //! `vipd watch`: the status, live in a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crossterm::terminal::{
     EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
 };
 use crossterm::{execute, queue};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::status::{BOLD, PLAIN, RED, View, YELLOW, paint, transition, wrap};
 use super::steer::fail;
@@ -63,7 +66,8 @@ pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
 
 fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
     let told_to_end = Arc::new(AtomicBool::new(false));
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+    // Not SIGHUP: a terminal that has gone is given back to nobody, and nothing is to wait for it.
+    for signal in [libc::SIGTERM, libc::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
     }
     let (told, answers) = mpsc::sync_channel(1);
@@ -76,11 +80,30 @@ fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
         let (columns, rows) = terminal::size()?;
         let colours = std::env::var_os("NO_COLOR").is_none();
         screen.draw(&seen.lines(usize::from(columns), usize::from(rows), colours))?;
-        if event::poll(DRAW_EVERY)? && is_end(&event::read()?) {
+        if !waited_for_key()? {
             break;
+        }
+        while event::poll(Duration::ZERO)? {
+            if is_end(&event::read()?) {
+                return Ok(());
+            }
         }
     }
     Ok(())
+}
+
+/// Waits for a key, for one picture's time. Returns whether the terminal is still there: where it is
+/// not, crossterm would read for ever.
+fn waited_for_key() -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut waiting = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(DRAW_EVERY).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut waiting, patience) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let came = waiting[0].revents().unwrap_or(PollFlags::empty());
+    Ok(!came.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL))
 }
 
 fn is_end(event: &Event) -> bool {

@@ -3,7 +3,7 @@
 //! A process without privileges beside the daemon and a client of its control socket: what comes from
 //! the network never reaches the process that holds the addresses. It only ever asks; nothing can be
 //! changed through it. Clients, their time and their requests are bounded, and however many ask, the
-//! daemon is asked at most once per [`FRESH`].
+//! daemon is asked at most four times a second.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
