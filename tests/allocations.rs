@@ -1,5 +1,4 @@
-//! On the way of an advert, out or in, nothing is allocated: not by the protocol, not by the codec,
-//! not by the socket.
+//! On the way of an advert, out or in, nothing is allocated by the protocol or the codec.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
