@@ -528,7 +528,8 @@ fn renewals(bench: &Bench) -> Vec<Row> {
     bench.each(&[Subject::Floor, Subject::Vipd], |subject| {
         let scene = Scene::new();
         let daemon = bench.start(subject, &scene.a, &specs, send(1, interval, 150));
-        scene.await_adverts(MASTER, if subject == Subject::Floor { 1 } else { 3 }, millis(1000));
+        // An advert with 255 IPv6 addresses comes in fragments, which nobody counts here.
+        scene.await_adverts(MASTER, if subject == Subject::Floor { 1 } else { 2 }, millis(1000));
         thread::sleep(SETTLED);
         let window = window(&daemon, &scene.listener, millis(6000));
         let mut heard = adverts(&window.heard, MASTER);
