@@ -1,7 +1,7 @@
 //! How much it costs and how late it is, beside keepalived and beside a program that does nothing
 //! else (`floor`), in the same run.
 //!
-//! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about nine minutes for all rows, in network
+//! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about a quarter of an hour for all rows, in network
 //! namespaces; as root, or as anybody, without real-time priority then. Prints a table in Markdown.
 //! Processor time is what the kernel's scheduler counted for the threads of the measured program;
 //! times are the kernel's, taken where the frames reach a client.
