@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::test_runner::{Config, RngSeed};
+
 #[path = "../fuzz/bodies/decode.rs"]
 mod decode;
 
@@ -21,8 +23,21 @@ fn the_election_bears_its_corpus() {
     replay("events", events::events);
 }
 
+/// The same bytes in every run, so that it fails for the one who breaks it; others by
+/// `PROPTEST_RNG_SEED`, more by `PROPTEST_CASES`.
+fn draws() -> Config {
+    let mut config = Config { failure_persistence: None, ..Default::default() };
+    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
+        config.rng_seed = RngSeed::Fixed(1);
+    }
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 50_000;
+    }
+    config
+}
+
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+    #![proptest_config(draws())]
 
     #[test]
     fn the_election_bears_any_events(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {

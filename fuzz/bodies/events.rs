@@ -346,7 +346,13 @@ impl World {
             let told = seen.and_then(|seen| seen.role).unwrap_or(Role::Waiting);
             assert_eq!(told, router.role(), "a change that nobody was told: {router:#?}");
             match router.role() {
-                Role::Master | Role::Leaving => {
+                // A check that fails in a planned leave waits for its end.
+                Role::Leaving => {
+                    let sick = |reason| matches!(reason, Reason::Check(_) | Reason::Group(_));
+                    assert!(router.fault_reasons().all(sick), "{router:#?}");
+                    assert!(router.source().is_some());
+                }
+                Role::Master => {
                     assert_eq!(router.fault_reasons().count(), 0);
                     assert!(router.source().is_some());
                 }
