@@ -9,10 +9,13 @@ mod fault;
 mod faults;
 mod pair;
 mod scenario;
+#[path = "../tests/suite/mod.rs"]
+mod suite;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use suite::skip;
 use vipd::lab;
 
 fn main() -> ExitCode {
@@ -45,13 +48,4 @@ fn main() -> ExitCode {
 struct Scenario {
     name: String,
     run: Box<dyn FnOnce() -> Result<Completion, Failed> + Send>,
-}
-
-/// Says why a scenario cannot run here; a failure where everything was promised to be there.
-fn skip(why: &str) -> Result<Completion, Failed> {
-    if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_some_and(|value| value == "1") {
-        return Err(format!("cannot run: {why}").into());
-    }
-    println!("SKIPPED: {why}");
-    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
 }

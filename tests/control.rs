@@ -3,6 +3,8 @@
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
 
+mod suite;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
@@ -14,8 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
 use serde_json::Value;
+use suite::trial;
 use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
@@ -72,22 +75,7 @@ fn main() -> ExitCode {
             cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
         ),
     ];
-    let trials = tests
-        .iter()
-        .map(|&(name, test)| {
-            let entered = entered.clone();
-            Trial::ignorable_test(name, move || match entered {
-                Ok(()) => {
-                    test();
-                    Ok(Completion::Completed)
-                }
-                Err(why) if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_none() => {
-                    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
-                }
-                Err(why) => Err(format!("cannot run: {why}").into()),
-            })
-        })
-        .collect();
+    let trials = tests.iter().map(|&(name, test)| trial(name, entered.clone(), test)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -4,6 +4,8 @@
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
 
+mod suite;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
@@ -12,9 +14,10 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use suite::trial;
 use vipd::doctor::Trouble;
 use vipd::lab::{self, Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 
@@ -64,16 +67,7 @@ fn main() -> ExitCode {
         .iter()
         .map(|&(name, needs, test)| {
             let entered = entered.clone().and_then(|()| needs.met(root));
-            Trial::ignorable_test(name, move || match entered {
-                Ok(()) => {
-                    test();
-                    Ok(Completion::Completed)
-                }
-                Err(why) if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_none() => {
-                    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
-                }
-                Err(why) => Err(format!("cannot run: {why}").into()),
-            })
+            trial(name, entered, test)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -6,6 +6,7 @@
 
 #[path = "exporter/browser.rs"]
 mod browser;
+mod suite;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,8 +17,9 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
 use serde_json::Value;
+use suite::trial;
 use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 use browser::Browser;
@@ -67,16 +69,7 @@ fn main() -> ExitCode {
                 Some(program) => Err(format!("{program} is not installed")),
                 None => Ok(()),
             });
-            Trial::ignorable_test(name, move || match ready {
-                Ok(()) => {
-                    test();
-                    Ok(Completion::Completed)
-                }
-                Err(why) if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_none() => {
-                    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
-                }
-                Err(why) => Err(format!("cannot run: {why}").into()),
-            })
+            trial(name, ready, test)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

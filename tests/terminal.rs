@@ -4,12 +4,15 @@
 //! failures.
 #![allow(clippy::unwrap_used)]
 
+mod suite;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
+use suite::trial;
 use vipd::cli::watch::Screen;
 use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
@@ -47,22 +50,7 @@ fn main() -> ExitCode {
         ("colours_are_for_terminals_alone", colours_are_for_terminals),
         ("a_new_operator_is_told_what_to_do_next", a_new_operator),
     ];
-    let trials = tests
-        .iter()
-        .map(|&(name, test)| {
-            let ready = ready.clone();
-            Trial::ignorable_test(name, move || match ready {
-                Ok(()) => {
-                    test();
-                    Ok(Completion::Completed)
-                }
-                Err(why) if std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_none() => {
-                    Ok(Completion::ignored_with(format!("SKIPPED: {why}")))
-                }
-                Err(why) => Err(format!("cannot run: {why}").into()),
-            })
-        })
-        .collect();
+    let trials = tests.iter().map(|&(name, test)| trial(name, ready.clone(), test)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
