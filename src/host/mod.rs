@@ -11,6 +11,7 @@ pub mod clock;
 pub mod due;
 pub mod echo;
 pub mod exclusive;
+pub mod letterbox;
 pub mod links;
 pub mod neighbours;
 pub mod netlink;
@@ -30,7 +31,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Hooks};
@@ -43,7 +44,7 @@ use crate::vrrp::{
 };
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
-use clock::{Clock, Timer};
+use clock::{Alarm, Clock};
 use due::{Due, DueAdvert, DueAnnouncements, Encoded};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
@@ -216,11 +217,7 @@ impl Outbox {
 /// The machine.
 pub struct Host {
     clock: Clock,
-    timer: Timer,
-    /// When it will wake us up; `None` once it has.
-    timer_set: Option<Instant>,
-    /// The timer has gone off, and remains readable until it is set again.
-    timer_fired: bool,
+    alarm: Alarm,
     epoll: Epoll,
     ready: Vec<EpollEvent>,
     /// Somebody else's descriptor is readable.
@@ -273,9 +270,7 @@ impl Host {
     /// When the kernel refuses netlink, epoll or timers: nothing can be done then.
     pub fn new(clock: Clock, helper: Helper, worker: Worker, record: Record) -> io::Result<Self> {
         let host = Host {
-            timer: Timer::new()?,
-            timer_set: None,
-            timer_fired: false,
+            alarm: Alarm::new()?,
             others_ready: false,
             heard_at: Instant::START,
             crowded: false,
@@ -307,16 +302,11 @@ impl Host {
         if let Err(error) = host.events.ignore_renewals(host.worker.renewal_port()) {
             debug!(%error, "every renewal will be heard of");
         }
-        host.listen(host.timer.as_fd(), Source::Timer)?;
+        host.listen(host.alarm.as_fd(), Source::Timer)?;
         host.listen(host.worker.as_fd(), Source::Worker)?;
         host.listen(host.events.as_fd(), Source::Netlink)?;
         host.listen(host.helper.as_fd(), Source::Helper)?;
         Ok(host)
-    }
-
-    /// The descriptor that is readable when any source has news.
-    pub fn epoll(&self) -> &Epoll {
-        &self.epoll
     }
 
     /// The time.
@@ -405,19 +395,20 @@ impl Host {
     // ---- news ------------------------------------------------------------------------------
 
     /// Hands on what came since the last call: adverts first, for they may change what everything
-    /// else means. Whether there may be more: only after a `false` may one wait.
+    /// else means. If nothing came, and it is to `wait`, it does so until something comes, or until
+    /// the time to [wake up](Self::wake_at). Whether there may be more: only after a `false` may one
+    /// wait.
     ///
     /// # Errors
     /// When the kernel's event sources themselves fail, or the helper process has ended.
-    pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<bool> {
-        let count = loop {
-            match self.epoll.wait(&mut self.ready, EpollTimeout::ZERO) {
-                Ok(count) => break count,
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
-        // One that went off is readable until it is set again.
+    pub fn receive(
+        &mut self,
+        wait: bool,
+        node: &mut Node,
+        actions: &mut Vec<Action>,
+    ) -> io::Result<bool> {
+        let limit = if wait { self.alarm.limit(&self.clock) } else { Some(Duration::ZERO) };
+        let count = sys::wait(self.epoll.0.as_fd(), &mut self.ready, limit)?;
         let mut more = count == self.ready.len();
         for place in 0..count {
             if let Source::Adverts(link, family) = self.source(place) {
@@ -430,7 +421,7 @@ impl Host {
             more |= !matches!(source, Source::Adverts(..) | Source::Timer);
             match source {
                 Source::Adverts(..) => {}
-                Source::Timer => (self.timer_set, self.timer_fired) = (None, true),
+                Source::Timer => self.alarm.fired(),
                 Source::Neighbours(link) => self.receive_sightings(link),
                 Source::Netlink => self.receive_netlink(node)?,
                 Source::Worker => self.receive_reports(),
@@ -456,7 +447,7 @@ impl Host {
     /// beyond a deadline, and not while an answer of the worker is awaited.
     pub fn lull(&mut self) -> Option<Duration> {
         let crowded = std::mem::take(&mut self.crowded) && self.jobs.is_empty();
-        let left = self.timer_set.map_or(LULL, |at| at - self.clock.now()).min(LULL);
+        let left = self.alarm.at().map_or(LULL, |at| at - self.clock.now()).min(LULL);
         (crowded && left > LULL / 8).then_some(left)
     }
 
@@ -956,22 +947,11 @@ impl Host {
             && self.helper.idle()
     }
 
-    /// When to wake up, at the latest; kept by the kernel to the microsecond. A timer that is early
-    /// is not set again: with every advert a backup hears its deadline moves, and a wake-up now and
-    /// then costs less.
+    /// When to wake up, at the latest.
     pub fn wake_at(&mut self, at: Option<Instant>) {
-        let early_enough = match (self.timer_set, at) {
-            (Some(set), Some(at)) => set <= at,
-            (None, Some(_)) => false,
-            (Some(_) | None, None) => !self.timer_fired,
-        };
-        if early_enough {
-            return;
-        }
-        if let Err(error) = self.timer.set(&self.clock, at) {
+        if let Err(error) = self.alarm.set(&self.clock, at) {
             error!(%error, "cannot set the timer");
         }
-        (self.timer_set, self.timer_fired) = (at, false);
     }
 
     // ---- actions ---------------------------------------------------------------------------
