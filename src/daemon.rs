@@ -360,7 +360,7 @@ impl Daemon {
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
-                self.host.perform(action, &self.node);
+                self.host.perform(now, action, &self.node);
             }
             self.actions = actions;
             self.host.settle();
@@ -369,20 +369,19 @@ impl Daemon {
             }
         }
         self.report_moves();
-        self.feed_watchdog();
+        self.feed_watchdog(now);
         if self.node.is_stopped() && self.give_up_at.is_none() {
-            self.give_up_at = Some(self.host.now() + LAST_WORDS);
+            self.give_up_at = Some(now + LAST_WORDS);
         }
-        let ask_at = Some(self.host.ask_helper());
+        let ask_at = Some(self.host.ask_helper(now));
         let deadlines =
             [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ask_at];
-        self.host.wake_at(deadlines.into_iter().flatten().min());
+        self.host.wake_at(now, deadlines.into_iter().flatten().min());
         Ok(())
     }
 
     /// systemd restarts a daemon whose advert loop no longer turns.
-    fn feed_watchdog(&mut self) {
-        let now = self.host.now();
+    fn feed_watchdog(&mut self, now: Instant) {
         if let (Some(every), Some(at)) = (self.systemd.watchdog_interval(), self.feed_at)
             && at <= now
         {

@@ -114,9 +114,9 @@ impl Alarm {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn set(&mut self, clock: &Clock, at: Option<Instant>) -> io::Result<()> {
+    pub fn set(&mut self, clock: &Clock, now: Instant, at: Option<Instant>) -> io::Result<()> {
         self.at = at;
-        self.near = at.is_some_and(|at| at - clock.now() < NEAR);
+        self.near = at.is_some_and(|at| at - now < NEAR);
         if self.near {
             if std::mem::take(&mut self.timer_fired) {
                 self.timer.acknowledge();
@@ -214,21 +214,21 @@ mod tests {
         let mut alarm = Alarm::new().unwrap();
         assert_eq!((alarm.at(), alarm.limit(&clock)), (None, None));
         let near = clock.now() + Duration::from_millis(50);
-        alarm.set(&clock, Some(near)).unwrap();
+        alarm.set(&clock, clock.now(), Some(near)).unwrap();
         assert!(alarm.limit(&clock).unwrap() <= Duration::from_millis(50));
         assert!(!fires(&alarm.timer, 0));
 
         let far = clock.now() + Duration::from_millis(150);
-        alarm.set(&clock, Some(far)).unwrap();
+        alarm.set(&clock, clock.now(), Some(far)).unwrap();
         assert_eq!((alarm.at(), alarm.limit(&clock)), (Some(far), None));
         assert!(fires(&alarm.timer, 5000) && clock.now() >= far);
         alarm.fired();
         // Otherwise it would wake everybody up for ever.
         for at in [Some(clock.now() + Duration::from_millis(50)), None] {
-            alarm.set(&clock, Some(clock.now() + 2 * NEAR)).unwrap();
+            alarm.set(&clock, clock.now(), Some(clock.now() + 2 * NEAR)).unwrap();
             assert!(fires(&alarm.timer, 5000));
             alarm.fired();
-            alarm.set(&clock, at).unwrap();
+            alarm.set(&clock, clock.now(), at).unwrap();
             assert!(!fires(&alarm.timer, 0));
         }
     }
@@ -238,8 +238,8 @@ mod tests {
         let clock = Clock::start();
         let mut alarm = Alarm::new().unwrap();
         let first = clock.now() + Duration::from_millis(200);
-        alarm.set(&clock, Some(first)).unwrap();
-        alarm.set(&clock, Some(first + Duration::from_secs(3600))).unwrap();
+        alarm.set(&clock, clock.now(), Some(first)).unwrap();
+        alarm.set(&clock, clock.now(), Some(first + Duration::from_secs(3600))).unwrap();
         assert!(fires(&alarm.timer, 5000));
         assert_eq!(alarm.at(), Some(first + Duration::from_secs(3600)));
     }

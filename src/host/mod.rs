@@ -447,8 +447,8 @@ impl Host {
     /// beyond a deadline, and not while an answer of the worker is awaited.
     pub fn lull(&mut self) -> Option<Duration> {
         let crowded = std::mem::take(&mut self.crowded) && self.jobs.is_empty();
-        let left = self.alarm.at().map_or(LULL, |at| at - self.clock.now()).min(LULL);
-        (crowded && left > LULL / 8).then_some(left)
+        let left = || self.alarm.at().map_or(LULL, |at| at - self.clock.now()).min(LULL);
+        crowded.then(left).filter(|left| *left > LULL / 8)
     }
 
     /// Whether what was [listened to](Self::listen_to) has become readable since the last call.
@@ -813,8 +813,7 @@ impl Host {
     }
 
     /// Now and then a helper that says nothing is asked whether it is there.
-    pub fn ask_helper(&mut self) -> Instant {
-        let now = self.clock.now();
+    pub fn ask_helper(&mut self, now: Instant) -> Instant {
         if now >= self.ask_at && self.helper_gone.is_none() {
             self.ask_at = now + Helper::ASK_EVERY;
             match self.helper.ask() {
@@ -948,8 +947,8 @@ impl Host {
     }
 
     /// When to wake up, at the latest.
-    pub fn wake_at(&mut self, at: Option<Instant>) {
-        if let Err(error) = self.alarm.set(&self.clock, at) {
+    pub fn wake_at(&mut self, now: Instant, at: Option<Instant>) {
+        if let Err(error) = self.alarm.set(&self.clock, now, at) {
             error!(%error, "cannot set the timer");
         }
     }
@@ -958,7 +957,7 @@ impl Host {
 
     /// Carries an action out when those before it for the same router are done. What can leave at
     /// once leaves with everything else of this turn, by [`settle`](Self::settle).
-    pub fn perform(&mut self, action: Action, node: &Node) {
+    pub fn perform(&mut self, now: Instant, action: Action, node: &Node) {
         let id = router_of(&action);
         if let Action::Warn { warning, .. } = &action {
             let name = node.router(id).map_or("", |router| &router.config().name);
@@ -967,7 +966,6 @@ impl Host {
             self.history.note(event);
             return;
         }
-        let now = self.clock.now();
         let Some(router) = node.router(id) else { return };
         let outbox = self.outboxes.entry(id).or_insert_with(|| Outbox {
             link: router.link(),
@@ -1096,7 +1094,8 @@ impl Host {
 
     fn advertise(&mut self) {
         let mut due = std::mem::take(&mut self.due.adverts);
-        due.retain(|advert| self.prepare(advert));
+        let now = self.clock.now();
+        due.retain(|advert| self.prepare(now, advert));
         if !due.is_sorted_by_key(DueAdvert::socket) {
             due.sort_unstable_by_key(DueAdvert::socket);
         }
@@ -1131,8 +1130,7 @@ impl Host {
     }
 
     /// Whether the advert may leave; if so, it is there as bytes.
-    fn prepare(&mut self, due: &DueAdvert) -> bool {
-        let now = self.clock.now();
+    fn prepare(&mut self, now: Instant, due: &DueAdvert) -> bool {
         let Some(outbox) = self.outboxes.get_mut(&due.router) else { return false };
         outbox.advert_due = false;
         if outbox.lease_ends_soon(now) && due.advert.priority != Priority::LEAVING {

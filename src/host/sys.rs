@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -19,7 +19,9 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 /// How many packets one system call receives at most.
-pub const BATCH: usize = 16;
+const BATCH: usize = 16;
+/// How many it receives at least.
+const LITTLE: usize = 2;
 /// How many it sends at most.
 pub const SEND_BATCH: usize = 64;
 
@@ -136,40 +138,46 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
 }
 
-/// Sends the first packets of the list (at most [`SEND_BATCH`]) in one call that never blocks. Says
-/// how many went out; an error is the first one's.
-fn send(fd: BorrowedFd<'_>, packets: &[Option<Outgoing<'_>>]) -> io::Result<usize> {
+/// Sends these packets (at most [`SEND_BATCH`]) in one call that never blocks. Says how many went out;
+/// an error is the first one's.
+fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
     #[derive(Clone, Copy)]
     #[repr(align(8))]
     struct Control([u8; SOURCE]);
 
-    let count = packets.len().min(SEND_BATCH);
-    let mut controls = [Control([0; SOURCE]); SEND_BATCH];
-    // SAFETY: both are plain C structures of integers and pointers, for which zero is a value.
-    let mut parts: [libc::iovec; SEND_BATCH] = unsafe { mem::zeroed() };
-    let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { mem::zeroed() };
+    // Room for many, of which only as much is touched as there are packets: mostly one.
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_BATCH];
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_BATCH];
+    let mut count = 0;
     for (((packet, header), part), control) in
-        packets.iter().flatten().zip(&mut headers).zip(&mut parts).zip(&mut controls)
+        packets.iter().zip(&mut headers).zip(&mut parts).zip(&mut controls)
     {
-        part.iov_base = packet.payload.as_ptr().cast_mut().cast();
-        part.iov_len = packet.payload.len();
-        let header = &mut header.msg_hdr;
+        let part = part.write(libc::iovec {
+            iov_base: packet.payload.as_ptr().cast_mut().cast(),
+            iov_len: packet.payload.len(),
+        });
+        // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
+        let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
         header.msg_name = packet.to.as_ptr().cast_mut().cast();
         header.msg_namelen = packet.to.len();
         header.msg_iov = part;
         header.msg_iovlen = 1;
         if let Some((source, index)) = packet.from {
+            let control = control.write(Control([0; SOURCE]));
             header.msg_controllen = write_source(&mut control.0, source, index) as _;
             header.msg_control = control.0.as_mut_ptr().cast();
         }
+        count += 1;
     }
-    // SAFETY: the first `count` headers point to buffers of the lengths they state, all of which
-    // (`packets`, `parts`, `controls`) outlive the call; the kernel writes only to `headers`.
+    // SAFETY: the first `count` headers were written above and point to buffers of the lengths they
+    // state, all of which (`packets`, `parts`, `controls`) outlive the call; the kernel writes only
+    // to `headers`.
     let sent = unsafe {
         libc::sendmmsg(
             fd.as_raw_fd(),
-            headers.as_mut_ptr(),
-            count as u32,
+            headers.as_mut_ptr().cast(),
+            count,
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )
     };
@@ -186,13 +194,15 @@ pub fn send_all<'a>(
     let mut packets = packets.into_iter();
     let mut place = 0;
     loop {
-        let mut batch: [Option<Outgoing<'a>>; SEND_BATCH] = [const { None }; SEND_BATCH];
+        let mut room = [const { MaybeUninit::<Outgoing<'a>>::uninit() }; SEND_BATCH];
         let mut count = 0;
-        for (room, packet) in batch.iter_mut().zip(&mut packets) {
-            *room = Some(packet);
+        for (room, packet) in room.iter_mut().zip(&mut packets) {
+            room.write(packet);
             count += 1;
         }
-        let mut rest = &batch[..count];
+        // SAFETY: so many have just been written, from the first on.
+        let batch = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
+        let mut rest: &[Outgoing<'a>] = batch;
         while !rest.is_empty() {
             // The kernel stops at the first that fails, and says why when asked again.
             let handled = match send(fd, rest) {
@@ -239,6 +249,8 @@ fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize
 #[derive(Debug)]
 pub struct Inbox {
     slots: Box<[Slot]>,
+    /// How many to ask for next: where mostly one comes, room for many costs more than it does.
+    room: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -262,35 +274,71 @@ impl Default for Inbox {
             name_length: 0,
             payload_length: 0,
         };
-        Inbox { slots: vec![empty; BATCH].into_boxed_slice() }
+        Inbox { slots: vec![empty; BATCH].into_boxed_slice(), room: LITTLE }
     }
 }
 
 impl Inbox {
-    /// Receives what is waiting, at most [`BATCH`] packets, in one call that never blocks. Fewer
-    /// than that means that nothing more was waiting.
-    pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<impl Iterator<Item = Packet<'_>>> {
-        // SAFETY: as in `send`.
-        let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        for ((slot, header), part) in self.slots.iter_mut().zip(&mut headers).zip(&mut parts) {
-            part.iov_base = slot.payload.as_mut_ptr().cast();
-            part.iov_len = PAYLOAD;
-            let header = &mut header.msg_hdr;
+    /// Hands over what is waiting, without ever blocking. Returns how many packets that was; `at_once`
+    /// of them or more mean that still more may wait.
+    ///
+    /// # Errors
+    /// What the socket says; some packets may have been handed over before.
+    pub fn drain(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        at_once: usize,
+        mut handle: impl FnMut(Packet<'_>),
+    ) -> io::Result<usize> {
+        let mut total = 0;
+        while total < at_once {
+            let (packets, more) = self.receive(fd)?;
+            for packet in packets {
+                total += 1;
+                handle(packet);
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Receives what is waiting, at most [`BATCH`] packets, in one call that never blocks; and says
+    /// whether more may be waiting.
+    fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<(impl Iterator<Item = Packet<'_>>, bool)> {
+        let room = self.room;
+        // As in `send`.
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        let mut asked = 0;
+        for ((slot, header), part) in
+            self.slots.iter_mut().zip(&mut headers).zip(&mut parts).take(room)
+        {
+            let part = part.write(libc::iovec {
+                iov_base: slot.payload.as_mut_ptr().cast(),
+                iov_len: PAYLOAD,
+            });
+            // SAFETY: as in `send`.
+            let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
             header.msg_name = slot.name.as_mut_ptr().cast();
             header.msg_namelen = NAME as libc::socklen_t;
             header.msg_control = slot.control.as_mut_ptr().cast();
             header.msg_controllen = CONTROL as _;
             header.msg_iov = part;
             header.msg_iovlen = 1;
+            asked += 1;
         }
-        // SAFETY: every header points to buffers of the lengths it states; the slots are ours
-        // (`&mut self`), and `parts` outlives the call.
+        // SAFETY: the first `asked` headers were written above and point to buffers of the lengths
+        // they state; the slots are ours (`&mut self`), and `parts` outlives the call.
         let received = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as u32,
+                headers.as_mut_ptr().cast(),
+                asked,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -302,7 +350,9 @@ impl Inbox {
                 error => return Err(error),
             },
         };
-        for (slot, header) in self.slots.iter_mut().zip(&headers) {
+        for (slot, header) in self.slots.iter_mut().zip(&headers).take(count.min(room)) {
+            // SAFETY: it is among the headers that were written.
+            let header = unsafe { header.assume_init_ref() };
             slot.payload_length = (header.msg_len as usize).min(PAYLOAD);
             // Another type on other C libraries.
             #[allow(clippy::unnecessary_cast)]
@@ -310,11 +360,14 @@ impl Inbox {
             slot.control_length = control_length.min(CONTROL);
             slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME);
         }
-        Ok(self.slots.iter().take(count).map(|slot| Packet {
+        let full = count == room;
+        self.room = if full { BATCH } else { (2 * count).clamp(LITTLE, BATCH) };
+        let packets = self.slots.iter().take(count).map(|slot| Packet {
             name: &slot.name[..slot.name_length],
             control: &slot.control[..slot.control_length],
             payload: &slot.payload[..slot.payload_length],
-        }))
+        });
+        Ok((packets, full))
     }
 }
 
