@@ -990,12 +990,6 @@ impl Host {
             }
             outbox.transitions.push_back((SystemTime::now(), transition.clone()));
             self.tallies.changed(now, transition);
-            self.history.note(history::Event::change(
-                &router.config().name,
-                transition.from.name(),
-                transition.to.name(),
-                transition.why.to_string(),
-            ));
             // Unwritten, a restart begins as backup or preempts: it is not worth a role.
             let held_back = router.held_back();
             let _ = self.record.note(id, |entry| entry.held_back = held_back);
@@ -1256,7 +1250,7 @@ impl Host {
         intact && self.synced
     }
 
-    /// The one line at INFO per change of role, and the hooks that go with it.
+    /// The one line at INFO per change of role, its place in history, and the hooks that go with it.
     fn notify(&mut self, id: RouterId, transition: &Transition) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
         let config = &outbox.config;
@@ -1271,6 +1265,12 @@ impl Host {
             transition.to,
             transition.why
         );
+        self.history.note(history::Event::change(
+            &config.name,
+            transition.from.name(),
+            transition.to.name(),
+            transition.why.to_string(),
+        ));
         let of = self.groups.get(&id).cloned().unwrap_or_else(|| {
             Arc::new(Together { name: config.name.clone(), group: false, members: vec![id] })
         });

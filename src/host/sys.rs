@@ -61,38 +61,42 @@ impl Readiness {
 }
 
 /// Waits until a descriptor of the set is ready, but not for longer than `limit`, to the microsecond.
-/// Says how many events there are; none also when a signal came.
+/// Says how many events there are. Also returns when a signal came, but never without having looked:
+/// who was stopped and goes on must not take a full queue for silence.
 ///
 /// # Errors
 /// When the kernel refuses, and only then.
 pub fn wait(
     epoll: BorrowedFd<'_>,
     events: &mut [EpollEvent],
-    limit: Option<Duration>,
+    mut limit: Option<Duration>,
 ) -> io::Result<usize> {
-    // What the kernel takes, on every machine: two words of 64 bits.
-    let limit: Option<[u64; 2]> = limit.map(|l| [l.as_secs(), l.subsec_nanos().into()]);
-    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    let (none, zero) = (ptr::null::<c_void>(), 0_usize);
-    // SAFETY: an EpollEvent is an `epoll_event` and nothing else, and the kernel writes no more of
-    // them than there is room for; `limit` is null or outlives the call; no signal mask is given.
-    let count = unsafe {
-        libc::syscall(
-            libc::SYS_epoll_pwait2,
-            epoll.as_raw_fd(),
-            events.as_mut_ptr(),
-            i32::try_from(events.len()).unwrap_or(i32::MAX),
-            limit,
-            none,
-            zero,
-        )
-    };
-    match usize::try_from(count) {
-        Ok(count) => Ok(count),
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            error => Err(error),
-        },
+    loop {
+        // What the kernel takes, on every machine: two words of 64 bits.
+        let words: Option<[u64; 2]> = limit.map(|l| [l.as_secs(), l.subsec_nanos().into()]);
+        let words = words.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let (none, zero) = (ptr::null::<c_void>(), 0_usize);
+        // SAFETY: an EpollEvent is an `epoll_event` and nothing else, and the kernel writes no more of
+        // them than there is room for; `words` is null or outlives the call; no signal mask is given.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                epoll.as_raw_fd(),
+                events.as_mut_ptr(),
+                i32::try_from(events.len()).unwrap_or(i32::MAX),
+                words,
+                none,
+                zero,
+            )
+        };
+        if let Ok(count) = usize::try_from(count) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+        limit = Some(Duration::ZERO);
     }
 }
 
