@@ -398,7 +398,7 @@ pub(super) fn advise_on_unused(checks: &[Checked<'_>], used: &BTreeSet<&str>, re
 
 fn check_number_of_kinds(file: &file::Check, report: &Report) {
     match file.kinds.as_slice() {
-        [] if report.is_partial() => {}
+        [] if report.is_partial() || file.mistyped_kind => {}
         [] => {
             let all = Kind::ALL.map(Kind::key).join(", ");
             let help = format!("add one of {all}; such as: tcp = \"127.0.0.1:80\"");
