@@ -83,6 +83,25 @@ fn main() -> ExitCode {
         ("a_group_has_one_set_of_hooks_and_checks", hosts::a_group_has_one_set_of_hooks_and_checks),
         ("a_dead_helper_ends_the_daemon_loudly", hosts::a_dead_helper_ends_the_daemon_loudly),
         ("a_reload_changes_checks", hosts::a_reload_changes_checks),
+        ("a_unit_adds_to_the_priority", hosts::a_unit_adds_to_the_priority),
+        ("options_of_checks_are_obeyed", hosts::options_of_checks_are_obeyed),
+        (
+            "a_check_counts_as_it_was_told_before_its_first_result",
+            hosts::a_check_counts_as_it_was_told_before_its_first_result,
+        ),
+        ("delays_mean_what_they_say", hosts::delays_mean_what_they_say),
+        (
+            "every_hook_runs_as_its_user_when_it_should",
+            hosts::every_hook_runs_as_its_user_when_it_should,
+        ),
+        (
+            "a_hook_that_takes_too_long_may_mean_fault",
+            hosts::a_hook_that_takes_too_long_may_mean_fault,
+        ),
+        (
+            "what_a_reload_removes_leaves_with_its_own_hooks",
+            hosts::what_a_reload_removes_leaves_with_its_own_hooks,
+        ),
     ];
     let trials = tests
         .iter()

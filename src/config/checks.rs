@@ -53,7 +53,7 @@ pub struct CheckPlan {
     /// What it looks at.
     pub target: Target,
     /// From the beginning of one run to the beginning of the next; a run that takes longer delays
-    /// the next one. A process is looked for so often while there is none.
+    /// the next one. A process is looked for at least so often while there is none.
     pub interval: Duration,
     /// A run that takes longer has failed.
     pub timeout: Duration,
