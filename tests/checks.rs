@@ -98,10 +98,6 @@ fn main() -> ExitCode {
             "a_hook_that_takes_too_long_may_mean_fault",
             hosts::a_hook_that_takes_too_long_may_mean_fault,
         ),
-        (
-            "what_a_reload_removes_leaves_with_its_own_hooks",
-            hosts::what_a_reload_removes_leaves_with_its_own_hooks,
-        ),
     ];
     let trials = tests
         .iter()
@@ -333,6 +329,18 @@ fn a_death_is_noticed_at_once() -> Tried {
     assert!(noticed[0] >= delay, "{noticed:?}");
     // A machine that has other things to do may be late now and then.
     assert!(noticed[2] < delay + Duration::from_millis(150), "{noticed:?}");
+    // One that is back is not waited for much longer than it was away, however long the interval.
+    let process = Target::Process { process: "short-lived".into(), delay };
+    bench.watch(&[CheckPlan { interval: LONG, ..plan("back", process) }]);
+    for away in [Duration::ZERO, Duration::from_secs(1)] {
+        bench.fails("back");
+        thread::sleep(away);
+        let process = Process::start(&sleeper);
+        let begun = Instant::now();
+        bench.passes("back");
+        println!("back after {away:?}, noticed after {:?}", begun.elapsed());
+        drop(process);
+    }
     // One that is back in time never was away.
     let mut process = Process::start(&sleeper);
     bench.watch(&[plan("it", Target::Process { process: "short-lived".into(), delay: LONG })]);

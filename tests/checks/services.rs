@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -329,7 +329,10 @@ impl Systemd {
         let groups = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
         let groups = groups.into_iter().find(|path| Path::new(path).join("cgroup.procs").exists());
         let groups = groups.ok_or("there are no control groups")?;
-        let group = Path::new(groups).join(format!("vipd-test-{}", std::process::id()));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let group = format!("vipd-test-{}-{number}", std::process::id());
+        let group = Path::new(groups).join(group);
         let directory = tempfile::tempdir().unwrap();
         let runtime = directory.path().display().to_string();
         // It ends with this process, and its services with it.
