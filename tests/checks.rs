@@ -98,6 +98,14 @@ fn main() -> ExitCode {
             "a_hook_that_takes_too_long_may_mean_fault",
             hosts::a_hook_that_takes_too_long_may_mean_fault,
         ),
+        (
+            "what_a_reload_removes_leaves_with_its_own_hooks",
+            hosts::what_a_reload_removes_leaves_with_its_own_hooks,
+        ),
+        (
+            "a_changed_vrid_says_goodbye_for_the_old_one",
+            hosts::a_changed_vrid_says_goodbye_for_the_old_one,
+        ),
     ];
     let trials = tests
         .iter()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, wait_for};
+use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, configuration, wait_for};
 
 use crate::services::{self, Authority, Server, Service, Systemd};
 use crate::{PATIENCE, Tried, VIPD, is_root};
@@ -855,5 +855,88 @@ pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
     let done = || (pair.router(&pair.a)["last_hook"]["outcome"] == "done").then_some(());
     assert!(wait_for(PATIENCE, done).is_some(), "{:#}", pair.router(&pair.a));
     pair.expect_master(&pair.a);
+    Ok(())
+}
+
+pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
+    let pair = Pair::new();
+    let notes = Notes::new("echo $1 $VIPD_STATE >>$said");
+    let hooks = |whose: &str| {
+        let keys = ["master", "backup", "stop", "before_release"];
+        let lines = keys.map(|key| format!("{key} = [\"{}\", \"{whose}\"]\n", notes.hook()));
+        lines.concat()
+    };
+    let with_hooks = |mut spec: RouterSpec, whose: &str| {
+        spec.more += &format!("[virtual_router.hooks]\n{}", hooks(whose));
+        spec
+    };
+    let (stays, goes) = (numbered("stays", 1, 150), numbered("goes", 2, 150));
+    let (inside, mut outside) = (numbered("inside", 3, 150), numbered("outside", 4, 150));
+    let of_b = [&stays, &goes, &inside, &outside].map(|spec| {
+        let spec = RouterSpec { priority: 100, ..spec.clone() };
+        with_hooks(spec.clone(), &format!("b:{}", spec.name))
+    });
+    outside.more += &format!(
+        "[[sync_group]]\nname = \"group\"\nmembers = [\"inside\", \"outside\"]\n[sync_group.hooks]\n{}",
+        hooks("group")
+    );
+    let ips: Vec<IpAddr> = of_b.iter().map(|spec| spec.addresses[0]).collect();
+    let of_a = [with_hooks(stays.clone(), "stays"), with_hooks(goes, "goes"), inside, outside];
+    let (a, b) = pair.start_as(&vipd(), &of_a, &of_b);
+    for ip in &ips {
+        pair.expect_owner(*ip, &pair.a);
+    }
+    let count = |line: &str| notes.said().lines().filter(|said| *said == line).count();
+    for line in ["stays master", "goes master", "group master"] {
+        notes.expect(line, |said| said.lines().any(|said| said == line));
+    }
+    let reload = |daemon: &Daemon, host: &Host, routers: &[RouterSpec]| {
+        let text = configuration(host.name(), &vipd(), routers);
+        fs::write(daemon.config(), text).unwrap();
+        let said = pair.vipd(host, &["reload"]);
+        assert!(said.contains("goes"), "{said}{}", daemon.log());
+    };
+    // A backup ...
+    reload(&b, &pair.b, &[with_hooks(RouterSpec { priority: 100, ..stays.clone() }, "later")]);
+    notes.expect("b's have stopped", |said| {
+        ["goes", "inside", "outside"].iter().all(|name| said.contains(&format!("b:{name} stop\n")))
+    });
+    reload(&b, &pair.b, &of_b);
+    // ... and a master, who asks before he releases.
+    thread::sleep(2 * pair.spec(100).patience());
+    reload(&a, &pair.a, &[with_hooks(stays, "later")]);
+    for ip in &ips[1..] {
+        pair.expect_owner(*ip, &pair.b);
+    }
+    for line in ["goes before_release", "goes stop", "group before_release", "group stop"] {
+        notes.expect(line, |said| said.lines().any(|said| said == line));
+    }
+    assert_eq!(pair.lab.owners(ips[0]), ["a"]);
+    for (line, times) in
+        [("goes stop", 1), ("group stop", 1), ("group before_release", 1), ("stays stop", 0)]
+    {
+        assert_eq!(count(line), times, "{line}:\n{}", notes.said());
+    }
+    assert!(!notes.said().contains("later"), "{}", notes.said());
+    Ok(())
+}
+
+pub fn a_changed_vrid_says_goodbye_for_the_old_one() -> Tried {
+    let pair = Pair::new();
+    let (a, _b) = pair.start("");
+    pair.expect_master(&pair.a);
+    let config = fs::read_to_string(a.config()).unwrap();
+    for (before, after) in [(51, 61), (61, 71)] {
+        let vrid = |number: u8| format!("vrid = {number}\n");
+        let config = config.replace(&vrid(51), &vrid(after));
+        fs::write(a.config(), config).unwrap();
+        let begun = Instant::now();
+        pair.vipd(&pair.a, &["reload"]);
+        let said = || pair.lab.observer().adverts("a", begun);
+        let master = || said().iter().any(|(_, advert)| advert.vrid == after).then_some(());
+        assert!(wait_for(PATIENCE, master).is_some(), "{}", a.log());
+        let last = said().into_iter().rfind(|(_, advert)| advert.vrid == before).unwrap();
+        assert_eq!(last.1.priority, 0, "{}", a.log());
+    }
     Ok(())
 }
