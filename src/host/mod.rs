@@ -196,6 +196,26 @@ pub struct LastHook {
 }
 
 impl Outbox {
+    fn new(router: &VirtualRouter, now: Instant) -> Self {
+        Outbox {
+            link: router.link(),
+            config: router.config().clone(),
+            in_flight: None,
+            waiting: VecDeque::new(),
+            encoded: None,
+            advert_due: false,
+            announced: 0,
+            intact: None,
+            missing: Vec::new(),
+            accepted_at: now,
+            accepted: false,
+            renewing: false,
+            renewed_at: now,
+            transitions: VecDeque::new(),
+            last_hook: None,
+        }
+    }
+
     /// The lifetime its addresses were claimed with; an owner's are nobody's to remove.
     fn lease(&self) -> Option<Duration> {
         let owner = self.config.priority == Priority::OWNER;
@@ -966,24 +986,13 @@ impl Host {
             self.history.note(event);
             return;
         }
-        let Some(router) = node.router(id) else { return };
-        let outbox = self.outboxes.entry(id).or_insert_with(|| Outbox {
-            link: router.link(),
-            config: router.config().clone(),
-            in_flight: None,
-            waiting: VecDeque::new(),
-            encoded: None,
-            advert_due: false,
-            announced: 0,
-            intact: None,
-            missing: Vec::new(),
-            accepted_at: now,
-            accepted: false,
-            renewing: false,
-            renewed_at: now,
-            transitions: VecDeque::new(),
-            last_hook: None,
-        });
+        let router = node.router(id);
+        let outbox = match (router, self.outboxes.get_mut(&id)) {
+            // One that was removed may be forgotten by now, and its last actions are to come.
+            (_, Some(outbox)) => outbox,
+            (Some(router), None) => self.outboxes.entry(id).or_insert(Outbox::new(router, now)),
+            (None, None) => return,
+        };
         if let Action::Notify(transition) = &action {
             if outbox.transitions.len() == TRANSITIONS {
                 outbox.transitions.pop_front();
@@ -991,7 +1000,7 @@ impl Host {
             outbox.transitions.push_back((SystemTime::now(), transition.clone()));
             self.tallies.changed(now, transition);
             // Unwritten, a restart begins as backup or preempts: it is not worth a role.
-            let held_back = router.held_back();
+            let held_back = router.is_some_and(VirtualRouter::held_back);
             let _ = self.record.note(id, |entry| entry.held_back = held_back);
         }
         if outbox.in_flight.is_none() {
