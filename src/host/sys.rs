@@ -202,6 +202,8 @@ fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize
 #[derive(Debug)]
 pub struct Inbox {
     slots: Box<[Slot]>,
+    /// Apart and all zero, so that no memory is used for what was never received.
+    payloads: Box<[[u8; PAYLOAD]]>,
 }
 
 #[derive(Clone, Debug)]
@@ -209,7 +211,6 @@ pub struct Inbox {
 struct Slot {
     control: [u8; CONTROL],
     name: [u8; NAME],
-    payload: [u8; PAYLOAD],
     control_length: usize,
     name_length: usize,
     payload_length: usize,
@@ -220,12 +221,11 @@ impl Default for Inbox {
         let empty = Slot {
             control: [0; CONTROL],
             name: [0; NAME],
-            payload: [0; PAYLOAD],
             control_length: 0,
             name_length: 0,
             payload_length: 0,
         };
-        Inbox { slots: vec![empty; BATCH].into_boxed_slice() }
+        Inbox { slots: vec![empty; BATCH].into(), payloads: vec![[0; PAYLOAD]; BATCH].into() }
     }
 }
 
@@ -236,8 +236,9 @@ impl Inbox {
         // SAFETY: as in `send`.
         let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        for ((slot, header), part) in self.slots.iter_mut().zip(&mut headers).zip(&mut parts) {
-            part.iov_base = slot.payload.as_mut_ptr().cast();
+        let slots = self.slots.iter_mut().zip(self.payloads.iter_mut());
+        for (((slot, payload), header), part) in slots.zip(&mut headers).zip(&mut parts) {
+            part.iov_base = payload.as_mut_ptr().cast();
             part.iov_len = PAYLOAD;
             let header = &mut header.msg_hdr;
             header.msg_name = slot.name.as_mut_ptr().cast();
@@ -247,7 +248,7 @@ impl Inbox {
             header.msg_iov = part;
             header.msg_iovlen = 1;
         }
-        // SAFETY: every header points to buffers of the lengths it states; the slots are ours
+        // SAFETY: every header points to buffers of the lengths it states; slots and payloads are ours
         // (`&mut self`), and `parts` outlives the call.
         let received = unsafe {
             libc::recvmmsg(
@@ -273,10 +274,11 @@ impl Inbox {
             slot.control_length = control_length.min(CONTROL);
             slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME);
         }
-        Ok(self.slots.iter().take(count).map(|slot| Packet {
+        let received = self.slots.iter().zip(&self.payloads).take(count);
+        Ok(received.map(|(slot, payload)| Packet {
             name: &slot.name[..slot.name_length],
             control: &slot.control[..slot.control_length],
-            payload: &slot.payload[..slot.payload_length],
+            payload: &payload[..slot.payload_length],
         }))
     }
 }
