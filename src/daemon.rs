@@ -22,7 +22,7 @@ use crate::host::exclusive::{Identities, RuntimeDir, Taken};
 use crate::host::netlink::Worker;
 use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
-use crate::host::sys::Readiness;
+use crate::host::sys::{self, Readiness};
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
@@ -87,6 +87,7 @@ impl fmt::Display for Failure {
 /// # Errors
 /// When it cannot start, or when the kernel takes away what it cannot work without.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         std::thread::sleep(backoff::patience(&options.runtime_dir));
     }

@@ -422,6 +422,15 @@ impl Drop for Mapped {
     }
 }
 
+/// From now on an allocation of 64 KiB or more is a mapping of its own, and goes back to the kernel
+/// when it is freed. Otherwise the first long one, as for the configuration's text, would raise that
+/// limit to its own length, and what comes later would stay in memory that was used before.
+pub fn map_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call sets a number in the allocator, under its own lock.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
+}
+
 /// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the
 /// calling thread.
 ///
