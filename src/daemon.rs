@@ -171,6 +171,8 @@ fn harden() -> Vec<String> {
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
+    // It only costs memory if it fails.
+    let _ = sys::forget_code();
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
             "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"

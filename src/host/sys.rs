@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
@@ -429,6 +429,33 @@ pub fn map_large_allocations() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call sets a number in the allocator, under its own lock.
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
+}
+
+/// Takes the code and the constants that were used until now out of the memory of this process, but
+/// for what is needed again: what only a start needs is then neither counted as ours nor locked. The
+/// kernel still has it, as it has the file.
+///
+/// # Errors
+/// `/proc` cannot be read, or memory is locked already.
+pub fn forget_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    // Bounds, access, offset, device, inode, file (proc_pid_maps(5)). The beginning of a file is
+    // never changed by the dynamic linker; further on it writes, and forbids itself to.
+    let as_in_file = |line: &&str| {
+        (line.contains(" r-xp ") || line.contains(" r--p 00000000 ")) && line.contains(" /")
+    };
+    for line in maps.lines().filter(as_in_file) {
+        let bounds = line.split(' ').next().and_then(|bounds| bounds.split_once('-'));
+        let number = |digits| usize::from_str_radix(digits, 16).ok();
+        if let Some((start, end)) = bounds.and_then(|(a, b)| number(a).zip(number(b)))
+            && let Some(address) = NonNull::new(start as *mut c_void)
+        {
+            // SAFETY: the mapping is of a file and never was written, so that all of it will be
+            // read from there again when it is next used, the code of this very call included.
+            unsafe { madvise(address, end.saturating_sub(start), MmapAdvise::MADV_DONTNEED) }?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the
