@@ -23,6 +23,7 @@ use crate::host::letterbox::{Letterbox, Slot};
 use crate::host::netlink::Worker;
 use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
+use crate::host::sys;
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
@@ -82,6 +83,7 @@ impl fmt::Display for Failure {
 /// # Errors
 /// When it cannot start, or when the kernel takes away what it cannot work without.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         std::thread::sleep(backoff::patience(&options.runtime_dir));
     }
@@ -157,6 +159,8 @@ fn harden() -> Vec<String> {
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
+    // It only costs memory if it fails.
+    let _ = sys::forget_code();
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
             "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"

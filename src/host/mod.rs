@@ -144,7 +144,7 @@ impl Port {
 struct Outbox {
     link: LinkId,
     /// As the router was last told: what is under way must be told even when it has gone.
-    config: RouterConfig,
+    config: Arc<RouterConfig>,
     /// The worker's job that everything else waits for.
     in_flight: Option<u64>,
     waiting: VecDeque<Action>,
@@ -199,7 +199,7 @@ impl Outbox {
     fn new(router: &VirtualRouter, now: Instant) -> Self {
         Outbox {
             link: router.link(),
-            config: router.config().clone(),
+            config: Arc::clone(router.config()),
             in_flight: None,
             waiting: VecDeque::new(),
             encoded: None,
@@ -253,7 +253,8 @@ pub struct Host {
     synced: bool,
     link_names: BTreeMap<Arc<str>, LinkId>,
     ports: BTreeMap<LinkId, Port>,
-    outboxes: BTreeMap<RouterId, Outbox>,
+    /// Boxed, as half of a map's places are empty.
+    outboxes: BTreeMap<RouterId, Box<Outbox>>,
     due: Due,
     /// What the worker was asked for, and when.
     jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
@@ -358,7 +359,7 @@ impl Host {
         for (id, name) in node.links() {
             self.link_names.insert(name.clone(), id);
         }
-        let routers = node.routers().map(|router| (router.id(), router.config()));
+        let routers = node.routers().map(|router| (router.id(), &**router.config()));
         if let Err(error) = self.record.assign(routers, clock::suspended()) {
             warn!(%error, "cannot write the record: a restart will begin as backup");
         }
@@ -370,7 +371,7 @@ impl Host {
         });
         for router in node.routers() {
             if let Some(outbox) = self.outboxes.get_mut(&router.id()) {
-                outbox.config.clone_from(router.config());
+                outbox.config = Arc::clone(router.config());
             }
         }
         let links: Vec<LinkId> = self.ports.keys().copied().collect();
@@ -990,13 +991,17 @@ impl Host {
         let outbox = match (router, self.outboxes.get_mut(&id)) {
             // One that was removed may be forgotten by now, and its last actions are to come.
             (_, Some(outbox)) => outbox,
-            (Some(router), None) => self.outboxes.entry(id).or_insert(Outbox::new(router, now)),
+            (Some(router), None) => {
+                self.outboxes.entry(id).or_insert_with(|| Box::new(Outbox::new(router, now)))
+            }
             (None, None) => return,
         };
         if let Action::Notify(transition) = &action {
             if outbox.transitions.len() == TRANSITIONS {
                 outbox.transitions.pop_front();
             }
+            // Most routers never have as many as a growing list makes room for.
+            outbox.transitions.reserve_exact(1);
             outbox.transitions.push_back((SystemTime::now(), transition.clone()));
             self.tallies.changed(now, transition);
             // Unwritten, a restart begins as backup or preempts: it is not worth a role.
@@ -1334,7 +1339,7 @@ impl Host {
         let members: Vec<&RouterConfig> = of
             .members
             .iter()
-            .filter_map(|member| Some(&self.outboxes.get(member)?.config))
+            .filter_map(|member| Some(&*self.outboxes.get(member)?.config))
             .collect();
         let mut interfaces: Vec<&str> = members.iter().map(|config| &*config.interface).collect();
         interfaces.dedup();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::epoll::EpollEvent;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
@@ -253,6 +253,8 @@ fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize
 #[derive(Debug)]
 pub struct Inbox {
     slots: Box<[Slot]>,
+    /// Apart and all zero, so that no memory is used for what was never received.
+    payloads: Box<[[u8; PAYLOAD]]>,
     /// How many to ask for next: where mostly one comes, room for many costs more than it does.
     room: usize,
 }
@@ -262,7 +264,6 @@ pub struct Inbox {
 struct Slot {
     control: [u8; CONTROL],
     name: [u8; NAME],
-    payload: [u8; PAYLOAD],
     control_length: usize,
     name_length: usize,
     payload_length: usize,
@@ -273,12 +274,12 @@ impl Default for Inbox {
         let empty = Slot {
             control: [0; CONTROL],
             name: [0; NAME],
-            payload: [0; PAYLOAD],
             control_length: 0,
             name_length: 0,
             payload_length: 0,
         };
-        Inbox { slots: vec![empty; BATCH].into_boxed_slice(), room: LITTLE }
+        let payloads = vec![[0; PAYLOAD]; BATCH].into();
+        Inbox { slots: vec![empty; BATCH].into(), payloads, room: LITTLE }
     }
 }
 
@@ -319,13 +320,10 @@ impl Inbox {
         let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
         let mut asked = 0;
-        for ((slot, header), part) in
-            self.slots.iter_mut().zip(&mut headers).zip(&mut parts).take(room)
-        {
-            let part = part.write(libc::iovec {
-                iov_base: slot.payload.as_mut_ptr().cast(),
-                iov_len: PAYLOAD,
-            });
+        let slots = self.slots.iter_mut().zip(self.payloads.iter_mut()).take(room);
+        for (((slot, payload), header), part) in slots.zip(&mut headers).zip(&mut parts) {
+            let part =
+                part.write(libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: PAYLOAD });
             // SAFETY: as in `send`.
             let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
             header.msg_name = slot.name.as_mut_ptr().cast();
@@ -366,10 +364,11 @@ impl Inbox {
         }
         let full = count == room;
         self.room = if full { BATCH } else { (2 * count).clamp(LITTLE, BATCH) };
-        let packets = self.slots.iter().take(count).map(|slot| Packet {
+        let received = self.slots.iter().zip(&self.payloads).take(count);
+        let packets = received.map(|(slot, payload)| Packet {
             name: &slot.name[..slot.name_length],
             control: &slot.control[..slot.control_length],
-            payload: &slot.payload[..slot.payload_length],
+            payload: &payload[..slot.payload_length],
         });
         Ok((packets, full))
     }
@@ -512,6 +511,42 @@ impl Drop for Mapped {
         // SAFETY: nothing borrows from the mapping beyond a call.
         let _ = unsafe { munmap(self.start, self.words * mem::size_of::<u64>()) };
     }
+}
+
+/// From now on an allocation of 64 KiB or more is a mapping of its own, and goes back to the kernel
+/// when it is freed. Otherwise the first long one, as for the configuration's text, would raise that
+/// limit to its own length, and what comes later would stay in memory that was used before.
+pub fn map_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call sets a number in the allocator, under its own lock.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
+}
+
+/// Takes the code and the constants that were used until now out of the memory of this process, but
+/// for what is needed again: what only a start needs is then neither counted as ours nor locked. The
+/// kernel still has it, as it has the file.
+///
+/// # Errors
+/// `/proc` cannot be read, or memory is locked already.
+pub fn forget_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    // Bounds, access, offset, device, inode, file (proc_pid_maps(5)). The beginning of a file is
+    // never changed by the dynamic linker; further on it writes, and forbids itself to.
+    let as_in_file = |line: &&str| {
+        (line.contains(" r-xp ") || line.contains(" r--p 00000000 ")) && line.contains(" /")
+    };
+    for line in maps.lines().filter(as_in_file) {
+        let bounds = line.split(' ').next().and_then(|bounds| bounds.split_once('-'));
+        let number = |digits| usize::from_str_radix(digits, 16).ok();
+        if let Some((start, end)) = bounds.and_then(|(a, b)| number(a).zip(number(b)))
+            && let Some(address) = NonNull::new(start as *mut c_void)
+        {
+            // SAFETY: the mapping is of a file and never was written, so that all of it will be
+            // read from there again when it is next used, the code of this very call included.
+            unsafe { madvise(address, end.saturating_sub(start), MmapAdvise::MADV_DONTNEED) }?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the
