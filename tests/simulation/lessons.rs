@@ -249,3 +249,18 @@ fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
     let changes = story(&world).matches("is master:").count();
     assert!(changes <= 35, "{changes} times master in a second");
 }
+
+/// It would postpone the successor, whose timer begins anew with each.
+#[test]
+fn a_leaver_that_was_stopped_for_a_while_does_not_say_goodbye_twice_in_an_interval() {
+    let mut world = settled(&[host("a", 150)]);
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    world.command(0, Command::Failover(id));
+    world.run_for(ms(100));
+    world.freeze(0);
+    world.run_for(ms(1500));
+    world.thaw(0);
+    world.run_for(s(3));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+}
