@@ -78,14 +78,8 @@ impl Waiting {
     /// longer promise them.
     fn release(&mut self, router: RouterId, gone: Arc<[Address]>) {
         let mut left: Option<Arc<[Address]>> = None;
-        let mut called_off = false;
-        let mut never_master = false;
         self.0.retain(|action| match action {
-            Action::Claim { addresses, .. } => {
-                let kept = !is_within(addresses, &gone);
-                called_off |= !kept;
-                kept
-            }
+            Action::Claim { addresses, .. } => !is_within(addresses, &gone),
             Action::Advertise { advert, .. } => {
                 let promises = advert.addresses.iter().any(|address| gone.contains(address));
                 advert.priority == Priority::LEAVING || !promises
@@ -98,14 +92,10 @@ impl Waiting {
                 }
                 kept
             }
-            Action::Notify(transition) => {
-                if std::mem::take(&mut called_off) {
-                    never_master |=
-                        transition.to == Role::Master && transition.from != Role::Leaving;
-                }
-                !never_master
-            }
-            Action::Release { .. } | Action::Renew { .. } | Action::Warn { .. } => true,
+            Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Renew { .. }
+            | Action::Warn { .. } => true,
         });
         let last = self.0.iter().rev().find_map(|action| match action {
             Action::Claim { .. } => Some(None),
@@ -124,8 +114,25 @@ impl Waiting {
         }
     }
 
-    /// Back to the role that was told last: what was between has been called off.
+    /// A master whose claim has not been answered when it gives up was never seen as one: no hook
+    /// runs for that, and it is told only that it is none.
     fn notify(&mut self, transition: Transition) {
+        let gives_up = match transition.to {
+            Role::Backup | Role::Fault | Role::Stopped => true,
+            Role::Waiting | Role::Claiming | Role::Master | Role::Leaving => false,
+        };
+        let begins = |action: &Action| match action {
+            Action::Notify(began) => began.to == Role::Master && began.from != Role::Leaving,
+            _ => false,
+        };
+        if gives_up && let Some(begun) = self.0.iter().position(begins) {
+            let mut place = 0;
+            self.0.retain(|action| {
+                place += 1;
+                place <= begun || !matches!(action, Action::Notify(_))
+            });
+        }
+        // Back to the role that was told last.
         let last = self.0.iter_mut().rev().find_map(|action| match action {
             Action::Notify(last) => Some(last),
             _ => None,
@@ -222,6 +229,9 @@ mod tests {
     fn a_release_takes_back_what_was_to_be_said_as_master() {
         let pushed = [advertise(100, &[1, 2]), announce(&[1, 2]), master(), release(&[1, 2])];
         assert_eq!(left(pushed), [master(), release(&[1, 2])]);
+        let master_no_more =
+            [advertise(100, &[1]), announce(&[1]), master(), release(&[1]), backup()];
+        assert_eq!(left(master_no_more), [release(&[1]), backup()]);
     }
 
     #[test]

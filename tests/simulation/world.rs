@@ -962,6 +962,7 @@ impl World {
             let says_master = match &action {
                 Action::Advertise { advert, .. } => advert.priority != Priority::LEAVING,
                 Action::Announce { .. } => true,
+                Action::Notify(transition) => transition.to == Role::Master && transition.hooks,
                 _ => false,
             };
             let is_master =
