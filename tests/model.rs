@@ -10,18 +10,25 @@
 //! Two hosts may also have a sync group of two virtual routers on two links; then links are cut and
 //! healed one by one, and who has the higher address on one link has the lower one on the other.
 //!
-//! Left out: leases, the worker, announcements (the simulator has them), cuts of single links.
+//! A host may also have a service: a check, which fails and passes at any event's time, and the two
+//! hooks that are waited for, which end at any event's time before their limits, with or without
+//! success.
+//!
+//! Left out: leases, the worker, announcements, reloads, drains and stops (the simulator has them),
+//! cuts of single links, checks and hooks of groups.
 //!
 //! Proved within these bounds:
 //! * whoever has heard a better master's advert is not master beside it;
 //! * two masters that can hear each other have an advert under way that decides it, once an
 //!   interval has gone by without faults;
 //! * nobody takes anything back and forth without time going by;
-//! * after [`CALM`] without faults one host is master, and the right one: of all members of a group.
+//! * after [`CALM`] without faults one host is master, and the right one: of all members of a group;
+//! * a host whose service is sick is not master for longer than that.
 //!
 //! `VIPD_MODEL_FAULTS=n` allows n faults instead of the usual number.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
@@ -32,8 +39,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Address, ChecksumForm, Command, Config, Event, Family, GroupConfig, Handover, Instant,
-    Interval, LinkAddress, LinkId, Node, Packet, Priority, Role, RouterConfig, Version,
+    Action, Address, CheckConfig, CheckId, ChecksumForm, Command, Config, Effect, Event, Family,
+    GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval, LinkAddress, LinkId,
+    Node, Packet, Phase, Priority, Probe, Role, RouterConfig, State as Seat, Verdict, Version,
     VirtualRouter, Vrid,
 };
 
@@ -45,6 +53,10 @@ const DELAY: Duration = Duration::from_millis(20);
 const CALM: Duration = Duration::from_millis(9_500);
 /// A group whose ties are contested on one link gives the other two intervals to decide them.
 const CALM_OF_GROUPS: Duration = Duration::from_millis(13_500);
+/// The same with hooks that are waited for.
+const CALM_OF_SERVICES: Duration = Duration::from_millis(12_500);
+/// How long a hook is waited for, and how long a veto is respected.
+const HOOK: Duration = Duration::from_secs(1);
 /// So many deliveries and deadlines at one instant are a quarrel without end.
 const AT_ONCE: u8 = 24;
 
@@ -53,10 +65,12 @@ struct Setup {
     priority: u8,
     preempt: bool,
     handover: Handover,
+    /// A check with this effect, and hooks.
+    service: Option<Effect>,
 }
 
 const fn setup(priority: u8) -> Setup {
-    Setup { priority, preempt: true, handover: Handover::Overlap }
+    Setup { priority, preempt: true, handover: Handover::Overlap, service: None }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +116,23 @@ enum Step {
     Thaw(u8),
     Failover(u8),
     Resume(u8),
+    Sick(u8),
+    Well(u8),
+    HookDone(u8, Hook),
+    HookFailed(u8, Hook),
     Cut(u8),
     Heal(u8),
+}
+
+/// What goes wrong beside cut links and services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Messages are lost, hosts crash.
+    Crashes,
+    /// Operators move things.
+    Moves,
+    /// Both, and hosts freeze.
+    All,
 }
 
 struct Model<'a> {
@@ -112,8 +141,7 @@ struct Model<'a> {
     faults: u8,
     /// How many links, each with a virtual router; those of two are a group.
     links: u8,
-    /// Whether hosts freeze and operators move things, or messages are lost and hosts crash only.
-    all_faults: bool,
+    kind: Kind,
 }
 
 fn own(link: u8, host: u8) -> IpAddr {
@@ -121,12 +149,27 @@ fn own(link: u8, host: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, link, n))
 }
 
+/// The check of a host, and whether it fails.
+fn check(node: &Node) -> Option<(CheckId, bool)> {
+    let check = node.checks().next()?;
+    Some((check.id(), check.verdict() == Verdict::Failing))
+}
+
+/// The hook that a host waits for.
+fn hook(node: &Node) -> Option<Hook> {
+    match node.routers().next()?.state() {
+        Seat::Claiming { .. } => Some(Hook::BeforeClaim),
+        Seat::Leaving { phase: Phase::Preparing { .. }, .. } => Some(Hook::BeforeRelease),
+        _ => None,
+    }
+}
+
 fn routers(host: &Host) -> impl Iterator<Item = &VirtualRouter> + Clone {
     host.node.iter().flat_map(|node| (0..2).filter_map(|n| node.routers().nth(n)))
 }
 
 impl<'a> Model<'a> {
-    fn new(setups: &'a [Setup], links: u8, faults: u8, all_faults: bool) -> Self {
+    fn new(setups: &'a [Setup], links: u8, faults: u8, kind: Kind) -> Self {
         let router = |setup: &Setup, link: u8| RouterConfig {
             name: format!("r{link}").into(),
             interface: format!("lan{link}").into(),
@@ -149,10 +192,17 @@ impl<'a> Model<'a> {
             authentication: None,
             address_lifetime: Some(2),
             handover: setup.handover,
-            before_release: None,
-            before_claim: None,
-            fault_for: std::collections::BTreeMap::new(),
-            checks: [].into(),
+            before_release: setup.service.map(|_| HOOK),
+            before_claim: setup.service.map(|_| HOOK),
+            fault_for: BTreeMap::from([(Hook::BeforeClaim, HOOK)]),
+            checks: setup.service.iter().map(|_| "service".into()).collect(),
+        };
+        let check = |effect: Effect| CheckConfig {
+            name: "service".into(),
+            fall: 1,
+            rise: 1,
+            effect,
+            initial: Initial::Passing,
         };
         let group =
             GroupConfig { name: "group".into(), members: ["r0".into(), "r1".into()].into() };
@@ -161,12 +211,12 @@ impl<'a> Model<'a> {
             .map(|setup| Config {
                 routers: (0..links).map(|link| router(setup, link)).collect(),
                 groups: if links == 2 { vec![group.clone()] } else { Vec::new() },
-                ..Config::default()
+                checks: setup.service.map(check).into_iter().collect(),
             })
             .collect();
         let number = std::env::var("VIPD_MODEL_FAULTS").ok();
         let faults = number.map_or(faults, |number| number.parse().unwrap());
-        Model { setups, configs, faults, links, all_faults }
+        Model { setups, configs, faults, links, kind }
     }
 
     fn first(&self) -> State {
@@ -211,7 +261,7 @@ impl<'a> Model<'a> {
                 continue;
             }
             steps.push(Step::Deliver(number as u8));
-            if state.faults_left > 0 {
+            if state.faults_left > 0 && self.kind != Kind::Moves {
                 steps.push(Step::Lose(number as u8));
             }
         }
@@ -234,21 +284,40 @@ impl<'a> Model<'a> {
                 steps.push(Step::Thaw(host));
                 continue;
             }
+            let hook = hook(node);
             if node.deadline().is_some_and(|at| at <= NOW) {
-                steps.push(Step::Timeout(host));
+                // A hook that never agrees is a fault.
+                if hook != Some(Hook::BeforeClaim) || state.faults_left > 0 {
+                    steps.push(Step::Timeout(host));
+                }
                 pressing = true;
             }
+            if let Some(hook) = hook {
+                steps.push(Step::HookDone(host, hook));
+                if state.faults_left > 0 {
+                    steps.push(Step::HookFailed(host, hook));
+                }
+            }
+            match check(node) {
+                Some((_, true)) => steps.push(Step::Well(host)),
+                Some((_, false)) if state.faults_left > 0 => steps.push(Step::Sick(host)),
+                Some((_, false)) | None => {}
+            }
             if state.faults_left > 0 {
-                steps.push(Step::Crash(host));
-                if self.all_faults {
+                if self.kind != Kind::Moves {
+                    steps.push(Step::Crash(host));
+                }
+                if self.kind == Kind::All {
                     steps.push(Step::Freeze(host));
+                }
+                if self.kind != Kind::Crashes {
                     let router = node.routers().next().unwrap();
                     if router.role() == Role::Master {
                         steps.push(Step::Failover(host));
                     }
                 }
             }
-            if node.routers().next().unwrap().held_back() && self.all_faults {
+            if node.routers().next().unwrap().held_back() && self.kind != Kind::Crashes {
                 steps.push(Step::Resume(host));
             }
         }
@@ -267,6 +336,10 @@ impl<'a> Model<'a> {
             Step::Time => return Ok(self.time(state)),
             Step::Timeout(host) => {
                 state.at_once += 1;
+                let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
+                if hook(node) == Some(Hook::BeforeClaim) {
+                    fault(&mut state, 1);
+                }
                 tell(&mut state, host, Event::Timeout);
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
                 if node.deadline().is_some_and(|at| at <= NOW) {
@@ -311,6 +384,24 @@ impl<'a> Model<'a> {
                     self.hear(&mut state, &message)?;
                 }
                 tell(&mut state, host, Event::Timeout);
+            }
+            Step::Sick(host) | Step::Well(host) => {
+                let sick = matches!(step, Step::Sick(_));
+                fault(&mut state, u8::from(sick));
+                let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
+                let (check, _) = check(node).unwrap();
+                let probe = if sick { Probe::Failed } else { Probe::Passed };
+                tell(&mut state, host, Event::Probe { check, probe });
+            }
+            Step::HookDone(host, hook) | Step::HookFailed(host, hook) => {
+                let succeeded = matches!(step, Step::HookDone(..));
+                if !succeeded {
+                    fault(&mut state, 1);
+                }
+                let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
+                let id = node.routers().next().unwrap().id();
+                let outcome = HookOutcome { hook, succeeded };
+                tell(&mut state, host, Event::HookFinished(id, outcome));
             }
             Step::Cut(link) => {
                 fault(&mut state, 1);
@@ -367,7 +458,11 @@ impl<'a> Model<'a> {
     }
 
     fn long_calm(&self) -> Duration {
-        if self.links == 2 { CALM_OF_GROUPS } else { CALM }
+        match self.links {
+            2 => CALM_OF_GROUPS,
+            _ if self.setups.iter().any(|setup| setup.service.is_some()) => CALM_OF_SERVICES,
+            _ => CALM,
+        }
     }
 
     fn hear(&self, state: &mut State, message: &Message) -> Result<(), String> {
@@ -396,10 +491,18 @@ impl<'a> Model<'a> {
 
     /// What must hold in every state.
     fn judge(&self, state: &State) -> Result<(), String> {
-        let able: Vec<(u8, &Host)> = (0..)
-            .zip(&state.hosts)
-            .filter(|(_, host)| host.frozen.is_none() && host.node.is_some())
-            .collect();
+        let awake = || {
+            (0..).zip(&state.hosts).filter(|(_, host)| host.frozen.is_none() && host.node.is_some())
+        };
+        let sick =
+            |host: &Host| routers(host).any(|router| router.fault_reasons().next().is_some());
+        let able: Vec<(u8, &Host)> = awake().filter(|(_, host)| !sick(host)).collect();
+        if state.calm >= self.long_calm()
+            && let Some((number, _)) =
+                awake().find(|(_, host)| sick(host) && routers(host).any(|r| r.has_addresses()))
+        {
+            return Err(format!("{number} is sick and keeps the addresses"));
+        }
         if state.cuts != 0 || able.is_empty() {
             return Ok(());
         }
@@ -436,7 +539,7 @@ impl<'a> Model<'a> {
         for (other, host) in able {
             let (master, other_router) = (router(master), router(host));
             let wants = self.setups[usize::from(*other)].preempt && !other_router.held_back();
-            if wants && other_router.config().priority > master.effective_priority() {
+            if wants && other_router.effective_priority() > master.effective_priority() {
                 return Err(format!("{number} is master, {other} would be better"));
             }
         }
@@ -558,14 +661,14 @@ fn tell(state: &mut State, host: u8, event: Event<'_>) {
     }
 }
 
-fn proves(setups: &[Setup], faults: u8, all_faults: bool) {
-    let states = Model::new(setups, 1, faults, all_faults).explore();
+fn proves(setups: &[Setup], faults: u8, kind: Kind) {
+    let states = Model::new(setups, 1, faults, kind).explore();
     println!("{setups:?}: {states} states");
 }
 
 /// A group on two links, at first each host's on its own.
 fn groups_prove(setups: &[Setup], faults: u8) {
-    let states = Model::new(setups, 2, faults, false).explore();
+    let states = Model::new(setups, 2, faults, Kind::Crashes).explore();
     println!("groups of {setups:?}: {states} states");
 }
 
@@ -587,27 +690,39 @@ fn exclusive_groups_settle() {
 
 #[test]
 fn a_pair_that_preempts_settles_on_the_better_host() {
-    proves(&[setup(150), setup(100)], 2, true);
+    proves(&[setup(150), setup(100)], 2, Kind::All);
 }
 
 #[test]
 fn a_pair_of_equals_settles() {
-    proves(&[setup(100), setup(100)], 2, false);
+    proves(&[setup(100), setup(100)], 2, Kind::Crashes);
 }
 
 #[test]
 fn a_pair_that_does_not_preempt_settles() {
     const STAYING: Setup = Setup { preempt: false, ..setup(150) };
-    proves(&[STAYING, setup(100)], 1, true);
+    proves(&[STAYING, setup(100)], 1, Kind::All);
 }
 
 #[test]
 fn an_exclusive_pair_settles() {
     const EXCLUSIVE: Setup = Setup { handover: Handover::Exclusive, ..setup(150) };
-    proves(&[EXCLUSIVE, Setup { priority: 100, ..EXCLUSIVE }], 1, true);
+    proves(&[EXCLUSIVE, Setup { priority: 100, ..EXCLUSIVE }], 1, Kind::All);
 }
 
 #[test]
 fn three_hosts_settle_on_the_best() {
-    proves(&[setup(200), setup(150), setup(100)], 1, true);
+    proves(&[setup(200), setup(150), setup(100)], 1, Kind::All);
+}
+
+#[test]
+fn a_pair_whose_service_fails_settles() {
+    const SICK: Setup = Setup { service: Some(Effect::Fault), ..setup(150) };
+    proves(&[SICK, Setup { priority: 100, ..SICK }], 1, Kind::Crashes);
+}
+
+#[test]
+fn a_pair_whose_service_fails_while_it_moves_settles() {
+    const SICK: Setup = Setup { service: Some(Effect::Fault), ..setup(150) };
+    proves(&[SICK, setup(100)], 2, Kind::Moves);
 }

@@ -15,6 +15,7 @@ pub mod letterbox;
 pub mod links;
 pub mod neighbours;
 pub mod netlink;
+pub mod outbox;
 pub mod privileges;
 pub mod record;
 pub mod signals;
@@ -49,6 +50,7 @@ use due::{Due, DueAdvert, DueAnnouncements, Encoded};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
 use netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use outbox::Waiting;
 use record::Record;
 use tally::Tallies;
 
@@ -147,7 +149,7 @@ struct Outbox {
     config: Arc<RouterConfig>,
     /// The worker's job that everything else waits for.
     in_flight: Option<u64>,
-    waiting: VecDeque<Action>,
+    waiting: Waiting,
     /// Its last advert as bytes.
     encoded: Option<Encoded>,
     /// An advert of it is among what is due: one at a time.
@@ -201,7 +203,7 @@ impl Outbox {
             link: router.link(),
             config: Arc::clone(router.config()),
             in_flight: None,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             encoded: None,
             advert_due: false,
             announced: 0,
@@ -687,21 +689,12 @@ impl Host {
     fn claimed(&mut self, ticket: u64, part: Range<usize>) {
         let Some((router, ..)) = self.jobs.get(&ticket) else { return };
         let Some(outbox) = self.outboxes.get_mut(router) else { return };
-        let next = outbox.waiting.iter().find_map(|action| match action {
-            Action::Announce { addresses, .. } => Some(addresses),
-            Action::Advertise { .. }
-            | Action::Claim { .. }
-            | Action::Notify(_)
-            | Action::Release { .. }
-            | Action::Renew { .. }
-            | Action::Warn { .. } => None,
-        });
-        if let Some(addresses) = next
+        if let Some(addresses) = outbox.waiting.announcement().cloned()
             && outbox.in_flight == Some(ticket)
             && outbox.announced == part.start
         {
             outbox.announced = part.end;
-            let (link, router, addresses) = (outbox.link, *router, addresses.clone());
+            let (link, router) = (outbox.link, *router);
             let due = DueAnnouncements { link, router, addresses, part, round: false };
             self.due.announcements.push(due);
         }
@@ -763,15 +756,7 @@ impl Host {
         let missing = outbox.missing.drain(..).map(|ip| News::AddressLost(router, ip));
         self.news.extend(missing);
         if let (JobKind::Claim, Some(error)) = (kind, failed) {
-            // It never became master: nothing of that may be seen.
-            outbox.waiting.retain_mut(|action| match action {
-                Action::Advertise { .. } | Action::Announce { .. } | Action::Renew { .. } => false,
-                Action::Notify(transition) => {
-                    transition.hooks = false;
-                    true
-                }
-                Action::Claim { .. } | Action::Release { .. } | Action::Warn { .. } => true,
-            });
+            outbox.waiting.claim_failed();
             self.news.push_back(News::ClaimFailed(router, error));
         }
         self.carry_on(router);
@@ -1012,24 +997,10 @@ impl Host {
             self.carry_out(id, action);
             return;
         }
-        match &action {
-            Action::Advertise { .. } => {
-                // Only the newest matters: what it replaces says something older.
-                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
-                if outbox.is_overdue(now) {
-                    self.news.push_back(News::Late(id));
-                }
-            }
-            Action::Announce { .. } => {
-                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Announce { .. }));
-            }
-            Action::Renew { .. } => return,
-            Action::Claim { .. }
-            | Action::Notify(_)
-            | Action::Release { .. }
-            | Action::Warn { .. } => {}
+        if matches!(action, Action::Advertise { .. }) && outbox.is_overdue(now) {
+            self.news.push_back(News::Late(id));
         }
-        outbox.waiting.push_back(action);
+        outbox.waiting.push(action);
     }
 
     fn carry_on(&mut self, id: RouterId) {
@@ -1037,7 +1008,7 @@ impl Host {
             if outbox.in_flight.is_some() {
                 return;
             }
-            let Some(action) = outbox.waiting.pop_front() else { return };
+            let Some(action) = outbox.waiting.pop() else { return };
             self.carry_out(id, action);
         }
     }
@@ -1072,6 +1043,9 @@ impl Host {
             }
             Action::Notify(transition) => self.due.changes.push(transition),
             Action::Release { addresses, .. } => {
+                if let Some(outbox) = self.outboxes.get_mut(&id) {
+                    outbox.announced = 0;
+                }
                 self.submit(id, JobKind::Release, Work::Release { addresses });
             }
             Action::Renew { addresses, lifetime, .. } => {

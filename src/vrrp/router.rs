@@ -1223,9 +1223,8 @@ impl VirtualRouter {
                         self.nobody_came(now, leave, actions);
                     }
                 } else if *repeat_at <= now {
-                    while *repeat_at <= now {
-                        *repeat_at += interval;
-                    }
+                    // No schedule to catch up with: after a late one the next is no sooner.
+                    *repeat_at = now + interval;
                     self.advertise(now, Priority::LEAVING, actions);
                 }
             }

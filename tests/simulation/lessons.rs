@@ -249,3 +249,36 @@ fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
     let changes = story(&world).matches("is master:").count();
     assert!(changes <= 35, "{changes} times master in a second");
 }
+
+/// What was to be done as master and waits for the worker is over when the role is.
+#[test]
+fn a_slow_worker_does_not_work_off_what_is_long_over() {
+    let mut world = world(&[host("a", 254).asleep(), host("b", 100)], 10, 1);
+    world.hosts[1].pace.worker = (ms(300), ms(300));
+    world.start(1);
+    world.run_for(s(10));
+    world.start(0);
+    world.run_for(s(1));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+    assert!(!world.hosts[1].holds(address()), "{}", story(&world));
+    let done = world.hosts[1].jobs_done;
+    world.run_for(s(5));
+    holds(&world);
+    assert_eq!(world.hosts[1].jobs_done, done, "{}", story(&world));
+}
+
+/// It would postpone the successor, whose timer begins anew with each.
+#[test]
+fn a_leaver_that_was_stopped_for_a_while_does_not_say_goodbye_twice_in_an_interval() {
+    let mut world = settled(&[host("a", 150)]);
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    world.command(0, Command::Failover(id));
+    world.run_for(ms(100));
+    world.freeze(0);
+    world.run_for(ms(1500));
+    world.thaw(0);
+    world.run_for(s(3));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+}

@@ -11,10 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vipd::host::outbox::Waiting;
 use vipd::vrrp::{
     Action, Address, ClaimError, Command, Config, Contention, Event, Family, Hook, HookOutcome,
     Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Recorded, Role, RouterConfig,
-    RouterId, Stop,
+    RouterId, Stop, VirtualRouter,
 };
 
 use super::random::Random;
@@ -145,7 +146,7 @@ impl Machine {
 #[derive(Debug, Default)]
 struct Outbox {
     in_flight: Option<u64>,
-    waiting: VecDeque<Action>,
+    waiting: Waiting,
     accepted: bool,
     accepted_at: u64,
     renewed_at: u64,
@@ -943,24 +944,13 @@ impl World {
             self.carry_out(host, process, id, action);
             return;
         }
-        match &action {
-            Action::Advertise { advert, .. } => {
-                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
-                let patience = 3 * advert.interval.duration();
-                if now - outbox.accepted_at >= patience.as_nanos() as u64 {
-                    process.news.push_back(News::Late(id));
-                }
+        if let Action::Advertise { advert, .. } = &action {
+            let patience = 3 * advert.interval.duration();
+            if now - outbox.accepted_at >= patience.as_nanos() as u64 {
+                process.news.push_back(News::Late(id));
             }
-            Action::Announce { .. } => {
-                outbox.waiting.retain(|waiting| !matches!(waiting, Action::Announce { .. }));
-            }
-            Action::Renew { .. } => return,
-            Action::Claim { .. }
-            | Action::Notify(_)
-            | Action::Release { .. }
-            | Action::Warn { .. } => {}
         }
-        outbox.waiting.push_back(action);
+        outbox.waiting.push(action);
     }
 
     fn carry_on(&mut self, host: usize, process: &mut Process, id: RouterId) {
@@ -968,7 +958,18 @@ impl World {
             if outbox.in_flight.is_some() {
                 return;
             }
-            let Some(action) = outbox.waiting.pop_front() else { return };
+            let Some(action) = outbox.waiting.pop() else { return };
+            let says_master = match &action {
+                Action::Advertise { advert, .. } => advert.priority != Priority::LEAVING,
+                Action::Announce { .. } => true,
+                Action::Notify(transition) => transition.to == Role::Master && transition.hooks,
+                _ => false,
+            };
+            let is_master =
+                |r: &VirtualRouter| r.has_addresses() || r.config().priority == Priority::OWNER;
+            if says_master && process.node.router(id).is_some_and(|r| !is_master(r)) {
+                self.fail(Some(host), format!("{} from a host that is not master", show(&action)));
+            }
             self.carry_out(host, process, id, action);
         }
     }
@@ -999,9 +1000,9 @@ impl World {
                 }
                 outbox.accepted_at = now;
                 if advert.priority != Priority::LEAVING
-                    && let Some(config) = leased
+                    && leased.is_some()
                     && let Some(ip) =
-                        config.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
+                        advert.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
                     && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 16 * slowest)
                 {
                     self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
@@ -1158,15 +1159,7 @@ impl World {
             if outbox.in_flight == Some(ticket) {
                 outbox.in_flight = None;
                 if let (true, Some(error)) = (is_claim, failed) {
-                    outbox.waiting.retain(|action| match action {
-                        Action::Advertise { .. }
-                        | Action::Announce { .. }
-                        | Action::Renew { .. } => false,
-                        Action::Claim { .. }
-                        | Action::Notify(_)
-                        | Action::Release { .. }
-                        | Action::Warn { .. } => true,
-                    });
+                    outbox.waiting.claim_failed();
                     process.news.push_back(News::ClaimFailed(id, error));
                 }
                 self.carry_on(host, &mut process, id);

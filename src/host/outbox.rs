@@ -1,0 +1,299 @@
+//! What of one virtual router waits for the worker's answer: its actions take effect in order.
+//!
+//! The worker may be slow for long, and the protocol does not wait for it. So what was asked for and
+//! called off again before anybody began with it is not done at all: neither does the queue grow,
+//! nor does a host that is backup by now say or do what it meant to do as master.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::vrrp::{Action, Address, Priority, Role, RouterId, Transition};
+
+/// Actions of one virtual router in the order in which they are to take effect.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting(VecDeque<Action>);
+
+impl Waiting {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes out what is to be done next.
+    pub fn pop(&mut self) -> Option<Action> {
+        self.0.pop_front()
+    }
+
+    /// The announcement that waits for the job under way, and for nothing else.
+    pub fn announcement(&self) -> Option<&Arc<[Address]>> {
+        let job =
+            |action: &&Action| matches!(action, Action::Claim { .. } | Action::Release { .. });
+        self.0.iter().take_while(|action| !job(action)).find_map(|action| match action {
+            Action::Announce { addresses, .. } => Some(addresses),
+            Action::Advertise { .. }
+            | Action::Claim { .. }
+            | Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Renew { .. }
+            | Action::Warn { .. } => None,
+        })
+    }
+
+    /// Adds one more, and takes back what is pointless because of it.
+    pub fn push(&mut self, action: Action) {
+        match action {
+            Action::Advertise { .. } => {
+                // Only the newest matters: what it replaces says something older.
+                self.0.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
+                self.0.push_back(action);
+            }
+            Action::Announce { ref addresses, .. } => {
+                self.0.retain(|waiting| match waiting {
+                    Action::Announce { addresses: older, .. } => !is_within(older, addresses),
+                    _ => true,
+                });
+                self.0.push_back(action);
+            }
+            Action::Release { router, addresses } => self.release(router, addresses),
+            Action::Notify(transition) => self.notify(transition),
+            // It goes with an advert that has left.
+            Action::Renew { .. } => {}
+            Action::Claim { .. } | Action::Warn { .. } => self.0.push_back(action),
+        }
+    }
+
+    /// The claim under way came to nothing: nothing of what was to follow from it may be seen.
+    pub fn claim_failed(&mut self) {
+        self.0.retain_mut(|action| match action {
+            Action::Advertise { .. } | Action::Announce { .. } | Action::Renew { .. } => false,
+            Action::Notify(transition) => {
+                transition.hooks = false;
+                true
+            }
+            Action::Claim { .. } | Action::Release { .. } | Action::Warn { .. } => true,
+        });
+    }
+
+    /// Claims of these addresses that have not begun are called off, adverts and announcements no
+    /// longer promise them.
+    fn release(&mut self, router: RouterId, gone: Arc<[Address]>) {
+        let mut left: Option<Arc<[Address]>> = None;
+        self.0.retain(|action| match action {
+            Action::Claim { addresses, .. } => !is_within(addresses, &gone),
+            Action::Advertise { advert, .. } => {
+                let promises = advert.addresses.iter().any(|address| gone.contains(address));
+                advert.priority == Priority::LEAVING || !promises
+            }
+            Action::Announce { addresses, .. } => {
+                let stay = || addresses.iter().filter(|address| !gone.contains(address)).copied();
+                let kept = stay().count() == addresses.len();
+                if !kept {
+                    left = Some(stay().collect());
+                }
+                kept
+            }
+            Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Renew { .. }
+            | Action::Warn { .. } => true,
+        });
+        let last = self.0.iter().rev().find_map(|action| match action {
+            Action::Claim { .. } => Some(None),
+            Action::Release { addresses, .. } => Some(Some(addresses)),
+            Action::Advertise { .. }
+            | Action::Announce { .. }
+            | Action::Notify(_)
+            | Action::Renew { .. }
+            | Action::Warn { .. } => None,
+        });
+        if last.flatten() != Some(&gone) {
+            self.0.push_back(Action::Release { router, addresses: gone });
+        }
+        if let Some(addresses) = left.filter(|left| !left.is_empty()) {
+            self.0.push_back(Action::Announce { router, addresses });
+        }
+    }
+
+    /// A master whose claim has not been answered when it gives up was never seen as one: no hook
+    /// runs for that, and it is told only that it is none.
+    fn notify(&mut self, transition: Transition) {
+        let gives_up = match transition.to {
+            Role::Backup | Role::Fault | Role::Stopped => true,
+            Role::Waiting | Role::Claiming | Role::Master | Role::Leaving => false,
+        };
+        let begins = |action: &Action| match action {
+            Action::Notify(began) => began.to == Role::Master && began.from != Role::Leaving,
+            _ => false,
+        };
+        if gives_up && let Some(begun) = self.0.iter().position(begins) {
+            let mut place = 0;
+            self.0.retain(|action| {
+                place += 1;
+                place <= begun || !matches!(action, Action::Notify(_))
+            });
+        }
+        // Back to the role that was told last.
+        let last = self.0.iter_mut().rev().find_map(|action| match action {
+            Action::Notify(last) => Some(last),
+            _ => None,
+        });
+        match last {
+            Some(last) if last.to == transition.to && transition.from != transition.to => {
+                *last = Transition {
+                    from: last.from,
+                    hooks: last.hooks || transition.hooks,
+                    ..transition
+                };
+            }
+            Some(_) | None => self.0.push_back(Action::Notify(transition)),
+        }
+    }
+}
+
+fn is_within(some: &[Address], all: &[Address]) -> bool {
+    some.iter().all(|address| all.contains(address))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::vrrp::{Advert, ChecksumForm, Interval, Version, Vrid, Why};
+
+    const ROUTER: RouterId = RouterId(0);
+
+    fn addresses(numbers: &[u8]) -> Arc<[Address]> {
+        let address = |n: &u8| Address::host(IpAddr::V4(Ipv4Addr::new(10, 0, 0, *n)));
+        numbers.iter().map(address).collect()
+    }
+
+    fn claim(numbers: &[u8]) -> Action {
+        Action::Claim { router: ROUTER, addresses: addresses(numbers), lifetime: None }
+    }
+
+    fn release(numbers: &[u8]) -> Action {
+        Action::Release { router: ROUTER, addresses: addresses(numbers) }
+    }
+
+    fn announce(numbers: &[u8]) -> Action {
+        Action::Announce { router: ROUTER, addresses: addresses(numbers) }
+    }
+
+    fn advertise(priority: u8, numbers: &[u8]) -> Action {
+        let advert = Advert {
+            version: Version::V3,
+            vrid: Vrid::new(1).unwrap(),
+            priority: Priority::new(priority),
+            interval: Interval::DEFAULT,
+            addresses: addresses(numbers),
+            checksum: ChecksumForm::PseudoHeader,
+            authentication: None,
+        };
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Action::Advertise { router: ROUTER, from, to: Arc::from([from]), advert, due: None }
+    }
+
+    fn notify(from: Role, to: Role, why: Why) -> Action {
+        let priority = Priority::new(100);
+        let transition = Transition {
+            router: ROUTER,
+            from,
+            to,
+            why,
+            priority,
+            before_release: false,
+            hooks: true,
+        };
+        Action::Notify(transition)
+    }
+
+    fn master() -> Action {
+        notify(Role::Backup, Role::Master, Why::HeardNobody)
+    }
+
+    fn backup() -> Action {
+        notify(Role::Master, Role::Backup, Why::Late)
+    }
+
+    /// What waits after these have been pushed.
+    fn left(pushed: impl IntoIterator<Item = Action>) -> Vec<Action> {
+        let mut waiting = Waiting::default();
+        pushed.into_iter().for_each(|action| waiting.push(action));
+        std::iter::from_fn(|| waiting.pop()).collect()
+    }
+
+    #[test]
+    fn a_release_takes_back_what_was_to_be_said_as_master() {
+        let pushed = [advertise(100, &[1, 2]), announce(&[1, 2]), master(), release(&[1, 2])];
+        assert_eq!(left(pushed), [master(), release(&[1, 2])]);
+        let master_no_more =
+            [advertise(100, &[1]), announce(&[1]), master(), release(&[1]), backup()];
+        assert_eq!(left(master_no_more), [release(&[1]), backup()]);
+    }
+
+    #[test]
+    fn a_farewell_is_said_whatever_follows() {
+        let pushed = [advertise(100, &[1]), advertise(0, &[1]), release(&[1]), backup()];
+        assert_eq!(left(pushed), [advertise(0, &[1]), release(&[1]), backup()]);
+        let exclusive = [advertise(100, &[1]), release(&[1]), backup(), advertise(0, &[1])];
+        assert_eq!(left(exclusive), [release(&[1]), backup(), advertise(0, &[1])]);
+    }
+
+    #[test]
+    fn what_was_called_off_before_it_began_leaves_nothing_behind() {
+        let lost = [release(&[1]), backup()];
+        let again =
+            [claim(&[1]), advertise(100, &[1]), announce(&[1]), master(), release(&[1]), backup()];
+        let mut pushed = lost.to_vec();
+        for _ in 0..100 {
+            pushed.extend(again.clone());
+        }
+        assert_eq!(left(pushed), lost);
+    }
+
+    #[test]
+    fn hooks_that_were_to_run_at_the_end_do_run() {
+        let silent = |action: &Action| {
+            let Action::Notify(transition) = action else { return action.clone() };
+            Action::Notify(Transition { hooks: false, ..transition.clone() })
+        };
+        let again = [silent(&backup()), claim(&[1]), master(), release(&[1]), backup()];
+        assert_eq!(left(again), [backup(), release(&[1])]);
+    }
+
+    #[test]
+    fn a_master_that_gives_up_one_address_goes_on_with_the_others() {
+        let pushed = [advertise(100, &[1]), announce(&[1, 2]), master(), release(&[2])];
+        let still = [advertise(100, &[1]), master(), release(&[2]), announce(&[1])];
+        assert_eq!(left(pushed), still);
+    }
+
+    #[test]
+    fn a_put_back_address_that_is_released_does_not_hide_that_it_leaves() {
+        let leaving = || notify(Role::Master, Role::Leaving, Why::Late);
+        let pushed = [claim(&[2]), announce(&[2]), leaving(), release(&[1, 2]), backup()];
+        assert_eq!(left(pushed), [leaving(), release(&[1, 2]), backup()]);
+    }
+
+    #[test]
+    fn an_announcement_of_some_does_not_replace_that_of_all() {
+        let pushed = [announce(&[1, 2]), claim(&[3]), announce(&[3])];
+        assert_eq!(left(pushed.clone()), pushed);
+        let all = [announce(&[1, 2]), claim(&[3]), announce(&[1, 2, 3])];
+        assert_eq!(left(all), [claim(&[3]), announce(&[1, 2, 3])]);
+    }
+
+    #[test]
+    fn only_what_waits_for_the_claim_under_way_is_announced_early() {
+        let mut waiting = Waiting::default();
+        waiting.push(announce(&[1]));
+        assert_eq!(waiting.announcement(), Some(&addresses(&[1])));
+        let mut waiting = Waiting::default();
+        waiting.push(claim(&[2]));
+        waiting.push(announce(&[1, 2]));
+        assert_eq!(waiting.announcement(), None);
+    }
+}
