@@ -4,7 +4,7 @@
 //! says when to come back. A driver is whoever carries actions out: the daemon, the simulator, the
 //! model checker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -678,7 +678,7 @@ pub struct Node {
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
     /// Sorted: a list, because it is changed with every advert and a list needs no new memory.
-    deadlines: Vec<(Instant, RouterId)>,
+    deadlines: VecDeque<(Instant, RouterId)>,
     scheduled: BTreeMap<RouterId, Instant>,
     /// Room for those that are due; empty between events.
     due: Vec<RouterId>,
@@ -704,7 +704,7 @@ impl Node {
             touched: BTreeSet::new(),
             turned: Vec::new(),
             shared: Vec::new(),
-            deadlines: Vec::new(),
+            deadlines: VecDeque::new(),
             scheduled: BTreeMap::new(),
             due: Vec::new(),
             leaving: Vec::new(),
@@ -786,7 +786,7 @@ impl Node {
     pub fn deadline(&self) -> Option<Instant> {
         match self.stop {
             Some(Stop::Restart) => None,
-            Some(Stop::Leave) | None => self.deadlines.first().map(|(at, _)| *at),
+            Some(Stop::Leave) | None => self.deadlines.front().map(|(at, _)| *at),
         }
     }
 
@@ -1205,15 +1205,20 @@ impl Node {
             None => self.scheduled.remove(&id),
         };
         if before != deadline {
-            if let Some(before) = before
-                && let Ok(place) = self.deadlines.binary_search(&(before, id))
-            {
-                self.deadlines.remove(place);
+            // Mostly the first to come becomes the last.
+            if let Some(before) = before {
+                if self.deadlines.front() == Some(&(before, id)) {
+                    self.deadlines.pop_front();
+                } else if let Ok(place) = self.deadlines.binary_search(&(before, id)) {
+                    self.deadlines.remove(place);
+                }
             }
-            if let Some(at) = deadline
-                && let Err(place) = self.deadlines.binary_search(&(at, id))
-            {
-                self.deadlines.insert(place, (at, id));
+            if let Some(at) = deadline {
+                if self.deadlines.back().is_none_or(|last| *last < (at, id)) {
+                    self.deadlines.push_back((at, id));
+                } else if let Err(place) = self.deadlines.binary_search(&(at, id)) {
+                    self.deadlines.insert(place, (at, id));
+                }
             }
         }
     }
