@@ -6,16 +6,15 @@
 //! x86-64 and of the release profile; elsewhere they are only told.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../tests/many/mod.rs"]
+mod many;
+
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use vipd::config::Config;
-use vipd::vrrp::{
-    Action, Event, Family, Instant, LinkAddress, LinkId, Node, Packet, Recorded, VirtualRouter,
-    advert,
-};
+use many::{INTERVAL, LINK, ROUTERS, node, own};
+use vipd::vrrp::{Action, Event, Family, Instant, Node, Packet, advert};
 
 /// Instructions for one advert, and a tenth is borne.
 const LIMITS: [(&str, u64); 5] = [
@@ -25,10 +24,7 @@ const LIMITS: [(&str, u64); 5] = [
     ("handle_packet", 2_530),
     ("handle_timeout", 1_815),
 ];
-const ROUTERS: u64 = 255;
 const ROUNDS: u64 = 20;
-const LINK: LinkId = LinkId(0);
-const INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -152,34 +148,6 @@ fn measured_handle_packet(
 #[inline(never)]
 fn measured_handle_timeout(node: &mut Node, now: Instant, actions: &mut Vec<Action>) {
     let _ = black_box(node.handle(now, Event::Timeout, actions));
-}
-
-fn own(host: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, host).into()
-}
-
-/// A host with 255 virtual routers whose interface is up.
-fn node(host: u8, priority: u8) -> (Node, Instant) {
-    let table = |vrid: u64| {
-        format!(
-            "[[virtual_router]]\nname = \"v{vrid}\"\ninterface = \"eth0\"\nvrid = {vrid}\n\
-             priority = {priority}\nadvert_interval = \"100ms\"\nlink_delay = \"0s\"\n\
-             addresses = [\"10.0.0.{vrid}\"]\n"
-        )
-    };
-    let text: String = (1..=ROUTERS).map(table).collect();
-    let config = Config::parse("bench", &text).unwrap().vrrp;
-    let mut node = Node::new(&config);
-    let mut actions = Vec::new();
-    let now = Instant::START + Duration::from_secs(1);
-    let routers: Vec<_> = node.routers().map(VirtualRouter::id).collect();
-    for router in routers {
-        node.handle(now, Event::Found(router, Recorded::default()), &mut actions).unwrap();
-    }
-    let addresses = [LinkAddress { ip: own(host), ours: false, usable: true }];
-    let link = Event::Link { link: LINK, up: true, addresses: &addresses };
-    node.handle(now, link, &mut actions).unwrap();
-    (node, now)
 }
 
 /// The adverts of a node that has been master for a minute.

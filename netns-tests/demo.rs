@@ -1,7 +1,7 @@
 //! `vipd demo` shows what it promises, and leaves nothing behind when it is interrupted.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Completion;
@@ -28,7 +28,14 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 fn whole() {
-    let output = Command::new(env!("CARGO_BIN_EXE_vipd")).arg("demo").output().unwrap();
+    let run = || Command::new(env!("CARGO_BIN_EXE_vipd")).arg("demo").output().unwrap();
+    let too_busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("too busy");
+    let mut output = run();
+    for _ in 0..4 {
+        if too_busy(&output) {
+            output = run();
+        }
+    }
     let (said, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{said}\n{complained}", output.status);

@@ -18,9 +18,9 @@
 //! < {"version":1,"error":{"code":"unknown_router","text":"..."}}
 //! ```
 //!
-//! Connections are served beside the advert loop by tasks of the same thread, and never wait in it:
-//! a request goes to the loop through a bounded channel and is answered in its turn. Clients, their
-//! time and their requests are bounded, so one that sends garbage or never reads costs nothing.
+//! Connections are served by tasks of another thread than the advert loop's. A request goes to the
+//! loop as a letter and is answered in its turn. Clients, their time and their requests are bounded,
+//! so one that sends garbage or never reads costs nothing.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -37,11 +37,12 @@ use nix::unistd::{Gid, chown, geteuid, getgroups, setgroups};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
 use crate::history::{self, Event};
+use crate::host::letterbox::Slot;
 use crate::status::Status;
 
 /// Of requests, answers and the status document.
@@ -286,16 +287,17 @@ fn group() -> Option<Gid> {
     line.split(':').nth(2)?.parse().ok().map(Gid::from_raw)
 }
 
-/// Serves clients from now on; what they ask comes out of the receiver.
+/// Serves clients from now on, by tasks of the runtime it is called in; what they ask is sent on, one
+/// request of each client at a time.
 ///
 /// # Errors
 /// When the runtime cannot wait for the socket.
 pub fn serve(
     listener: blocking::UnixListener,
     state_dir: &Path,
-) -> io::Result<mpsc::Receiver<Asked>> {
+    requests: Slot<Asked>,
+) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let (requests, receiver) = mpsc::channel(CLIENTS);
     let desk = Desk {
         requests,
         state_dir: state_dir.to_owned(),
@@ -304,12 +306,12 @@ pub fn serve(
         shown: Mutex::new(None),
     };
     tokio::spawn(accept(listener, Arc::new(desk)));
-    Ok(receiver)
+    Ok(())
 }
 
 /// What the clients' tasks share.
 struct Desk {
-    requests: mpsc::Sender<Asked>,
+    requests: Slot<Asked>,
     state_dir: PathBuf,
     /// What is stored and what is in force must be the same, whoever is faster.
     storing: Mutex<()>,
@@ -336,8 +338,7 @@ async fn accept(listener: UnixListener, desk: Arc<Desk>) {
                 continue;
             }
         };
-        // Those who knock without end must not keep the thread busy: the kernel lets whoever has
-        // real-time priority pause for long when he takes too much of it.
+        // Those who knock without end must not keep a processor busy.
         match timeout(WAIT_FOR_PLACE, Arc::clone(&places).acquire_owned()).await {
             Ok(Ok(place)) => {
                 let desk = Arc::clone(&desk);
@@ -454,9 +455,7 @@ impl Desk {
     async fn ask(&self, request: Request) -> Answer {
         let ended = || Answer::error(Code::Failed, "vipd ended before this was done");
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Asked { request, reply }).await.is_err() {
-            return ended();
-        }
+        self.requests.send(Asked { request, reply });
         answer.await.unwrap_or_else(|_| ended())
     }
 }

@@ -137,7 +137,11 @@ fn add_transition(counts: &mut Vec<TransitionCount>, counted: TransitionCount) {
     };
     match counts.iter_mut().find(same) {
         Some(known) => known.count += counted.count,
-        None => counts.push(counted),
+        None => {
+            // Two or three are usual, and every virtual router has such a list.
+            counts.reserve_exact(1);
+            counts.push(counted);
+        }
     }
 }
 

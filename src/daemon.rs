@@ -1,16 +1,16 @@
 //! The daemon: waits, tells the protocol what happened, carries out what it says.
 
+mod office;
 mod steer;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tokio::io::Interest;
-use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Problems};
@@ -19,13 +19,15 @@ use crate::helper::Helper;
 use crate::history::{self, History, Kind};
 use crate::host::clock::Clock;
 use crate::host::exclusive::{Identities, RuntimeDir, Taken};
+use crate::host::letterbox::{Letterbox, Slot};
 use crate::host::netlink::Worker;
 use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
-use crate::host::sys::Readiness;
+use crate::host::sys;
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
+use office::{Errand, Office};
 use steer::{Moves, Reply};
 
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
@@ -35,12 +37,6 @@ const REALTIME_PRIORITY: u8 = 50;
 const ROUNDS: usize = 4;
 /// A stop that has released everything waits no longer than this for hooks and the worker.
 const LAST_WORDS: Duration = Duration::from_secs(40);
-/// One each for a reload, a drain, a restart's check, writing and reading history, and a status
-/// document: a disk that hangs must not keep the others waiting.
-const BLOCKING_THREADS: usize = 6;
-/// However many clients talk to their tasks, the kernel is asked for news after this many steps.
-const STEPS_BETWEEN_NEWS: u32 = 8;
-
 /// Where the daemon finds and leaves things.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -87,6 +83,7 @@ impl fmt::Display for Failure {
 /// # Errors
 /// When it cannot start, or when the kernel takes away what it cannot work without.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         std::thread::sleep(backoff::patience(&options.runtime_dir));
     }
@@ -113,42 +110,34 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     for remark in remarks {
         warn!("{remark}");
     }
-    let runtime_dir = runtime.path().to_owned();
-    let executor = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .event_interval(STEPS_BETWEEN_NEWS)
-        .build()
-        .map_err(|e| Failure::System("start the runtime", e))?;
-    let outcome = executor.block_on(async {
-        let mut daemon = Daemon::new(options, config, identities, helper, worker, &runtime_dir)?;
-        if let Some(listener) = listener {
-            daemon.requests = control::serve(listener, &options.state_dir)
-                .map_err(|e| Failure::System("serve the control socket", e))?;
-        }
-        daemon.host.history = History::start(&options.state_dir);
-        daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
-        info!(
-            node = %daemon.config.node.name,
-            pid = std::process::id(),
-            runtime_dir = %runtime_dir.display(),
-            version = env!("CARGO_PKG_VERSION"),
-            "vipd is running"
-        );
-        let outcome = daemon.serve().await;
-        // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
-        // everybody else from the processor.
-        if let Err(error) = privileges::ordinary_priority() {
-            warn!(%error, "cannot give up real-time priority");
-        }
-        daemon.note(Kind::Daemon, "vipd has ended");
-        std::mem::take(&mut daemon.host.history).end().await;
-        daemon.host.end();
-        drop(log);
-        outcome
-    });
-    // A disk that hangs keeps no successor waiting.
-    executor.shutdown_background();
+    let runtime_dir = runtime.path();
+    let office = Office::open().map_err(|e| Failure::System("start a thread", e))?;
+    let beside = office.runtime().clone();
+    let _tasks_are_there = beside.enter();
+    let mut daemon = Daemon::new(options, config, identities, helper, worker, runtime_dir, office)?;
+    if let Some(listener) = listener {
+        daemon.listen(listener, &options.state_dir)?;
+    }
+    daemon.host.history = History::start(&options.state_dir);
+    daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
+    info!(
+        node = %daemon.config.node.name,
+        pid = std::process::id(),
+        runtime_dir = %runtime_dir.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "vipd is running"
+    );
+    let outcome = daemon.serve();
+    // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
+    // everybody else from the processor.
+    if let Err(error) = privileges::ordinary_priority() {
+        warn!(%error, "cannot give up real-time priority");
+    }
+    daemon.note(Kind::Daemon, "vipd has ended");
+    let history = std::mem::take(&mut daemon.host.history);
+    daemon.host.end();
+    daemon.office.close(history);
+    drop(log);
     outcome
 }
 
@@ -170,6 +159,8 @@ fn harden() -> Vec<String> {
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
+    // It only costs memory if it fails.
+    let _ = sys::forget_code();
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
             "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
@@ -207,14 +198,6 @@ fn applied(changes: &[String]) -> String {
     }
 }
 
-/// Waits for a task, or for ever if there is none.
-async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, JoinError> {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
-    }
-}
-
 struct Daemon {
     path: PathBuf,
     config: Config,
@@ -229,13 +212,21 @@ struct Daemon {
     signals: Signals,
     systemd: Systemd,
     actions: Vec<Action>,
-    requests: mpsc::Receiver<Asked>,
+    office: Office,
+    /// What clients of the control socket ask.
+    requests: Letterbox<Asked>,
+    /// Not answered yet.
+    asked: Vec<Asked>,
+    errands: Letterbox<Errand>,
+    errand: Slot<Errand>,
     /// Clients that wait for the end of a hand-over ...
     moves: Vec<Moves>,
     /// ... and the one that waits for the end of a reload.
     reload_asked: Option<Reply>,
-    reload: Option<JoinHandle<Result<Config, Problems>>>,
-    restart: Option<JoinHandle<Result<(), String>>>,
+    /// The configuration is being read anew.
+    reloading: bool,
+    /// It is being tried whether a successor could start.
+    restarting: bool,
     /// The kernel's picture of the interfaces is awaited, and then told whole.
     links_due: bool,
     begun: bool,
@@ -255,13 +246,20 @@ impl Daemon {
         helper: Helper,
         worker: Worker,
         runtime_dir: &Path,
+        office: Office,
     ) -> Result<Self, Failure> {
         let (record, previous) = Record::open(runtime_dir, clock::suspended())
             .map_err(|e| Failure::System("make the record in the runtime directory", e))?;
         let host = Host::new(Clock::start(), helper, worker, record)
             .map_err(|e| Failure::System("open what the kernel's events need", e))?;
         let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
-        host.listen_to(signals.as_fd()).map_err(|e| Failure::System("wait for signals", e))?;
+        let letterbox = |e| Failure::System("make a letterbox", e);
+        // Without a control socket nobody asks.
+        let (requests, _) = Letterbox::new().map_err(letterbox)?;
+        let (errands, errand) = Letterbox::new().map_err(letterbox)?;
+        for source in [signals.as_fd(), errands.as_fd()] {
+            host.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
+        }
         let systemd = Systemd::from_env();
         let was_drained = control::was_drained(&options.state_dir).unwrap_or_else(|error| {
             error!(%error, "cannot see whether this host is drained, so it takes part");
@@ -270,8 +268,6 @@ impl Daemon {
         if was_drained {
             warn!("this host is drained: it takes nothing over until \"vipd undrain\"");
         }
-        // Without a socket nobody asks.
-        let (_, requests) = mpsc::channel(1);
         Ok(Daemon {
             path: options.config.clone(),
             node: Node::new(&config.vrrp),
@@ -285,11 +281,15 @@ impl Daemon {
             feed_at: systemd.watchdog_interval().map(|_| Instant::START),
             systemd,
             actions: Vec::new(),
+            office,
             requests,
+            asked: Vec::new(),
+            errands,
+            errand,
             moves: Vec::new(),
             reload_asked: None,
-            reload: None,
-            restart: None,
+            reloading: false,
+            restarting: false,
             links_due: true,
             begun: false,
             more: false,
@@ -298,56 +298,43 @@ impl Daemon {
         })
     }
 
-    async fn serve(&mut self) -> Result<(), Failure> {
-        let lost = |e| Failure::System("go on", e);
-        let ready = Readiness::of(&self.host.epoll().0, Interest::READABLE).map_err(lost)?;
-        self.host.follow(&self.node, &self.config).map_err(lost)?;
-        self.host.watch(&self.config);
-        loop {
-            self.turn().map_err(lost)?;
-            if self.is_over() {
-                return Ok(());
-            }
-            if self.more {
-                // Under a flood deadlines are met between rounds; others get a turn, too.
-                tokio::task::yield_now().await;
-                if self.begun
-                    && let Ok(asked) = self.requests.try_recv()
-                {
-                    self.answer(asked);
-                }
-                continue;
-            }
-            let lull = self.host.lull();
-            if let Some(lull) = lull {
-                // The whole thread: wake-ups are what is to be saved, the runtime's own among them.
-                std::thread::sleep(lull);
-            }
-            let (reload, restart) = (self.reload.as_mut(), self.restart.as_mut());
-            tokio::select! {
-                guard = ready.readable() => guard.map_err(lost)?.clear_ready(),
-                loaded = ended(reload) => {
-                    self.reload = None;
-                    self.reloaded(loaded).map_err(lost)?;
-                }
-                fit = ended(restart) => {
-                    self.restart = None;
-                    self.leave_to_successor(fit.unwrap_or_else(|error| Err(error.to_string())));
-                }
-                Some(asked) = self.requests.recv(), if self.begun => self.answer(asked),
-                () = tokio::task::yield_now(), if lull.is_some() => {}
-            }
-        }
+    /// Answers clients of the control socket from now on.
+    fn listen(&mut self, socket: UnixListener, state_dir: &Path) -> Result<(), Failure> {
+        let failed = |e| Failure::System("serve the control socket", e);
+        let (requests, slot) = Letterbox::new().map_err(failed)?;
+        self.host.listen_to(requests.as_fd()).map_err(failed)?;
+        self.requests = requests;
+        control::serve(socket, state_dir, slot).map_err(failed)
     }
 
-    /// One round: everything that came, then what is due, then what follows from both.
+    fn serve(&mut self) -> Result<(), Failure> {
+        let lost = |e| Failure::System("go on", e);
+        self.host.follow(&self.node, &self.config).map_err(lost)?;
+        self.host.watch(&self.config);
+        while !self.is_over() {
+            if let Some(lull) = self.host.lull() {
+                std::thread::sleep(lull);
+            }
+            self.turn().map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    /// One round: waits, unless there was more already, then everything that came, then what is due,
+    /// then what follows from both.
     fn turn(&mut self) -> io::Result<()> {
+        let mut wait = !self.more;
         for _ in 0..ROUNDS {
-            self.more = self.host.receive(&mut self.node, &mut self.actions)?;
+            self.more = self.host.receive(wait, &mut self.node, &mut self.actions)?;
+            wait = false;
             if self.host.others_ready() {
                 for signal in self.signals.take() {
                     self.signal(signal);
                 }
+                for errand in self.errands.letters().collect::<Vec<_>>() {
+                    self.returned(errand)?;
+                }
+                self.asked.extend(self.requests.letters());
             }
             if !self.more {
                 break;
@@ -366,6 +353,9 @@ impl Daemon {
             // What an earlier daemon left must be told before anything is decided.
             return Ok(());
         }
+        for asked in std::mem::take(&mut self.asked) {
+            self.answer(asked);
+        }
         self.host.tell(&mut self.node, &mut self.actions);
         let now = self.host.now();
         if self.node.deadline().is_some_and(|at| at <= now) {
@@ -374,7 +364,7 @@ impl Daemon {
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
-                self.host.perform(action, &self.node);
+                self.host.perform(now, action, &self.node);
             }
             self.actions = actions;
             self.host.settle();
@@ -383,17 +373,19 @@ impl Daemon {
             }
         }
         self.report_moves();
-        self.feed_watchdog();
-        let ask_at = Some(self.host.ask_helper());
+        self.feed_watchdog(now);
+        if self.node.is_stopped() && self.give_up_at.is_none() {
+            self.give_up_at = Some(now + LAST_WORDS);
+        }
+        let ask_at = Some(self.host.ask_helper(now));
         let deadlines =
             [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ask_at];
-        self.host.wake_at(deadlines.into_iter().flatten().min());
+        self.host.wake_at(now, deadlines.into_iter().flatten().min());
         Ok(())
     }
 
     /// systemd restarts a daemon whose advert loop no longer turns.
-    fn feed_watchdog(&mut self) {
-        let now = self.host.now();
+    fn feed_watchdog(&mut self, now: Instant) {
         if let (Some(every), Some(at)) = (self.systemd.watchdog_interval(), self.feed_at)
             && at <= now
         {
@@ -455,17 +447,18 @@ impl Daemon {
         match signal {
             Signal::Stop => self.stop(now),
             Signal::Restart => {
-                if !self.stopping && self.restart.is_none() {
+                if !self.stopping && !self.restarting {
                     info!("a restart was announced: checking what would start next");
+                    self.restarting = true;
                     let path = self.path.clone();
-                    self.restart = Some(tokio::task::spawn_blocking(move || successor(&path)));
+                    self.office.commission(&self.errand, move || successor(&path), Errand::Restart);
                 }
             }
             Signal::Reload => {
                 if self.stopping {
                     return;
                 }
-                if self.reload.is_some() {
+                if self.reloading {
                     info!("a reload is under way already");
                     return;
                 }
@@ -477,8 +470,10 @@ impl Daemon {
     fn begin_reload(&mut self) {
         info!(file = %self.path.display(), "reading the configuration again");
         self.systemd.reloading();
+        self.reloading = true;
         let path = self.path.clone();
-        self.reload = Some(tokio::task::spawn_blocking(move || load(&path)));
+        let work = move || load(&path).map(Box::new).map_err(|problems| problems.to_string());
+        self.office.commission(&self.errand, work, Errand::Reload);
     }
 
     fn stop(&mut self, now: Instant) {
@@ -506,16 +501,30 @@ impl Daemon {
         }
     }
 
+    /// What was to be done elsewhere is done.
+    fn returned(&mut self, errand: Errand) -> io::Result<()> {
+        match errand {
+            Errand::Reload(loaded) => {
+                self.reloading = false;
+                self.reloaded(loaded)
+            }
+            Errand::Restart(fit) => {
+                self.restarting = false;
+                self.leave_to_successor(fit);
+                Ok(())
+            }
+        }
+    }
+
     /// The file is applied whole, or not at all.
-    fn reloaded(&mut self, loaded: Result<Result<Config, Problems>, JoinError>) -> io::Result<()> {
+    fn reloaded(&mut self, loaded: Result<Box<Config>, String>) -> io::Result<()> {
         let outcome = match loaded {
-            Err(error) => Err(error.to_string()),
-            Ok(Err(problems)) => Err(problems.to_string()),
-            Ok(Ok(config)) => match self.identities.take(&config.vrrp) {
+            Err(why) => Err(why),
+            Ok(config) => match self.identities.take(&config.vrrp) {
                 Err(taken) => Err(taken.to_string()),
                 Ok(()) => {
                     let changes = config.changes_since(&self.config);
-                    self.apply(config)?;
+                    self.apply(*config)?;
                     Ok(changes)
                 }
             },
@@ -549,7 +558,7 @@ impl Daemon {
     }
 
     /// Stopped, and nothing is left to do or to wait for.
-    fn is_over(&mut self) -> bool {
+    fn is_over(&self) -> bool {
         if !self.node.is_stopped() {
             return false;
         }
@@ -557,13 +566,10 @@ impl Daemon {
             info!("stopped");
             return true;
         }
-        let now = self.host.now();
-        let give_up_at = *self.give_up_at.get_or_insert(now + LAST_WORDS);
-        if give_up_at <= now {
+        let over = self.give_up_at.is_some_and(|at| at <= self.host.now());
+        if over {
             warn!("stopped without waiting any longer for hooks");
-            return true;
         }
-        self.host.wake_at(Some(give_up_at));
-        false
+        over
     }
 }

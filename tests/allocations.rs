@@ -1,84 +1,15 @@
 //! On the way of an advert, out or in, nothing is allocated by the protocol or the codec.
-#![allow(clippy::unwrap_used, unsafe_code)]
+#![allow(clippy::unwrap_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::net::{IpAddr, Ipv4Addr};
+mod counting;
+mod many;
+
 use std::time::Duration;
 
+use counting::allocations;
+use many::{INTERVAL, LINK, node, own};
 use vipd::host::due::{DueAdvert, Encoded};
-use vipd::vrrp::{
-    Action, Config, Event, Family, Instant, LinkAddress, LinkId, Node, Packet, Recorded, Role,
-    VirtualRouter,
-};
-
-/// The system's, and it counts for each thread.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system's allocator's, unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the same promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the same promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the same promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How often `act` allocates.
-fn allocations(act: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
-    act();
-    COUNT.get() - before
-}
-
-const LINK: LinkId = LinkId(0);
-const INTERVAL: Duration = Duration::from_millis(100);
-
-fn own(host: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, host).into()
-}
-
-/// A host with 255 virtual routers whose interface is up.
-fn node(host: u8, priority: u8) -> (Node, Instant) {
-    let table = |vrid: u32| {
-        format!(
-            "[[virtual_router]]\nname = \"v{vrid}\"\ninterface = \"eth0\"\nvrid = {vrid}\n\
-             priority = {priority}\nadvert_interval = \"100ms\"\nlink_delay = \"0s\"\n\
-             addresses = [\"10.0.0.{vrid}\"]\n"
-        )
-    };
-    let text: String = (1..=255).map(table).collect();
-    let config: Config = vipd::config::Config::parse("test", &text).unwrap().vrrp;
-    let mut node = Node::new(&config);
-    let mut actions = Vec::new();
-    let now = Instant::START + Duration::from_secs(1);
-    let routers: Vec<_> = node.routers().map(VirtualRouter::id).collect();
-    for router in routers {
-        node.handle(now, Event::Found(router, Recorded::default()), &mut actions).unwrap();
-    }
-    let addresses = [LinkAddress { ip: own(host), ours: false, usable: true }];
-    let link = Event::Link { link: LINK, up: true, addresses: &addresses };
-    node.handle(now, link, &mut actions).unwrap();
-    (node, now)
-}
+use vipd::vrrp::{Action, Event, Family, Instant, Node, Packet, Role};
 
 /// A host that has been master of all of them for a minute.
 fn master() -> (Node, Instant) {

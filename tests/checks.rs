@@ -83,6 +83,29 @@ fn main() -> ExitCode {
         ("a_group_has_one_set_of_hooks_and_checks", hosts::a_group_has_one_set_of_hooks_and_checks),
         ("a_dead_helper_ends_the_daemon_loudly", hosts::a_dead_helper_ends_the_daemon_loudly),
         ("a_reload_changes_checks", hosts::a_reload_changes_checks),
+        ("a_unit_adds_to_the_priority", hosts::a_unit_adds_to_the_priority),
+        ("options_of_checks_are_obeyed", hosts::options_of_checks_are_obeyed),
+        (
+            "a_check_counts_as_it_was_told_before_its_first_result",
+            hosts::a_check_counts_as_it_was_told_before_its_first_result,
+        ),
+        ("delays_mean_what_they_say", hosts::delays_mean_what_they_say),
+        (
+            "every_hook_runs_as_its_user_when_it_should",
+            hosts::every_hook_runs_as_its_user_when_it_should,
+        ),
+        (
+            "a_hook_that_takes_too_long_may_mean_fault",
+            hosts::a_hook_that_takes_too_long_may_mean_fault,
+        ),
+        (
+            "what_a_reload_removes_leaves_with_its_own_hooks",
+            hosts::what_a_reload_removes_leaves_with_its_own_hooks,
+        ),
+        (
+            "a_changed_vrid_says_goodbye_for_the_old_one",
+            hosts::a_changed_vrid_says_goodbye_for_the_old_one,
+        ),
     ];
     let trials = tests
         .iter()
@@ -314,6 +337,18 @@ fn a_death_is_noticed_at_once() -> Tried {
     assert!(noticed[0] >= delay, "{noticed:?}");
     // A machine that has other things to do may be late now and then.
     assert!(noticed[2] < delay + Duration::from_millis(150), "{noticed:?}");
+    // One that is back is not waited for much longer than it was away, however long the interval.
+    let process = Target::Process { process: "short-lived".into(), delay };
+    bench.watch(&[CheckPlan { interval: LONG, ..plan("back", process) }]);
+    for away in [Duration::ZERO, Duration::from_secs(1)] {
+        bench.fails("back");
+        thread::sleep(away);
+        let process = Process::start(&sleeper);
+        let begun = Instant::now();
+        bench.passes("back");
+        println!("back after {away:?}, noticed after {:?}", begun.elapsed());
+        drop(process);
+    }
     // One that is back in time never was away.
     let mut process = Process::start(&sleeper);
     bench.watch(&[plan("it", Target::Process { process: "short-lived".into(), delay: LONG })]);

@@ -30,19 +30,25 @@ fn what_is_said(name: &str, text: &str) -> String {
     }
 }
 
+/// The file, its name, and its text.
+fn all_cases() -> impl Iterator<Item = (PathBuf, String, String)> {
+    let files = std::fs::read_dir(repository("tests/config")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).map(|path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, name, text)
+    })
+}
+
 #[test]
 fn every_case_says_what_is_expected() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut cases = 0;
     let mut wrong = Vec::new();
-    for entry in std::fs::read_dir(repository("tests/config")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
+    for (path, name, text) in all_cases() {
         cases += 1;
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let said = what_is_said(&name, &std::fs::read_to_string(&path).unwrap());
+        let said = what_is_said(&name, &text);
         let expected = path.with_extension("expected");
         if bless {
             std::fs::write(&expected, &said).unwrap();
@@ -342,6 +348,38 @@ fn the_reference_configuration_has_every_key_that_the_parser_knows() {
                 written.contains(key) && set(table, key),
                 "`{key}` of {table} is not in etc/vipd.toml"
             );
+        }
+    }
+}
+
+#[test]
+fn every_key_has_a_value_that_is_refused() {
+    let mut refused = BTreeSet::new();
+    for (_, name, text) in all_cases() {
+        let lines: Vec<&str> = text.lines().collect();
+        let Err(problems) = Config::parse(&name, &text) else { continue };
+        for place in problems.iter().filter_map(|problem| problem.place.as_ref()) {
+            let header = lines[..place.line].iter().rfind(|line| line.starts_with('['));
+            let table = header.copied().unwrap_or("the file");
+            // What stands before the value: `key = `, or `key = { other = 1, inner = `.
+            let before: String = place.text().chars().take(place.column - 1).collect();
+            let keys = before.match_indices(" = ").filter_map(|(at, _)| {
+                before[..at].rsplit(|c: char| !(c.is_ascii_lowercase() || c == '_')).next()
+            });
+            let keys: Vec<&str> = keys.collect();
+            let inner = keys.iter().skip(1).next_back();
+            let found = keys.first().map(|key| (table, *key)).into_iter();
+            for (table, key) in found.chain(inner.map(|key| ("a hook's table", *key))) {
+                refused.insert((table.to_owned(), key.to_owned()));
+            }
+        }
+    }
+    for (table, keys) in vipd::config::keys() {
+        // Of the file and of entries of a list other tests say what becomes of them.
+        let tried = table.starts_with('[') || table == "a hook's table";
+        for key in keys.iter().filter(|_| tried) {
+            let found = refused.contains(&(table.to_owned(), key.to_string()));
+            assert!(found, "no case of tests/config has a bad value of `{key}` of {table}");
         }
     }
 }

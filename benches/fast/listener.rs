@@ -1,22 +1,17 @@
 //! Who hears what the measured program sends: a client on the LAN, with the kernel's timestamps. It
 //! looks every few milliseconds and is never woken up by a frame: that would cost the sender.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{
-    ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt,
-    sockopt::ReceiveTimestampns,
-};
-use nix::sys::time::TimeSpec;
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::Socket;
 use vipd::host::privileges;
-use vipd::lab::Host;
+use vipd::lab::{Host, capture};
 
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 
@@ -52,15 +47,11 @@ pub struct Listener {
 impl Listener {
     /// Listens on all interfaces of a host.
     pub fn start(host: &Host) -> io::Result<Self> {
-        const ETH_P_ALL: u16 = 3;
         let socket = host.namespace().run(|| {
-            let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
-            socket.attach_filter(&FILTER)?;
+            let socket = capture::open()?;
             if setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).is_err() {
                 socket.set_recv_buffer_size(1 << 20)?;
             }
-            setsockopt(&socket, ReceiveTimestampns, &true)?;
             io::Result::Ok(socket)
         })?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -99,64 +90,21 @@ impl Drop for Listener {
 
 fn listen(socket: &Socket, stop: &AtomicBool, heard: &Mutex<Vec<Heard>>) {
     let mut frame = [0; 256];
-    let mut control = nix::cmsg_space!(TimeSpec);
     let (began, wall) = (Instant::now(), SystemTime::now());
     let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_EVERY);
-        loop {
-            let mut buffers = [IoSliceMut::new(&mut frame)];
-            let Ok(message) = recvmsg::<LinkAddr>(
-                socket.as_raw_fd(),
-                &mut buffers,
-                Some(&mut control),
-                MsgFlags::MSG_DONTWAIT,
-            ) else {
-                break;
-            };
-            let stamp = message.cmsgs().ok().and_then(|mut messages| {
-                messages.find_map(|message| match message {
-                    ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
-                    _ => None,
-                })
-            });
-            let at = stamp.map_or_else(Instant::now, |stamp| began + stamp.saturating_sub(wall));
-            let interface = message.address.map_or(0, |address| address.ifindex() as u32);
-            let length = message.bytes.min(frame.len());
-            if let Some((host, what)) = read(&frame[..length], interface) {
+        while let Some(received) = capture::receive(socket, &mut frame) {
+            let at = |stamp: Duration| began + stamp.saturating_sub(wall);
+            let at = received.stamp.map_or_else(Instant::now, at);
+            let interface = received.interface.unwrap_or(0);
+            if let Some((host, what)) = read(&frame[..received.length], interface) {
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 heard.push(Heard { at, host, what });
             }
         }
     }
 }
-
-/// Passes ARP, VRRP and neighbour advertisements that come in.
-#[rustfmt::skip]
-const FILTER: [SockFilter; 15] = {
-    const LOAD_BYTE: u16 = 0x30;
-    const LOAD_HALF: u16 = 0x28;
-    const IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const PACKET_TYPE: u32 = 0xffff_f004;
-    [
-        SockFilter::new(LOAD_BYTE, 0, 0, PACKET_TYPE),
-        SockFilter::new(IF_EQUAL, 12, 0, 4), // outgoing
-        SockFilter::new(LOAD_HALF, 0, 0, 12),
-        SockFilter::new(IF_EQUAL, 9, 0, 0x0806),
-        SockFilter::new(IF_EQUAL, 0, 2, 0x0800),
-        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 9),
-        SockFilter::new(IF_EQUAL, 6, 7, 112),
-        SockFilter::new(IF_EQUAL, 0, 6, 0x86dd),
-        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 6),
-        SockFilter::new(IF_EQUAL, 3, 0, 112),
-        SockFilter::new(IF_EQUAL, 0, 3, 58),
-        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 40),
-        SockFilter::new(IF_EQUAL, 0, 1, 136),
-        SockFilter::new(RETURN, 0, 0, 256),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-};
 
 fn read(frame: &[u8], interface: u32) -> Option<(u8, What)> {
     let host = *frame.get(11)?;

@@ -21,10 +21,11 @@ use crate::table::{Goal, Row, Subject, median};
 type Measure = fn(&Bench) -> Vec<Row>;
 
 /// In the table's order.
-pub const ROWS: [(&str, Measure); 12] = [
+pub const ROWS: [(&str, Measure); 13] = [
     ("master", master),
     ("master-10ms", master_10ms),
     ("backup", backup),
+    ("answer", answer),
     ("one", one),
     ("idle", idle),
     ("claim", claim),
@@ -281,6 +282,39 @@ fn backup(bench: &Bench) -> Vec<Row> {
         rows.push(cost);
     }
     rows
+}
+
+/// How long an advert waits until it is handled, seen from outside: a master answers a lower one.
+fn answer(bench: &Bench) -> Vec<Row> {
+    let work = "master that hears a lower one, 255 x 100 ms, each at its own time";
+    let goals = [Goal::AtMost(1.0)];
+    let mut half = Row::new(&format!("{work}: half are answered within"), "ms", 2, &goals);
+    let mut most = Row::new("the same: 99 % are answered within", "ms", 2, &[Goal::Told]);
+    let interval = millis(100);
+    bench.each(&BOTH, |subject| {
+        let scene = Scene::new();
+        let specs = specs(255, 150, interval);
+        let daemon = bench.start(subject, &scene.b, &specs, Floor::Receive);
+        scene.await_adverts(BACKUP, 255, interval);
+        let (routers, addresses, priority, spread) = (255, 1, 50, true);
+        let sender = Floor::Send { routers, addresses, interval, priority, spread };
+        let _sender = start_floor(&scene.a, sender, false);
+        scene.await_adverts(MASTER, 255, interval);
+        thread::sleep(SETTLED);
+        let heard = window(&daemon, &scene.listener, millis(2500)).heard;
+        let answers = adverts(&heard, BACKUP);
+        let mut waits: Vec<f64> = Vec::new();
+        for (router, times) in adverts(&heard, MASTER) {
+            for at in times {
+                let answer = answers[&router].iter().find(|answer| **answer > at);
+                waits.extend(answer.map(|answer| 1e3 * (*answer - at).as_secs_f64()));
+            }
+        }
+        waits.sort_by(f64::total_cmp);
+        half.add(subject, median(&waits));
+        most.add(subject, waits[waits.len() * 99 / 100]);
+    });
+    vec![half, most]
 }
 
 fn one(bench: &Bench) -> Vec<Row> {

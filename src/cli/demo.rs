@@ -198,10 +198,20 @@ impl<'a> Demo<'a> {
         let resumed = self.wait("web-a to go on", |demo| demo.first_advert("web-a", gone))?;
         self.tell(resumed, "web-a's new vipd advertises: it is still master");
         if self.lab.observer().adverts("web-b", killed).is_empty() {
-            Ok("web-a")
-        } else {
-            Err(Failure::Unexpected("web-b took over from a vipd that was back in time".to_owned()))
+            return Ok("web-a");
         }
+        let (took, patience) = (resumed - killed, self.spec_b.patience());
+        // web-b's patience began with the last advert before.
+        let text = if took + self.spec_a.interval < patience {
+            "web-b took over from a vipd that was back in time".to_owned()
+        } else {
+            format!(
+                "this machine took {} to start vipd again, and web-b waits {}: it is too busy, try again",
+                Millis(took),
+                Millis(patience)
+            )
+        };
+        Err(Failure::Unexpected(text))
     }
 
     fn crash(&mut self) -> Result<&'static str, Failure> {

@@ -132,6 +132,9 @@ impl View {
             for check in router.checks.iter().filter(|check| check.verdict == "failing") {
                 self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
             }
+            if router.role == "master" && heard_nobody(router) {
+                self.indented(&mut text, PLAIN, &format!("heard {NOBODY_YET}"));
+            }
         }
         text
     }
@@ -311,16 +314,11 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
     }
     // A backup that is about to take over has not listened for long.
     let listens = router.next.as_ref().is_some_and(|next| next.what == "takeover");
-    match router.role.as_str() {
-        "master" | "backup"
-            if router.heard.is_none() && router.incompatible.is_empty() && !listens =>
-        {
-            troubles.push(
-                "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
-                    .to_owned(),
-            );
-        }
-        _ => {}
+    if router.role == "backup" && heard_nobody(router) && !listens {
+        troubles.push(
+            "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
+                .to_owned(),
+        );
     }
     for peer in &router.incompatible {
         troubles.push(format!(
@@ -334,6 +332,14 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
         troubles.push(format!("hook {} failed: {}", hook.hook, hook.outcome));
     }
     troubles
+}
+
+/// Of a master that is as it should be: only who hears it knows that he is there.
+const NOBODY_YET: &str =
+    "nobody yet: backups are silent; \"vipd status\" there shows whether they hear this one";
+
+fn heard_nobody(router: &Router) -> bool {
+    router.heard.is_none() && router.incompatible.is_empty()
 }
 
 /// What a check amounts to, and what its last run found.
@@ -393,7 +399,10 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn heard(router: &Router) -> String {
-    let Some(heard) = &router.heard else { return "never anybody".to_owned() };
+    let Some(heard) = &router.heard else {
+        let normal = router.role == "master" && heard_nobody(router);
+        return if normal { NOBODY_YET } else { "never anybody" }.to_owned();
+    };
     let checksum = match &heard.checksum {
         Some(form) => format!(", checksum {form}"),
         None => String::new(),
@@ -547,9 +556,21 @@ web-a: vipd 0.1.0, pid 4711, running for 3h00m
 ROUTER  ROLE      PRIORITY   FOR      NEXT            ADDRESSES
 web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
     no master was heard
-    NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason
+    heard nobody yet: backups are silent; \"vipd status\" there shows whether they hear this one
 "
         );
+    }
+
+    #[test]
+    fn a_backup_that_never_heard_its_master_says_so_loudly() {
+        let mut status = seen();
+        let router = &mut status.routers[0];
+        (router.role, router.next) = ("backup".into(), None);
+        let loud =
+            "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason";
+        assert!(view(false).table(&status).contains(loud));
+        let one = view(false).one(&status, &status.routers[0]);
+        assert!(one.contains(loud) && one.contains("heard       never anybody\n"), "{one}");
     }
 
     #[test]
@@ -564,12 +585,11 @@ router      web
 role        master
 since       2026-11-20T12:00:03.610Z (2h59m, before: backup)
 why         no master was heard
-attention   NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason
 priority    150
 address     192.0.2.10, here, ends in 1.6 s unless renewed
 interface   eth0
 adverts     VRID 51, IPv4, VRRP version 3, every 1 s, from 192.0.2.1
-heard       never anybody
+heard       nobody yet: backups are silent; \"vipd status\" there shows whether they hear this one
 next        an advert in 0.620 s
 "
         );

@@ -53,7 +53,7 @@ pub struct CheckPlan {
     /// What it looks at.
     pub target: Target,
     /// From the beginning of one run to the beginning of the next; a run that takes longer delays
-    /// the next one. A process is looked for so often while there is none.
+    /// the next one. A process is looked for at least so often while there is none.
     pub interval: Duration,
     /// A run that takes longer has failed.
     pub timeout: Duration,
@@ -355,17 +355,14 @@ pub(super) fn check_use(
                 &priority.at,
                 "the owner",
             );
-        } else if let Some((CheckConfig { effect: Effect::Weight(_) | Effect::Number, .. }, ..)) =
-            &check.result
-            && keeps_backup
-        {
+        } else if changes_priority.is_some() && keeps_backup {
             report.advice(
                 at,
                 format!(
                     "with preempt = false on the peers, too, `{name}` moves nothing: a living master \
                      is left alone, whatever its priority"
                 ),
-                "a check without a weight means fault, and moves the addresses",
+                "a check without weight and on_fail means fault, and moves the addresses",
             );
         }
         if let Some((_, CheckPlan { target: Target::Interface { interface }, .. }, _)) =
@@ -398,7 +395,7 @@ pub(super) fn advise_on_unused(checks: &[Checked<'_>], used: &BTreeSet<&str>, re
 
 fn check_number_of_kinds(file: &file::Check, report: &Report) {
     match file.kinds.as_slice() {
-        [] if report.is_partial() => {}
+        [] if report.is_partial() || file.mistyped_kind => {}
         [] => {
             let all = Kind::ALL.map(Kind::key).join(", ");
             let help = format!("add one of {all}; such as: tcp = \"127.0.0.1:80\"");
@@ -499,11 +496,12 @@ fn check_target(file: &file::Check, kind: &At<Kind>, report: &Report) -> Option<
             Some(Target::Process { process, delay })
         }
         Kind::Unit => check_unit(object, report).map(|unit| Target::Unit { unit }),
-        Kind::File => check_path(object, report).map(|path| Target::File { path }),
-        Kind::FilePresent => check_path(object, report).map(|path| Target::FilePresent { path }),
-        Kind::FileAbsent => check_path(object, report).map(|path| Target::FileAbsent { path }),
+        Kind::File => check_file(object, report).map(|path| Target::File { path }),
+        Kind::FilePresent => check_file(object, report).map(|path| Target::FilePresent { path }),
+        Kind::FileAbsent => check_file(object, report).map(|path| Target::FileAbsent { path }),
         Kind::Interface => {
             router::check_interface(object, report);
+            check_short_name(object, report);
             Some(Target::Interface { interface: object.value.clone() })
         }
         Kind::Ping => check_ping(object, report).map(|address| Target::Ping { address }),
@@ -724,6 +722,19 @@ fn check_unit(object: &At<String>, report: &Report) -> Option<String> {
 }
 
 /// `None` after an error, which has been reported.
+fn check_file(object: &At<String>, report: &Report) -> Option<PathBuf> {
+    let path = check_path(object, report)?;
+    if let Some(private) = ["/tmp", "/var/tmp"].into_iter().find(|dir| path.starts_with(dir)) {
+        report.advice(
+            &object.at,
+            format!("under systemd vipd has a {private} of its own (PrivateTmp): it never sees this file"),
+            "write a path below /run, or PrivateTmp=no in a drop-in: systemctl edit vipd",
+        );
+    }
+    Some(path)
+}
+
+/// `None` after an error, which has been reported.
 fn check_path(object: &At<String>, report: &Report) -> Option<PathBuf> {
     let path = object.value.as_str();
     let (message, help) = if !path.starts_with('/') {
@@ -740,6 +751,18 @@ fn check_path(object: &At<String>, report: &Report) -> Option<PathBuf> {
     };
     report.error(&object.at, message, help);
     None
+}
+
+/// The kernel is asked in a way that never blocks, and has room for so many bytes.
+fn check_short_name(object: &At<String>, report: &Report) {
+    let (name, longest) = (object.value.as_str(), router::LONGEST_INTERFACE_NAME);
+    if name.len() > longest && name.len() <= router::LONGEST_ALTERNATIVE_NAME {
+        report.error(
+            &object.at,
+            format!("a check knows an interface by {longest} bytes at most: `{name}` has more"),
+            "write its name, or a shorter alternative one; see: ip link show",
+        );
+    }
 }
 
 /// `None` after an error, which has been reported.

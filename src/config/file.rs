@@ -69,6 +69,8 @@ pub(super) struct Check {
     pub name: Option<At<String>>,
     /// The keys that say what it looks at, as far as they are written: one, if all is well.
     pub kinds: Vec<At<Kind>>,
+    /// Another key was probably meant to be one of those.
+    pub mistyped_kind: bool,
     pub command: Option<At<Argv>>,
     /// The value of the first of `kinds`, unless that is `command`.
     pub object: Option<At<String>>,
@@ -267,10 +269,11 @@ impl Check {
             kinds.extend(place.map(|at| At { value: kind, at }));
         }
         kinds.sort_by_key(|kind| kind.at.start);
-        Check {
+        let mut check = Check {
             at: table.at(),
             name,
             kinds,
+            mistyped_kind: false,
             command,
             object,
             interval: table.duration("interval"),
@@ -292,7 +295,9 @@ impl Check {
             body: table.string("body"),
             ca_file: table.string("ca_file"),
             delay: table.duration("delay"),
-        }
+        };
+        check.mistyped_kind = table.mistypes(&Kind::ALL.map(Kind::key));
+        check
     }
 }
 

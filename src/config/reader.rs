@@ -1,5 +1,6 @@
 //! Reads tables key by key, so that every wrong key and type is reported and not only the first.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -301,14 +302,23 @@ impl<'r, 'd> Table<'r, 'd> {
         self.report
     }
 
+    /// Whether a key that nobody asked for was probably meant to be one of these: it is reported at
+    /// its own place.
+    pub fn mistypes(&self, keys: &[&str]) -> bool {
+        let meant =
+            self.unasked().filter_map(|key| closest(key.get_ref(), self.keys.iter().copied()));
+        meant.into_iter().any(|key| keys.contains(&key))
+    }
+
+    fn unasked(&self) -> impl Iterator<Item = &'d Spanned<Cow<'d, str>>> + '_ {
+        self.table.keys().filter(|key| !self.keys.iter().any(|asked| *asked == key.get_ref()))
+    }
+
     /// Reports every key that nobody asked for. Gives the keys that were.
     pub fn finish(self) -> Vec<&'static str> {
-        for key in self.table.keys() {
-            let name: &str = key.get_ref();
-            if !self.keys.contains(&name) {
-                let (message, help) = self.unknown(name);
-                self.report.error(&key.span(), message, help);
-            }
+        for key in self.unasked() {
+            let (message, help) = self.unknown(key.get_ref());
+            self.report.error(&key.span(), message, help);
         }
         self.keys
     }

@@ -25,8 +25,8 @@ const MOST_ADVERTISED: usize = 255;
 /// What fits into 1500 bytes, behind 40 of IPv6 and 8 of VRRP.
 const MOST_ADVERTISED_IPV6_UNFRAGMENTED: usize = 90;
 /// The kernel's limit for names of interfaces, and that for alternative names.
-const LONGEST_INTERFACE_NAME: usize = 15;
-const LONGEST_ALTERNATIVE_NAME: usize = 127;
+pub(super) const LONGEST_INTERFACE_NAME: usize = 15;
+pub(super) const LONGEST_ALTERNATIVE_NAME: usize = 127;
 /// Faster adverts leave no room for a lifetime of whole seconds, in centiseconds.
 const FASTEST_WITH_LEASE: u16 = 70;
 /// As far as renewing them in one step was measured to be harmless.

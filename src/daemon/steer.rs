@@ -211,7 +211,7 @@ impl Daemon {
 
     fn may_reload(&self) -> Result<(), Answer> {
         self.require_running()?;
-        if self.reload.is_some() {
+        if self.reloading {
             let text = "a reload is under way already; ask again when it is done";
             return Err(Answer::error(Code::Refused, text));
         }

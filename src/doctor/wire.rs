@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::host::sys::{BATCH, Inbox};
+use crate::host::sys::Inbox;
 use crate::host::wiretap::Wiretap;
 use crate::vrrp::Family;
 use crate::vrrp::advert;
@@ -198,18 +198,12 @@ impl Receiver {
 
     /// What waits: who sent it, and its bytes, of IPv4 with the header.
     fn receive(&mut self, mut handle: impl FnMut(IpAddr, &[u8])) -> io::Result<()> {
-        loop {
-            let mut count = 0;
-            for packet in self.inbox.receive(self.socket.as_fd())? {
-                count += 1;
-                if let Some(source) = packet.source() {
-                    handle(source, packet.payload);
-                }
+        let drained = self.inbox.drain(self.socket.as_fd(), usize::MAX, |packet| {
+            if let Some(source) = packet.source() {
+                handle(source, packet.payload);
             }
-            if count < BATCH {
-                return Ok(());
-            }
-        }
+        });
+        drained.map(drop)
     }
 }
 

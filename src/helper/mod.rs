@@ -253,7 +253,6 @@ pub struct Helper {
     heard_at: Instant,
     /// How often it was asked, or waited for, since it was heard.
     unanswered: u32,
-    buffer: Vec<u8>,
 }
 
 /// A check as the helper was told it.
@@ -308,7 +307,6 @@ impl Helper {
             results: Vec::new(),
             heard_at: Instant::now(),
             unanswered: 0,
-            buffer: vec![0; PACKET_SIZE],
         })
     }
 
@@ -393,9 +391,9 @@ impl Helper {
     pub fn pump(&mut self, mut report: impl FnMut(Finished)) -> io::Result<()> {
         self.write();
         while !self.gone {
-            match (&self.socket).read(&mut self.buffer) {
-                Ok(0) => self.gone = true,
-                Ok(length) => self.read(length),
+            match next_packet(&self.socket) {
+                Ok(packet) if packet.is_empty() => self.gone = true,
+                Ok(packet) => self.read(&packet),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.gone = true,
@@ -495,8 +493,7 @@ impl Helper {
         }
     }
 
-    fn read(&mut self, length: usize) {
-        let packet = self.buffer.get(..length).unwrap_or_default();
+    fn read(&mut self, packet: &[u8]) {
         self.heard_at = Instant::now();
         self.unanswered = 0;
         match serde_json::from_slice::<Report>(packet) {
@@ -530,6 +527,16 @@ enum Sent {
     Later,
     Never(String),
     Gone,
+}
+
+/// The next packet, empty at the end. It is as long as the kernel says: nearly all are short, and
+/// room for the longest would never be given back.
+fn next_packet(mut socket: &Socket) -> io::Result<Vec<u8>> {
+    let length = socket.recv_with_flags(&mut [], libc::MSG_PEEK | libc::MSG_TRUNC)?;
+    let mut packet = vec![0; length];
+    let length = socket.read(&mut packet)?;
+    packet.truncate(length);
+    Ok(packet)
 }
 
 fn send(mut socket: &Socket, order: &Order) -> Sent {

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use super::checks::{self, Checks};
 use super::{Finished, HookRun, Order, Outcome, PACKET_SIZE, Report, enqueue, run};
-use crate::host::{echo, privileges};
+use crate::host::{echo, privileges, sys};
 use crate::log;
 
 /// What it takes to become another user without capabilities, to end that user's processes, and
@@ -64,6 +64,8 @@ pub fn main() -> ExitCode {
     {
         OPEN_FILES.get_or_init(|| soft);
     }
+    // It only costs memory if it fails.
+    let _ = sys::forget_code();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(socket, daemon, pings));

@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, BATCH, Inbox, Outgoing};
+use crate::host::sys::{self, Inbox, Outgoing};
 use crate::vrrp::{Family, Vrid, advert};
 
 /// The protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
@@ -124,25 +124,16 @@ impl AdvertSocket {
     /// Hands over what is waiting. Returns how many adverts that was; [`Self::AT_ONCE`] of them
     /// mean that more may wait.
     pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> io::Result<usize> {
-        let mut total = 0;
-        while total < Self::AT_ONCE {
-            let mut count = 0;
-            for packet in self.inbox.receive(self.socket.as_fd())? {
-                count += 1;
-                let received = match self.family {
-                    Family::V4 => ipv4(packet),
-                    Family::V6 => ipv6(packet),
-                };
-                if let Some(received) = received {
-                    handle(received);
-                }
+        let family = self.family;
+        self.inbox.drain(self.socket.as_fd(), Self::AT_ONCE, |packet| {
+            let received = match family {
+                Family::V4 => ipv4(packet),
+                Family::V6 => ipv6(packet),
+            };
+            if let Some(received) = received {
+                handle(received);
             }
-            total += count;
-            if count < BATCH {
-                break;
-            }
-        }
-        Ok(total)
+        })
     }
 
     /// Sends one advert. Never blocks; an error says that the kernel did not take it.

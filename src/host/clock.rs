@@ -1,4 +1,4 @@
-//! The protocol's time on this host: a clock that goes on through suspend, and the one timer.
+//! The protocol's time on this host: a clock that goes on through suspend, and the one alarm.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -81,6 +81,83 @@ impl Timer {
     }
 }
 
+/// Nearer than this, waiting itself is enough: a host that was suspended is woken up no later.
+const NEAR: Duration = Duration::from_millis(100);
+
+/// When to wake up, at the latest; kept by the kernel to the microsecond. What is near is the limit of
+/// the wait itself, which costs a system call less; what is far is left to a timer, as only that
+/// counts while the host is suspended.
+#[derive(Debug)]
+pub struct Alarm {
+    timer: Timer,
+    /// What it is set to; `None` once it has gone off.
+    timer_set: Option<Instant>,
+    /// It has gone off, and remains readable until it is set again.
+    timer_fired: bool,
+    at: Option<Instant>,
+    near: bool,
+}
+
+impl Alarm {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// The kernel has no timer for us.
+    pub fn new() -> io::Result<Self> {
+        let timer = Timer::new()?;
+        Ok(Alarm { timer, timer_set: None, timer_fired: false, at: None, near: false })
+    }
+
+    /// When to wake up from now on, or not to, in place of what was set before. A timer that is
+    /// early is not set again: with every advert a backup hears its deadline moves, and a wake-up now
+    /// and then costs less.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set(&mut self, clock: &Clock, now: Instant, at: Option<Instant>) -> io::Result<()> {
+        self.at = at;
+        self.near = at.is_some_and(|at| at - now < NEAR);
+        if self.near {
+            if std::mem::take(&mut self.timer_fired) {
+                self.timer.acknowledge();
+            }
+            return Ok(());
+        }
+        let early_enough = match (self.timer_set, at) {
+            (Some(set), Some(at)) => set <= at,
+            (None, Some(_)) => false,
+            (Some(_) | None, None) => !self.timer_fired,
+        };
+        if !early_enough {
+            self.timer.set(clock, at)?;
+            (self.timer_set, self.timer_fired) = (at, false);
+        }
+        Ok(())
+    }
+
+    /// The timer was seen to be readable.
+    pub fn fired(&mut self) {
+        (self.timer_set, self.timer_fired) = (None, true);
+    }
+
+    /// How long to wait at most beside the timer.
+    pub fn limit(&self, clock: &Clock) -> Option<Duration> {
+        self.at.filter(|_| self.near).map(|at| at - clock.now())
+    }
+
+    /// When to wake up.
+    pub fn at(&self) -> Option<Instant> {
+        self.at
+    }
+}
+
+impl AsFd for Alarm {
+    /// The timer's; readable when it has gone off.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
+
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -129,6 +206,42 @@ mod tests {
         assert!(fires(&timer, 5000));
         timer.set(&clock, None).unwrap();
         assert!(!fires(&timer, 10));
+    }
+
+    #[test]
+    fn what_is_near_limits_the_wait_and_what_is_far_is_left_to_the_timer() {
+        let clock = Clock::start();
+        let mut alarm = Alarm::new().unwrap();
+        assert_eq!((alarm.at(), alarm.limit(&clock)), (None, None));
+        let near = clock.now() + Duration::from_millis(50);
+        alarm.set(&clock, clock.now(), Some(near)).unwrap();
+        assert!(alarm.limit(&clock).unwrap() <= Duration::from_millis(50));
+        assert!(!fires(&alarm.timer, 0));
+
+        let far = clock.now() + Duration::from_millis(150);
+        alarm.set(&clock, clock.now(), Some(far)).unwrap();
+        assert_eq!((alarm.at(), alarm.limit(&clock)), (Some(far), None));
+        assert!(fires(&alarm.timer, 5000) && clock.now() >= far);
+        alarm.fired();
+        // Otherwise it would wake everybody up for ever.
+        for at in [Some(clock.now() + Duration::from_millis(50)), None] {
+            alarm.set(&clock, clock.now(), Some(clock.now() + 2 * NEAR)).unwrap();
+            assert!(fires(&alarm.timer, 5000));
+            alarm.fired();
+            alarm.set(&clock, clock.now(), at).unwrap();
+            assert!(!fires(&alarm.timer, 0));
+        }
+    }
+
+    #[test]
+    fn a_timer_that_is_early_is_not_set_again() {
+        let clock = Clock::start();
+        let mut alarm = Alarm::new().unwrap();
+        let first = clock.now() + Duration::from_millis(200);
+        alarm.set(&clock, clock.now(), Some(first)).unwrap();
+        alarm.set(&clock, clock.now(), Some(first + Duration::from_secs(3600))).unwrap();
+        assert!(fires(&alarm.timer, 5000));
+        assert_eq!(alarm.at(), Some(first + Duration::from_secs(3600)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod due;
 pub mod echo;
 pub mod exclusive;
+pub mod letterbox;
 pub mod links;
 pub mod neighbours;
 pub mod netlink;
@@ -31,7 +32,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Hooks};
@@ -44,7 +45,7 @@ use crate::vrrp::{
 };
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
-use clock::{Clock, Timer};
+use clock::{Alarm, Clock};
 use due::{Due, DueAdvert, DueAnnouncements, Encoded};
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
@@ -145,7 +146,7 @@ impl Port {
 struct Outbox {
     link: LinkId,
     /// As the router was last told: what is under way must be told even when it has gone.
-    config: RouterConfig,
+    config: Arc<RouterConfig>,
     /// The worker's job that everything else waits for.
     in_flight: Option<u64>,
     waiting: Waiting,
@@ -197,6 +198,26 @@ pub struct LastHook {
 }
 
 impl Outbox {
+    fn new(router: &VirtualRouter, now: Instant) -> Self {
+        Outbox {
+            link: router.link(),
+            config: Arc::clone(router.config()),
+            in_flight: None,
+            waiting: Waiting::default(),
+            encoded: None,
+            advert_due: false,
+            announced: 0,
+            intact: None,
+            missing: Vec::new(),
+            accepted_at: now,
+            accepted: false,
+            renewing: false,
+            renewed_at: now,
+            transitions: VecDeque::new(),
+            last_hook: None,
+        }
+    }
+
     /// The lifetime its addresses were claimed with; an owner's are nobody's to remove.
     fn lease(&self) -> Option<Duration> {
         let owner = self.config.priority == Priority::OWNER;
@@ -218,11 +239,7 @@ impl Outbox {
 /// The machine.
 pub struct Host {
     clock: Clock,
-    timer: Timer,
-    /// When it will wake us up; `None` once it has.
-    timer_set: Option<Instant>,
-    /// The timer has gone off, and remains readable until it is set again.
-    timer_fired: bool,
+    alarm: Alarm,
     epoll: Epoll,
     ready: Vec<EpollEvent>,
     /// Somebody else's descriptor is readable.
@@ -238,7 +255,8 @@ pub struct Host {
     synced: bool,
     link_names: BTreeMap<Arc<str>, LinkId>,
     ports: BTreeMap<LinkId, Port>,
-    outboxes: BTreeMap<RouterId, Outbox>,
+    /// Boxed, as half of a map's places are empty.
+    outboxes: BTreeMap<RouterId, Box<Outbox>>,
     due: Due,
     /// What the worker was asked for, and when.
     jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
@@ -275,9 +293,7 @@ impl Host {
     /// When the kernel refuses netlink, epoll or timers: nothing can be done then.
     pub fn new(clock: Clock, helper: Helper, worker: Worker, record: Record) -> io::Result<Self> {
         let host = Host {
-            timer: Timer::new()?,
-            timer_set: None,
-            timer_fired: false,
+            alarm: Alarm::new()?,
             others_ready: false,
             heard_at: Instant::START,
             crowded: false,
@@ -309,16 +325,11 @@ impl Host {
         if let Err(error) = host.events.ignore_renewals(host.worker.renewal_port()) {
             debug!(%error, "every renewal will be heard of");
         }
-        host.listen(host.timer.as_fd(), Source::Timer)?;
+        host.listen(host.alarm.as_fd(), Source::Timer)?;
         host.listen(host.worker.as_fd(), Source::Worker)?;
         host.listen(host.events.as_fd(), Source::Netlink)?;
         host.listen(host.helper.as_fd(), Source::Helper)?;
         Ok(host)
-    }
-
-    /// The descriptor that is readable when any source has news.
-    pub fn epoll(&self) -> &Epoll {
-        &self.epoll
     }
 
     /// The time.
@@ -350,7 +361,7 @@ impl Host {
         for (id, name) in node.links() {
             self.link_names.insert(name.clone(), id);
         }
-        let routers = node.routers().map(|router| (router.id(), router.config()));
+        let routers = node.routers().map(|router| (router.id(), &**router.config()));
         if let Err(error) = self.record.assign(routers, clock::suspended()) {
             warn!(%error, "cannot write the record: a restart will begin as backup");
         }
@@ -362,7 +373,7 @@ impl Host {
         });
         for router in node.routers() {
             if let Some(outbox) = self.outboxes.get_mut(&router.id()) {
-                outbox.config.clone_from(router.config());
+                outbox.config = Arc::clone(router.config());
             }
         }
         let links: Vec<LinkId> = self.ports.keys().copied().collect();
@@ -407,19 +418,20 @@ impl Host {
     // ---- news ------------------------------------------------------------------------------
 
     /// Hands on what came since the last call: adverts first, for they may change what everything
-    /// else means. Whether there may be more: only after a `false` may one wait.
+    /// else means. If nothing came, and it is to `wait`, it does so until something comes, or until
+    /// the time to [wake up](Self::wake_at). Whether there may be more: only after a `false` may one
+    /// wait.
     ///
     /// # Errors
     /// When the kernel's event sources themselves fail, or the helper process has ended.
-    pub fn receive(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> io::Result<bool> {
-        let count = loop {
-            match self.epoll.wait(&mut self.ready, EpollTimeout::ZERO) {
-                Ok(count) => break count,
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
-        // One that went off is readable until it is set again.
+    pub fn receive(
+        &mut self,
+        wait: bool,
+        node: &mut Node,
+        actions: &mut Vec<Action>,
+    ) -> io::Result<bool> {
+        let limit = if wait { self.alarm.limit(&self.clock) } else { Some(Duration::ZERO) };
+        let count = sys::wait(self.epoll.0.as_fd(), &mut self.ready, limit)?;
         let mut more = count == self.ready.len();
         for place in 0..count {
             if let Source::Adverts(link, family) = self.source(place) {
@@ -432,7 +444,7 @@ impl Host {
             more |= !matches!(source, Source::Adverts(..) | Source::Timer);
             match source {
                 Source::Adverts(..) => {}
-                Source::Timer => (self.timer_set, self.timer_fired) = (None, true),
+                Source::Timer => self.alarm.fired(),
                 Source::Neighbours(link) => self.receive_sightings(link),
                 Source::Netlink => self.receive_netlink(node)?,
                 Source::Worker => self.receive_reports(),
@@ -458,8 +470,8 @@ impl Host {
     /// beyond a deadline, and not while an answer of the worker is awaited.
     pub fn lull(&mut self) -> Option<Duration> {
         let crowded = std::mem::take(&mut self.crowded) && self.jobs.is_empty();
-        let left = self.timer_set.map_or(LULL, |at| at - self.clock.now()).min(LULL);
-        (crowded && left > LULL / 8).then_some(left)
+        let left = || self.alarm.at().map_or(LULL, |at| at - self.clock.now()).min(LULL);
+        crowded.then(left).filter(|left| *left > LULL / 8)
     }
 
     /// Whether what was [listened to](Self::listen_to) has become readable since the last call.
@@ -807,8 +819,7 @@ impl Host {
     }
 
     /// Now and then a helper that says nothing is asked whether it is there.
-    pub fn ask_helper(&mut self) -> Instant {
-        let now = self.clock.now();
+    pub fn ask_helper(&mut self, now: Instant) -> Instant {
         if now >= self.ask_at && self.helper_gone.is_none() {
             self.ask_at = now + Helper::ASK_EVERY;
             match self.helper.ask() {
@@ -941,29 +952,18 @@ impl Host {
             && self.helper.idle()
     }
 
-    /// When to wake up, at the latest; kept by the kernel to the microsecond. A timer that is early
-    /// is not set again: with every advert a backup hears its deadline moves, and a wake-up now and
-    /// then costs less.
-    pub fn wake_at(&mut self, at: Option<Instant>) {
-        let early_enough = match (self.timer_set, at) {
-            (Some(set), Some(at)) => set <= at,
-            (None, Some(_)) => false,
-            (Some(_) | None, None) => !self.timer_fired,
-        };
-        if early_enough {
-            return;
-        }
-        if let Err(error) = self.timer.set(&self.clock, at) {
+    /// When to wake up, at the latest.
+    pub fn wake_at(&mut self, now: Instant, at: Option<Instant>) {
+        if let Err(error) = self.alarm.set(&self.clock, now, at) {
             error!(%error, "cannot set the timer");
         }
-        (self.timer_set, self.timer_fired) = (at, false);
     }
 
     // ---- actions ---------------------------------------------------------------------------
 
     /// Carries an action out when those before it for the same router are done. What can leave at
     /// once leaves with everything else of this turn, by [`settle`](Self::settle).
-    pub fn perform(&mut self, action: Action, node: &Node) {
+    pub fn perform(&mut self, now: Instant, action: Action, node: &Node) {
         let id = router_of(&action);
         if let Action::Warn { warning, .. } = &action {
             let name = node.router(id).map_or("", |router| &router.config().name);
@@ -972,39 +972,25 @@ impl Host {
             self.history.note(event);
             return;
         }
-        let now = self.clock.now();
-        let Some(router) = node.router(id) else { return };
-        let outbox = self.outboxes.entry(id).or_insert_with(|| Outbox {
-            link: router.link(),
-            config: router.config().clone(),
-            in_flight: None,
-            waiting: Waiting::default(),
-            encoded: None,
-            advert_due: false,
-            announced: 0,
-            intact: None,
-            missing: Vec::new(),
-            accepted_at: now,
-            accepted: false,
-            renewing: false,
-            renewed_at: now,
-            transitions: VecDeque::new(),
-            last_hook: None,
-        });
+        let router = node.router(id);
+        let outbox = match (router, self.outboxes.get_mut(&id)) {
+            // One that was removed may be forgotten by now, and its last actions are to come.
+            (_, Some(outbox)) => outbox,
+            (Some(router), None) => {
+                self.outboxes.entry(id).or_insert_with(|| Box::new(Outbox::new(router, now)))
+            }
+            (None, None) => return,
+        };
         if let Action::Notify(transition) = &action {
             if outbox.transitions.len() == TRANSITIONS {
                 outbox.transitions.pop_front();
             }
+            // Most routers never have as many as a growing list makes room for.
+            outbox.transitions.reserve_exact(1);
             outbox.transitions.push_back((SystemTime::now(), transition.clone()));
             self.tallies.changed(now, transition);
-            self.history.note(history::Event::change(
-                &router.config().name,
-                transition.from.name(),
-                transition.to.name(),
-                transition.why.to_string(),
-            ));
             // Unwritten, a restart begins as backup or preempts: it is not worth a role.
-            let held_back = router.held_back();
+            let held_back = router.is_some_and(VirtualRouter::held_back);
             let _ = self.record.note(id, |entry| entry.held_back = held_back);
         }
         if outbox.in_flight.is_none() {
@@ -1090,7 +1076,8 @@ impl Host {
 
     fn advertise(&mut self) {
         let mut due = std::mem::take(&mut self.due.adverts);
-        due.retain(|advert| self.prepare(advert));
+        let now = self.clock.now();
+        due.retain(|advert| self.prepare(now, advert));
         if !due.is_sorted_by_key(DueAdvert::socket) {
             due.sort_unstable_by_key(DueAdvert::socket);
         }
@@ -1125,8 +1112,7 @@ impl Host {
     }
 
     /// Whether the advert may leave; if so, it is there as bytes.
-    fn prepare(&mut self, due: &DueAdvert) -> bool {
-        let now = self.clock.now();
+    fn prepare(&mut self, now: Instant, due: &DueAdvert) -> bool {
         let Some(outbox) = self.outboxes.get_mut(&due.router) else { return false };
         outbox.advert_due = false;
         if outbox.lease_ends_soon(now) && due.advert.priority != Priority::LEAVING {
@@ -1252,7 +1238,7 @@ impl Host {
         intact && self.synced
     }
 
-    /// The one line at INFO per change of role, and the hooks that go with it.
+    /// The one line at INFO per change of role, its place in history, and the hooks that go with it.
     fn notify(&mut self, id: RouterId, transition: &Transition) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
         let config = &outbox.config;
@@ -1267,6 +1253,12 @@ impl Host {
             transition.to,
             transition.why
         );
+        self.history.note(history::Event::change(
+            &config.name,
+            transition.from.name(),
+            transition.to.name(),
+            transition.why.to_string(),
+        ));
         let of = self.groups.get(&id).cloned().unwrap_or_else(|| {
             Arc::new(Together { name: config.name.clone(), group: false, members: vec![id] })
         });
@@ -1321,7 +1313,7 @@ impl Host {
         let members: Vec<&RouterConfig> = of
             .members
             .iter()
-            .filter_map(|member| Some(&self.outboxes.get(member)?.config))
+            .filter_map(|member| Some(&*self.outboxes.get(member)?.config))
             .collect();
         let mut interfaces: Vec<&str> = members.iter().map(|config| &*config.interface).collect();
         interfaces.dedup();

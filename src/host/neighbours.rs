@@ -15,7 +15,7 @@ use pnet_base::MacAddr;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, BATCH, Inbox, Outgoing, SEND_BATCH};
+use crate::host::sys::{self, Inbox, Outgoing, SEND_BATCH};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -140,30 +140,21 @@ impl NeighbourSocket {
     /// Hands over who was heard. Returns how many packets were read; [`Self::AT_ONCE`] of them
     /// mean that more may wait.
     pub fn receive(&mut self, mut handle: impl FnMut(Sighting)) -> io::Result<usize> {
-        let mut total = 0;
-        while total < Self::AT_ONCE {
-            let mut count = 0;
-            let packets = match self.inbox.receive(self.socket.as_fd()) {
-                Ok(packets) => packets,
-                // Said once; the socket goes on when the interface comes up again.
-                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => continue,
-                Err(error) => return Err(error),
-            };
-            for packet in packets {
-                count += 1;
+        loop {
+            let outcome = self.inbox.drain(self.socket.as_fd(), Self::AT_ONCE, |packet| {
                 if let Some(sighting) = sighting(packet.payload)
                     && Some(sighting.mac) != self.mac
                     && self.watched.binary_search(&sighting.address).is_ok()
                 {
                     handle(sighting);
                 }
-            }
-            total += count;
-            if count < BATCH {
-                break;
+            });
+            match outcome {
+                // Said once; the socket goes on when the interface comes up again.
+                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+                outcome => return outcome,
             }
         }
-        Ok(total)
     }
 
     /// Hosts take a router off their list when it says that it is none.

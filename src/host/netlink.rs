@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,12 +25,12 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 
 use crate::host::bpf;
 use crate::host::clock::boottime;
+use crate::host::letterbox::{Letterbox, Slot};
 use crate::host::privileges;
 use crate::vrrp::{Address, Family};
 
@@ -56,8 +56,9 @@ const MESSAGE_BUFFER: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Worker {
     jobs: Sender<Job>,
-    reports: Receiver<Report>,
-    reporter: Reporter,
+    reports: Letterbox<Report>,
+    /// For what the worker cannot report any more.
+    reporter: Slot<Report>,
     renewal_port: u32,
 }
 
@@ -219,9 +220,7 @@ impl Worker {
         let mut renewer = Kernel::connect()?;
         let renewal_port = port(&renewer.socket)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
-        let (outbox, reports) = mpsc::channel();
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let reporter = Reporter { outbox, wake: Arc::new(EventFd::from_flags(flags)?) };
+        let (reports, reporter) = Letterbox::new()?;
         let theirs = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
             // The first advert waits for the claim. Where real-time priority is refused, so it was
@@ -230,7 +229,7 @@ impl Worker {
             let (mut woken, mut unheard) = (boottime(), false);
             while let Ok(job) = inbox.try_recv().or_else(|_| {
                 if std::mem::take(&mut unheard) {
-                    theirs.wake();
+                    theirs.ring();
                 }
                 inbox.recv()
             }) {
@@ -239,15 +238,14 @@ impl Worker {
                     Work::Renew { .. } => &mut renewer,
                 };
                 let done = kernel.carry_out(&job, |part| {
-                    theirs.tell(Report::Claimed { ticket: job.ticket, part });
-                    theirs.wake();
+                    theirs.send(Report::Claimed { ticket: job.ticket, part });
                 });
                 let finished = done.finished;
-                theirs.tell(Report::Done(done));
+                theirs.put(Report::Done(done));
                 // Of many small jobs the reports are heard together.
                 unheard = finished.saturating_sub(woken) < TOLD_WITHIN;
                 if !unheard {
-                    theirs.wake();
+                    theirs.ring();
                     woken = finished;
                 }
             }
@@ -269,42 +267,20 @@ impl Worker {
             let now = boottime();
             let (started, finished) = (now, now);
             let done = Done { ticket: job.ticket, failures, started, finished };
-            self.reporter.tell(Report::Done(done));
-            self.reporter.wake();
+            self.reporter.send(Report::Done(done));
         }
     }
 
     /// The reports that have come in; also makes the file descriptor unreadable again.
     pub fn reports(&mut self) -> impl Iterator<Item = Report> + '_ {
-        // It counts, and has nothing to say when it is at zero.
-        let _ = self.reporter.wake.read();
-        self.reports.try_iter()
+        self.reports.letters()
     }
 }
 
 impl AsFd for Worker {
     /// Readable when a report is waiting.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reporter.wake.as_fd()
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Reporter {
-    outbox: Sender<Report>,
-    wake: Arc<EventFd>,
-}
-
-impl Reporter {
-    fn tell(&self, report: Report) {
-        // Perhaps nobody wants it any more.
-        let _ = self.outbox.send(report);
-    }
-
-    /// Somebody is to look at what was told.
-    fn wake(&self) {
-        // A counter that cannot count further is readable anyway.
-        let _ = self.wake.write(1);
+        self.reports.as_fd()
     }
 }
 

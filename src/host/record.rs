@@ -157,9 +157,8 @@ impl Record {
         }
         std::fs::write(&self.addresses, addresses)?;
         self.file.write_all_at(&bytes, 0)?;
-        if self.mapped.is_none() {
-            self.mapped = Some(Mapped::of(&self.file, bytes.len())?);
-        }
+        // No more of it than is used: what is mapped is in memory.
+        self.mapped = Some(Mapped::of(&self.file, HEADER + self.slots.len() * SLOT)?);
         Ok(())
     }
 

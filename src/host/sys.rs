@@ -4,21 +4,24 @@
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-
+use nix::sys::epoll::EpollEvent;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 /// How many packets one system call receives at most.
-pub const BATCH: usize = 16;
+const BATCH: usize = 16;
+/// How many it receives at least.
+const LITTLE: usize = 2;
 /// How many it sends at most.
 pub const SEND_BATCH: usize = 64;
 
@@ -54,6 +57,46 @@ impl Readiness {
     /// Waits until it can be written.
     pub async fn writable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
         self.0.writable().await
+    }
+}
+
+/// Waits until a descriptor of the set is ready, but not for longer than `limit`, to the microsecond.
+/// Says how many events there are. Also returns when a signal came, but never without having looked:
+/// who was stopped and goes on must not take a full queue for silence.
+///
+/// # Errors
+/// When the kernel refuses, and only then.
+pub fn wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [EpollEvent],
+    mut limit: Option<Duration>,
+) -> io::Result<usize> {
+    loop {
+        // What the kernel takes, on every machine: two words of 64 bits.
+        let words: Option<[u64; 2]> = limit.map(|l| [l.as_secs(), l.subsec_nanos().into()]);
+        let words = words.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let (none, zero) = (ptr::null::<c_void>(), 0_usize);
+        // SAFETY: an EpollEvent is an `epoll_event` and nothing else, and the kernel writes no more of
+        // them than there is room for; `words` is null or outlives the call; no signal mask is given.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                epoll.as_raw_fd(),
+                events.as_mut_ptr(),
+                i32::try_from(events.len()).unwrap_or(i32::MAX),
+                words,
+                none,
+                zero,
+            )
+        };
+        if let Ok(count) = usize::try_from(count) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+        limit = Some(Duration::ZERO);
     }
 }
 
@@ -99,40 +142,46 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
 }
 
-/// Sends the first packets of the list (at most [`SEND_BATCH`]) in one call that never blocks. Says
-/// how many went out; an error is the first one's.
-fn send(fd: BorrowedFd<'_>, packets: &[Option<Outgoing<'_>>]) -> io::Result<usize> {
+/// Sends these packets (at most [`SEND_BATCH`]) in one call that never blocks. Says how many went out;
+/// an error is the first one's.
+fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
     #[derive(Clone, Copy)]
     #[repr(align(8))]
     struct Control([u8; SOURCE]);
 
-    let count = packets.len().min(SEND_BATCH);
-    let mut controls = [Control([0; SOURCE]); SEND_BATCH];
-    // SAFETY: both are plain C structures of integers and pointers, for which zero is a value.
-    let mut parts: [libc::iovec; SEND_BATCH] = unsafe { mem::zeroed() };
-    let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { mem::zeroed() };
+    // Room for many, of which only as much is touched as there are packets: mostly one.
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_BATCH];
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_BATCH];
+    let mut count = 0;
     for (((packet, header), part), control) in
-        packets.iter().flatten().zip(&mut headers).zip(&mut parts).zip(&mut controls)
+        packets.iter().zip(&mut headers).zip(&mut parts).zip(&mut controls)
     {
-        part.iov_base = packet.payload.as_ptr().cast_mut().cast();
-        part.iov_len = packet.payload.len();
-        let header = &mut header.msg_hdr;
+        let part = part.write(libc::iovec {
+            iov_base: packet.payload.as_ptr().cast_mut().cast(),
+            iov_len: packet.payload.len(),
+        });
+        // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
+        let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
         header.msg_name = packet.to.as_ptr().cast_mut().cast();
         header.msg_namelen = packet.to.len();
         header.msg_iov = part;
         header.msg_iovlen = 1;
         if let Some((source, index)) = packet.from {
+            let control = control.write(Control([0; SOURCE]));
             header.msg_controllen = write_source(&mut control.0, source, index) as _;
             header.msg_control = control.0.as_mut_ptr().cast();
         }
+        count += 1;
     }
-    // SAFETY: the first `count` headers point to buffers of the lengths they state, all of which
-    // (`packets`, `parts`, `controls`) outlive the call; the kernel writes only to `headers`.
+    // SAFETY: the first `count` headers were written above and point to buffers of the lengths they
+    // state, all of which (`packets`, `parts`, `controls`) outlive the call; the kernel writes only
+    // to `headers`.
     let sent = unsafe {
         libc::sendmmsg(
             fd.as_raw_fd(),
-            headers.as_mut_ptr(),
-            count as u32,
+            headers.as_mut_ptr().cast(),
+            count,
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )
     };
@@ -149,13 +198,15 @@ pub fn send_all<'a>(
     let mut packets = packets.into_iter();
     let mut place = 0;
     loop {
-        let mut batch: [Option<Outgoing<'a>>; SEND_BATCH] = [const { None }; SEND_BATCH];
+        let mut room = [const { MaybeUninit::<Outgoing<'a>>::uninit() }; SEND_BATCH];
         let mut count = 0;
-        for (room, packet) in batch.iter_mut().zip(&mut packets) {
-            *room = Some(packet);
+        for (room, packet) in room.iter_mut().zip(&mut packets) {
+            room.write(packet);
             count += 1;
         }
-        let mut rest = &batch[..count];
+        // SAFETY: so many have just been written, from the first on.
+        let batch = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
+        let mut rest: &[Outgoing<'a>] = batch;
         while !rest.is_empty() {
             // The kernel stops at the first that fails, and says why when asked again.
             let handled = match send(fd, rest) {
@@ -202,6 +253,10 @@ fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize
 #[derive(Debug)]
 pub struct Inbox {
     slots: Box<[Slot]>,
+    /// Apart and all zero, so that no memory is used for what was never received.
+    payloads: Box<[[u8; PAYLOAD]]>,
+    /// How many to ask for next: where mostly one comes, room for many costs more than it does.
+    room: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -209,7 +264,6 @@ pub struct Inbox {
 struct Slot {
     control: [u8; CONTROL],
     name: [u8; NAME],
-    payload: [u8; PAYLOAD],
     control_length: usize,
     name_length: usize,
     payload_length: usize,
@@ -220,40 +274,73 @@ impl Default for Inbox {
         let empty = Slot {
             control: [0; CONTROL],
             name: [0; NAME],
-            payload: [0; PAYLOAD],
             control_length: 0,
             name_length: 0,
             payload_length: 0,
         };
-        Inbox { slots: vec![empty; BATCH].into_boxed_slice() }
+        let payloads = vec![[0; PAYLOAD]; BATCH].into();
+        Inbox { slots: vec![empty; BATCH].into(), payloads, room: LITTLE }
     }
 }
 
 impl Inbox {
-    /// Receives what is waiting, at most [`BATCH`] packets, in one call that never blocks. Fewer
-    /// than that means that nothing more was waiting.
-    pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<impl Iterator<Item = Packet<'_>>> {
-        // SAFETY: as in `send`.
-        let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        for ((slot, header), part) in self.slots.iter_mut().zip(&mut headers).zip(&mut parts) {
-            part.iov_base = slot.payload.as_mut_ptr().cast();
-            part.iov_len = PAYLOAD;
-            let header = &mut header.msg_hdr;
+    /// Hands over what is waiting, without ever blocking. Returns how many packets that was; `at_once`
+    /// of them or more mean that still more may wait.
+    ///
+    /// # Errors
+    /// What the socket says; some packets may have been handed over before.
+    pub fn drain(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        at_once: usize,
+        mut handle: impl FnMut(Packet<'_>),
+    ) -> io::Result<usize> {
+        let mut total = 0;
+        while total < at_once {
+            let (packets, more) = self.receive(fd)?;
+            for packet in packets {
+                total += 1;
+                handle(packet);
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Receives what is waiting, at most [`BATCH`] packets, in one call that never blocks; and says
+    /// whether more may be waiting.
+    fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<(impl Iterator<Item = Packet<'_>>, bool)> {
+        let room = self.room;
+        // As in `send`.
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        let mut asked = 0;
+        let slots = self.slots.iter_mut().zip(self.payloads.iter_mut()).take(room);
+        for (((slot, payload), header), part) in slots.zip(&mut headers).zip(&mut parts) {
+            let part =
+                part.write(libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: PAYLOAD });
+            // SAFETY: as in `send`.
+            let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
             header.msg_name = slot.name.as_mut_ptr().cast();
             header.msg_namelen = NAME as libc::socklen_t;
             header.msg_control = slot.control.as_mut_ptr().cast();
             header.msg_controllen = CONTROL as _;
             header.msg_iov = part;
             header.msg_iovlen = 1;
+            asked += 1;
         }
-        // SAFETY: every header points to buffers of the lengths it states; the slots are ours
-        // (`&mut self`), and `parts` outlives the call.
+        // SAFETY: the first `asked` headers were written above and point to buffers of the lengths
+        // they state; the slots are ours (`&mut self`), and `parts` outlives the call.
         let received = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as u32,
+                headers.as_mut_ptr().cast(),
+                asked,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -265,7 +352,9 @@ impl Inbox {
                 error => return Err(error),
             },
         };
-        for (slot, header) in self.slots.iter_mut().zip(&headers) {
+        for (slot, header) in self.slots.iter_mut().zip(&headers).take(count.min(room)) {
+            // SAFETY: it is among the headers that were written.
+            let header = unsafe { header.assume_init_ref() };
             slot.payload_length = (header.msg_len as usize).min(PAYLOAD);
             // Another type on other C libraries.
             #[allow(clippy::unnecessary_cast)]
@@ -273,11 +362,15 @@ impl Inbox {
             slot.control_length = control_length.min(CONTROL);
             slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME);
         }
-        Ok(self.slots.iter().take(count).map(|slot| Packet {
+        let full = count == room;
+        self.room = if full { BATCH } else { (2 * count).clamp(LITTLE, BATCH) };
+        let received = self.slots.iter().zip(&self.payloads).take(count);
+        let packets = received.map(|(slot, payload)| Packet {
             name: &slot.name[..slot.name_length],
             control: &slot.control[..slot.control_length],
-            payload: &slot.payload[..slot.payload_length],
-        }))
+            payload: &payload[..slot.payload_length],
+        });
+        Ok((packets, full))
     }
 }
 
@@ -418,6 +511,42 @@ impl Drop for Mapped {
         // SAFETY: nothing borrows from the mapping beyond a call.
         let _ = unsafe { munmap(self.start, self.words * mem::size_of::<u64>()) };
     }
+}
+
+/// From now on an allocation of 64 KiB or more is a mapping of its own, and goes back to the kernel
+/// when it is freed. Otherwise the first long one, as for the configuration's text, would raise that
+/// limit to its own length, and what comes later would stay in memory that was used before.
+pub fn map_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call sets a number in the allocator, under its own lock.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
+}
+
+/// Takes the code and the constants that were used until now out of the memory of this process, but
+/// for what is needed again: what only a start needs is then neither counted as ours nor locked. The
+/// kernel still has it, as it has the file.
+///
+/// # Errors
+/// `/proc` cannot be read, or memory is locked already.
+pub fn forget_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    // Bounds, access, offset, device, inode, file (proc_pid_maps(5)). The beginning of a file is
+    // never changed by the dynamic linker; further on it writes, and forbids itself to.
+    let as_in_file = |line: &&str| {
+        (line.contains(" r-xp ") || line.contains(" r--p 00000000 ")) && line.contains(" /")
+    };
+    for line in maps.lines().filter(as_in_file) {
+        let bounds = line.split(' ').next().and_then(|bounds| bounds.split_once('-'));
+        let number = |digits| usize::from_str_radix(digits, 16).ok();
+        if let Some((start, end)) = bounds.and_then(|(a, b)| number(a).zip(number(b)))
+            && let Some(address) = NonNull::new(start as *mut c_void)
+        {
+            // SAFETY: the mapping is of a file and never was written, so that all of it will be
+            // read from there again when it is next used, the code of this very call included.
+            unsafe { madvise(address, end.saturating_sub(start), MmapAdvise::MADV_DONTNEED) }?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the scheduling policy (`libc::SCHED_*`, with flags) and the real-time priority of the

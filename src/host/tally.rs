@@ -9,7 +9,8 @@ use crate::vrrp::{Instant, Node, Role, RouterId, Transition, VirtualRouter};
 /// All that is counted.
 #[derive(Debug, Default)]
 pub struct Tallies {
-    routers: BTreeMap<RouterId, Tally>,
+    /// Boxed, as half of a map's places are empty.
+    routers: BTreeMap<RouterId, Box<Tally>>,
     /// Of virtual routers that were removed: what the whole node counts never falls.
     gone: Counters,
     /// Packets that meant no virtual router here.
@@ -30,12 +31,13 @@ impl Tallies {
     /// Counts for the virtual routers that the node has now.
     pub fn follow(&mut self, now: Instant, node: &Node) {
         for router in node.routers() {
-            self.routers.entry(router.id()).or_insert_with(|| Tally {
+            let new = || Tally {
                 counters: Counters::default(),
                 role: router.role(),
                 since: now,
                 spent: BTreeMap::new(),
-            });
+            };
+            self.routers.entry(router.id()).or_insert_with(|| Box::new(new()));
         }
         self.routers.retain(|id, tally| {
             let stays = node.router(*id).is_some();
@@ -74,7 +76,7 @@ impl Tallies {
 
     /// What was counted of one virtual router.
     pub fn tally(&self, router: &VirtualRouter) -> Option<&Tally> {
-        self.routers.get(&router.id())
+        self.routers.get(&router.id()).map(Box::as_ref)
     }
 
     /// Packets that meant no virtual router here, by reason.

@@ -8,8 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, BATCH, Inbox};
+use crate::host::sys::{self, Inbox};
 use crate::vrrp::advert::{self, PROTOCOL};
+
+/// So many packets at once, about.
+const AT_ONCE: usize = 1024;
 
 /// The packet socket of one interface, for whole packets of IP protocol 112.
 #[derive(Debug)]
@@ -51,20 +54,13 @@ impl Wiretap {
     /// # Errors
     /// What the kernel says.
     pub fn receive(&mut self, mut handle: impl FnMut(Passed<'_>)) -> io::Result<()> {
-        for _ in 0..64 {
-            let mut count = 0;
-            for packet in self.inbox.receive(self.socket.as_fd())? {
-                count += 1;
-                let outgoing = packet.is_outgoing();
-                if let Some(passed) = ipv4(packet.payload).or_else(|| ipv6(packet.payload)) {
-                    handle(Passed { outgoing, ..passed });
-                }
+        let drained = self.inbox.drain(self.socket.as_fd(), AT_ONCE, |packet| {
+            let outgoing = packet.is_outgoing();
+            if let Some(passed) = ipv4(packet.payload).or_else(|| ipv6(packet.payload)) {
+                handle(Passed { outgoing, ..passed });
             }
-            if count < BATCH {
-                break;
-            }
-        }
-        Ok(())
+        });
+        drained.map(drop)
     }
 }
 

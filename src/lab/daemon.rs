@@ -1,5 +1,6 @@
 //! vipd and keepalived as processes on a host of the lab.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -342,18 +343,26 @@ impl Daemon {
         Ok(sum)
     }
 
-    /// The directories in `/proc` of its process group.
+    /// The directories in `/proc` of its first process and of all that descend from it, whatever
+    /// process group they are in.
     fn processes(&self) -> io::Result<Vec<PathBuf>> {
-        let group = self.child.id().to_string();
-        let mut processes = Vec::new();
+        let mut children: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for entry in fs::read_dir("/proc")? {
             let path = entry?.path();
             let text = fs::read_to_string(path.join("stat")).unwrap_or_default();
-            // Behind the name, which may have anything in it: state, parent, group.
+            // Behind the name, which may have anything in it: state, parent.
             let after = text.rsplit(") ").next().unwrap_or_default();
-            if after.split(' ').nth(2) == Some(&group) {
-                processes.push(path);
+            if let Some(parent) = after.split(' ').nth(1) {
+                children.entry(parent.to_owned()).or_default().push(path);
             }
+        }
+        let mut processes = vec![Path::new("/proc").join(self.child.id().to_string())];
+        let mut looked_at = 0;
+        while let Some(process) = processes.get(looked_at) {
+            looked_at += 1;
+            let pid = process.file_name().unwrap_or_default().to_string_lossy();
+            let found = children.remove(&*pid).unwrap_or_default();
+            processes.extend(found);
         }
         Ok(processes)
     }

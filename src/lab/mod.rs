@@ -4,6 +4,7 @@
 //! Nothing outside is touched: all namespaces are anonymous and vanish with the processes in them.
 //! The first call of `main`, while there is one thread, is [`enter`]; then [`Lab::new`].
 
+pub mod capture;
 mod daemon;
 mod echo;
 mod link;

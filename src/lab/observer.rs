@@ -2,20 +2,16 @@
 //! and the port each came in by. Its decoder is its own, so that it can disagree with ours.
 
 use std::collections::HashMap;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{
-    ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns,
-};
-use nix::sys::time::TimeSpec;
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::Socket;
 
+use super::capture;
 use super::namespace::Namespace;
 use super::network::{lock, wait_readable};
 
@@ -81,13 +77,9 @@ type Plug = (Arc<str>, Arc<str>);
 
 impl Observer {
     pub(super) fn start(switches: &Namespace) -> io::Result<Self> {
-        const ETH_P_ALL: u16 = 3;
         let socket = switches.run(|| {
-            let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
-            socket.attach_filter(&FILTER)?;
+            let socket = capture::open()?;
             socket.set_recv_buffer_size(1 << 20)?;
-            setsockopt(&socket, ReceiveTimestampns, &true)?;
             io::Result::Ok(socket)
         })?;
         let shared = Arc::new(Shared::default());
@@ -189,69 +181,26 @@ impl Drop for Watcher {
 
 fn watch(socket: &Socket, shared: &Shared) {
     let mut frame = [0; 2048];
-    let mut control = nix::cmsg_space!(TimeSpec);
     while wait_readable(socket, &shared.stop) {
-        let mut buffers = [IoSliceMut::new(&mut frame)];
-        let Ok(message) = recvmsg::<LinkAddr>(
-            socket.as_raw_fd(),
-            &mut buffers,
-            Some(&mut control),
-            MsgFlags::MSG_DONTWAIT,
-        ) else {
-            continue;
-        };
-        let stamp = message.cmsgs().ok().and_then(|mut messages| {
-            messages.find_map(|message| match message {
-                ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
-                _ => None,
-            })
-        });
-        let at = stamp.map_or_else(Instant::now, as_instant);
-        let port = message.address.and_then(|address| u32::try_from(address.ifindex()).ok());
-        let length = message.bytes;
+        let Some(received) = capture::receive(socket, &mut frame) else { continue };
+        let at = received.stamp.map_or_else(Instant::now, as_instant);
+        let port = received.interface;
         let Some((host, interface)) = port.and_then(|port| lock(&shared.ports).get(&port).cloned())
         else {
             continue;
         };
-        if let Some(seen) = frame.get(..length).and_then(decode) {
+        if let Some(seen) = frame.get(..received.length).and_then(decode) {
             lock(&shared.log).push(Sighting { at, host, interface, seen });
         }
     }
 }
 
 /// The kernel stamps with the wall clock; how long ago that was is the same on any clock.
-fn as_instant(stamp: TimeSpec) -> Instant {
+fn as_instant(stamp: Duration) -> Instant {
     let (now, wall) = (Instant::now(), SystemTime::now());
-    let stamp = UNIX_EPOCH + Duration::from(stamp);
+    let stamp = UNIX_EPOCH + stamp;
     now.checked_sub(wall.duration_since(stamp).unwrap_or_default()).unwrap_or(now)
 }
-
-/// Passes ARP, VRRP and neighbour advertisements that come in; drops what the switch sends on.
-#[rustfmt::skip]
-const FILTER: [SockFilter; 15] = {
-    const LOAD_BYTE: u16 = 0x30;
-    const LOAD_HALF: u16 = 0x28;
-    const IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const PACKET_TYPE: u32 = 0xffff_f004;
-    [
-        SockFilter::new(LOAD_BYTE, 0, 0, PACKET_TYPE),
-        SockFilter::new(IF_EQUAL, 12, 0, 4), // outgoing
-        SockFilter::new(LOAD_HALF, 0, 0, 12),
-        SockFilter::new(IF_EQUAL, 9, 0, 0x0806),
-        SockFilter::new(IF_EQUAL, 0, 2, 0x0800),
-        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 9),
-        SockFilter::new(IF_EQUAL, 6, 7, 112),
-        SockFilter::new(IF_EQUAL, 0, 6, 0x86dd),
-        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 6),
-        SockFilter::new(IF_EQUAL, 3, 0, 112),
-        SockFilter::new(IF_EQUAL, 0, 3, 58),
-        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 40),
-        SockFilter::new(IF_EQUAL, 0, 1, 136),
-        SockFilter::new(RETURN, 0, 0, 0xffff),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-};
 
 fn decode(frame: &[u8]) -> Option<Seen> {
     let packet = frame.get(14..)?;

@@ -176,7 +176,7 @@ impl Node {
 
     fn holding(&self, members: &[RouterId]) -> BTreeSet<RouterId> {
         let holds = |id: &RouterId| {
-            self.routers.get(id).is_some_and(|router| match router.seat() {
+            self.router(*id).is_some_and(|router| match router.seat() {
                 Seat::Master | Seat::Preparing => true,
                 Seat::Out | Seat::Backup | Seat::Claiming | Seat::Offered | Seat::Succeeded => {
                     false
@@ -210,14 +210,14 @@ impl Node {
     /// The first other member that is in trouble.
     pub(super) fn culprit_beside(&self, id: RouterId) -> Option<Arc<str>> {
         let others = self.group_of(id)?.members.iter().filter(|other| **other != id);
-        let routers = others.filter_map(|other| self.routers.get(other));
+        let routers = others.filter_map(|other| self.router(*other));
         let culprit = routers.into_iter().find(|router| router.is_in_trouble());
         culprit.map(|router| router.config().name.clone())
     }
 
     /// Who cannot take part keeps the others from it.
     fn share_troubles(&mut self, now: Instant, members: &[RouterId], actions: &mut Vec<Action>) {
-        let routers = members.iter().filter_map(|id| self.routers.get(id));
+        let routers = members.iter().filter_map(|id| self.router(*id));
         let mut troubled = routers.filter(|router| router.is_in_trouble());
         let first = troubled.next().map(|router| (router.id(), router.config().name.clone()));
         let second = troubled.next().map(|router| router.config().name.clone());
@@ -255,16 +255,16 @@ impl Node {
     ) {
         let holding = self.holding(members);
         let fell = self.groups.get(index).is_some_and(|group| !group.holding.is_subset(&holding));
-        let mut seats = members.iter().filter_map(|id| self.routers.get(id));
+        let mut seats = members.iter().filter_map(|id| self.router(*id));
         let taken = seats.any(|router| {
             router.respects(now) || matches!(router.seat(), Seat::Offered | Seat::Succeeded)
         });
-        let seats = members.iter().filter_map(|id| self.routers.get(id)).map(VirtualRouter::seat);
+        let seats = members.iter().filter_map(|id| self.router(*id)).map(VirtualRouter::seat);
         let may_claim = seats.clone().all(|seat| matches!(seat, Seat::Claiming | Seat::Master));
         let all_prepare = seats.clone().all(|seat| seat == Seat::Preparing);
         let some_prepare = seats.clone().any(|seat| seat == Seat::Preparing) && !all_prepare;
         for &id in members {
-            let Some(seat) = self.routers.get(&id).map(VirtualRouter::seat) else { continue };
+            let Some(seat) = self.router(id).map(VirtualRouter::seat) else { continue };
             let leaves = match seat {
                 Seat::Master => fell || taken || some_prepare,
                 Seat::Preparing => fell || taken,
@@ -280,7 +280,7 @@ impl Node {
     /// Offers that nobody took end for all members at once; where one was taken, the others are
     /// left to him who has it.
     fn return_together(&mut self, now: Instant, members: &[RouterId], actions: &mut Vec<Action>) {
-        let routers = members.iter().filter_map(|id| self.routers.get(id));
+        let routers = members.iter().filter_map(|id| self.router(*id));
         let offers = routers.clone().filter(|router| !router.is_retiring());
         let offers = offers.filter_map(|router| Some((router.id(), router.offers_until()?)));
         let offers: Vec<(RouterId, Instant)> = offers.collect();
@@ -316,7 +316,7 @@ impl Node {
         actions: &mut Vec<Action>,
     ) {
         let routers: Vec<&VirtualRouter> =
-            members.iter().filter_map(|id| self.routers.get(id)).collect();
+            members.iter().filter_map(|id| self.router(*id)).collect();
         let due = routers.iter().filter(|router| router.is_due(now));
         let due: Vec<RouterId> = due.map(|router| router.id()).collect();
         let Some(&first) = due.first() else { return };

@@ -660,7 +660,8 @@ struct Link {
 pub struct Node {
     /// In the configuration's order; those that are leaving for good last.
     order: Vec<RouterId>,
-    pub(super) routers: BTreeMap<RouterId, VirtualRouter>,
+    /// Boxed, as half of a map's places are empty.
+    pub(super) routers: BTreeMap<RouterId, Box<VirtualRouter>>,
     links: Vec<Link>,
     by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
     /// In the configuration's order.
@@ -805,12 +806,12 @@ impl Node {
 
     /// The virtual routers in the configuration's order, those leaving for good last.
     pub fn routers(&self) -> impl Iterator<Item = &VirtualRouter> + '_ {
-        self.order.iter().filter_map(|id| self.routers.get(id))
+        self.order.iter().filter_map(|id| self.router(*id))
     }
 
     /// One virtual router.
     pub fn router(&self, id: RouterId) -> Option<&VirtualRouter> {
-        self.routers.get(&id)
+        self.routers.get(&id).map(Box::as_ref)
     }
 
     /// The virtual router of that name.
@@ -820,7 +821,7 @@ impl Node {
 
     /// The virtual router that an advert with this VRID means when it comes in by this link.
     pub fn meant(&self, link: LinkId, family: Family, vrid: Vrid) -> Option<&VirtualRouter> {
-        self.routers.get(self.by_identity.get(&(link, family, vrid))?)
+        self.router(*self.by_identity.get(&(link, family, vrid))?)
     }
 
     /// The interfaces that any virtual router has lived on, by name.
@@ -853,7 +854,7 @@ impl Node {
 
     /// Tells a virtual router what its checks amount to.
     fn judge(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
-        let (Some(router), checked) = (self.routers.get(&id), self.checked.get(&id)) else {
+        let (Some(router), checked) = (self.router(id), self.checked.get(&id)) else {
             return;
         };
         let checks = checked.into_iter().flatten().filter_map(|index| self.checks.get(*index));
@@ -984,7 +985,7 @@ impl Node {
                 // The group's hooks are not for one who leaves it.
                 self.with(now, id, VirtualRouter::mute);
             }
-            let hurry = self.routers.get(&id).is_some_and(|router| {
+            let hurry = self.router(id).is_some_and(|router| {
                 router.addresses().iter().any(|address| {
                     let mut wanted = config.routers.iter().flat_map(RouterConfig::all_addresses);
                     wanted.any(|other| other.ip == address.ip)
@@ -1004,7 +1005,7 @@ impl Node {
             .map(|(id, wanted)| id.unwrap_or_else(|| self.add(wanted, now)))
             .chain(leaving.iter().copied())
             .collect();
-        let leave = leaving.iter().filter_map(|id| self.routers.get(id));
+        let leave = leaving.iter().filter_map(|id| self.router(*id));
         self.shared = leave
             .flat_map(|router| router.addresses().iter().copied())
             .chain(config.routers.iter().flat_map(RouterConfig::all_addresses))
@@ -1043,7 +1044,7 @@ impl Node {
         let id = RouterId(self.next_id);
         self.next_id += 1;
         self.by_identity.insert((link, config.family, config.vrid), id);
-        self.routers.insert(id, VirtualRouter::new(id, link, config, now));
+        self.routers.insert(id, Box::new(VirtualRouter::new(id, link, config, now)));
         id
     }
 
@@ -1081,7 +1082,7 @@ impl Node {
     }
 
     fn link_of(&self, id: RouterId) -> usize {
-        self.routers.get(&id).map_or(usize::MAX, |router| router.link().0 as usize)
+        self.router(id).map_or(usize::MAX, |router| router.link().0 as usize)
     }
 
     fn routers_on(&self, link: LinkId) -> Vec<RouterId> {
@@ -1139,7 +1140,7 @@ impl Node {
                 router.perceive(now, around);
             });
         }
-        let sound = |id: &RouterId| self.routers.get(id).is_some_and(VirtualRouter::qualifies);
+        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::qualifies);
         let resumes = all && starting.iter().all(sound);
         for &id in starting {
             let culprit = self.culprit_beside(id);
@@ -1222,8 +1223,9 @@ impl Node {
         if self.leaving.is_empty() {
             return;
         }
-        let is_gone = |id: &RouterId| self.routers.get(id).is_none_or(VirtualRouter::is_gone);
-        let (gone, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_gone);
+        let leaving = std::mem::take(&mut self.leaving);
+        let is_gone = |id: &RouterId| self.router(*id).is_none_or(VirtualRouter::is_gone);
+        let (gone, leaving) = leaving.into_iter().partition(is_gone);
         let gone: Vec<RouterId> = gone;
         self.leaving = leaving;
         for id in gone {
@@ -1253,7 +1255,7 @@ impl Node {
             group.see();
         }
         for id in node.order.clone() {
-            let deadline = node.routers.get(&id).and_then(VirtualRouter::deadline);
+            let deadline = node.router(id).and_then(VirtualRouter::deadline);
             node.schedule(id, deadline);
         }
         node

@@ -428,7 +428,7 @@ pub(super) enum Seat {
 pub struct VirtualRouter {
     id: RouterId,
     link: LinkId,
-    config: RouterConfig,
+    config: Arc<RouterConfig>,
     /// All addresses, advertised ones first.
     all: Arc<[Address]>,
     /// Where adverts go: the group, or the peers.
@@ -498,7 +498,7 @@ impl VirtualRouter {
             removals_since: now,
             warned: BTreeMap::new(),
             hook: None,
-            config: config.clone(),
+            config: Arc::new(config.clone()),
         }
     }
 
@@ -515,7 +515,7 @@ impl VirtualRouter {
     }
 
     /// What it was told.
-    pub fn config(&self) -> &RouterConfig {
+    pub fn config(&self) -> &Arc<RouterConfig> {
         &self.config
     }
 
@@ -1483,7 +1483,7 @@ impl VirtualRouter {
     ) {
         let wanted_again = self.retiring.take().is_some();
         self.mute = false;
-        if self.config == *config {
+        if *self.config == *config {
             if wanted_again {
                 self.take_back(now, actions);
             }
@@ -1491,7 +1491,7 @@ impl VirtualRouter {
         }
         // By the interval that was in force until now.
         self.check_late(now, actions);
-        let old = std::mem::replace(&mut self.config, config.clone());
+        let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
         let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
         self.to = destinations(config);
         if old.version != config.version || old.advert_interval != config.advert_interval {
@@ -1838,7 +1838,10 @@ impl VirtualRouter {
 
     /// Brings the role in line with the set of faults and with drained.
     fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !self.faults.is_empty() {
+        if self.faults.is_empty() {
+            // An emptied map keeps its memory; one that was cleared does not.
+            self.faults.clear();
+        } else {
             let why = Why::Fault(self.fault_reasons().collect());
             match self.state {
                 State::Fault => {

@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, wait_for};
+use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, configuration, wait_for};
 
-use crate::services::{self, Server, Service};
-use crate::{PATIENCE, Tried, VIPD};
+use crate::services::{self, Authority, Server, Service, Systemd};
+use crate::{PATIENCE, Tried, VIPD, is_root};
 
 /// Two hosts and a client; `a` has the better priority, and its checks are the test's.
 pub struct Pair {
@@ -36,29 +38,46 @@ impl Pair {
     fn start(&self, more: &str) -> (Daemon, Daemon) {
         let mut spec = self.spec(150);
         spec.more += more;
-        let program = Program::Vipd(VIPD.into());
-        let b = Daemon::start(&self.b, &program, &[self.spec(100)]).unwrap();
-        self.expect_master(&self.b);
-        let a = Daemon::start(&self.a, &program, &[spec]).unwrap();
-        assert!(
-            wait_for(PATIENCE, || self.try_status(&self.a)).is_some(),
-            "a does not start: {}",
-            a.log()
-        );
-        (a, b)
+        self.start_as(&vipd(), &[spec], &[self.spec(100)])
+    }
+
+    /// Starts both, `b` first; `program` is what `a` runs.
+    fn start_as(&self, program: &Program, a: &[RouterSpec], b: &[RouterSpec]) -> (Daemon, Daemon) {
+        let of_b = Daemon::start(&self.b, &vipd(), b).unwrap();
+        for ip in b.iter().flat_map(|spec| &spec.addresses) {
+            self.expect_owner(*ip, &self.b);
+        }
+        (self.start_a(program, a), of_b)
+    }
+
+    fn start_a(&self, program: &Program, routers: &[RouterSpec]) -> Daemon {
+        let a = Daemon::start(&self.a, program, routers).unwrap();
+        let up = wait_for(PATIENCE, || self.try_status(&self.a));
+        assert!(up.is_some(), "a does not start: {}", a.log());
+        a
     }
 
     fn expect_master(&self, host: &Host) {
-        let settled = || (self.lab.owners(self.ip) == [host.name()]).then_some(());
+        self.expect_owner(self.ip, host);
+    }
+
+    fn expect_owner(&self, ip: IpAddr, host: &Host) {
+        let settled = || (self.lab.owners(ip) == [host.name()]).then_some(());
         let why = || format!("{:#?}", [&self.a, &self.b].map(|host| self.try_status(host)));
-        assert!(wait_for(PATIENCE, settled).is_some(), "{} is not master: {}", host.name(), why());
+        let found = wait_for(PATIENCE, settled);
+        assert!(found.is_some(), "{} has not {ip}: {}", host.name(), why());
     }
 
     fn try_status(&self, host: &Host) -> Option<Value> {
+        serde_json::from_str(&self.vipd(host, &["status", "--json"])).ok()
+    }
+
+    /// What a command to the daemon of a host prints.
+    fn vipd(&self, host: &Host, arguments: &[&str]) -> String {
         let mut command = Command::new(VIPD);
-        command.args(["status", "--json", "--runtime-dir"]).arg(host.runtime_dir().unwrap());
+        command.args(arguments).arg("--runtime-dir").arg(host.runtime_dir().unwrap());
         let output = host.namespace().run(move || command.output()).unwrap();
-        serde_json::from_slice(&output.stdout).ok()
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn router(&self, host: &Host) -> Value {
@@ -76,6 +95,58 @@ impl Pair {
     fn taken_over(&self, from: Instant) -> Instant {
         let first = || self.lab.observer().adverts("b", from).first().map(|seen| seen.0);
         wait_for(PATIENCE, first).expect("b takes over")
+    }
+}
+
+fn vipd() -> Program {
+    Program::Vipd(VIPD.into())
+}
+
+/// One of several virtual routers: with a VRID and an address of its own.
+fn numbered(name: &str, number: u8, priority: u8) -> RouterSpec {
+    let mut spec = RouterSpec::new([192, 0, 2, 100 + number].into(), priority);
+    (spec.name, spec.vrid) = (name.to_owned(), 50 + number);
+    spec
+}
+
+/// A file in which hooks say that they ran, with the program that does so, both for any user.
+struct Notes(tempfile::TempDir);
+
+impl Notes {
+    /// `text`: a shell script; `$said` is the file.
+    fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let everybody = |mode| PermissionsExt::from_mode(mode);
+        fs::set_permissions(directory.path(), everybody(0o755)).unwrap();
+        let notes = Notes(directory);
+        fs::write(notes.path("said"), "").unwrap();
+        fs::set_permissions(notes.path("said"), everybody(0o666)).unwrap();
+        let said = notes.path("said");
+        let text = format!("#!/bin/sh\nsaid='{}'\n{text}\n", said.display());
+        services::write_program(&notes.path("hook"), &text);
+        notes
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn hook(&self) -> String {
+        self.path("hook").display().to_string()
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.path("said")).unwrap()
+    }
+
+    fn expect(&self, what: &str, holds: impl Fn(&str) -> bool) {
+        let found = wait_for(PATIENCE, || holds(&self.said()).then_some(()));
+        assert!(found.is_some(), "waited in vain until {what}:\n{}", self.said());
+    }
+
+    fn expect_last(&self, lines: &[&str]) {
+        let wanted = lines.join("\n") + "\n";
+        self.expect(&format!("the end is {lines:?}"), |said| said.ends_with(&wanted));
     }
 }
 
@@ -528,5 +599,344 @@ pub fn a_reload_changes_checks() -> Tried {
     let router = pair.router(&pair.a);
     assert_eq!(router["checks"].as_array().unwrap().len(), 1);
     assert_eq!(router["effective_priority"], 150);
+    Ok(())
+}
+
+pub fn a_unit_adds_to_the_priority() -> Tried {
+    if !is_root("a_unit_adds_to_the_priority") {
+        return Ok(());
+    }
+    let pair = Pair::new();
+    let systemd = Systemd::start()?;
+    systemd.unit("app.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    systemd.ctl(&["start", "app.service"]);
+    // The only system bus of this daemon.
+    let start = pair.a.dir().join("start");
+    let bus = systemd.sockets().remove(0);
+    let text = format!(
+        "#!/bin/sh\nDBUS_SYSTEM_BUS_ADDRESS='unix:path={}' exec '{VIPD}' \"$@\"\n",
+        bus.display()
+    );
+    services::write_program(&start, &text);
+    let mut spec = pair.spec(90);
+    spec.more += "checks = [\"app\"]\n[[check]]\nname = \"app\"\nunit = \"app.service\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\nweight = 60\n";
+    let _daemons = pair.start_as(&Program::Vipd(start), &[spec], &[pair.spec(100)]);
+    for (word, host, output, priority) in [
+        ("start", &pair.a, "app.service is active", 150),
+        ("stop", &pair.b, "app.service is inactive", 90),
+        ("start", &pair.a, "app.service is active", 150),
+    ] {
+        systemd.ctl(&[word, "app.service"]);
+        pair.expect_master(host);
+        assert_eq!(pair.check("app")["output"], output);
+        let router = pair.router(&pair.a);
+        assert_eq!(router["effective_priority"], priority, "{router:#}");
+        let role = if priority == 90 { "backup" } else { "master" };
+        assert_eq!(router["role"], role, "{router:#}");
+    }
+    Ok(())
+}
+
+/// Each adds another power of two to the priority while it passes.
+pub fn options_of_checks_are_obeyed() -> Tried {
+    let pair = Pair::new();
+    let dir = pair.a.dir();
+    let authority = Authority::new(&dir.join("authority"), "Our authority")?;
+    let _web = Server::new(&pair.a, 8080);
+    let _tls = Server::new_tls(&pair.a, 8443, &authority);
+    let program = dir.join("the-service");
+    services::copy_program(std::path::Path::new("/bin/sleep"), &program);
+    let service = Service::new(&pair.a, &program);
+    let notes = Notes::new("[ \"$(id -un)\" = nobody ]");
+    let switch = dir.join("switch").display().to_string();
+    let root = is_root("whom a check runs as");
+    let user = if root { "nobody" } else { "root" };
+    let (ca, process, hook) = (authority.certificate.display(), program.display(), notes.hook());
+    let checks = [
+        ("status", 1, "http = \"http://127.0.0.1:8080/302\"\nstatus = 302".to_owned()),
+        ("body", 2, "http = \"http://127.0.0.1:8080/fine\"\nbody = \"all is well\"".to_owned()),
+        ("no body", 0, "http = \"http://127.0.0.1:8080/fine\"\nbody = \"ill\"".to_owned()),
+        ("ca", 4, format!("http = \"https://127.0.0.1:8443/fine\"\nca_file = \"{ca}\"")),
+        ("no ca", 0, "http = \"https://127.0.0.1:8443/fine\"".to_owned()),
+        ("user", if root { 8 } else { 0 }, format!("command = \"{hook}\"\nuser = \"{user}\"")),
+        ("timeout", 0, "command = [\"sleep\", \"999\"]\ntimeout = \"200ms\"".to_owned()),
+        ("fall", 16, format!("file_absent = \"{switch}\"\nfall = 1000")),
+        ("rise", 0, format!("file_present = \"{switch}\"\nrise = 1000")),
+        ("delay", 32, format!("process = \"{process}\"\ndelay = \"1m\"")),
+        ("no delay", 64, format!("process = \"{process}\"\ndelay = \"0s\"")),
+    ];
+    let name = |name: &str| name.replace(' ', "_");
+    let names: Vec<String> =
+        checks.iter().map(|(each, ..)| format!("\"{}\"", name(each))).collect();
+    let tables = checks.iter().map(|(each, weight, lines)| {
+        // What is to fail would be seen, too.
+        let weight = if *weight == 0 { 128 } else { *weight };
+        let interval = if lines.starts_with("process") { "" } else { "interval = \"100ms\"\n" };
+        let name = name(each);
+        format!("[[check]]\nname = \"{name}\"\n{lines}\nweight = {weight}\n{interval}")
+    });
+    let mut spec = pair.spec(10);
+    spec.more += &format!("checks = [{}]\n{}", names.join(", "), tables.collect::<String>());
+    let _a = pair.start_a(&vipd(), &[spec]);
+    let expect = |priority: i32, what: &dyn Fn() -> bool| {
+        let is = || pair.router(&pair.a)["effective_priority"] == priority && what();
+        let found = wait_for(PATIENCE, || is().then_some(()));
+        assert!(found.is_some(), "not {priority}: {:#}", pair.router(&pair.a));
+    };
+    let all: i32 = checks.iter().map(|(_, weight, _)| weight).sum();
+    let ran = |name: &str| pair.check(name)["verdict"] != "unknown";
+    expect(10 + all, &|| checks.iter().all(|(each, ..)| ran(&name(each))));
+    assert_eq!(pair.check("timeout")["output"], "took longer than 200ms and was killed");
+    // One more failure or pass than it takes by default changes nothing here, nor does a short gap.
+    fs::write(&switch, "").unwrap();
+    service.stop();
+    let streak = |name: &str, failed: bool| {
+        let check = pair.check(name);
+        check["failed"] == failed && check["streak"].as_u64() > Some(5)
+    };
+    expect(10 + all - 64, &|| streak("fall", true) && streak("rise", false));
+    assert_eq!(pair.check("delay")["verdict"], "passing");
+    service.start();
+    expect(10 + all, &|| true);
+    Ok(())
+}
+
+pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
+    let pair = Pair::new();
+    let dir = pair.a.dir();
+    let (slow, go) = (dir.join("slow"), dir.join("go"));
+    let text = format!("#!/bin/sh\nuntil [ -e '{}' ]; do sleep 0.1; done\n", go.display());
+    services::write_program(&slow, &text);
+    let words = ["passing", "failing", "wait"];
+    let routers: Vec<RouterSpec> = (1..)
+        .zip(words)
+        .map(|(number, word)| {
+            let mut spec = numbered(word, number, 100);
+            spec.more += &format!(
+                "checks = [\"{word}\"]\n[[check]]\nname = \"{word}\"\ncommand = \"{}\"\ntimeout = \"1m\"\ninitial = \"{word}\"\n",
+                slow.display()
+            );
+            spec
+        })
+        .collect();
+    let ips: Vec<IpAddr> = routers.iter().map(|spec| spec.addresses[0]).collect();
+    let _a = pair.start_a(&vipd(), &routers);
+    pair.expect_owner(ips[0], &pair.a);
+    // Longer than a silent master would be waited for.
+    thread::sleep(4 * pair.spec(100).patience());
+    let status = pair.try_status(&pair.a).unwrap();
+    let seen = |router: &Value| {
+        let check = &router["checks"][0];
+        let words =
+            [&router["role"], &check["verdict"]].map(|word| word.as_str().unwrap().to_owned());
+        (words, check["streak"].as_u64())
+    };
+    let found: Vec<_> = status["routers"].as_array().unwrap().iter().map(seen).collect();
+    let expected = [["master", "passing"], ["fault", "failing"], ["waiting", "unknown"]];
+    assert_eq!(found, expected.map(|words| (words.map(str::to_owned), Some(0))), "{status:#}");
+    assert!(ips[1..].iter().all(|ip| pair.lab.owners(*ip).is_empty()));
+    fs::write(&go, "").unwrap();
+    for ip in &ips {
+        pair.expect_owner(*ip, &pair.a);
+    }
+    Ok(())
+}
+
+pub fn delays_mean_what_they_say() -> Tried {
+    const DELAY: Duration = Duration::from_secs(4);
+    let pair = Pair::new();
+    let lines = [
+        ("at-once", "link_delay = \"0s\"\n"),
+        ("start", "link_delay = \"0s\"\nstart_delay = \"4s\"\n"),
+        ("link", "link_delay = \"4s\"\n"),
+        ("preempt", "link_delay = \"0s\"\npreempt_delay = \"4s\"\n"),
+    ];
+    let routers = |priority| -> Vec<RouterSpec> {
+        let each = (1..).zip(lines).map(|(number, (name, more))| {
+            let more = if priority == 100 { lines[0].1 } else { more };
+            RouterSpec { more: more.to_owned(), ..numbered(name, number, priority) }
+        });
+        each.collect()
+    };
+    // How long after this each was `a`'s.
+    let taken = |from: Instant| {
+        let mut taken = [Duration::ZERO; 4];
+        let all = || {
+            for (spec, after) in routers(150).iter().zip(&mut taken) {
+                if after.is_zero() && pair.lab.owners(spec.addresses[0]) == ["a"] {
+                    *after = from.elapsed();
+                }
+            }
+            taken.iter().all(|after| !after.is_zero()).then_some(())
+        };
+        assert!(wait_for(PATIENCE, all).is_some(), "{taken:?}");
+        taken
+    };
+    let b = Daemon::start(&pair.b, &vipd(), &routers(100)).unwrap();
+    for spec in routers(100) {
+        pair.expect_owner(spec.addresses[0], &pair.b);
+    }
+    let begun = Instant::now();
+    let _a = pair.start_a(&vipd(), &routers(150));
+    let [at_once, start, link, preempt] = taken(begun);
+    println!("after the start: {at_once:?}, start {start:?}, link {link:?}, preempt {preempt:?}");
+    assert!([start, link, preempt].iter().all(|after| *after >= DELAY));
+    assert!(at_once < start.min(link).min(preempt));
+    pair.a.unplug("eth0").unwrap();
+    for spec in routers(100) {
+        pair.expect_owner(spec.addresses[0], &pair.b);
+    }
+    let begun = Instant::now();
+    pair.a.plug("eth0").unwrap();
+    let [at_once, start, link, preempt] = taken(begun);
+    println!("after the link: {at_once:?}, start {start:?}, link {link:?}, preempt {preempt:?}");
+    assert!([link, preempt].iter().all(|after| *after >= DELAY));
+    assert!(at_once.max(start) < link.min(preempt));
+    drop(b);
+    Ok(())
+}
+
+pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
+    let pair = Pair::new();
+    let notes = Notes::new("echo $VIPD_STATE $(id -un) >>$said");
+    let root = is_root("whom hooks run as");
+    let (other, sick) = (if root { "nobody" } else { "root" }, notes.path("sick"));
+    let hook = notes.hook();
+    let more = format!(
+        "handover = \"exclusive\"\nchecks = [\"well\"]\n[virtual_router.hooks]\nuser = \"{other}\"\n\
+         master = \"{hook}\"\nbackup = [\"{hook}\"]\nfault = \"{hook}\"\nstop = \"{hook}\"\n\
+         before_release = {{ command = \"{hook}\" }}\nbefore_claim = {{ command = \"{hook}\", user = \"root\" }}\n\
+         [[check]]\nname = \"well\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
+        sick.display()
+    );
+    let (mut a, _b) = pair.start(&more);
+    let of_other = |state: &str| format!("{state} {other}");
+    let [master, backup, fault, stop, before_release] =
+        ["master", "backup", "fault", "stop", "before_release"].map(of_other);
+    pair.expect_master(&pair.a);
+    notes.expect_last(&["before_claim root", &master]);
+    let said = pair.vipd(&pair.a, &["failover", "web"]);
+    assert!(said.contains("took over"), "{said}");
+    notes.expect_last(&[&before_release, &backup]);
+    pair.vipd(&pair.a, &["resume", "web"]);
+    pair.expect_master(&pair.a);
+    notes.expect_last(&["before_claim root", &master]);
+    // Nothing is asked before a fault.
+    fs::write(&sick, "").unwrap();
+    pair.expect_master(&pair.b);
+    notes.expect_last(&[&master, &fault]);
+    fs::remove_file(&sick).unwrap();
+    pair.expect_master(&pair.a);
+    notes.expect_last(&["before_claim root", &master]);
+    a.stop(PATIENCE).unwrap();
+    notes.expect_last(&[&before_release, &stop]);
+    pair.expect_master(&pair.b);
+    Ok(())
+}
+
+pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
+    let pair = Pair::new();
+    let notes = Notes::new("echo $VIPD_STATE >>$said\n[ -e \"$said.fine\" ] || exec sleep 999");
+    let more = format!(
+        "[virtual_router.hooks]\nmaster = {{ command = \"{}\", timeout = \"300ms\", fault_for = \"2s\" }}\n",
+        notes.hook()
+    );
+    let (_a, _b) = pair.start(&more);
+    let failed = || {
+        let router = pair.router(&pair.a);
+        (router["role"] == "fault").then_some(router)
+    };
+    let router = wait_for(PATIENCE, failed).unwrap();
+    assert_eq!(router["fault_reasons"][0]["reason"], "hook_failed", "{router:#}");
+    assert_eq!(router["last_hook"]["hook"], "master", "{router:#}");
+    assert_eq!(router["last_hook"]["outcome"], "timed out", "{router:#}");
+    pair.expect_master(&pair.b);
+    fs::write(notes.path("said.fine"), "").unwrap();
+    let done = || (pair.router(&pair.a)["last_hook"]["outcome"] == "done").then_some(());
+    assert!(wait_for(PATIENCE, done).is_some(), "{:#}", pair.router(&pair.a));
+    pair.expect_master(&pair.a);
+    Ok(())
+}
+
+pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
+    let pair = Pair::new();
+    let notes = Notes::new("echo $1 $VIPD_STATE >>$said");
+    let hooks = |whose: &str| {
+        let keys = ["master", "backup", "stop", "before_release"];
+        let lines = keys.map(|key| format!("{key} = [\"{}\", \"{whose}\"]\n", notes.hook()));
+        lines.concat()
+    };
+    let with_hooks = |mut spec: RouterSpec, whose: &str| {
+        spec.more += &format!("[virtual_router.hooks]\n{}", hooks(whose));
+        spec
+    };
+    let (stays, goes) = (numbered("stays", 1, 150), numbered("goes", 2, 150));
+    let (inside, mut outside) = (numbered("inside", 3, 150), numbered("outside", 4, 150));
+    let of_b = [&stays, &goes, &inside, &outside].map(|spec| {
+        let spec = RouterSpec { priority: 100, ..spec.clone() };
+        with_hooks(spec.clone(), &format!("b:{}", spec.name))
+    });
+    outside.more += &format!(
+        "[[sync_group]]\nname = \"group\"\nmembers = [\"inside\", \"outside\"]\n[sync_group.hooks]\n{}",
+        hooks("group")
+    );
+    let ips: Vec<IpAddr> = of_b.iter().map(|spec| spec.addresses[0]).collect();
+    let of_a = [with_hooks(stays.clone(), "stays"), with_hooks(goes, "goes"), inside, outside];
+    let (a, b) = pair.start_as(&vipd(), &of_a, &of_b);
+    for ip in &ips {
+        pair.expect_owner(*ip, &pair.a);
+    }
+    let count = |line: &str| notes.said().lines().filter(|said| *said == line).count();
+    for line in ["stays master", "goes master", "group master"] {
+        notes.expect(line, |said| said.lines().any(|said| said == line));
+    }
+    let reload = |daemon: &Daemon, host: &Host, routers: &[RouterSpec]| {
+        let text = configuration(host.name(), &vipd(), routers);
+        fs::write(daemon.config(), text).unwrap();
+        let said = pair.vipd(host, &["reload"]);
+        assert!(said.contains("goes"), "{said}{}", daemon.log());
+    };
+    // A backup ...
+    reload(&b, &pair.b, &[with_hooks(RouterSpec { priority: 100, ..stays.clone() }, "later")]);
+    notes.expect("b's have stopped", |said| {
+        ["goes", "inside", "outside"].iter().all(|name| said.contains(&format!("b:{name} stop\n")))
+    });
+    reload(&b, &pair.b, &of_b);
+    // ... and a master, who asks before he releases.
+    thread::sleep(2 * pair.spec(100).patience());
+    reload(&a, &pair.a, &[with_hooks(stays, "later")]);
+    for ip in &ips[1..] {
+        pair.expect_owner(*ip, &pair.b);
+    }
+    for line in ["goes before_release", "goes stop", "group before_release", "group stop"] {
+        notes.expect(line, |said| said.lines().any(|said| said == line));
+    }
+    assert_eq!(pair.lab.owners(ips[0]), ["a"]);
+    for (line, times) in
+        [("goes stop", 1), ("group stop", 1), ("group before_release", 1), ("stays stop", 0)]
+    {
+        assert_eq!(count(line), times, "{line}:\n{}", notes.said());
+    }
+    assert!(!notes.said().contains("later"), "{}", notes.said());
+    Ok(())
+}
+
+pub fn a_changed_vrid_says_goodbye_for_the_old_one() -> Tried {
+    let pair = Pair::new();
+    let (a, _b) = pair.start("");
+    pair.expect_master(&pair.a);
+    let config = fs::read_to_string(a.config()).unwrap();
+    for (before, after) in [(51, 61), (61, 71)] {
+        let vrid = |number: u8| format!("vrid = {number}\n");
+        let config = config.replace(&vrid(51), &vrid(after));
+        fs::write(a.config(), config).unwrap();
+        let begun = Instant::now();
+        pair.vipd(&pair.a, &["reload"]);
+        let said = || pair.lab.observer().adverts("a", begun);
+        let master = || said().iter().any(|(_, advert)| advert.vrid == after).then_some(());
+        assert!(wait_for(PATIENCE, master).is_some(), "{}", a.log());
+        let last = said().into_iter().rfind(|(_, advert)| advert.vrid == before).unwrap();
+        assert_eq!(last.1.priority, 0, "{}", a.log());
+    }
     Ok(())
 }

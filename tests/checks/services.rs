@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -329,12 +329,25 @@ impl Systemd {
         let groups = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
         let groups = groups.into_iter().find(|path| Path::new(path).join("cgroup.procs").exists());
         let groups = groups.ok_or("there are no control groups")?;
-        let group = Path::new(groups).join(format!("vipd-test-{}", std::process::id()));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let group = format!("vipd-test-{}-{number}", std::process::id());
+        let group = Path::new(groups).join(group);
         let directory = tempfile::tempdir().unwrap();
         let runtime = directory.path().display().to_string();
-        // It ends with this process, and its services with it.
+        // It sees no control groups but its own: given the machine's, it moves processes of others. It
+        // ends with this process, and its services with it.
+        let mounted = match groups.ends_with("systemd") {
+            true => {
+                "mkdir /sys/fs/cgroup/systemd && \
+                     mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd"
+            }
+            false => "mount -t cgroup2 none /sys/fs/cgroup",
+        };
         let script = format!(
-            "mkdir '{group}' && echo $$ >'{group}/cgroup.procs' && exec unshare --mount sh -c '\
+            "mkdir '{group}' && echo $$ >'{group}/cgroup.procs' && \
+             exec unshare --mount --cgroup sh -c '\
+             mount -t tmpfs none /sys/fs/cgroup && {mounted} && \
              mount -t tmpfs none /run && mkdir -p /run/systemd/system && \
              exec setpriv --pdeathsig TERM {program} --user'",
             group = group.display()

@@ -2,7 +2,8 @@
 //!
 //! Not asked again and again: of the matching processes the oldest is watched through a descriptor
 //! that becomes readable when it ends. `/proc` is looked through at start and after a death, and
-//! while there is none; all process checks share what was seen.
+//! while there is none, the less often the longer there was none: a service that is being restarted
+//! is soon back. All process checks share what was seen.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,10 +25,13 @@ use crate::host::sys::{self, Readiness};
 const LOOKS: u32 = 5;
 const SHORTEST_PACE: Duration = Duration::from_millis(5);
 const LONGEST_PACE: Duration = Duration::from_millis(200);
+/// After this part of the time that there was none the next look comes.
+const BACKOFF: u32 = 4;
 /// The kernel keeps this much of a process's name.
 const NAME_LENGTH: usize = 15;
 
-/// Watches for ever. While there is none `/proc` is looked through every `interval`.
+/// Watches for ever. While there is none `/proc` is looked through every `interval`, and soon after a
+/// death more often.
 pub(super) async fn watch(
     process: String,
     delay: Duration,
@@ -68,15 +72,17 @@ pub(super) async fn watch(
                 let now = Instant::now();
                 let fails_at = gone_at + delay;
                 // Where there are very many processes looking takes long, and must not take all.
-                let pace =
-                    (delay / LOOKS).clamp(SHORTEST_PACE, LONGEST_PACE).max(5 * (now - begin));
+                let least = 5 * (now - begin);
                 if now < fails_at {
+                    let pace = (delay / LOOKS).clamp(SHORTEST_PACE, LONGEST_PACE).max(least);
                     sleep_until(fails_at.min(now + pace)).await;
                     not_older_than = now;
                 } else {
                     reporter.tell(CheckResult::Failed, why, now - begin).await;
-                    sleep(interval).await;
-                    not_older_than = now + interval / 2;
+                    let pace = ((now - gone_at) / BACKOFF).max(LONGEST_PACE).min(interval);
+                    let pace = pace.max(least);
+                    sleep(pace).await;
+                    not_older_than = now + pace / 4 * 3;
                 }
             }
         }

@@ -1,0 +1,87 @@
+//! The whole way of an advert, from the socket to the protocol and back, without an allocation: the
+//! daemon itself in a network namespace, with an allocator that counts.
+//!
+//! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
+#![allow(clippy::unwrap_used)]
+
+mod counting;
+mod suite;
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Arguments;
+use nix::sys::signal::{Signal, raise};
+use suite::trial;
+use vipd::daemon::{self, Options};
+use vipd::lab::{self, Daemon, Lab, Program, RouterSpec, configuration, wait_for};
+
+const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
+const VRID: u8 = 51;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    match arguments.peek().and_then(|first| first.to_str()) {
+        Some("lab-child") => return lab::child_main(arguments.skip(1)),
+        // The daemon starts its own program for it.
+        Some("helper") => return vipd::helper::main(),
+        _ => {}
+    }
+    let arguments = Arguments::from_args();
+    let entered = lab::enter().map_err(|error| error.to_string());
+    let name = "an_advert_that_leaves_or_arrives_allocates_nothing";
+    libtest_mimic::run(&arguments, vec![trial(name, entered, allocates_nothing)]).exit_code()
+}
+
+fn allocates_nothing() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let mut spec =
+        RouterSpec { interval: Duration::from_millis(10), ..RouterSpec::new(SHARED, 100) };
+    // A renewal is a job for the worker.
+    spec.more += "address_lifetime = \"off\"\n";
+    let vipd = Program::Vipd(env!("CARGO_BIN_EXE_vipd").into());
+    let config = a.dir().join("vipd.toml");
+    fs::write(&config, configuration("a", &vipd, std::slice::from_ref(&spec))).unwrap();
+    let state_dir = a.dir().join("state");
+    let options = Options { config, runtime_dir: a.runtime_dir().unwrap(), state_dir };
+    let daemon = a.namespace().thread("loop", move || {
+        counting::watch_this_thread();
+        if let Err(failure) = daemon::run(&options) {
+            println!("{failure}");
+        }
+    });
+    let daemon = daemon.unwrap();
+
+    let settled = |name: &str| {
+        let master = || (lab.observer().master(VRID).as_deref() == Some(name)).then_some(());
+        wait_for(Duration::from_secs(20), master).expect(name);
+        // The first announcements are repeated within a second, and then after five.
+        thread::sleep(Duration::from_millis(1500));
+    };
+    settled("a");
+    let adverts_of_a = counted("a", &lab);
+    let mut better = Daemon::start(&b, &vipd, &[RouterSpec { priority: 200, ..spec }]).unwrap();
+    settled("b");
+    let adverts_of_b = counted("b", &lab);
+    println!("allocations, adverts: {adverts_of_a:?} left, {adverts_of_b:?} arrived");
+    better.stop(Duration::from_secs(10)).unwrap();
+    raise(Signal::SIGTERM).unwrap();
+    daemon.join().unwrap();
+    for (allocations, adverts) in [adverts_of_a, adverts_of_b] {
+        assert!(adverts > 100, "{adverts} adverts");
+        // Now and then the helper is asked whether it is there.
+        assert!(allocations * 20 < adverts, "{allocations} allocations for {adverts} adverts");
+    }
+}
+
+/// What the daemon on `a` allocated in two seconds, and how many adverts there were meanwhile.
+fn counted(name: &str, lab: &Lab) -> (u64, u64) {
+    let (from, before) = (Instant::now(), counting::watched());
+    thread::sleep(Duration::from_secs(2));
+    let allocations = counting::watched() - before;
+    (allocations, lab.observer().adverts(name, from).len() as u64)
+}

@@ -1,0 +1,64 @@
+//! An allocator that counts, for tests that promise that nothing is allocated.
+// Not every test has use for all of it.
+#![allow(dead_code, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's, and it counts for each thread.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+static WATCHED_COUNT: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    if WATCHED.try_with(Cell::get).unwrap_or(false) {
+        WATCHED_COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is the system's allocator's, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `act` allocates.
+pub fn allocations(act: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    act();
+    COUNT.get() - before
+}
+
+/// What this thread allocates from now on can be seen by others.
+pub fn watch_this_thread() {
+    WATCHED.set(true);
+}
+
+/// How often watched threads have allocated.
+pub fn watched() -> u64 {
+    WATCHED_COUNT.load(Ordering::Relaxed)
+}
