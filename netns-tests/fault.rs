@@ -45,6 +45,7 @@ pub fn scenarios() -> Vec<Scenario> {
         ("a_healed_cut_leaves_one_master_that_announces_itself", healed),
         ("planned_moves_lose_no_datagram", planned_moves),
         ("a_lone_master_that_is_stopped_leaves_nothing_behind", lone_stop),
+        ("addresses_that_are_not_advertised_move_along_with_their_prefix", riding_along),
     ];
     all.into_iter()
         .map(|(name, body)| {
@@ -55,6 +56,35 @@ pub fn scenarios() -> Vec<Scenario> {
             Scenario { name: format!("vipd::{name}"), run }
         })
         .collect()
+}
+
+/// `unadvertised_addresses` and `claim_prefix`.
+fn riding_along() {
+    let more = "unadvertised_addresses = [\"198.51.100.7/24\", \"2001:db8:7::1/64\"]\n\
+                claim_prefix = true\n";
+    let with = |priority| RouterSpec { more: spec(priority).more + more, ..spec(priority) };
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let (mut daemon_a, daemon_b) = (start(&a, &[with(150)]), start(&b, &[with(100)]));
+    let expected: [(IpAddr, u8); 3] = [
+        (SHARED, 32),
+        ("198.51.100.7".parse().unwrap(), 24),
+        ("2001:db8:7::1".parse().unwrap(), 64),
+    ];
+    let held = |host: &Host| {
+        let all = host.namespace().links().addresses().unwrap();
+        let holds = |(ip, prefix): &(IpAddr, u8)| {
+            all.iter().any(|(_, there, length)| (there, length) == (ip, prefix))
+        };
+        expected.iter().filter(|address| holds(address)).count()
+    };
+    expect_master(&lab, "a", &[&daemon_a, &daemon_b]);
+    assert_eq!((held(&a), held(&b)), (3, 0), "{}", daemon_a.log());
+    let (_, advert) = lab.observer().adverts("a", Instant::now() - SOON).pop().unwrap();
+    assert_eq!(advert.addresses, [SHARED]);
+    daemon_a.stop(SOON).unwrap();
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    assert_eq!((held(&a), held(&b)), (0, 3), "{}", daemon_b.log());
 }
 
 fn interface_late() {

@@ -135,8 +135,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     daemon.note(Kind::Daemon, "vipd has ended");
     let history = std::mem::take(&mut daemon.host.history);
-    daemon.host.end();
     daemon.office.close(history);
+    daemon.host.end();
     drop(log);
     outcome
 }
