@@ -24,7 +24,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines that wait for a slow reader of standard error.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 1024;
 /// Losses are said at most this often.
 const BETWEEN_REMARKS: Duration = Duration::from_secs(10);
 /// Of one value, this much reaches the journal: a record must fit into one datagram.
