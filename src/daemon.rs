@@ -312,7 +312,9 @@ impl Daemon {
         self.host.follow(&self.node, &self.config).map_err(lost)?;
         self.host.watch(&self.config);
         while !self.is_over() {
-            if let Some(lull) = self.host.lull() {
+            if !self.more
+                && let Some(lull) = self.host.lull()
+            {
                 std::thread::sleep(lull);
             }
             self.turn().map_err(lost)?;
