@@ -1,9 +1,9 @@
 //! What 200 checks at the default interval cost, and whether they delay an advert; keepalived with the
 //! same command checks beside it.
 //!
-//! `cargo bench --bench checks [-- SECONDS]`: three runs of 30 s or of so many. The processor time is
-//! that of the programs' own threads: what runs for a command is not counted, in either. Adverts go
-//! every 10 ms, and are counted where they reach the switch.
+//! `cargo bench --bench checks [-- [each] [SECONDS]]`: four runs of 30 s or of so many; `each`: one for
+//! each kind of check. The processor time is that of the programs' own threads: what runs for a command
+//! is not counted, in either. Adverts go every 10 ms, and are counted where they reach the switch.
 #![allow(clippy::unwrap_used, missing_docs, dead_code)]
 
 #[path = "../tests/checks/services.rs"]
@@ -39,7 +39,14 @@ fn main() -> ExitCode {
         "{:44} {:>14} {:>10} {:>9} {:>12}",
         "", "of a core", "adverts", "expected", "longest gap"
     );
-    mixed(span);
+    if std::env::args().any(|argument| argument == "each") {
+        let mut only = 0;
+        while mixed(span, Some(only)) {
+            only += 1;
+        }
+        return ExitCode::SUCCESS;
+    }
+    mixed(span, None);
     commands(span, "vipd, 200 command checks", vipd_commands);
     match lab::keepalived() {
         Some(_) => commands(span, "keepalived, 200 command checks", keepalived_commands),
@@ -57,8 +64,8 @@ fn spec(more: &str) -> RouterSpec {
     spec
 }
 
-/// All kinds, and all of them pass.
-fn mixed(span: Duration) {
+/// All kinds, or one of them, and all pass; `false`: there is no such kind.
+fn mixed(span: Duration, only: Option<usize>) -> bool {
     let lab = Lab::new().unwrap();
     let host = lab.host("a", 1).unwrap();
     let dir = host.dir();
@@ -100,6 +107,12 @@ fn mixed(span: Duration) {
         }
         Err(why) => println!("SKIPPED: unit: {why}"),
     }
+    if let Some(only) = only {
+        if only >= kinds.len() {
+            return false;
+        }
+        kinds = vec![kinds.swap_remove(only)];
+    }
     let names: Vec<String> =
         (0..CHECKS).map(|n| format!("\"{}-{n}\"", kinds[n % kinds.len()].0)).collect();
     let mut text = format!("checks = [{}]\n", names.join(", "));
@@ -114,7 +127,10 @@ fn mixed(span: Duration) {
     command.arg("--runtime-dir").arg(host.runtime_dir().unwrap());
     command.arg("--state-dir").arg(dir.join("state"));
     let daemon = Daemon::spawn(&host, &command, config, dir.join("vipd.log")).unwrap();
-    let what = format!("vipd, {CHECKS} checks of {} kinds", kinds.len());
+    let what = match kinds.as_slice() {
+        [(kind, _)] => format!("vipd, {CHECKS} checks of the kind {kind}"),
+        kinds => format!("vipd, {CHECKS} checks of {} kinds", kinds.len()),
+    };
     measure(&lab, &host, &daemon, &what, span);
     let mut command = Command::new(VIPD);
     command.args(["status", "--json", "--runtime-dir"]).arg(host.runtime_dir().unwrap());
@@ -125,6 +141,7 @@ fn mixed(span: Duration) {
     for check in failing {
         println!("not passing: {check}");
     }
+    true
 }
 
 fn commands(span: Duration, what: &str, start: impl Fn(&Host) -> Daemon) {
@@ -183,13 +200,17 @@ fn measure(lab: &Lab, host: &Host, daemon: &Daemon, what: &str, span: Duration) 
     let adverts = adverts.iter().filter(|(at, _)| *at < ended).count();
     let expected = span.as_millis() / INTERVAL.as_millis();
     let gap = lab.observer().longest_gap(host.name(), begun, ended);
-    let share = 100.0 * (after - before).as_secs_f64() / span.as_secs_f64();
-    let each: Vec<String> = own
-        .iter()
-        .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim().to_owned())
+    let share = |time: Duration| 100.0 * time.as_secs_f64() / span.as_secs_f64();
+    let times = before.iter().zip(&after).map(|(before, after)| *after - *before);
+    let each: Vec<String> = (own.iter().zip(times.clone()))
+        .map(|(pid, time)| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            format!("{} {:.2} %", name.trim(), share(time))
+        })
         .collect();
     println!(
-        "{what:44} {share:12.2} % {adverts:10} {expected:9} {gap:>12.1?}   ({})",
+        "{what:44} {:12.2} % {adverts:10} {expected:9} {gap:>12.1?}   ({})",
+        share(times.sum()),
         each.join(", ")
     );
 }
@@ -215,20 +236,16 @@ fn own_processes(first: u32) -> Vec<u32> {
     own
 }
 
-/// Of all their threads, those that have ended included; not of their children (proc_pid_stat(5)).
-fn processor_time(processes: &[u32]) -> Duration {
-    let ticks: u64 = processes
+/// Of each with all its threads, those that have ended included; not of their children
+/// (proc_pid_stat(5)).
+fn processor_time(processes: &[u32]) -> Vec<Duration> {
+    processes
         .iter()
         .map(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             let (_, fields) = stat.rsplit_once(')').unwrap();
-            fields
-                .split_whitespace()
-                .skip(11)
-                .take(2)
-                .map(|n| n.parse::<u64>().unwrap())
-                .sum::<u64>()
+            let times = fields.split_whitespace().skip(11).take(2);
+            Duration::from_millis(10 * times.map(|n| n.parse::<u64>().unwrap()).sum::<u64>())
         })
-        .sum();
-    Duration::from_millis(ticks * 10)
+        .collect()
 }

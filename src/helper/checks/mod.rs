@@ -75,6 +75,8 @@ impl CheckResult {
 
 /// What checks have in common.
 struct Shared {
+    /// From which intervals count.
+    epoch: Instant,
     processes: process::Processes,
     authorities: http::Authorities,
     pings: ping::Pings,
@@ -107,6 +109,7 @@ impl Checks {
     pub(super) fn new(sockets: echo::Sockets) -> Self {
         let (sender, receiver) = mpsc::channel(AT_ONCE);
         let shared = Shared {
+            epoch: Instant::now(),
             processes: process::Processes::default(),
             authorities: http::Authorities::default(),
             pings: ping::Pings::new(sockets),
@@ -227,7 +230,8 @@ async fn carry_out(plan: CheckPlan, shared: Arc<Shared>, start: Instant, mut rep
     let mut kind = match target {
         Target::Process { process, delay } => {
             sleep_until(start).await;
-            return process::watch(process, delay, interval, &shared.processes, reporter).await;
+            let moments = Moments::new(reporter.number, interval, shared.epoch);
+            return process::watch(process, delay, moments, &shared.processes, reporter).await;
         }
         Target::Command { argv, user } => Kind::Command(command::Command::new(name, argv, user)),
         Target::Tcp { host, port } => Kind::Tcp(tcp::Tcp::new(host, port)),
@@ -239,22 +243,49 @@ async fn carry_out(plan: CheckPlan, shared: Arc<Shared>, start: Instant, mut rep
         Target::Interface { interface } => Kind::Interface(interface::Interface::new(interface)),
         Target::Ping { address } => Kind::Ping(ping::Ping::new(address)),
     };
-    // The first runs come soon, for routers may wait for them; the second ones spread all checks of
-    // one interval over all of it (the golden ratio leaves no two close together).
-    let golden = reporter.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let phase = interval.mul_f64(golden as f64 / (1_u64 << 32) as f64);
-    let mut next = start + phase;
     sleep_until(start).await;
+    let mut moments = Moments::new(reporter.number, interval, shared.epoch);
     loop {
         let begin = Instant::now();
         let (result, output) = kind.run(&shared, patience).await;
         reporter.tell(result, output, begin.elapsed()).await;
-        let now = Instant::now();
-        if next < now {
-            next = now;
+        moments.next().await;
+    }
+}
+
+/// When a check is carried out: at one of a few moments of its interval, which all checks of this
+/// interval share, for what costs most of many checks is to be woken for each of them. The golden
+/// ratio spreads them evenly, however many there are.
+struct Moments {
+    interval: Duration,
+    last: Instant,
+}
+
+impl Moments {
+    const EACH_INTERVAL: u64 = 16;
+
+    fn new(number: u64, interval: Duration, epoch: Instant) -> Self {
+        let golden = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let moment = (golden * Moments::EACH_INTERVAL) >> 32;
+        let phase = interval.mul_f64(moment as f64 / Moments::EACH_INTERVAL as f64);
+        let interval = interval.max(Duration::from_millis(1));
+        let (now, mut last) = (Instant::now(), epoch + phase);
+        if last > now {
+            last -= interval;
         }
-        sleep_until(next).await;
-        next += interval;
+        let missed = (now - last).as_nanos() / interval.as_nanos();
+        last += interval * u32::try_from(missed).unwrap_or(0);
+        Moments { interval, last }
+    }
+
+    /// Waits for the next of them; not at all if a run took so long that it has passed.
+    async fn next(&mut self) {
+        self.last += self.interval;
+        let now = Instant::now();
+        while self.last + self.interval < now {
+            self.last += self.interval;
+        }
+        sleep_until(self.last).await;
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{CheckResult, Reporter};
+use super::{CheckResult, Moments, Reporter};
 use crate::host::sys::{self, Readiness};
 
 /// Within the time that there may be none, so many times more.
@@ -30,12 +30,12 @@ const BACKOFF: u32 = 4;
 /// The kernel keeps this much of a process's name.
 const NAME_LENGTH: usize = 15;
 
-/// Watches for ever. While there is none `/proc` is looked through every `interval`, and soon after a
+/// Watches for ever. While there is none `/proc` is looked through every interval, and soon after a
 /// death more often.
 pub(super) async fn watch(
     process: String,
     delay: Duration,
-    interval: Duration,
+    mut moments: Moments,
     processes: &Processes,
     mut reporter: Reporter,
 ) {
@@ -56,7 +56,7 @@ pub(super) async fn watch(
                 loop {
                     tokio::select! {
                         _ = process.ended.readable() => break,
-                        () = sleep(interval) => {}
+                        () = moments.next() => {}
                     }
                     let begin = Instant::now();
                     // It may have become another program meanwhile.
@@ -79,7 +79,7 @@ pub(super) async fn watch(
                     not_older_than = now;
                 } else {
                     reporter.tell(CheckResult::Failed, why, now - begin).await;
-                    let pace = ((now - gone_at) / BACKOFF).max(LONGEST_PACE).min(interval);
+                    let pace = ((now - gone_at) / BACKOFF).max(LONGEST_PACE).min(moments.interval);
                     let pace = pace.max(least);
                     sleep(pace).await;
                     not_older_than = now + pace / 4 * 3;
