@@ -1,8 +1,9 @@
 //! A program that runs: in a process group of its own, as its user, without any privilege, its
 //! output to the log or kept, its end in time.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, PipeReader, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
@@ -10,24 +11,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe;
 use tokio::process::Child;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::exec_hook::Order;
 use super::process::open_files_before;
 use super::{HookState, Outcome};
+use crate::host::sys::Readiness;
 
 /// Between TERM and KILL.
 const MERCY: Duration = Duration::from_secs(2);
 /// After KILL; a process stuck in the kernel may outlive it.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// Most programs end within this. Nothing they write is read before, for being woken for it and told
+/// of it would cost more than starting them.
+const SOON: Duration = Duration::from_millis(100);
 /// How long the output of a program that has ended is still read.
 const DRAIN: Duration = Duration::from_millis(100);
 /// Of the output of one hook, this much is logged.
@@ -43,8 +49,7 @@ const MAX_LEFTOVERS: usize = 64;
 pub(super) struct Program {
     child: Child,
     group: Pid,
-    order: Vec<u8>,
-    control: UnixStream,
+    control: Control,
     output: Output,
 }
 
@@ -67,6 +72,7 @@ impl Program {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (reader, writer) = io::pipe()?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let mut process = std::process::Command::new("/proc/self/exe");
         process
             .arg0("vipd")
@@ -82,38 +88,34 @@ impl Program {
         Ok(Program {
             child,
             group: Pid::from_raw(group),
-            order: serde_json::to_vec(&order)?,
-            control: UnixStream::from_std(ours)?,
-            output: Output {
-                pipe: pipe::Receiver::from_owned_fd(reader.into())?,
-                ended: false,
-                to,
-            },
+            control: Control::new(ours, serde_json::to_vec(&order)?),
+            output: Output { pipe: reader, watched: None, ended: false, to },
         })
     }
 
     /// Waits for its end. If this is dropped before, what is left to do is to end the program.
     pub(super) async fn run(&mut self) -> Outcome {
-        let refusal = exchange(&mut self.control, &self.order);
-        tokio::pin!(refusal);
-        let mut refused = None;
-        let ended = loop {
-            tokio::select! {
-                status = self.child.wait() => break status,
-                why = &mut refusal, if refused.is_none() => refused = Some(why),
-                () = self.output.read(), if !self.output.ended => {}
-            }
+        let ended = match timeout(SOON, self.child.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => self.attend().await,
         };
         match ended {
             Ok(status) => {
-                let why = match refused {
-                    Some(why) => why,
-                    // Nobody but the process that has ended held the other end.
-                    None => timeout(DRAIN, refusal).await.unwrap_or_default(),
-                };
+                let why = self.control.refusal();
                 if why.is_empty() { of_status(status) } else { Outcome::NotRun(why) }
             }
             Err(error) => Outcome::NotRun(format!("cannot wait for it: {error}")),
+        }
+    }
+
+    /// Waits for its end, gives it its order and takes what it writes.
+    async fn attend(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            tokio::select! {
+                status = self.child.wait() => return status,
+                () = self.control.send(), if !self.control.order.is_empty() => {}
+                () = self.output.read(), if !self.output.ended => {}
+            }
         }
     }
 
@@ -171,14 +173,49 @@ impl Drop for Program {
     }
 }
 
-/// Sends the order; returns why it was refused, or nothing as soon as the hook is executed.
-async fn exchange(control: &mut UnixStream, order: &[u8]) -> String {
-    let mut why = Vec::new();
-    // An error means that the process has ended, and that is noticed elsewhere.
-    if control.write_all(order).await.is_ok() && control.shutdown().await.is_ok() {
-        let _ = control.take(4096).read_to_end(&mut why).await;
+/// The way of the order to the process, and of its refusal back.
+struct Control {
+    stream: StdUnixStream,
+    /// What is left to be sent.
+    order: Vec<u8>,
+}
+
+impl Control {
+    /// Sends what the socket takes; that is all of it, unless it is very long.
+    fn new(stream: StdUnixStream, order: Vec<u8>) -> Self {
+        let mut control = Control { stream, order };
+        control.advance();
+        control
     }
-    printable(&why)
+
+    /// An error means that the process has ended, and that is noticed elsewhere.
+    fn advance(&mut self) {
+        match self.stream.write(&self.order) {
+            Ok(sent) => drop(self.order.drain(..sent)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(_) => self.order.clear(),
+        }
+        if self.order.is_empty() {
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Waits until more can be sent, and sends it.
+    async fn send(&mut self) {
+        match Readiness::of(&self.stream, Interest::WRITABLE) {
+            Ok(readiness) => drop(readiness.writable().await),
+            Err(_) => self.order.clear(),
+        }
+        self.advance();
+    }
+
+    /// Why the process that has ended refused; nobody else held the other end.
+    fn refusal(&mut self) -> String {
+        let mut why = Vec::new();
+        let _ = (&self.stream).take(4096).read_to_end(&mut why);
+        printable(&why)
+    }
 }
 
 fn of_status(status: ExitStatus) -> Outcome {
@@ -266,7 +303,9 @@ impl Lines {
 
 /// What a program prints.
 struct Output {
-    pipe: pipe::Receiver,
+    pipe: PipeReader,
+    /// Set up when it is waited for.
+    watched: Option<Readiness>,
     /// Everybody who could write has closed it.
     ended: bool,
     to: Sink,
@@ -275,16 +314,29 @@ struct Output {
 impl Output {
     /// Waits for output and takes some of it.
     async fn read(&mut self) {
-        if self.pipe.readable().await.is_err() {
+        let watched = match self.watched.take() {
+            Some(watched) => Ok(watched),
+            None => Readiness::of(&self.pipe, Interest::READABLE),
+        };
+        let Ok(watched) = watched else {
             self.ended = true;
+            return;
+        };
+        match watched.readable().await {
+            Ok(mut guard) => {
+                if !self.take() {
+                    guard.clear_ready();
+                }
+            }
+            Err(_) => self.ended = true,
         }
-        self.take();
+        self.watched = Some(watched);
     }
 
-    /// Takes what is there; `false` if there is nothing now.
+    /// Takes some of what is there; `false` if there is nothing now.
     fn take(&mut self) -> bool {
         let mut buffer = [0; 8192];
-        match self.pipe.try_read(&mut buffer) {
+        match self.pipe.read(&mut buffer) {
             Ok(0) => self.ended = true,
             Ok(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
@@ -324,23 +376,17 @@ impl Output {
         if self.ended || LEFTOVERS.load(Ordering::Relaxed) >= MAX_LEFTOVERS {
             return;
         }
-        let (Ok(pipe), Ok(runtime)) =
-            (duplicate(&self.pipe), tokio::runtime::Handle::try_current())
-        else {
+        let (Ok(pipe), Ok(runtime)) = (self.pipe.try_clone(), Handle::try_current()) else {
             return;
         };
+        let Ok(mut pipe) = pipe::Receiver::from_owned_fd(pipe.into()) else { return };
         LEFTOVERS.fetch_add(1, Ordering::Relaxed);
         runtime.spawn(async move {
-            let mut pipe = pipe;
             let mut nowhere = [0; 8192];
             while !matches!(pipe.read(&mut nowhere).await, Ok(0) | Err(_)) {}
             LEFTOVERS.fetch_sub(1, Ordering::Relaxed);
         });
     }
-}
-
-fn duplicate(pipe: &pipe::Receiver) -> io::Result<pipe::Receiver> {
-    pipe::Receiver::from_owned_fd(pipe.as_fd().try_clone_to_owned()?)
 }
 
 /// What of our own environment a program gets to see.

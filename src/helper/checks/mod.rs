@@ -319,3 +319,22 @@ impl Kind {
 fn too_long(patience: Duration) -> String {
     format!("no answer within {patience:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_of_one_interval_share_evenly_spread_moments() {
+        let (epoch, interval) = (Instant::now(), Duration::from_secs(3600));
+        let mut moments = BTreeMap::new();
+        for number in 1..=200 {
+            let Moments { last, .. } = Moments::new(number, interval, epoch);
+            assert!(last <= Instant::now() && last.elapsed() <= interval, "{number}");
+            *moments.entry(last).or_insert(0) += 1;
+        }
+        assert_eq!(moments.len() as u64, Moments::EACH_INTERVAL);
+        let (fewest, most) = (moments.values().min(), moments.values().max());
+        assert!(fewest >= Some(&11) && most <= Some(&14), "{moments:?}");
+    }
+}
