@@ -8,7 +8,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, configuration, wait_for};
 
@@ -107,6 +108,12 @@ fn numbered(name: &str, number: u8, priority: u8) -> RouterSpec {
     let mut spec = RouterSpec::new([192, 0, 2, 100 + number].into(), priority);
     (spec.name, spec.vrid) = (name.to_owned(), 50 + number);
     spec
+}
+
+/// The helper process of a daemon.
+fn helper_of(daemon: &Daemon) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    Pid::from_raw(fs::read_to_string(children).unwrap().trim().parse().unwrap())
 }
 
 /// A file in which hooks say that they ran, with the program that does so, both for any user.
@@ -545,9 +552,7 @@ pub fn a_dead_helper_ends_the_daemon_loudly() -> Tried {
         "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"true\"\ninterval = \"100ms\"\n",
     );
     pair.expect_master(&pair.a);
-    let children = format!("/proc/{0}/task/{0}/children", a.pid());
-    let helper: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    kill(helper_of(&a), Signal::SIGKILL).unwrap();
     let status = a.wait(PATIENCE).unwrap().expect("a daemon without checks ends");
     assert_eq!(status.code(), Some(1), "{status}");
     let log = a.log();
@@ -740,6 +745,35 @@ pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
     for ip in &ips {
         pair.expect_owner(*ip, &pair.a);
     }
+    Ok(())
+}
+
+pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
+    // interval and timeout together.
+    const LONGEST: Duration = Duration::from_secs(5);
+    let pair = Pair::new();
+    let notes = Notes::new("echo asked >>$said; exec sleep 999");
+    let mut spec = pair.spec(100);
+    spec.more += &format!(
+        "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"{}\"\n\
+         interval = \"100ms\"\ntimeout = \"4900ms\"\nfall = 1\ninitial = \"wait\"\n",
+        notes.hook()
+    );
+    let begun = Instant::now();
+    let a = pair.start_a(&vipd(), &[spec]);
+    notes.expect_last(&["asked"]);
+    // Who cannot say that it took too long is missed only after 15 s.
+    let helper = helper_of(&a);
+    kill(helper, Signal::SIGSTOP).unwrap();
+    pair.expect_master(&pair.a);
+    let taken = begun.elapsed();
+    assert!(taken >= LONGEST, "{taken:?}");
+    assert_eq!(pair.check("it")["verdict"], "unknown");
+    // The first result decides, late as it is.
+    kill(helper, Signal::SIGCONT).unwrap();
+    let failed = || pair.router(&pair.a)["role"] == "fault" && pair.lab.owners(pair.ip).is_empty();
+    until("it is a fault", failed);
+    assert_eq!(pair.check("it")["output"], "took longer than 4.9s and was killed");
     Ok(())
 }
 
