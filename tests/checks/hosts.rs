@@ -478,17 +478,12 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     let ips: [IpAddr; 2] = ["192.0.2.100".parse().unwrap(), "198.51.100.100".parse().unwrap()];
     let program = Program::Vipd(VIPD.into());
     let mut daemons = Vec::new();
-    for (host, priority) in hosts.iter().zip([150, 100]) {
+    let text =
+        "echo \"$(id -un) $VIPD_STATE $VIPD_GROUP $VIPD_ADDRESSES on $VIPD_INTERFACE: $*\" >>$said";
+    let notes = [Notes::new(text), Notes::new(text)];
+    let user = if is_root("whom hooks of a group run as") { "nobody" } else { "root" };
+    for ((host, notes), priority) in hosts.iter().zip(&notes).zip([150, 100]) {
         host.connect("eth1", lan).unwrap();
-        let dir = host.dir();
-        let hook = dir.join("hook");
-        services::write_program(
-            &hook,
-            &format!(
-                "#!/bin/sh\necho \"$VIPD_STATE $VIPD_GROUP $VIPD_ADDRESSES on $VIPD_INTERFACE: $*\" >>'{}/said'\n",
-                dir.display()
-            ),
-        );
         let mut inside = RouterSpec::new(ips[0], priority);
         inside.name = "inside".to_owned();
         let mut outside = RouterSpec::new(ips[1], priority);
@@ -496,10 +491,10 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
             ("outside".to_owned(), "eth1".to_owned(), 52);
         outside.more += &format!(
             "[[sync_group]]\nname = \"gateway\"\nmembers = [\"inside\", \"outside\"]\nchecks = [\"in_service\"]\n\
-             [sync_group.hooks]\nmaster = [\"{hook}\", \"up\"]\nnotify = \"{hook}\"\nbefore_claim = [\"{hook}\", \"may I\"]\n\
+             [sync_group.hooks]\nuser = \"{user}\"\nmaster = [\"{hook}\", \"up\"]\nfault = [\"{hook}\", \"down\"]\nnotify = \"{hook}\"\nbefore_claim = [\"{hook}\", \"may I\"]\n\
              [[check]]\nname = \"in_service\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
-            dir.join("out").display(),
-            hook = hook.display(),
+            host.dir().join("out").display(),
+            hook = notes.hook(),
         );
         daemons.push(Daemon::start(host, &program, &[inside, outside]).unwrap());
     }
@@ -514,20 +509,19 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
         );
     };
     held_by(a);
-    let said = |host: &Host| fs::read_to_string(host.dir().join("said")).unwrap_or_default();
-    let told = || said(a).ends_with("GROUP gateway MASTER 150\n").then_some(());
-    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
-    let addresses = "192.0.2.100 198.51.100.100 on eth0 eth1";
-    let text = said(a);
-    let last: Vec<&str> = text.lines().rev().take(3).collect();
-    assert_eq!(last[2], format!("before_claim gateway {addresses}: may I"), "{text}");
-    assert_eq!(last[1], format!("master gateway {addresses}: up"));
-    assert_eq!(last[0], format!("master gateway {addresses}: GROUP gateway MASTER 150"));
+    let line = |state: &str, arguments: &str| {
+        format!("{user} {state} gateway 192.0.2.100 198.51.100.100 on eth0 eth1: {arguments}")
+    };
+    let is_master = [
+        &*line("before_claim", "may I"),
+        &line("master", "up"),
+        &line("master", "GROUP gateway MASTER 150"),
+    ];
+    notes[0].expect_last(&is_master);
     // A check of the group moves both.
     fs::write(a.dir().join("out"), "").unwrap();
     held_by(b);
-    let told = || said(a).ends_with("GROUP gateway FAULT 150\n").then_some(());
-    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
+    notes[0].expect_last(&[&line("fault", "down"), &line("fault", "GROUP gateway FAULT 150")]);
     let status = Command::new(VIPD)
         .args(["status", "--json", "--runtime-dir"])
         .arg(a.runtime_dir().unwrap())
@@ -540,9 +534,9 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     }
     fs::remove_file(a.dir().join("out")).unwrap();
     held_by(a);
-    let told = || said(a).ends_with("GROUP gateway MASTER 150\n").then_some(());
-    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
-    assert_eq!(said(a).matches(": GROUP gateway MASTER").count(), 2, "{}", said(a));
+    notes[0].expect_last(&is_master);
+    let said = notes[0].said();
+    assert_eq!(said.matches(": GROUP gateway MASTER").count(), 2, "{said}");
     Ok(())
 }
 
