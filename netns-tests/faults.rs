@@ -18,7 +18,7 @@ use crate::fault::{
 use crate::{Scenario, skip};
 
 #[derive(Clone, Copy)]
-enum Peer {
+pub enum Peer {
     Vipd,
     Keepalived,
 }
@@ -77,7 +77,7 @@ pub fn scenarios() -> Vec<Scenario> {
     beside.rev().chain(alone).collect()
 }
 
-fn program(peer: Peer) -> Option<Program> {
+pub fn program(peer: Peer) -> Option<Program> {
     match peer {
         Peer::Vipd => Some(Program::Vipd(VIPD.into())),
         Peer::Keepalived => lab::keepalived().map(Program::Keepalived),

@@ -7,6 +7,7 @@
 mod demo;
 mod fault;
 mod faults;
+mod options;
 mod pair;
 mod scenario;
 #[path = "../tests/suite/mod.rs"]
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         .chain(pair::scenarios())
         .chain(fault::scenarios())
         .chain(faults::scenarios())
+        .chain(options::scenarios())
         .chain(demo::scenarios())
         .map(|scenario| {
             let entered = entered.clone();

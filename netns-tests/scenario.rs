@@ -333,7 +333,7 @@ fn spec(setup: &Setup, interval: Duration, pace: Pace) -> RouterSpec {
 }
 
 /// A command to the daemon of a host.
-fn vipd(host: &Host, arguments: &[&str]) -> Output {
+pub fn vipd(host: &Host, arguments: &[&str]) -> Output {
     let dir = host.runtime_dir().unwrap();
     Command::new(VIPD).args(arguments).arg("--runtime-dir").arg(dir).output().unwrap()
 }

@@ -89,6 +89,10 @@ fn main() -> ExitCode {
             "a_check_counts_as_it_was_told_before_its_first_result",
             hosts::a_check_counts_as_it_was_told_before_its_first_result,
         ),
+        (
+            "a_first_result_that_never_comes_is_not_waited_for_for_ever",
+            hosts::a_first_result_that_never_comes_is_not_waited_for_for_ever,
+        ),
         ("delays_mean_what_they_say", hosts::delays_mean_what_they_say),
         (
             "every_hook_runs_as_its_user_when_it_should",

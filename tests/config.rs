@@ -385,6 +385,34 @@ fn every_key_has_a_value_that_is_refused() {
 }
 
 #[test]
+fn every_key_is_written_in_a_scenario_of_real_daemons() {
+    let mut files = vec![repository("src/lab/daemon.rs"), repository("tests/checks/hosts.rs")];
+    let scenarios = std::fs::read_dir(repository("netns-tests")).unwrap();
+    files.extend(scenarios.map(|entry| entry.unwrap().path()));
+    let texts: String = files
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect::<Vec<_>>()
+        .join("\n");
+    // In a string of Rust: a quote is `\"`, a brace is `{{`, and `{...}` is filled in.
+    let values = ["\\\"", "[\\\"", "[{", "{", "-", "true", "false"];
+    let is_value = |rest: &str| {
+        values.iter().any(|value| rest.starts_with(value))
+            || rest.starts_with(|c: char| c.is_ascii_digit())
+    };
+    for (table, keys) in vipd::config::keys() {
+        for key in keys {
+            let setting = format!("{key} = ");
+            let header = [format!("[{key}]"), format!(".{key}]")];
+            let written =
+                texts.match_indices(&setting).any(|(at, _)| is_value(&texts[at + setting.len()..]))
+                    || header.iter().any(|header| texts.contains(header));
+            assert!(written, "no scenario writes `{key}` of {table}");
+        }
+    }
+}
+
+#[test]
 fn every_key_with_a_typing_error_is_recognised() {
     for (table, keys) in vipd::config::keys() {
         for key in keys.iter().filter(|key| key.len() > 3) {

@@ -61,6 +61,14 @@ const ELSEWHERE: [(&str, &str); 36] = [
     ("vrrp_version", "write version = 3"),
 ];
 
+/// Those of them that stand for a key that must be there: two problems would be one too many.
+const STANDS_FOR: [(&str, &str); 4] = [
+    ("group", "members"),
+    ("script", "command"),
+    ("virtual_ipaddress", "addresses"),
+    ("virtual_router_id", "vrid"),
+];
+
 /// One table of the file: remembers which keys were asked for, and complains about the others.
 pub(super) struct Table<'r, 'd> {
     report: &'r Report,
@@ -85,10 +93,7 @@ impl<'r, 'd> Table<'r, 'd> {
     pub fn require(&mut self, key: &'static str, example: &str) {
         // A mistyped key is asked about at its own place.
         let mistyped = || {
-            self.table.keys().any(|there| {
-                let there: &str = there.get_ref();
-                closest(there, [key].into_iter()) == Some(key)
-            })
+            self.table.keys().any(|there| meant(there.get_ref(), [key].into_iter()) == Some(key))
         };
         if !self.table.contains_key(key) && !self.report.is_partial() && !mistyped() {
             let message = format!("{} has no `{key}`", self.name);
@@ -305,9 +310,9 @@ impl<'r, 'd> Table<'r, 'd> {
     /// Whether a key that nobody asked for was probably meant to be one of these: it is reported at
     /// its own place.
     pub fn mistypes(&self, keys: &[&str]) -> bool {
-        let meant =
-            self.unasked().filter_map(|key| closest(key.get_ref(), self.keys.iter().copied()));
-        meant.into_iter().any(|key| keys.contains(&key))
+        self.unasked()
+            .filter_map(|key| meant(key.get_ref(), self.keys.iter().copied()))
+            .any(|key| keys.contains(&key))
     }
 
     fn unasked(&self) -> impl Iterator<Item = &'d Spanned<Cow<'d, str>>> + '_ {
@@ -342,6 +347,14 @@ impl<'r, 'd> Table<'r, 'd> {
             return (message, format!("`{key}` belongs to {}", homes.join(" or ")));
         }
         (message, format!("the keys of {} are: {}", self.name, self.keys.join(", ")))
+    }
+}
+
+/// The key that was probably meant, be it mistyped or another daemon's word.
+fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    match STANDS_FOR.iter().find(|(theirs, _)| *theirs == typed) {
+        Some((_, ours)) => keys.find(|key| key == ours),
+        None => closest(typed, keys),
     }
 }
 

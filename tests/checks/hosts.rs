@@ -8,7 +8,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, configuration, wait_for};
 
@@ -107,6 +108,12 @@ fn numbered(name: &str, number: u8, priority: u8) -> RouterSpec {
     let mut spec = RouterSpec::new([192, 0, 2, 100 + number].into(), priority);
     (spec.name, spec.vrid) = (name.to_owned(), 50 + number);
     spec
+}
+
+/// The helper process of a daemon.
+fn helper_of(daemon: &Daemon) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    Pid::from_raw(fs::read_to_string(children).unwrap().trim().parse().unwrap())
 }
 
 /// A file in which hooks say that they ran, with the program that does so, both for any user.
@@ -471,17 +478,12 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     let ips: [IpAddr; 2] = ["192.0.2.100".parse().unwrap(), "198.51.100.100".parse().unwrap()];
     let program = Program::Vipd(VIPD.into());
     let mut daemons = Vec::new();
-    for (host, priority) in hosts.iter().zip([150, 100]) {
+    let text =
+        "echo \"$(id -un) $VIPD_STATE $VIPD_GROUP $VIPD_ADDRESSES on $VIPD_INTERFACE: $*\" >>$said";
+    let notes = [Notes::new(text), Notes::new(text)];
+    let user = if is_root("whom hooks of a group run as") { "nobody" } else { "root" };
+    for ((host, notes), priority) in hosts.iter().zip(&notes).zip([150, 100]) {
         host.connect("eth1", lan).unwrap();
-        let dir = host.dir();
-        let hook = dir.join("hook");
-        services::write_program(
-            &hook,
-            &format!(
-                "#!/bin/sh\necho \"$VIPD_STATE $VIPD_GROUP $VIPD_ADDRESSES on $VIPD_INTERFACE: $*\" >>'{}/said'\n",
-                dir.display()
-            ),
-        );
         let mut inside = RouterSpec::new(ips[0], priority);
         inside.name = "inside".to_owned();
         let mut outside = RouterSpec::new(ips[1], priority);
@@ -489,10 +491,10 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
             ("outside".to_owned(), "eth1".to_owned(), 52);
         outside.more += &format!(
             "[[sync_group]]\nname = \"gateway\"\nmembers = [\"inside\", \"outside\"]\nchecks = [\"in_service\"]\n\
-             [sync_group.hooks]\nmaster = [\"{hook}\", \"up\"]\nnotify = \"{hook}\"\nbefore_claim = [\"{hook}\", \"may I\"]\n\
+             [sync_group.hooks]\nuser = \"{user}\"\nmaster = [\"{hook}\", \"up\"]\nfault = [\"{hook}\", \"down\"]\nnotify = \"{hook}\"\nbefore_claim = [\"{hook}\", \"may I\"]\n\
              [[check]]\nname = \"in_service\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
-            dir.join("out").display(),
-            hook = hook.display(),
+            host.dir().join("out").display(),
+            hook = notes.hook(),
         );
         daemons.push(Daemon::start(host, &program, &[inside, outside]).unwrap());
     }
@@ -507,20 +509,19 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
         );
     };
     held_by(a);
-    let said = |host: &Host| fs::read_to_string(host.dir().join("said")).unwrap_or_default();
-    let told = || said(a).ends_with("GROUP gateway MASTER 150\n").then_some(());
-    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
-    let addresses = "192.0.2.100 198.51.100.100 on eth0 eth1";
-    let text = said(a);
-    let last: Vec<&str> = text.lines().rev().take(3).collect();
-    assert_eq!(last[2], format!("before_claim gateway {addresses}: may I"), "{text}");
-    assert_eq!(last[1], format!("master gateway {addresses}: up"));
-    assert_eq!(last[0], format!("master gateway {addresses}: GROUP gateway MASTER 150"));
+    let line = |state: &str, arguments: &str| {
+        format!("{user} {state} gateway 192.0.2.100 198.51.100.100 on eth0 eth1: {arguments}")
+    };
+    let is_master = [
+        &*line("before_claim", "may I"),
+        &line("master", "up"),
+        &line("master", "GROUP gateway MASTER 150"),
+    ];
+    notes[0].expect_last(&is_master);
     // A check of the group moves both.
     fs::write(a.dir().join("out"), "").unwrap();
     held_by(b);
-    let told = || said(a).ends_with("GROUP gateway FAULT 150\n").then_some(());
-    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
+    notes[0].expect_last(&[&line("fault", "down"), &line("fault", "GROUP gateway FAULT 150")]);
     let status = Command::new(VIPD)
         .args(["status", "--json", "--runtime-dir"])
         .arg(a.runtime_dir().unwrap())
@@ -533,9 +534,9 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     }
     fs::remove_file(a.dir().join("out")).unwrap();
     held_by(a);
-    let told = || said(a).ends_with("GROUP gateway MASTER 150\n").then_some(());
-    assert!(wait_for(PATIENCE, told).is_some(), "{}", said(a));
-    assert_eq!(said(a).matches(": GROUP gateway MASTER").count(), 2, "{}", said(a));
+    notes[0].expect_last(&is_master);
+    let said = notes[0].said();
+    assert_eq!(said.matches(": GROUP gateway MASTER").count(), 2, "{said}");
     Ok(())
 }
 
@@ -545,9 +546,7 @@ pub fn a_dead_helper_ends_the_daemon_loudly() -> Tried {
         "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"true\"\ninterval = \"100ms\"\n",
     );
     pair.expect_master(&pair.a);
-    let children = format!("/proc/{0}/task/{0}/children", a.pid());
-    let helper: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    kill(helper_of(&a), Signal::SIGKILL).unwrap();
     let status = a.wait(PATIENCE).unwrap().expect("a daemon without checks ends");
     assert_eq!(status.code(), Some(1), "{status}");
     let log = a.log();
@@ -740,6 +739,35 @@ pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
     for ip in &ips {
         pair.expect_owner(*ip, &pair.a);
     }
+    Ok(())
+}
+
+pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
+    // interval and timeout together.
+    const LONGEST: Duration = Duration::from_secs(5);
+    let pair = Pair::new();
+    let notes = Notes::new("echo asked >>$said; exec sleep 999");
+    let mut spec = pair.spec(100);
+    spec.more += &format!(
+        "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"{}\"\n\
+         interval = \"100ms\"\ntimeout = \"4900ms\"\nfall = 1\ninitial = \"wait\"\n",
+        notes.hook()
+    );
+    let begun = Instant::now();
+    let a = pair.start_a(&vipd(), &[spec]);
+    notes.expect_last(&["asked"]);
+    // Who cannot say that it took too long is missed only after 15 s.
+    let helper = helper_of(&a);
+    kill(helper, Signal::SIGSTOP).unwrap();
+    pair.expect_master(&pair.a);
+    let taken = begun.elapsed();
+    assert!(taken >= LONGEST, "{taken:?}");
+    assert_eq!(pair.check("it")["verdict"], "unknown");
+    // The first result decides, late as it is.
+    kill(helper, Signal::SIGCONT).unwrap();
+    let failed = || pair.router(&pair.a)["role"] == "fault" && pair.lab.owners(pair.ip).is_empty();
+    until("it is a fault", failed);
+    assert_eq!(pair.check("it")["output"], "took longer than 4.9s and was killed");
     Ok(())
 }
 

@@ -1,0 +1,222 @@
+//! What single keys of the configuration do to real daemons, with and without them: those that no
+//! other scenario needs.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Completion, Failed};
+use serde_json::Value;
+use vipd::lab::{Daemon, Host, Lab, Malformation, RouterSpec, Stranger, wait_for};
+
+use crate::fault::{SHARED, SOON, VRID, expect_master, expect_master_within, spec, start};
+use crate::faults::{Peer, program};
+use crate::scenario::vipd;
+use crate::{Scenario, skip};
+
+pub fn scenarios() -> Vec<Scenario> {
+    type Body = fn() -> Result<Completion, Failed>;
+    let all: Vec<(&str, Body)> = vec![
+        ("version_2_hears_only_who_has_its_authentication_beside_vipd", || {
+            authentication(Peer::Vipd)
+        }),
+        ("version_2_hears_only_who_has_its_authentication_beside_keepalived", || {
+            authentication(Peer::Keepalived)
+        }),
+        ("an_address_that_nobody_renews_ends_after_its_lifetime", address_lifetime),
+        ("a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4", || {
+            unicast_min_ttl(SHARED, |host| host.ipv4().into())
+        }),
+        ("a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6", || {
+            unicast_min_ttl("2001:db8::100".parse().unwrap(), |host| host.ipv6().into())
+        }),
+        ("either_checksum_is_sent_as_asked_for_and_understood", checksum),
+        ("adverts_come_from_the_source_address", source_address),
+        ("a_better_host_that_accept_from_does_not_name_changes_nothing", accept_from),
+        ("an_alternative_name_names_the_interface", alternative_name),
+    ];
+    all.into_iter()
+        .map(|(name, body)| Scenario { name: format!("options::{name}"), run: Box::new(body) })
+        .collect()
+}
+
+fn authentication(peer: Peer) -> Result<Completion, Failed> {
+    let Some(peer) = program(peer) else { return skip("keepalived is not installed") };
+    let with = |priority| {
+        let mut spec =
+            RouterSpec { version: 2, interval: Duration::from_secs(1), ..spec(priority) };
+        spec.more += "authentication = \"8letters\"\n";
+        spec.keepalived_more =
+            "  authentication {\n    auth_type PASS\n    auth_pass 8letters\n  }\n".into();
+        spec
+    };
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_b = Daemon::start(&b, &peer, &[with(100)]).unwrap();
+    expect_master_within(&lab, "b", 3 * SOON, &[&daemon_b]);
+    let daemon_a = start(&a, &[with(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a, &daemon_b]);
+    reload(&a, &daemon_a, "8letters", "8Letters");
+    expect_owners(&lab, SHARED, &["a", "b"], &[&daemon_a, &daemon_b]);
+    reload(&a, &daemon_a, "8Letters", "8letters");
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a, &daemon_b]);
+    Ok(Completion::Completed)
+}
+
+fn address_lifetime() -> Result<Completion, Failed> {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    // With adverts as fast as these, "auto" is 2 s.
+    let daemon = start(&a, &[with("address_lifetime = \"8s\"\n", 150)]);
+    expect_master(&lab, "a", &[&daemon]);
+    let began = Instant::now();
+    daemon.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let ended = wait_for(10 * SOON, || (!a.holds(SHARED).unwrap()).then(|| began.elapsed()));
+    assert!(ended.is_some_and(|after| after > Duration::from_secs(5)), "{ended:?}");
+    Ok(Completion::Completed)
+}
+
+/// The better one's adverts come as if from behind some routers.
+fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Result<Completion, Failed> {
+    if Command::new("nft").arg("--version").output().is_err() {
+        return skip("nft is not installed (Debian: apt-get install nftables)");
+    }
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let between = |here: &Host, there: &Host, priority| RouterSpec {
+        unicast: Some((own(here), vec![own(there)])),
+        ..RouterSpec::new(ip, priority)
+    };
+    let far = "add table inet far; \
+               add chain inet far out { type filter hook output priority 0; }; \
+               add rule inet far out ip protocol 112 ip ttl set 64; \
+               add rule inet far out ip6 nexthdr 112 ip6 hoplimit set 64";
+    run(&b, &["nft", far]);
+    let daemon_b = start(&b, &[between(&b, &a, 150)]);
+    expect_owners(&lab, ip, &["b"], &[&daemon_b]);
+    let mut wary = between(&a, &b, 100);
+    wary.more += "unicast_min_ttl = 65\n";
+    let daemon_a = start(&a, &[wary]);
+    expect_owners(&lab, ip, &["a", "b"], &[&daemon_a, &daemon_b]);
+    assert!(discarded(&a, "ttl") > 0, "{:#}", router(&a));
+    reload(&a, &daemon_a, "unicast_min_ttl = 65", "unicast_min_ttl = 64");
+    expect_owners(&lab, ip, &["b"], &[&daemon_a, &daemon_b]);
+    Ok(Completion::Completed)
+}
+
+fn checksum() -> Result<Completion, Failed> {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_a = start(&a, &[with("checksum = \"plain\"\n", 150)]);
+    expect_master(&lab, "a", &[&daemon_a]);
+    let daemon_b = start(&b, &[spec(100)]);
+    let hears = |host: &Host, form: &str| {
+        let heard = wait_for(SOON, || (router(host)["heard"]["checksum"] == form).then_some(()));
+        assert!(heard.is_some(), "{form}: {:#}\n{}", router(host), daemon_b.log());
+    };
+    hears(&b, "plain");
+    reload(&a, &daemon_a, "\"plain\"", "\"pseudo-header\"");
+    hears(&b, "pseudo-header");
+    // Whatever one sends oneself.
+    reload(&b, &daemon_b, "vrid", "checksum = \"plain\"\nvrid");
+    reload(&a, &daemon_a, "priority = 150", "priority = 50");
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    hears(&a, "plain");
+    Ok(Completion::Completed)
+}
+
+fn source_address() -> Result<Completion, Failed> {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let second: IpAddr = "192.0.2.77".parse().unwrap();
+    a.namespace().links().add_address("eth0", second, 24).unwrap();
+    let line = format!("source_address = \"{second}\"\n");
+    let began = Instant::now();
+    let daemon_a = start(&a, &[with(&line, 150)]);
+    let daemon_b = start(&b, &[spec(100)]);
+    let comes_from = |source: IpAddr| {
+        expect_master(&lab, "a", &[&daemon_a, &daemon_b]);
+        let sent = || lab.observer().adverts("a", began).pop().unwrap().1.source;
+        let found = wait_for(SOON, || (sent() == source).then_some(()));
+        assert!(found.is_some(), "{}, not {source}\n{}", sent(), daemon_a.log());
+        let hears = || router(&b)["heard"]["address"] == source.to_string();
+        assert!(wait_for(SOON, || hears().then_some(())).is_some(), "{:#}", router(&b));
+    };
+    comes_from(second);
+    reload(&a, &daemon_a, &line, "");
+    comes_from(a.ipv4().into());
+    Ok(Completion::Completed)
+}
+
+fn accept_from() -> Result<Completion, Failed> {
+    let lab = Lab::new().unwrap();
+    let (a, mallory) = (lab.host("a", 1).unwrap(), lab.host("mallory", 66).unwrap());
+    let line = "accept_from = [\"192.0.2.1\", \"192.0.2.2\"]\n";
+    let daemon = start(&a, &[with(line, 150)]);
+    expect_master(&lab, "a", &[&daemon]);
+    let began = Instant::now();
+    let interval = Duration::from_millis(100);
+    let address = "192.0.2.100".parse().unwrap();
+    let _better =
+        Stranger::start(&mallory, VRID, 250, interval, address, &[Malformation::None], interval)
+            .unwrap();
+    let ignored = wait_for(3 * SOON, || (discarded(&a, "not_accepted") > 10).then_some(()));
+    assert!(ignored.is_some(), "{:#}", router(&a));
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{}", daemon.log());
+    reload(&a, &daemon, "192.0.2.2", "192.0.2.66");
+    expect_owners(&lab, SHARED, &[], &[&daemon]);
+    Ok(Completion::Completed)
+}
+
+fn alternative_name() -> Result<Completion, Failed> {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let daemon = start(&a, &[RouterSpec { interface: "to-the-lan".into(), ..spec(150) }]);
+    run(&a, &["ip", "link", "property", "add", "dev", "eth0", "altname", "to-the-lan"]);
+    expect_master(&lab, "a", &[&daemon]);
+    run(&a, &["ip", "link", "property", "del", "dev", "eth0", "altname", "to-the-lan"]);
+    expect_owners(&lab, SHARED, &[], &[&daemon]);
+    Ok(Completion::Completed)
+}
+
+/// A virtual router with further lines.
+fn with(lines: &str, priority: u8) -> RouterSpec {
+    RouterSpec { more: spec(priority).more + lines, ..spec(priority) }
+}
+
+fn expect_owners(lab: &Lab, ip: IpAddr, hosts: &[&str], daemons: &[&Daemon]) {
+    let found = wait_for(3 * SOON, || (lab.owners(ip) == hosts).then_some(()));
+    let logs: Vec<_> = daemons.iter().map(|daemon| daemon.log()).collect();
+    assert!(found.is_some(), "{:?} have {ip}, not {hosts:?}\n{}", lab.owners(ip), logs.join("\n"));
+}
+
+/// Changes the file of a daemon, and has it read.
+fn reload(host: &Host, daemon: &Daemon, before: &str, after: &str) {
+    let text = fs::read_to_string(daemon.config()).unwrap();
+    assert!(text.contains(before), "no {before:?} in\n{text}");
+    fs::write(daemon.config(), text.replace(before, after)).unwrap();
+    let output = vipd(host, &["reload"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// The virtual router as its status shows it, as soon as there is one.
+fn router(host: &Host) -> Value {
+    let status = || serde_json::from_slice(&vipd(host, &["status", "--json"]).stdout).ok();
+    let status: Value = wait_for(SOON, status).unwrap();
+    status["routers"][0].clone()
+}
+
+/// How many packets it has not acted on for this reason.
+fn discarded(host: &Host, why: &str) -> u64 {
+    router(host)["counters"]["discards"][why].as_u64().unwrap_or(0)
+}
+
+/// Runs a program on a host.
+fn run(host: &Host, line: &[&str]) {
+    let mut command = Command::new(line[0]);
+    command.args(&line[1..]);
+    let output = host.namespace().run(move || command.output()).unwrap();
+    assert!(output.status.success(), "{line:?}: {output:?}");
+}
