@@ -144,9 +144,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
 /// with hooks that can be run.
 fn load(path: &Path) -> Result<Config, Problems> {
-    let config = Config::load(path)?;
+    let mut config = Config::load(path)?;
     config.require_routers()?;
     config.check_host()?;
+    // For `vipd check`, which shows it with the lines it is about.
+    config.advice = Vec::new();
     Ok(config)
 }
 
@@ -311,6 +313,7 @@ impl Daemon {
         let lost = |e| Failure::System("go on", e);
         self.host.follow(&self.node, &self.config).map_err(lost)?;
         self.host.watch(&self.config);
+        self.office.tidy();
         while !self.is_over() {
             if !self.more
                 && let Some(lull) = self.host.lull()
@@ -374,6 +377,8 @@ impl Daemon {
                 break;
             }
         }
+        // Adverts and renewals of all; what a takeover of all needed is not kept.
+        self.actions.shrink_to(2 * self.config.vrrp.routers.len() + 64);
         self.report_moves();
         self.feed_watchdog(now);
         if self.node.is_stopped() && self.give_up_at.is_none() {
@@ -555,6 +560,7 @@ impl Daemon {
         self.identities.keep(&config.vrrp);
         self.config = config;
         self.links_due = true;
+        self.office.tidy();
         self.host.watch(&self.config);
         self.host.follow(&self.node, &self.config)
     }

@@ -111,7 +111,7 @@ impl Config {
         let groups = group::check(&file.sync_groups, &checked, &defined, &report);
         checks::advise_on_unused(&defined, &used_checks(&file), &report);
 
-        let mut routers = Vec::new();
+        let mut routers = Vec::with_capacity(checked.len());
         let mut hooks = BTreeMap::new();
         let mut hook_places = BTreeMap::new();
         for (config, router_hooks, places) in checked.into_iter().filter_map(|it| it.result) {

@@ -3,17 +3,23 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::history::History;
 use crate::host::letterbox::Slot;
+use crate::host::sys;
 
 /// One each for a reload, a drain, a restart's check, writing and reading history, and a status
 /// document: a disk that hangs must not keep the others waiting.
 const BLOCKING_THREADS: usize = 6;
+
+/// By then what a configuration brings about has been done, or nearly all of it.
+const APPLIED: Duration = Duration::from_secs(2);
 
 /// The thread, and the way to it.
 #[derive(Debug)]
@@ -61,6 +67,14 @@ impl Office {
         let done = self.runtime.spawn_blocking(work);
         self.runtime.spawn(async move {
             to.send(errand(done.await.unwrap_or_else(|error| Err(error.to_string()))));
+        });
+    }
+
+    /// Gives memory back soon: reading and applying a file takes several times what is kept of it.
+    pub(super) fn tidy(&self) {
+        self.runtime.spawn(async {
+            sleep(APPLIED).await;
+            sys::give_back_freed();
         });
     }
 

@@ -21,7 +21,12 @@ impl Waiting {
 
     /// Takes out what is to be done next.
     pub fn pop(&mut self) -> Option<Action> {
-        self.0.pop_front()
+        let next = self.0.pop_front();
+        if self.0.is_empty() {
+            // Rarely used, and there are many of these.
+            self.0 = VecDeque::new();
+        }
+        next
     }
 
     /// The announcement that waits for the job under way, and for nothing else.

@@ -522,6 +522,13 @@ pub fn map_large_allocations() {
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
 }
 
+/// Gives the kernel back what was freed and lies between what is still used.
+pub fn give_back_freed() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call changes only what nobody uses, under the allocator's own locks.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// Takes the code and the constants that were used until now out of the memory of this process, but
 /// for what is needed again: what only a start needs is then neither counted as ours nor locked. The
 /// kernel still has it, as it has the file.
