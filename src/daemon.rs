@@ -127,6 +127,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         version = env!("CARGO_PKG_VERSION"),
         "vipd is running"
     );
+    // It only costs memory if it fails.
+    let _ = sys::forget_code();
     let outcome = daemon.serve();
     // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
     // everybody else from the processor.
@@ -161,8 +163,6 @@ fn harden() -> Vec<String> {
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
-    // It only costs memory if it fails.
-    let _ = sys::forget_code();
     if let Err(error) = privileges::lock_memory() {
         remarks.push(format!(
             "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"

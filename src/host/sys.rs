@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::epoll::EpollEvent;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
@@ -533,8 +533,10 @@ pub fn give_back_freed() {
 /// for what is needed again: what only a start needs is then neither counted as ours nor locked. The
 /// kernel still has it, as it has the file.
 ///
+/// Memory that is locked when it is used is locked again when it is.
+///
 /// # Errors
-/// `/proc` cannot be read, or memory is locked already.
+/// `/proc` cannot be read.
 pub fn forget_code() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     // Bounds, access, offset, device, inode, file (proc_pid_maps(5)). The beginning of a file is
@@ -545,12 +547,13 @@ pub fn forget_code() -> io::Result<()> {
     for line in maps.lines().filter(as_in_file) {
         let bounds = line.split(' ').next().and_then(|bounds| bounds.split_once('-'));
         let number = |digits| usize::from_str_radix(digits, 16).ok();
-        if let Some((start, end)) = bounds.and_then(|(a, b)| number(a).zip(number(b)))
-            && let Some(address) = NonNull::new(start as *mut c_void)
-        {
+        if let Some((start, end)) = bounds.and_then(|(a, b)| number(a).zip(number(b))) {
+            let (start, length) = (start as *mut c_void, end.saturating_sub(start));
             // SAFETY: the mapping is of a file and never was written, so that all of it will be
             // read from there again when it is next used, the code of this very call included.
-            unsafe { madvise(address, end.saturating_sub(start), MmapAdvise::MADV_DONTNEED) }?;
+            if unsafe { libc::madvise(start, length, libc::MADV_DONTNEED_LOCKED) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
     }
     Ok(())
