@@ -522,11 +522,12 @@ pub fn map_large_allocations() {
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
 }
 
-/// Gives the kernel back what was freed and lies between what is still used.
+/// Gives the kernel back what was freed, but for what a takeover may need soon: asking for that again
+/// would make it late.
 pub fn give_back_freed() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call changes only what nobody uses, under the allocator's own locks.
-    let _ = unsafe { libc::malloc_trim(0) };
+    let _ = unsafe { libc::malloc_trim(64 << 10) };
 }
 
 /// Takes the code and the constants that were used until now out of the memory of this process, but
