@@ -278,14 +278,16 @@ impl Moments {
         Moments { interval, last }
     }
 
-    /// Waits for the next of them; not at all if a run took so long that it has passed.
+    /// Waits for the next of them; not at all if a run took so long that it has passed. If this is
+    /// dropped before, it is still the next one.
     async fn next(&mut self) {
-        self.last += self.interval;
         let now = Instant::now();
-        while self.last + self.interval < now {
-            self.last += self.interval;
+        let mut next = self.last + self.interval;
+        while next + self.interval < now {
+            next += self.interval;
         }
-        sleep_until(self.last).await;
+        sleep_until(next).await;
+        self.last = next;
     }
 }
 
