@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::host::netlink::{Found, Link, NetEvent};
+use super::monitor::NetEvent;
+use super::wire::{Found, Link};
 
 /// What is known of the interfaces with the watched names, alternative names included.
 #[derive(Debug, Default)]
