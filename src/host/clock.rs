@@ -82,7 +82,7 @@ impl Timer {
 }
 
 /// Nearer than this, waiting itself is enough: a host that was suspended is woken up no later.
-const NEAR: Duration = Duration::from_millis(100);
+const TIMER_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// When to wake up, at the latest; kept by the kernel to the microsecond. What is near is the limit of
 /// the wait itself, which costs a system call less; what is far is left to a timer, as only that
@@ -116,7 +116,7 @@ impl Alarm {
     /// When the kernel refuses.
     pub fn set(&mut self, clock: &Clock, now: Instant, at: Option<Instant>) -> io::Result<()> {
         self.at = at;
-        self.near = at.is_some_and(|at| at - now < NEAR);
+        self.near = at.is_some_and(|at| at - now < TIMER_THRESHOLD);
         if self.near {
             if std::mem::take(&mut self.timer_fired) {
                 self.timer.acknowledge();
@@ -225,7 +225,7 @@ mod tests {
         alarm.fired();
         // Otherwise it would wake everybody up for ever.
         for at in [Some(clock.now() + Duration::from_millis(50)), None] {
-            alarm.set(&clock, clock.now(), Some(clock.now() + 2 * NEAR)).unwrap();
+            alarm.set(&clock, clock.now(), Some(clock.now() + 2 * TIMER_THRESHOLD)).unwrap();
             assert!(fires(&alarm.timer, 5000));
             alarm.fired();
             alarm.set(&clock, clock.now(), at).unwrap();

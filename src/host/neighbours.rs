@@ -28,7 +28,7 @@ const ARP_LENGTH: usize = 14 + 28;
 const ADVERTISEMENT_LENGTH: usize = 14 + 40 + 24 + 8;
 /// More addresses would make a filter that costs every packet too much, or that older kernels have
 /// no room for.
-const FILTERED: usize = 1000;
+const FILTERED_MAX: usize = 1000;
 /// `TC_PRIO_INTERACTIVE`, as the adverts.
 const PRIORITY: u32 = 6;
 
@@ -129,7 +129,7 @@ impl NeighbourSocket {
             (false, true) => ETHERTYPE_IPV6,
             (true, true) => ETHERTYPE_ALL,
         };
-        let exact = self.watched.len() <= FILTERED
+        let exact = self.watched.len() <= FILTERED_MAX
             && self.socket.attach_filter(&filter(Some(&self.watched))).is_ok();
         if !exact {
             self.socket.attach_filter(&filter(None))?;

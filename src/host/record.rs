@@ -15,17 +15,17 @@ use crate::host::sys::Mapped;
 use crate::vrrp::{Address, Config, Family, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
-const HEADER: usize = 64;
-const SLOT: usize = 64;
+const HEADER_SIZE: usize = 64;
+const SLOT_SIZE: usize = 64;
 const SLOTS: usize = 4096;
 /// Resumes that are remembered: one more than may happen in a minute.
-const RESUMES: usize = 4;
+const RESUMES_KEPT: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 
 // Header: magic 0..8, boot id 8..24, suspended 24..32, resumes 32..64.
 // Slot: identity 0..8 (0: free), sent at 8..16, flags 16.
-const SENT_AT: usize = 8;
-const FLAGS: usize = 16;
+const SENT_AT_OFFSET: usize = 8;
+const FLAGS_OFFSET: usize = 16;
 const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
@@ -113,9 +113,9 @@ impl Record {
             .mode(0o600)
             .open(directory.join("record"))?;
         let boot_id = boot_id()?;
-        let mut bytes = vec![0; HEADER + SLOTS * SLOT];
+        let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
         let mut previous = match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => read(&bytes, boot_id, suspended),
+            Ok(()) => parse(&bytes, boot_id, suspended),
             Err(_) => Previous::default(),
         };
         let addresses = directory.join("addresses");
@@ -136,11 +136,11 @@ impl Record {
         routers: impl Iterator<Item = (RouterId, &'a RouterConfig)>,
         suspended: Duration,
     ) -> io::Result<()> {
-        let mut bytes = vec![0; HEADER + SLOTS * SLOT];
+        let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..24].copy_from_slice(&self.boot_id);
         bytes[24..32].copy_from_slice(&nanos(suspended));
-        bytes[32..HEADER].copy_from_slice(&resume_bytes(&self.resumes));
+        bytes[32..HEADER_SIZE].copy_from_slice(&resume_bytes(&self.resumes));
         let before = std::mem::take(&mut self.slots);
         let mut addresses = String::new();
         for (slot, (id, config)) in routers.enumerate().take(SLOTS) {
@@ -149,16 +149,16 @@ impl Record {
                 let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
                 addresses.push_str(&line);
             }
-            let at = HEADER + slot * SLOT;
-            bytes[at..at + SENT_AT].copy_from_slice(&identity(config).to_ne_bytes());
-            bytes[at + SENT_AT..at + FLAGS].copy_from_slice(&nanos(entry.sent_at));
-            bytes[at + FLAGS] = entry.flags();
+            let at = HEADER_SIZE + slot * SLOT_SIZE;
+            bytes[at..at + SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
+            bytes[at + SENT_AT_OFFSET..at + FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
+            bytes[at + FLAGS_OFFSET] = entry.flags();
             self.slots.insert(id, (slot, entry));
         }
         std::fs::write(&self.addresses, addresses)?;
         self.file.write_all_at(&bytes, 0)?;
         // No more of it than is used: what is mapped is in memory.
-        self.mapped = Some(Mapped::of(&self.file, HEADER + self.slots.len() * SLOT)?);
+        self.mapped = Some(Mapped::of(&self.file, HEADER_SIZE + self.slots.len() * SLOT_SIZE)?);
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Record {
         if let Some((slot, entry)) = self.slots.get_mut(&id) {
             entry.sent_at = at;
             if let Some(mapped) = &self.mapped {
-                let place = (HEADER + *slot * SLOT + SENT_AT) / size_of::<u64>();
+                let place = (HEADER_SIZE + *slot * SLOT_SIZE + SENT_AT_OFFSET) / size_of::<u64>();
                 mapped.store(place, u64::from_ne_bytes(nanos(at)));
             }
         }
@@ -188,46 +188,47 @@ impl Record {
         if entry.flags() == before {
             return Ok(());
         }
-        let offset = HEADER + *slot * SLOT + FLAGS;
+        let offset = HEADER_SIZE + *slot * SLOT_SIZE + FLAGS_OFFSET;
         self.file.write_all_at(&[entry.flags()], offset as u64)
     }
 
     /// A daemon resumed: counted, so that one that keeps crashing does not keep the addresses.
     pub fn resumed(&mut self, boottime: Duration) {
         self.resumes.push(boottime);
-        if self.resumes.len() > RESUMES {
+        if self.resumes.len() > RESUMES_KEPT {
             self.resumes.remove(0);
         }
         let _ = self.file.write_all_at(&resume_bytes(&self.resumes), 32);
     }
 }
 
-fn read(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
+fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
     let long = |at: usize| {
         let mut long = [0; 8];
         long.copy_from_slice(&bytes[at..at + 8]);
         u64::from_ne_bytes(long)
     };
     // The two clocks are read one after the other, so their difference is never quite the same.
-    let slept = Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
-    if bytes[..8] != MAGIC || bytes[8..24] != boot_id || slept {
+    let was_suspended =
+        Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
+    if bytes[..8] != MAGIC || bytes[8..24] != boot_id || was_suspended {
         return Previous::default();
     }
     let entries = (0..SLOTS)
-        .map(|slot| HEADER + slot * SLOT)
+        .map(|slot| HEADER_SIZE + slot * SLOT_SIZE)
         .filter(|at| long(*at) != 0)
         .map(|at| {
-            let flags = bytes[at + FLAGS];
+            let flags = bytes[at + FLAGS_OFFSET];
             let entry = Entry {
                 master: flags & MASTER != 0,
                 held_back: flags & HELD_BACK != 0,
                 hook_done: flags & HOOK_DONE != 0,
-                sent_at: Duration::from_nanos(long(at + SENT_AT)),
+                sent_at: Duration::from_nanos(long(at + SENT_AT_OFFSET)),
             };
             (long(at), entry)
         })
         .collect();
-    let resumes = (0..RESUMES)
+    let resumes = (0..RESUMES_KEPT)
         .map(|n| long(32 + 8 * n))
         .filter(|at| *at != 0)
         .map(Duration::from_nanos)
@@ -246,8 +247,8 @@ fn nanos(span: Duration) -> [u8; 8] {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).to_ne_bytes()
 }
 
-fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER - 32] {
-    let mut bytes = [0; HEADER - 32];
+fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER_SIZE - 32] {
+    let mut bytes = [0; HEADER_SIZE - 32];
     for (place, at) in bytes.chunks_exact_mut(8).zip(resumes) {
         place.copy_from_slice(&nanos(*at));
     }

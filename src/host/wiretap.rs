@@ -12,7 +12,7 @@ use crate::host::sys::{self, Inbox};
 use crate::vrrp::advert::{self, PROTOCOL};
 
 /// So many packets at once, about.
-const AT_ONCE: usize = 1024;
+const BATCH_MAX: usize = 1024;
 
 /// The packet socket of one interface, for whole packets of IP protocol 112.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Wiretap {
     /// # Errors
     /// What the kernel says.
     pub fn receive(&mut self, mut handle: impl FnMut(Passed<'_>)) -> io::Result<()> {
-        let drained = self.inbox.drain(self.socket.as_fd(), AT_ONCE, |packet| {
+        let drained = self.inbox.drain(self.socket.as_fd(), BATCH_MAX, |packet| {
             let outgoing = packet.is_outgoing();
             if let Some(passed) = ipv4(packet.payload).or_else(|| ipv6(packet.payload)) {
                 handle(Passed { outgoing, ..passed });

@@ -55,6 +55,10 @@ impl Failure {
         }
     }
 
+    pub(super) fn timed_out() -> Self {
+        Failure::new(libc::ETIMEDOUT, String::new())
+    }
+
     pub(super) fn is(&self, wanted: i32) -> bool {
         matches!(self, Failure::Os { errno, .. } if *errno == wanted)
     }

@@ -13,7 +13,7 @@ use super::wire::{Found, Link};
 pub struct Links {
     watched: Vec<Watched>,
     /// Everything is being told anew: the picture that replaces `watched` at the end.
-    fresh: Option<Vec<Watched>>,
+    resynced: Option<Vec<Watched>>,
     incomplete: bool,
 }
 
@@ -90,7 +90,7 @@ impl Links {
         }
         self.watched = watched;
         // What was told so far of a fresh picture may lack the new names.
-        if self.fresh.take().is_some() {
+        if self.resynced.take().is_some() {
             self.incomplete = true;
         }
     }
@@ -112,26 +112,26 @@ impl Links {
                     addresses: Vec::new(),
                     changes: 0,
                 };
-                self.fresh = Some(self.watched.iter().map(unknown).collect());
+                self.resynced = Some(self.watched.iter().map(unknown).collect());
             }
             NetEvent::Synced => {
-                let fresh = self.fresh.take().unwrap_or_default();
-                for (old, new) in self.watched.iter_mut().zip(fresh) {
-                    old.become_as(new, &mut changed);
+                let resynced = self.resynced.take().unwrap_or_default();
+                for (old, new) in self.watched.iter_mut().zip(resynced) {
+                    old.replace_with(new, &mut changed);
                 }
             }
             NetEvent::Link(_)
             | NetEvent::LinkGone { .. }
             | NetEvent::Address(_)
-            | NetEvent::AddressGone { .. } => match &mut self.fresh {
-                Some(fresh) => {
-                    for watched in fresh {
-                        watched.take_in(&event, &mut |_| {});
+            | NetEvent::AddressGone { .. } => match &mut self.resynced {
+                Some(resynced) => {
+                    for watched in resynced {
+                        watched.apply(&event, &mut |_| {});
                     }
                 }
                 None => {
                     for watched in &mut self.watched {
-                        self.incomplete |= watched.take_in(&event, &mut changed);
+                        self.incomplete |= watched.apply(&event, &mut changed);
                     }
                 }
             },
@@ -140,47 +140,49 @@ impl Links {
 
     /// The interface of a watched name, if there is one.
     pub fn link(&self, name: &str) -> Option<&Link> {
-        self.of(name)?.link.as_ref()
+        self.find(name)?.link.as_ref()
     }
 
     /// The addresses of the interface of a watched name, in the kernel's order.
     pub fn addresses(&self, name: &str) -> &[Found] {
-        self.of(name).map_or(&[], |watched| &watched.addresses)
+        self.find(name).map_or(&[], |watched| &watched.addresses)
     }
 
     /// How often the addresses of the interface of a watched name have changed: as long as this is
     /// the same number, so are they.
     pub fn changes(&self, name: &str) -> u64 {
-        self.of(name).map_or(0, |watched| watched.changes)
+        self.find(name).map_or(0, |watched| watched.changes)
     }
 
-    fn of(&self, name: &str) -> Option<&Watched> {
+    fn find(&self, name: &str) -> Option<&Watched> {
         self.watched.iter().find(|watched| &*watched.name == name)
     }
 }
 
 impl Watched {
     /// Takes one event in. Says whether an interface was adopted whose addresses are not known.
-    fn take_in(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
+    fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
         let index = self.link.as_ref().map(|link| link.index);
         match event {
             NetEvent::Link(link) => {
                 let names = std::iter::once(&link.name).chain(&link.alt_names);
                 let named = names.into_iter().any(|name| **name == *self.name);
                 match (named, index == Some(link.index)) {
-                    (true, true) => self.change(link, changed),
+                    (true, true) => self.update_link(link, changed),
                     (true, false) => {
-                        self.leave(changed);
+                        self.lose_link(changed);
                         self.link = Some(link.clone());
                         changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
                         return true;
                     }
-                    (false, true) => self.leave(changed),
+                    (false, true) => self.lose_link(changed),
                     (false, false) => {}
                 }
             }
-            NetEvent::LinkGone { index: gone } if index == Some(*gone) => self.leave(changed),
-            NetEvent::Address(found) if index == Some(found.index) => self.address(found, changed),
+            NetEvent::LinkGone { index: gone } if index == Some(*gone) => self.lose_link(changed),
+            NetEvent::Address(found) if index == Some(found.index) => {
+                self.update_address(found, changed)
+            }
             NetEvent::AddressGone { index: gone, ip, prefix } if index == Some(*gone) => {
                 let known = self.addresses.iter().position(|a| a.ip == *ip && a.prefix == *prefix);
                 if let Some(known) = known {
@@ -202,7 +204,7 @@ impl Watched {
     }
 
     /// No interface has the name any more.
-    fn leave(&mut self, changed: &mut impl FnMut(Change)) {
+    fn lose_link(&mut self, changed: &mut impl FnMut(Change)) {
         self.addresses.clear();
         self.changes += 1;
         if self.link.take().is_some() {
@@ -210,14 +212,14 @@ impl Watched {
         }
     }
 
-    fn change(&mut self, link: &Link, changed: &mut impl FnMut(Change)) {
+    fn update_link(&mut self, link: &Link, changed: &mut impl FnMut(Change)) {
         if self.link.as_ref() != Some(link) {
             self.link = Some(link.clone());
             changed(Change::Changed { name: self.name.clone(), link: link.clone() });
         }
     }
 
-    fn address(&mut self, found: &Found, changed: &mut impl FnMut(Change)) {
+    fn update_address(&mut self, found: &Found, changed: &mut impl FnMut(Change)) {
         let name = &self.name;
         let known = self.addresses.iter_mut().find(|known| known.address() == found.address());
         match known {
@@ -242,14 +244,14 @@ impl Watched {
     }
 
     /// Says what differs from a picture that was taken afresh, and takes it over.
-    fn become_as(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
+    fn replace_with(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
         let name = &self.name;
         let same = match (&self.link, &new.link) {
             (Some(old), Some(new)) => old.index == new.index,
             (None, _) | (_, None) => false,
         };
         if !same {
-            self.leave(changed);
+            self.lose_link(changed);
             if let Some(link) = new.link {
                 changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
                 self.link = Some(link);

@@ -52,9 +52,9 @@ pub struct Events {
     buffer: Vec<u8>,
     dump: Dump,
     /// Notifications were lost while reading anew.
-    lost: bool,
+    notifications_lost: bool,
     /// Something changed while reading anew, perhaps after it was read.
-    disturbed: bool,
+    changed_meanwhile: bool,
     /// How often in a row it was disturbed.
     attempts: u8,
 }
@@ -85,8 +85,8 @@ impl Events {
             sequence: 0,
             buffer: Vec::with_capacity(MESSAGE_BUFFER),
             dump: Dump::Idle,
-            lost: false,
-            disturbed: false,
+            notifications_lost: false,
+            changed_meanwhile: false,
             attempts: 0,
         };
         events.dump()?;
@@ -120,7 +120,7 @@ impl Events {
             Dump::Idle => self.request(Dump::Requested),
             // The kernel allows one at a time.
             Dump::Requested | Dump::Links | Dump::Addresses => {
-                self.lost = true;
+                self.notifications_lost = true;
                 Ok(())
             }
         }
@@ -138,7 +138,7 @@ impl Events {
                     buffer.reserve(length.next_power_of_two());
                     self.dump()
                 }
-                Ok(_) => wire::messages(&buffer).try_for_each(|m| self.tell(&m, &mut handle)),
+                Ok(_) => wire::messages(&buffer).try_for_each(|m| self.process(&m, &mut handle)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.dump(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
                 Err(error) => Err(error),
@@ -153,20 +153,24 @@ impl Events {
         Ok(())
     }
 
-    fn tell(&mut self, message: &Message<'_>, handle: &mut impl FnMut(NetEvent)) -> io::Result<()> {
-        let answer = self.dump != Dump::Idle
+    fn process(
+        &mut self,
+        message: &Message<'_>,
+        handle: &mut impl FnMut(NetEvent),
+    ) -> io::Result<()> {
+        let is_answer = self.dump != Dump::Idle
             && message.port == self.port
             && message.sequence == self.sequence;
-        if answer {
+        if is_answer {
             // What came between the request and its answer was news for the old picture.
             if self.dump == Dump::Requested {
                 self.dump = Dump::Links;
                 handle(NetEvent::Resync);
             }
-            self.disturbed |= message.flags & NLM_F_DUMP_INTR != 0;
+            self.changed_meanwhile |= message.flags & NLM_F_DUMP_INTR != 0;
         } else if matches!(self.dump, Dump::Links | Dump::Addresses) {
             // It may have been read before, and be told after, this change.
-            self.disturbed = true;
+            self.changed_meanwhile = true;
         }
         match message.kind {
             libc::RTM_NEWLINK => {
@@ -189,9 +193,9 @@ impl Events {
                     handle(NetEvent::AddressGone { index, ip, prefix });
                 }
             }
-            NLMSG_DONE | NLMSG_ERROR if answer => {
+            NLMSG_DONE | NLMSG_ERROR if is_answer => {
                 message.outcome().map_err(|failure| io::Error::other(failure.to_string()))?;
-                return self.read_on(handle);
+                return self.continue_dump(handle);
             }
             _ => {}
         }
@@ -199,12 +203,12 @@ impl Events {
     }
 
     /// What is to be read after one list has ended.
-    fn read_on(&mut self, handle: &mut impl FnMut(NetEvent)) -> io::Result<()> {
+    fn continue_dump(&mut self, handle: &mut impl FnMut(NetEvent)) -> io::Result<()> {
         if self.dump != Dump::Addresses {
             return self.request(Dump::Addresses);
         }
         self.dump = Dump::Idle;
-        let again = self.lost || (self.disturbed && self.attempts < 3);
+        let again = self.notifications_lost || (self.changed_meanwhile && self.attempts < 3);
         if again {
             self.attempts += 1;
             return self.request(Dump::Requested);
@@ -218,7 +222,7 @@ impl Events {
         let wanted = match dump {
             Dump::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
             Dump::Idle | Dump::Requested | Dump::Links => {
-                (self.lost, self.disturbed) = (false, false);
+                (self.notifications_lost, self.changed_meanwhile) = (false, false);
                 let mut links = LinkMessage::default();
                 let mask = vec![LinkExtentMask::SkipStats];
                 links.attributes.push(LinkAttribute::ExtMask(mask));

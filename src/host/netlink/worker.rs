@@ -32,13 +32,13 @@ use crate::vrrp::{Address, Family};
 /// Below the advert loop's: many addresses take long.
 const REALTIME_PRIORITY: u8 = 49;
 /// Addresses per system call: the acknowledgements must fit into the receive buffer.
-const CHUNK: usize = 128;
+const BATCH_MAX: usize = 128;
 /// The first ones of a claim are announced while the others are added, so they are few.
-const FIRST_CHUNK: usize = 32;
+const FIRST_BATCH_MAX: usize = 32;
 /// While there is more to do, reports wait no longer than this.
-const TOLD_WITHIN: Duration = Duration::from_micros(500);
+const REPORT_WITHIN: Duration = Duration::from_micros(500);
 /// The kernel answers while it takes the request, so what is not there after this was lost.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Claims, renews and releases addresses on a thread of its own: the kernel has one lock for all
 /// of this, which others can hold for seconds.
@@ -153,15 +153,15 @@ impl Worker {
         let renewal_port = socket::port(&renewer.socket)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (reports, reporter) = Letterbox::new()?;
-        let theirs = reporter.clone();
+        let from_thread = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
             // The first advert waits for the claim. Where real-time priority is refused, so it was
             // for adverts, and there was a warning.
             let _ = privileges::realtime(REALTIME_PRIORITY);
-            let (mut woken, mut unheard) = (boottime(), false);
+            let (mut last_wake, mut unsignalled) = (boottime(), false);
             while let Ok(job) = inbox.try_recv().or_else(|_| {
-                if std::mem::take(&mut unheard) {
-                    theirs.ring();
+                if std::mem::take(&mut unsignalled) {
+                    from_thread.ring();
                 }
                 inbox.recv()
             }) {
@@ -169,16 +169,16 @@ impl Worker {
                     Work::Claim { .. } | Work::Release { .. } => &mut kernel,
                     Work::Renew { .. } => &mut renewer,
                 };
-                let done = kernel.carry_out(&job, |part| {
-                    theirs.send(Report::Claimed { ticket: job.ticket, part });
+                let done = kernel.execute(&job, |part| {
+                    from_thread.send(Report::Claimed { ticket: job.ticket, part });
                 });
                 let finished = done.finished;
-                theirs.put(Report::Done(done));
+                from_thread.put(Report::Done(done));
                 // Of many small jobs the reports are heard together.
-                unheard = finished.saturating_sub(woken) < TOLD_WITHIN;
-                if !unheard {
-                    theirs.ring();
-                    woken = finished;
+                unsignalled = finished.saturating_sub(last_wake) < REPORT_WITHIN;
+                if !unsignalled {
+                    from_thread.ring();
+                    last_wake = finished;
                 }
             }
         })?;
@@ -233,9 +233,10 @@ struct Request {
     answer: Option<Result<(), Failure>>,
 }
 
-enum Verdict {
+enum RequestOutcome {
+    Done,
     Failed(Failure),
-    Again,
+    Retry,
 }
 
 /// What an interface holds of one IP address.
@@ -255,7 +256,7 @@ impl Kernel {
     }
 
     /// `claimed` is told of parts of a claim, before the last one.
-    fn carry_out(&mut self, job: &Job, claimed: impl FnMut(Range<usize>)) -> Done {
+    fn execute(&mut self, job: &Job, claimed: impl FnMut(Range<usize>)) -> Done {
         let started = boottime();
         let failures = match &job.work {
             Work::Claim { addresses, lifetime, absent } => {
@@ -277,7 +278,7 @@ impl Kernel {
         absent: bool,
         claimed: impl FnMut(Range<usize>),
     ) -> Vec<(Address, Failure)> {
-        self.twice(index, addresses, absent, claimed, |address, presence, requests| {
+        self.apply_with_retry(index, addresses, absent, claimed, |address, presence, requests| {
             if presence.foreign {
                 return Some(Failure::AlreadyThere);
             }
@@ -293,7 +294,7 @@ impl Kernel {
     }
 
     fn release(&mut self, index: u32, addresses: &[Address]) -> Vec<(Address, Failure)> {
-        let mut failures = self.twice(
+        let mut failures = self.apply_with_retry(
             index,
             addresses,
             false,
@@ -311,12 +312,12 @@ impl Kernel {
     /// Looks what the interface has (unless it is known to have nothing), makes requests of it, and
     /// does so once more, looking, for those that met a change meanwhile or were not answered.
     /// `done` is told of parts that are finished while others are not.
-    fn twice(
+    fn apply_with_retry(
         &mut self,
         index: u32,
         addresses: &[Address],
         absent: bool,
-        mut done: impl FnMut(Range<usize>),
+        mut completed: impl FnMut(Range<usize>),
         plan: impl Fn(Address, &Presence, &mut Vec<Request>) -> Option<Failure>,
     ) -> Vec<(Address, Failure)> {
         let mut failures = Vec::new();
@@ -324,7 +325,7 @@ impl Kernel {
         for last in [false, true] {
             let present = match absent && !last {
                 true => Ok(HashMap::new()),
-                false => self.present(index, &pending),
+                false => self.query(index, &pending),
             };
             let present = match present {
                 Ok(present) => present,
@@ -334,12 +335,12 @@ impl Kernel {
                 }
             };
             let wanted = std::mem::take(&mut pending);
-            let (first, rest) = wanted.split_at(wanted.len().min(FIRST_CHUNK));
+            let (first, rest) = wanted.split_at(wanted.len().min(FIRST_BATCH_MAX));
             let mut finished = 0;
-            for chunk in std::iter::once(first).chain(rest.chunks(CHUNK)) {
-                let mut requests = Vec::with_capacity(chunk.len());
-                for address in chunk {
-                    let presence = present.get(&address.ip).unwrap_or(&NOTHING);
+            for batch in std::iter::once(first).chain(rest.chunks(BATCH_MAX)) {
+                let mut requests = Vec::with_capacity(batch.len());
+                for address in batch {
+                    let presence = present.get(&address.ip).unwrap_or(&ABSENT);
                     if let Some(failure) = plan(*address, presence, &mut requests) {
                         failures.push((*address, failure));
                     }
@@ -347,18 +348,18 @@ impl Kernel {
                 self.exchange(&mut requests);
                 for request in requests {
                     let address = request.address;
-                    match request.failure(last) {
-                        None => {}
-                        Some(Verdict::Failed(failure)) => failures.push((address, failure)),
-                        Some(Verdict::Again) if pending.last() == Some(&address) => {}
-                        Some(Verdict::Again) => pending.push(address),
+                    match request.outcome(last) {
+                        RequestOutcome::Done => {}
+                        RequestOutcome::Failed(failure) => failures.push((address, failure)),
+                        RequestOutcome::Retry if pending.last() == Some(&address) => {}
+                        RequestOutcome::Retry => pending.push(address),
                     }
                 }
-                let part = finished..finished + chunk.len();
+                let part = finished..finished + batch.len();
                 finished = part.end;
                 if failures.is_empty() && pending.is_empty() && finished < addresses.len() && !last
                 {
-                    done(part);
+                    completed(part);
                 }
             }
             if pending.is_empty() {
@@ -378,7 +379,7 @@ impl Kernel {
     ) -> Vec<(Address, Failure)> {
         let present = match intact {
             true => Ok(HashMap::new()),
-            false => self.present(index, addresses),
+            false => self.query(index, addresses),
         };
         let present = match present {
             Ok(present) => present,
@@ -387,7 +388,7 @@ impl Kernel {
         let mut failures = Vec::new();
         let mut requests = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let presence = present.get(&address.ip).unwrap_or(&NOTHING);
+            let presence = present.get(&address.ip).unwrap_or(&ABSENT);
             if intact || presence.marked.contains(address) {
                 requests.push(Request::add(index, *address, Some(lifetime), NLM_F_REPLACE));
             } else if presence.foreign {
@@ -396,19 +397,19 @@ impl Kernel {
                 failures.push((*address, Failure::Gone));
             }
         }
-        for chunk in requests.chunks_mut(CHUNK) {
+        for batch in requests.chunks_mut(BATCH_MAX) {
             // The renewal of an address that the kernel has removed brings it back.
             if boottime() <= not_after {
-                self.exchange(chunk);
+                self.exchange(batch);
             }
             // Whoever held the lock may have held it until after the lifetime.
             let late = boottime() > not_after;
-            failures.extend(chunk.iter().filter_map(|request| {
+            failures.extend(batch.iter().filter_map(|request| {
                 let failure = match &request.answer {
                     Some(Ok(())) | None if late => Failure::Late,
                     Some(Ok(())) => return None,
                     Some(Err(failure)) => failure.clone(),
-                    None => Failure::from(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+                    None => Failure::timed_out(),
                 };
                 Some((request.address, failure))
             }));
@@ -417,7 +418,7 @@ impl Kernel {
     }
 
     /// What the interface has of these IP addresses.
-    fn present(
+    fn query(
         &mut self,
         index: u32,
         wanted: &[Address],
@@ -458,7 +459,7 @@ impl Kernel {
             let sequence = self.sequence;
             let request = wire::encode(wanted.clone(), NLM_F_REQUEST | NLM_F_DUMP, sequence);
             self.socket.send(&request, 0)?;
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + ANSWER_TIMEOUT;
             let mut interrupted = false;
             complete = false;
             while !complete && self.receive(deadline)? {
@@ -480,8 +481,7 @@ impl Kernel {
                 break;
             }
         }
-        let timeout = || Failure::from(io::Error::from_raw_os_error(libc::ETIMEDOUT));
-        complete.then_some(()).ok_or_else(timeout)
+        complete.then_some(()).ok_or_else(Failure::timed_out)
     }
 
     /// Sends the requests in one go and fills in the answers.
@@ -498,7 +498,7 @@ impl Kernel {
             requests.iter_mut().for_each(|request| request.answer = Some(Err(failure.clone())));
             return;
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut missing = requests.len();
         while missing > 0 && matches!(self.receive(deadline), Ok(true)) {
             for message in wire::messages(&self.buffer).filter(|m| m.kind == NLMSG_ERROR) {
@@ -506,7 +506,7 @@ impl Kernel {
                 if let Some(request) = requests.get_mut(place)
                     && request.answer.is_none()
                 {
-                    request.answer = Some(request.judge(message.outcome()));
+                    request.answer = Some(request.accept_missing(message.outcome()));
                     missing -= 1;
                 }
             }
@@ -538,7 +538,7 @@ impl Kernel {
 }
 
 /// What the kernel says of an address that it does not have.
-static NOTHING: Presence = Presence { foreign: false, marked: Vec::new() };
+static ABSENT: Presence = Presence { foreign: false, marked: Vec::new() };
 
 impl Request {
     fn add(index: u32, address: Address, lifetime: Option<u32>, flags: u16) -> Self {
@@ -570,22 +570,22 @@ impl Request {
 
     /// What the kernel's answer means, if it did not simply do it: what met a change is tried once
     /// more.
-    fn failure(self, last: bool) -> Option<Verdict> {
-        Some(match self.answer {
-            Some(Ok(())) => return None,
+    fn outcome(self, last: bool) -> RequestOutcome {
+        match self.answer {
+            Some(Ok(())) => RequestOutcome::Done,
             Some(Err(failure)) if failure.is(libc::EEXIST) && last => {
-                Verdict::Failed(Failure::AlreadyThere)
+                RequestOutcome::Failed(Failure::AlreadyThere)
             }
-            Some(Err(failure)) if last || !failure.is(libc::EEXIST) => Verdict::Failed(failure),
-            None if last => {
-                Verdict::Failed(Failure::from(io::Error::from_raw_os_error(libc::ETIMEDOUT)))
+            Some(Err(failure)) if last || !failure.is(libc::EEXIST) => {
+                RequestOutcome::Failed(failure)
             }
-            Some(Err(_)) | None => Verdict::Again,
-        })
+            None if last => RequestOutcome::Failed(Failure::timed_out()),
+            Some(Err(_)) | None => RequestOutcome::Retry,
+        }
     }
 
     /// What is gone already need not be removed.
-    fn judge(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    fn accept_missing(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         match outcome {
             Err(failure)
                 if failure.is(libc::EADDRNOTAVAIL)

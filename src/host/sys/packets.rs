@@ -8,20 +8,20 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use socket2::SockAddr;
 
 /// How many packets one system call receives at most.
-const BATCH: usize = 16;
+const RECEIVE_BATCH: usize = 16;
 /// How many it receives at least.
-const LITTLE: usize = 2;
+const MIN_BATCH: usize = 2;
 /// How many it sends at most.
 pub const SEND_BATCH: usize = 64;
 
 /// The longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4 header fit.
-const PAYLOAD: usize = 4352;
+const PAYLOAD_SIZE: usize = 4352;
 /// Destination and hop limit of an IPv6 packet fit.
-const CONTROL: usize = 64;
+const CONTROL_SIZE: usize = 64;
 /// The largest address we are sent from: `sockaddr_in6` (28 bytes).
-const NAME: usize = 32;
+const NAME_SIZE: usize = 32;
 /// One `IP_PKTINFO` or `IPV6_PKTINFO` fits.
-const SOURCE: usize = 40;
+const SOURCE_SIZE: usize = 40;
 
 /// One packet to send.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Outgoing<'a> {
 fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
     #[derive(Clone, Copy)]
     #[repr(align(8))]
-    struct Control([u8; SOURCE]);
+    struct Control([u8; SOURCE_SIZE]);
 
     // Room for many, of which only as much is touched as there are packets: mostly one.
     let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_BATCH];
@@ -60,7 +60,7 @@ fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
         header.msg_iov = part;
         header.msg_iovlen = 1;
         if let Some((source, index)) = packet.from {
-            let control = control.write(Control([0; SOURCE]));
+            let control = control.write(Control([0; SOURCE_SIZE]));
             header.msg_controllen = write_source(&mut control.0, source, index) as _;
             header.msg_control = control.0.as_mut_ptr().cast();
         }
@@ -118,7 +118,7 @@ pub fn send_all<'a>(
 }
 
 /// Writes the control message that chooses source and interface; returns its length.
-fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize {
+fn write_source(control: &mut [u8; SOURCE_SIZE], source: IpAddr, index: u32) -> usize {
     let mut info = [0; 20];
     let (level, kind, info) = match source {
         IpAddr::V4(source) => {
@@ -146,7 +146,7 @@ fn write_source(control: &mut [u8; SOURCE], source: IpAddr, index: u32) -> usize
 pub struct Inbox {
     slots: Box<[Slot]>,
     /// Apart and all zero, so that no memory is used for what was never received.
-    payloads: Box<[[u8; PAYLOAD]]>,
+    payloads: Box<[[u8; PAYLOAD_SIZE]]>,
     /// How many to ask for next: where mostly one comes, room for many costs more than it does.
     room: usize,
 }
@@ -154,8 +154,8 @@ pub struct Inbox {
 #[derive(Clone, Debug)]
 #[repr(C, align(8))]
 struct Slot {
-    control: [u8; CONTROL],
-    name: [u8; NAME],
+    control: [u8; CONTROL_SIZE],
+    name: [u8; NAME_SIZE],
     control_length: usize,
     name_length: usize,
     payload_length: usize,
@@ -164,19 +164,19 @@ struct Slot {
 impl Default for Inbox {
     fn default() -> Self {
         let empty = Slot {
-            control: [0; CONTROL],
-            name: [0; NAME],
+            control: [0; CONTROL_SIZE],
+            name: [0; NAME_SIZE],
             control_length: 0,
             name_length: 0,
             payload_length: 0,
         };
-        let payloads = vec![[0; PAYLOAD]; BATCH].into();
-        Inbox { slots: vec![empty; BATCH].into(), payloads, room: LITTLE }
+        let payloads = vec![[0; PAYLOAD_SIZE]; RECEIVE_BATCH].into();
+        Inbox { slots: vec![empty; RECEIVE_BATCH].into(), payloads, room: MIN_BATCH }
     }
 }
 
 impl Inbox {
-    /// Hands over what is waiting, without ever blocking. Returns how many packets that was; `at_once`
+    /// Hands over what is waiting, without ever blocking. Returns how many packets that was; `batch_max`
     /// of them or more mean that still more may wait.
     ///
     /// # Errors
@@ -184,11 +184,11 @@ impl Inbox {
     pub fn drain(
         &mut self,
         fd: BorrowedFd<'_>,
-        at_once: usize,
+        batch_max: usize,
         mut handle: impl FnMut(Packet<'_>),
     ) -> io::Result<usize> {
         let mut total = 0;
-        while total < at_once {
+        while total < batch_max {
             let (packets, more) = self.receive(fd)?;
             for packet in packets {
                 total += 1;
@@ -201,7 +201,7 @@ impl Inbox {
         Ok(total)
     }
 
-    /// Receives what is waiting, at most [`BATCH`] packets, in one call that never blocks; and says
+    /// Receives what is waiting, at most [`RECEIVE_BATCH`] packets, in one call that never blocks; and says
     /// whether more may be waiting.
     fn receive(
         &mut self,
@@ -209,19 +209,21 @@ impl Inbox {
     ) -> io::Result<(impl Iterator<Item = Packet<'_>>, bool)> {
         let room = self.room;
         // As in `send`.
-        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
-        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; RECEIVE_BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; RECEIVE_BATCH];
         let mut asked = 0;
         let slots = self.slots.iter_mut().zip(self.payloads.iter_mut()).take(room);
         for (((slot, payload), header), part) in slots.zip(&mut headers).zip(&mut parts) {
-            let part =
-                part.write(libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: PAYLOAD });
+            let part = part.write(libc::iovec {
+                iov_base: payload.as_mut_ptr().cast(),
+                iov_len: PAYLOAD_SIZE,
+            });
             // SAFETY: as in `send`.
             let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
             header.msg_name = slot.name.as_mut_ptr().cast();
-            header.msg_namelen = NAME as libc::socklen_t;
+            header.msg_namelen = NAME_SIZE as libc::socklen_t;
             header.msg_control = slot.control.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL as _;
+            header.msg_controllen = CONTROL_SIZE as _;
             header.msg_iov = part;
             header.msg_iovlen = 1;
             asked += 1;
@@ -247,15 +249,15 @@ impl Inbox {
         for (slot, header) in self.slots.iter_mut().zip(&headers).take(count.min(room)) {
             // SAFETY: it is among the headers that were written.
             let header = unsafe { header.assume_init_ref() };
-            slot.payload_length = (header.msg_len as usize).min(PAYLOAD);
+            slot.payload_length = (header.msg_len as usize).min(PAYLOAD_SIZE);
             // Another type on other C libraries.
             #[allow(clippy::unnecessary_cast)]
             let control_length = header.msg_hdr.msg_controllen as usize;
-            slot.control_length = control_length.min(CONTROL);
-            slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME);
+            slot.control_length = control_length.min(CONTROL_SIZE);
+            slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME_SIZE);
         }
         let full = count == room;
-        self.room = if full { BATCH } else { (2 * count).clamp(LITTLE, BATCH) };
+        self.room = if full { RECEIVE_BATCH } else { (2 * count).clamp(MIN_BATCH, RECEIVE_BATCH) };
         let received = self.slots.iter().zip(&self.payloads).take(count);
         let packets = received.map(|(slot, payload)| Packet {
             name: &slot.name[..slot.name_length],
