@@ -1,20 +1,22 @@
-//! Patience between starts: systemd starts us again at once and for ever, so we delay ourselves when
-//! that happens too often.
+//! The delay before a start, if there were many recently. The systemd unit restarts a failed daemon
+//! at once and without limit, so the daemon limits the rate itself.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::clock;
 
-/// Starts that are remembered, and for how long.
+/// Most starts that are recorded.
 const STARTS_KEPT: usize = 16;
+/// How long a start counts.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Starts within the window that need no patience.
+/// Starts within the window that are not delayed.
 const FREE_RESTARTS: usize = 5;
+/// Longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(30);
 
-/// Notes this start in the runtime directory, and says how long to delay before it: not at all for the
-/// first few within a minute, then 1 s, 2 s, 4 s and so on up to 30 s.
+/// Records this start in the runtime directory and returns how long to wait before it: nothing for
+/// the first five within a minute, then 1 s, 2 s, 4 s and so on up to 30 s.
 pub fn patience(runtime_dir: &Path) -> Duration {
     let file = runtime_dir.join("starts");
     let now = clock::boottime();
@@ -30,7 +32,7 @@ pub fn patience(runtime_dir: &Path) -> Duration {
     let surplus = starts.len().saturating_sub(STARTS_KEPT);
     let lines: String =
         starts[surplus..].iter().map(|at| format!("{}\n", at.as_millis())).collect();
-    // Without the note there is no patience, which is worse than nothing but no reason to stay down.
+    // If this fails, later starts are not delayed, which is no reason not to start.
     let _ = std::fs::write(&file, lines);
     delay
 }

@@ -1,7 +1,8 @@
-//! What the next daemon on this host must know: who was master here, and when it last said so.
+//! State for the next daemon on this host: which virtual routers were master, and when their last
+//! adverts were sent.
 //!
-//! One small file in the runtime directory, so it is gone after a reboot; written in place, a few
-//! bytes with every advert, so it is true also after `kill -9`.
+//! It is a small file in the runtime directory, which a reboot clears. With every advert a few
+//! bytes of it are overwritten in place, so it is up to date even after SIGKILL.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,28 +19,29 @@ const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER_SIZE: usize = 64;
 const SLOT_SIZE: usize = 64;
 const SLOTS: usize = 4096;
-/// Resumes that are remembered: one more than may happen in a minute.
+/// Resumes that are stored: one more than are allowed within a minute.
 const RESUMES_KEPT: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 
-// Header: magic 0..8, boot id 8..24, suspended 24..32, resumes 32..64.
-// Slot: identity 0..8 (0: free), sent at 8..16, flags 16.
+// Header: magic 0..8, boot ID 8..24, time in suspend 24..32, resumes 32..64.
+// Slot: identity 0..8 (0: free), time of the last advert 8..16, flags 16.
+// Numbers are in host byte order, times in nanoseconds of CLOCK_BOOTTIME.
 const SENT_AT_OFFSET: usize = 8;
 const FLAGS_OFFSET: usize = 16;
 const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
 
-/// What the record says of one virtual router.
+/// The recorded state of one virtual router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// It was master, and not about to leave.
+    /// It was master and was not giving up the role.
     pub master: bool,
-    /// The operator had moved it away from here.
+    /// It was held back: an operator had moved it to another host.
     pub held_back: bool,
-    /// The `master` hook had ended with status 0.
+    /// The `master` hook had exited with status 0.
     pub hook_done: bool,
-    /// `CLOCK_BOOTTIME` when its last advert left.
+    /// `CLOCK_BOOTTIME` of its last advert.
     pub sent_at: Duration,
 }
 
@@ -50,17 +52,17 @@ impl Entry {
     }
 }
 
-/// What an earlier daemon left: nothing, if it ran before a reboot or a suspend.
+/// The record of the daemon before this one; empty if the host was rebooted or suspended since.
 #[derive(Debug, Default)]
 pub struct Previous {
     entries: BTreeMap<u64, Entry>,
     resumes: Vec<Duration>,
-    /// Which addresses it may have had, and on which interfaces.
+    /// Addresses that it may have claimed, with their interfaces.
     addresses: Vec<(String, Address)>,
 }
 
 impl Previous {
-    /// Addresses that it may have left on an interface and that `config` no longer names there.
+    /// Addresses that may be left on an interface and that `config` does not name there.
     pub fn leftovers<'a>(
         &'a self,
         config: &'a Config,
@@ -75,12 +77,12 @@ impl Previous {
             .map(|(interface, address)| (interface.as_str(), *address))
     }
 
-    /// What was said of the same virtual router: same interface, family, VRID and addresses.
+    /// The entry of the same virtual router: same interface, address family, VRID and addresses.
     pub fn find(&self, router: &RouterConfig) -> Option<Entry> {
         self.entries.get(&identity(router)).copied()
     }
 
-    /// How often a daemon resumed within the last minute.
+    /// How many daemons resumed as master within the minute before `boottime`.
     pub fn resumes_in_last_minute(&self, boottime: Duration) -> u32 {
         let recent = |at: &&Duration| boottime.saturating_sub(**at) < MINUTE;
         self.resumes.iter().filter(recent).count() as u32
@@ -91,7 +93,7 @@ impl Previous {
 #[derive(Debug)]
 pub struct Record {
     file: File,
-    /// The file as memory, once it has its full size.
+    /// The used part of the file, once the file has its full size.
     mapped: Option<Mapped>,
     addresses: PathBuf,
     slots: BTreeMap<RouterId, (usize, Entry)>,
@@ -100,10 +102,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens or makes the record, and reads what an earlier daemon left in it.
+    /// Opens or creates the record, and reads that of the daemon before. `suspended` is the time
+    /// that the host has spent in suspend since boot.
     ///
     /// # Errors
-    /// When the file cannot be made in its full size: better said now than at the next advert.
+    /// The file cannot be opened, or the boot ID cannot be read.
     pub fn open(directory: &Path, suspended: Duration) -> io::Result<(Self, Previous)> {
         let file = OpenOptions::new()
             .read(true)
@@ -127,10 +130,10 @@ impl Record {
         Ok((record, previous))
     }
 
-    /// Makes room for these virtual routers; what was said of those that stay is kept.
+    /// Assigns slots to these virtual routers. Those that had one keep their entries.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written in its full size.
     pub fn assign<'a>(
         &mut self,
         routers: impl Iterator<Item = (RouterId, &'a RouterConfig)>,
@@ -157,12 +160,12 @@ impl Record {
         }
         std::fs::write(&self.addresses, addresses)?;
         self.file.write_all_at(&bytes, 0)?;
-        // No more of it than is used: what is mapped is in memory.
+        // Only the used part, since mapped pages are locked in memory.
         self.mapped = Some(Mapped::of(&self.file, HEADER_SIZE + self.slots.len() * SLOT_SIZE)?);
         Ok(())
     }
 
-    /// An advert left.
+    /// Stores the `CLOCK_BOOTTIME` at which an advert was sent. No system call: the file is mapped.
     pub fn sent(&mut self, id: RouterId, at: Duration) {
         if let Some((slot, entry)) = self.slots.get_mut(&id) {
             entry.sent_at = at;
@@ -173,15 +176,13 @@ impl Record {
         }
     }
 
-    /// Something else about a router changed.
+    /// Changes the flags of an entry.
     ///
     /// # Errors
-    /// When that could not be written down: a restart would begin as before the change.
+    /// They could not be written, so that the next daemon would start from the flags before.
     pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
         let Some((slot, entry)) = self.slots.get_mut(&id) else {
-            return Err(io::Error::other(format!(
-                "the record has {SLOTS} places, and all are taken"
-            )));
+            return Err(io::Error::other(format!("the record is full: it has {SLOTS} slots")));
         };
         let before = entry.flags();
         change(entry);
@@ -192,7 +193,8 @@ impl Record {
         self.file.write_all_at(&[entry.flags()], offset as u64)
     }
 
-    /// A daemon resumed: counted, so that one that keeps crashing does not keep the addresses.
+    /// Records that this daemon resumed as master. A daemon that crashes repeatedly must not resume
+    /// every time.
     pub fn resumed(&mut self, boottime: Duration) {
         self.resumes.push(boottime);
         if self.resumes.len() > RESUMES_KEPT {
@@ -208,7 +210,7 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
         long.copy_from_slice(&bytes[at..at + 8]);
         u64::from_ne_bytes(long)
     };
-    // The two clocks are read one after the other, so their difference is never quite the same.
+    // The two clocks are read one after the other, so their difference varies a little.
     let was_suspended =
         Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
     if bytes[..8] != MAGIC || bytes[8..24] != boot_id || was_suspended {
@@ -255,7 +257,8 @@ fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER_SIZE - 32] {
     bytes
 }
 
-/// Same interface, family, VRID and addresses: same number (FNV-1a; never 0).
+/// A hash (FNV-1a) of interface, address family, VRID and addresses; never 0, which means a free
+/// slot.
 fn identity(router: &RouterConfig) -> u64 {
     let family = match router.family {
         Family::V4 => "4",

@@ -1,25 +1,25 @@
-//! Why the kernel did not do what it was asked to.
+//! Why an operation on an address failed.
 
 use std::fmt;
 use std::io;
 
-/// Why a job failed for an address.
+/// Why an operation on an address failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The interface has this address without our mark: it belongs to the host.
+    /// The interface has the address without our mark, so it belongs to the host.
     AlreadyThere,
-    /// To be renewed, but the interface does not have it.
+    /// The address to renew is not on the interface.
     Gone,
-    /// The renewal came too late: it was not sent, or what the kernel did is not known to have
-    /// happened in time.
+    /// The lifetime may have ended before the renewal took effect: it was not sent, or was answered
+    /// too late.
     Late,
-    /// The interface is gone.
+    /// The interface does not exist any more (ENODEV).
     NoDevice,
-    /// Anything else: the system's error number, and what the kernel said about it (may be empty).
+    /// Any other error.
     Os {
-        /// Error number.
+        /// The error number (errno(3)).
         errno: i32,
-        /// The kernel's own words.
+        /// The kernel's explanation (`NLMSGERR_ATTR_MSG`); may be empty.
         text: String,
     },
 }

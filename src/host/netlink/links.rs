@@ -1,5 +1,7 @@
-//! The interfaces we use, followed by name: they may come late, go, come back under another index,
-//! or give their name to another.
+//! The interfaces in use, followed by name.
+//!
+//! An interface may appear after the start, disappear, come back with another index, or pass its
+//! name to another one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,54 +10,55 @@ use std::sync::Arc;
 use super::monitor::NetEvent;
 use super::wire::{Found, Link};
 
-/// What is known of the interfaces with the watched names, alternative names included.
+/// The state of the interfaces with the watched names. Alternative names count too.
 #[derive(Debug, Default)]
 pub struct Links {
     watched: Vec<Watched>,
-    /// Everything is being told anew: the picture that replaces `watched` at the end.
+    /// During a dump: the state that replaces `watched` at its end.
     resynced: Option<Vec<Watched>>,
+    /// An interface has got a watched name whose addresses were never listed.
     incomplete: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Watched {
     name: Arc<str>,
-    /// The interface that has the name.
+    /// The interface that has the name now.
     link: Option<Link>,
-    /// Its addresses, in the kernel's order.
+    /// Its addresses, in the order of the kernel.
     addresses: Vec<Found>,
-    /// How often that list has changed.
+    /// Incremented with every change of `addresses`.
     changes: u64,
 }
 
-/// Something about a watched interface that someone may have to act on.
+/// A change of a watched interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An interface has the name now; none had it before.
+    /// An interface has got the name, which none had before.
     Appeared {
         /// The watched name.
         name: Arc<str>,
         /// The interface.
         link: Link,
     },
-    /// The interface went up or down, or has another MAC or other names.
+    /// The interface went up or down, or its MAC address or names changed.
     Changed {
         /// The watched name.
         name: Arc<str>,
-        /// The interface as it is now.
+        /// The new state.
         link: Link,
     },
-    /// No interface has the name any more. Its addresses went with it.
+    /// No interface has the name any more. Its addresses are gone too.
     Gone {
         /// The watched name.
         name: Arc<str>,
     },
-    /// The list of its addresses is another one, or one became usable or unusable.
+    /// An address was added, removed or changed, for example became usable.
     Addresses {
         /// The watched name.
         name: Arc<str>,
     },
-    /// An address with our mark was removed, or lost the mark.
+    /// An address with our mark was removed or lost the mark.
     Lost {
         /// The watched name.
         name: Arc<str>,
@@ -72,8 +75,8 @@ pub enum Change {
 }
 
 impl Links {
-    /// Watches these names and no others. Afterwards, if it is [`incomplete`](Self::incomplete),
-    /// have everything told anew ([`Events::dump`](crate::host::netlink::Events::dump)).
+    /// Watches these names and no others. If the state is [`incomplete`](Self::incomplete)
+    /// afterwards, request a dump ([`Events::dump`](super::Events::dump)).
     pub fn watch(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
         let mut watched = Vec::new();
         for name in names {
@@ -89,20 +92,21 @@ impl Links {
             }
         }
         self.watched = watched;
-        // What was told so far of a fresh picture may lack the new names.
+        // A dump in progress may already have passed the interfaces with the new names.
         if self.resynced.take().is_some() {
             self.incomplete = true;
         }
     }
 
-    /// Whether something is there that was not told about, because nobody watched it at the time:
-    /// have everything told anew. Says so once.
+    /// Whether events were missed because a name was not watched yet, so that a dump is needed.
+    /// Resets the answer.
     pub fn incomplete(&mut self) -> bool {
         std::mem::take(&mut self.incomplete)
     }
 
-    /// Takes in what happened; `changed` is told what that means for the watched interfaces.
-    /// While everything is told anew nothing is said, and at its end what was missed.
+    /// Applies an event and calls `changed` for each resulting change of a watched interface.
+    /// During a dump it is not called; at the end of the dump it is, for every difference to the
+    /// state before.
     pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(Change)) {
         match event {
             NetEvent::Resync => {
@@ -138,18 +142,17 @@ impl Links {
         }
     }
 
-    /// The interface of a watched name, if there is one.
+    /// The interface that has a watched name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.find(name)?.link.as_ref()
     }
 
-    /// The addresses of the interface of a watched name, in the kernel's order.
+    /// The addresses of the interface that has a watched name, in the order of the kernel.
     pub fn addresses(&self, name: &str) -> &[Found] {
         self.find(name).map_or(&[], |watched| &watched.addresses)
     }
 
-    /// How often the addresses of the interface of a watched name have changed: as long as this is
-    /// the same number, so are they.
+    /// A counter that is incremented whenever [`addresses`](Self::addresses) of this name change.
     pub fn changes(&self, name: &str) -> u64 {
         self.find(name).map_or(0, |watched| watched.changes)
     }
@@ -160,7 +163,7 @@ impl Links {
 }
 
 impl Watched {
-    /// Takes one event in. Says whether an interface was adopted whose addresses are not known.
+    /// Applies an event. Returns whether an interface has got the name whose addresses are unknown.
     fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
         let index = self.link.as_ref().map(|link| link.index);
         match event {
@@ -203,7 +206,7 @@ impl Watched {
         false
     }
 
-    /// No interface has the name any more.
+    /// The interface was removed or renamed.
     fn lose_link(&mut self, changed: &mut impl FnMut(Change)) {
         self.addresses.clear();
         self.changes += 1;
@@ -223,7 +226,7 @@ impl Watched {
         let name = &self.name;
         let known = self.addresses.iter_mut().find(|known| known.address() == found.address());
         match known {
-            // A renewal.
+            // A renewal changes nothing but the lifetime.
             Some(known) if known == found => return,
             Some(known) => {
                 if known.ours && !found.ours {
@@ -243,7 +246,7 @@ impl Watched {
         changed(Change::Addresses { name: name.clone() });
     }
 
-    /// Says what differs from a picture that was taken afresh, and takes it over.
+    /// Takes over the state from a dump, and reports the differences.
     fn replace_with(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
         let name = &self.name;
         let same = match (&self.link, &new.link) {

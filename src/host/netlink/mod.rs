@@ -1,6 +1,8 @@
-//! The addresses and interfaces of this host, by rtnetlink: a [`Worker`] that claims, renews and
-//! releases addresses on a thread of its own, and the [`Events`] by which the kernel tells what
-//! became of them.
+//! Interfaces and addresses of this host, by rtnetlink(7).
+//!
+//! A [`Worker`] claims, renews and releases addresses on a thread of its own. [`Events`] are the
+//! kernel's notifications about interfaces and addresses, from which [`links::Links`] keeps the
+//! state of the interfaces in use. One message format serves both.
 
 mod failure;
 pub mod links;

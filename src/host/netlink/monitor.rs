@@ -1,4 +1,7 @@
-//! What happens to interfaces and addresses, as the kernel tells it, and as it was at the start.
+//! The kernel's notifications about interfaces and addresses (rtnetlink(7)).
+//!
+//! A dump after start gives the initial state. The receive buffer can overflow, and the kernel then
+//! drops notifications; another dump follows, so that readers are never left with a wrong state.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,35 +18,36 @@ use super::socket::{self, MESSAGE_BUFFER, RECEIVE_BUFFER};
 use super::wire::{self, Found, Link, Message};
 use crate::host::bpf;
 
-/// What happened to the interfaces and addresses of this network namespace.
+/// A change of an interface or address in this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetEvent {
-    /// An interface is there, or something about it changed.
+    /// An interface exists or has changed.
     Link(Link),
-    /// An interface is gone.
+    /// An interface was removed.
     LinkGone {
-        /// Its index.
+        /// Interface index.
         index: u32,
     },
-    /// An address is there, or something about it changed.
+    /// An address exists or has changed.
     Address(Found),
-    /// An address is gone.
+    /// An address was removed.
     AddressGone {
-        /// Index of its interface.
+        /// Interface index.
         index: u32,
-        /// The address.
+        /// The IP address.
         ip: IpAddr,
-        /// Its prefix length.
+        /// Prefix length in bits.
         prefix: u8,
     },
-    /// Forget everything: all that is there follows, then [`Synced`](Self::Synced).
+    /// A dump begins. Discard what is known: everything that exists follows, then
+    /// [`Synced`](Self::Synced).
     Resync,
-    /// What came since [`Resync`](Self::Resync) is all there is.
+    /// The dump is complete: what came since [`Resync`](Self::Resync) is everything that exists.
     Synced,
 }
 
-/// The kernel's notifications about interfaces and addresses. Nothing is lost silently: after an
-/// overrun everything is read anew.
+/// A subscription to notifications about interfaces and addresses. Readable when there are some.
+/// After an overflow of the receive buffer everything is dumped again.
 #[derive(Debug)]
 pub struct Events {
     socket: Socket,
@@ -51,29 +55,33 @@ pub struct Events {
     sequence: u32,
     buffer: Vec<u8>,
     dump: Dump,
-    /// Notifications were lost while reading anew.
+    /// The buffer overflowed during a dump, so another one must follow.
     notifications_lost: bool,
-    /// Something changed while reading anew, perhaps after it was read.
+    /// Something changed during the dump, perhaps after the kernel had listed it.
     changed_meanwhile: bool,
-    /// How often in a row it was disturbed.
+    /// How many dumps in a row were repeated.
     attempts: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dump {
     Idle,
+    /// Requested, no answer yet.
     Requested,
     Links,
     Addresses,
 }
 
 impl Events {
-    /// Subscribes, and has everything told that is there already.
+    /// Subscribes and requests a dump of everything that exists.
+    ///
+    /// # Errors
+    /// The socket could not be opened, or the kernel refused the request.
     pub fn open() -> io::Result<Self> {
         Self::with_receive_buffer(RECEIVE_BUFFER)
     }
 
-    /// As [`open`](Self::open), with a receive buffer of this many bytes.
+    /// As [`open`](Self::open), with a receive buffer of `bytes` bytes.
     pub fn with_receive_buffer(bytes: usize) -> io::Result<Self> {
         let socket = socket::open(bytes)?;
         for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
@@ -93,15 +101,15 @@ impl Events {
         Ok(events)
     }
 
-    /// From now on does not hear of addresses that were added or renewed from this netlink port.
-    /// (Of IPv6 addresses the kernel does not say who renewed them.)
+    /// Filters out notifications of addresses that were added or renewed from this netlink port.
+    /// The kernel does not state the port for IPv6 addresses, so their renewals still arrive.
     ///
     /// # Errors
-    /// When the kernel has no room for a filter.
+    /// ENOMEM: the filter exceeds `net.core.optmem_max`.
     pub fn ignore_renewals(&self, port: u32) -> io::Result<()> {
         use libc::{BPF_H, BPF_JEQ, BPF_W};
-        // struct nlmsghdr: length, type, flags, sequence, port; in this machine's order of bytes,
-        // while a filter reads in the network's.
+        // struct nlmsghdr (netlink(7)): length, type, flags, sequence, port. These are in host byte
+        // order, but a filter loads in network byte order.
         let kind = u16::from_be_bytes(libc::RTM_NEWADDR.to_ne_bytes());
         let port = u32::from_be_bytes(port.to_ne_bytes());
         SockRef::from(&self.socket).attach_filter(&[
@@ -114,11 +122,14 @@ impl Events {
         ])
     }
 
-    /// Has everything told anew that is there.
+    /// Requests a dump of everything that exists. During a dump, another one follows it: the kernel
+    /// allows one per socket at a time.
+    ///
+    /// # Errors
+    /// The request could not be sent.
     pub fn dump(&mut self) -> io::Result<()> {
         match self.dump {
             Dump::Idle => self.request(Dump::Requested),
-            // The kernel allows one at a time.
             Dump::Requested | Dump::Links | Dump::Addresses => {
                 self.notifications_lost = true;
                 Ok(())
@@ -126,8 +137,10 @@ impl Events {
         }
     }
 
-    /// Hands over what has happened, at most some hundred messages at once. An error is one of
-    /// the socket itself: open another.
+    /// Passes what has happened to `handle`, at most 256 datagrams per call.
+    ///
+    /// # Errors
+    /// The socket failed and must be replaced.
     pub fn read(&mut self, mut handle: impl FnMut(NetEvent)) -> io::Result<()> {
         for _ in 0..256 {
             let mut buffer = std::mem::take(&mut self.buffer);
@@ -162,14 +175,14 @@ impl Events {
             && message.port == self.port
             && message.sequence == self.sequence;
         if is_answer {
-            // What came between the request and its answer was news for the old picture.
+            // Notifications between the request and its answer still concerned the old state.
             if self.dump == Dump::Requested {
                 self.dump = Dump::Links;
                 handle(NetEvent::Resync);
             }
             self.changed_meanwhile |= message.flags & NLM_F_DUMP_INTR != 0;
         } else if matches!(self.dump, Dump::Links | Dump::Addresses) {
-            // It may have been read before, and be told after, this change.
+            // The kernel may have listed this before the change and send it after the notification.
             self.changed_meanwhile = true;
         }
         match message.kind {
@@ -202,7 +215,7 @@ impl Events {
         Ok(())
     }
 
-    /// What is to be read after one list has ended.
+    /// Continues after the kernel has listed all interfaces or all addresses.
     fn continue_dump(&mut self, handle: &mut impl FnMut(NetEvent)) -> io::Result<()> {
         if self.dump != Dump::Addresses {
             return self.request(Dump::Addresses);

@@ -1,4 +1,4 @@
-//! Messages of rtnetlink: what they say of interfaces and addresses, and how requests are written.
+//! The format of rtnetlink messages: decoding interfaces and addresses, encoding requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,48 +11,49 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::failure::Failure;
 use crate::vrrp::{Address, Family};
 
-/// The mark of an address that was claimed by this program (`IFA_PROTO`, kernel 5.18): VRRP's
-/// protocol number. It says *what* claimed the address, not which of several daemons.
+/// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
+/// It does not tell which of several daemons claimed the address.
 pub const IFA_PROTO_VIPD: u8 = 112;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The kernel's number for it; another one when it is created anew.
+    /// Interface index. An interface that is deleted and created again gets another one.
     pub index: u32,
-    /// Its name now.
+    /// Current name.
     pub name: String,
-    /// Its alternative names.
+    /// Alternative names (ip-link(8) `altname`).
     pub alt_names: Vec<String>,
-    /// Switched on by the administrator, and able to carry packets.
+    /// `IFF_UP` and `IFF_RUNNING`: enabled, and with a carrier.
     pub up: bool,
-    /// Its Ethernet address; `None` if it is not Ethernet.
+    /// MAC address; `None` if it is not an Ethernet interface.
     pub mac: Option<[u8; 6]>,
-    /// Whether it is the loopback interface.
+    /// `IFF_LOOPBACK`.
     pub loopback: bool,
 }
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Index of the interface.
+    /// Interface index.
     pub index: u32,
-    /// The address.
+    /// The IP address.
     pub ip: IpAddr,
-    /// Its prefix length.
+    /// Prefix length in bits.
     pub prefix: u8,
-    /// Whether it bears our mark.
+    /// Whether it has our mark, [`IFA_PROTO_VIPD`].
     pub ours: bool,
-    /// Whether packets can be sent from it: neither in duplicate detection nor refused by it.
+    /// Whether packets can be sent from it: duplicate address detection (RFC 4862 5.4) is neither
+    /// pending nor failed.
     pub usable: bool,
-    /// `RT_SCOPE_*`: 0 is global, 253 link.
+    /// `RT_SCOPE_*`: 0 is global, 253 is link.
     pub scope: u8,
-    /// Whether the kernel counts it after another address of the same subnet (IPv4).
+    /// Whether another address of the same subnet is the primary one (IPv4 only).
     pub secondary: bool,
 }
 
 impl Found {
-    /// As a value of the protocol.
+    /// Address and prefix length without the interface.
     pub fn address(&self) -> Address {
         Address { ip: self.ip, prefix: self.prefix }
     }
@@ -86,7 +87,7 @@ pub(super) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) ->
     bytes
 }
 
-/// A netlink message, its payload not yet read.
+/// A netlink message with its payload still encoded.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
     pub(super) kind: u16,
@@ -96,7 +97,7 @@ pub(super) struct Message<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// The messages of one datagram.
+/// Splits a datagram into its messages.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let header = NetlinkBuffer::new_checked(bytes).ok()?;
@@ -113,14 +114,14 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 impl Message<'_> {
-    /// What an acknowledgement, an error or the end of a list says.
+    /// Decodes the result in an acknowledgement, an error or the end of a dump.
     pub(super) fn outcome(&self) -> Result<(), Failure> {
         const NLMSGERR_ATTR_MSG: u16 = 1;
         let code = self.payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
         if code == 0 {
             return Ok(());
         }
-        // Behind the code, an error repeats the header of the request.
+        // After the code, an error repeats the header of the request (16 bytes).
         let before = if self.kind == NLMSG_ERROR { 4 + 16 } else { 4 };
         let text = attributes(self.payload.get(before..).unwrap_or(&[]))
             .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
@@ -129,8 +130,8 @@ impl Message<'_> {
     }
 }
 
-/// The attributes of a message, as far as they can be told apart: one that we do not understand
-/// must not cost us the others.
+/// Type and value of the attributes, up to the first malformed one. Values are not decoded here, so
+/// that an unknown attribute does not make the whole message unreadable.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
         let whole = attribute.into_inner();
@@ -143,8 +144,8 @@ fn string(bytes: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// Reads `struct ifinfomsg` and the attributes we need; `None` for what only looks like news of an
-/// interface: a bridge's news of its ports, and events of wireless drivers.
+/// Decodes `struct ifinfomsg` and the attributes we need. `None` for messages that do not describe
+/// the interface itself: of a bridge about its ports, and wireless events.
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const IFLA_ADDRESS: u16 = 1;
     const IFLA_IFNAME: u16 = 3;
@@ -184,7 +185,7 @@ pub(super) fn link_index(payload: &[u8]) -> Option<u32> {
     (i32::from(family) == libc::AF_UNSPEC).then_some(index)
 }
 
-/// Reads `struct ifaddrmsg` and the attributes we need.
+/// Decodes `struct ifaddrmsg` and the attributes we need.
 pub(super) fn found(payload: &[u8]) -> Option<Found> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
@@ -206,7 +207,7 @@ pub(super) fn found(payload: &[u8]) -> Option<Found> {
     let has = |flag: AddressFlags| flags & flag.bits() != 0;
     Some(Found {
         index,
-        // On a point-to-point interface the other one is the peer's.
+        // On a point-to-point interface IFA_ADDRESS is the address of the peer.
         ip: local.or(address)?,
         prefix,
         ours,

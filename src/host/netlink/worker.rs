@@ -1,4 +1,7 @@
-//! Claims, renews and releases addresses on a thread of its own.
+//! The thread that claims, renews and releases addresses.
+//!
+//! Every change of an address takes the kernel's RTNL lock, which other programs can hold for
+//! seconds. A thread of its own keeps that wait out of the advert loop.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,75 +32,81 @@ use crate::host::letterbox::{Letterbox, Slot};
 use crate::host::privileges;
 use crate::vrrp::{Address, Family};
 
-/// Below the advert loop's: many addresses take long.
+/// `SCHED_FIFO` priority of the thread: one below the advert loop, since thousands of addresses
+/// take many milliseconds.
 const REALTIME_PRIORITY: u8 = 49;
-/// Addresses per system call: the acknowledgements must fit into the receive buffer.
+/// Addresses per send(2). Their acknowledgements arrive together and must fit into the receive
+/// buffer.
 const BATCH_MAX: usize = 128;
-/// The first ones of a claim are announced while the others are added, so they are few.
+/// Addresses in the first batch of a claim. They are announced while the rest are being added, so a
+/// small batch shortens the takeover.
 const FIRST_BATCH_MAX: usize = 32;
-/// While there is more to do, reports wait no longer than this.
+/// Longest time a completion may wait for others to be reported with it.
 const REPORT_WITHIN: Duration = Duration::from_micros(500);
-/// The kernel answers while it takes the request, so what is not there after this was lost.
+/// How long to wait for an answer. The kernel answers before send(2) returns, so an answer that is
+/// missing after this time was dropped.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Claims, renews and releases addresses on a thread of its own: the kernel has one lock for all
-/// of this, which others can hold for seconds.
+/// A handle to the thread: takes jobs and returns their progress. Readable when there is progress
+/// to read.
 #[derive(Debug)]
 pub struct Worker {
     jobs: Sender<Job>,
     reports: Letterbox<Report>,
-    /// For what the worker cannot report any more.
+    /// Reports jobs that could not be handed over because the thread has ended.
     reporter: Slot<Report>,
     renewal_port: u32,
 }
 
-/// What is to be done with addresses of one interface.
+/// One operation on addresses of one interface.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Comes back in the report.
+    /// Chosen by the caller; returned in every report of this job.
     pub ticket: u64,
-    /// The interface.
+    /// Interface index.
     pub index: u32,
-    /// What to do.
+    /// The operation.
     pub work: Work,
 }
 
-/// The kinds of job.
+/// What a job does with its addresses.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// Add and mark the addresses. What is there already and bears the mark is renewed; what is
-    /// there without it, whatever its prefix length, is left alone:
-    /// [`AlreadyThere`](Failure::AlreadyThere).
+    /// Adds the addresses with our `IFA_PROTO` mark. An address that is present and marked is
+    /// renewed. One that is present without the mark, whatever its prefix length, belongs to the
+    /// host: it is left alone and reported as [`AlreadyThere`](Failure::AlreadyThere).
     Claim {
-        /// The addresses.
+        /// Addresses to add, announced in this order.
         addresses: Arc<[Address]>,
-        /// Seconds until the kernel removes them; `None`: never.
+        /// Seconds until the kernel removes them; `None` for ever.
         lifetime: Option<u32>,
-        /// The interface had none of them a moment ago: if that still holds, nobody needs to look.
+        /// A hint that the interface has none of them, which saves reading its addresses first. If
+        /// the kernel answers EEXIST, they are read after all.
         absent: bool,
     },
-    /// Give marked addresses a new lifetime. Addresses that are not there stay away:
-    /// [`Gone`](Failure::Gone).
+    /// Gives marked addresses a new lifetime. An address that is not present is not added, and
+    /// reported as [`Gone`](Failure::Gone).
     Renew {
-        /// The addresses.
+        /// Addresses to renew.
         addresses: Arc<[Address]>,
         /// Seconds until the kernel removes them.
         lifetime: u32,
-        /// `CLOCK_BOOTTIME` after which no renewal is sent, because it could bring back what the
-        /// kernel has removed: [`Late`](Failure::Late).
+        /// `CLOCK_BOOTTIME` after which no renewal is sent: the kernel may have removed the address
+        /// by then, and the request would add it again. Reported as [`Late`](Failure::Late).
         not_after: Duration,
-        /// The interface had all of them, marked, a moment ago: nobody needs to look.
+        /// The interface is known to have all of them, marked, so its addresses are not read first.
         intact: bool,
     },
-    /// Remove marked addresses. What is not there, or is there without the mark, is no failure.
+    /// Removes marked addresses. One that is not present, or present without the mark, is no
+    /// failure.
     Release {
-        /// The addresses.
+        /// Addresses to remove, whatever prefix length they were added with.
         addresses: Arc<[Address]>,
     },
 }
 
 impl Work {
-    /// The addresses concerned.
+    /// The addresses of any operation.
     pub fn addresses(&self) -> &Arc<[Address]> {
         match self {
             Work::Claim { addresses, .. }
@@ -107,22 +116,23 @@ impl Work {
     }
 }
 
-/// What the worker tells of a job.
+/// A report about a job.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// The interface has this part of a claim's addresses, and the others are being added.
+    /// The interface now has this part of a claim's addresses; the rest are being added. Never sent
+    /// for the last part.
     Claimed {
-        /// The job's.
+        /// Ticket of the job.
         ticket: u64,
-        /// Their places in the list.
+        /// Indices into the addresses of the claim.
         part: Range<usize>,
     },
-    /// It is over.
+    /// The job has ended.
     Done(Done),
 }
 
 impl Report {
-    /// How the job went, if it is over.
+    /// The result, if the job has ended.
     pub fn done(self) -> Option<Done> {
         match self {
             Report::Claimed { .. } => None,
@@ -131,32 +141,36 @@ impl Report {
     }
 }
 
-/// How a job went.
+/// The result of a job.
 #[derive(Clone, Debug)]
 pub struct Done {
-    /// The job's.
+    /// Ticket of the job.
     pub ticket: u64,
-    /// The addresses that it failed for; it succeeded for all others.
+    /// The addresses that the operation failed for. It succeeded for all others.
     pub failures: Vec<(Address, Failure)>,
-    /// `CLOCK_BOOTTIME` when the worker took the job up.
+    /// `CLOCK_BOOTTIME` when the thread began the job.
     pub started: Duration,
-    /// `CLOCK_BOOTTIME` when it was done.
+    /// `CLOCK_BOOTTIME` when the last answer had arrived.
     pub finished: Duration,
 }
 
 impl Worker {
-    /// Starts the thread. It ends when the `Worker` is dropped and its last job is done.
+    /// Starts the thread, which ends when the `Worker` is dropped and the last job is done.
+    ///
+    /// # Errors
+    /// The netlink sockets or the thread could not be created.
     pub fn start() -> io::Result<Self> {
         let mut kernel = Kernel::connect()?;
-        // By its own socket, whose echoes can be told apart: there are many, and they are no news.
+        // Renewals have a socket of their own, so that the notifications they cause can be filtered
+        // by its port: there are many, and they carry no information.
         let mut renewer = Kernel::connect()?;
         let renewal_port = socket::port(&renewer.socket)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (reports, reporter) = Letterbox::new()?;
         let from_thread = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
-            // The first advert waits for the claim. Where real-time priority is refused, so it was
-            // for adverts, and there was a warning.
+            // The first advert of a master waits for the claim. If real-time priority is refused
+            // here, it was refused to the advert loop too, which has warned about it.
             let _ = privileges::realtime(REALTIME_PRIORITY);
             let (mut last_wake, mut unsignalled) = (boottime(), false);
             while let Ok(job) = inbox.try_recv().or_else(|_| {
@@ -174,7 +188,7 @@ impl Worker {
                 });
                 let finished = done.finished;
                 from_thread.put(Report::Done(done));
-                // Of many small jobs the reports are heard together.
+                // While there are more jobs, several completions share one wake-up of the receiver.
                 unsignalled = finished.saturating_sub(last_wake) < REPORT_WITHIN;
                 if !unsignalled {
                     from_thread.ring();
@@ -185,13 +199,14 @@ impl Worker {
         Ok(Worker { jobs, reports, reporter, renewal_port })
     }
 
-    /// The netlink port that renewals come from.
+    /// The netlink port that renewals are sent from, for
+    /// [`Events::ignore_renewals`](super::Events::ignore_renewals).
     pub fn renewal_port(&self) -> u32 {
         self.renewal_port
     }
 
-    /// Hands a job to the worker, which does one after the other. Never blocks; every job is
-    /// reported.
+    /// Queues a job. Jobs run one after the other, in this order. Never blocks. Every job gets its
+    /// [`Report::Done`], also if the thread has ended.
     pub fn submit(&self, job: Job) {
         if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
             let failure = Failure::new(libc::EPIPE, "the netlink worker has ended".to_owned());
@@ -203,20 +218,19 @@ impl Worker {
         }
     }
 
-    /// The reports that have come in; also makes the file descriptor unreadable again.
+    /// Takes the reports that have arrived, and makes the file descriptor unreadable again.
     pub fn reports(&mut self) -> impl Iterator<Item = Report> + '_ {
         self.reports.letters()
     }
 }
 
 impl AsFd for Worker {
-    /// Readable when a report is waiting.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reports.as_fd()
     }
 }
 
-/// The worker's conversation with the kernel: request, answer, one at a time.
+/// One netlink socket for requests and their answers.
 #[derive(Debug)]
 struct Kernel {
     socket: Socket,
@@ -224,25 +238,30 @@ struct Kernel {
     buffer: Vec<u8>,
 }
 
-/// A request, the address of the job it is made for, and whether the kernel did it; `None`: it
-/// did not say.
+/// A request to add or remove one address.
 struct Request {
+    /// The address of the job that the request was made for.
     address: Address,
     message: RouteNetlinkMessage,
     flags: u16,
+    /// The kernel's answer; `None` until it has arrived.
     answer: Option<Result<(), Failure>>,
 }
 
+/// What an answer means for the address.
 enum RequestOutcome {
     Done,
     Failed(Failure),
+    /// Something changed between reading the addresses and the request, or there was no answer.
     Retry,
 }
 
-/// What an interface holds of one IP address.
+/// How an interface has one IP address: perhaps several times, with different prefix lengths.
 #[derive(Default)]
 struct Presence {
+    /// Without our mark.
     foreign: bool,
+    /// With our mark.
     marked: Vec<Address>,
 }
 
@@ -255,7 +274,7 @@ impl Kernel {
         Ok(Kernel { socket, sequence: 0, buffer: Vec::with_capacity(MESSAGE_BUFFER) })
     }
 
-    /// `claimed` is told of parts of a claim, before the last one.
+    /// Runs one job. `claimed` is called for each completed part of a claim except the last.
     fn execute(&mut self, job: &Job, claimed: impl FnMut(Range<usize>)) -> Done {
         let started = boottime();
         let failures = match &job.work {
@@ -282,7 +301,7 @@ impl Kernel {
             if presence.foreign {
                 return Some(Failure::AlreadyThere);
             }
-            // Ours from before the operator changed the prefix length.
+            // Claimed before the operator changed the prefix length.
             for other in presence.marked.iter().filter(|marked| marked.prefix != address.prefix) {
                 requests.push(Request::remove(index, *other, address));
             }
@@ -309,9 +328,10 @@ impl Kernel {
         failures
     }
 
-    /// Looks what the interface has (unless it is known to have nothing), makes requests of it, and
-    /// does so once more, looking, for those that met a change meanwhile or were not answered.
-    /// `done` is told of parts that are finished while others are not.
+    /// Reads which of the addresses the interface has, unless `absent` says that it has none, and
+    /// sends the requests that `plan` makes of that. Addresses whose request conflicted with a
+    /// concurrent change, or got no answer, are read and requested once more. `completed` is called
+    /// for each part that succeeded while others are still to come.
     fn apply_with_retry(
         &mut self,
         index: u32,
@@ -398,11 +418,11 @@ impl Kernel {
             }
         }
         for batch in requests.chunks_mut(BATCH_MAX) {
-            // The renewal of an address that the kernel has removed brings it back.
+            // Renewing an address that the kernel has removed meanwhile would add it again.
             if boottime() <= not_after {
                 self.exchange(batch);
             }
-            // Whoever held the lock may have held it until after the lifetime.
+            // The request may have waited for the RTNL lock until after the lifetime had ended.
             let late = boottime() > not_after;
             failures.extend(batch.iter().filter_map(|request| {
                 let failure = match &request.answer {
@@ -417,7 +437,7 @@ impl Kernel {
         failures
     }
 
-    /// What the interface has of these IP addresses.
+    /// Reads from the kernel how the interface has these IP addresses.
     fn query(
         &mut self,
         index: u32,
@@ -441,7 +461,7 @@ impl Kernel {
         Ok(present)
     }
 
-    /// All addresses of one family that the interface has.
+    /// Reads all addresses of one family that the interface has.
     fn dump(
         &mut self,
         index: u32,
@@ -453,7 +473,7 @@ impl Kernel {
         wanted.header.index = index;
         let wanted = RouteNetlinkMessage::GetAddress(wanted);
         let mut complete = false;
-        // A list that changed while it was read is read again; the last time it has to do.
+        // A dump that a change has interrupted is repeated. The fourth is used as it is.
         for _ in 0..4 {
             self.sequence = self.sequence.wrapping_add(1);
             let sequence = self.sequence;
@@ -484,7 +504,7 @@ impl Kernel {
         complete.then_some(()).ok_or_else(Failure::timed_out)
     }
 
-    /// Sends the requests in one go and fills in the answers.
+    /// Sends all requests with one system call and stores the answers.
     fn exchange(&mut self, requests: &mut [Request]) {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(requests.len() * 96);
@@ -513,14 +533,14 @@ impl Kernel {
         }
     }
 
-    /// The next messages into the buffer; `false` if there are none until the deadline.
+    /// Receives the next datagram into the buffer. Returns `false` at the deadline.
     fn receive(&mut self, deadline: Instant) -> io::Result<bool> {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An answer was lost: those that were not are still there.
+                // The receive buffer overflowed. What was not dropped can still be read.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -537,7 +557,7 @@ impl Kernel {
     }
 }
 
-/// What the kernel says of an address that it does not have.
+/// An IP address that the interface does not have.
 static ABSENT: Presence = Presence { foreign: false, marked: Vec::new() };
 
 impl Request {
@@ -550,7 +570,8 @@ impl Request {
         };
         let mut lifetimes = CacheInfo::default();
         lifetimes.ifa_valid = lifetime.unwrap_or(u32::MAX);
-        // Nothing on this host may begin to use it as its own source address.
+        // With preferred lifetime 0 it is deprecated (RFC 4862 5.5.4): new connections of this host
+        // do not use it as their source address.
         lifetimes.ifa_preferred = if address.ip.is_ipv6() { 0 } else { lifetimes.ifa_valid };
         let flags_v6 =
             if address.ip.is_ipv6() { AddressFlags::Nodad } else { AddressFlags::empty() };
@@ -568,8 +589,7 @@ impl Request {
         Request { address, message, flags: 0, answer: None }
     }
 
-    /// What the kernel's answer means, if it did not simply do it: what met a change is tried once
-    /// more.
+    /// Interprets the answer. `last`: there will be no further attempt.
     fn outcome(self, last: bool) -> RequestOutcome {
         match self.answer {
             Some(Ok(())) => RequestOutcome::Done,
@@ -584,7 +604,7 @@ impl Request {
         }
     }
 
-    /// What is gone already need not be removed.
+    /// Removing an address that is already gone has succeeded.
     fn accept_missing(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         match outcome {
             Err(failure)

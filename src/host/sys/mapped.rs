@@ -1,4 +1,4 @@
-//! A file as memory.
+//! Files mapped into memory (mmap(2)).
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// The beginning of a file as memory of this process: what is stored is in the file at once, also
-/// for whoever reads it after this process was killed. The file must not be made shorter.
+/// The beginning of a file, mapped shared and writable. A stored word is in the file at once, even
+/// if the process is killed right after. The file must not be truncated while it is mapped: storing
+/// beyond its end raises SIGBUS.
 #[derive(Debug)]
 pub struct Mapped {
     start: NonNull<c_void>,
@@ -22,7 +23,10 @@ pub struct Mapped {
 unsafe impl Send for Mapped {}
 
 impl Mapped {
-    /// Maps so many bytes, which the file has.
+    /// Maps the first `length` bytes, which the file must have.
+    ///
+    /// # Errors
+    /// EINVAL for a length of 0; otherwise as mmap(2).
     pub fn of(file: &File, length: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -31,7 +35,7 @@ impl Mapped {
         Ok(Mapped { start, words: length / mem::size_of::<u64>() })
     }
 
-    /// Stores a word; its place is counted in words. Beyond the end nothing happens.
+    /// Stores a word at an index counted in words of 8 bytes. Does nothing beyond the end.
     pub fn store(&self, place: usize, word: u64) {
         if place < self.words {
             // SAFETY: the word lies in the mapping, which begins at a page and lives as long as

@@ -1,37 +1,37 @@
-//! How much memory this process keeps: what was freed, and code that is not needed again.
+//! Returning memory to the kernel: freed heap memory, and code that is not needed again.
 
 use std::ffi::c_void;
 use std::io;
 
-/// From now on an allocation of 64 KiB or more is a mapping of its own, and goes back to the kernel
-/// when it is freed. Otherwise the first long one, as for the configuration's text, would raise that
-/// limit to its own length, and what comes later would stay in memory that was used before.
+/// Makes every allocation of 64 KiB or more a mapping of its own, which returns to the kernel when
+/// it is freed. By default glibc raises this threshold to the largest block freed so far
+/// (mallopt(3)), so that a large configuration file would keep later blocks in the heap for good.
 pub fn map_large_allocations() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call sets a number in the allocator, under its own lock.
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
 }
 
-/// Gives the kernel back what was freed, but for what a takeover may need soon: asking for that again
-/// would make it late.
+/// Returns freed heap memory to the kernel (malloc_trim(3)), except 64 KiB: a takeover may need
+/// that much, and page faults would delay it.
 pub fn give_back_freed() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call changes only what nobody uses, under the allocator's own locks.
     let _ = unsafe { libc::malloc_trim(64 << 10) };
 }
 
-/// Takes the code and the constants that were used until now out of the memory of this process, but
-/// for what is needed again: what only a start needs is then neither counted as ours nor locked. The
-/// kernel still has it, as it has the file.
-///
-/// Memory that is locked when it is used is locked again when it is.
+/// Unmaps the pages of code and constants that were used so far. What is needed again is mapped
+/// again from the page cache on first use, and locked again if the process locks pages on fault.
+/// What only the start needed no longer counts as resident or locked memory of this process.
 ///
 /// # Errors
-/// `/proc` cannot be read.
+/// `/proc/self/maps` cannot be read, or madvise(2) fails: EINVAL before Linux 5.18, which does not
+/// know `MADV_DONTNEED_LOCKED`.
 pub fn forget_code() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    // Bounds, access, offset, device, inode, file (proc_pid_maps(5)). The beginning of a file is
-    // never changed by the dynamic linker; further on it writes, and forbids itself to.
+    // Address range, permissions, offset, device, inode, path (proc_pid_maps(5)). Read-only
+    // segments at an offset other than 0 may hold relocations that the dynamic linker wrote before
+    // it made them read-only (RELRO), so only the first one and the code are unmodified.
     let as_in_file = |line: &&str| {
         (line.contains(" r-xp ") || line.contains(" r--p 00000000 ")) && line.contains(" /")
     };

@@ -1,4 +1,6 @@
-//! What the kernel offers and no crate wraps safely: the one module with `unsafe`.
+//! Safe wrappers of system calls and library functions that no dependency wraps.
+//!
+//! `unsafe` is allowed in this directory only. Every block has a `SAFETY` comment.
 #![allow(unsafe_code)]
 
 mod mapped;

@@ -1,4 +1,4 @@
-//! Packets sent and received many at a time, by sendmmsg(2) and recvmmsg(2).
+//! Sending and receiving packets in batches, by sendmmsg(2) and recvmmsg(2).
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -7,41 +7,42 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::SockAddr;
 
-/// How many packets one system call receives at most.
+/// Most packets received by one system call.
 const RECEIVE_BATCH: usize = 16;
-/// How many it receives at least.
+/// Fewest packets that one system call has room for.
 const MIN_BATCH: usize = 2;
-/// How many it sends at most.
+/// Most packets sent by one system call.
 pub const SEND_BATCH: usize = 64;
 
-/// The longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4 header fit.
+/// Bytes per packet: the longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4
+/// header fit.
 const PAYLOAD_SIZE: usize = 4352;
-/// Destination and hop limit of an IPv6 packet fit.
+/// Bytes of control messages per received packet: destination and hop limit of IPv6 fit.
 const CONTROL_SIZE: usize = 64;
-/// The largest address we are sent from: `sockaddr_in6` (28 bytes).
+/// Bytes per source address: the largest is `sockaddr_in6` (28 bytes).
 const NAME_SIZE: usize = 32;
-/// One `IP_PKTINFO` or `IPV6_PKTINFO` fits.
+/// Bytes of control messages per sent packet: one `IP_PKTINFO` or `IPV6_PKTINFO` fits.
 const SOURCE_SIZE: usize = 40;
 
-/// One packet to send.
+/// A packet to send.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Where it goes.
+    /// Destination.
     pub to: SockAddr,
-    /// Source address and interface index; without it the kernel chooses.
+    /// Source address and interface index; the kernel chooses if `None`.
     pub from: Option<(IpAddr, u32)>,
-    /// What it says.
+    /// Bytes to send, without the headers that the socket adds.
     pub payload: &'a [u8],
 }
 
-/// Sends these packets (at most [`SEND_BATCH`]) in one call that never blocks. Says how many went out;
-/// an error is the first one's.
+/// Sends at most [`SEND_BATCH`] packets with one system call, without blocking. Returns how many
+/// were sent. It stops at the first packet that fails; an error is that of the first packet.
 fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
     #[derive(Clone, Copy)]
     #[repr(align(8))]
     struct Control([u8; SOURCE_SIZE]);
 
-    // Room for many, of which only as much is touched as there are packets: mostly one.
+    // Uninitialised, since most calls send one packet and need not touch the rest.
     let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_BATCH];
     let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_BATCH];
@@ -80,8 +81,8 @@ fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
     if sent >= 0 { Ok(sent as usize) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sends all packets with few calls that never block; `failed` is told which the kernel did not
-/// take, by their place in the list, and why.
+/// Sends all packets, up to [`SEND_BATCH`] per system call, without blocking. Calls `failed` with
+/// the index and error of each packet that the kernel refused; the others are sent all the same.
 pub fn send_all<'a>(
     fd: BorrowedFd<'_>,
     packets: impl IntoIterator<Item = Outgoing<'a>>,
@@ -96,11 +97,12 @@ pub fn send_all<'a>(
             room.write(packet);
             count += 1;
         }
-        // SAFETY: so many have just been written, from the first on.
+        // SAFETY: the first `count` elements have just been written.
         let batch = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
         let mut rest: &[Outgoing<'a>] = batch;
         while !rest.is_empty() {
-            // The kernel stops at the first that fails, and says why when asked again.
+            // The kernel stops at the first packet that fails, and returns its error in the next
+            // call.
             let handled = match send(fd, rest) {
                 Ok(sent) => sent.max(1),
                 Err(error) => {
@@ -117,7 +119,8 @@ pub fn send_all<'a>(
     }
 }
 
-/// Writes the control message that chooses source and interface; returns its length.
+/// Writes the control message that selects source address and interface (ip(7), ipv6(7)). Returns
+/// its length with padding.
 fn write_source(control: &mut [u8; SOURCE_SIZE], source: IpAddr, index: u32) -> usize {
     let mut info = [0; 20];
     let (level, kind, info) = match source {
@@ -141,13 +144,14 @@ fn write_source(control: &mut [u8; SOURCE_SIZE], source: IpAddr, index: u32) -> 
     length.next_multiple_of(word)
 }
 
-/// Where packets are received into: allocated once, used again and again.
+/// Buffers for received packets, allocated once and reused.
 #[derive(Debug)]
 pub struct Inbox {
     slots: Box<[Slot]>,
-    /// Apart and all zero, so that no memory is used for what was never received.
+    /// Allocated separately and zeroed, so that unused ones occupy no memory.
     payloads: Box<[[u8; PAYLOAD_SIZE]]>,
-    /// How many to ask for next: where mostly one comes, room for many costs more than it does.
+    /// Packets to ask for in the next call. Preparing a full batch costs more than receiving the
+    /// one packet that there usually is.
     room: usize,
 }
 
@@ -176,11 +180,11 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Hands over what is waiting, without ever blocking. Returns how many packets that was; `batch_max`
-    /// of them or more mean that still more may wait.
+    /// Passes waiting packets to `handle`, without blocking. Returns their number; at least
+    /// `batch_max` means that more may be waiting.
     ///
     /// # Errors
-    /// What the socket says; some packets may have been handed over before.
+    /// As recvmmsg(2). Packets may have been passed on before.
     pub fn drain(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -201,14 +205,14 @@ impl Inbox {
         Ok(total)
     }
 
-    /// Receives what is waiting, at most [`RECEIVE_BATCH`] packets, in one call that never blocks; and says
-    /// whether more may be waiting.
+    /// Receives at most [`RECEIVE_BATCH`] packets with one system call, without blocking. Returns
+    /// them, and whether more may be waiting.
     fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
     ) -> io::Result<(impl Iterator<Item = Packet<'_>>, bool)> {
         let room = self.room;
-        // As in `send`.
+        // Uninitialised, as in `send`.
         let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; RECEIVE_BATCH];
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; RECEIVE_BATCH];
         let mut asked = 0;
@@ -247,10 +251,10 @@ impl Inbox {
             },
         };
         for (slot, header) in self.slots.iter_mut().zip(&headers).take(count.min(room)) {
-            // SAFETY: it is among the headers that were written.
+            // SAFETY: `count` is at most `asked`, so this header was written above.
             let header = unsafe { header.assume_init_ref() };
             slot.payload_length = (header.msg_len as usize).min(PAYLOAD_SIZE);
-            // Another type on other C libraries.
+            // The type differs between C libraries.
             #[allow(clippy::unnecessary_cast)]
             let control_length = header.msg_hdr.msg_controllen as usize;
             slot.control_length = control_length.min(CONTROL_SIZE);
@@ -268,17 +272,17 @@ impl Inbox {
     }
 }
 
-/// One packet as received.
+/// A received packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     name: &'a [u8],
     control: &'a [u8],
-    /// The bytes, cut off if they are longer than any VRRP message.
+    /// Bytes as received, truncated beyond the length of the longest VRRP message.
     pub payload: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
-    /// The sender, if it is an IP address.
+    /// Source address, if the socket is an IP socket.
     pub fn source(&self) -> Option<IpAddr> {
         let family = u16::from_ne_bytes(self.name.first_chunk().copied()?);
         match i32::from(family) {
@@ -294,26 +298,26 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Whether a packet socket saw it leave, not arrive (packet(7): `sll_pkttype`).
+    /// Whether this host sent it, as a packet socket reports (`sll_pkttype`, packet(7)).
     pub fn is_outgoing(&self) -> bool {
         let family = self.name.first_chunk().map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
         family == Some(libc::AF_PACKET) && self.name.get(10) == Some(&libc::PACKET_OUTGOING)
     }
 
-    /// The IPv6 destination, if the socket was asked to report it.
+    /// IPv6 destination address, if `IPV6_RECVPKTINFO` is set.
     pub fn destination_v6(&self) -> Option<Ipv6Addr> {
         let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
         Some(Ipv6Addr::from(*info.first_chunk::<16>()?))
     }
 
-    /// The IPv6 hop limit, if the socket was asked to report it.
+    /// IPv6 hop limit, if `IPV6_RECVHOPLIMIT` is set.
     pub fn hop_limit(&self) -> Option<u8> {
         let limit = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)?;
         u8::try_from(i32::from_ne_bytes(*limit.first_chunk()?)).ok()
     }
 
-    /// The data of the first control message of this kind (cmsg(3): length, level, type, data;
-    /// each begins at a multiple of the machine's word).
+    /// Data of the first control message of this level and type. Each one consists of length,
+    /// level, type and data, and is aligned to the size of a pointer (cmsg(3)).
     fn ancillary(&self, level: i32, kind: i32) -> Option<&'a [u8]> {
         const WORD: usize = mem::size_of::<usize>();
         let mut rest = self.control;

@@ -1,9 +1,9 @@
-//! Processes: when one has ended, and how this one is scheduled.
+//! Processes: waiting for the end of one, and scheduling of the own.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// A descriptor of a process that is readable as soon as it has ended.
+/// Opens a descriptor of a process, which becomes readable when the process ends (pidfd_open(2)).
 ///
 /// # Errors
 /// ESRCH: there is no such process.
@@ -24,8 +24,8 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 /// EPERM without CAP_SYS_NICE or in a cgroup without real-time time; EINVAL for a priority the
 /// policy does not have.
 pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
-    // The call itself: musl's function of this name always fails. To the kernel the parameters are
-    // one number.
+    // The system call itself, because sched_setscheduler() of musl always fails. `struct
+    // sched_param` consists of one int.
     let parameters: *const libc::c_int = &priority;
     // SAFETY: the call only reads the number, which outlives it.
     match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, parameters) } {
@@ -34,11 +34,11 @@ pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<(
     }
 }
 
-/// This process, and whatever it executes, may not ask for real-time priority any more, unless it
-/// has CAP_SYS_NICE.
+/// Sets `RLIMIT_RTPRIO` to 0: without CAP_SYS_NICE this process and its children can no longer
+/// request real-time priority.
 ///
 /// # Errors
-/// None that a kernel is known to give: a limit may always be lowered.
+/// As setrlimit(2), which always permits lowering a limit.
 pub fn forbid_realtime() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call only reads the structure, which outlives it.

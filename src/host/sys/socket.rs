@@ -1,4 +1,4 @@
-//! Options and addresses of sockets, and the flags of interfaces, which a socket is asked for.
+//! Socket options, link-layer addresses, and interface flags (an ioctl of a socket).
 
 use std::io;
 use std::mem;
@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
 /// Sets a socket option whose value is an `int`.
+///
+/// # Errors
+/// As setsockopt(2).
 pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of `value`, which outlives the call; the kernel
     // only reads it.
@@ -22,7 +25,8 @@ pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The address of Ethernet frames: of this type, through this interface, to this MAC.
+/// The address of a packet socket (packet(7)): interface index, EtherType in host byte order, and
+/// destination MAC address.
 pub fn link_address(index: u32, ethertype: u16, mac: [u8; 6]) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: sockaddr_ll is the address type of AF_PACKET and consists of integers: any bytes are
@@ -37,15 +41,15 @@ pub fn link_address(index: u32, ethertype: u16, mac: [u8; 6]) -> SockAddr {
     unsafe { SockAddr::new(storage, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) }
 }
 
-/// The flags (`IFF_UP`, `IFF_RUNNING` and the others of netdevice(7)) of an interface.
+/// Reads the flags of an interface: `IFF_UP`, `IFF_RUNNING` and others (netdevice(7)).
 ///
 /// # Errors
-/// ENODEV: there is none of this name.
+/// ENODEV: no interface has this name.
 pub fn interface_flags(name: &str) -> io::Result<i32> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    // A name that fills all of it has no end.
+    // The name must be terminated by a zero byte.
     if name.len() >= request.ifr_name.len() || name.bytes().any(|byte| byte == 0) {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
