@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::finding::{Report, Trouble, about};
-use crate::control::{self, Answer, NoAnswer, Request};
-use crate::status::{Router, Status};
+use crate::api::status::{Router, Status};
+use crate::daemon::control::{self, Answer, NoAnswer, Request};
 use crate::vrrp::Why;
 
 pub(super) fn ask(runtime_dir: &Path, report: &mut Report) -> Option<Status> {

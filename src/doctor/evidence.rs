@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::kernel::Picture;
 use super::wire;
+use crate::api::status::Status;
 use crate::config::Config;
 use crate::host::netlink::Link;
-use crate::status::Status;
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{Family, RouterConfig};
 

@@ -26,9 +26,9 @@ use std::time::Duration;
 
 pub use finding::{Finding, Report, Trouble, Unseen};
 
+use crate::api::status::Status;
 use crate::config::Config;
-use crate::control::{self, Answer, Request};
-use crate::status::Status;
+use crate::daemon::control::{self, Answer, Request};
 use evidence::{Place, Scene};
 use kernel::Picture;
 
