@@ -54,7 +54,7 @@ const REQUIRED: [&str; 12] = [
     "src/main.rs",
     "src/vrrp/advert.rs",
     "src/vrrp/node.rs",
-    "src/vrrp/router.rs",
+    "src/vrrp/router/mod.rs",
     "src/host/sys.rs",
     "systemd/vipd.service",
 ];

@@ -1,6 +1,6 @@
 //! One virtual router: the election for one list of addresses (RFC 9568 6.4).
 //!
-//! It is told of adverts, links and deadlines by [`Node`](super::Node) and adds what is to be done
+//! It is told of adverts, links and deadlines by [`Node`](crate::vrrp::Node) and adds what is to be done
 //! to a list. Every change of role goes through `VirtualRouter::enter`.
 
 use std::collections::BTreeMap;
@@ -9,16 +9,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::advert::{Advert, Authentication, Heard};
-use super::check::Bearing;
-use super::config::{
+use crate::vrrp::advert::{Advert, Authentication, Heard};
+use crate::vrrp::check::Bearing;
+use crate::vrrp::config::{
     Address, ChecksumForm, Family, Handover, Interval, Priority, RouterConfig, Version,
 };
-use super::node::{
+use crate::vrrp::node::{
     Action, Discard, Hook, HookOutcome, LinkAddress, LinkId, Mac, Mismatch, Packet, Recorded,
     RouterId, Transition, Warning, Why,
 };
-use super::time::Instant;
+use crate::vrrp::time::Instant;
 
 /// At most one advert beside the schedule in this time, whatever arrives.
 const EXTRA_ADVERT_GAP: Duration = Duration::from_millis(10);
@@ -375,7 +375,7 @@ const INCOMPATIBLE_REMEMBERED: usize = 8;
 
 /// What a virtual router must know of its host to decide: lives in the node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Surroundings<'a> {
+pub(in crate::vrrp) struct Surroundings<'a> {
     pub link_up: bool,
     pub addresses: &'a [LinkAddress],
     /// Every address shared by any virtual router of this host.
@@ -385,7 +385,7 @@ pub(super) struct Surroundings<'a> {
 
 /// What a virtual router is in a sync group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Membership {
+pub(in crate::vrrp) enum Membership {
     /// It is in none.
     Alone,
     /// The member whose ties decide.
@@ -396,7 +396,7 @@ pub(super) enum Membership {
 
 /// What its sync group must know of a member; if it stays the same, the group has nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(in crate::vrrp) struct Standing {
     role: Role,
     /// Its place among the states and phases.
     seat: Seat,
@@ -406,7 +406,7 @@ pub(super) struct Standing {
 
 /// Where a member of a sync group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seat {
+pub(in crate::vrrp) enum Seat {
     /// In fault, or waiting.
     Out,
     /// Backup.
@@ -468,7 +468,12 @@ pub struct VirtualRouter {
 }
 
 impl VirtualRouter {
-    pub(super) fn new(id: RouterId, link: LinkId, config: &RouterConfig, now: Instant) -> Self {
+    pub(in crate::vrrp) fn new(
+        id: RouterId,
+        link: LinkId,
+        config: &RouterConfig,
+        now: Instant,
+    ) -> Self {
         VirtualRouter {
             id,
             link,
@@ -594,7 +599,7 @@ impl VirtualRouter {
     }
 
     /// Removed from the configuration, and done with it.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::vrrp) fn is_gone(&self) -> bool {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
@@ -672,12 +677,12 @@ impl VirtualRouter {
     // ---- what happens to it ----------------------------------------------------------------
 
     /// The record of an earlier daemon, kept until the interface is known.
-    pub(super) fn found(&mut self, recorded: Recorded) {
+    pub(in crate::vrrp) fn found(&mut self, recorded: Recorded) {
         self.recorded = Some(recorded);
     }
 
     /// The host changed: link, addresses, drained, stopping. Recomputes what depends on it.
-    pub(super) fn surroundings(
+    pub(in crate::vrrp) fn surroundings(
         &mut self,
         now: Instant,
         around: Surroundings<'_>,
@@ -696,7 +701,7 @@ impl VirtualRouter {
     }
 
     /// Takes note of the host without deciding anything; whether that was for the first time.
-    pub(super) fn perceive(&mut self, now: Instant, around: Surroundings<'_>) -> bool {
+    pub(in crate::vrrp) fn perceive(&mut self, now: Instant, around: Surroundings<'_>) -> bool {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
@@ -727,14 +732,19 @@ impl VirtualRouter {
 
     /// Whether it may go on as master where an earlier daemon stopped. Checks have had no time to
     /// say anything: what they count as before their first results keeps nobody from that.
-    pub(super) fn qualifies(&self) -> bool {
+    pub(in crate::vrrp) fn qualifies(&self) -> bool {
         let sound = self.faults.keys().all(|reason| matches!(reason, Reason::Check(_)));
         let may_resume = self.recorded.as_ref().is_some_and(|recorded| self.may_resume(recorded));
         sound && !self.drained && may_resume
     }
 
     /// The first decision after start: resume, or clean up and take part.
-    pub(super) fn start(&mut self, now: Instant, resumes: bool, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn start(
+        &mut self,
+        now: Instant,
+        resumes: bool,
+        actions: &mut Vec<Action>,
+    ) {
         if self.retiring.is_some() {
             return;
         }
@@ -788,7 +798,7 @@ impl VirtualRouter {
     }
 
     /// An advert, or what claims to be one, already decoded and known to mean this router.
-    pub(super) fn packet(
+    pub(in crate::vrrp) fn packet(
         &mut self,
         now: Instant,
         packet: &Packet<'_>,
@@ -1100,7 +1110,7 @@ impl VirtualRouter {
     }
 
     /// A deadline may have passed.
-    pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         let expired = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
         if self.faults.values().any(expired) {
@@ -1125,12 +1135,12 @@ impl VirtualRouter {
     }
 
     /// Whether its time to take over has come.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(in crate::vrrp) fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Backup { takeover_at: Some(at) } if at <= now)
     }
 
     /// Takes over, unless a hook is to be asked first. `by_group`: not because of its own timer.
-    pub(super) fn take_over(
+    pub(in crate::vrrp) fn take_over(
         &mut self,
         now: Instant,
         newcomer: bool,
@@ -1258,7 +1268,12 @@ impl VirtualRouter {
     }
 
     /// One of our addresses has gone from the interface, and we did not ask for it.
-    pub(super) fn address_lost(&mut self, now: Instant, ip: IpAddr, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn address_lost(
+        &mut self,
+        now: Instant,
+        ip: IpAddr,
+        actions: &mut Vec<Action>,
+    ) {
         self.check_late(now, actions);
         let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
         else {
@@ -1290,7 +1305,12 @@ impl VirtualRouter {
     }
 
     /// The kernel would not add an address.
-    pub(super) fn claim_failed(&mut self, now: Instant, there: bool, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn claim_failed(
+        &mut self,
+        now: Instant,
+        there: bool,
+        actions: &mut Vec<Action>,
+    ) {
         self.check_late(now, actions);
         if !self.has_addresses() {
             return;
@@ -1306,7 +1326,7 @@ impl VirtualRouter {
     }
 
     /// Somebody else announced one of our addresses.
-    pub(super) fn contention(
+    pub(in crate::vrrp) fn contention(
         &mut self,
         now: Instant,
         ip: IpAddr,
@@ -1330,14 +1350,14 @@ impl VirtualRouter {
     }
 
     /// The driver found that we did not keep our word: an advert or a renewal is overdue.
-    pub(super) fn overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.has_addresses() {
             self.late(now, Why::Late, actions);
         }
     }
 
     /// A hook ended.
-    pub(super) fn hook_finished(
+    pub(in crate::vrrp) fn hook_finished(
         &mut self,
         now: Instant,
         outcome: HookOutcome,
@@ -1379,7 +1399,7 @@ impl VirtualRouter {
     }
 
     /// The operator moves this virtual router to another host.
-    pub(super) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         self.held_back = true;
         if let Some(peer) = &self.peer
@@ -1401,19 +1421,19 @@ impl VirtualRouter {
     }
 
     /// The operator drains the host, perhaps once more after nobody came.
-    pub(super) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if matches!(self.state, State::Master { .. }) {
             self.leave(now, Leave::Drain, actions);
         }
     }
 
     /// The operator lets this host take part fully again.
-    pub(super) fn resume(&mut self) {
+    pub(in crate::vrrp) fn resume(&mut self) {
         self.held_back = false;
     }
 
     /// The operator asks for an announcement.
-    pub(super) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {
             State::Master { .. } => self.announce(actions),
@@ -1426,7 +1446,7 @@ impl VirtualRouter {
 
     /// It leaves for good: the daemon stops, or it is no longer configured. `hurry`: another
     /// virtual router of this host needs the addresses.
-    pub(super) fn retire(
+    pub(in crate::vrrp) fn retire(
         &mut self,
         now: Instant,
         leave: Leave,
@@ -1453,7 +1473,7 @@ impl VirtualRouter {
 
     /// A new configuration for the same virtual router: only what changed is touched. First half:
     /// what it no longer has.
-    pub(super) fn reload_release(
+    pub(in crate::vrrp) fn reload_release(
         &mut self,
         now: Instant,
         config: &RouterConfig,
@@ -1474,7 +1494,7 @@ impl VirtualRouter {
     }
 
     /// Second half: what it has now. Whether anything changed that the host must be asked about.
-    pub(super) fn reload(
+    pub(in crate::vrrp) fn reload(
         &mut self,
         now: Instant,
         config: &RouterConfig,
@@ -1578,12 +1598,17 @@ impl VirtualRouter {
 
     // ---- checks ----------------------------------------------------------------------------
 
-    pub(super) fn bearing(&self) -> &Bearing {
+    pub(in crate::vrrp) fn bearing(&self) -> &Bearing {
         &self.bearing
     }
 
     /// What its checks amount to, perhaps something else than before: in force from now on.
-    pub(super) fn judge(&mut self, now: Instant, bearing: Bearing, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn judge(
+        &mut self,
+        now: Instant,
+        bearing: Bearing,
+        actions: &mut Vec<Action>,
+    ) {
         self.check_late(now, actions);
         let (priority, skew) = (self.effective_priority(), self.skew());
         self.bearing = bearing;
@@ -1648,34 +1673,34 @@ impl VirtualRouter {
 
     // ---- what its sync group asks and does -------------------------------------------------
 
-    pub(super) fn membership(&self) -> Membership {
+    pub(in crate::vrrp) fn membership(&self) -> Membership {
         self.membership
     }
 
-    pub(super) fn set_membership(&mut self, membership: Membership) {
+    pub(in crate::vrrp) fn set_membership(&mut self, membership: Membership) {
         self.membership = membership;
     }
 
     /// Taken out of a group that goes on; from now on no hooks run for it.
-    pub(super) fn mute(&mut self) {
+    pub(in crate::vrrp) fn mute(&mut self) {
         self.mute = true;
     }
 
-    pub(super) fn is_starting(&self) -> bool {
+    pub(in crate::vrrp) fn is_starting(&self) -> bool {
         self.faults.contains_key(&Reason::Starting)
     }
 
     /// Whether it leaves for good.
-    pub(super) fn is_retiring(&self) -> bool {
+    pub(in crate::vrrp) fn is_retiring(&self) -> bool {
         self.retiring.is_some()
     }
 
     /// Whether it is in trouble that is not only that of its group.
-    pub(super) fn is_in_trouble(&self) -> bool {
+    pub(in crate::vrrp) fn is_in_trouble(&self) -> bool {
         self.faults.keys().any(Reason::is_own_trouble)
     }
 
-    pub(super) fn standing(&self, now: Instant) -> Standing {
+    pub(in crate::vrrp) fn standing(&self, now: Instant) -> Standing {
         Standing {
             role: self.role(),
             seat: self.seat(),
@@ -1684,7 +1709,7 @@ impl VirtualRouter {
         }
     }
 
-    pub(super) fn seat(&self) -> Seat {
+    pub(in crate::vrrp) fn seat(&self) -> Seat {
         match &self.state {
             State::Fault => Seat::Out,
             State::Backup { .. } => Seat::Backup,
@@ -1699,7 +1724,7 @@ impl VirtualRouter {
     }
 
     /// Whether it hears a master that it would not depose.
-    pub(super) fn respects(&self, now: Instant) -> bool {
+    pub(in crate::vrrp) fn respects(&self, now: Instant) -> bool {
         match self.seat() {
             Seat::Backup => self.respects_until().is_some_and(|until| now < until),
             Seat::Succeeded => true,
@@ -1712,7 +1737,7 @@ impl VirtualRouter {
     }
 
     /// Until when it keeps its group from taking over; `None`: it does not.
-    pub(super) fn objects_until(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::vrrp) fn objects_until(&self, now: Instant) -> Option<Instant> {
         let until = match &self.state {
             State::Master { .. } => return None,
             State::Backup { takeover_at: Some(_) } => {
@@ -1734,19 +1759,19 @@ impl VirtualRouter {
     }
 
     /// A deadline has passed on which its group decides.
-    pub(super) fn waits_for_group(&self, now: Instant) -> bool {
+    pub(in crate::vrrp) fn waits_for_group(&self, now: Instant) -> bool {
         self.is_due(now) || self.offers_until().is_some_and(|until| until <= now)
     }
 
     /// It may take over no earlier than this, as far as its group is concerned.
-    pub(super) fn postpone(&mut self, until: Instant) {
+    pub(in crate::vrrp) fn postpone(&mut self, until: Instant) {
         if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
             *timer = until;
         }
     }
 
     /// When its offer to any successor ends.
-    pub(super) fn offers_until(&self) -> Option<Instant> {
+    pub(in crate::vrrp) fn offers_until(&self) -> Option<Instant> {
         match self.state {
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => Some(successor_by),
             State::Leaving { .. }
@@ -1758,7 +1783,12 @@ impl VirtualRouter {
     }
 
     /// Its group still waits for successors of others.
-    pub(super) fn offer_until(&mut self, now: Instant, until: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn offer_until(
+        &mut self,
+        now: Instant,
+        until: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         if let State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } = &mut self.state {
             *successor_by = until;
             self.leaver_timeout(now, actions);
@@ -1766,7 +1796,7 @@ impl VirtualRouter {
     }
 
     /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
-    pub(super) fn is_lost(&self, now: Instant) -> bool {
+    pub(in crate::vrrp) fn is_lost(&self, now: Instant) -> bool {
         match self.seat() {
             Seat::Backup => self.respects(now) || now < self.hold_until,
             Seat::Out | Seat::Succeeded => true,
@@ -1775,14 +1805,14 @@ impl VirtualRouter {
     }
 
     /// Its group leaves it to who has the others.
-    pub(super) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let State::Leaving { leave, .. } = self.state {
             self.enter_backup(now, Why::Left(leave), actions);
         }
     }
 
     /// Nobody wanted its group.
-    pub(super) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Backup { .. } | State::Leaving { .. } => {
                 self.held_back = false;
@@ -1794,7 +1824,7 @@ impl VirtualRouter {
     }
 
     /// Another member is in trouble, or none is any longer.
-    pub(super) fn share_trouble(&mut self, culprit: Option<&Arc<str>>) -> bool {
+    pub(in crate::vrrp) fn share_trouble(&mut self, culprit: Option<&Arc<str>>) -> bool {
         let known = self.faults.keys().find_map(|reason| match reason {
             Reason::Group(name) => Some(name),
             _ => None,
@@ -1810,13 +1840,13 @@ impl VirtualRouter {
     }
 
     /// What the set of faults amounts to now.
-    pub(super) fn settle_again(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn settle_again(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         self.settle(now, actions);
     }
 
     /// Another member leaves, or is not to take over.
-    pub(super) fn give_way(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn give_way(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {
             State::Master { .. } => {
@@ -1955,7 +1985,7 @@ impl VirtualRouter {
     }
 
     /// A newcomer that does not preempt and heard nobody may be out of earshot.
-    pub(super) fn may_be_deaf(&self) -> bool {
+    pub(in crate::vrrp) fn may_be_deaf(&self) -> bool {
         !self.config.preempt && !self.heard_since_up && !self.is_owner()
     }
 
@@ -2251,7 +2281,7 @@ impl VirtualRouter {
 impl VirtualRouter {
     /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
     /// lease, announcements, and how long ago something was beyond ten seconds.
-    pub(super) fn see_from(&mut self, now: Instant, origin: Instant) {
+    pub(in crate::vrrp) fn see_from(&mut self, now: Instant, origin: Instant) {
         const MEMORY: Duration = Duration::from_secs(10);
         let moved = |at: Instant| {
             if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
