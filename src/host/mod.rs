@@ -36,8 +36,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Hooks};
+use crate::daemon::history::{self, History, Kind};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
-use crate::history::{self, History, Kind};
 use crate::vrrp::{
     Action, Address, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,

@@ -52,7 +52,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::{Counters, Word};
+use crate::api::counters::{Counters, Word};
 use crate::helper::CheckResult;
 use crate::host::Host;
 use crate::vrrp::{

@@ -8,8 +8,8 @@
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::counters::Histogram;
-use crate::status::{Check, Router, Status};
+use crate::api::counters::Histogram;
+use crate::api::status::{Check, Router, Status};
 
 /// How metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -414,17 +414,18 @@ fn hooks(page: &mut Page, routers: &[Router]) {
             }
         }
     });
-    let each = |page: &mut Page, name, help, value: fn(&crate::status::LastHook) -> Option<f64>| {
-        page.gauge(name, help, |family| {
-            for router in routers {
-                if let Some(hook) = &router.last_hook
-                    && let Some(value) = value(hook)
-                {
-                    family.sample(&[("router", &router.name), ("hook", &hook.hook)], value);
+    let each =
+        |page: &mut Page, name, help, value: fn(&crate::api::status::LastHook) -> Option<f64>| {
+            page.gauge(name, help, |family| {
+                for router in routers {
+                    if let Some(hook) = &router.last_hook
+                        && let Some(value) = value(hook)
+                    {
+                        family.sample(&[("router", &router.name), ("hook", &hook.hook)], value);
+                    }
                 }
-            }
-        });
-    };
+            });
+        };
     each(
         page,
         "vipd_last_hook_success",

@@ -7,9 +7,9 @@
 //!
 //! ```text
 //! > {"version":1,"command":"status"}
-//! < {"version":1,"status":{...}}                      crate::status::Status
+//! < {"version":1,"status":{...}}                      crate::api::status::Status
 //! > {"version":1,"command":"events"}
-//! < {"version":1,"events":{"events":[...]}}           crate::history::Event, the newest last
+//! < {"version":1,"events":{"events":[...]}}           crate::daemon::history::Event, the newest last
 //! > {"version":1,"command":"failover","router":"web"}
 //! < {"version":1,"moved":{"moves":[{"router":"web","outcome":"taken","by":"192.0.2.2","after_seconds":0.012,"text":"..."}]}}
 //! > {"version":1,"command":"resume","router":"web"}   also announce, drain, undrain, reload
@@ -41,9 +41,9 @@ use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
-use crate::history::{self, Event};
+use crate::api::status::Status;
+use crate::daemon::history::{self, Event};
 use crate::host::letterbox::Slot;
-use crate::status::Status;
 
 /// Of requests, answers and the status document.
 pub const VERSION: u32 = 1;
