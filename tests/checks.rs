@@ -812,7 +812,7 @@ impl Bench {
             priority: 150,
             addresses: Vec::new(),
             interface: "eth0".into(),
-            commands: vec![vipd::helper::Command {
+            commands: vec![vipd::helper::HookCommand {
                 argv: vec!["true".into()],
                 timeout: PATIENCE,
                 user: None,

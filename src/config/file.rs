@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Report;
+use super::problem::Diagnostics;
 use super::reader::{At, Table};
 use crate::vrrp::{ChecksumForm, Handover};
 
@@ -16,19 +16,19 @@ pub(super) const HOOK: &str = "a hook's table";
 
 /// The file.
 pub(super) struct File {
-    pub node: Option<Node>,
-    pub virtual_routers: Vec<VirtualRouter>,
-    pub checks: Vec<Check>,
-    pub sync_groups: Vec<SyncGroup>,
+    pub node: Option<NodeTable>,
+    pub virtual_routers: Vec<RouterTable>,
+    pub checks: Vec<CheckTable>,
+    pub sync_groups: Vec<GroupTable>,
 }
 
 /// `[node]`
-pub(super) struct Node {
+pub(super) struct NodeTable {
     pub name: Option<At<String>>,
 }
 
 /// `[[virtual_router]]`
-pub(super) struct VirtualRouter {
+pub(super) struct RouterTable {
     pub name: Option<At<String>>,
     pub interface: Option<At<String>>,
     pub vrid: Option<At<i64>>,
@@ -51,7 +51,7 @@ pub(super) struct VirtualRouter {
     pub claim_prefix: Option<At<bool>>,
     pub handover: Option<At<Handover>>,
     pub checks: Option<At<Vec<At<String>>>>,
-    pub hooks: Option<Hooks>,
+    pub hooks: Option<HooksTable>,
 }
 
 /// A span, or one of two words.
@@ -63,11 +63,11 @@ pub(super) enum Lifetime {
 }
 
 /// `[[check]]`
-pub(super) struct Check {
+pub(super) struct CheckTable {
     pub at: Range<usize>,
     pub name: Option<At<String>>,
     /// The keys that say what it looks at, as far as they are written: one, if all is well.
-    pub kinds: Vec<At<Kind>>,
+    pub kinds: Vec<At<CheckKind>>,
     /// Another key was probably meant to be one of those.
     pub mistyped_kind: bool,
     pub command: Option<At<Argv>>,
@@ -79,7 +79,7 @@ pub(super) struct Check {
     pub rise: Option<At<i64>>,
     pub weight: Option<At<i64>>,
     pub on_fail: Option<At<OnFail>>,
-    pub initial: Option<At<Initial>>,
+    pub initial: Option<At<InitialChoice>>,
     pub user: Option<At<String>>,
     pub status: Option<At<i64>>,
     pub body: Option<At<String>>,
@@ -89,7 +89,7 @@ pub(super) struct Check {
 
 /// What a check looks at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CheckKind {
     Command,
     Tcp,
     Http,
@@ -111,35 +111,35 @@ pub(super) enum OnFail {
 
 /// What a check counts as before its first result.
 #[derive(Clone, Copy)]
-pub(super) enum Initial {
+pub(super) enum InitialChoice {
     Passing,
     Failing,
     Wait,
 }
 
 /// `[[sync_group]]`
-pub(super) struct SyncGroup {
+pub(super) struct GroupTable {
     pub name: Option<At<String>>,
     pub members: Option<At<Vec<At<String>>>>,
     pub checks: Option<At<Vec<At<String>>>>,
-    pub hooks: Option<Hooks>,
+    pub hooks: Option<HooksTable>,
 }
 
 /// `[virtual_router.hooks]`, `[sync_group.hooks]`
-pub(super) struct Hooks {
+pub(super) struct HooksTable {
     pub at: Range<usize>,
     pub user: Option<At<String>>,
-    pub master: Option<Command>,
-    pub backup: Option<Command>,
-    pub fault: Option<Command>,
-    pub stop: Option<Command>,
-    pub notify: Option<Command>,
-    pub before_release: Option<Command>,
-    pub before_claim: Option<Command>,
+    pub master: Option<HookEntry>,
+    pub backup: Option<HookEntry>,
+    pub fault: Option<HookEntry>,
+    pub stop: Option<HookEntry>,
+    pub notify: Option<HookEntry>,
+    pub before_release: Option<HookEntry>,
+    pub before_claim: Option<HookEntry>,
 }
 
 /// A program, a list of a program and its arguments, or a table with options.
-pub(super) struct Command {
+pub(super) struct HookEntry {
     pub argv: At<Argv>,
     pub timeout: Option<At<Duration>>,
     pub user: Option<At<String>>,
@@ -153,7 +153,7 @@ pub(super) enum Argv {
 }
 
 impl File {
-    pub fn read(table: &Spanned<DeTable<'_>>, report: &Report) -> Self {
+    pub fn read(table: &Spanned<DeTable<'_>>, report: &Diagnostics) -> Self {
         let mut file = Table::outermost(report, FILE, table.get_ref(), table.span(), keys);
         let read = Self::of(&mut file);
         file.finish();
@@ -162,7 +162,7 @@ impl File {
 
     fn of(file: &mut Table<'_, '_>) -> Self {
         let node = file.table("node", "[node]").map(|mut table| {
-            let node = Node::of(&mut table);
+            let node = NodeTable::of(&mut table);
             table.finish();
             node
         });
@@ -172,14 +172,14 @@ impl File {
             table.require("interface", "interface = \"eth0\"");
             table.require("vrid", "vrid = 51");
             table.require("addresses", "addresses = [\"192.0.2.10\"]");
-            let router = VirtualRouter::of(&mut table);
+            let router = RouterTable::of(&mut table);
             table.finish();
             router
         });
         let virtual_routers = virtual_routers.collect();
         let checks = file.tables("check", "[[check]]").into_iter().map(|mut table| {
             table.require("name", "name = \"haproxy\"");
-            let check = Check::of(&mut table);
+            let check = CheckTable::of(&mut table);
             table.finish();
             check
         });
@@ -188,7 +188,7 @@ impl File {
         let sync_groups = groups.into_iter().map(|mut table| {
             table.require("name", "name = \"gateway\"");
             table.require("members", "members = [\"inside\", \"outside\"]");
-            let group = SyncGroup::of(&mut table);
+            let group = GroupTable::of(&mut table);
             table.finish();
             group
         });
@@ -196,15 +196,15 @@ impl File {
     }
 }
 
-impl Node {
+impl NodeTable {
     fn of(table: &mut Table<'_, '_>) -> Self {
-        Node { name: table.string("name") }
+        NodeTable { name: table.string("name") }
     }
 }
 
-impl VirtualRouter {
+impl RouterTable {
     fn of(table: &mut Table<'_, '_>) -> Self {
-        VirtualRouter {
+        RouterTable {
             name: table.string("name"),
             interface: table.string("interface"),
             vrid: table.integer("vrid"),
@@ -233,32 +233,32 @@ impl VirtualRouter {
                 &[("overlap", Handover::Overlap), ("exclusive", Handover::Exclusive)],
             ),
             checks: table.list("checks", "name"),
-            hooks: Hooks::read(table, "[virtual_router.hooks]"),
+            hooks: HooksTable::read(table, "[virtual_router.hooks]"),
         }
     }
 }
 
-impl Check {
+impl CheckTable {
     fn of(table: &mut Table<'_, '_>) -> Self {
         let name = table.string("name");
         let mut kinds = Vec::new();
         let mut object = None;
         let mut command = None;
-        for kind in Kind::ALL {
+        for kind in CheckKind::ALL {
             let key = kind.key();
             let place = table.get(key).map(|value| value.span());
             let first = kinds.is_empty();
             match kind {
-                Kind::Command => command = Argv::read(table, key),
-                Kind::Tcp
-                | Kind::Http
-                | Kind::Process
-                | Kind::Unit
-                | Kind::File
-                | Kind::FilePresent
-                | Kind::FileAbsent
-                | Kind::Interface
-                | Kind::Ping => {
+                CheckKind::Command => command = Argv::read(table, key),
+                CheckKind::Tcp
+                | CheckKind::Http
+                | CheckKind::Process
+                | CheckKind::Unit
+                | CheckKind::File
+                | CheckKind::FilePresent
+                | CheckKind::FileAbsent
+                | CheckKind::Interface
+                | CheckKind::Ping => {
                     let value = table.string(key);
                     if first {
                         object = value;
@@ -268,7 +268,7 @@ impl Check {
             kinds.extend(place.map(|at| At { value: kind, at }));
         }
         kinds.sort_by_key(|kind| kind.at.start);
-        let mut check = Check {
+        let mut check = CheckTable {
             at: table.at(),
             name,
             kinds,
@@ -284,9 +284,9 @@ impl Check {
             initial: table.choice(
                 "initial",
                 &[
-                    ("wait", Initial::Wait),
-                    ("passing", Initial::Passing),
-                    ("failing", Initial::Failing),
+                    ("wait", InitialChoice::Wait),
+                    ("passing", InitialChoice::Passing),
+                    ("failing", InitialChoice::Failing),
                 ],
             ),
             user: table.string("user"),
@@ -295,48 +295,48 @@ impl Check {
             ca_file: table.string("ca_file"),
             delay: table.duration("delay"),
         };
-        check.mistyped_kind = table.mistypes(&Kind::ALL.map(Kind::key));
+        check.mistyped_kind = table.mistypes(&CheckKind::ALL.map(CheckKind::key));
         check
     }
 }
 
-impl Kind {
-    pub const ALL: [Kind; 10] = [
-        Kind::Command,
-        Kind::Tcp,
-        Kind::Http,
-        Kind::Process,
-        Kind::Unit,
-        Kind::File,
-        Kind::FilePresent,
-        Kind::FileAbsent,
-        Kind::Interface,
-        Kind::Ping,
+impl CheckKind {
+    pub const ALL: [CheckKind; 10] = [
+        CheckKind::Command,
+        CheckKind::Tcp,
+        CheckKind::Http,
+        CheckKind::Process,
+        CheckKind::Unit,
+        CheckKind::File,
+        CheckKind::FilePresent,
+        CheckKind::FileAbsent,
+        CheckKind::Interface,
+        CheckKind::Ping,
     ];
 
     pub const fn key(self) -> &'static str {
         match self {
-            Kind::Command => "command",
-            Kind::Tcp => "tcp",
-            Kind::Http => "http",
-            Kind::Process => "process",
-            Kind::Unit => "unit",
-            Kind::File => "file",
-            Kind::FilePresent => "file_present",
-            Kind::FileAbsent => "file_absent",
-            Kind::Interface => "interface",
-            Kind::Ping => "ping",
+            CheckKind::Command => "command",
+            CheckKind::Tcp => "tcp",
+            CheckKind::Http => "http",
+            CheckKind::Process => "process",
+            CheckKind::Unit => "unit",
+            CheckKind::File => "file",
+            CheckKind::FilePresent => "file_present",
+            CheckKind::FileAbsent => "file_absent",
+            CheckKind::Interface => "interface",
+            CheckKind::Ping => "ping",
         }
     }
 }
 
-impl SyncGroup {
+impl GroupTable {
     fn of(table: &mut Table<'_, '_>) -> Self {
-        SyncGroup {
+        GroupTable {
             name: table.string("name"),
             members: table.list("members", "name"),
             checks: table.list("checks", "name"),
-            hooks: Hooks::read(table, "[sync_group.hooks]"),
+            hooks: HooksTable::read(table, "[sync_group.hooks]"),
         }
     }
 }
@@ -356,43 +356,43 @@ impl Lifetime {
     }
 }
 
-impl Hooks {
+impl HooksTable {
     fn read(table: &mut Table<'_, '_>, name: &'static str) -> Option<Self> {
         let mut table = table.table("hooks", name)?;
-        let hooks = Hooks::of(&mut table);
+        let hooks = HooksTable::of(&mut table);
         table.finish();
         Some(hooks)
     }
 
     fn of(table: &mut Table<'_, '_>) -> Self {
-        Hooks {
+        HooksTable {
             at: table.at(),
             user: table.string("user"),
-            master: Command::read(table, "master"),
-            backup: Command::read(table, "backup"),
-            fault: Command::read(table, "fault"),
-            stop: Command::read(table, "stop"),
-            notify: Command::read(table, "notify"),
-            before_release: Command::read(table, "before_release"),
-            before_claim: Command::read(table, "before_claim"),
+            master: HookEntry::read(table, "master"),
+            backup: HookEntry::read(table, "backup"),
+            fault: HookEntry::read(table, "fault"),
+            stop: HookEntry::read(table, "stop"),
+            notify: HookEntry::read(table, "notify"),
+            before_release: HookEntry::read(table, "before_release"),
+            before_claim: HookEntry::read(table, "before_claim"),
         }
     }
 }
 
-impl Command {
+impl HookEntry {
     fn read(hooks: &mut Table<'_, '_>, key: &'static str) -> Option<Self> {
         let value = hooks.get(key)?;
         match value.get_ref() {
             DeValue::Table(table) => {
                 let mut table = hooks.inner(HOOK, table, value.span());
                 table.require("command", "command = [\"/path/to/program\", \"argument\"]");
-                let command = Command::of(&mut table);
+                let command = HookEntry::of(&mut table);
                 table.finish();
                 command
             }
             _ => {
                 let argv = Argv::read(hooks, key)?;
-                Some(Command { argv, timeout: None, user: None, fault_for: None })
+                Some(HookEntry { argv, timeout: None, user: None, fault_for: None })
             }
         }
     }
@@ -402,7 +402,7 @@ impl Command {
         let timeout = table.duration("timeout");
         let user = table.string("user");
         let fault_for = table.duration("fault_for");
-        Some(Command { argv: argv?, timeout, user, fault_for })
+        Some(HookEntry { argv: argv?, timeout, user, fault_for })
     }
 }
 
@@ -441,19 +441,19 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         name: &'static str,
         read: impl Fn(&mut Table<'_, '_>) -> T,
     ) -> (&'static str, Vec<&'static str>) {
-        let (report, empty) = (Report::new("", ""), DeTable::new());
+        let (report, empty) = (Diagnostics::new("", ""), DeTable::new());
         let mut table = Table::outermost(&report, name, &empty, 0..0, keys);
         read(&mut table);
         (name, table.finish())
     }
     vec![
         of(FILE, File::of),
-        of("[node]", Node::of),
-        of("[[virtual_router]]", VirtualRouter::of),
-        of("[virtual_router.hooks]", Hooks::of),
-        of(HOOK, Command::of),
-        of("[[check]]", Check::of),
-        of("[[sync_group]]", SyncGroup::of),
-        of("[sync_group.hooks]", Hooks::of),
+        of("[node]", NodeTable::of),
+        of("[[virtual_router]]", RouterTable::of),
+        of("[virtual_router.hooks]", HooksTable::of),
+        of(HOOK, HookEntry::of),
+        of("[[check]]", CheckTable::of),
+        of("[[sync_group]]", GroupTable::of),
+        of("[sync_group.hooks]", HooksTable::of),
     ]
 }

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::hook::{Finished, HookRun, Outcome};
 use super::output::{Lines, Sink};
 use super::program::{Program, language};
-use crate::config::Command;
+use crate::config::HookCommand;
 
 /// Runs the hooks of one change, to the end or until `closing` says that the daemon is gone.
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {
@@ -35,7 +35,7 @@ pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Fin
 }
 
 /// Runs one hook and logs how it went.
-async fn one(run: &HookRun, command: &Command, closing: &mut watch::Receiver<bool>) -> Outcome {
+async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver<bool>) -> Outcome {
     let begin = Instant::now();
     let program = command.argv.first().map_or("", String::as_str);
     let lines = Lines::of(&run.router, run.state, program);

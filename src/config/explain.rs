@@ -89,7 +89,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         router.version,
         router.priority,
         router.advert_interval,
-        patience(router).as_secs_f64(),
+        master_down_interval(router).as_secs_f64(),
     )
 }
 
@@ -210,7 +210,7 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
 
 /// How long a backup with this configuration waits for a master with the same interval:
 /// 3 x interval + skew (RFC 9568 6.1).
-fn patience(router: &RouterConfig) -> Duration {
+fn master_down_interval(router: &RouterConfig) -> Duration {
     let interval = router.advert_interval.duration();
     let steps = 256 - u32::from(router.priority.get());
     let skew = match router.version {
@@ -242,7 +242,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "unicast_peers": router.unicast_peers.as_deref(),
                 "preempt": router.preempt,
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
-                "patience_seconds": patience(router).as_secs_f64(),
+                "patience_seconds": master_down_interval(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
                 "handover": match router.handover {
                     Handover::Overlap => "overlap",
