@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::hooks::{self, HookPlaces, HookSettings, Hooks};
 use super::names::check_name;
 use super::problem::Diagnostics;
-use super::reader::{At, closest};
+use super::reader::{At, closest, word};
 use super::{checks, file, router};
-use crate::vrrp::{GroupConfig, Handover, Priority, RouterConfig};
+use crate::vrrp::{GroupConfig, Priority, RouterConfig};
 
 /// A group as far as it could be understood.
 pub(super) struct GroupDraft {
@@ -97,9 +97,9 @@ fn check_one<'f>(
         Some(hooks) => hooks::check(hooks, report),
         None => <(Hooks, HookPlaces, HookSettings)>::default(),
     };
-    let handover = members.iter().filter_map(|member| member.handover.as_ref()).next();
-    let handover = handover.map_or(Handover::Overlap, |handover| handover.value);
-    router::advise_on_release(group.hooks.as_ref(), handover, report);
+    if let Some(first) = members.first() {
+        router::advise_on_release(group.hooks.as_ref(), first.handover(), report);
+    }
     let own = checks::named(group.checks.as_ref(), defined, report);
     // What stands in the way of a member stands in the way of the group.
     for member in &members {
@@ -196,22 +196,17 @@ fn check_member(router: &file::RouterTable, at: &Range<usize>, report: &Diagnost
 
 /// What decides together must decide alike.
 fn check_same(first: &file::RouterTable, other: &file::RouterTable, report: &Diagnostics) {
-    fn value<T, R>(value: &Option<At<T>>, read: impl Fn(&T) -> R, default: R) -> R {
-        value.as_ref().map_or(default, |value| read(&value.value))
-    }
-    fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
-        value.as_ref().map(|value| &value.at)
-    }
-    let compare = |key: &str,
-                   values: (String, String),
-                   first_at: Option<&Range<usize>>,
-                   other_at: Option<&Range<usize>>| {
-        let (wanted, found) = values;
+    let (Some(first_name), Some(other_name)) = (&first.name, &other.name) else { return };
+    let decisive = decisive_keys(first).into_iter().zip(decisive_keys(other));
+    for ((key, wanted, first_at), (_, found, other_at)) in decisive {
         if wanted == found {
-            return;
+            continue;
         }
-        let names = (first.name.as_ref(), other.name.as_ref());
-        let (Some(first_name), Some(other_name)) = names else { return };
+        // That an owner cannot be a member is said elsewhere.
+        let owner = Priority::OWNER.get().to_string();
+        if key == "priority" && [&wanted, &found].contains(&&owner) {
+            continue;
+        }
         report.conflict(
             other_at.unwrap_or(&other_name.at),
             format!(
@@ -222,44 +217,27 @@ fn check_same(first: &file::RouterTable, other: &file::RouterTable, report: &Dia
             first_at.unwrap_or(&first_name.at),
             if first_at.is_some() { "another value here" } else { "the default here" },
         );
-    };
-    let priority = |router: &file::RouterTable| {
-        value(&router.priority, |priority| *priority, i64::from(Priority::DEFAULT.get()))
-    };
-    let (one, two) = (priority(first), priority(other));
-    // That an owner cannot be a member is said elsewhere.
-    if ![one, two].contains(&i64::from(Priority::OWNER.get())) {
-        let values = (one.to_string(), two.to_string());
-        compare("priority", values, at(&first.priority), at(&other.priority));
     }
-    let preempt =
-        |router: &file::RouterTable| value(&router.preempt, bool::to_string, "true".to_string());
-    compare("preempt", (preempt(first), preempt(other)), at(&first.preempt), at(&other.preempt));
-    let span = |span: &Option<At<Duration>>, default: &str| {
-        let written = |span: &Duration| match *span {
-            Duration::ZERO => "\"0s\"".to_string(),
-            span => format!("\"{span:?}\""),
-        };
-        value(span, written, format!("\"{default}\""))
-    };
-    for (key, one, two, default) in [
-        ("preempt_delay", &first.preempt_delay, &other.preempt_delay, "0s"),
-        ("start_delay", &first.start_delay, &other.start_delay, "0s"),
-        ("link_delay", &first.link_delay, &other.link_delay, "2s"),
-    ] {
-        compare(key, (span(one, default), span(two, default)), at(one), at(two));
+}
+
+/// The keys that decide when a virtual router takes over: their values as they are written, and where.
+fn decisive_keys(router: &file::RouterTable) -> [(&'static str, String, Option<&Range<usize>>); 6] {
+    fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
+        value.as_ref().map(|value| &value.at)
     }
-    let handover = |router: &file::RouterTable| {
-        let word = |handover: &Handover| match handover {
-            Handover::Overlap => "\"overlap\"".to_string(),
-            Handover::Exclusive => "\"exclusive\"".to_string(),
-        };
-        value(&router.handover, word, "\"overlap\"".to_string())
+    let span = |span: Duration| match span {
+        Duration::ZERO => "\"0s\"".to_string(),
+        span => format!("\"{span:?}\""),
     };
-    compare(
-        "handover",
-        (handover(first), handover(other)),
-        at(&first.handover),
-        at(&other.handover),
-    );
+    let default = i64::from(Priority::DEFAULT.get());
+    let priority = router.priority.as_ref().map_or(default, |priority| priority.value);
+    let handover = word(&file::HANDOVER, &router.handover());
+    [
+        ("priority", priority.to_string(), at(&router.priority)),
+        ("preempt", router.preempt().to_string(), at(&router.preempt)),
+        ("preempt_delay", span(router.preempt_delay()), at(&router.preempt_delay)),
+        ("start_delay", span(router.start_delay()), at(&router.start_delay)),
+        ("link_delay", span(router.link_delay()), at(&router.link_delay)),
+        ("handover", format!("\"{handover}\""), at(&router.handover)),
+    ]
 }

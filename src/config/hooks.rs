@@ -22,6 +22,9 @@ const DEFAULT_VETO: Duration = Duration::from_secs(30);
 const MIN_FAULT: Duration = Duration::from_secs(1);
 const MAX_FAULT: Duration = Duration::from_secs(3600);
 
+/// The key of the hook that runs at every change; the others are named as the protocol names them.
+const NOTIFY: &str = "notify";
+
 /// The hooks of one virtual router, or of a sync group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
@@ -76,13 +79,13 @@ impl Hooks {
     /// Those that are configured, with their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &HookCommand)> {
         [
-            ("master", &self.master),
-            ("backup", &self.backup),
-            ("fault", &self.fault),
-            ("stop", &self.stop),
-            ("notify", &self.notify),
-            ("before_release", &self.before_release),
-            ("before_claim", &self.before_claim),
+            (Hook::Master.name(), &self.master),
+            (Hook::Backup.name(), &self.backup),
+            (Hook::Fault.name(), &self.fault),
+            (Hook::Stop.name(), &self.stop),
+            (NOTIFY, &self.notify),
+            (Hook::BeforeRelease.name(), &self.before_release),
+            (Hook::BeforeClaim.name(), &self.before_claim),
         ]
         .into_iter()
         .filter_map(|(key, command)| Some((key, command.as_ref()?)))
@@ -104,8 +107,9 @@ pub(super) fn check(
     }
     let mut places = HookPlaces::new();
     let mut fault_for = BTreeMap::new();
-    let mut one = |key, hook: Option<Hook>, command: &Option<file::HookEntry>| {
+    let mut one = |hook: Option<Hook>, command: &Option<file::HookEntry>| {
         let command = command.as_ref()?;
+        let key = hook.map_or(NOTIFY, Hook::name);
         let user = command.user.as_ref();
         if let Some(user) = user {
             check_user(user, report);
@@ -121,13 +125,13 @@ pub(super) fn check(
         })
     };
     let checked = Hooks {
-        master: one("master", Some(Hook::Master), &hooks.master),
-        backup: one("backup", Some(Hook::Backup), &hooks.backup),
-        fault: one("fault", Some(Hook::Fault), &hooks.fault),
-        stop: one("stop", Some(Hook::Stop), &hooks.stop),
-        notify: one("notify", None, &hooks.notify),
-        before_release: one("before_release", Some(Hook::BeforeRelease), &hooks.before_release),
-        before_claim: one("before_claim", Some(Hook::BeforeClaim), &hooks.before_claim),
+        master: one(Some(Hook::Master), &hooks.master),
+        backup: one(Some(Hook::Backup), &hooks.backup),
+        fault: one(Some(Hook::Fault), &hooks.fault),
+        stop: one(Some(Hook::Stop), &hooks.stop),
+        notify: one(None, &hooks.notify),
+        before_release: one(Some(Hook::BeforeRelease), &hooks.before_release),
+        before_claim: one(Some(Hook::BeforeClaim), &hooks.before_claim),
     };
     let timeout = |command: &Option<HookCommand>| command.as_ref().map(|command| command.timeout);
     let settings = HookSettings {

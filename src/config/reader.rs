@@ -309,8 +309,8 @@ impl<'r, 'd> Table<'r, 'd> {
         None
     }
 
-    /// Where the table stands.
-    pub fn at(&self) -> Range<usize> {
+    /// Where the table stands; no key.
+    pub fn place(&mut self, _: &'static str) -> Range<usize> {
         self.at.clone()
     }
 
@@ -363,6 +363,11 @@ fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w
         Some((_, ours)) => keys.find(|key| key == ours),
         None => closest(typed, keys),
     }
+}
+
+/// The word of a choice that means `value`.
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| *word)
 }
 
 /// The word that was probably meant.

@@ -34,7 +34,7 @@ pub(super) fn check<'f>(file: &'f file::CheckTable, report: &Diagnostics) -> Che
         check_name("the name of a check", name, report);
     }
     check_number_of_kinds(file, report);
-    let kind = match file.kinds.as_slice() {
+    let kind = match file.subject.kinds.as_slice() {
         [kind] => Some(kind),
         _ => None,
     };
@@ -104,7 +104,7 @@ pub(super) fn check_together(checks: &[CheckDraft<'_>], report: &Diagnostics) {
 }
 
 fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
-    match file.kinds.as_slice() {
+    match file.subject.kinds.as_slice() {
         [] if report.is_partial() || file.mistyped_kind => {}
         [] => {
             let all = CheckKind::ALL.map(CheckKind::key).join(", ");

@@ -94,7 +94,7 @@ fn check_count(key: &str, count: Option<&At<i64>>, default: u32, report: &Diagno
 }
 
 pub(super) fn check_effect(file: &file::CheckTable, report: &Diagnostics) -> Effect {
-    let is_number = file.kinds.iter().any(|kind| kind.value == CheckKind::File);
+    let is_number = file.subject.kinds.iter().any(|kind| kind.value == CheckKind::File);
     if let (Some(weight), Some(on_fail), false) = (&file.weight, &file.on_fail, is_number) {
         report.conflict(
             &on_fail.at,

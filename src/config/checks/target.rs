@@ -36,13 +36,14 @@ pub(super) fn check_target(
     report: &Diagnostics,
 ) -> Option<Target> {
     if kind.value == CheckKind::Command {
-        let argv = program::check_argv(kind.value.key(), file.command.as_ref()?, "check", report);
+        let argv =
+            program::check_argv(kind.value.key(), file.subject.command.as_ref()?, "check", report);
         if let Some(user) = &file.user {
             program::check_user(user, report);
         }
         return Some(Target::Command { argv, user: file.user.as_ref().map(|it| it.value.clone()) });
     }
-    let object = file.object.as_ref()?;
+    let object = file.subject.object.as_ref()?;
     match kind.value {
         CheckKind::Command => None,
         CheckKind::Tcp => check_tcp(object, report),

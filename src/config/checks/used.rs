@@ -52,7 +52,7 @@ pub(in crate::config) fn check_use(
     is_owner: bool,
     report: &Diagnostics,
 ) {
-    let keeps_backup = router.preempt.as_ref().is_some_and(|preempt| !preempt.value);
+    let keeps_backup = !router.preempt();
     for (at, check) in used {
         let name = check.name().unwrap_or_default();
         let changes_priority = check.result.as_ref().and_then(|(counts, ..)| match counts.effect {

@@ -29,16 +29,12 @@ pub(super) fn check_priority(priority: Option<&At<i64>>, report: &Diagnostics) -
     Priority::DEFAULT
 }
 
-pub(super) fn check_delay(
-    key: &str,
-    delay: Option<&At<Duration>>,
-    report: &Diagnostics,
-) -> Option<Duration> {
-    let At { value, at } = delay?;
-    if *value > MAX_DELAY {
+pub(super) fn check_delay(key: &str, delay: Option<&At<Duration>>, report: &Diagnostics) {
+    if let Some(At { value, at }) = delay
+        && *value > MAX_DELAY
+    {
         report.error(at, format!("`{key}` is at most 1h"), format!("write {key} = \"1m\""));
     }
-    Some(*value)
 }
 
 pub(super) fn check_preemption(file: &file::RouterTable, is_owner: bool, report: &Diagnostics) {

@@ -11,7 +11,6 @@ mod together;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(super) use draft::RouterDraft;
 pub(super) use holding::advise_on_release;
@@ -22,7 +21,7 @@ use super::file;
 use super::hooks::{self, HookPlaces, HookSettings, Hooks};
 use super::names::{check_interface, check_name};
 use super::problem::Diagnostics;
-use crate::vrrp::{Address, Family, Handover, Priority, RouterConfig};
+use crate::vrrp::{Address, Family, Priority, RouterConfig};
 use addresses::{
     ListedAddress, check_advertised, check_repeated, is_link_local, virtual_addresses,
 };
@@ -30,8 +29,6 @@ use advert::{check_authentication, check_checksum, check_interval, check_version
 use election::{advise_on_election, check_delay, check_preemption, check_priority};
 use holding::{check_claim_prefix, check_claiming_of_owner, check_lifetime};
 use peers::{check_min_ttl, check_peers, check_senders, check_source};
-
-const DEFAULT_LINK_DELAY: Duration = Duration::from_secs(2);
 
 /// What is true of one virtual router whatever the others are.
 pub(super) fn check<'f>(
@@ -61,11 +58,10 @@ pub(super) fn check<'f>(
     let checksum = check_checksum(file.checksum.as_ref(), version, family, report);
     let authentication = check_authentication(file.authentication.as_ref(), version, report);
 
-    let preempt = file.preempt.as_ref().is_none_or(|preempt| preempt.value);
-    let preempt_delay = check_delay("preempt_delay", file.preempt_delay.as_ref(), report);
+    check_delay("preempt_delay", file.preempt_delay.as_ref(), report);
     check_preemption(file, is_owner, report);
-    let start_delay = check_delay("start_delay", file.start_delay.as_ref(), report);
-    let link_delay = check_delay("link_delay", file.link_delay.as_ref(), report);
+    check_delay("start_delay", file.start_delay.as_ref(), report);
+    check_delay("link_delay", file.link_delay.as_ref(), report);
 
     let source = check_source(file.source_address.as_ref(), family, &all, is_owner, report);
     let peers = check_peers(file, family, source.as_ref(), &all, report);
@@ -81,7 +77,7 @@ pub(super) fn check<'f>(
         );
     }
 
-    let handover = file.handover.as_ref().map_or(Handover::Overlap, |handover| handover.value);
+    let handover = file.handover();
     let claim_prefix = check_claim_prefix(file.claim_prefix.as_ref(), &all, is_owner, report);
     let (hooks, hook_places, settings) = match &file.hooks {
         Some(hooks) => hooks::check(hooks, report),
@@ -112,10 +108,10 @@ pub(super) fn check<'f>(
             addresses: advertised.iter().map(as_claimed).collect(),
             unadvertised_addresses: unadvertised.iter().map(as_claimed).collect(),
             advert_interval: interval?,
-            preempt,
-            preempt_delay: preempt_delay.unwrap_or(Duration::ZERO),
-            start_delay: start_delay.unwrap_or(Duration::ZERO),
-            link_delay: link_delay.unwrap_or(DEFAULT_LINK_DELAY),
+            preempt: file.preempt(),
+            preempt_delay: file.preempt_delay(),
+            start_delay: file.start_delay(),
+            link_delay: file.link_delay(),
             checksum,
             unicast_peers: peers.map(only_ips),
             unicast_min_ttl,
