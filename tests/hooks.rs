@@ -102,7 +102,7 @@ impl Bench {
         let begin = Instant::now();
         while reports.len() < count {
             assert!(begin.elapsed() < PATIENCE, "only {reports:?}; log:\n{}", self.log());
-            self.helper().pump(|finished| reports.push(finished)).unwrap();
+            self.helper().poll(|finished| reports.push(finished)).unwrap();
             sleep(Duration::from_millis(5));
         }
         assert_eq!(reports.len(), count, "{reports:?}");
@@ -643,13 +643,13 @@ fn a_helper_that_dies_is_noticed_and_no_run_is_forgotten() {
     kill(Pid::from_raw(bench.helper().pid().cast_signed()), Signal::SIGKILL).unwrap();
     let mut reports = Vec::new();
     until("the death is noticed", || {
-        bench.helper().pump(|finished| reports.push(finished)).is_err()
+        bench.helper().poll(|finished| reports.push(finished)).is_err()
     });
     assert_eq!(reports.len(), 2);
     assert!(reports.iter().all(|finished| matches!(finished.outcome, Outcome::NotRun(_))));
     until("the hook has ended too", || !is_alive(running));
     bench.run(HookState::Fault, Vec::new());
-    assert!(bench.helper().pump(|finished| reports.push(finished)).is_err());
+    assert!(bench.helper().poll(|finished| reports.push(finished)).is_err());
     assert_eq!(reports.len(), 3);
     assert!(bench.helper().idle());
 }

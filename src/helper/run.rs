@@ -75,12 +75,12 @@ async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver
 
 async fn finish(
     mut hook: Program,
-    patience: Duration,
+    limit: Duration,
     closing: &mut watch::Receiver<bool>,
 ) -> Outcome {
     let ended = tokio::select! {
         outcome = hook.run() => Some(outcome),
-        () = sleep(patience) => None,
+        () = sleep(limit) => None,
         _ = closing.wait_for(|closing| *closing) => None,
     };
     let outcome = match ended {
@@ -90,7 +90,7 @@ async fn finish(
             Outcome::TimedOut
         }
     };
-    hook.last_words();
+    hook.finish_output();
     outcome
 }
 
