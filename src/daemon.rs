@@ -1,8 +1,10 @@
 //! The daemon: waits, tells the protocol what happened, carries out what it says.
 
-pub mod control;
-pub mod history;
+mod control;
+mod drained;
+pub(crate) mod history;
 mod office;
+mod status;
 mod steer;
 
 use std::collections::BTreeMap;
@@ -265,7 +267,7 @@ impl Daemon {
             host.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
         }
         let systemd = Systemd::from_env();
-        let was_drained = control::was_drained(&options.state_dir).unwrap_or_else(|error| {
+        let was_drained = drained::was_drained(&options.state_dir).unwrap_or_else(|error| {
             error!(%error, "cannot see whether this host is drained, so it takes part");
             false
         });

@@ -1,32 +1,23 @@
-//! What happened on this host, for `vipd events`: one line of JSON for each event in `events.jsonl`
-//! in the state directory, so it outlives restarts and reboots.
+//! Writes the history that `vipd events` shows: a task beside the advert loop, and the blocking pool.
 //!
-//! Written by a task beside the advert loop and the blocking pool, never by the loop. What cannot be
-//! written is lost: history, and nothing else. Two files of at most 1 MiB are kept.
-//!
-//! ```json
-//! {"at":"2026-11-20T12:00:01.234Z","kind":"role","router":"web","from":"backup","to":"master","text":"no master was heard"}
-//! ```
+//! The loop never writes and never waits for it. What cannot be written is lost: history, and nothing
+//! else. Two files of at most 1 MiB are kept.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-/// The newer file, in the state directory.
-pub const FILE: &str = "events.jsonl";
-/// The older one.
-pub const OLDER_FILE: &str = "events.1.jsonl";
+pub(crate) use crate::api::events::{Event, Kind};
+use crate::api::events::{FILE, OLDER_FILE};
+
 /// At most so large is either, in bytes.
 const LARGEST: u64 = 1 << 20;
-/// So many bytes of the end of history are told to whoever asks for the newest.
-const NEWEST: u64 = 64 << 10;
 /// Events that wait for a slow disk.
 const QUEUE: usize = 1024;
 /// Written at once.
@@ -34,62 +25,9 @@ const BATCH: usize = 256;
 /// An end of the daemon waits no longer for the disk: its successor may be in a hurry.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Something an operator may want to look up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// Of which kind; consumers must bear new ones.
-    pub kind: String,
-    /// The virtual router it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub router: Option<String>,
-    /// The role before, for a change of role.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// The role since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// What, or why.
-    pub text: String,
-}
-
-/// The kinds of event there are now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The daemon started or ended.
-    Daemon,
-    /// A role changed.
-    Role,
-    /// Somebody should look: contention, incompatible peers and the like.
-    Warning,
-    /// A hook did not end well.
-    Hook,
-    /// A check began to fail, or to pass again.
-    Check,
-    /// The operator asked for something.
-    Command,
-    /// The configuration was applied or refused.
-    Reload,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Kind::Daemon => "daemon",
-            Kind::Role => "role",
-            Kind::Warning => "warning",
-            Kind::Hook => "hook",
-            Kind::Check => "check",
-            Kind::Command => "command",
-            Kind::Reload => "reload",
-        }
-    }
-}
-
 impl Event {
     /// Something that happened now.
-    pub fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
+    pub(crate) fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
         Event {
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             kind: kind.name().to_owned(),
@@ -101,7 +39,7 @@ impl Event {
     }
 
     /// A role that changed now.
-    pub fn change(router: &str, from: &str, to: &str, why: String) -> Self {
+    pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Self {
         let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
         Event { from, to, ..Event::now(Kind::Role, Some(router), why) }
     }
@@ -182,35 +120,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o644).open(path)
 }
 
-/// The newest events, the last one last; none if nothing was ever written.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn newest(state_dir: &Path, at_most: usize) -> io::Result<Vec<Event>> {
-    let mut events = end_of(&state_dir.join(OLDER_FILE))?;
-    events.extend(end_of(&state_dir.join(FILE))?);
-    events.drain(..events.len().saturating_sub(at_most));
-    Ok(events)
-}
-
-fn end_of(path: &Path) -> io::Result<Vec<Event>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened?,
-    };
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(NEWEST)))?;
-    let mut bytes = Vec::new();
-    file.take(NEWEST).read_to_end(&mut bytes)?;
-    // The first line may be the end of one, and the last not yet whole: neither is an event then.
-    let lines = bytes.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::api::events::newest;
 
     #[test]
     fn the_newest_events_are_told_from_both_files() {

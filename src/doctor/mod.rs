@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
-use crate::daemon::control::{self, Answer, NoAnswer, Request};
 use crate::host::netlink::Link;
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{
@@ -258,24 +258,13 @@ pub fn examine(options: &Options) -> Report {
 }
 
 fn ask(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
-    let why = match control::ask(runtime_dir, &Request::Status) {
-        Ok(Answer::Status(status)) => return Some(*status),
-        Ok(Answer::Error { text, .. }) => text,
-        Ok(
-            Answer::Done { .. }
-            | Answer::Events { .. }
-            | Answer::Moved { .. }
-            | Answer::Reloaded { .. },
-        ) => "the daemon answered something else than it was asked".to_owned(),
-        Err(
-            error @ (NoAnswer::NoDaemon(_)
-            | NoAnswer::NotAllowed(_)
-            | NoAnswer::Lost(..)
-            | NoAnswer::NotUnderstood(_)),
-        ) => error.to_string(),
-    };
-    report.unseen("the running daemon", why);
-    None
+    match Client::new(runtime_dir).status() {
+        Ok(status) => Some(status),
+        Err(error) => {
+            report.unseen("the running daemon", error.to_string());
+            None
+        }
+    }
 }
 
 fn read(path: &Path, report: &mut Report) -> Option<Config> {
@@ -364,10 +353,9 @@ fn host(
         }
     };
     let after = match before {
-        Some(before) => match control::ask(&options.runtime_dir, &Request::Status) {
-            Ok(Answer::Status(status)) => Some(*status),
-            _ => Some(before.clone()),
-        },
+        Some(before) => {
+            Some(Client::new(&options.runtime_dir).status().unwrap_or_else(|_| before.clone()))
+        }
         None => None,
     };
     let scene =

@@ -9,7 +9,7 @@ mod metrics;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,9 +28,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use crate::api::events::Event;
+use crate::api::protocol::VERSION;
 use crate::api::status::Status;
-use crate::daemon::control::{self, Answer, Code};
-use crate::daemon::history::Event;
+use crate::api::{Client, ClientError};
 use crate::host::systemd::Systemd;
 use metrics::Format;
 
@@ -109,7 +110,7 @@ type Remembered<T> = Mutex<Option<(Instant, Asked<T>)>>;
 
 /// What the connections share.
 struct Desk {
-    runtime_dir: PathBuf,
+    client: Client,
     policy: HeaderValue,
     status: Remembered<Status>,
     events: Remembered<Vec<Event>>,
@@ -137,7 +138,7 @@ struct NoAnswer<'a> {
 impl Desk {
     fn new(runtime_dir: &Path) -> io::Result<Self> {
         Ok(Desk {
-            runtime_dir: runtime_dir.to_owned(),
+            client: Client::new(runtime_dir),
             policy: HeaderValue::from_str(&policy(PAGE)).map_err(io::Error::other)?,
             status: Mutex::new(None),
             events: Mutex::new(None),
@@ -202,27 +203,18 @@ impl Desk {
     }
 
     async fn status(&self) -> Asked<Status> {
-        self.ask(&self.status, control::Request::Status, |answer| match answer {
-            Answer::Status(status) => Ok(*status),
-            other => Err(other),
-        })
-        .await
+        self.ask(&self.status, Client::status).await
     }
 
     async fn events(&self) -> Asked<Vec<Event>> {
-        self.ask(&self.events, control::Request::Events, |answer| match answer {
-            Answer::Events { events } => Ok(events),
-            other => Err(other),
-        })
-        .await
+        self.ask(&self.events, Client::events).await
     }
 
     /// Who asks while the daemon is being asked waits, and is told the same.
-    async fn ask<T>(
+    async fn ask<T: Send + 'static>(
         &self,
         remembered: &Remembered<T>,
-        request: control::Request,
-        wanted: fn(Answer) -> Result<T, Answer>,
+        request: fn(&Client) -> Result<T, ClientError>,
     ) -> Asked<T> {
         let mut remembered = remembered.lock().await;
         if let Some((told_at, asked)) = &*remembered
@@ -230,48 +222,14 @@ impl Desk {
         {
             return asked.clone();
         }
-        let runtime_dir = self.runtime_dir.clone();
-        let answer = tokio::task::spawn_blocking(move || control::ask(&runtime_dir, &request));
-        let asked = match answer.await {
-            Ok(Ok(answer)) => wanted(answer).map(Arc::new).map_err(unwanted),
-            Ok(Err(why)) => Err(Trouble { code: no_answer(&why), text: why.to_string() }),
+        let client = self.client.clone();
+        let asked = match tokio::task::spawn_blocking(move || request(&client)).await {
+            Ok(Ok(answer)) => Ok(Arc::new(answer)),
+            Ok(Err(error)) => Err(Trouble { code: error.code(), text: error.to_string() }),
             Err(error) => Err(Trouble { code: "failed", text: error.to_string() }),
         };
         *remembered = Some((Instant::now(), asked.clone()));
         asked
-    }
-}
-
-fn unwanted(answer: Answer) -> Trouble {
-    match answer {
-        Answer::Error { code, text } => Trouble {
-            code: match code {
-                Code::BadRequest => "bad_request",
-                Code::Busy => "busy",
-                Code::NotAllowed => "not_allowed",
-                Code::UnknownRouter => "unknown_router",
-                Code::Refused => "refused",
-                Code::Failed => "failed",
-            },
-            text,
-        },
-        Answer::Status(_)
-        | Answer::Events { .. }
-        | Answer::Moved { .. }
-        | Answer::Done { .. }
-        | Answer::Reloaded { .. } => Trouble {
-            code: "not_understood",
-            text: "the daemon answered something else than it was asked".to_owned(),
-        },
-    }
-}
-
-fn no_answer(why: &control::NoAnswer) -> &'static str {
-    match why {
-        control::NoAnswer::NoDaemon(_) => "no_daemon",
-        control::NoAnswer::NotAllowed(_) => "not_allowed",
-        control::NoAnswer::Lost(..) => "lost",
-        control::NoAnswer::NotUnderstood(_) => "not_understood",
     }
 }
 
@@ -318,7 +276,7 @@ fn policy(page: &str) -> String {
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    let document = Document { version: control::VERSION, at, body };
+    let document = Document { version: VERSION, at, body };
     // Strings, numbers and lists of them: nothing that JSON could not say.
     let bytes = serde_json::to_vec(&document).unwrap_or_default();
     respond(status, "application/json", bytes)
