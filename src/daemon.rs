@@ -29,7 +29,7 @@ use crate::host::sys;
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
-use control::Asked;
+use control::PendingRequest;
 use history::{History, Kind};
 use office::{Errand, Office};
 use steer::{Moves, Reply};
@@ -220,9 +220,9 @@ struct Daemon {
     actions: Vec<Action>,
     office: Office,
     /// What clients of the control socket ask.
-    requests: Letterbox<Asked>,
+    requests: Letterbox<PendingRequest>,
     /// Not answered yet.
-    asked: Vec<Asked>,
+    asked: Vec<PendingRequest>,
     errands: Letterbox<Errand>,
     errand: Slot<Errand>,
     /// Clients that wait for the end of a hand-over ...

@@ -26,20 +26,20 @@ use crate::api::protocol::{Answer, Code, GROUP, Request, SOCKET, decode_request,
 use crate::host::letterbox::Slot;
 
 /// Served at the same time; more are refused.
-const CLIENTS: usize = 16;
+const MAX_CLIENTS: usize = 16;
 /// To send a request, and to take an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// One too many is refused after this; so many per second can be refused at most.
-const WAIT_FOR_PLACE: Duration = Duration::from_millis(5);
+const ADMISSION_TIMEOUT: Duration = Duration::from_millis(5);
 /// From one status document to the next: however many ask, the advert loop has better things to do.
-const BETWEEN_DOCUMENTS: Duration = Duration::from_millis(5);
+const MIN_STATUS_INTERVAL: Duration = Duration::from_millis(5);
 /// The longest request, in bytes.
-const LONGEST_REQUEST: u64 = 64 << 10;
+const MAX_REQUEST: u64 = 64 << 10;
 /// Events told at once.
-const EVENTS: usize = 200;
+const MAX_EVENTS: usize = 200;
 /// A request with the way back to whoever made it.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingRequest {
     /// What is wanted.
     pub request: Request,
     /// For the answer; nobody minds if the client is gone.
@@ -53,7 +53,7 @@ pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::U
     match listen(&path) {
         Ok(listener) => {
             if let Some(group) = group()
-                && let Err(error) = give_to(&path, group)
+                && let Err(error) = change_group(&path, group)
             {
                 remarks.push(format!(
                     "cannot give {} to the group {GROUP} ({error}): only root can ask for the status; give it CAP_SETGID, or make its user a member",
@@ -89,7 +89,7 @@ fn listen(path: &Path) -> io::Result<blocking::UnixListener> {
 
 /// Whoever is a member may give a file of his to a group. CAP_SETGID is there for the helper's sake;
 /// CAP_CHOWN would be one more.
-fn give_to(path: &Path, group: Gid) -> nix::Result<()> {
+fn change_group(path: &Path, group: Gid) -> nix::Result<()> {
     let before = getgroups()?;
     let joined = setgroups(&[before.as_slice(), &[group]].concat());
     let given = chown(path, None, Some(group));
@@ -114,40 +114,40 @@ fn group() -> Option<Gid> {
 pub fn serve(
     listener: blocking::UnixListener,
     state_dir: &Path,
-    requests: Slot<Asked>,
+    requests: Slot<PendingRequest>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let desk = Desk {
+    let server = Server {
         requests,
         state_dir: state_dir.to_owned(),
-        storing: Mutex::new(()),
-        looking_up: Mutex::new(()),
-        shown: Mutex::new(None),
+        storing_drained: Mutex::new(()),
+        reading: Mutex::new(()),
+        cached: Mutex::new(None),
     };
-    tokio::spawn(accept(listener, Arc::new(desk)));
+    tokio::spawn(accept(listener, Arc::new(server)));
     Ok(())
 }
 
 /// What the clients' tasks share.
-struct Desk {
-    requests: Slot<Asked>,
+struct Server {
+    requests: Slot<PendingRequest>,
     state_dir: PathBuf,
     /// What is stored and what is in force must be the same, whoever is faster.
-    storing: Mutex<()>,
+    storing_drained: Mutex<()>,
     /// History is read for one at a time: a disk that hangs takes one thread.
-    looking_up: Mutex<()>,
+    reading: Mutex<()>,
     /// The newest status document.
-    shown: Mutex<Option<Shown>>,
+    cached: Mutex<Option<CachedStatus>>,
 }
 
-struct Shown {
-    asked_at: Instant,
-    made_at: Instant,
+struct CachedStatus {
+    requested_at: Instant,
+    built_at: Instant,
     bytes: Arc<[u8]>,
 }
 
-async fn accept(listener: UnixListener, desk: Arc<Desk>) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+async fn accept(listener: UnixListener, server: Arc<Server>) {
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -158,16 +158,16 @@ async fn accept(listener: UnixListener, desk: Arc<Desk>) {
             }
         };
         // Those who knock without end must not keep a processor busy.
-        match timeout(WAIT_FOR_PLACE, Arc::clone(&places).acquire_owned()).await {
-            Ok(Ok(place)) => {
-                let desk = Arc::clone(&desk);
+        match timeout(ADMISSION_TIMEOUT, Arc::clone(&slots).acquire_owned()).await {
+            Ok(Ok(slot)) => {
+                let server = Arc::clone(&server);
                 tokio::spawn(async move {
-                    desk.converse(stream).await;
-                    drop(place);
+                    server.handle_client(stream).await;
+                    drop(slot);
                 });
             }
             Ok(Err(_)) | Err(_) => {
-                let text = format!("{CLIENTS} clients are being served already; try again");
+                let text = format!("{MAX_CLIENTS} clients are being served already; try again");
                 let refusal = encode(Answer::error(Code::Busy, text));
                 // Not worth waiting for: it fits into an empty socket.
                 let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal));
@@ -176,17 +176,17 @@ async fn accept(listener: UnixListener, desk: Arc<Desk>) {
     }
 }
 
-impl Desk {
-    async fn converse(&self, stream: UnixStream) {
+impl Server {
+    async fn handle_client(&self, stream: UnixStream) {
         let may_change = stream
             .peer_cred()
             .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
         let mut stream = BufReader::new(stream);
-        let Ok(received) = timeout(PATIENCE, receive(&mut stream)).await else { return };
+        let Ok(received) = timeout(CLIENT_TIMEOUT, receive(&mut stream)).await else { return };
         let bytes = match received {
-            Ok(Request::Status) => self.show().await,
-            Ok(Request::Events) => self.look_up().await,
-            Ok(request) if may_change => encode(self.carry_out(request).await).into(),
+            Ok(Request::Status) => self.status().await,
+            Ok(Request::Events) => self.events().await,
+            Ok(request) if may_change => encode(self.execute(request).await).into(),
             Ok(_) => {
                 let text =
                     "only root and the user vipd runs as may change something; try again with sudo";
@@ -195,36 +195,40 @@ impl Desk {
             Err(text) => encode(Answer::error(Code::BadRequest, text)).into(),
         };
         // Who does not read has waived the answer.
-        let _ = timeout(PATIENCE, stream.get_mut().write_all(&bytes)).await;
+        let _ = timeout(CLIENT_TIMEOUT, stream.get_mut().write_all(&bytes)).await;
     }
 
     /// A status document that is not older than the question. Many who ask at once share one, and
     /// it is put together in the loop but written out elsewhere.
-    async fn show(&self) -> Arc<[u8]> {
-        let came_at = Instant::now();
-        let mut shown = self.shown.lock().await;
-        if let Some(shown) = &*shown {
-            if shown.asked_at >= came_at {
-                return Arc::clone(&shown.bytes);
+    async fn status(&self) -> Arc<[u8]> {
+        let received_at = Instant::now();
+        let mut cached = self.cached.lock().await;
+        if let Some(cached) = &*cached {
+            if cached.requested_at >= received_at {
+                return Arc::clone(&cached.bytes);
             }
-            sleep(BETWEEN_DOCUMENTS.saturating_sub(shown.made_at.elapsed())).await;
+            sleep(MIN_STATUS_INTERVAL.saturating_sub(cached.built_at.elapsed())).await;
         }
-        let asked_at = Instant::now();
+        let requested_at = Instant::now();
         let answer = self.ask(Request::Status).await;
         let written = tokio::task::spawn_blocking(move || Arc::from(encode(answer))).await;
         let bytes = written.unwrap_or_else(|_| Arc::from([]));
-        *shown = Some(Shown { asked_at, made_at: Instant::now(), bytes: Arc::clone(&bytes) });
+        *cached = Some(CachedStatus {
+            requested_at,
+            built_at: Instant::now(),
+            bytes: Arc::clone(&bytes),
+        });
         bytes
     }
 
     /// The end of the history, which the loop knows nothing of.
-    async fn look_up(&self) -> Arc<[u8]> {
-        let Ok(_looking_up) = timeout(PATIENCE, self.looking_up.lock()).await else {
+    async fn events(&self) -> Arc<[u8]> {
+        let Ok(_reading) = timeout(CLIENT_TIMEOUT, self.reading.lock()).await else {
             return encode(Answer::error(Code::Busy, "the disk is slow; try again")).into();
         };
         let state_dir = self.state_dir.clone();
         let found = tokio::task::spawn_blocking(move || {
-            let answer = match newest(&state_dir, EVENTS) {
+            let answer = match newest(&state_dir, MAX_EVENTS) {
                 Ok(events) => Answer::Events { events },
                 Err(error) => Answer::error(
                     Code::Failed,
@@ -236,10 +240,10 @@ impl Desk {
         found.await.unwrap_or_else(|_| Arc::from([]))
     }
 
-    async fn carry_out(&self, request: Request) -> Answer {
+    async fn execute(&self, request: Request) -> Answer {
         match request {
             Request::Drain | Request::Undrain => {
-                let _storing = self.storing.lock().await;
+                let _storing = self.storing_drained.lock().await;
                 let drained = request == Request::Drain;
                 match self.store_drained(drained).await {
                     Ok(()) => self.ask(request).await,
@@ -274,7 +278,7 @@ impl Desk {
     async fn ask(&self, request: Request) -> Answer {
         let ended = || Answer::error(Code::Failed, "vipd ended before this was done");
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Asked { request, reply });
+        self.requests.send(PendingRequest { request, reply });
         answer.await.unwrap_or_else(|_| ended())
     }
 }
@@ -282,10 +286,10 @@ impl Desk {
 /// One request, or what is wrong with it.
 async fn receive(stream: &mut BufReader<UnixStream>) -> Result<Request, String> {
     let mut bytes = Vec::new();
-    let outcome = stream.take(LONGEST_REQUEST).read_until(b'\n', &mut bytes).await;
+    let outcome = stream.take(MAX_REQUEST).read_until(b'\n', &mut bytes).await;
     outcome.map_err(|error| format!("the request cannot be read: {error}"))?;
-    if bytes.len() as u64 == LONGEST_REQUEST && bytes.last() != Some(&b'\n') {
-        return Err(format!("a request has at most {LONGEST_REQUEST} bytes"));
+    if bytes.len() as u64 == MAX_REQUEST && bytes.last() != Some(&b'\n') {
+        return Err(format!("a request has at most {MAX_REQUEST} bytes"));
     }
     decode_request(&bytes)
 }

@@ -17,13 +17,13 @@ pub(crate) use crate::api::events::{Event, Kind};
 use crate::api::events::{FILE, OLDER_FILE};
 
 /// At most so large is either, in bytes.
-const LARGEST: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 /// Events that wait for a slow disk.
 const QUEUE: usize = 1024;
 /// Written at once.
 const BATCH: usize = 256;
 /// An end of the daemon waits no longer for the disk: its successor may be in a hurry.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Event {
     /// Something that happened now.
@@ -75,7 +75,7 @@ impl History {
     pub async fn end(self) {
         if let Some((events, task)) = self.writer {
             drop(events);
-            let _ = tokio::time::timeout(LAST_WORDS, task).await;
+            let _ = tokio::time::timeout(FLUSH_TIMEOUT, task).await;
         }
     }
 }
@@ -107,7 +107,7 @@ fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
     let path = state_dir.join(FILE);
     let mut file = open(&path)?;
     let mut length = file.metadata()?.len();
-    if length > 0 && length + bytes.len() as u64 > LARGEST {
+    if length > 0 && length + bytes.len() as u64 > MAX_FILE {
         fs::rename(&path, state_dir.join(OLDER_FILE))?;
         file = open(&path)?;
         length = 0;
@@ -157,7 +157,7 @@ mod tests {
         }
         let read = |name| fs::read_to_string(dir.path().join(name)).unwrap();
         let (older, newer) = (read(OLDER_FILE), read(FILE));
-        assert!(older.len() as u64 <= LARGEST && newer.len() as u64 <= LARGEST);
+        assert!(older.len() as u64 <= MAX_FILE && newer.len() as u64 <= MAX_FILE);
         let both = format!("{older}{newer}");
         let numbers: Vec<u32> = both
             .lines()

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Daemon;
-use super::control::Asked;
+use super::control::PendingRequest;
 use super::history::Kind;
 use super::status::{self, Process};
 use crate::api::protocol::{Answer, Code, Move, Moved, Request};
@@ -42,8 +42,8 @@ struct Waiting {
 
 impl Daemon {
     /// Answers now, or when what was asked for has come to its end.
-    pub(super) fn answer(&mut self, asked: Asked) {
-        let Asked { request, reply } = asked;
+    pub(super) fn answer(&mut self, asked: PendingRequest) {
+        let PendingRequest { request, reply } = asked;
         let answer = match request {
             Request::Status => Ok(self.status()),
             Request::Events => {

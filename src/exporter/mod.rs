@@ -38,15 +38,15 @@ use metrics::Format;
 /// The page, whole: style and script are in it.
 const PAGE: &str = include_str!("page.html");
 /// Served at the same time; more wait until one is done.
-const CLIENTS: usize = 64;
+const MAX_CLIENTS: usize = 64;
 /// To send a request.
-const PATIENCE: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything about one request: the daemon may take its time to answer, the client to read.
-const LONGEST: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest head of a request, in bytes; bodies are not read.
-const LONGEST_HEAD: usize = 16 << 10;
+const MAX_HEAD: usize = 16 << 10;
 /// What the daemon said is told again for so long.
-const FRESH: Duration = Duration::from_millis(250);
+const MAX_AGE: Duration = Duration::from_millis(250);
 
 /// Serves for ever.
 ///
@@ -61,59 +61,59 @@ pub fn run(listen: SocketAddr, runtime_dir: &Path) -> io::Result<()> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let desk = Arc::new(Desk::new(runtime_dir)?);
+        let server = Arc::new(Server::new(runtime_dir)?);
         Systemd::from_env().ready(&format!("serving on http://{listen}/"));
-        serve(listener, desk).await
+        serve(listener, server).await
     })
 }
 
-async fn serve(listener: tokio::net::TcpListener, desk: Arc<Desk>) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+async fn serve(listener: tokio::net::TcpListener, server: Arc<Server>) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+        let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, perhaps: those that are served give theirs back.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let desk = Arc::clone(&desk);
+        let server = Arc::clone(&server);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let desk = Arc::clone(&desk);
-                async move { Ok::<_, std::convert::Infallible>(desk.answer(&request).await) }
+                let server = Arc::clone(&server);
+                async move { Ok::<_, std::convert::Infallible>(server.answer(&request).await) }
             });
-            // One request for each connection: a place is never held by one who wants nothing.
+            // One request for each connection: a slot is never held by one who wants nothing.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .keep_alive(false)
-                .max_buf_size(LONGEST_HEAD)
+                .max_buf_size(MAX_HEAD)
                 .serve_connection(TokioIo::new(stream), service);
             // A client that breaks off has its reasons.
-            let _ = timeout(LONGEST, pin!(connection)).await;
-            drop(place);
+            let _ = timeout(REQUEST_TIMEOUT, pin!(connection)).await;
+            drop(slot);
         });
     }
 }
 
 /// Why there is nothing to tell; the same for people and, with its code, for programs.
 #[derive(Clone, Debug, Serialize)]
-struct Trouble {
+struct Failure {
     code: &'static str,
     text: String,
 }
 
-type Asked<T> = Result<Arc<T>, Trouble>;
+type Answer<T> = Result<Arc<T>, Failure>;
 
 /// What was asked of the daemon, and is told again while it is fresh.
-type Remembered<T> = Mutex<Option<(Instant, Asked<T>)>>;
+type Cached<T> = Mutex<Option<(Instant, Answer<T>)>>;
 
 /// What the connections share.
-struct Desk {
+struct Server {
     client: Client,
     policy: HeaderValue,
-    status: Remembered<Status>,
-    events: Remembered<Vec<Event>>,
+    status: Cached<Status>,
+    events: Cached<Vec<Event>>,
 }
 
 #[derive(Serialize)]
@@ -126,18 +126,18 @@ struct Document<'a, T> {
 }
 
 #[derive(Serialize)]
-struct Events<'a> {
+struct EventsBody<'a> {
     events: &'a [Event],
 }
 
 #[derive(Serialize)]
-struct NoAnswer<'a> {
-    error: &'a Trouble,
+struct ErrorBody<'a> {
+    error: &'a Failure,
 }
 
-impl Desk {
+impl Server {
     fn new(runtime_dir: &Path) -> io::Result<Self> {
-        Ok(Desk {
+        Ok(Server {
             client: Client::new(runtime_dir),
             policy: HeaderValue::from_str(&policy(PAGE)).map_err(io::Error::other)?,
             status: Mutex::new(None),
@@ -189,11 +189,11 @@ impl Desk {
             }
             "/status.json" => match self.status().await {
                 Ok(status) => json(StatusCode::OK, &*status),
-                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &NoAnswer { error: &error }),
+                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &ErrorBody { error: &error }),
             },
             "/events.json" => match self.events().await {
-                Ok(events) => json(StatusCode::OK, &Events { events: &events }),
-                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &NoAnswer { error: &error }),
+                Ok(events) => json(StatusCode::OK, &EventsBody { events: &events }),
+                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &ErrorBody { error: &error }),
             },
             _ => plain(
                 StatusCode::NOT_FOUND,
@@ -202,34 +202,34 @@ impl Desk {
         }
     }
 
-    async fn status(&self) -> Asked<Status> {
+    async fn status(&self) -> Answer<Status> {
         self.ask(&self.status, Client::status).await
     }
 
-    async fn events(&self) -> Asked<Vec<Event>> {
+    async fn events(&self) -> Answer<Vec<Event>> {
         self.ask(&self.events, Client::events).await
     }
 
     /// Who asks while the daemon is being asked waits, and is told the same.
     async fn ask<T: Send + 'static>(
         &self,
-        remembered: &Remembered<T>,
+        cached: &Cached<T>,
         request: fn(&Client) -> Result<T, ClientError>,
-    ) -> Asked<T> {
-        let mut remembered = remembered.lock().await;
-        if let Some((told_at, asked)) = &*remembered
-            && told_at.elapsed() < FRESH
+    ) -> Answer<T> {
+        let mut cached = cached.lock().await;
+        if let Some((told_at, answer)) = &*cached
+            && told_at.elapsed() < MAX_AGE
         {
-            return asked.clone();
+            return answer.clone();
         }
         let client = self.client.clone();
-        let asked = match tokio::task::spawn_blocking(move || request(&client)).await {
+        let answer = match tokio::task::spawn_blocking(move || request(&client)).await {
             Ok(Ok(answer)) => Ok(Arc::new(answer)),
-            Ok(Err(error)) => Err(Trouble { code: error.code(), text: error.to_string() }),
-            Err(error) => Err(Trouble { code: "failed", text: error.to_string() }),
+            Ok(Err(error)) => Err(Failure { code: error.code(), text: error.to_string() }),
+            Err(error) => Err(Failure { code: "failed", text: error.to_string() }),
         };
-        *remembered = Some((Instant::now(), asked.clone()));
-        asked
+        *cached = Some((Instant::now(), answer.clone()));
+        answer
     }
 }
 
@@ -238,7 +238,7 @@ fn health(status: &Status) -> Result<String, String> {
     if status.stopping {
         return Err("vipd is about to end".to_owned());
     }
-    let unfit: Vec<String> = status
+    let faulty: Vec<String> = status
         .routers
         .iter()
         .filter(|router| !router.fault_reasons.is_empty())
@@ -248,8 +248,8 @@ fn health(status: &Status) -> Result<String, String> {
             format!("{} is {}: {}", router.name, router.role, reasons.join("; "))
         })
         .collect();
-    if !unfit.is_empty() {
-        return Err(unfit.join("\n"));
+    if !faulty.is_empty() {
+        return Err(faulty.join("\n"));
     }
     let mut roles: Vec<String> =
         status.routers.iter().map(|router| format!("{} is {}", router.name, router.role)).collect();
