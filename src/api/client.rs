@@ -1,7 +1,7 @@
 //! A client of the control socket, with a method for each request.
 //!
-//! Every request is a connection of its own. The calls block: a request that only reads for at most
-//! four seconds, a hand-over or a reload until it is over.
+//! Each request opens a connection. The calls block: a request that only reads for at most four
+//! seconds, a hand-over or a reload until it is over.
 
 use std::fmt;
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -186,9 +186,9 @@ pub enum ClientError {
     NotUnderstood(serde_json::Error),
     /// The daemon refused.
     Refused {
-        /// For programs.
+        /// The kind of error, for programs.
         code: Code,
-        /// Why, and what to do.
+        /// The reason and the next step, as a sentence.
         text: String,
     },
 }

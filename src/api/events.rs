@@ -1,5 +1,5 @@
-//! What happened on this host, for `vipd events`: one line of JSON for each event in `events.jsonl`
-//! in the state directory, so it outlives restarts and reboots.
+//! The history of events that `vipd events` shows: one line of JSON for each in `events.jsonl` in the
+//! state directory, which outlives restarts and reboots.
 //!
 //! ```json
 //! {"at":"2026-11-20T12:00:01.234Z","kind":"role","router":"web","from":"backup","to":"master","text":"no master was heard"}
@@ -18,12 +18,12 @@ pub const OLDER_FILE: &str = "events.1.jsonl";
 /// How much of the end of each file [`newest`] reads, in bytes.
 const TAIL: u64 = 64 << 10;
 
-/// Something an operator may want to look up.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, RFC 3339 in UTC.
+    /// Time, RFC 3339 in UTC.
     pub at: String,
-    /// Of which kind; consumers must bear new ones.
+    /// The name of a [`Kind`]; consumers must accept new ones.
     pub kind: String,
     /// The virtual router it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,18 +34,18 @@ pub struct Event {
     /// The role since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// What, or why.
+    /// What happened; of a change of role the reason.
     pub text: String,
 }
 
-/// The kinds of event there are now.
+/// The kinds of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The daemon started or ended.
     Daemon,
     /// A role changed.
     Role,
-    /// Somebody should look: contention, incompatible peers and the like.
+    /// Something that an operator should look at: contention, incompatible peers and the like.
     Warning,
     /// A hook did not end well.
     Hook,
@@ -75,7 +75,7 @@ impl Kind {
 /// The newest events, the last one last; none if nothing was ever written.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// A file cannot be read.
 pub fn newest(state_dir: &Path, at_most: usize) -> io::Result<Vec<Event>> {
     let mut events = end_of(&state_dir.join(OLDER_FILE))?;
     events.extend(end_of(&state_dir.join(FILE))?);
@@ -92,7 +92,7 @@ fn end_of(path: &Path) -> io::Result<Vec<Event>> {
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
-    // The first line may be the end of one, and the last not yet whole: neither is an event then.
+    // The first line may be cut off, and the last one not yet complete: neither is parsed.
     let lines = bytes.split(|byte| *byte == b'\n');
     Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }

@@ -1,9 +1,10 @@
-//! The control protocol: `control.sock` in the runtime directory, for `vipd status` and its kin.
+//! The control protocol: requests to the running daemon over `control.sock` in its runtime
+//! directory.
 //!
 //! One line of JSON with a [`Request`] in, one line of JSON with an [`Answer`] out, then the
-//! connection ends; both carry `"version": 1`. Whoever can open the socket may ask for the status:
-//! root, the daemon's own user and the group `vipd`. Whoever changes something must be root or the
-//! daemon's own user, which the kernel vouches for.
+//! connection ends; both carry `"version": 1`. Root, the daemon's own user and members of the group
+//! `vipd` can connect and read. Only root and the daemon's own user can change something; the daemon
+//! takes the user from the socket's peer credentials.
 //!
 //! ```text
 //! > {"version":1,"command":"status"}
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::events::Event;
 use super::status::Status;
 
-/// Of requests, answers and the status document.
+/// The version of requests, answers and the status document.
 pub const VERSION: u32 = 1;
 /// The socket's name in the runtime directory.
 pub const SOCKET: &str = "control.sock";
@@ -36,16 +37,16 @@ pub const GROUP: &str = "vipd";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
-    /// Everything.
+    /// The state of the daemon and all its virtual routers.
     Status,
-    /// The newest events of the history, also of before the last restart.
+    /// The newest events of the history, also from before the last restart.
     Events,
-    /// Hand a virtual router over; answered when it is known who took it.
+    /// Hand a virtual router over; answered once another host has taken it, or none has.
     Failover {
         /// Its name.
         router: String,
     },
-    /// Take part fully again.
+    /// End the hold of a failover: preempt again.
     Resume {
         /// Its name.
         router: String,
@@ -55,16 +56,16 @@ pub enum Request {
         /// Its name.
         router: String,
     },
-    /// Hand everything over and take nothing, also after a reboot; answered as a failover.
+    /// Hand everything over and take nothing, also after a reboot; answered like a failover.
     Drain,
-    /// Take part again.
+    /// End a drain.
     Undrain,
     /// Read the configuration again; answered when it is applied or refused.
     Reload,
 }
 
 impl Request {
-    /// Whether asking changes nothing.
+    /// Whether it changes nothing, so that members of the group may ask it.
     pub fn only_reads(&self) -> bool {
         match self {
             Request::Status | Request::Events => true,
@@ -78,8 +79,7 @@ impl Request {
     }
 }
 
-/// What a client is told. Which answer belongs to which request is known to
-/// [`Client`](super::Client).
+/// The answer to a request; [`Client`](super::Client) knows which belongs to which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -87,46 +87,46 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Events`].
     Events {
-        /// The last one last.
+        /// The newest last.
         events: Vec<Event>,
     },
-    /// What became of virtual routers that were to be handed over.
+    /// How each hand-over ended.
     Moved {
         /// One for each that was master here.
         moves: Vec<Move>,
     },
-    /// It was done.
+    /// The request was carried out.
     Done {
-        /// What, and what follows.
+        /// What was done and what follows, as a sentence.
         text: String,
     },
     /// The configuration was applied.
     Reloaded {
-        /// What is different now; empty if nothing is.
+        /// What has changed; empty if nothing has.
         changes: Vec<String>,
     },
-    /// It was not done.
+    /// The request was refused, or failed.
     Error {
-        /// For programs.
+        /// The kind of error, for programs.
         code: Code,
-        /// Why, and what to do.
+        /// The reason and the next step, as a sentence.
         text: String,
     },
 }
 
 impl Answer {
-    /// It was done, and this is what follows.
+    /// [`Answer::Done`] with this sentence.
     pub fn done(text: impl Into<String>) -> Self {
         Answer::Done { text: text.into() }
     }
 
-    /// It was not done, for this reason.
+    /// [`Answer::Error`] with this code and sentence.
     pub fn error(code: Code, text: impl Into<String>) -> Self {
         Answer::Error { code, text: text.into() }
     }
 }
 
-/// Kinds of refusal.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
@@ -138,9 +138,9 @@ pub enum Code {
     NotAllowed,
     /// No virtual router has this name.
     UnknownRouter,
-    /// It makes no sense now.
+    /// Not possible in the present state.
     Refused,
-    /// The daemon could not do or store it.
+    /// The daemon could not carry it out or store it.
     Failed,
 }
 
@@ -158,18 +158,18 @@ impl Code {
     }
 }
 
-/// What became of one virtual router that was to be handed over.
+/// How the hand-over of one virtual router ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Move {
     /// Its name.
     pub router: String,
-    /// How it ended.
+    /// Who took over, if anybody.
     pub outcome: Moved,
-    /// Who has it now, if another host does.
+    /// The host that took over, for [`Moved::Taken`].
     pub by: Option<IpAddr>,
-    /// From the request until that was known.
+    /// From the request until the outcome was known.
     pub after_seconds: f64,
-    /// The same as a sentence, with what to do.
+    /// The outcome and the next step, as a sentence.
     pub text: String,
 }
 
@@ -179,9 +179,9 @@ pub struct Move {
 pub enum Moved {
     /// Another host took over.
     Taken,
-    /// Nobody did, and it is still or again here.
+    /// No other host did; this host has it still or again, or no host has it.
     NobodyCame,
-    /// Something else came between: a fault, or the end of the daemon.
+    /// It could not be completed: a fault, a reload that removed it, or the end of the daemon.
     Interrupted,
 }
 
@@ -204,7 +204,7 @@ impl<T> Message<T> {
 
 /// A request or an answer as one line.
 pub fn encode<T: Serialize>(body: T) -> Vec<u8> {
-    // Strings, numbers and lists of them: nothing that JSON could not say.
+    // Cannot fail: strings, numbers and lists of them.
     let mut bytes = serde_json::to_vec(&Message::new(body)).unwrap_or_default();
     bytes.push(b'\n');
     bytes

@@ -1,9 +1,9 @@
 //! The server of the control socket: clients, their permissions and their limits. The protocol is in
 //! [`api::protocol`](crate::api::protocol).
 //!
-//! Connections are served by tasks of another thread than the advert loop's. A request goes to the
-//! loop as a letter and is answered in its turn. Clients, their time and their requests are bounded,
-//! so one that sends garbage or never reads costs nothing.
+//! Connections are served by tasks on the background thread. A request is sent to the advert loop,
+//! which answers it between two events. The number of clients, their time and the size of a request
+//! are bounded, so a client that sends garbage or never reads costs nothing.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,29 +25,28 @@ use crate::api::events::newest;
 use crate::api::protocol::{Answer, Code, GROUP, Request, SOCKET, decode_request, encode};
 use crate::host::letterbox::Slot;
 
-/// Served at the same time; more are refused.
+/// Clients served at the same time; more are refused.
 const MAX_CLIENTS: usize = 16;
-/// To send a request, and to take an answer.
+/// How long a client may take to send its request, and again to read the answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// One too many is refused after this; so many per second can be refused at most.
+/// How long a surplus client waits before it is refused; this bounds the refusal rate.
 const ADMISSION_TIMEOUT: Duration = Duration::from_millis(5);
-/// From one status document to the next: however many ask, the advert loop has better things to do.
+/// Minimum time between two status documents: each interrupts the advert loop.
 const MIN_STATUS_INTERVAL: Duration = Duration::from_millis(5);
-/// The longest request, in bytes.
+/// Maximum size of a request, in bytes.
 const MAX_REQUEST: u64 = 64 << 10;
-/// Events told at once.
+/// Maximum number of events in one answer.
 const MAX_EVENTS: usize = 200;
-/// A request with the way back to whoever made it.
+
+/// A request, and where its answer goes.
 #[derive(Debug)]
 pub struct PendingRequest {
-    /// What is wanted.
     pub request: Request,
-    /// For the answer; nobody minds if the client is gone.
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// Makes the socket, while the privileges for its group are still there. What goes wrong is a
-/// remark: the addresses matter more.
+/// Creates the socket, before the privilege to change its group is given up. A failure is only a
+/// remark for the log: the addresses matter more.
 pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::UnixListener> {
     let path = runtime_dir.join(SOCKET);
     match listen(&path) {
@@ -72,13 +71,13 @@ pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::U
     }
 }
 
-/// The caller holds the lock on the directory, so what is there is left over.
+/// The caller holds the lock on the directory, so a socket found there is stale.
 fn listen(path: &Path) -> io::Result<blocking::UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // From the first moment on only owner and group may connect.
+    // Only owner and group may connect, from the start.
     let before = umask(Mode::from_bits_truncate(0o117));
     let listener = blocking::UnixListener::bind(path);
     umask(before);
@@ -87,8 +86,8 @@ fn listen(path: &Path) -> io::Result<blocking::UnixListener> {
     Ok(listener)
 }
 
-/// Whoever is a member may give a file of his to a group. CAP_SETGID is there for the helper's sake;
-/// CAP_CHOWN would be one more.
+/// Joins the group for a moment, as a file's owner may give it to any group that he is a member of:
+/// CAP_SETGID is needed for the helper anyway, CAP_CHOWN would be one more.
 fn change_group(path: &Path, group: Gid) -> nix::Result<()> {
     let before = getgroups()?;
     let joined = setgroups(&[before.as_slice(), &[group]].concat());
@@ -99,18 +98,18 @@ fn change_group(path: &Path, group: Gid) -> nix::Result<()> {
     given
 }
 
-/// The local group only: a directory service may not answer while this host is starting.
+/// From /etc/group alone: a directory service may not answer while the host boots.
 fn group() -> Option<Gid> {
     let groups = fs::read_to_string("/etc/group").ok()?;
     let line = groups.lines().find(|line| line.split(':').next() == Some(GROUP))?;
     line.split(':').nth(2)?.parse().ok().map(Gid::from_raw)
 }
 
-/// Serves clients from now on, by tasks of the runtime it is called in; what they ask is sent on, one
-/// request of each client at a time.
+/// Starts serving clients, by tasks of the runtime it is called in; requests go to `requests`, one of
+/// each client at a time.
 ///
 /// # Errors
-/// When the runtime cannot wait for the socket.
+/// The runtime cannot register the socket.
 pub fn serve(
     listener: blocking::UnixListener,
     state_dir: &Path,
@@ -128,15 +127,14 @@ pub fn serve(
     Ok(())
 }
 
-/// What the clients' tasks share.
+/// Shared by the tasks of all clients.
 struct Server {
     requests: Slot<PendingRequest>,
     state_dir: PathBuf,
-    /// What is stored and what is in force must be the same, whoever is faster.
+    /// Held while a drain is stored and applied, so that file and state agree when two clients race.
     storing_drained: Mutex<()>,
-    /// History is read for one at a time: a disk that hangs takes one thread.
+    /// Held while the history is read: a disk that hangs blocks only one thread.
     reading: Mutex<()>,
-    /// The newest status document.
     cached: Mutex<Option<CachedStatus>>,
 }
 
@@ -157,7 +155,7 @@ async fn accept(listener: UnixListener, server: Arc<Server>) {
                 continue;
             }
         };
-        // Those who knock without end must not keep a processor busy.
+        // A loop of connection attempts must not keep a processor busy.
         match timeout(ADMISSION_TIMEOUT, Arc::clone(&slots).acquire_owned()).await {
             Ok(Ok(slot)) => {
                 let server = Arc::clone(&server);
@@ -169,7 +167,7 @@ async fn accept(listener: UnixListener, server: Arc<Server>) {
             Ok(Err(_)) | Err(_) => {
                 let text = format!("{MAX_CLIENTS} clients are being served already; try again");
                 let refusal = encode(Answer::error(Code::Busy, text));
-                // Not worth waiting for: it fits into an empty socket.
+                // Does not block: it fits into an empty socket buffer.
                 let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal));
             }
         }
@@ -194,12 +192,12 @@ impl Server {
             }
             Err(text) => encode(Answer::error(Code::BadRequest, text)).into(),
         };
-        // Who does not read has waived the answer.
+        // A client that does not read loses its answer.
         let _ = timeout(CLIENT_TIMEOUT, stream.get_mut().write_all(&bytes)).await;
     }
 
-    /// A status document that is not older than the question. Many who ask at once share one, and
-    /// it is put together in the loop but written out elsewhere.
+    /// A status document that is not older than the request. Requests that arrive together share
+    /// one. The loop collects it, a blocking thread serialises it.
     async fn status(&self) -> Arc<[u8]> {
         let received_at = Instant::now();
         let mut cached = self.cached.lock().await;
@@ -221,7 +219,7 @@ impl Server {
         bytes
     }
 
-    /// The end of the history, which the loop knows nothing of.
+    /// The newest events, read from the files without the loop.
     async fn events(&self) -> Arc<[u8]> {
         let Ok(_reading) = timeout(CLIENT_TIMEOUT, self.reading.lock()).await else {
             return encode(Answer::error(Code::Busy, "the disk is slow; try again")).into();
@@ -268,7 +266,7 @@ impl Server {
         }
     }
 
-    /// The disk may take its time; nobody waits but the client.
+    /// On a blocking thread, as the disk may be slow.
     async fn store_drained(&self, drained: bool) -> io::Result<()> {
         let state_dir = self.state_dir.clone();
         let stored = tokio::task::spawn_blocking(move || drained::store(&state_dir, drained));
@@ -283,7 +281,7 @@ impl Server {
     }
 }
 
-/// One request, or what is wrong with it.
+/// Reads one request; an error is a sentence for the client.
 async fn receive(stream: &mut BufReader<UnixStream>) -> Result<Request, String> {
     let mut bytes = Vec::new();
     let outcome = stream.take(MAX_REQUEST).read_until(b'\n', &mut bytes).await;

@@ -12,12 +12,12 @@ const FILE: &str = "drained";
 /// Whether this host was drained when its daemon last ran.
 ///
 /// # Errors
-/// When that cannot be found out.
+/// The file's existence cannot be determined.
 pub(super) fn was_drained(state_dir: &Path) -> io::Result<bool> {
     path(state_dir).try_exists()
 }
 
-/// On the disk when it returns, and never by half.
+/// Stores it durably and atomically: on disk when it returns.
 pub(super) fn store(state_dir: &Path, drained: bool) -> io::Result<()> {
     let path = path(state_dir);
     if drained {
@@ -29,7 +29,7 @@ pub(super) fn store(state_dir: &Path, drained: bool) -> io::Result<()> {
         writeln!(file, "drained since {since}; `vipd undrain` ends it")?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
-        // What may not survive must not be found by chance either.
+        // Refused if it may not survive a crash: then it must not be there after a lucky one either.
         sync(state_dir).inspect_err(|_| drop(fs::remove_file(&path)))
     } else {
         match fs::remove_file(&path) {
@@ -44,7 +44,6 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Where it is stored.
 pub(super) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(FILE)
 }

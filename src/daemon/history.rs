@@ -16,17 +16,17 @@ use tracing::warn;
 pub(crate) use crate::api::events::{Event, Kind};
 use crate::api::events::{FILE, OLDER_FILE};
 
-/// At most so large is either, in bytes.
+/// Maximum size of each file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Events that wait for a slow disk.
+/// Maximum number of events that wait for a slow disk.
 const QUEUE: usize = 1024;
-/// Written at once.
+/// Maximum number of events written at once.
 const BATCH: usize = 256;
-/// An end of the daemon waits no longer for the disk: its successor may be in a hurry.
+/// How long the end of the daemon waits for the disk: the next daemon must not be delayed.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Event {
-    /// Something that happened now.
+    /// An event of this moment.
     pub(crate) fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
         Event {
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -38,14 +38,14 @@ impl Event {
         }
     }
 
-    /// A role that changed now.
+    /// A change of role at this moment.
     pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Self {
         let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
         Event { from, to, ..Event::now(Kind::Role, Some(router), why) }
     }
 }
 
-/// Where events are noted; by default nowhere.
+/// Queues events for the task that writes them; the default drops them.
 #[derive(Debug, Default)]
 pub struct History {
     writer: Option<(mpsc::Sender<Event>, JoinHandle<()>)>,
@@ -53,14 +53,14 @@ pub struct History {
 }
 
 impl History {
-    /// Keeps history in this directory, by a task of the runtime it is called in.
+    /// Starts to write history in this directory, by a task of the runtime it is called in.
     pub fn start(state_dir: &Path) -> Self {
         let (events, queue) = mpsc::channel(QUEUE);
         let task = tokio::spawn(write(queue, state_dir.to_owned()));
         History { writer: Some((events, task)), lost: 0 }
     }
 
-    /// Notes an event; never waits.
+    /// Queues an event without waiting; drops it if the queue is full.
     pub fn note(&mut self, event: Event) {
         let Some((events, _)) = &self.writer else { return };
         if events.try_send(event).is_err() {
@@ -71,7 +71,7 @@ impl History {
         }
     }
 
-    /// Writes what is still to be written, if the disk lets it.
+    /// Writes the rest of the queue, for at most [`FLUSH_TIMEOUT`].
     pub async fn end(self) {
         if let Some((events, task)) = self.writer {
             drop(events);
@@ -96,7 +96,7 @@ async fn write(mut queue: mpsc::Receiver<Event>, state_dir: PathBuf) {
     }
 }
 
-/// All of it, or nothing.
+/// Appends all of the events, or none.
 fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
     let mut bytes = Vec::new();
     for event in events {
@@ -112,7 +112,7 @@ fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
         file = open(&path)?;
         length = 0;
     }
-    // Half a line would spoil the next one.
+    // Half a line would corrupt the next one.
     file.write_all(&bytes).inspect_err(|_| drop(file.set_len(length)))
 }
 

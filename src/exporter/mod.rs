@@ -1,9 +1,8 @@
 //! `vipd exporter`: metrics for Prometheus and a page for people, by HTTP.
 //!
-//! A process without privileges beside the daemon and a client of its control socket: what comes from
-//! the network never reaches the process that holds the addresses. It only ever asks; nothing can be
-//! changed through it. Clients, their time and their requests are bounded, and however many ask, the
-//! daemon is asked at most four times a second.
+//! An unprivileged process beside the daemon and a client of its control socket: nothing from the
+//! network reaches the process that holds the addresses. It only reads. The number of clients, their
+//! time and the size of a request are bounded, and the daemon is asked at most four times a second.
 
 mod metrics;
 
@@ -35,23 +34,23 @@ use crate::api::{Client, ClientError};
 use crate::host::systemd::Systemd;
 use metrics::Format;
 
-/// The page, whole: style and script are in it.
+/// The whole page, with its style and script.
 const PAGE: &str = include_str!("page.html");
-/// Served at the same time; more wait until one is done.
+/// Clients served at the same time; more wait.
 const MAX_CLIENTS: usize = 64;
-/// To send a request.
+/// How long a client may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For everything about one request: the daemon may take its time to answer, the client to read.
+/// How long a request may take in all, with the daemon's answer and the client's reading.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest head of a request, in bytes; bodies are not read.
+/// Maximum size of a request's head, in bytes; bodies are not read.
 const MAX_HEAD: usize = 16 << 10;
-/// What the daemon said is told again for so long.
+/// How long an answer of the daemon is reused.
 const MAX_AGE: Duration = Duration::from_millis(250);
 
 /// Serves for ever.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// The address cannot be listened on.
 pub fn run(listen: SocketAddr, runtime_dir: &Path) -> io::Result<()> {
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,7 +71,7 @@ async fn serve(listener: tokio::net::TcpListener, server: Arc<Server>) -> io::Re
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, perhaps: those that are served give theirs back.
+            // Perhaps out of descriptors: wait until a client is done.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -82,21 +81,21 @@ async fn serve(listener: tokio::net::TcpListener, server: Arc<Server>) -> io::Re
                 let server = Arc::clone(&server);
                 async move { Ok::<_, std::convert::Infallible>(server.answer(&request).await) }
             });
-            // One request for each connection: a slot is never held by one who wants nothing.
+            // One request for each connection: idle clients hold no slot.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .keep_alive(false)
                 .max_buf_size(MAX_HEAD)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off has its reasons.
+            // A client may break off; that is no error of ours.
             let _ = timeout(REQUEST_TIMEOUT, pin!(connection)).await;
             drop(slot);
         });
     }
 }
 
-/// Why there is nothing to tell; the same for people and, with its code, for programs.
+/// Why the daemon did not answer, for people and, as a code, for programs.
 #[derive(Clone, Debug, Serialize)]
 struct Failure {
     code: &'static str,
@@ -105,10 +104,10 @@ struct Failure {
 
 type Answer<T> = Result<Arc<T>, Failure>;
 
-/// What was asked of the daemon, and is told again while it is fresh.
+/// The last answer of the daemon, and when it came.
 type Cached<T> = Mutex<Option<(Instant, Answer<T>)>>;
 
-/// What the connections share.
+/// Shared by all connections.
 struct Server {
     client: Client,
     policy: HeaderValue,
@@ -119,7 +118,7 @@ struct Server {
 #[derive(Serialize)]
 struct Document<'a, T> {
     version: u32,
-    /// When this was told, by the clock that all other times are from.
+    /// The time of this answer, by the same clock as all other times in it.
     at: String,
     #[serde(flatten)]
     body: &'a T,
@@ -210,7 +209,8 @@ impl Server {
         self.ask(&self.events, Client::events).await
     }
 
-    /// Who asks while the daemon is being asked waits, and is told the same.
+    /// Asks the daemon, or answers what it said less than [`MAX_AGE`] ago. Clients that ask meanwhile
+    /// wait for the same answer.
     async fn ask<T: Send + 'static>(
         &self,
         cached: &Cached<T>,
@@ -233,7 +233,7 @@ impl Server {
     }
 }
 
-/// Whether the host can do its part, as a sentence: a drained one can, and says so.
+/// Whether all virtual routers of this host can take part, as a sentence; a drained host can.
 fn health(status: &Status) -> Result<String, String> {
     if status.stopping {
         return Err("vipd is about to end".to_owned());
@@ -259,8 +259,8 @@ fn health(status: &Status) -> Result<String, String> {
     Ok(roles.join(", "))
 }
 
-/// What the page may do: run its own script and style, which are known by their hashes, and ask the
-/// server that it came from. Nothing else, from nowhere else.
+/// The Content-Security-Policy of the page: its own script and style, by their hashes, and requests to
+/// the server that it came from; nothing else.
 fn policy(page: &str) -> String {
     let hash = |from: &str, to: &str| {
         let inside = page.split_once(from).and_then(|(_, rest)| rest.split_once(to));
@@ -277,7 +277,7 @@ fn policy(page: &str) -> String {
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let document = Document { version: VERSION, at, body };
-    // Strings, numbers and lists of them: nothing that JSON could not say.
+    // Cannot fail: strings, numbers and lists of them.
     let bytes = serde_json::to_vec(&document).unwrap_or_default();
     respond(status, "application/json", bytes)
 }
