@@ -352,12 +352,9 @@ fn host(
             BTreeMap::new()
         }
     };
-    let after = match before {
-        Some(before) => {
-            Some(Client::new(&options.runtime_dir).status().unwrap_or_else(|_| before.clone()))
-        }
-        None => None,
-    };
+    let after = before.map(|before| {
+        Client::new(&options.runtime_dir).status().unwrap_or_else(|_| before.clone())
+    });
     let scene =
         Scene { path, config, picture: &picture, places: &places, heard: &heard, before, after };
     scene.senders(report);
