@@ -3,29 +3,18 @@
 use std::path::Path;
 
 use super::finding::{ProblemKind, Report, about};
+use crate::api::Client;
 use crate::api::status::{Router, Status};
-use crate::daemon::control::{self, Answer, NoAnswer, Request};
 use crate::vrrp::Why;
 
 pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
-    let why = match control::ask(runtime_dir, &Request::Status) {
-        Ok(Answer::Status(status)) => return Some(*status),
-        Ok(Answer::Error { text, .. }) => text,
-        Ok(
-            Answer::Done { .. }
-            | Answer::Events { .. }
-            | Answer::Moved { .. }
-            | Answer::Reloaded { .. },
-        ) => "the daemon answered something else than it was asked".to_owned(),
-        Err(
-            error @ (NoAnswer::NoDaemon(_)
-            | NoAnswer::NotAllowed(_)
-            | NoAnswer::Lost(..)
-            | NoAnswer::NotUnderstood(_)),
-        ) => error.to_string(),
-    };
-    report.skip("the running daemon", why);
-    None
+    match Client::new(runtime_dir).status() {
+        Ok(status) => Some(status),
+        Err(error) => {
+            report.skip("the running daemon", error.to_string());
+            None
+        }
+    }
 }
 
 /// What the daemon itself tells.

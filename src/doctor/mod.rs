@@ -26,9 +26,9 @@ use std::time::Duration;
 
 pub use finding::{Finding, ProblemKind, Report, Skipped};
 
+use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
-use crate::daemon::control::{self, Answer, Request};
 use evidence::{Evidence, Instance};
 use kernel::Snapshot;
 
@@ -140,13 +140,9 @@ fn examine_host(
             BTreeMap::new()
         }
     };
-    let after = match before {
-        Some(before) => match control::ask(&options.runtime_dir, &Request::Status) {
-            Ok(Answer::Status(status)) => Some(*status),
-            _ => Some(before.clone()),
-        },
-        None => None,
-    };
+    let after = before.map(|before| {
+        Client::new(&options.runtime_dir).status().unwrap_or_else(|_| before.clone())
+    });
     let evidence = Evidence {
         path,
         config,
