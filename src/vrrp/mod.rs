@@ -8,6 +8,7 @@
 pub mod advert;
 pub mod check;
 pub mod config;
+pub mod delivery;
 pub mod group;
 pub mod node;
 pub mod router;
@@ -16,6 +17,7 @@ pub mod time;
 pub use advert::Advert;
 pub use check::{Check, CheckId, Probe, Verdict};
 pub use config::*;
+pub use delivery::Delivery;
 pub use group::Group;
 pub use node::*;
 pub use router::{Leave, Phase, Reason, Role, State, VirtualRouter};

@@ -58,8 +58,10 @@ pub enum Event<'a> {
     /// A hook ended; for a sync group it is the one that ran for this member. Of `BeforeClaim` and
     /// `BeforeRelease` only the run that was asked for last counts.
     HookFinished(RouterId, HookOutcome),
-    /// No advert was accepted by the kernel, or no renewal carried out, for too long.
+    /// The kernel has accepted no advert for as long as peers wait, or the worker has not answered.
     Late(RouterId),
+    /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
+    LeaseRanOut(RouterId),
     /// The whole present picture of an interface.
     Link {
         /// Which.
@@ -275,6 +277,21 @@ pub enum Action {
         /// What.
         warning: Warning,
     },
+}
+
+impl Action {
+    /// The virtual router that asks for it.
+    pub fn router(&self) -> RouterId {
+        match self {
+            Action::Advertise { router, .. }
+            | Action::Announce { router, .. }
+            | Action::Claim { router, .. }
+            | Action::Release { router, .. }
+            | Action::Renew { router, .. }
+            | Action::Warn { router, .. } => *router,
+            Action::Notify(transition) => transition.router,
+        }
+    }
 }
 
 /// One change of role.
@@ -762,7 +779,10 @@ impl Node {
                     self.with(now, id, |router| router.hook_finished(now, outcome, actions));
                 }
             }
-            Event::Late(id) => self.with(now, id, |router| router.overdue(now, actions)),
+            Event::Late(id) => self.with(now, id, |router| router.overdue(now, Why::Late, actions)),
+            Event::LeaseRanOut(id) => {
+                self.with(now, id, |router| router.overdue(now, Why::LeaseRanOut, actions));
+            }
             Event::Link { link, up, addresses } => self.link(now, link, up, addresses, actions),
             Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
             Event::Probe { check, probe } => self.probe(now, check, probe, actions),

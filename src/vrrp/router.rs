@@ -62,8 +62,6 @@ const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
 const REMOVED_RETRY: Duration = Duration::from_secs(30);
 /// Below this interval renewals need not go with every advert.
 const RENEW_GAP: Duration = Duration::from_millis(500);
-/// A removal this close to the end of the lease is the lease running out.
-const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// The same kind of warning is given no more often.
 const WARN_GAP: Duration = Duration::from_secs(60);
 /// A daemon that was resumed this often in a minute starts as backup.
@@ -1260,17 +1258,11 @@ impl VirtualRouter {
     /// One of our addresses has gone from the interface, and we did not ask for it.
     pub(super) fn address_lost(&mut self, now: Instant, ip: IpAddr, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
-        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
-        else {
-            return;
-        };
-        let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
-        if self.is_owner() || self.is_succeeded() {
+        if !self.has_addresses() {
             return;
         }
-        let lease = self.config.address_lifetime.map(u64::from).map(Duration::from_secs);
-        if lease.is_some_and(|lease| now >= (renewed_at + lease).before(LEASE_MARGIN)) {
-            self.late(now, Why::LeaseRanOut, actions);
+        let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
+        if self.is_owner() || self.is_succeeded() {
             return;
         }
         if now - self.removals_since >= REMOVALS_WINDOW {
@@ -1329,10 +1321,10 @@ impl VirtualRouter {
         }
     }
 
-    /// The driver found that we did not keep our word: an advert or a renewal is overdue.
-    pub(super) fn overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Delivery found that an advert or a renewal is overdue.
+    pub(super) fn overdue(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         if self.has_addresses() {
-            self.late(now, Why::Late, actions);
+            self.late(now, why, actions);
         }
     }
 
