@@ -2,7 +2,7 @@
 //! real binaries in network namespaces.
 //!
 //! `cargo bench --bench faults [-- PART_OF_A_NAME]`, as root. `FAULT_RUNS=1` makes every fault
-//! happen once, `FAULT_JOBS=1` one at a time. Prints a table for the README; what happens
+//! happen once, `FAULT_JOBS=1` one at a time. Prints a table for benches/README.md; what happens
 //! meanwhile, and the logs of a daemon that did not come as far as its fault, go to stderr.
 #![allow(clippy::unwrap_used, missing_docs)]
 

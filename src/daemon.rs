@@ -1,5 +1,7 @@
 //! The daemon: waits, tells the protocol what happened, carries out what it says.
 
+pub mod control;
+pub mod history;
 mod office;
 mod steer;
 
@@ -14,9 +16,7 @@ use std::time::{Duration, SystemTime};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Problems};
-use crate::control::{self, Asked};
 use crate::helper::Helper;
-use crate::history::{self, History, Kind};
 use crate::host::clock::Clock;
 use crate::host::exclusive::{Identities, RuntimeDir, Taken};
 use crate::host::letterbox::{Letterbox, Slot};
@@ -27,6 +27,8 @@ use crate::host::sys;
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
+use control::Asked;
+use history::{History, Kind};
 use office::{Errand, Office};
 use steer::{Moves, Reply};
 

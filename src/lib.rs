@@ -3,18 +3,14 @@
 //! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
+pub mod api;
 pub mod cli;
 pub mod config;
-pub mod control;
-pub mod counters;
 pub mod daemon;
 pub mod doctor;
 pub mod exporter;
 pub mod helper;
-pub mod history;
 pub mod host;
 pub mod lab;
 pub mod log;
-pub mod metrics;
-pub mod status;
 pub mod vrrp;

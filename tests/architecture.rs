@@ -36,8 +36,26 @@ const FENCED: [(&str, &str); 22] = [
 /// Where a use may begin in `src/vrrp`: nothing from crates.io, nothing from the rest of ours.
 const ROOTS: [&str; 5] = ["std", "super", "self", "crate::vrrp", "config"];
 
-/// The parts of `src/vrrp`, as its `mod.rs` names them.
-const PARTS: [&str; 6] = ["advert", "check", "group", "node", "router", "time"];
+/// The parts of `src/vrrp` and `src/vrrp/router` that their `mod.rs` re-export from.
+const PARTS: [&str; 16] = [
+    "action",
+    "advert",
+    "check",
+    "discard",
+    "event",
+    "group",
+    "id",
+    "node",
+    "router",
+    "time",
+    "warning",
+    "why",
+    // Of `router`.
+    "announcements",
+    "hearing",
+    "reason",
+    "states",
+];
 
 /// Where giving up is right: no packet, kernel answer or file that we support brings it about.
 const GIVES_UP_RIGHTLY: [(&str, &str); 1] =
@@ -54,7 +72,7 @@ const REQUIRED: [&str; 12] = [
     "src/main.rs",
     "src/vrrp/advert.rs",
     "src/vrrp/node.rs",
-    "src/vrrp/router.rs",
+    "src/vrrp/router/mod.rs",
     "src/host/sys.rs",
     "systemd/vipd.service",
 ];

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::status::{BOLD, PLAIN, YELLOW, paint, wrap};
 use super::steer::{fail, say};
-use crate::control;
+use crate::daemon::control;
 use crate::doctor::{self, Options, Report};
 
 /// No line of a sentence is longer; commands are not broken.

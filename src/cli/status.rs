@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::steer::{fail, say};
-use crate::control::{self, Answer, Request};
-use crate::status::{Change, Check, Router, Status};
+use crate::api::status::{Change, Check, Router, Status};
+use crate::daemon::control::{self, Answer, Request};
 
 /// No line is longer.
 const WIDTH: usize = 100;
@@ -483,8 +483,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::counters::Counters;
-    use crate::status::{Address, Change, Daemon, Heard, Incompatible, LastHook, Next, Reason};
+    use crate::api::counters::Counters;
+    use crate::api::status::{
+        Address, Change, Daemon, Heard, Incompatible, LastHook, Next, Reason,
+    };
 
     fn seen() -> Status {
         Status {

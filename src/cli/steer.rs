@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::control::{self, Answer, Moved, Request};
+use crate::daemon::control::{self, Answer, Moved, Request};
 
 /// Hands one virtual router over and says who took it.
 pub fn failover(runtime_dir: &Path, router: String) -> ExitCode {

@@ -22,8 +22,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::status::{BOLD, PLAIN, RED, View, YELLOW, paint, transition, wrap};
 use super::steer::fail;
-use crate::control::{self, Answer, NoAnswer, Request};
-use crate::status::{Change, Status};
+use crate::api::status::{Change, Status};
+use crate::daemon::control::{self, Answer, NoAnswer, Request};
 
 /// From one question to the next.
 const ASK_EVERY: Duration = Duration::from_millis(250);

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::config::Config;
-use crate::history::History;
+use crate::daemon::history::History;
 use crate::host::letterbox::Slot;
 use crate::host::sys;
 

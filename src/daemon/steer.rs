@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Daemon;
-use crate::control::{Answer, Asked, Code, Move, Moved, Request};
-use crate::history::Kind;
-use crate::status::{Process, Status};
+use crate::api::status::{Process, Status};
+use crate::daemon::control::{Answer, Asked, Code, Move, Moved, Request};
+use crate::daemon::history::Kind;
 use crate::vrrp::{
     Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
 };

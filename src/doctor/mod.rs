@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::api::status::Status;
 use crate::config::Config;
-use crate::control::{self, Answer, NoAnswer, Request};
+use crate::daemon::control::{self, Answer, NoAnswer, Request};
 use crate::host::netlink::Link;
-use crate::status::Status;
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{
     Discard, Event, Family, Instant, LinkAddress, Node, Packet, Priority, Recorded, RouterConfig,
@@ -511,7 +511,7 @@ fn told(status: &Status, report: &mut Report) {
 }
 
 /// Adverts that left too late, or not at all.
-fn lateness(router: &crate::status::Router, report: &mut Report) {
+fn lateness(router: &crate::api::status::Router, report: &mut Report) {
     let (name, counted) = (&router.name, &router.counters);
     let causes = [Why::Late.name(), Why::LeaseRanOut.name()];
     let lost: u64 = counted

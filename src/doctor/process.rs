@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use super::{Report, Trouble};
+use crate::api::status::Status;
 use crate::host::privileges;
-use crate::status::Status;
 
 /// In the unit's drop-in that mends a limit.
 const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";

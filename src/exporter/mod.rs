@@ -5,6 +5,8 @@
 //! changed through it. Clients, their time and their requests are bounded, and however many ask, the
 //! daemon is asked at most four times a second.
 
+mod metrics;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -26,11 +28,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::control::{self, Answer, Code};
-use crate::history::Event;
+use crate::api::status::Status;
+use crate::daemon::control::{self, Answer, Code};
+use crate::daemon::history::Event;
 use crate::host::systemd::Systemd;
-use crate::metrics::{self, Format};
-use crate::status::Status;
+use metrics::Format;
 
 /// The page, whole: style and script are in it.
 const PAGE: &str = include_str!("page.html");

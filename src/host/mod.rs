@@ -35,8 +35,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Hooks};
+use crate::daemon::history::{self, History, Kind};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
-use crate::history::{self, History, Kind};
 use crate::vrrp::delivery::{
     self, Delivery, DueAdvert, DueAnnouncement, Effect, JobError, JobKind,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::counters::{Counters, Word, count_discard};
+use crate::api::counters::{Counters, Word, count_discard};
 use crate::vrrp::{Instant, Node, Role, RouterId, Transition, VirtualRouter};
 
 /// All that is counted.

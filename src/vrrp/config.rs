@@ -9,7 +9,7 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::node::Hook;
+use super::event::Hook;
 
 /// Virtual router identifier, 1-255 (RFC 9568 5.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,10 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::action::Action;
 use super::config::{Config, Priority};
-use super::node::{Action, Node, RouterId, Why};
+use super::id::RouterId;
+use super::node::Node;
 use super::router::{Membership, Role, Seat, VirtualRouter};
 use super::time::Instant;
+use super::why::Why;
 
 /// Virtual routers that are master together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

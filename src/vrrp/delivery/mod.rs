@@ -542,3 +542,270 @@ impl RouterDelivery {
         now - self.accepted_at >= 3 * self.config.advert_interval.duration()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::vrrp::{Advert, Recorded, Role};
+
+    const ROUTER: RouterId = RouterId(0);
+
+    /// A master with adverts every `interval` and addresses that last two seconds.
+    struct Master {
+        node: Node,
+        delivery: Delivery,
+        now: Instant,
+        to_do: Vec<Action>,
+    }
+
+    impl Master {
+        fn new(interval: &str) -> Self {
+            let text = format!(
+                "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
+                 addresses = [\"192.0.2.10\"]\nadvert_interval = \"{interval}\"\n\
+                 address_lifetime = \"2s\"\nlink_delay = \"0s\"\n"
+            );
+            let config = crate::config::Config::parse("test", &text).unwrap().vrrp;
+            let mut master = Master {
+                node: Node::new(&config),
+                delivery: Delivery::default(),
+                now: Instant::START + Duration::from_secs(1),
+                to_do: Vec::new(),
+            };
+            master.tell(Event::Found(ROUTER, Recorded::default()));
+            let own = crate::vrrp::LinkAddress {
+                ip: "192.0.2.1".parse().unwrap(),
+                ours: false,
+                usable: true,
+            };
+            master.tell(Event::Link { link: LinkId(0), up: true, addresses: &[own] });
+            while master.node.router(ROUTER).unwrap().role() != Role::Master {
+                master.now = master.node.deadline().unwrap();
+                master.tell(Event::Timeout);
+            }
+            master
+        }
+
+        fn tell(&mut self, event: Event<'_>) {
+            self.node.handle(self.now, event, &mut self.to_do).unwrap();
+        }
+
+        /// Hands over what the election asked for, and says what is carried out.
+        fn carries_out(&mut self) -> Vec<Effect> {
+            let mut effects = Vec::new();
+            for action in std::mem::take(&mut self.to_do) {
+                if self.delivery.push(self.now, action, &self.node) {
+                    effects.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+                }
+            }
+            effects.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+            effects
+        }
+
+        fn finishes(&mut self, kind: JobKind, outcome: Result<(), JobError>) {
+            assert!(self.delivery.finished(self.now, ROUTER, kind, self.now, outcome).is_empty());
+        }
+
+        /// The claim is answered, and the first advert accepted.
+        fn settled(interval: &str) -> Self {
+            let mut master = Master::new(interval);
+            assert_eq!(kinds(&master.carries_out()), ["notify", "claim"]);
+            master.finishes(JobKind::Claim, Ok(()));
+            assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
+            master.delivery.sent(master.now, ROUTER, true);
+            assert_eq!(master.told(), None);
+            master
+        }
+
+        fn told(&mut self) -> Option<String> {
+            self.delivery.next_event().map(|event| format!("{event:?}"))
+        }
+
+        fn advert(&self, priority: Priority) -> Action {
+            let router = self.node.router(ROUTER).unwrap();
+            let config = router.config();
+            let advert = Advert {
+                version: config.version,
+                vrid: config.vrid,
+                priority,
+                interval: config.advert_interval,
+                addresses: config.addresses.clone(),
+                checksum: config.checksum,
+                authentication: None,
+            };
+            let to: Arc<[IpAddr]> = Arc::from([config.family.multicast_group()]);
+            let from = router.source().unwrap();
+            Action::Advertise { router: ROUTER, from, to, advert, due: None }
+        }
+
+        fn renewal(&self) -> Action {
+            let addresses = self.node.router(ROUTER).unwrap().addresses().clone();
+            Action::Renew { router: ROUTER, addresses, lifetime: 2 }
+        }
+    }
+
+    fn kinds(effects: &[Effect]) -> Vec<&'static str> {
+        let kind = |effect: &Effect| match effect {
+            Effect::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
+            Effect::Advertise(_) => "advertise",
+            Effect::Announce(_) => "announce",
+            Effect::Notify(_) => "notify",
+            Effect::Start(job) => match job.work.kind() {
+                JobKind::Claim => "claim",
+                JobKind::Release => "release",
+                JobKind::Renew => "renew",
+            },
+        };
+        effects.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn everything_waits_for_the_claim_and_leaves_in_order_after_it() {
+        Master::settled("1s");
+    }
+
+    #[test]
+    fn a_failed_claim_is_told_and_nothing_of_what_followed_is_seen() {
+        let mut master = Master::new("1s");
+        master.carries_out();
+        master.finishes(JobKind::Claim, Err(JobError::AlreadyThere));
+        assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
+        let [Effect::Notify(transitions)] = &master.carries_out()[..] else {
+            panic!("only the change of role is told")
+        };
+        assert!(transitions.iter().all(|transition| !transition.hooks));
+    }
+
+    #[test]
+    fn an_accepted_advert_is_renewed_once_at_a_time_and_a_refused_one_is_not() {
+        let mut master = Master::settled("1s");
+        let push = |master: &mut Master| {
+            master.to_do = vec![master.advert(Priority::new(100)), master.renewal()];
+            let mut seen = Vec::new();
+            for action in std::mem::take(&mut master.to_do) {
+                assert!(!master.delivery.push(master.now, action, &master.node));
+            }
+            while let Some(effect) = master.delivery.next(master.now) {
+                seen.push(effect.clone());
+                if let Effect::Advertise(_) = &effect {
+                    break;
+                }
+            }
+            seen
+        };
+        assert_eq!(kinds(&push(&mut master)), ["advertise"]);
+        master.delivery.sent(master.now, ROUTER, false);
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        assert_eq!(kinds(&push(&mut master)), ["advertise"]);
+        master.delivery.sent(master.now, ROUTER, true);
+        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+        push(&mut master);
+        master.delivery.sent(master.now, ROUTER, true);
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        master.finishes(JobKind::Renew, Ok(()));
+        push(&mut master);
+        master.delivery.sent(master.now, ROUTER, true);
+        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+        master.finishes(JobKind::Renew, Err(JobError::TooLate));
+        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn a_renewal_is_not_carried_out_in_the_last_50_ms_of_the_lease() {
+        let mut master = Master::settled("1s");
+        let until = master.delivery.lease_until(ROUTER).unwrap();
+        assert_eq!(until, master.now + Duration::from_secs(2));
+        master.to_do = vec![master.renewal()];
+        let [Effect::Start(job)] = &master.carries_out()[..] else { panic!("a renewal") };
+        let Work::Renew { not_after, .. } = job.work else { panic!("a renewal") };
+        assert_eq!(not_after, until.before(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn no_advert_leaves_in_the_last_100_ms_of_the_lease_but_priority_0_does() {
+        let nano = Duration::from_nanos(1);
+        let mut master = Master::settled("1s");
+        let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
+        master.now = late.before(nano);
+        master.to_do = vec![master.advert(Priority::new(100))];
+        assert_eq!(kinds(&master.carries_out()), ["advertise"]);
+        master.now = late;
+        master.to_do = vec![master.advert(Priority::LEAVING)];
+        assert_eq!(kinds(&master.carries_out()), ["advertise"]);
+        assert_eq!(master.told(), None);
+        master.to_do = vec![master.advert(Priority::new(100))];
+        assert_eq!(kinds(&master.carries_out()), ["advertise nothing"]);
+        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn an_address_that_goes_in_the_last_100_ms_of_the_lease_was_taken_by_nobody() {
+        let ip = "192.0.2.10".parse().unwrap();
+        let mut master = Master::settled("1s");
+        let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
+        master.delivery.address_gone(late.before(Duration::from_nanos(1)), ROUTER, ip);
+        assert_eq!(master.told().unwrap(), "AddressLost(RouterId(0), 192.0.2.10)");
+        master.delivery.address_gone(late, ROUTER, ip);
+        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn what_goes_while_a_job_is_under_way_is_asked_about_again_after_it() {
+        let ip = "192.0.2.10".parse().unwrap();
+        let mut master = Master::new("1s");
+        master.carries_out();
+        master.delivery.address_gone(master.now, ROUTER, ip);
+        assert_eq!(master.told(), None);
+        let now = master.now;
+        assert_eq!(master.delivery.finished(now, ROUTER, JobKind::Claim, now, Ok(())), [ip]);
+    }
+
+    #[test]
+    fn a_worker_that_says_nothing_for_three_intervals_makes_the_next_advert_late() {
+        let mut master = Master::new("1s");
+        master.carries_out();
+        let begun = master.now;
+        master.now = (begun + Duration::from_secs(3)).before(Duration::from_nanos(1));
+        master.to_do = vec![master.advert(Priority::new(100))];
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        assert_eq!(master.told(), None);
+        master.now = begun + Duration::from_secs(3);
+        master.to_do = vec![master.advert(Priority::new(100))];
+        master.carries_out();
+        assert_eq!(master.told().unwrap(), "Late(RouterId(0))");
+    }
+
+    #[test]
+    fn adverts_refused_for_three_intervals_make_late() {
+        let mut master = Master::settled("1s");
+        let begun = master.now;
+        let late = begun + Duration::from_secs(3);
+        assert!(master.delivery.sent(late.before(Duration::from_nanos(1)), ROUTER, false));
+        assert_eq!(master.told(), None);
+        assert!(!master.delivery.sent(late, ROUTER, false));
+        assert_eq!(master.told().unwrap(), "Late(RouterId(0))");
+    }
+
+    #[test]
+    fn a_job_waits_until_what_was_asked_for_before_has_left() {
+        let mut master = Master::settled("1s");
+        let addresses = master.node.router(ROUTER).unwrap().addresses().clone();
+        let farewell = master.advert(Priority::LEAVING);
+        assert!(!master.delivery.push(master.now, farewell, &master.node));
+        let release = Action::Release { router: ROUTER, addresses };
+        assert!(master.delivery.push(master.now, release, &master.node), "to be flushed first");
+        assert_eq!(master.delivery.next_job(), None);
+        assert_eq!(kinds(&master.carries_out()), ["advertise", "release"]);
+    }
+
+    #[test]
+    fn two_adverts_of_one_router_leave_one_after_the_other() {
+        let mut master = Master::settled("1s");
+        let (one, zero) = (master.advert(Priority::new(100)), master.advert(Priority::LEAVING));
+        assert!(!master.delivery.push(master.now, one, &master.node));
+        assert!(master.delivery.push(master.now, zero, &master.node), "to be flushed first");
+        assert_eq!(kinds(&master.carries_out()), ["advertise", "advertise"]);
+    }
+}

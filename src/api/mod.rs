@@ -1,0 +1,4 @@
+//! What clients of the daemon see.
+
+pub mod counters;
+pub mod status;

@@ -1,0 +1,592 @@
+//! [`Status`] as metrics, for Prometheus and whoever reads its formats.
+//!
+//! Names, labels and units follow Prometheus's conventions: base units, `_total` on counters. What is
+//! counted begins anew with the daemon. A virtual router has the label `router`, its name on this host;
+//! `vipd_router_role` and `vipd_router_info` also say `vrid` and `address`, the first advertised
+//! address, which are the same on all hosts: rules over several hosts group by those.
+
+use std::fmt::{Display, Write as _};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::api::counters::Histogram;
+use crate::api::status::{Check, Router, Status};
+
+/// How metrics are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus's text format 0.0.4, which everything else reads.
+    Text,
+}
+
+impl Format {
+    /// What a scraper that sends this `Accept` header wants.
+    pub fn wanted(accept: &str) -> Format {
+        match accept.contains("application/openmetrics-text") {
+            true => Format::OpenMetrics,
+            false => Format::Text,
+        }
+    }
+
+    /// The `Content-Type` to send.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// The roles there are, so that the ones a router does not have are said to be 0.
+const ROLES: [&str; 6] = ["waiting", "backup", "master", "leaving", "fault", "stopped"];
+
+/// The verdicts that a check may have.
+const VERDICTS: [&str; 3] = ["unknown", "passing", "failing"];
+
+/// All metrics; without a status, that there is none.
+pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
+    let mut page = Page { text: String::new(), format };
+    page.gauge("vipd_up", "Whether the daemon answered.", |up| {
+        up.sample(&[], u8::from(status.is_some()));
+    });
+    page.gauge("vipd_exporter_build_info", "The exporter's own version.", |info| {
+        info.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    });
+    if let Some(status) = status {
+        node(&mut page, status);
+        let routers = &status.routers;
+        standing(&mut page, routers);
+        checks(&mut page, routers);
+        addresses(&mut page, routers);
+        peers(&mut page, routers, now);
+        counted(&mut page, routers);
+        hooks(&mut page, routers);
+    }
+    if format == Format::OpenMetrics {
+        page.text += "# EOF\n";
+    }
+    page.text
+}
+
+fn node(page: &mut Page, status: &Status) {
+    page.gauge("vipd_build_info", "The daemon's version.", |info| {
+        info.sample(&[("version", &status.daemon.version)], 1);
+    });
+    page.gauge("vipd_node_info", "The node's name in the configuration.", |info| {
+        info.sample(&[("node", &status.node)], 1);
+    });
+    page.gauge("vipd_start_time_seconds", "When the daemon started, Unix time.", |time| {
+        if let Some(at) = unix(&status.daemon.started_at) {
+            time.sample(&[], at);
+        }
+    });
+    page.gauge("vipd_drained", "Whether the host takes nothing over until undrained.", |drained| {
+        drained.sample(&[], u8::from(status.drained));
+    });
+    page.gauge("vipd_stopping", "Whether the daemon is about to end.", |stopping| {
+        stopping.sample(&[], u8::from(status.stopping));
+    });
+    page.counter(
+        "vipd_stray_packets_total",
+        "Discarded packets that meant no virtual router of this host.",
+        |strays| {
+            for (reason, count) in &status.stray_discards {
+                strays.sample(&[("reason", reason)], count);
+            }
+        },
+    );
+}
+
+/// Where each virtual router stands.
+fn standing(page: &mut Page, routers: &[Router]) {
+    page.gauge("vipd_router_info", "What a virtual router is, on this host.", |info| {
+        for router in routers {
+            let (vrid, version) = (router.vrid.to_string(), router.version.to_string());
+            info.sample(
+                &[
+                    ("router", &router.name),
+                    ("interface", &router.interface),
+                    ("vrid", &vrid),
+                    ("family", &router.family),
+                    ("version", &version),
+                    ("address", &first_address(router)),
+                ],
+                1,
+            );
+        }
+    });
+    page.gauge("vipd_router_role", "1 for the role that it has, 0 for the others.", |roles| {
+        for router in routers {
+            let (vrid, address) = (router.vrid.to_string(), first_address(router));
+            let one = |role| {
+                let labels = [
+                    ("router", router.name.as_str()),
+                    ("vrid", &vrid),
+                    ("address", &address),
+                    ("role", role),
+                ];
+                roles.sample(&labels, u8::from(router.role == role));
+            };
+            ROLES.into_iter().for_each(one);
+        }
+    });
+    page.gauge("vipd_router_fault", "1 for each reason why it cannot take part.", |faults| {
+        for router in routers {
+            for why in &router.fault_reasons {
+                faults.sample(&[("router", &router.name), ("reason", &why.reason)], 1);
+            }
+        }
+    });
+    page.gauge(
+        "vipd_router_last_change_timestamp_seconds",
+        "When its role last changed, Unix time.",
+        |changes| {
+            for router in routers {
+                let at = router.last_change.as_ref().and_then(|change| unix(&change.at));
+                if let Some(at) = at {
+                    changes.sample(&[("router", &router.name)], at);
+                }
+            }
+        },
+    );
+    let each = |page: &mut Page, name, help, value: fn(&Router) -> f64| {
+        page.gauge(name, help, |family| {
+            for router in routers {
+                family.sample(&[("router", &router.name)], value(router));
+            }
+        });
+    };
+    each(page, "vipd_router_priority", "The configured priority.", |r| r.priority.into());
+    each(page, "vipd_router_effective_priority", "The priority in force.", |r| {
+        r.effective_priority.into()
+    });
+    each(
+        page,
+        "vipd_router_held_back",
+        "Whether it was moved away by an operator, and does not come back until resumed.",
+        |r| r.held_back.into(),
+    );
+    each(
+        page,
+        "vipd_router_degraded",
+        "Whether it stays master only as long as no other host is fit, as a check fails.",
+        |r| r.degraded.into(),
+    );
+    each(page, "vipd_router_advert_interval_seconds", "Time between its adverts.", |r| {
+        r.advert_interval_seconds
+    });
+}
+
+fn checks(page: &mut Page, routers: &[Router]) {
+    page.gauge(
+        "vipd_check_verdict",
+        "1 for the verdict of a check, 0 for the others.",
+        |verdicts| {
+            for router in routers {
+                for check in &router.checks {
+                    for verdict in VERDICTS {
+                        let labels = [
+                            ("router", &*router.name),
+                            ("check", &check.name),
+                            ("verdict", verdict),
+                        ];
+                        verdicts.sample(&labels, u8::from(check.verdict == verdict));
+                    }
+                }
+            }
+        },
+    );
+    let each = |page: &mut Page, name, help, value: fn(&Check) -> Option<f64>| {
+        page.gauge(name, help, |family| {
+            for router in routers {
+                for check in &router.checks {
+                    if let Some(value) = value(check) {
+                        let labels = [("router", router.name.as_str()), ("check", &check.name)];
+                        family.sample(&labels, value);
+                    }
+                }
+            }
+        });
+    };
+    each(
+        page,
+        "vipd_check_streak",
+        "How many runs of a check in a row have passed, or have failed.",
+        |check| Some(check.streak.into()),
+    );
+    each(page, "vipd_check_duration_seconds", "How long its last run took.", |check| {
+        check.took_seconds
+    });
+    each(
+        page,
+        "vipd_check_last_run_timestamp_seconds",
+        "When its last run ended, Unix time.",
+        |check| check.at.as_deref().and_then(unix),
+    );
+}
+
+fn addresses(page: &mut Page, routers: &[Router]) {
+    page.gauge(
+        "vipd_address_present",
+        "Whether this host has the shared address, put there by vipd (priority 255: by the host).",
+        |present| {
+            for router in routers {
+                for address in &router.addresses {
+                    let text = address.address.to_string();
+                    let labels = [("router", router.name.as_str()), ("address", &text)];
+                    present.sample(&labels, u8::from(address.present));
+                }
+            }
+        },
+    );
+    page.gauge(
+        "vipd_address_lease_seconds",
+        "How long the kernel keeps the address unless vipd renews it.",
+        |leases| {
+            for router in routers {
+                for address in &router.addresses {
+                    if let Some(lease) = address.lease_seconds {
+                        let text = address.address.to_string();
+                        leases.sample(&[("router", &router.name), ("address", &text)], lease);
+                    }
+                }
+            }
+        },
+    );
+}
+
+fn peers(page: &mut Page, routers: &[Router], now: SystemTime) {
+    let at = |seconds_ago: f64| {
+        let ago = Duration::try_from_secs_f64(seconds_ago).unwrap_or_default();
+        now.checked_sub(ago).and_then(since_epoch)
+    };
+    page.gauge(
+        "vipd_peer_last_heard_timestamp_seconds",
+        "When the last advert of another router was heard, Unix time.",
+        |heard| {
+            for router in routers {
+                if let Some(peer) = &router.heard
+                    && let Some(at) = at(peer.seconds_ago)
+                {
+                    let text = peer.address.to_string();
+                    heard.sample(&[("router", &router.name), ("peer", &text)], at);
+                }
+            }
+        },
+    );
+    page.gauge(
+        "vipd_peer_priority",
+        "The priority in the last advert of another router; 0: it was leaving.",
+        |priorities| {
+            for router in routers {
+                if let Some(peer) = &router.heard {
+                    let text = peer.address.to_string();
+                    let labels = [("router", router.name.as_str()), ("peer", &text)];
+                    priorities.sample(&labels, peer.priority);
+                }
+            }
+        },
+    );
+    page.gauge(
+        "vipd_incompatible_peer_last_heard_timestamp_seconds",
+        "When a peer whose settings differ was last heard, Unix time; status says what to change.",
+        |heard| {
+            for router in routers {
+                for peer in &router.incompatible {
+                    if let Some(at) = at(peer.seconds_ago) {
+                        let text = peer.address.to_string();
+                        heard.sample(&[("router", &router.name), ("peer", &text)], at);
+                    }
+                }
+            }
+        },
+    );
+}
+
+fn counted(page: &mut Page, routers: &[Router]) {
+    page.counter(
+        "vipd_router_role_seconds_total",
+        "How long it has had the role since the daemon started.",
+        |spans| {
+            for router in routers {
+                for (role, seconds) in &router.role_seconds {
+                    spans.sample(&[("router", &router.name), ("role", role)], seconds);
+                }
+            }
+        },
+    );
+    page.counter("vipd_transitions_total", "Changes of role, by their cause.", |transitions| {
+        for router in routers {
+            for counted in &router.counters.transitions {
+                let labels = [
+                    ("router", router.name.as_str()),
+                    ("from", &counted.from),
+                    ("to", &counted.to),
+                    ("cause", &counted.cause),
+                ];
+                transitions.sample(&labels, counted.count);
+            }
+        }
+    });
+    let each = |page: &mut Page, name, help, value: fn(&Router) -> u64| {
+        page.counter(name, help, |family| {
+            for router in routers {
+                family.sample(&[("router", &router.name)], value(router));
+            }
+        });
+    };
+    each(page, "vipd_adverts_sent_total", "Adverts that the kernel accepted.", |r| {
+        r.counters.adverts_sent
+    });
+    each(page, "vipd_adverts_refused_total", "Adverts that the kernel refused.", |r| {
+        r.counters.adverts_refused
+    });
+    each(
+        page,
+        "vipd_adverts_received_total",
+        "Packets that meant this virtual router, discarded ones included.",
+        |r| r.counters.adverts_received,
+    );
+    page.counter("vipd_discards_total", "Packets that were not acted on.", |discards| {
+        for router in routers {
+            for (reason, count) in &router.counters.discards {
+                discards.sample(&[("router", &router.name), ("reason", reason)], count);
+            }
+        }
+    });
+    histogram(
+        page,
+        routers,
+        "vipd_advert_lateness_seconds",
+        "How long after its moment an advert of the schedule left.",
+        |router| &router.counters.advert_lateness,
+    );
+    each(
+        page,
+        "vipd_announcements_total",
+        "Rounds of gratuitous ARP or neighbour advertisements.",
+        |r| r.counters.announcements,
+    );
+    each(
+        page,
+        "vipd_contending_adverts_total",
+        "Adverts of others heard while it was master and stayed so.",
+        |r| r.counters.contending_adverts,
+    );
+    each(
+        page,
+        "vipd_contending_announcements_total",
+        "Announcements by others of addresses that this host held.",
+        |r| r.counters.contending_announcements,
+    );
+    each(
+        page,
+        "vipd_addresses_removed_total",
+        "Addresses of ours that something on this host removed.",
+        |r| r.counters.addresses_removed,
+    );
+    histogram(
+        page,
+        routers,
+        "vipd_lease_renewal_lateness_seconds",
+        "How long after the advert that it goes with a renewal of the lease was done.",
+        |router| &router.counters.renewal_lateness,
+    );
+    each(
+        page,
+        "vipd_lease_renewals_failed_total",
+        "Renewals of the lease that the kernel refused, or that came too late to be sent.",
+        |r| r.counters.renewals_failed,
+    );
+}
+
+fn hooks(page: &mut Page, routers: &[Router]) {
+    page.counter("vipd_hook_runs_total", "Hooks that ended, by how they did.", |runs| {
+        for router in routers {
+            for counted in &router.counters.hooks {
+                let labels = [
+                    ("router", router.name.as_str()),
+                    ("hook", &counted.hook),
+                    ("outcome", &counted.outcome),
+                ];
+                runs.sample(&labels, counted.count);
+            }
+        }
+    });
+    let each =
+        |page: &mut Page, name, help, value: fn(&crate::api::status::LastHook) -> Option<f64>| {
+            page.gauge(name, help, |family| {
+                for router in routers {
+                    if let Some(hook) = &router.last_hook
+                        && let Some(value) = value(hook)
+                    {
+                        family.sample(&[("router", &router.name), ("hook", &hook.hook)], value);
+                    }
+                }
+            });
+        };
+    each(
+        page,
+        "vipd_last_hook_success",
+        "Whether the hook that ended last did its work.",
+        |hook| Some((!hook.failed).into()),
+    );
+    each(page, "vipd_last_hook_duration_seconds", "How long it ran.", |hook| {
+        Some(hook.took_seconds)
+    });
+    each(page, "vipd_last_hook_timestamp_seconds", "When it ended, Unix time.", |hook| {
+        unix(&hook.at)
+    });
+}
+
+fn histogram(
+    page: &mut Page,
+    routers: &[Router],
+    name: &str,
+    help: &str,
+    of: fn(&Router) -> &Histogram,
+) {
+    page.family(name, "histogram", help, |family| {
+        for router in routers {
+            let (labels, histogram) = ([("router", router.name.as_str())], of(router));
+            let mut below = 0;
+            for (bound, count) in histogram.bounds_seconds.iter().zip(&histogram.counts) {
+                below += count;
+                let bound = format!("{bound:?}");
+                family.part("_bucket", &[labels[0], ("le", &bound)], below);
+            }
+            family.part("_bucket", &[labels[0], ("le", "+Inf")], histogram.count());
+            family.part("_sum", &labels, histogram.sum_seconds);
+            family.part("_count", &labels, histogram.count());
+        }
+    });
+}
+
+/// The first advertised address: the same on every host of a virtual router.
+fn first_address(router: &Router) -> String {
+    router.addresses.first().map(|first| first.address.to_string()).unwrap_or_default()
+}
+
+fn unix(rfc3339: &str) -> Option<f64> {
+    humantime::parse_rfc3339(rfc3339).ok().and_then(since_epoch)
+}
+
+/// To the millisecond.
+fn since_epoch(at: SystemTime) -> Option<f64> {
+    let since = at.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_millis() as f64 / 1000.0)
+}
+
+struct Page {
+    text: String,
+    format: Format,
+}
+
+/// One metric while its samples are written.
+struct Family<'a> {
+    text: &'a mut String,
+    name: &'a str,
+}
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str, samples: impl FnMut(&mut Family<'_>)) {
+        self.family(name, "gauge", help, samples);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, samples: impl FnMut(&mut Family<'_>)) {
+        self.family(name, "counter", help, samples);
+    }
+
+    fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        mut samples: impl FnMut(&mut Family<'_>),
+    ) {
+        // OpenMetrics takes the suffix for a part of the sample's name, the older format for one of
+        // the metric's.
+        let whole = match self.format {
+            Format::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
+            Format::Text => name,
+        };
+        let text = &mut self.text;
+        let _ = writeln!(text, "# HELP {whole} {help}\n# TYPE {whole} {kind}");
+        if self.format == Format::OpenMetrics && whole.ends_with("_seconds") {
+            let _ = writeln!(text, "# UNIT {whole} seconds");
+        }
+        samples(&mut Family { text, name });
+    }
+}
+
+impl Family<'_> {
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.part("", labels, value);
+    }
+
+    fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        let text = &mut *self.text;
+        text.push_str(self.name);
+        text.push_str(suffix);
+        for (n, (name, value)) in labels.iter().enumerate() {
+            text.push(if n == 0 { '{' } else { ',' });
+            let _ = write!(text, "{name}=\"");
+            for c in value.chars() {
+                match c {
+                    '\\' => text.push_str("\\\\"),
+                    '"' => text.push_str("\\\""),
+                    '\n' => text.push_str("\\n"),
+                    other => text.push(other),
+                }
+            }
+            text.push('"');
+        }
+        if !labels.is_empty() {
+            text.push('}');
+        }
+        let _ = writeln!(text, " {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn without_a_daemon_it_is_said_to_be_down() {
+        let text = metrics(None, UNIX_EPOCH, Format::Text);
+        assert!(text.contains("\nvipd_up 0\n"), "{text}");
+        assert!(!text.contains("vipd_build_info"), "{text}");
+    }
+
+    #[test]
+    fn what_a_label_says_cannot_end_it() {
+        let mut text = String::new();
+        let mut family = Family { text: &mut text, name: "x" };
+        family.sample(&[("router", "a\"b\\c\nd"), ("role", "master")], 1);
+        assert_eq!(text, "x{router=\"a\\\"b\\\\c\\nd\",role=\"master\"} 1\n");
+    }
+
+    #[test]
+    fn buckets_are_cumulative_and_both_formats_name_counters_their_way() {
+        let mut page = Page { text: String::new(), format: Format::OpenMetrics };
+        page.counter("vipd_x_total", "X.", |family| family.sample(&[], 3));
+        assert_eq!(page.text, "# HELP vipd_x X.\n# TYPE vipd_x counter\nvipd_x_total 3\n");
+        let mut page = Page { text: String::new(), format: Format::Text };
+        page.counter("vipd_x_total", "X.", |family| family.sample(&[], 3));
+        assert_eq!(
+            page.text,
+            "# HELP vipd_x_total X.\n# TYPE vipd_x_total counter\nvipd_x_total 3\n"
+        );
+    }
+
+    #[test]
+    fn a_scraper_gets_the_format_it_asks_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(Format::wanted(prometheus), Format::OpenMetrics);
+        assert_eq!(Format::wanted("text/html,*/*;q=0.8"), Format::Text);
+        assert_eq!(Format::wanted(""), Format::Text);
+    }
+}

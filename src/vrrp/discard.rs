@@ -1,0 +1,92 @@
+//! Packets that were not acted on, and why.
+
+use std::fmt;
+
+use super::advert::Malformed;
+use super::config::{Interval, Version, Vrid};
+
+/// Why a packet was not acted on: the peer's business, counted, never an error of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Discard {
+    /// No advert (RFC 9568 7.1).
+    Malformed(Malformed),
+    /// No virtual router of ours has this VRID on this link (RFC 9568 7.1).
+    UnknownRouter(Vrid),
+    /// It bears our own source address.
+    OwnAdvert,
+    /// TTL or hop limit shows that it was forwarded (RFC 9568 5.1.1.3, 5.1.2.3).
+    Ttl(u8),
+    /// Its sender is not in `accept_from`.
+    NotAccepted,
+    /// Its sender is not in `unicast_peers`.
+    NotAPeer,
+    /// It means our virtual router, but the settings differ.
+    Incompatible(Mismatch),
+}
+
+impl Discard {
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Discard::Malformed(_) => "malformed",
+            Discard::UnknownRouter(_) => "unknown_router",
+            Discard::OwnAdvert => "own_advert",
+            Discard::Ttl(_) => "ttl",
+            Discard::NotAccepted => "not_accepted",
+            Discard::NotAPeer => "not_a_peer",
+            Discard::Incompatible(_) => "incompatible",
+        }
+    }
+}
+
+impl fmt::Display for Discard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Discard::Malformed(malformed) => malformed.fmt(f),
+            Discard::UnknownRouter(vrid) => write!(f, "no virtual router {vrid} on this link"),
+            Discard::OwnAdvert => f.write_str("it bears our own address"),
+            Discard::Ttl(ttl) => write!(f, "its TTL is {ttl}"),
+            Discard::NotAccepted => f.write_str("its sender is not in accept_from"),
+            Discard::NotAPeer => f.write_str("its sender is not in unicast_peers"),
+            Discard::Incompatible(mismatch) => mismatch.fmt(f),
+        }
+    }
+}
+
+/// What keeps two routers that mean the same virtual router from understanding each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mismatch {
+    /// The protocol version.
+    Version(Version),
+    /// Type or text of version 2's authentication.
+    Authentication,
+    /// Version 2 requires equal intervals.
+    Interval(Interval),
+    /// It sends to our own address, we expect multicast.
+    Unicast,
+    /// It sends multicast, we expect unicast.
+    Multicast,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mismatch::Version(version) => {
+                write!(f, "they are VRRP version {version}: make `version` equal on both")
+            }
+            Mismatch::Authentication => {
+                f.write_str("their authentication differs: make `authentication` equal on both")
+            }
+            Mismatch::Interval(interval) => write!(
+                f,
+                "their interval is {interval}, and version 2 wants it equal: change `advert_interval`"
+            ),
+            Mismatch::Unicast => f.write_str(
+                "they come by unicast and multicast is expected: set `unicast_peers` here, or remove it there",
+            ),
+            Mismatch::Multicast => f.write_str(
+                "they come by multicast and unicast is expected: remove `unicast_peers` here, or set it there",
+            ),
+        }
+    }
+}

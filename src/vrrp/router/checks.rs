@@ -1,0 +1,86 @@
+//! What the checks of a virtual router change: its faults and its priority.
+
+use std::time::Duration;
+
+use super::reason::Reason;
+use super::states::{Phase, State};
+use super::{EXTRA_ADVERT_GAP, VirtualRouter};
+use crate::vrrp::action::Action;
+use crate::vrrp::check::Bearing;
+use crate::vrrp::config::Priority;
+use crate::vrrp::time::Instant;
+
+impl VirtualRouter {
+    pub(in crate::vrrp) fn bearing(&self) -> &Bearing {
+        &self.bearing
+    }
+
+    /// What its checks amount to, perhaps something else than before: in force from now on.
+    pub(in crate::vrrp) fn judge(
+        &mut self,
+        now: Instant,
+        bearing: Bearing,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        let (priority, skew) = (self.effective_priority(), self.skew());
+        self.bearing = bearing;
+        let failing = &self.bearing.failing;
+        self.faults.retain(|reason, _| match reason {
+            Reason::Check(name) => failing.contains(name),
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::LinkDown
+            | Reason::NoAddress
+            | Reason::Group(_)
+            | Reason::AddressAlreadyThere
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => true,
+        });
+        for name in failing {
+            self.faults.insert(Reason::Check(name.clone()), None);
+        }
+        if self.bearing.unknown.is_none() {
+            self.faults.remove(&Reason::Unchecked);
+        }
+        if self.faults.is_empty() && self.effective_priority() != priority {
+            self.reweighed(now, priority, skew, actions);
+        }
+        if !self.faults.contains_key(&Reason::Starting) {
+            self.settle(now, actions);
+        }
+    }
+
+    /// The priority in force has changed: peers hear of it at once, and the own timer follows.
+    fn reweighed(
+        &mut self,
+        now: Instant,
+        before: Priority,
+        skew: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.effective_priority() > before
+            && self.peer.as_ref().is_some_and(|peer| peer.priority >= before)
+        {
+            self.fit_since = now;
+        }
+        let skew_now = self.skew();
+        let hold_until = self.hold_until;
+        match &mut self.state {
+            State::Fault | State::Claiming { .. } | State::Backup { takeover_at: None } => {}
+            State::Backup { takeover_at: Some(timer) } => {
+                // One that is held shows nothing of when it would have run out.
+                if *timer > hold_until {
+                    *timer = ((*timer + skew_now).before(skew)).max(hold_until);
+                }
+            }
+            State::Master { .. } => self.advertise_soon(now, actions),
+            State::Leaving { phase: Phase::Preparing { advert_at, .. }, sent_at, .. } => {
+                *advert_at = (*advert_at).min(now.max(*sent_at + EXTRA_ADVERT_GAP));
+            }
+            State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => {}
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What operators ask of a virtual router, and what its hooks say.
+
+use super::VirtualRouter;
+use super::reason::Reason;
+use super::states::{Leave, Phase, State};
+use crate::vrrp::action::Action;
+use crate::vrrp::config::Priority;
+use crate::vrrp::event::{Hook, HookOutcome};
+use crate::vrrp::time::Instant;
+use crate::vrrp::why::Why;
+
+impl VirtualRouter {
+    /// The operator moves this virtual router to another host.
+    pub(in crate::vrrp) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        self.held_back = true;
+        if let Some(peer) = &self.peer
+            && peer.priority != Priority::LEAVING
+        {
+            let silent_at = peer.at + self.master_down();
+            let why = Why::MasterHeard { master: peer.source, priority: peer.priority };
+            match &mut self.state {
+                State::Backup { takeover_at: Some(timer) } => *timer = silent_at.max(*timer),
+                State::Claiming { .. } if now < silent_at => self.enter_backup(now, why, actions),
+                State::Backup { takeover_at: None }
+                | State::Claiming { .. }
+                | State::Fault
+                | State::Master { .. }
+                | State::Leaving { .. } => {}
+            }
+        }
+        self.leave(now, Leave::Failover, actions);
+    }
+
+    /// The operator drains the host, perhaps once more after nobody came.
+    pub(in crate::vrrp) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if matches!(self.state, State::Master { .. }) {
+            self.leave(now, Leave::Drain, actions);
+        }
+    }
+
+    /// The operator lets this host take part fully again.
+    pub(in crate::vrrp) fn resume(&mut self) {
+        self.held_back = false;
+    }
+
+    /// The operator asks for an announcement.
+    pub(in crate::vrrp) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        match self.state {
+            State::Master { .. } => self.announce(actions),
+            State::Fault
+            | State::Backup { .. }
+            | State::Claiming { .. }
+            | State::Leaving { .. } => {}
+        }
+    }
+
+    /// A hook ended.
+    pub(in crate::vrrp) fn hook_finished(
+        &mut self,
+        now: Instant,
+        outcome: HookOutcome,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        self.hook = Some(outcome);
+        match (&self.state, outcome.hook) {
+            (State::Leaving { leave, phase: Phase::Preparing { .. }, .. }, Hook::BeforeRelease) => {
+                self.offer(now, *leave, actions);
+            }
+            (State::Claiming { why, newcomer, .. }, Hook::BeforeClaim) => {
+                if outcome.succeeded {
+                    let (why, newcomer) = (why.clone(), *newcomer);
+                    self.become_master_as(now, why, newcomer, true, actions);
+                } else {
+                    self.veto(now, actions);
+                }
+            }
+            (
+                State::Fault
+                | State::Backup { .. }
+                | State::Claiming { .. }
+                | State::Master { .. }
+                | State::Leaving { .. },
+                _,
+            ) => {}
+        }
+        let means_fault = !outcome.succeeded
+            && outcome.hook != Hook::BeforeClaim
+            && self.retiring.is_none()
+            && !self.faults.contains_key(&Reason::Starting);
+        if let Some(span) = self.config.fault_for.get(&outcome.hook)
+            && means_fault
+        {
+            self.faults.insert(Reason::HookFailed(outcome.hook), Some(now + *span));
+            self.settle(now, actions);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a virtual router must know of its host: link, addresses, drained, and what follows from it.
+
+use std::net::IpAddr;
+
+use super::VirtualRouter;
+use super::reason::Reason;
+use crate::vrrp::action::Action;
+use crate::vrrp::config::Family;
+use crate::vrrp::event::LinkAddress;
+use crate::vrrp::time::Instant;
+
+/// What a virtual router must know of its host to decide: lives in the node.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vrrp) struct Surroundings<'a> {
+    pub link_up: bool,
+    pub addresses: &'a [LinkAddress],
+    /// Every address shared by any virtual router of this host.
+    pub shared: &'a [IpAddr],
+    pub drained: bool,
+}
+
+impl VirtualRouter {
+    /// The host changed: link, addresses, drained, stopping. Recomputes what depends on it.
+    pub(in crate::vrrp) fn surroundings(
+        &mut self,
+        now: Instant,
+        around: Surroundings<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        self.look_around(now, around, actions);
+    }
+
+    pub(super) fn look_around(
+        &mut self,
+        now: Instant,
+        around: Surroundings<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.perceive(now, around) {
+            self.start(now, self.qualifies(), actions);
+        } else {
+            self.settle(now, actions);
+        }
+    }
+
+    /// Takes note of the host without deciding anything; whether that was for the first time.
+    pub(in crate::vrrp) fn perceive(&mut self, now: Instant, around: Surroundings<'_>) -> bool {
+        let starting = self.faults.remove(&Reason::Starting).is_some();
+        let was_down = self.faults.contains_key(&Reason::LinkDown);
+        let source = self.choose_source(around.addresses, around.shared);
+        let foreign = !self.is_owner()
+            && around
+                .addresses
+                .iter()
+                .any(|there| !there.ours && self.all.iter().any(|address| address.ip == there.ip));
+        self.set_fault(Reason::LinkDown, !around.link_up);
+        self.set_fault(Reason::NoAddress, around.link_up && source.is_none());
+        self.set_fault(Reason::AddressAlreadyThere, foreign);
+        if around.link_up && (was_down || starting) {
+            self.heard_since_up = false;
+            let delay = if starting {
+                self.config.start_delay.max(self.config.link_delay)
+            } else {
+                self.config.link_delay
+            };
+            self.hold_until = self.hold_until.max(now + delay);
+        }
+        if source.is_some() {
+            // An address that went away is still the right one for the farewell.
+            self.source = source;
+        }
+        self.drained = around.drained;
+        starting
+    }
+
+    /// The configured source if the interface has it; else the interface's first address that is
+    /// not itself shared, link-local for IPv6 multicast (RFC 9568 5.1.1.1, 5.1.2.1).
+    fn choose_source(&self, addresses: &[LinkAddress], shared: &[IpAddr]) -> Option<IpAddr> {
+        let fits =
+            |there: &&LinkAddress| there.usable && Family::of(there.ip) == self.config.family;
+        let mut fitting = addresses.iter().filter(fits);
+        if let Some(wanted) = self.config.source_address {
+            return fitting.map(|there| there.ip).find(|ip| *ip == wanted);
+        }
+        let link_local = self.config.unicast_peers.is_none();
+        fitting
+            .find(|there| {
+                let kind = match there.ip {
+                    IpAddr::V4(_) => true,
+                    IpAddr::V6(ip) => ip.is_unicast_link_local() == link_local,
+                };
+                let own = !there.ours && !shared.contains(&there.ip);
+                kind && (own || (self.is_owner() && !there.ours))
+            })
+            .map(|there| there.ip)
+    }
+
+    fn set_fault(&mut self, reason: Reason, present: bool) {
+        if present {
+            self.faults.insert(reason, None);
+        } else {
+            self.faults.remove(&reason);
+        }
+    }
+}

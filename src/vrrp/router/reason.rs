@@ -1,0 +1,91 @@
+//! The reasons why a virtual router cannot take part; it is in fault while there is any.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::vrrp::event::Hook;
+
+/// Why a virtual router cannot take part; a set of them, and fault is "not empty".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Nothing is known of the machine yet.
+    Starting,
+    /// It waits for the first results of its checks.
+    Unchecked,
+    /// The interface is absent or down.
+    LinkDown,
+    /// The interface has no address to send adverts from.
+    NoAddress,
+    /// The check of this name fails.
+    Check(Arc<str>),
+    /// The member of its sync group of this name cannot take part.
+    Group(Arc<str>),
+    /// A shared address is on the interface and is not ours to touch.
+    AddressAlreadyThere,
+    /// The kernel refused to add an address.
+    ClaimFailed,
+    /// Somebody on this host keeps removing our addresses.
+    AddressRemoved,
+    /// The `before_claim` hook said no, or nothing in its time.
+    Vetoed,
+    /// This hook failed, and by the configuration that means fault.
+    HookFailed(Hook),
+}
+
+impl Reason {
+    /// The word in status and hooks: snake_case, never changed once published.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Reason::Starting => "starting",
+            Reason::Unchecked => "unchecked",
+            Reason::LinkDown => "link_down",
+            Reason::NoAddress => "no_address",
+            Reason::Check(_) => "check",
+            Reason::Group(_) => "group",
+            Reason::AddressAlreadyThere => "address_already_there",
+            Reason::ClaimFailed => "claim_failed",
+            Reason::AddressRemoved => "address_removed",
+            Reason::Vetoed => "vetoed",
+            Reason::HookFailed(_) => "hook_failed",
+        }
+    }
+
+    /// Whether it is the virtual router's own trouble, in which its sync group has to share.
+    pub(super) const fn is_own_trouble(&self) -> bool {
+        match self {
+            Reason::Starting | Reason::Unchecked | Reason::Group(_) => false,
+            Reason::LinkDown
+            | Reason::NoAddress
+            | Reason::Check(_)
+            | Reason::AddressAlreadyThere
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Starting => f.write_str("nothing is known of the interface yet"),
+            Reason::Unchecked => f.write_str("waiting for the first results of its checks"),
+            Reason::LinkDown => f.write_str("the interface is absent or down"),
+            Reason::NoAddress => f.write_str("the interface has no address to send adverts from"),
+            Reason::Check(check) => write!(f, "check {check} fails"),
+            Reason::Group(member) => {
+                write!(f, "{member}, a member of its sync group, cannot take part")
+            }
+            Reason::AddressAlreadyThere => f.write_str(
+                "a shared address is already on the interface and was not put there by vipd",
+            ),
+            Reason::ClaimFailed => f.write_str("the kernel refused to add an address"),
+            Reason::AddressRemoved => {
+                f.write_str("something on this host keeps removing the addresses")
+            }
+            Reason::Vetoed => f.write_str("the before_claim hook did not agree"),
+            Reason::HookFailed(hook) => write!(f, "the {} hook failed", hook.name()),
+        }
+    }
+}

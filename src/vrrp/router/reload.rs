@@ -1,0 +1,123 @@
+//! A new configuration for the same virtual router: only what changed is touched.
+
+use std::sync::Arc;
+
+use super::host_state::Surroundings;
+use super::reason::Reason;
+use super::states::{Phase, State};
+use super::{VirtualRouter, destinations};
+use crate::vrrp::action::Action;
+use crate::vrrp::config::{Address, Priority, RouterConfig, Version};
+use crate::vrrp::time::Instant;
+
+impl VirtualRouter {
+    /// A new configuration for the same virtual router: only what changed is touched. First half:
+    /// what it no longer has.
+    pub(in crate::vrrp) fn reload_release(
+        &mut self,
+        now: Instant,
+        config: &RouterConfig,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        if !self.has_addresses() || self.is_owner() {
+            return;
+        }
+        // An owner has the addresses from the host, not from us.
+        let owner = config.priority == Priority::OWNER;
+        let stays =
+            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
+        let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
+        if !dropped.is_empty() {
+            actions.push(Action::Release { router: self.id, addresses: dropped });
+        }
+    }
+
+    /// Second half: what it has now. Whether anything changed that the host must be asked about.
+    pub(in crate::vrrp) fn reload(
+        &mut self,
+        now: Instant,
+        config: &RouterConfig,
+        around: Surroundings<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let wanted_again = self.retiring.take().is_some();
+        self.mute = false;
+        if *self.config == *config {
+            if wanted_again {
+                self.take_back(now, actions);
+            }
+            return;
+        }
+        // By the interval that was in force until now.
+        self.check_late(now, actions);
+        let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
+        let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
+        self.to = destinations(config);
+        if old.version != config.version || old.advert_interval != config.advert_interval {
+            self.master_interval = match (&self.peer, &self.state) {
+                (Some(peer), State::Backup { .. }) if config.version == Version::V3 => {
+                    peer.interval
+                }
+                _ => config.advert_interval,
+            };
+        }
+        let timing = (old.priority, old.version, old.advert_interval)
+            != (config.priority, config.version, config.advert_interval);
+        if timing && let State::Backup { takeover_at: Some(_) } = self.state {
+            // A peer heard before the last change of role says nothing about now.
+            let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at.max(self.since));
+            let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
+            self.state = State::Backup { takeover_at: Some(at) };
+        }
+        if self.has_addresses() && !self.is_owner() {
+            let new: Arc<[Address]> = if old.address_lifetime == config.address_lifetime
+                && old.priority != Priority::OWNER
+            {
+                self.all.iter().filter(|address| !had.contains(address)).copied().collect()
+            } else {
+                self.all.clone()
+            };
+            if !new.is_empty() {
+                self.claim(new.clone(), actions);
+                actions.push(Action::Announce { router: self.id, addresses: new });
+            }
+        }
+        if wanted_again {
+            self.take_back(now, actions);
+        }
+        let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
+            != (&config.addresses, config.priority, config.version, config.advert_interval);
+        if !self.faults.contains_key(&Reason::Starting) {
+            // Not late by the new interval: the peers still wait by the old one.
+            self.look_around(now, around, actions);
+        }
+        if spoken && !wanted_again {
+            self.speak_anew(now, actions);
+        }
+    }
+
+    /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
+    fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let next = now + self.config.advert_interval.duration();
+        match &mut self.state {
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
+            State::Master { advert_at, .. } => {
+                *advert_at = next;
+                self.advertise(now, self.effective_priority(), actions);
+            }
+            State::Leaving { phase, sent_at, .. } => match phase {
+                Phase::Preparing { advert_at, .. } => {
+                    *advert_at = next;
+                    self.advertise(now, self.effective_priority(), actions);
+                }
+                Phase::Offered { repeat_at, .. } => {
+                    // Farewells go on at the new pace; lateness is counted by it too.
+                    *repeat_at = next;
+                    *sent_at = now;
+                }
+                Phase::Succeeded { .. } => *sent_at = now,
+            },
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Adverts sent, with the renewal of the lease, and warnings.
+
+use std::time::Duration;
+
+use super::states::State;
+use super::{EXTRA_ADVERT_GAP, VirtualRouter};
+use crate::vrrp::action::Action;
+use crate::vrrp::advert::Advert;
+use crate::vrrp::config::Priority;
+use crate::vrrp::time::Instant;
+use crate::vrrp::warning::Warning;
+
+/// Below this interval renewals need not go with every advert.
+const RENEW_GAP: Duration = Duration::from_millis(500);
+/// The same kind of warning is given no more often.
+const WARN_GAP: Duration = Duration::from_secs(60);
+
+impl VirtualRouter {
+    /// An advert, and with it the renewal of the lease.
+    pub(super) fn advertise(
+        &mut self,
+        now: Instant,
+        priority: Priority,
+        actions: &mut Vec<Action>,
+    ) {
+        self.advertise_due(now, None, priority, actions);
+    }
+
+    /// The same for an advert of the schedule, which says when it was to leave.
+    pub(super) fn advertise_due(
+        &mut self,
+        now: Instant,
+        due: Option<Instant>,
+        priority: Priority,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.source.is_none() {
+            return;
+        }
+        self.send_due(now, due, priority, actions);
+        let owner = self.is_owner();
+        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
+            &mut self.state
+        else {
+            return;
+        };
+        let Some(lifetime) = self.config.address_lifetime else { return };
+        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
+        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        if !fresh && !owner {
+            *renewed_at = now;
+            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
+        }
+    }
+
+    /// An advert alone: what strangers can bring about must not burden the worker.
+    pub(super) fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
+        self.send_due(now, None, priority, actions);
+    }
+
+    fn send_due(
+        &mut self,
+        now: Instant,
+        due: Option<Instant>,
+        priority: Priority,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(from) = self.source else { return };
+        let advert = Advert {
+            version: self.config.version,
+            vrid: self.config.vrid,
+            priority,
+            interval: self.config.advert_interval,
+            addresses: self.config.addresses.clone(),
+            checksum: self.config.checksum,
+            authentication: self.config.authentication,
+        };
+        let to = self.to.clone();
+        actions.push(Action::Advertise { router: self.id, from, to, advert, due });
+        if let State::Master { sent_at, .. } | State::Leaving { sent_at, .. } = &mut self.state {
+            *sent_at = now;
+        }
+    }
+
+    /// An advert beside the schedule: now, or as soon as the last such one is long enough ago.
+    pub(super) fn advertise_soon(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let State::Master { extra_at, extra_sent_at, .. } = &mut self.state else { return };
+        match extra_sent_at {
+            Some(sent) if now < *sent + EXTRA_ADVERT_GAP => {
+                *extra_at = Some(*sent + EXTRA_ADVERT_GAP)
+            }
+            Some(_) | None => {
+                self.note_extra(now);
+                self.send(now, self.effective_priority(), actions);
+            }
+        }
+    }
+
+    pub(super) fn note_extra(&mut self, now: Instant) {
+        if let State::Master { extra_sent_at, extra_at, .. } = &mut self.state {
+            *extra_sent_at = Some(now);
+            *extra_at = None;
+        }
+    }
+
+    /// At most once a minute for each kind of trouble: strangers must not fill the log.
+    pub(super) fn warn(&mut self, now: Instant, warning: Warning, actions: &mut Vec<Action>) {
+        let kind = warning.kind();
+        if self.warned.get(&kind).is_some_and(|last| now - *last < WARN_GAP) {
+            return;
+        }
+        self.warned.insert(kind, now);
+        actions.push(Action::Warn { router: self.id, warning });
+    }
+}

@@ -1,0 +1,222 @@
+//! Deadlines: when the next one is, and what is done when it has passed.
+
+use std::time::Duration;
+
+use super::VirtualRouter;
+use super::membership::Membership;
+use super::reason::Reason;
+use super::states::{Leave, Phase, State};
+use crate::vrrp::action::Action;
+use crate::vrrp::config::Priority;
+use crate::vrrp::event::Hook;
+use crate::vrrp::time::Instant;
+use crate::vrrp::why::Why;
+
+/// How long a veto keeps us out of the election if the configuration does not say.
+const VETO_RETRY: Duration = Duration::from_secs(10);
+
+impl VirtualRouter {
+    /// When it must be called with a timeout.
+    pub fn deadline(&self) -> Option<Instant> {
+        let state = match &self.state {
+            State::Fault => None,
+            State::Backup { takeover_at } => *takeover_at,
+            State::Claiming { until, .. } => Some(*until),
+            State::Master { advert_at, extra_at, announcements, deaf_until, .. } => {
+                let mut at = (*advert_at).min(announcements.next_at());
+                for other in [extra_at, deaf_until].into_iter().flatten() {
+                    at = at.min(*other);
+                }
+                Some(at)
+            }
+            State::Leaving { phase, .. } => Some(match phase {
+                Phase::Preparing { until, advert_at } => (*until).min(*advert_at),
+                Phase::Offered { successor_by, repeat_at } => (*successor_by).min(*repeat_at),
+                Phase::Succeeded { release_at, .. } => *release_at,
+            }),
+        };
+        self.faults.values().flatten().copied().chain(state).min()
+    }
+
+    /// A deadline may have passed.
+    pub(in crate::vrrp) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        let expired = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
+        if self.faults.values().any(expired) {
+            self.faults.retain(|_, until| !expired(until));
+            self.settle(now, actions);
+        }
+        match &self.state {
+            State::Fault => {}
+            State::Backup { .. } => {
+                if self.membership == Membership::Alone && self.is_due(now) {
+                    self.take_over(now, self.may_be_deaf(), true, None, actions);
+                }
+            }
+            State::Claiming { until, .. } => {
+                if *until <= now {
+                    self.veto(now, actions);
+                }
+            }
+            State::Master { .. } => self.master_timeout(now, actions),
+            State::Leaving { .. } => self.leaver_timeout(now, actions),
+        }
+    }
+
+    /// Whether its time to take over has come.
+    pub(in crate::vrrp) fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Backup { takeover_at: Some(at) } if at <= now)
+    }
+
+    /// Takes over, unless a hook is to be asked first. `by_group`: not because of its own timer.
+    pub(in crate::vrrp) fn take_over(
+        &mut self,
+        now: Instant,
+        newcomer: bool,
+        asks: bool,
+        by_group: Option<Why>,
+        actions: &mut Vec<Action>,
+    ) {
+        let why = by_group.unwrap_or_else(|| self.takeover_reason(now));
+        self.held_back = false;
+        match self.config.before_claim {
+            Some(limit) if asks && !self.is_owner() => {
+                let state = State::Claiming { until: now + limit, why: why.clone(), newcomer };
+                self.enter(now, state, why, true, actions);
+            }
+            Some(_) | None => self.become_master_as(now, why, newcomer, true, actions),
+        }
+    }
+
+    fn takeover_reason(&self, now: Instant) -> Why {
+        match &self.peer {
+            None => Why::HeardNobody,
+            Some(peer) if peer.priority == Priority::LEAVING => Why::MasterLeft(peer.source),
+            Some(peer) if now - peer.at < 3 * peer.interval.duration() => {
+                Why::Preempts { master: peer.source, priority: peer.priority }
+            }
+            Some(peer) => Why::MasterSilent { master: peer.source, since: peer.at, now },
+        }
+    }
+
+    /// The `before_claim` hook did not agree.
+    pub(super) fn veto(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO_RETRY);
+        self.faults.insert(Reason::Vetoed, Some(now + span));
+        self.settle(now, actions);
+    }
+
+    fn master_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let interval = self.config.advert_interval.duration();
+        let State::Master { advert_at, extra_at, announcements, deaf_until, .. } = &mut self.state
+        else {
+            return;
+        };
+        let hears_nobody = deaf_until.is_some_and(|until| until <= now);
+        if hears_nobody {
+            *deaf_until = None;
+        }
+        let due = Some(*advert_at).filter(|at| *at <= now);
+        while *advert_at <= now {
+            // An absolute schedule: what was late once does not shift what follows.
+            *advert_at += interval;
+        }
+        let extra = extra_at.is_some_and(|at| at <= now);
+        if extra || due.is_some() {
+            *extra_at = None;
+        }
+        let announce = announcements.take_due(now);
+        if extra {
+            self.note_extra(now);
+        }
+        if due.is_some() || hears_nobody {
+            self.advertise_due(now, due, self.effective_priority(), actions);
+        } else if extra {
+            self.send(now, self.effective_priority(), actions);
+        }
+        if announce {
+            self.announce(actions);
+        }
+    }
+
+    pub(super) fn leaver_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let interval = self.config.advert_interval.duration();
+        let State::Leaving { leave, phase, .. } = &mut self.state else { return };
+        let leave = *leave;
+        match phase {
+            Phase::Preparing { until, advert_at } => {
+                if *until <= now {
+                    self.offer(now, leave, actions);
+                } else if *advert_at <= now {
+                    let due = Some(*advert_at);
+                    while *advert_at <= now {
+                        *advert_at += interval;
+                    }
+                    self.advertise_due(now, due, self.effective_priority(), actions);
+                }
+            }
+            Phase::Offered { successor_by, repeat_at } => {
+                if *successor_by <= now {
+                    // A group decides for all its members.
+                    if self.membership == Membership::Alone || self.retiring.is_some() {
+                        self.nobody_came(now, leave, actions);
+                    }
+                } else if *repeat_at <= now {
+                    // No schedule to catch up with: after a late one the next is no sooner.
+                    *repeat_at = now + interval;
+                    self.advertise(now, Priority::LEAVING, actions);
+                }
+            }
+            Phase::Succeeded { release_at, to } => {
+                if *release_at <= now {
+                    let why = match leave {
+                        Leave::Election { to, priority } => Why::LostElection { to, priority },
+                        Leave::Stop
+                        | Leave::Failover
+                        | Leave::Drain
+                        | Leave::Removed
+                        | Leave::Group => Why::HandedOver { to: *to, leave },
+                    };
+                    self.enter_backup(now, why, actions);
+                }
+            }
+        }
+    }
+
+    fn nobody_came(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+        match leave {
+            Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
+                self.held_back = false;
+                self.become_master(now, Why::NobodyCame, true, actions);
+                self.settle(now, actions);
+            }
+            Leave::Stop | Leave::Removed => {
+                self.enter_backup(now, Why::Left(leave), actions);
+            }
+        }
+    }
+
+    /// Delivery found that an advert or a renewal is overdue.
+    pub(in crate::vrrp) fn overdue(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        if self.has_addresses() {
+            self.late(now, why, actions);
+        }
+    }
+
+    /// A master that was stopped or starved for longer than its peers' patience is master no more,
+    /// whatever it believes.
+    pub(super) fn check_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let patience = 3 * self.config.advert_interval.duration();
+        if self.sent_at().is_some_and(|sent_at| now - sent_at >= patience) {
+            self.late(now, Why::Late, actions);
+        }
+    }
+
+    pub(super) fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        // Listening first: with a stalled host a stream of farewells, forged or not, would make
+        // it claim and release without end.
+        let patience = 3 * self.config.advert_interval.duration();
+        self.hold_until = self.hold_until.max(now + patience);
+        self.enter_backup(now, why, actions);
+    }
+}

@@ -1,0 +1,279 @@
+//! Changes of role: every one of them goes through `VirtualRouter::enter`.
+
+use std::time::Duration;
+
+use super::VirtualRouter;
+use super::announcements::Announcements;
+use super::reason::Reason;
+use super::states::{Leave, Phase, State};
+use crate::vrrp::action::{Action, Transition};
+use crate::vrrp::config::{Handover, Priority};
+use crate::vrrp::time::Instant;
+use crate::vrrp::why::Why;
+
+/// A leaver waits this many intervals for a successor ...
+const SUCCESSOR_INTERVALS: u32 = 4;
+/// ... and never longer than this.
+const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
+/// How long a newcomer that heard nobody and does not preempt advertises priority 1.
+const DEAF: Duration = Duration::from_secs(60);
+
+impl VirtualRouter {
+    /// Brings the role in line with the set of faults and with drained.
+    pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.faults.is_empty() {
+            // An emptied map keeps its memory; one that was cleared does not.
+            self.faults.clear();
+        } else {
+            let why = Why::Fault(self.fault_reasons().collect());
+            match self.state {
+                State::Fault => {
+                    // What it waited for is there, and something else keeps it from taking part.
+                    if self.role() != self.told {
+                        self.enter(now, State::Fault, why, true, actions);
+                    }
+                }
+                State::Backup { .. } | State::Claiming { .. } => {
+                    if self.retiring.is_none() {
+                        self.enter(now, State::Fault, why, true, actions);
+                    }
+                }
+                State::Leaving { .. } if self.is_only_sick() => {
+                    // It leaves already, and `before_release` may be what stops the service.
+                }
+                State::Master { .. } | State::Leaving { .. } => self.abandon(now, why, actions),
+            }
+            return;
+        }
+        match &mut self.state {
+            State::Fault => self.take_part(now, actions),
+            State::Claiming { .. } => {
+                if self.drained {
+                    self.enter_backup(now, Why::Left(Leave::Drain), actions);
+                }
+            }
+            State::Backup { takeover_at } => {
+                if self.retiring.is_some() || self.drained {
+                    *takeover_at = None;
+                } else if takeover_at.is_none() {
+                    let at = (now + self.master_down()).max(self.hold_until);
+                    self.state = State::Backup { takeover_at: Some(at) };
+                }
+            }
+            State::Master { .. } => {
+                if self.drained && self.why != Why::NobodyCame {
+                    self.leave(now, Leave::Drain, actions);
+                }
+            }
+            State::Leaving { .. } => {}
+        }
+    }
+
+    /// Whether only checks, its own or those of its group, keep it from taking part.
+    fn is_only_sick(&self) -> bool {
+        self.faults.keys().all(|reason| match reason {
+            Reason::Check(_) | Reason::Group(_) => true,
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::LinkDown
+            | Reason::NoAddress
+            | Reason::AddressAlreadyThere
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => false,
+        })
+    }
+
+    /// Gives the addresses up at once, without waiting for anybody.
+    pub(super) fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        let said = match &self.state {
+            State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
+            State::Leaving { phase: Phase::Preparing { .. }, .. }
+            | State::Master { .. }
+            | State::Fault
+            | State::Claiming { .. }
+            | State::Backup { .. } => false,
+        };
+        let heard = !said && !self.faults.contains_key(&Reason::LinkDown);
+        let exclusive = self.config.handover == Handover::Exclusive;
+        if heard && !exclusive {
+            self.advertise(now, Priority::LEAVING, actions);
+        }
+        if self.retiring.is_some() {
+            self.enter_backup(now, why, actions);
+        } else {
+            self.enter(now, State::Fault, why, true, actions);
+        }
+        if heard && exclusive {
+            self.advertise(now, Priority::LEAVING, actions);
+        }
+    }
+
+    /// Leaves on purpose, if there is anything to leave.
+    pub(super) fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+        match &mut self.state {
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
+            State::Leaving { leave: running, .. } => {
+                // Who leaves for good does not come back because of another wish.
+                *running = self.retiring.unwrap_or(leave);
+            }
+            State::Master { advert_at, .. } => match self.config.before_release {
+                Some(limit) => {
+                    let phase = Phase::Preparing { until: now + limit, advert_at: *advert_at };
+                    self.enter_leaving(now, leave, phase, actions);
+                }
+                None => self.offer(now, leave, actions),
+            },
+        }
+    }
+
+    /// Says priority 0, and in which order the addresses go with it.
+    pub(super) fn offer(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+        match self.config.handover {
+            Handover::Overlap => {
+                let interval = self.config.advert_interval.duration();
+                let wait = (SUCCESSOR_INTERVALS * interval).min(SUCCESSOR_WAIT);
+                let phase = Phase::Offered { successor_by: now + wait, repeat_at: now + interval };
+                self.enter_leaving(now, leave, phase, actions);
+                self.advertise(now, Priority::LEAVING, actions);
+            }
+            Handover::Exclusive => {
+                self.enter_backup(now, Why::Left(leave), actions);
+                self.advertise(now, Priority::LEAVING, actions);
+            }
+        }
+    }
+
+    pub(super) fn become_master(
+        &mut self,
+        now: Instant,
+        why: Why,
+        hooks: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let newcomer = match &why {
+            Why::Resumed | Why::NobodyCame => false,
+            _ => self.may_be_deaf(),
+        };
+        self.become_master_as(now, why, newcomer, hooks, actions);
+    }
+
+    /// A newcomer that does not preempt and heard nobody may be out of earshot.
+    pub(in crate::vrrp) fn may_be_deaf(&self) -> bool {
+        !self.config.preempt && !self.heard_since_up && !self.is_owner()
+    }
+
+    pub(super) fn become_master_as(
+        &mut self,
+        now: Instant,
+        why: Why,
+        newcomer: bool,
+        hooks: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let deaf_until = newcomer.then(|| now + DEAF);
+        self.master_interval = self.config.advert_interval;
+        let renewed_at = match self.state {
+            State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. } => renewed_at,
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => now,
+        };
+        let state = State::Master {
+            advert_at: now + self.config.advert_interval.duration(),
+            extra_at: None,
+            extra_sent_at: None,
+            sent_at: now,
+            renewed_at,
+            announcements: Announcements::begin(now),
+            deaf_until,
+            contested_since: None,
+        };
+        self.enter(now, state, why, hooks, actions);
+    }
+
+    pub(super) fn enter_leaving(
+        &mut self,
+        now: Instant,
+        leave: Leave,
+        phase: Phase,
+        actions: &mut Vec<Action>,
+    ) {
+        let (State::Master { sent_at, renewed_at, .. }
+        | State::Leaving { sent_at, renewed_at, .. }) = self.state
+        else {
+            return;
+        };
+        let state = State::Leaving { leave, phase, sent_at, renewed_at };
+        self.enter(now, state, Why::Leaving(leave), true, actions);
+    }
+
+    pub(super) fn enter_backup(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        let eligible = !self.drained && self.retiring.is_none();
+        let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
+        self.enter(now, State::Backup { takeover_at }, why, true, actions);
+        if !self.faults.is_empty() && self.retiring.is_none() {
+            // What a planned leave did not have to wait for.
+            self.settle(now, actions);
+        }
+    }
+
+    /// The one place where roles change: leaving the addresses behind releases them, reaching them
+    /// claims them, any change is told.
+    pub(super) fn enter(
+        &mut self,
+        now: Instant,
+        state: State,
+        why: Why,
+        hooks: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let had = self.has_addresses();
+        self.state = state;
+        self.since = now;
+        self.why = why;
+        match self.state {
+            State::Fault | State::Master { .. } => self.respected_at = None,
+            State::Backup { .. } | State::Claiming { .. } | State::Leaving { .. } => {}
+        }
+        let owner = self.is_owner();
+        match (had, self.has_addresses()) {
+            (true, false) => {
+                if !owner {
+                    let addresses = self.all.clone();
+                    actions.push(Action::Release { router: self.id, addresses });
+                }
+            }
+            (false, true) => {
+                if !owner {
+                    self.claim(self.all.clone(), actions);
+                }
+                self.advertise(now, self.effective_priority(), actions);
+                self.announce(actions);
+            }
+            (true, true) | (false, false) => {}
+        }
+        if had && matches!(self.state, State::Master { .. }) {
+            // Taken back: everybody must hear it.
+            self.advertise(now, self.effective_priority(), actions);
+            self.announce(actions);
+        }
+        self.notify(hooks, actions);
+    }
+
+    pub(super) fn notify(&mut self, hooks: bool, actions: &mut Vec<Action>) {
+        let to = self.role();
+        let from = std::mem::replace(&mut self.told, to);
+        actions.push(Action::Notify(Transition {
+            router: self.id,
+            from,
+            to,
+            why: self.why.clone(),
+            priority: self.effective_priority(),
+            before_release: matches!(
+                self.state,
+                State::Leaving { phase: Phase::Preparing { .. }, .. }
+            ),
+            hooks: hooks && !self.mute,
+        }));
+    }
+}

@@ -1,0 +1,92 @@
+//! The view of a model checker, which must see when two states are the same.
+
+use std::time::Duration;
+
+use super::announcements::Announcements;
+use super::hearing::CONTEST_FORGOTTEN;
+use super::membership::Membership;
+use super::states::{Phase, State};
+use super::{EXTRA_ADVERT_GAP, VirtualRouter};
+use crate::vrrp::time::Instant;
+use crate::vrrp::why::Why;
+
+impl VirtualRouter {
+    /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
+    /// lease, announcements, and how long ago something was beyond ten seconds.
+    pub(in crate::vrrp) fn see_from(&mut self, now: Instant, origin: Instant) {
+        const MEMORY: Duration = Duration::from_secs(10);
+        let moved = |at: Instant| {
+            if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
+        };
+        let interval = self.config.advert_interval.duration();
+        match &mut self.state {
+            State::Fault => {}
+            State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
+            State::Claiming { until, why, newcomer: _ } => {
+                *until = moved(*until);
+                *why = Why::Starting;
+            }
+            State::Master {
+                advert_at,
+                extra_at,
+                extra_sent_at,
+                sent_at,
+                renewed_at,
+                announcements,
+                deaf_until,
+                contested_since,
+            } => {
+                let forgotten = CONTEST_FORGOTTEN * interval;
+                *contested_since =
+                    contested_since.filter(|since| now - *since < forgotten).map(moved);
+                *advert_at = moved(*advert_at);
+                *extra_at = extra_at.map(moved);
+                *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                *announcements = Announcements::begin(origin);
+                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
+                *deaf_until = deaf_until.map(moved);
+            }
+            State::Leaving { leave: _, phase, sent_at, renewed_at } => {
+                *sent_at = moved(*sent_at);
+                *renewed_at = origin;
+                match phase {
+                    Phase::Preparing { until, advert_at } => {
+                        *until = moved(*until);
+                        *advert_at = moved(*advert_at);
+                    }
+                    Phase::Offered { successor_by, repeat_at } => {
+                        *successor_by = moved(*successor_by);
+                        *repeat_at = moved(*repeat_at);
+                    }
+                    Phase::Succeeded { release_at, to: _ } => *release_at = moved(*release_at),
+                }
+            }
+        }
+        for until in self.faults.values_mut() {
+            *until = until.map(moved);
+        }
+        self.hold_until = moved(self.hold_until).max(origin);
+        self.fit_since = match self.config.preempt_delay.is_zero() {
+            true => origin,
+            false => moved(self.fit_since),
+        };
+        self.respected_at = match self.membership {
+            Membership::Alone => None,
+            Membership::First | Membership::Other => {
+                self.respected_at.filter(|at| now < *at + self.master_down()).map(moved)
+            }
+        };
+        self.since = origin;
+        if self.why != Why::NobodyCame {
+            self.why = Why::Starting;
+        }
+        self.peer = None;
+        self.incompatible.clear();
+        self.removals = 0;
+        self.removals_since = origin;
+        self.warned.clear();
+        self.hook = None;
+    }
+}

@@ -1,0 +1,501 @@
+//! Mutation tests: each entry of the TOML files beside this one is a bug that some test must find.
+//!
+//! `cargo test --test mutants` checks that every entry still applies to the source.
+//! `cargo test --test mutants -- run [--sample N] [NAME...]` plants them, one after the other, each
+//! in a copy below `target/mutants`, and runs tests until one fails. It exits with status 1 if a
+//! mutant was missed. A sample is drawn by the commit that is checked out.
+//!
+//! An entry names the text to find and what replaces it. Comment lines and white space do not count
+//! when the text is looked up, and `file` may be a directory, so that an entry survives when code is
+//! reformatted or moved within a module; it has to occur there exactly once. `file` and `tests` at
+//! the top of a list hold for all its entries.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use libtest_mimic::{Arguments, Trial};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// Mutants in these files need only the protocol and its tests, which compile in seconds.
+const PROTOCOL: [&str; 2] = ["src/vrrp", "src/host/outbox.rs"];
+/// Mutants elsewhere take the whole project and namespaces: no more than this in a sample.
+const SLOW_IN_A_SAMPLE: usize = 3;
+/// A test that takes longer, in seconds, does not end: the mutant is found.
+const TEST_TIMEOUT: &str = "900";
+
+fn main() -> ExitCode {
+    let mutants = read_lists();
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().is_some_and(|first| first == "run") {
+        return run(mutants, arguments);
+    }
+    let mut tests: Vec<_> = mutants
+        .iter()
+        .map(|mutant| {
+            let mutant = mutant.clone();
+            Trial::test(mutant.name.clone(), move || Ok(mutant.check()?))
+        })
+        .collect();
+    tests.push(Trial::test("names_are_unique", move || Ok(names_are_unique(&mutants)?)));
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+// ---- the lists ---------------------------------------------------------------------------------
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    file: Option<PathBuf>,
+    #[serde(default)]
+    tests: Vec<String>,
+    mutant: Vec<Mutant>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    name: String,
+    /// The promise that it breaks.
+    breaks: String,
+    file: Option<PathBuf>,
+    /// Which tests may find it: a target or `--lib`, then perhaps a part of the test's name.
+    #[serde(default)]
+    tests: Vec<String>,
+    find: Option<String>,
+    replace: Option<String>,
+    /// Instead of `find` and `replace`, where one edit is not enough.
+    #[serde(default)]
+    edit: Vec<Edit>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Edit {
+    find: String,
+    replace: String,
+}
+
+/// Contents by path, relative to the project's directory.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn read_lists() -> Vec<Mutant> {
+    let mut mutants = Vec::new();
+    for path in files_below("tests/mutants").iter().filter(|path| has_extension(path, "toml")) {
+        let list: List = toml::from_str(&fs::read_to_string(root().join(path)).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for mut mutant in list.mutant {
+            mutant.file = mutant.file.or_else(|| list.file.clone());
+            if mutant.tests.is_empty() {
+                mutant.tests.clone_from(&list.tests);
+            }
+            if let (Some(find), Some(replace)) = (mutant.find.take(), mutant.replace.take()) {
+                mutant.edit.push(Edit { find, replace });
+            }
+            mutants.push(mutant);
+        }
+    }
+    mutants
+}
+
+fn names_are_unique(mutants: &[Mutant]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    match mutants.iter().find(|mutant| !seen.insert(&mutant.name)) {
+        Some(twice) => Err(format!("two mutants are called {}", twice.name)),
+        None => Ok(()),
+    }
+}
+
+impl Mutant {
+    /// Whether it applies, and can be run.
+    fn check(&self) -> Result<(), String> {
+        if self.breaks.is_empty() || self.tests.is_empty() {
+            return Err("breaks or tests is empty".into());
+        }
+        for test in &self.tests {
+            names_a_test(test)?;
+        }
+        self.changes().map(drop)
+    }
+
+    /// The files that it changes, as they are with the bug.
+    fn changes(&self) -> Result<Files, String> {
+        let place = self.file.as_deref().ok_or("no file is named")?;
+        if !place.starts_with("src") || !root().join(place).exists() {
+            return Err(format!("{} is no place in src", place.display()));
+        }
+        let mut sources: BTreeMap<PathBuf, String> = files_below(place)
+            .into_iter()
+            .filter(|path| has_extension(path, "rs"))
+            .map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap()))
+            .collect();
+        let mut changed = BTreeSet::new();
+        if self.edit.is_empty() {
+            return Err("find or replace is missing".into());
+        }
+        for Edit { find, replace } in &self.edit {
+            if squeeze(find).0 == squeeze(replace).0 {
+                return Err("replace is what was found".into());
+            }
+            let found: Vec<_> = sources
+                .iter()
+                .flat_map(|(path, source)| {
+                    occurrences(source, find).into_iter().map(move |range| (path.clone(), range))
+                })
+                .collect();
+            let [(path, range)] = found.as_slice() else {
+                let times = found.len();
+                return Err(format!("occurs {times} times in {}: {find}", place.display()));
+            };
+            sources.get_mut(path).unwrap().replace_range(range.clone(), replace);
+            changed.insert(path.clone());
+        }
+        sources.retain(|path, _| changed.contains(path));
+        Ok(sources.into_iter().map(|(path, source)| (path, source.into_bytes())).collect())
+    }
+}
+
+/// Where `find` occurs in `source`, apart from white space and lines of comment.
+fn occurrences(source: &str, find: &str) -> Vec<std::ops::Range<usize>> {
+    let ((source, places), (find, _)) = (squeeze(source), squeeze(find));
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = source[from..].find(&find).filter(|_| !find.is_empty()) {
+        let (first, last) = (from + at, from + at + find.len() - 1);
+        found.push(places[first]..places[last] + 1);
+        from += at + find.chars().next().map_or(1, char::len_utf8);
+    }
+    found
+}
+
+/// The text without white space and lines of comment, and where each of its bytes was.
+fn squeeze(text: &str) -> (String, Vec<usize>) {
+    let (mut squeezed, mut places) = (String::new(), Vec::new());
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if !line.trim_start().starts_with("//") {
+            for (at, letter) in line.char_indices().filter(|(_, letter)| !letter.is_whitespace()) {
+                squeezed.push(letter);
+                places.extend((0..letter.len_utf8()).map(|byte| start + at + byte));
+            }
+        }
+        start += line.len();
+    }
+    (squeezed, places)
+}
+
+/// Refuses a test that was renamed or removed; it is told from the text alone.
+fn names_a_test(test: &str) -> Result<(), String> {
+    let (target, name) = target_and_name(test);
+    let places = match target {
+        "--lib" => vec![PathBuf::from("src")],
+        _ => [format!("tests/{target}.rs"), format!("tests/{target}"), format!("{target}-tests")]
+            .into_iter()
+            .map(PathBuf::from)
+            .filter(|place| root().join(place).exists())
+            .collect(),
+    };
+    if places.is_empty() {
+        return Err(format!("there is no test target {target}"));
+    }
+    let named = |path: &PathBuf| {
+        has_extension(path, "rs") && fs::read_to_string(root().join(path)).unwrap().contains(name)
+    };
+    if places.iter().flat_map(files_below).any(|path| named(&path)) {
+        return Ok(());
+    }
+    Err(format!("{target} has no test {name}"))
+}
+
+fn target_and_name(test: &str) -> (&str, &str) {
+    test.split_once(' ').unwrap_or((test, ""))
+}
+
+// ---- planting ----------------------------------------------------------------------------------
+
+/// What became of a mutant.
+enum Outcome {
+    Found(String),
+    Missed(String),
+}
+
+fn run(mut mutants: Vec<Mutant>, mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let (mut names, mut sample) = (BTreeSet::new(), None);
+    while let Some(argument) = arguments.next() {
+        if argument == "--sample" {
+            sample = arguments.next().map(|size| size.parse::<usize>().unwrap());
+        } else if mutants.iter().any(|mutant| mutant.name == argument) {
+            names.insert(argument);
+        } else {
+            eprintln!("no mutant is called {argument}");
+            return ExitCode::FAILURE;
+        }
+    }
+    mutants.retain(|mutant| names.is_empty() || names.contains(&mutant.name));
+    if let Some(size) = sample {
+        mutants = draw(mutants, size);
+    }
+    // One copy after the other, and in each the quick checks first.
+    mutants.sort_by_key(Mutant::is_slow);
+    let mut missed = 0;
+    for slow in [false, true] {
+        let mutants: Vec<_> = mutants.iter().filter(|mutant| mutant.is_slow() == slow).collect();
+        if mutants.is_empty() {
+            continue;
+        }
+        let copy = if slow { Copy::whole() } else { Copy::protocol() };
+        let broken = copy.failing_without_mutants(&mutants);
+        for mutant in mutants {
+            let started = Instant::now();
+            let outcome = match mutant.tests.iter().find(|test| broken.contains(*test)) {
+                Some(test) => Outcome::Missed(format!("{test} fails without it, too")),
+                None => copy.plant(mutant),
+            };
+            let seconds = started.elapsed().as_secs();
+            let text = match outcome {
+                Outcome::Found(text) => text,
+                Outcome::Missed(text) => {
+                    missed += 1;
+                    text
+                }
+            };
+            println!("{:<28} {text} ({seconds} s)", mutant.name);
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// As many mutants as asked for, drawn by the commit: each has its turn as commits go by.
+fn draw(mut mutants: Vec<Mutant>, size: usize) -> Vec<Mutant> {
+    let commit = output_of("git", &["rev-parse", "HEAD"]).unwrap_or_default();
+    mutants.sort_by_key(|mutant| Sha256::digest(format!("{commit} {}", mutant.name)));
+    let mut slow = 0;
+    mutants.retain(|mutant| {
+        slow += usize::from(mutant.is_slow());
+        !mutant.is_slow() || slow <= SLOW_IN_A_SAMPLE
+    });
+    mutants.truncate(size);
+    mutants
+}
+
+impl Mutant {
+    fn is_slow(&self) -> bool {
+        let quick = |path: &PathBuf| PROTOCOL.iter().any(|place| path.starts_with(place));
+        !self.changes().is_ok_and(|changes| changes.keys().all(quick))
+    }
+}
+
+/// A copy of the project, or of a part of it, with a target directory of its own.
+struct Copy {
+    directory: PathBuf,
+    target: PathBuf,
+    files: Files,
+    locked: bool,
+}
+
+impl Copy {
+    /// The protocol, which needs nothing but std, and the tests that need nothing but the protocol.
+    fn protocol() -> Self {
+        let mut files = Files::new();
+        for path in files_below("src").into_iter().chain(files_below("tests")) {
+            if path.starts_with("tests") || PROTOCOL.iter().any(|place| path.starts_with(place)) {
+                let content = fs::read(root().join(&path)).unwrap();
+                files.insert(path, content);
+            }
+        }
+        let mut library = "pub mod vrrp;\n".to_owned();
+        if files.contains_key(Path::new("src/host/outbox.rs")) {
+            library += "pub mod host { pub mod outbox; }\n";
+        }
+        files.insert("src/lib.rs".into(), library.into());
+        files.insert("Cargo.toml".into(), protocol_manifest().into());
+        files.insert("Cargo.lock".into(), fs::read(root().join("Cargo.lock")).unwrap());
+        Self::new("protocol", files, false)
+    }
+
+    fn whole() -> Self {
+        let listed =
+            output_of("git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+        let paths: Vec<PathBuf> = match &listed {
+            Some(listed) => listed.split_terminator('\0').map(PathBuf::from).collect(),
+            None => files_below(""),
+        };
+        let files = paths
+            .into_iter()
+            .filter_map(|path| Some((path.clone(), fs::read(root().join(path)).ok()?)))
+            .collect();
+        Self::new("whole", files, true)
+    }
+
+    fn new(name: &str, files: Files, locked: bool) -> Self {
+        let directory = root().join("target/mutants").join(name);
+        let target = root().join("target/mutants").join(format!("{name}-target"));
+        Self { directory, target, files, locked }
+    }
+
+    /// What of the tests that are to find these mutants fails anyhow.
+    fn failing_without_mutants(&self, mutants: &[&Mutant]) -> BTreeSet<String> {
+        self.write(&Files::new());
+        let tests: BTreeSet<_> = mutants.iter().flat_map(|mutant| &mutant.tests).collect();
+        let mut failing = BTreeSet::new();
+        for test in tests {
+            let ran = |log: &str| log.contains("... ok") || log.contains("test result: ok.");
+            let fails = || match self.test(test, "unplanted") {
+                (true, log) => !ran(&log) || log.contains("test result: ok. 0 passed"),
+                (false, _) => true,
+            };
+            // A machine with other things to do may fail a test of sockets and processes once.
+            if fails() && fails() {
+                println!(
+                    "{test} fails without any mutant: see {}",
+                    self.log("unplanted").display()
+                );
+                failing.insert(test.clone());
+            }
+        }
+        failing
+    }
+
+    fn plant(&self, mutant: &Mutant) -> Outcome {
+        let changes = match mutant.changes() {
+            Ok(changes) => changes,
+            Err(why) => return Outcome::Missed(format!("does not apply: {why}")),
+        };
+        self.write(&changes);
+        for test in &mutant.tests {
+            let (passed, log) = self.test(test, &mutant.name);
+            if log.contains("error: could not compile") {
+                let log = self.log(&mutant.name);
+                return Outcome::Missed(format!("does not compile: see {}", log.display()));
+            }
+            if !passed {
+                let name = failed_test(&log).unwrap_or("a test that does not end");
+                return Outcome::Found(format!("found by {}: {name}", target_and_name(test).0));
+            }
+        }
+        Outcome::Missed(format!("NOT FOUND: {}", mutant.breaks))
+    }
+
+    /// Makes the directory hold the copied files with these changes. What is equal is not written,
+    /// so that it is not compiled again.
+    fn write(&self, changes: &Files) {
+        fs::create_dir_all(&self.directory).unwrap();
+        let mut present = Vec::new();
+        collect(&self.directory, Path::new(""), &mut present);
+        for path in present.iter().filter(|path| !self.files.contains_key(*path)) {
+            fs::remove_file(self.directory.join(path)).unwrap();
+        }
+        for (path, original) in &self.files {
+            let content = changes.get(path).unwrap_or(original);
+            let to = self.directory.join(path);
+            if fs::read(&to).is_ok_and(|there| there == *content) {
+                continue;
+            }
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::write(&to, content).unwrap();
+            if let Ok(original) = fs::metadata(root().join(path)) {
+                fs::set_permissions(&to, original.permissions()).unwrap();
+            }
+        }
+    }
+
+    /// Whether the test passes, and what it printed.
+    fn test(&self, test: &str, log_name: &str) -> (bool, String) {
+        let log = self.log(log_name);
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        // A file and no pipe: a program that a test leaves behind would hold the pipe open.
+        let stdout = File::create(&log).unwrap();
+        let stderr = stdout.try_clone().unwrap();
+        let mut cargo = Command::new("timeout");
+        cargo.args([TEST_TIMEOUT, "cargo", "test"]).args(self.locked.then_some("--locked"));
+        let (target, name) = target_and_name(test);
+        match target {
+            "--lib" => cargo.arg("--lib"),
+            _ => cargo.args(["--test", target]),
+        };
+        cargo.arg("--").args((!name.is_empty()).then_some(name));
+        let status = cargo
+            .current_dir(&self.directory)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("RUST_BACKTRACE", "0")
+            .env("INSTA_UPDATE", "no")
+            // A test that is skipped finds nothing.
+            .env("VIPD_TESTS_REQUIRE_PEERS", "1")
+            .stdout(stdout)
+            .stderr(stderr)
+            .status()
+            .unwrap();
+        (status.success(), String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned())
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        root().join("target/mutants/log").join(format!("{name}.txt"))
+    }
+}
+
+/// A package of the same name with nothing but what tests depend on.
+fn protocol_manifest() -> String {
+    let mut project: toml::Table =
+        toml::from_str(&fs::read_to_string(root().join("Cargo.toml")).unwrap()).unwrap();
+    project.retain(|key, _| key == "dev-dependencies");
+    let mut tests = String::new();
+    for name in ["rfc", "simulation"] {
+        let path = [format!("tests/{name}.rs"), format!("tests/{name}/main.rs")]
+            .into_iter()
+            .find(|path| root().join(path).exists())
+            .unwrap();
+        tests += &format!("[[test]]\nname = \"{name}\"\npath = \"{path}\"\n\n");
+    }
+    format!(
+        "[package]\nname = \"vipd\"\nversion = \"0.0.0\"\nedition = \"2024\"\nautotests = false\n\n\
+         [workspace]\n\n[profile.test]\nopt-level = 1\ndebug = false\n\n{tests}{project}"
+    )
+}
+
+/// The first test that failed, from the output of either harness.
+fn failed_test(log: &str) -> Option<&str> {
+    log.lines()
+        .filter(|line| line.ends_with("FAILED"))
+        .find_map(|line| line.strip_prefix("test ")?.split_whitespace().next())
+}
+
+// ---- files and programs ------------------------------------------------------------------------
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a directory of the project, or the one file that is named; sorted.
+fn files_below(place: impl AsRef<Path>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    collect(root(), place.as_ref(), &mut files);
+    files.sort();
+    files
+}
+
+fn collect(root: &Path, place: &Path, files: &mut Vec<PathBuf>) {
+    if root.join(place).is_file() {
+        files.push(place.to_owned());
+        return;
+    }
+    for entry in fs::read_dir(root.join(place)).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != "target" && name != ".git" {
+            collect(root, &place.join(name), files);
+        }
+    }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|there| there == extension)
+}
+
+/// What the program printed, if there is one and it succeeded.
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).current_dir(root()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,80 @@
+//! When a master announces its addresses (gratuitous ARP, unsolicited neighbour advertisements).
+
+use vipd::vrrp::{Command, Warning};
+
+use crate::fixture::*;
+
+#[test]
+fn announcements_repeat_after_10_ms_100_ms_1_s_5_s_and_then_every_30_s() {
+    let mut host = Host::master(web());
+    host.wait(secs(100));
+    let expected = [10, 100, 1000, 5000, 35_000, 65_000, 95_000].map(millis);
+    assert_eq!(host.times("announce"), expected);
+}
+
+#[test]
+fn a_lower_advert_makes_announce_at_once_but_not_within_a_second_of_the_last() {
+    let mut host = Host::master(web());
+    host.wait(secs(3));
+    host.begin();
+    host.hears(149, BELOW).unwrap();
+    host.wait(millis(100));
+    host.hears(149, BELOW).unwrap();
+    host.wait(millis(1500));
+    assert_eq!(host.times("announce"), [secs(0), secs(1)]);
+}
+
+#[test]
+fn a_foreign_announcement_is_answered_after_20_ms() {
+    let mut host = Host::master(web());
+    host.wait(secs(3));
+    host.begin();
+    host.sees(STRANGER, SHARED);
+    host.wait(millis(900));
+    assert_eq!(host.times("announce"), [millis(20)]);
+    let warning = Warning::Contention { address: ip(SHARED), mac: STRANGER };
+    assert_eq!(host.warnings(), [warning]);
+}
+
+#[test]
+fn a_foreign_announcement_is_not_answered_by_one_who_is_master_no_more() {
+    let mut host = Host::master(web());
+    host.wait(secs(3));
+    host.begin();
+    host.sees(STRANGER, SHARED);
+    host.hears(200, ABOVE).unwrap();
+    host.wait(secs(2));
+    assert!(host.times("announce").is_empty());
+}
+
+#[test]
+fn an_announcement_war_is_fought_once_a_second() {
+    let mut host = Host::master(web());
+    host.wait(secs(40));
+    host.begin();
+    for _ in 0..10_000 {
+        host.sees(STRANGER, SHARED);
+        host.wait(MILLI);
+    }
+    assert_eq!(host.times("announce").len(), 10);
+    assert_eq!(gaps(&host.times("announce")), SECOND);
+    assert_eq!(host.times("warn").len(), 1);
+    assert!(host.times("advert").len() == 10);
+}
+
+#[test]
+fn a_foreign_announcement_of_an_address_that_is_not_ours_means_nothing() {
+    let mut host = Host::master(web());
+    host.wait(secs(3));
+    host.begin();
+    host.sees(STRANGER, "10.0.0.101");
+    host.wait(millis(900));
+    assert_eq!(host.done, []);
+}
+
+#[test]
+fn announcing_on_command_is_done_by_the_master_at_once() {
+    let mut host = Host::master(web());
+    host.command(Command::Announce(WEB));
+    assert_eq!(host.said(), ["announce"]);
+}

@@ -1,0 +1,36 @@
+//! Leaving with `handover = "exclusive"`: release first, then priority 0.
+
+use vipd::vrrp::Command;
+
+use crate::fixture::*;
+
+#[test]
+fn exclusive_releases_before_it_says_priority_0() {
+    for leave in WAYS {
+        let mut host = Host::master(exclusive());
+        left_by(&mut host, leave);
+        let said = host.said();
+        assert_eq!(said[0], "release", "{leave:?}");
+        assert_eq!(said[2], "advert 0", "{leave:?}");
+        assert_eq!(said.len(), 3, "{leave:?}: {said:?}");
+        assert!(!host.router().has_addresses());
+    }
+}
+
+#[test]
+fn exclusive_losing_an_election_releases_before_anything_else() {
+    let mut host = Host::master(exclusive());
+    host.hears(200, ABOVE).unwrap();
+    assert_eq!(host.said(), ["release", "role backup", "advert 0"]);
+}
+
+#[test]
+fn exclusive_failover_that_nobody_takes_is_taken_back_after_the_master_down_interval() {
+    let mut host = Host::master(exclusive());
+    host.command(Command::Failover(WEB));
+    assert!(host.router().held_back());
+    host.begin();
+    host.wait(secs(60));
+    assert_eq!(host.times("claim"), [master_down(150, SECOND)]);
+    assert!(!host.router().held_back());
+}

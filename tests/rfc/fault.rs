@@ -1,0 +1,89 @@
+//! The reasons for fault are a set, and fault means that it is not empty.
+
+use vipd::vrrp::{ClaimError, Event, Reason, Role, Why};
+
+use crate::fixture::*;
+
+#[test]
+fn fault_is_left_only_when_no_reason_is_left() {
+    let mut host = Host::backup(web());
+    host.link(true, &[at(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::NoAddress, Reason::AddressAlreadyThere]);
+    host.link(true, &[at(HERE), at(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
+    assert_eq!(host.role(), Role::Fault);
+    host.link(false, &[at(HERE), at(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::LinkDown, Reason::AddressAlreadyThere]);
+    host.link(false, &[at(HERE)]);
+    assert_eq!(host.reasons(), [Reason::LinkDown]);
+    host.link_up();
+    assert_eq!(host.reasons(), []);
+    assert_eq!(host.role(), Role::Backup);
+    assert_eq!(host.why(), Why::Recovered);
+    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+}
+
+#[test]
+fn fault_of_a_claim_outlasts_a_link_that_came_back() {
+    let mut host = Host::master(web());
+    host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    host.link_down();
+    host.link_up();
+    assert_eq!(host.reasons(), [Reason::ClaimFailed]);
+    host.wait(secs(10));
+    assert_eq!(host.role(), Role::Backup);
+}
+
+#[test]
+fn fault_of_the_link_outlasts_the_end_of_another() {
+    let mut host = Host::master(web());
+    host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    host.link_down();
+    host.wait(secs(60));
+    assert_eq!(host.reasons(), [Reason::LinkDown]);
+    host.link_up();
+    assert_eq!(host.role(), Role::Backup);
+}
+
+#[test]
+fn fault_by_link_down_releases_and_says_nothing_that_nobody_could_hear() {
+    let mut host = Host::master(web());
+    host.link_down();
+    assert_eq!(host.said(), ["release", "role fault"]);
+    host.wait(secs(60));
+    assert_eq!(host.done, []);
+}
+
+#[test]
+fn fault_with_the_link_up_says_priority_0() {
+    let mut overlap = Host::master(web());
+    overlap.wait(millis(1));
+    overlap.link(true, &[]);
+    assert_eq!(overlap.said(), ["advert 0", "renew", "release", "role fault"]);
+    let mut exclusive = Host::master(exclusive());
+    exclusive.link(true, &[]);
+    assert_eq!(exclusive.said(), ["release", "role fault", "advert 0"]);
+}
+
+#[test]
+fn fault_does_not_hear_itself_into_a_role() {
+    let mut host = Host::backup(web());
+    host.link_down();
+    host.begin();
+    for value in [0, 100, 200] {
+        host.hears(value, ABOVE).unwrap();
+    }
+    host.wait(secs(60));
+    assert_eq!(host.role(), Role::Fault);
+    assert_eq!(host.done, []);
+}
+
+#[test]
+fn a_fault_of_the_owner_ends_at_once() {
+    let mut host = Host::started(&[priority(255)]);
+    host.link(false, &[]);
+    assert_eq!(host.role(), Role::Fault);
+    host.link_up();
+    assert_eq!(host.role(), Role::Master);
+    assert_eq!(host.why(), Why::Owner);
+}

@@ -1,0 +1,102 @@
+//! Incompatible peers, senders that are not accepted, and how often they are warned of.
+
+use std::sync::Arc;
+
+use vipd::vrrp::{Discard, Mismatch, RouterConfig, Version};
+
+use crate::fixture::*;
+
+#[test]
+fn incompatible_versions_are_named() {
+    let mut three = Host::backup(web());
+    is_incompatible(&mut three, &advert_of(&web2(), 200), Mismatch::Version(Version::V2));
+    let mut two = Host::backup(web2());
+    is_incompatible(&mut two, &advert_of(&web(), 200), Mismatch::Version(Version::V3));
+}
+
+#[test]
+fn incompatible_unicast_where_multicast_is_expected_is_named() {
+    let mut host = Host::backup(web());
+    let message = encode(&advert_of(&web(), 200), ABOVE, HERE);
+    let refused = Err(Discard::Incompatible(Mismatch::Unicast));
+    assert_eq!(host.packet(ABOVE, HERE, 255, &message), refused);
+    assert_eq!(host.times("warn").len(), 1);
+}
+
+#[test]
+fn incompatible_multicast_where_unicast_is_expected_is_named() {
+    let mut host = Host::backup(unicast());
+    let message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
+    let refused = Err(Discard::Incompatible(Mismatch::Multicast));
+    assert_eq!(host.packet(ABOVE, GROUP, 255, &message), refused);
+    assert_eq!(host.times("warn").len(), 1);
+}
+
+#[test]
+fn incompatible_warnings_come_once_a_minute_and_status_knows_the_last() {
+    let mut host = Host::master(web());
+    for _ in 0..120 {
+        let _ = host.hears_advert(&advert_of(&web2(), 200), ABOVE);
+        host.wait(secs(1));
+    }
+    assert_eq!(host.times("warn"), [secs(0), secs(60)]);
+    assert_eq!(host.router().incompatible().len(), 1);
+}
+
+#[test]
+fn incompatible_strangers_in_any_number_are_not_all_remembered() {
+    let mut host = Host::backup(web());
+    for n in 1..=200 {
+        let from = format!("10.0.1.{n}");
+        let _ = host.hears_advert(&advert_of(&web2(), 200), &from);
+    }
+    assert_eq!(host.router().incompatible().len(), 8);
+    assert_eq!(host.router().incompatible()[7].source, ip("10.0.1.200"));
+    assert_eq!(host.times("warn").len(), 1);
+}
+
+#[test]
+fn accept_from_admits_the_named_and_refuses_the_rest() {
+    let accept_from = Some(Arc::from([ip(ABOVE)]));
+    let mut host = Host::backup(RouterConfig { accept_from, ..web() });
+    host.sleeps(SECOND);
+    let untouched = host.node.clone();
+    assert_eq!(host.hears(200, BELOW), Err(Discard::NotAccepted));
+    assert_eq!(host.hears_advert(&advert_of(&web2(), 200), BELOW), Err(Discard::NotAccepted));
+    assert_eq!(host.node, untouched);
+    assert_eq!(host.done, []);
+    assert_eq!(host.hears(200, ABOVE), Ok(()));
+}
+
+#[test]
+fn unicast_adverts_go_to_the_peers_and_come_from_them_only() {
+    let mut host = Host::started(&[unicast()]);
+    host.link_up();
+    let untouched = host.node.clone();
+    assert_eq!(host.hears(200, "10.0.0.77"), Err(Discard::NotAPeer));
+    assert_eq!(host.node, untouched);
+    assert_eq!(first_way(&mut host), (ip(HERE), vec![ip(BELOW), ip(ABOVE)]));
+    assert_eq!(host.hears(200, ABOVE), Ok(()));
+}
+
+#[test]
+fn warnings_of_one_kind_come_at_most_once_a_minute() {
+    let mut host = Host::master(web());
+    for _ in 0..1200 {
+        host.wait(millis(100));
+        host.hears(149, BELOW).unwrap();
+    }
+    // Not in the first interval: a master that gives way has a last word.
+    assert_eq!(host.times("warn"), [secs(1), secs(61)]);
+}
+
+#[test]
+fn warnings_of_another_kind_are_not_held_up() {
+    let mut host = Host::master(web());
+    host.wait(secs(1));
+    host.hears(149, BELOW).unwrap();
+    host.sees(STRANGER, SHARED);
+    let _ = host.hears_advert(&advert_of(&web2(), 200), ABOVE);
+    host.loses(SHARED);
+    assert_eq!(host.warnings().len(), 4);
+}

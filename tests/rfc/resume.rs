@@ -1,0 +1,98 @@
+//! A daemon that starts again resumes the role that is recorded, if every condition holds.
+
+use vipd::vrrp::{Action, Command, Event, Recorded, Role, RouterConfig, Stop, Why};
+
+use crate::fixture::*;
+
+#[test]
+fn a_killed_master_resumes_at_once_whatever_the_delays() {
+    let delayed = RouterConfig { start_delay: secs(30), link_delay: secs(9), ..web() };
+    let mut host = found(delayed, KILLED);
+    assert_eq!(host.why(), Why::Resumed);
+    assert_eq!(host.said(), TAKES_OVER);
+}
+
+#[test]
+fn a_master_that_resumes_runs_its_hook_again_unless_it_had_finished() {
+    for done in [true, false] {
+        let host = found(web(), Recorded { master_hook_done: done, ..KILLED });
+        let Some((_, Action::Notify(transition))) = host.done.last() else { panic!() };
+        assert_eq!(transition.hooks, !done);
+    }
+}
+
+#[test]
+fn resume_is_refused_if_any_single_condition_fails() {
+    let refused = [
+        Recorded { was_master: false, ..KILLED },
+        Recorded { drained: true, ..KILLED },
+        Recorded { held_back: true, ..KILLED },
+        Recorded { addresses_alive: false, ..KILLED },
+        Recorded { last_advert_age: millis(2900), ..KILLED },
+        Recorded { resumes_in_last_minute: 3, ..KILLED },
+    ];
+    for recorded in refused {
+        let mut host = found(web(), recorded);
+        assert_eq!(host.role(), Role::Backup, "{recorded:?}");
+        assert_eq!(host.said(), ["release", "role backup"], "{recorded:?}");
+        assert_eq!(host.router().held_back(), recorded.held_back);
+        assert_eq!(host.node.is_drained(), recorded.drained);
+    }
+}
+
+#[test]
+fn resume_is_refused_without_a_record() {
+    let mut host = Host::started(&[web()]);
+    host.link(true, &[at(HERE), ours(SHARED)]);
+    assert_eq!(host.said(), ["role backup"]);
+}
+
+#[test]
+fn resume_is_refused_with_a_fault_and_what_was_left_is_removed() {
+    let mut host = Host::started(&[web()]);
+    host.tell(Event::Found(WEB, KILLED)).unwrap();
+    host.link(false, &[at(HERE), ours(SHARED)]);
+    assert_eq!(host.said(), ["release", "role fault"]);
+    host.link_up();
+    assert_eq!(host.role(), Role::Backup);
+}
+
+#[test]
+fn resume_is_refused_when_nothing_is_left_and_nothing_is_removed() {
+    let gone = Recorded { addresses_present: false, addresses_alive: false, ..KILLED };
+    let mut host = found(web(), gone);
+    assert_eq!(host.said(), ["role backup"]);
+}
+
+#[test]
+fn a_reload_or_a_drain_before_the_interface_is_known_decides_nothing() {
+    let mut host = Host::started(&[web()]);
+    host.tell(Event::Found(WEB, KILLED)).unwrap();
+    host.reload(&[priority(140)]);
+    host.command(Command::Undrain);
+    assert_eq!(host.role(), Role::Waiting);
+    assert_eq!(host.done, []);
+    host.link(true, &[at(HERE), ours(SHARED)]);
+    assert_eq!(host.why(), Why::Resumed);
+    let mut drained = Host::started(&[web()]);
+    drained.command(Command::Drain);
+    assert_eq!(drained.role(), Role::Waiting);
+    drained.link_up();
+    assert_eq!(drained.role(), Role::Backup);
+    assert_eq!(drained.node.deadline(), None);
+}
+
+#[test]
+fn a_stop_before_the_interface_is_known_removes_what_an_earlier_daemon_left() {
+    let mut host = Host::started(&[web()]);
+    host.tell(Event::Found(WEB, KILLED)).unwrap();
+    host.stop(Stop::Leave);
+    assert_eq!(host.said(), ["release", "role stopped"]);
+    host.link(true, &[at(HERE), ours(SHARED)]);
+    assert_eq!(host.role(), Role::Stopped);
+    assert_eq!(host.done, []);
+    let mut owner = Host::started(&[priority(255)]);
+    owner.stop(Stop::Leave);
+    owner.link_up();
+    assert_eq!(owner.role(), Role::Stopped);
+}
