@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::CheckPlan;
 use super::Config;
-use super::checks::CheckPlan;
 use crate::vrrp::{
     Address, CheckConfig, Effect, Family, GroupConfig, Handover, Initial, RouterConfig, Vrid,
 };

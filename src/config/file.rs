@@ -12,7 +12,6 @@ use crate::vrrp::{ChecksumForm, Handover};
 
 /// What tables are called that have no brackets.
 pub(super) const FILE: &str = "the file";
-pub(super) const ENTRY: &str = "an entry of a list";
 pub(super) const HOOK: &str = "a hook's table";
 
 /// The file.
@@ -155,7 +154,7 @@ pub(super) enum Argv {
 
 impl File {
     pub fn read(table: &Spanned<DeTable<'_>>, report: &Report) -> Self {
-        let mut file = Table::new(report, FILE, table.get_ref(), table.span());
+        let mut file = Table::outermost(report, FILE, table.get_ref(), table.span(), keys);
         let read = Self::of(&mut file);
         file.finish();
         read
@@ -385,7 +384,7 @@ impl Command {
         let value = hooks.get(key)?;
         match value.get_ref() {
             DeValue::Table(table) => {
-                let mut table = Table::new(hooks.report(), HOOK, table, value.span());
+                let mut table = hooks.inner(HOOK, table, value.span());
                 table.require("command", "command = [\"/path/to/program\", \"argument\"]");
                 let command = Command::of(&mut table);
                 table.finish();
@@ -443,7 +442,7 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         read: impl Fn(&mut Table<'_, '_>) -> T,
     ) -> (&'static str, Vec<&'static str>) {
         let (report, empty) = (Report::new("", ""), DeTable::new());
-        let mut table = Table::new(&report, name, &empty, 0..0);
+        let mut table = Table::outermost(&report, name, &empty, 0..0, keys);
         read(&mut table);
         (name, table.finish())
     }

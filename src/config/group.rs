@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hooks::{self, HookPlaces, Hooks, Settings};
+use super::names::check_name;
 use super::problem::Report;
 use super::reader::{At, closest};
-use super::{check_name, checks, file, router};
+use super::{checks, file, router};
 use crate::vrrp::{GroupConfig, Handover, Priority, RouterConfig};
 
 /// A group as far as it could be understood.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Config;
-use super::checks::{CheckPlan, Target};
+use super::{CheckPlan, Target};
 use crate::vrrp::{
     Address, CheckConfig, Effect, GroupConfig, Handover, Hook, Initial, Priority, RouterConfig,
     Version,

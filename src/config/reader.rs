@@ -8,8 +8,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::duration;
-use super::file::{self, ENTRY};
 use super::problem::Report;
+
+/// What an entry of a list is called that is a table.
+pub(super) const ENTRY: &str = "an entry of a list";
+
+/// Gives every table there is, as it is written, and its keys.
+pub(super) type AllKeys = fn() -> Vec<(&'static str, Vec<&'static str>)>;
 
 /// A value and where it stands in the file.
 #[derive(Clone, Debug)]
@@ -76,17 +81,24 @@ pub(super) struct Table<'r, 'd> {
     table: &'d DeTable<'d>,
     at: Range<usize>,
     keys: Vec<&'static str>,
+    all_keys: AllKeys,
 }
 
 impl<'r, 'd> Table<'r, 'd> {
-    /// `name` is the table as the operator writes it: `[node]`.
-    pub fn new(
+    /// `name` is what problems call the table; `all_keys` is asked where an unknown key belongs.
+    pub fn outermost(
         report: &'r Report,
         name: &'static str,
         table: &'d DeTable<'d>,
         at: Range<usize>,
+        all_keys: AllKeys,
     ) -> Self {
-        Table { report, name, table, at, keys: Vec::new() }
+        Table { report, name, table, at, keys: Vec::new(), all_keys }
+    }
+
+    /// A table within this one; `name` is the table as the operator writes it: `[node]`.
+    pub fn inner(&self, name: &'static str, table: &'d DeTable<'d>, at: Range<usize>) -> Self {
+        Table::outermost(self.report, name, table, at, self.all_keys)
     }
 
     /// Reports that `key` is not there, if so; `example` is a line to write.
@@ -183,7 +195,7 @@ impl<'r, 'd> Table<'r, 'd> {
             match item.get_ref() {
                 DeValue::String(text) => list.push(At { value: text.to_string(), at: item.span() }),
                 DeValue::Table(table) => {
-                    let mut table = Table::new(self.report, ENTRY, table, item.span());
+                    let mut table = self.inner(ENTRY, table, item.span());
                     table.require(entry, &format!("{entry} = \"...\""));
                     list.extend(table.string(entry));
                     table.finish();
@@ -234,7 +246,7 @@ impl<'r, 'd> Table<'r, 'd> {
     pub fn table(&mut self, key: &'static str, name: &'static str) -> Option<Table<'r, 'd>> {
         let value = self.get(key)?;
         match value.get_ref() {
-            DeValue::Table(table) => Some(Table::new(self.report, name, table, value.span())),
+            DeValue::Table(table) => Some(self.inner(name, table, value.span())),
             DeValue::Array(array) => {
                 // Every `[[...]]` is at fault, not the list they make up.
                 for item in array.iter() {
@@ -257,7 +269,7 @@ impl<'r, 'd> Table<'r, 'd> {
             // It can be read all the same, so that its own problems come to light at once.
             return match value.get_ref() {
                 DeValue::Table(table) => {
-                    vec![Table::new(self.report, name, table, value.span())]
+                    vec![self.inner(name, table, value.span())]
                 }
                 _ => Vec::new(),
             };
@@ -266,7 +278,7 @@ impl<'r, 'd> Table<'r, 'd> {
         for item in array.iter() {
             match item.get_ref() {
                 DeValue::Table(table) => {
-                    tables.push(Table::new(self.report, name, table, item.span()));
+                    tables.push(self.inner(name, table, item.span()));
                 }
                 _ => {
                     self.wrong::<()>(key, item, "a list of tables", help());
@@ -302,11 +314,6 @@ impl<'r, 'd> Table<'r, 'd> {
         self.at.clone()
     }
 
-    /// Where problems of this table go.
-    pub fn report(&self) -> &'r Report {
-        self.report
-    }
-
     /// Whether a key that nobody asked for was probably meant to be one of these: it is reported at
     /// its own place.
     pub fn mistypes(&self, keys: &[&str]) -> bool {
@@ -340,7 +347,7 @@ impl<'r, 'd> Table<'r, 'd> {
         if let Some(ours) = closest(key, self.keys.iter().copied()) {
             return (message, format!("did you mean `{ours}`?"));
         }
-        let tables = file::keys();
+        let tables = (self.all_keys)();
         let homes = tables.iter().filter(|(_, keys)| keys.contains(&key));
         let homes: Vec<&str> = homes.map(|(table, _)| *table).collect();
         if !homes.is_empty() {

@@ -132,6 +132,11 @@ pub fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
     Some(read("all")?.max(read(interface)?))
 }
 
+/// Interface names with dots in them are written with slashes.
+pub(super) fn sysctl(interface: &str) -> String {
+    interface.replace('.', "/")
+}
+
 /// The interface by which the kernel would answer `to`; `None` if it knows no way.
 ///
 /// # Errors

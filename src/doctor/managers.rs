@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Report, Trouble};
+use super::finding::{Report, Trouble};
 use crate::config::{CheckPlan, Config, Target};
 use crate::host::netlink::Link;
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Report, Trouble};
+use super::finding::{Report, Trouble};
 use crate::api::status::Status;
 use crate::host::privileges;
 

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixStream as StdUnixStream};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use caps::Capability;
@@ -23,7 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::checks::{self, Checks};
-use super::{Finished, HookRun, Order, Outcome, PACKET_SIZE, Report, enqueue, run};
+use super::hook::{Finished, HookRun, Outcome};
+use super::protocol::{Order, PACKET_SIZE, Report};
+use super::queue::enqueue;
+use super::{program, run};
 use crate::host::{echo, privileges, sys};
 use crate::log;
 
@@ -36,13 +39,6 @@ const NEEDED: [Capability; 5] = [
     Capability::CAP_SETUID,
     Capability::CAP_SYS_PTRACE,
 ];
-
-/// How many files hooks may open: as many as the daemon was started with. Checks need more.
-static OPEN_FILES: OnceLock<u64> = OnceLock::new();
-
-pub(super) fn open_files_before() -> Option<u64> {
-    OPEN_FILES.get().copied()
-}
 
 /// The entry point of `vipd helper`, which only the daemon starts.
 pub fn main() -> ExitCode {
@@ -62,7 +58,7 @@ pub fn main() -> ExitCode {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
     {
-        OPEN_FILES.get_or_init(|| soft);
+        program::limit_open_files(soft);
     }
     // It only costs memory if it fails.
     let _ = sys::forget_code();

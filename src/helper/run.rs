@@ -6,8 +6,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-use super::program::{Lines, Program, Sink, language};
-use super::{Command, Finished, HookRun, Outcome};
+use super::hook::{Finished, HookRun, Outcome};
+use super::output::{Lines, Sink};
+use super::program::{Program, language};
+use crate::config::Command;
 
 /// Runs the hooks of one change, to the end or until `closing` says that the daemon is gone.
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {

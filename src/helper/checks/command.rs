@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::helper::Outcome;
-use crate::helper::program::{Program, Sink, language};
+use crate::helper::hook::Outcome;
+use crate::helper::output::Sink;
+use crate::helper::program::{Program, language};
 
 pub(super) struct Command {
     name: String,

@@ -4,9 +4,9 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::CheckResult;
 use super::blocking::Blocking;
 use super::tcp::plainly;
+use crate::helper::check_run::CheckResult;
 
 /// No number that counts is longer.
 const LONGEST: u64 = 64;

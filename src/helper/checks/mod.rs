@@ -12,23 +12,27 @@ mod http;
 mod interface;
 mod ping;
 mod process;
+mod reporter;
+mod schedule;
 mod tcp;
 mod unit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub(super) use ping::identifier;
 
+use super::check_run::{CheckResult, CheckRun};
 use crate::config::{CheckPlan, Target};
 use crate::host::echo;
+use reporter::{Reporter, Told};
+use schedule::Moments;
 
 /// The first runs of many checks are this far apart.
 const APART: Duration = Duration::from_millis(2);
@@ -36,42 +40,6 @@ const APART: Duration = Duration::from_millis(2);
 const COLLECTED: Duration = Duration::from_secs(1);
 /// So many results fit into one message, however long their output.
 const AT_ONCE: usize = 64;
-
-/// One run of a check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckRun {
-    /// The number under which the helper was told of it.
-    pub(super) number: u64,
-    /// How it went.
-    pub result: CheckResult,
-    /// What it printed or found, one short printable line; `None`: the same as the run before.
-    pub output: Option<String>,
-    /// From its begin to its result.
-    pub took: Duration,
-    /// When the result was there.
-    pub at: SystemTime,
-}
-
-/// How one run of a check went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckResult {
-    /// It passed.
-    Passed,
-    /// It failed, or took too long.
-    Failed,
-    /// It read this number.
-    Number(i16),
-}
-
-impl CheckResult {
-    fn failed(self) -> bool {
-        match self {
-            CheckResult::Failed => true,
-            CheckResult::Passed | CheckResult::Number(_) => false,
-        }
-    }
-}
 
 /// What checks have in common.
 struct Shared {
@@ -96,12 +64,6 @@ pub(super) struct Checks {
 struct Task {
     settled: Arc<AtomicU32>,
     handle: AbortHandle,
-}
-
-struct Told {
-    run: CheckRun,
-    /// It may change what the check amounts to.
-    matters: bool,
 }
 
 impl Checks {
@@ -130,15 +92,8 @@ impl Checks {
         let start = self.next_start.max(Instant::now());
         self.next_start = start + APART;
         let settled = Arc::new(AtomicU32::new(settled));
-        let reporter = Reporter {
-            number,
-            settled: Arc::clone(&settled),
-            sender: self.sender.clone(),
-            last: None,
-            streak: 0,
-            output: None,
-        };
-        let task = carry_out(plan, Arc::clone(&self.shared), start, reporter);
+        let reporter = Reporter::new(number, Arc::clone(&settled), self.sender.clone());
+        let task = carry_out(number, plan, Arc::clone(&self.shared), start, reporter);
         let task = Task { settled, handle: tokio::spawn(task).abort_handle() };
         if let Some(before) = self.tasks.insert(number, task) {
             before.handle.abort();
@@ -186,33 +141,6 @@ impl Drop for Checks {
     }
 }
 
-/// The way of one check's results to the daemon.
-struct Reporter {
-    number: u64,
-    settled: Arc<AtomicU32>,
-    sender: mpsc::Sender<Told>,
-    last: Option<CheckResult>,
-    streak: u32,
-    output: Option<String>,
-}
-
-impl Reporter {
-    async fn tell(&mut self, result: CheckResult, output: String, took: Duration) {
-        let alike = self.last.is_some_and(|last| last.failed() == result.failed());
-        self.streak = if alike { self.streak.saturating_add(1) } else { 1 };
-        let number_changed = self.last != Some(result) && alike;
-        let matters = number_changed || self.streak <= self.settled.load(Ordering::Relaxed);
-        self.last = Some(result);
-        let output = Some(output).filter(|output| self.output.as_ref() != Some(output));
-        if output.is_some() {
-            self.output.clone_from(&output);
-        }
-        let run = CheckRun { number: self.number, result, output, took, at: SystemTime::now() };
-        // The other end lives as long as this task.
-        let _ = self.sender.send(Told { run, matters }).await;
-    }
-}
-
 /// What is asked again and again, with what it keeps from one run to the next.
 enum Kind {
     Command(command::Command),
@@ -225,12 +153,18 @@ enum Kind {
 }
 
 /// Carries one check out for ever.
-async fn carry_out(plan: CheckPlan, shared: Arc<Shared>, start: Instant, mut reporter: Reporter) {
+async fn carry_out(
+    number: u64,
+    plan: CheckPlan,
+    shared: Arc<Shared>,
+    start: Instant,
+    mut reporter: Reporter,
+) {
     let CheckPlan { name, target, interval, timeout: patience } = plan;
     let mut kind = match target {
         Target::Process { process, delay } => {
             sleep_until(start).await;
-            let moments = Moments::new(reporter.number, interval, shared.epoch);
+            let moments = Moments::new(number, interval, shared.epoch);
             return process::watch(process, delay, moments, &shared.processes, reporter).await;
         }
         Target::Command { argv, user } => Kind::Command(command::Command::new(name, argv, user)),
@@ -244,50 +178,12 @@ async fn carry_out(plan: CheckPlan, shared: Arc<Shared>, start: Instant, mut rep
         Target::Ping { address } => Kind::Ping(ping::Ping::new(address)),
     };
     sleep_until(start).await;
-    let mut moments = Moments::new(reporter.number, interval, shared.epoch);
+    let mut moments = Moments::new(number, interval, shared.epoch);
     loop {
         let begin = Instant::now();
         let (result, output) = kind.run(&shared, patience).await;
         reporter.tell(result, output, begin.elapsed()).await;
         moments.next().await;
-    }
-}
-
-/// When a check is carried out: at one of a few moments of its interval, which all checks of this
-/// interval share, for what costs most of many checks is to be woken for each of them. The golden
-/// ratio spreads them evenly, however many there are.
-struct Moments {
-    interval: Duration,
-    last: Instant,
-}
-
-impl Moments {
-    const EACH_INTERVAL: u64 = 16;
-
-    fn new(number: u64, interval: Duration, epoch: Instant) -> Self {
-        let golden = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let moment = (golden * Moments::EACH_INTERVAL) >> 32;
-        let phase = interval.mul_f64(moment as f64 / Moments::EACH_INTERVAL as f64);
-        let interval = interval.max(Duration::from_millis(1));
-        let (now, mut last) = (Instant::now(), epoch + phase);
-        if last > now {
-            last -= interval;
-        }
-        let missed = (now - last).as_nanos() / interval.as_nanos();
-        last += interval * u32::try_from(missed).unwrap_or(0);
-        Moments { interval, last }
-    }
-
-    /// Waits for the next of them; not at all if a run took so long that it has passed. If this is
-    /// dropped before, it is still the next one.
-    async fn next(&mut self) {
-        let now = Instant::now();
-        let mut next = self.last + self.interval;
-        while next + self.interval < now {
-            next += self.interval;
-        }
-        sleep_until(next).await;
-        self.last = next;
     }
 }
 
@@ -320,23 +216,4 @@ impl Kind {
 
 fn too_long(patience: Duration) -> String {
     format!("no answer within {patience:?}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checks_of_one_interval_share_evenly_spread_moments() {
-        let (epoch, interval) = (Instant::now(), Duration::from_secs(3600));
-        let mut moments = BTreeMap::new();
-        for number in 1..=200 {
-            let Moments { last, .. } = Moments::new(number, interval, epoch);
-            assert!(last <= Instant::now() && last.elapsed() <= interval, "{number}");
-            *moments.entry(last).or_insert(0) += 1;
-        }
-        assert_eq!(moments.len() as u64, Moments::EACH_INTERVAL);
-        let (fewest, most) = (moments.values().min(), moments.values().max());
-        assert!(fewest >= Some(&11) && most <= Some(&14), "{moments:?}");
-    }
 }

@@ -18,7 +18,9 @@ use tokio::io::Interest;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{CheckResult, Moments, Reporter};
+use super::reporter::Reporter;
+use super::schedule::Moments;
+use crate::helper::check_run::CheckResult;
 use crate::host::sys::{self, Readiness};
 
 /// Within the time that there may be none, so many times more.
