@@ -258,7 +258,7 @@ impl Host {
             news: VecDeque::new(),
             helper,
             helper_gone: None,
-            ask_at: clock.now() + Helper::ASK_EVERY,
+            ask_at: clock.now() + Helper::PING_INTERVAL,
             checks: CheckRuns::default(),
             record,
             hooks: BTreeMap::new(),
@@ -354,7 +354,7 @@ impl Host {
     /// on undisturbed.
     pub fn watch(&mut self, config: &Config) {
         let settled = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
-        self.helper.watch(config.checks.iter().zip(settled));
+        self.helper.set_checks(config.checks.iter().zip(settled));
         self.checks.keep_only(config.checks.iter().map(|plan| plan.name.as_str()));
         self.pump_helper();
     }
@@ -680,7 +680,7 @@ impl Host {
 
     fn pump_helper(&mut self) {
         let mut finished: Vec<Finished> = Vec::new();
-        let outcome = self.helper.pump(|run| finished.push(run));
+        let outcome = self.helper.poll(|run| finished.push(run));
         let checked = self.helper.results().into_iter();
         self.news.extend(checked.map(|(name, run)| News::Checked(name, run)));
         match outcome {
@@ -737,8 +737,8 @@ impl Host {
     /// Now and then a helper that says nothing is asked whether it is there.
     pub fn ask_helper(&mut self, now: Instant) -> Instant {
         if now >= self.ask_at && self.helper_gone.is_none() {
-            self.ask_at = now + Helper::ASK_EVERY;
-            match self.helper.ask() {
+            self.ask_at = now + Helper::PING_INTERVAL;
+            match self.helper.check_alive() {
                 Ok(()) => self.watch_helper(),
                 Err(error) => self.lose_helper(&error),
             }
