@@ -20,10 +20,10 @@ use tracing::{error, info, warn};
 use crate::config::{Config, Problems};
 use crate::helper::Helper;
 use crate::host::clock::Clock;
-use crate::host::exclusive::{Identities, RuntimeDir, Taken};
+use crate::host::exclusive::{LockConflict, RouterLocks, RuntimeDir};
 use crate::host::letterbox::{Letterbox, Slot};
 use crate::host::netlink::Worker;
-use crate::host::record::{Previous, Record};
+use crate::host::record::{PreviousRecord, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::sys;
 use crate::host::systemd::Systemd;
@@ -58,7 +58,7 @@ pub enum Failure {
     /// The configuration is wrong.
     Config(Problems),
     /// Another daemon is in the way.
-    Taken(Taken),
+    Taken(LockConflict),
     /// The kernel cannot mark addresses.
     Kernel(String),
     /// A capability is missing.
@@ -89,11 +89,11 @@ impl fmt::Display for Failure {
 pub fn run(options: &Options) -> Result<(), Failure> {
     sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        std::thread::sleep(backoff::patience(&options.runtime_dir));
+        std::thread::sleep(backoff::restart_delay(&options.runtime_dir));
     }
     let config = load(&options.config).map_err(Failure::Config)?;
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
-    let mut identities = Identities::default();
+    let mut identities = RouterLocks::default();
     identities.take(&config.vrrp).map_err(Failure::Taken)?;
     if let Some(release) = host::too_old_kernel() {
         return Err(Failure::Kernel(release));
@@ -132,11 +132,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         "vipd is running"
     );
     // It only costs memory if it fails.
-    let _ = sys::forget_code();
+    let _ = sys::release_code_pages();
     let outcome = daemon.serve();
     // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
     // everybody else from the processor.
-    if let Err(error) = privileges::ordinary_priority() {
+    if let Err(error) = privileges::drop_realtime() {
         warn!(%error, "cannot give up real-time priority");
     }
     daemon.note(Kind::Daemon, "vipd has ended");
@@ -207,9 +207,9 @@ fn applied(changes: &[String]) -> String {
 struct Daemon {
     path: PathBuf,
     config: Config,
-    identities: Identities,
+    identities: RouterLocks,
     /// What an earlier daemon on this host left.
-    previous: Previous,
+    previous: PreviousRecord,
     /// The operator drained this host before this daemon started.
     was_drained: bool,
     started_at: SystemTime,
@@ -248,7 +248,7 @@ impl Daemon {
     fn new(
         options: &Options,
         config: Config,
-        identities: Identities,
+        identities: RouterLocks,
         helper: Helper,
         worker: Worker,
         runtime_dir: &Path,

@@ -74,7 +74,7 @@ impl Office {
     pub(super) fn tidy(&self) {
         self.runtime.spawn(async {
             sleep(APPLIED).await;
-            sys::give_back_freed();
+            sys::trim_heap();
         });
     }
 

@@ -3,6 +3,7 @@
 //! Everything privileged, everything with a file descriptor and everything with a clock is in this
 //! room. One advert leaves by [`Host::perform`]; one arrives by [`Host::receive`].
 
+pub mod advert_capture;
 pub mod advert_socket;
 pub mod backoff;
 mod bpf;
@@ -20,7 +21,6 @@ pub mod signals;
 pub mod sys;
 pub mod systemd;
 pub mod tally;
-pub mod wiretap;
 
 pub use netlink::links;
 
@@ -49,9 +49,12 @@ use advert_socket::AdvertSocket;
 use checks::CheckRuns;
 use clock::{Alarm, Clock};
 use due::Encoded;
-use links::{Change, Links};
+use links::{LinkChange, Links};
 use neighbours::NeighbourSocket;
-use netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use netlink::{
+    AddressError, InterfaceAddress, JobOutcome, Monitor, NetEvent, Operation, Progress, Worker,
+    WorkerJob,
+};
 use record::Record;
 use tally::Tallies;
 
@@ -202,7 +205,7 @@ pub struct Host {
     /// ... and whether that was shortly after the time before.
     crowded: bool,
     worker: Worker,
-    events: Events,
+    events: Monitor,
     links: Links,
     /// The picture of the interfaces is whole.
     synced: bool,
@@ -246,7 +249,7 @@ impl Host {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             ready: vec![EpollEvent::empty(); 64],
             worker,
-            events: Events::open()?,
+            events: Monitor::open()?,
             links: Links::default(),
             synced: false,
             link_names: BTreeMap::new(),
@@ -376,7 +379,7 @@ impl Host {
         actions: &mut Vec<Action>,
     ) -> io::Result<bool> {
         let limit = if wait { self.alarm.limit(&self.clock) } else { Some(Duration::ZERO) };
-        let count = sys::wait(self.epoll.0.as_fd(), &mut self.ready, limit)?;
+        let count = sys::epoll_wait(self.epoll.0.as_fd(), &mut self.ready, limit)?;
         let mut more = count == self.ready.len();
         for place in 0..count {
             if let Source::Adverts(link, family) = self.source(place) {
@@ -469,7 +472,7 @@ impl Host {
             Ok(count) => {
                 self.crowded |= now - self.heard_at < CROWDED;
                 self.heard_at = now;
-                count >= AdvertSocket::AT_ONCE
+                count >= AdvertSocket::BATCH_MAX
             }
             Err(error) => {
                 debug!(%error, "receiving adverts");
@@ -515,9 +518,10 @@ impl Host {
         Ok(())
     }
 
-    fn link_changed(&mut self, change: Change, node: &Node) {
+    fn link_changed(&mut self, change: LinkChange, node: &Node) {
         match change {
-            Change::Appeared { name, link: found } | Change::Changed { name, link: found } => {
+            LinkChange::Appeared { name, link: found }
+            | LinkChange::Changed { name, link: found } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
                 let (index, mac) = (found.index, found.mac);
                 let same = self.ports.get(&link).is_some_and(|p| p.index == index && p.mac == mac);
@@ -529,13 +533,13 @@ impl Host {
                 }
                 self.news.push_back(News::Link(link));
             }
-            Change::Gone { name } => {
+            LinkChange::Gone { name } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
                 warn!(interface = %name, "interface is gone; waiting for it to come back");
                 self.ports.remove(&link);
                 self.news.push_back(News::Link(link));
             }
-            Change::Addresses { name } | Change::Foreign { name, .. } => {
+            LinkChange::Addresses { name } | LinkChange::Foreign { name, .. } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
                 if self.news.iter().any(|news| matches!(news, News::Link(told) if *told == link)) {
                     return;
@@ -546,7 +550,7 @@ impl Host {
                 }
                 self.news.push_back(News::Link(link));
             }
-            Change::Lost { name, ip } => {
+            LinkChange::Lost { name, ip } => {
                 let Some(&link) = self.link_names.get(&name) else { return };
                 for router in node.routers().filter(|router| router.link() == link) {
                     if router.addresses().iter().any(|address| address.ip == ip) {
@@ -621,11 +625,11 @@ impl Host {
     }
 
     fn receive_reports(&mut self) {
-        let reports: Vec<Report> = self.worker.reports().collect();
+        let reports: Vec<Progress> = self.worker.progress().collect();
         for report in reports {
             match report {
-                Report::Claimed { ticket, part } => self.claimed(ticket, part),
-                Report::Done(done) => self.report(done),
+                Progress::Claimed { ticket, part } => self.claimed(ticket, part),
+                Progress::Finished(done) => self.report(done),
             }
         }
     }
@@ -636,7 +640,7 @@ impl Host {
         }
     }
 
-    fn report(&mut self, report: Done) {
+    fn report(&mut self, report: JobOutcome) {
         let Some((router, kind, asked_at)) = self.jobs.remove(&report.ticket) else { return };
         let started = self.clock.instant(report.started);
         let name = self.states.get(&router).map_or("", |state| &state.config.name);
@@ -646,8 +650,11 @@ impl Host {
                     error!(router = %name, %address, "cannot claim {address}: {failure}");
                 }
                 // The interface's own news say the rest.
-                (JobKind::Release, Failure::NoDevice)
-                | (JobKind::Renew, Failure::Gone | Failure::Late | Failure::NoDevice) => {
+                (JobKind::Release, AddressError::NoDevice)
+                | (
+                    JobKind::Renew,
+                    AddressError::Gone | AddressError::Late | AddressError::NoDevice,
+                ) => {
                     debug!(router = %name, %address, ?kind, "{failure}");
                 }
                 (JobKind::Release | JobKind::Renew, _) => {
@@ -839,7 +846,7 @@ impl Host {
 
     /// The addresses now on an interface.
     pub fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
-        let told = |a: &Found| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        let told = |a: &InterfaceAddress| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
         self.links.addresses(interface).iter().map(told).collect()
     }
 
@@ -854,8 +861,8 @@ impl Host {
         info!(interface, %address, "removing what an earlier daemon left");
         let ticket = self.next_number;
         self.next_number += 1;
-        let work = Work::Release { addresses: Arc::from([address]) };
-        self.worker.submit(Job { ticket, index: link.index, work });
+        let operation = Operation::Release { addresses: Arc::from([address]) };
+        self.worker.submit(WorkerJob { ticket, index: link.index, operation });
     }
 
     /// Nothing waits: neither the worker nor a hook.
@@ -940,7 +947,11 @@ impl Host {
             let messages = group.iter().flat_map(|due| {
                 let encoded = states.get(&due.router).and_then(|state| state.encoded.as_ref());
                 let messages = encoded.into_iter().flat_map(Encoded::messages);
-                messages.map(|(to, message)| advert_socket::Advert { from: due.from, to, message })
+                messages.map(|(to, message)| advert_socket::OutgoingAdvert {
+                    from: due.from,
+                    to,
+                    message,
+                })
             });
             socket.send_many(messages, |place, error| failed.push((place, error)));
             let now = self.clock.now();
@@ -1025,14 +1036,16 @@ impl Host {
             self.finished(id, kind, now, outcome);
             return;
         };
-        let work = match &job.work {
-            delivery::Work::Claim { addresses, lifetime } => Work::Claim {
+        let operation = match &job.work {
+            delivery::Work::Claim { addresses, lifetime } => Operation::Claim {
                 addresses: addresses.clone(),
                 lifetime: *lifetime,
                 absent: self.lacks_all(id, addresses),
             },
-            delivery::Work::Release { addresses } => Work::Release { addresses: addresses.clone() },
-            delivery::Work::Renew { addresses, lifetime, not_after } => Work::Renew {
+            delivery::Work::Release { addresses } => {
+                Operation::Release { addresses: addresses.clone() }
+            }
+            delivery::Work::Renew { addresses, lifetime, not_after } => Operation::Renew {
                 addresses: addresses.clone(),
                 lifetime: *lifetime,
                 not_after: self.clock.boottime_of(*not_after),
@@ -1042,7 +1055,7 @@ impl Host {
         let ticket = self.next_number;
         self.next_number += 1;
         self.jobs.insert(ticket, (id, kind, now));
-        self.worker.submit(Job { ticket, index, work });
+        self.worker.submit(WorkerJob { ticket, index, operation });
     }
 
     /// Whether the kernel has told of none of these addresses on the router's interface.
@@ -1060,7 +1073,7 @@ impl Host {
         let known = state.intact.filter(|(as_of, _)| *as_of == changes);
         let there = self.links.addresses(&state.config.interface);
         let look = || {
-            let ours = there.iter().filter(|address| address.ours).map(Found::address);
+            let ours = there.iter().filter(|address| address.ours).map(InterfaceAddress::address);
             let ours: HashSet<Address> = ours.collect();
             addresses.iter().all(|address| ours.contains(address))
         };
@@ -1216,11 +1229,11 @@ const CROWDED: Duration = Duration::from_millis(2);
 /// ... and none of them waits for longer than a millisecond.
 const LULL: Duration = Duration::from_micros(900);
 /// Of several failures the first counts; one that came too late is told as such in any case.
-fn job_outcome(kind: JobKind, failures: &[(Address, Failure)]) -> Result<(), JobError> {
-    let error = |failure: &Failure| match failure {
-        Failure::AlreadyThere => JobError::AlreadyThere,
-        Failure::Late => JobError::TooLate,
-        Failure::Gone | Failure::NoDevice | Failure::Os { .. } => JobError::Refused,
+fn job_outcome(kind: JobKind, failures: &[(Address, AddressError)]) -> Result<(), JobError> {
+    let error = |failure: &AddressError| match failure {
+        AddressError::AlreadyThere => JobError::AlreadyThere,
+        AddressError::Late => JobError::TooLate,
+        AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => JobError::Refused,
     };
     let mut errors = failures.iter().map(|(_, failure)| error(failure));
     let late = kind == JobKind::Renew && errors.clone().any(|error| error == JobError::TooLate);
