@@ -37,7 +37,7 @@ const FENCED: [(&str, &str); 22] = [
 const ROOTS: [&str; 5] = ["std", "super", "self", "crate::vrrp", "config"];
 
 /// The parts of `src/vrrp` and `src/vrrp/router` that their `mod.rs` re-export from.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 18] = [
     "action",
     "advert",
     "check",
@@ -53,6 +53,8 @@ const PARTS: [&str; 16] = [
     // Of `router`.
     "announcements",
     "hearing",
+    "host_state",
+    "membership",
     "reason",
     "states",
 ];
