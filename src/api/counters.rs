@@ -32,7 +32,7 @@ pub struct Counters {
     pub addresses_removed: u64,
     /// Renewals of the addresses' lifetime that the kernel refused, or that came too late to be sent.
     pub renewals_failed: u64,
-    /// Packets that were not acted on, by [`Discard::name`](crate::vrrp::Discard::name).
+    /// Packets that were not acted on, by [`DiscardReason::name`](crate::vrrp::DiscardReason::name).
     pub discards: BTreeMap<Word, u64>,
     /// How long after its moment an advert of the schedule left.
     pub advert_lateness: Histogram,

@@ -25,8 +25,8 @@ use crate::daemon::control::{self, Answer, NoAnswer, Request};
 use crate::host::netlink::Link;
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{
-    Discard, Event, Family, Instant, LinkAddress, Node, Packet, Priority, Recorded, RouterConfig,
-    Why,
+    DiscardReason, Event, Family, Instant, LinkAddress, Node, Packet, Priority, Recorded,
+    RouterConfig, Why,
 };
 use firewall::{Ruleset, Way};
 use kernel::Picture;
@@ -713,18 +713,18 @@ impl Scene<'_> {
                 else {
                     continue;
                 };
-                let Some(router) = node.meant(link, heard.family, heard.vrid) else { continue };
+                let Some(router) = discard.router.and_then(|id| node.router(id)) else { continue };
                 let (name, from) = (&router.config().name, passed.source);
                 let file = self.path.display();
-                match discard {
-                    Discard::Incompatible(mismatch) => {
+                match discard.reason {
+                    DiscardReason::Incompatible(mismatch) => {
                         let text = format!("{name} cannot use the adverts of {from}: {mismatch}");
                         let mend = format!("correct it in {file}, then run: vipd reload");
                         report.found(Trouble::IncompatiblePeer, about(name, from), text, mend);
                     }
-                    Discard::NotAccepted | Discard::NotAPeer => {
-                        let key = match discard {
-                            Discard::NotAccepted => "accept_from",
+                    DiscardReason::NotAccepted | DiscardReason::NotAPeer => {
+                        let key = match discard.reason {
+                            DiscardReason::NotAccepted => "accept_from",
                             _ => "unicast_peers",
                         };
                         let text = format!(
@@ -736,10 +736,10 @@ impl Scene<'_> {
                         );
                         report.found(Trouble::SenderRefused, about(name, from), text, mend);
                     }
-                    Discard::Malformed(_)
-                    | Discard::UnknownRouter(_)
-                    | Discard::OwnAdvert
-                    | Discard::Ttl(_) => {}
+                    DiscardReason::Malformed(_)
+                    | DiscardReason::UnknownRouter(_)
+                    | DiscardReason::OwnAdvert
+                    | DiscardReason::Ttl(_) => {}
                 }
             }
         }

@@ -39,9 +39,9 @@ use crate::config::{Config, Hooks};
 use crate::daemon::history::{self, History, Kind};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
 use crate::vrrp::{
-    Action, Address, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
-    LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
-    VirtualRouter, Vrid, Why,
+    Action, Address, Check, ClaimError, Contention, Discard, Event, Family, Handled, Hook,
+    HookOutcome, Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig,
+    RouterId, Transition, VirtualRouter, Vrid, Why,
 };
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
@@ -502,19 +502,19 @@ impl Host {
                 message: received.message,
             };
             let outcome = node.handle(now, Event::Packet(packet), actions);
-            let vrid = received.message.get(1).copied().and_then(Vrid::new);
-            let meant = vrid.and_then(|vrid| node.meant(link, family, vrid));
+            let (Ok(Handled { router: meant }) | Err(Discard { router: meant, .. })) = outcome;
             if let Some(router) = meant {
-                tallies.of(router.id()).adverts_received += 1;
+                tallies.of(router).adverts_received += 1;
             }
             match outcome {
-                Ok(()) => {
-                    if let Some(router) = meant.filter(|router| router.role() == Role::Master) {
+                Ok(_) => {
+                    let router = meant.and_then(|id| node.router(id));
+                    if let Some(router) = router.filter(|router| router.role() == Role::Master) {
                         tallies.of(router.id()).contending_adverts += 1;
                     }
                 }
                 Err(discard) => {
-                    tallies.discarded(meant.map(VirtualRouter::id), discard.name());
+                    tallies.discarded(meant, discard.reason.name());
                     debug!(source = %received.source, %discard, "advert discarded");
                 }
             }
