@@ -1,8 +1,10 @@
 //! The daemon: waits, tells the protocol what happened, carries out what it says.
 
-pub mod control;
-pub mod history;
+mod control;
+mod drained;
+pub(crate) mod history;
 mod office;
+mod status;
 mod steer;
 
 use std::collections::BTreeMap;
@@ -27,7 +29,7 @@ use crate::host::sys;
 use crate::host::systemd::Systemd;
 use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
-use control::Asked;
+use control::PendingRequest;
 use history::{History, Kind};
 use office::{Errand, Office};
 use steer::{Moves, Reply};
@@ -218,9 +220,9 @@ struct Daemon {
     actions: Vec<Action>,
     office: Office,
     /// What clients of the control socket ask.
-    requests: Letterbox<Asked>,
+    requests: Letterbox<PendingRequest>,
     /// Not answered yet.
-    asked: Vec<Asked>,
+    asked: Vec<PendingRequest>,
     errands: Letterbox<Errand>,
     errand: Slot<Errand>,
     /// Clients that wait for the end of a hand-over ...
@@ -265,7 +267,7 @@ impl Daemon {
             host.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
         }
         let systemd = Systemd::from_env();
-        let was_drained = control::was_drained(&options.state_dir).unwrap_or_else(|error| {
+        let was_drained = drained::was_drained(&options.state_dir).unwrap_or_else(|error| {
             error!(%error, "cannot see whether this host is drained, so it takes part");
             false
         });

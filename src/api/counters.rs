@@ -32,7 +32,7 @@ pub struct Counters {
     pub addresses_removed: u64,
     /// Renewals of the addresses' lifetime that the kernel refused, or that came too late to be sent.
     pub renewals_failed: u64,
-    /// Packets that were not acted on, by [`DiscardReason::name`](crate::vrrp::DiscardReason::name).
+    /// Packets that were not acted on, by reason.
     pub discards: BTreeMap<Word, u64>,
     /// How long after its moment an advert of the schedule left.
     pub advert_lateness: Histogram,
@@ -51,7 +51,7 @@ pub struct TransitionCount {
     pub from: Word,
     /// The role since.
     pub to: Word,
-    /// [`Why::name`](crate::vrrp::Why::name).
+    /// The reason, as a word.
     pub cause: Word,
     /// How often.
     pub count: u64,
@@ -62,7 +62,7 @@ pub struct TransitionCount {
 pub struct HookCount {
     /// master, backup, fault, stop or before_release.
     pub hook: Word,
-    /// [`Outcome::name`](crate::helper::Outcome::name).
+    /// "done", or how it failed, as a word.
     pub outcome: Word,
     /// How often.
     pub count: u64,

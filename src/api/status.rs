@@ -47,17 +47,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::counters::{Counters, Word};
-use crate::helper::CheckResult;
-use crate::host::Host;
-use crate::vrrp::{
-    self, Effect, Instant, Node, Phase, Priority, State, Verdict, Version, VirtualRouter,
-};
+use super::counters::{Counters, Word};
 
 /// The daemon and all its virtual routers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -214,7 +208,7 @@ pub struct Change {
     pub to: String,
     /// The reason, as in the log.
     pub why: String,
-    /// A word for the reason: [`Why::name`](crate::vrrp::Why::name).
+    /// A word for the reason.
     #[serde(default)]
     pub cause: Word,
 }
@@ -284,53 +278,10 @@ pub struct LastHook {
     pub took_seconds: f64,
 }
 
-/// What the daemon knows of itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Process<'a> {
-    /// The node's name.
-    pub node: &'a str,
-    /// The configuration file.
-    pub config: &'a Path,
-    /// When it started.
-    pub started_at: SystemTime,
-    /// Whether it was told to stop.
-    pub stopping: bool,
-}
-
 impl Status {
-    /// The state now.
-    pub fn of(process: Process<'_>, node: &Node, host: &Host) -> Self {
-        let now = host.now();
-        let mut there: BTreeMap<&str, There> = BTreeMap::new();
-        Status {
-            node: process.node.to_owned(),
-            drained: node.is_drained(),
-            stopping: process.stopping,
-            daemon: Daemon {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                config: process.config.display().to_string(),
-                started_at: rfc3339(process.started_at),
-            },
-            routers: node
-                .routers()
-                .map(|router| {
-                    let interface = &router.config().interface;
-                    let there = there.entry(interface).or_insert_with(|| {
-                        let found = host.addresses(interface);
-                        found.into_iter().map(|found| (found.ip, found.ours)).collect()
-                    });
-                    one_router(now, router, node, host, there)
-                })
-                .collect(),
-            counters: host.tallies.total(),
-            stray_discards: host.tallies.strays().clone(),
-        }
-    }
-
     /// The same after a while in which nothing happened.
     pub fn aged(mut self, by: Duration) -> Self {
-        let by = seconds(by);
+        let by = by.as_millis() as f64 / 1000.0;
         for router in &mut self.routers {
             let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
             ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
@@ -348,202 +299,4 @@ impl Status {
     pub fn find(&self, name: &str) -> Option<&Router> {
         self.routers.iter().find(|router| router.name == name)
     }
-}
-
-/// The addresses on an interface, and whether they are ours.
-type There = BTreeMap<IpAddr, bool>;
-
-fn one_router(
-    now: Instant,
-    router: &VirtualRouter,
-    node: &Node,
-    host: &Host,
-    there: &There,
-) -> Router {
-    let config = router.config();
-    let beside = host.beside(router.id());
-    let tally = host.tallies.tally(router);
-    let ago = |at: Instant| seconds(now - at);
-    let transitions: Vec<Change> = beside
-        .transitions
-        .iter()
-        .map(|(at, change)| Change {
-            at: rfc3339(*at),
-            from: change.from.name().to_owned(),
-            to: change.to.name().to_owned(),
-            why: change.why.to_string(),
-            cause: change.why.name().into(),
-        })
-        .collect();
-    Router {
-        name: config.name.to_string(),
-        role: router.role().name().to_owned(),
-        priority: config.priority.get(),
-        effective_priority: router.effective_priority().get(),
-        priority_changes: priority_changes(router, node),
-        degraded: router.degraded(),
-        group: node.group_of(router.id()).map(|group| group.name().to_string()),
-        checks: checks_of(router, node).map(|check| one_check(now, check, host)).collect(),
-        fault_reasons: router
-            .fault_reasons()
-            .map(|reason| Reason { reason: reason.name().to_owned(), text: reason.to_string() })
-            .collect(),
-        last_change: transitions.first().cloned(),
-        transitions,
-        addresses: addresses(now, router, there, beside.lease_until),
-        interface: config.interface.to_string(),
-        vrid: config.vrid.get(),
-        family: config.family.to_string().to_lowercase(),
-        version: match config.version {
-            Version::V2 => 2,
-            Version::V3 => 3,
-        },
-        advert_interval_seconds: seconds(config.advert_interval.duration()),
-        source: router.source(),
-        heard: router.peer().map(|peer| Heard {
-            address: peer.source,
-            priority: peer.priority.get(),
-            interval_seconds: seconds(peer.interval.duration()),
-            checksum: peer.checksum.map(|form| form.to_string()),
-            seconds_ago: ago(peer.at),
-        }),
-        incompatible: router
-            .incompatible()
-            .iter()
-            .map(|peer| Incompatible {
-                address: peer.source,
-                change: peer.mismatch.to_string(),
-                seconds_ago: ago(peer.at),
-            })
-            .collect(),
-        next: next(router)
-            .map(|(what, at)| Next { what: what.to_owned(), in_seconds: seconds(at - now) }),
-        held_back: router.held_back(),
-        drained: node.is_drained(),
-        last_hook: beside.last_hook.map(|ended| LastHook {
-            hook: ended.hook.name().to_owned(),
-            outcome: ended.outcome.to_string(),
-            failed: ended.outcome.is_failure(),
-            at: rfc3339(ended.at),
-            took_seconds: seconds(ended.took),
-        }),
-        role_seconds: tally
-            .map(|tally| tally.spans(now))
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(role, span)| (role.name().into(), seconds(span)))
-            .collect(),
-        counters: tally.map(|tally| tally.counters.clone()).unwrap_or_default(),
-    }
-}
-
-fn checks_of<'a>(
-    router: &'a VirtualRouter,
-    node: &'a Node,
-) -> impl Iterator<Item = &'a vrrp::Check> + 'a {
-    let named = &router.config().checks;
-    node.checks().filter(|check| named.contains(&check.config().name))
-}
-
-fn one_check(now: Instant, check: &vrrp::Check, host: &Host) -> Check {
-    let config = check.config();
-    let last = host.checks.last(&config.name);
-    let (effect, weight) = match config.effect {
-        Effect::Fault => ("fault", None),
-        Effect::Last => ("last", None),
-        Effect::Weight(weight) => ("weight", Some(weight)),
-        Effect::Number => ("number", Some(check.number())),
-    };
-    Check {
-        name: config.name.to_string(),
-        verdict: check.verdict().name().to_owned(),
-        verdict_seconds: seconds(now - check.since()),
-        streak: check.streak(),
-        effect: effect.to_owned(),
-        weight,
-        output: last.map(|run| run.output.clone()),
-        failed: last.is_some_and(|run| run.result == CheckResult::Failed),
-        at: last.map(|run| rfc3339(run.at)),
-        took_seconds: last.map(|run| run.took.as_micros() as f64 / 1e6),
-    }
-}
-
-/// What its checks, and its being new, do to its priority.
-fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> {
-    if router.config().priority == Priority::OWNER {
-        return Vec::new();
-    }
-    let mut changes = Vec::new();
-    for check in checks_of(router, node) {
-        let config = check.config();
-        let (adds, text) = match (config.effect, check.verdict()) {
-            (Effect::Weight(weight @ 1..), Verdict::Passing) => (Some(weight), "passes"),
-            (Effect::Weight(weight @ ..=-1), Verdict::Failing) => (Some(weight), "fails"),
-            (Effect::Number, Verdict::Passing) if check.number() != 0 => {
-                (Some(check.number()), "reads that number")
-            }
-            (Effect::Last, Verdict::Failing) => (None, "fails, and means last"),
-            (Effect::Fault | Effect::Last | Effect::Weight(_) | Effect::Number, _) => continue,
-        };
-        changes.push(PriorityChange {
-            check: Some(config.name.to_string()),
-            adds: adds.map(i32::from),
-            text: format!("check {} {text}", config.name),
-        });
-    }
-    if matches!(router.state(), State::Master { deaf_until: Some(_), .. }) {
-        let text = "nobody was heard, so it may be deaf, and it does not preempt".to_owned();
-        changes.push(PriorityChange { check: None, adds: None, text });
-    }
-    changes
-}
-
-fn addresses(
-    now: Instant,
-    router: &VirtualRouter,
-    there: &There,
-    lease_until: Option<Instant>,
-) -> Vec<Address> {
-    let config = router.config();
-    let owner = config.priority == crate::vrrp::Priority::OWNER;
-    let address = |ip: IpAddr, advertised| {
-        let present = there.get(&ip).is_some_and(|ours| *ours || owner);
-        let lease = lease_until.filter(|_| present && router.has_addresses());
-        Address {
-            address: ip,
-            advertised,
-            present,
-            lease_seconds: lease.map(|at| seconds(at - now)),
-        }
-    };
-    let advertised = config.addresses.iter().map(|each| address(each.ip, true));
-    let silent = config.unadvertised_addresses.iter().map(|each| address(each.ip, false));
-    advertised.chain(silent).collect()
-}
-
-/// What the router does by itself next, and when.
-fn next(router: &VirtualRouter) -> Option<(&'static str, Instant)> {
-    match router.state() {
-        State::Fault => router.deadline().map(|at| ("retry", at)),
-        State::Backup { takeover_at } => takeover_at.map(|at| ("takeover", at)),
-        State::Claiming { until, .. } => Some(("hook_limit", *until)),
-        State::Master { advert_at, extra_at, .. } => {
-            Some(("advert", extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
-        }
-        State::Leaving { phase, .. } => Some(match phase {
-            Phase::Preparing { until, .. } => ("hook_limit", *until),
-            Phase::Offered { successor_by, .. } => ("successor_limit", *successor_by),
-            Phase::Succeeded { release_at, .. } => ("release", *release_at),
-        }),
-    }
-}
-
-/// To the millisecond.
-fn rfc3339(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
-}
-
-/// To the millisecond: more would only be noise.
-fn seconds(span: Duration) -> f64 {
-    span.as_millis() as f64 / 1000.0
 }

@@ -3,30 +3,19 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use super::status::{BOLD, PLAIN, YELLOW, paint, wrap};
 use super::steer::{fail, say};
-use crate::daemon::control;
+use crate::api::protocol::Message;
 use crate::doctor::{self, Options, Report};
 
 /// No line of a sentence is longer; commands are not broken.
 const WIDTH: usize = 100;
 
-/// The document that `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
-    version: u32,
-    #[serde(flatten)]
-    report: &'a Report,
-}
-
 /// Looks, and says by the exit status whether anything was found.
 pub fn doctor(options: &Options, json: bool) -> ExitCode {
     let report = doctor::examine(options);
     if json {
-        let document = Document { version: control::VERSION, report: &report };
-        match serde_json::to_string_pretty(&document) {
+        match serde_json::to_string_pretty(&Message::new(&report)) {
             Ok(text) => say(text),
             Err(error) => return fail(error),
         }
@@ -44,14 +33,14 @@ fn text(report: &Report, colours: bool) -> String {
             "" => String::new(),
             about => format!(" ({about})"),
         };
-        let head = format!("{}{about}", finding.trouble.word());
+        let head = format!("{}{about}", finding.kind.name());
         lines.push(paint(colours, YELLOW, &head));
         lines.extend(wrap(&finding.text, WIDTH - 4).iter().map(|part| format!("    {part}")));
-        lines.push(format!("    $ {}", paint(colours, BOLD, &finding.mend)));
+        lines.push(format!("    $ {}", paint(colours, BOLD, &finding.fix)));
         lines.push(String::new());
     }
-    for unseen in &report.not_examined {
-        let sentence = format!("not examined: {}: {}", unseen.what, unseen.why);
+    for skipped in &report.not_examined {
+        let sentence = format!("not examined: {}: {}", skipped.what, skipped.why);
         lines.extend(wrap(&sentence, WIDTH).iter().map(|part| paint(colours, PLAIN, part)));
     }
     lines.push(match report.findings.len() {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::steer::fail;
-use crate::daemon::history::{Event, FILE, OLDER_FILE};
+use crate::api::events::{Event, FILE, OLDER_FILE};
 
 /// How often the file is looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

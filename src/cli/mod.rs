@@ -323,13 +323,15 @@ pub fn main() -> ExitCode {
             events::events(&state_dir, follow, json)
         }
         Command::Failover(OneRouter { router, daemon }) => {
-            steer::failover(&daemon.runtime_dir, router)
+            steer::failover(&daemon.runtime_dir, &router)
         }
-        Command::Resume(OneRouter { router, daemon }) => steer::resume(&daemon.runtime_dir, router),
+        Command::Resume(OneRouter { router, daemon }) => {
+            steer::resume(&daemon.runtime_dir, &router)
+        }
         Command::Drain(Daemon { runtime_dir }) => steer::drain(&runtime_dir),
         Command::Undrain(Daemon { runtime_dir }) => steer::undrain(&runtime_dir),
         Command::Announce(OneRouter { router, daemon }) => {
-            steer::announce(&daemon.runtime_dir, router)
+            steer::announce(&daemon.runtime_dir, &router)
         }
         Command::Reload(Daemon { runtime_dir }) => steer::reload(&runtime_dir),
         Command::Cleanup(Cleanup { config, daemon }) => {

@@ -6,39 +6,21 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
 use super::steer::{fail, say};
+use crate::api::Client;
+use crate::api::protocol::Message;
 use crate::api::status::{Change, Check, Router, Status};
-use crate::daemon::control::{self, Answer, Request};
 
 /// No line is longer.
 const WIDTH: usize = 100;
 /// Longer names are cut in the table; the view of one shows all of it.
 const LONGEST_NAME: usize = 24;
 
-/// The document that `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
-    version: u32,
-    #[serde(flatten)]
-    status: &'a Status,
-}
-
 /// Prints the status of all virtual routers or of one; with `is`, only says by its exit status
 /// whether it, or each of them, has that role.
 pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&str>) -> ExitCode {
-    let mut status = match control::ask(runtime_dir, &Request::Status) {
-        Ok(Answer::Status(status)) => *status,
-        Ok(Answer::Error { text, .. }) => return fail(text),
-        Ok(
-            Answer::Events { .. }
-            | Answer::Moved { .. }
-            | Answer::Done { .. }
-            | Answer::Reloaded { .. },
-        ) => {
-            return fail("the daemon answered something else than it was asked");
-        }
+    let mut status = match Client::new(runtime_dir).status() {
+        Ok(status) => status,
         Err(error) => return fail(error),
     };
     if let Some(name) = name {
@@ -52,8 +34,7 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
         return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if json {
-        let document = Document { version: control::VERSION, status: &status };
-        match serde_json::to_string_pretty(&document) {
+        match serde_json::to_string_pretty(&Message::new(&status)) {
             Ok(text) => say(text),
             Err(error) => return fail(error),
         }

@@ -23,7 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::status::{BOLD, PLAIN, RED, View, YELLOW, paint, transition, wrap};
 use super::steer::fail;
 use crate::api::status::{Change, Status};
-use crate::daemon::control::{self, Answer, NoAnswer, Request};
+use crate::api::{Client, ClientError};
 
 /// From one question to the next.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -40,23 +40,18 @@ pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
         return fail("watch needs a terminal; for programs there is \"vipd status --json\"");
     }
     // What waiting does not change is said at once.
-    match control::ask(runtime_dir, &Request::Status) {
-        Ok(Answer::Status(status)) => {
+    match Client::new(runtime_dir).status() {
+        Ok(status) => {
             if let Some(name) = name
                 && status.find(name).is_none()
             {
                 return fail(super::status::unknown(&status, name));
             }
         }
-        Err(error @ (NoAnswer::NotAllowed(_) | NoAnswer::NotUnderstood(_))) => return fail(error),
-        Ok(
-            Answer::Moved { .. }
-            | Answer::Done { .. }
-            | Answer::Events { .. }
-            | Answer::Reloaded { .. }
-            | Answer::Error { .. },
-        )
-        | Err(NoAnswer::NoDaemon(_) | NoAnswer::Lost(..)) => {}
+        Err(error @ (ClientError::NotAllowed(_) | ClientError::NotUnderstood(_))) => {
+            return fail(error);
+        }
+        Err(ClientError::NoDaemon(_) | ClientError::Lost(..) | ClientError::Refused { .. }) => {}
     }
     match show(runtime_dir, name) {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,8 +66,8 @@ fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
     }
     let (told, answers) = mpsc::sync_channel(1);
-    let runtime_dir = runtime_dir.to_owned();
-    std::thread::Builder::new().name("ask".into()).spawn(move || ask(&runtime_dir, &told))?;
+    let client = Client::new(runtime_dir);
+    std::thread::Builder::new().name("ask".into()).spawn(move || ask(&client, &told))?;
     let mut seen = Seen { name, status: None, trouble: None, began: Instant::now() };
     let screen = Screen::open()?;
     while !told_to_end.load(Ordering::Relaxed) {
@@ -118,20 +113,10 @@ fn is_end(event: &Event) -> bool {
 }
 
 /// Beside the terminal: a daemon that does not answer must not keep a key waiting.
-fn ask(runtime_dir: &Path, told: &SyncSender<(Instant, Result<Status, String>)>) {
+fn ask(client: &Client, told: &SyncSender<(Instant, Result<Status, String>)>) {
     loop {
         let asked_at = Instant::now();
-        let answer = match control::ask(runtime_dir, &Request::Status) {
-            Ok(Answer::Status(status)) => Ok(*status),
-            Ok(Answer::Error { text, .. }) => Err(text),
-            Ok(
-                Answer::Done { .. }
-                | Answer::Events { .. }
-                | Answer::Moved { .. }
-                | Answer::Reloaded { .. },
-            ) => Err("the daemon answered something else than it was asked".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
+        let answer = client.status().map_err(|error| error.to_string());
         if told.send((asked_at, answer)).is_err() {
             return;
         }

@@ -1,55 +1,52 @@
 //! Programs that run when a virtual router changes its role.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{Gid, Uid, User};
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Argv};
-use super::problem::{Place, Report};
+use super::file;
+use super::problem::{Diagnostics, Place};
+use super::program::{check_argv, check_program, check_user};
 use super::reader::At;
 use crate::vrrp::{Hook, RouterConfig};
 
-/// Where a hook's program is looked for that is named without a directory.
-pub const HOOK_PATH: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// `before_claim` delays a takeover: nobody answers meanwhile.
 const DEFAULT_CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
-const LONGEST_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 /// For how long a veto of `before_claim` means fault.
 const DEFAULT_VETO: Duration = Duration::from_secs(30);
-const SHORTEST_FAULT: Duration = Duration::from_secs(1);
-const LONGEST_FAULT: Duration = Duration::from_secs(3600);
+const MIN_FAULT: Duration = Duration::from_secs(1);
+const MAX_FAULT: Duration = Duration::from_secs(3600);
+
+/// The key of the hook that runs at every change; the others are named as the protocol names them.
+const NOTIFY: &str = "notify";
 
 /// The hooks of one virtual router, or of a sync group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Runs when it has become master.
-    pub master: Option<Command>,
+    pub master: Option<HookCommand>,
     /// Runs when it has become backup.
-    pub backup: Option<Command>,
+    pub backup: Option<HookCommand>,
     /// Runs when it has a reason for fault.
-    pub fault: Option<Command>,
+    pub fault: Option<HookCommand>,
     /// Runs when the daemon stops.
-    pub stop: Option<Command>,
+    pub stop: Option<HookCommand>,
     /// Runs at every change, after the hook for the role itself.
-    pub notify: Option<Command>,
+    pub notify: Option<HookCommand>,
     /// Runs before the addresses are given away by plan.
-    pub before_release: Option<Command>,
+    pub before_release: Option<HookCommand>,
     /// Runs before the addresses are claimed, and may veto.
-    pub before_claim: Option<Command>,
+    pub before_claim: Option<HookCommand>,
 }
 
 /// A program and how it is run; never through a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct HookCommand {
     /// The program (an absolute path, or a name to be found in [`HOOK_PATH`]) and its arguments;
     /// never empty.
     pub argv: Vec<String>,
@@ -61,13 +58,13 @@ pub struct Command {
 
 /// What the protocol must know of the hooks.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct HookSettings {
     before_release: Option<Duration>,
     before_claim: Option<Duration>,
     fault_for: BTreeMap<Hook, Duration>,
 }
 
-impl Settings {
+impl HookSettings {
     pub fn apply(&self, router: &mut RouterConfig) {
         router.before_release = self.before_release;
         router.before_claim = self.before_claim;
@@ -80,15 +77,15 @@ pub(super) type HookPlaces = Vec<(&'static str, Place, Option<Place>)>;
 
 impl Hooks {
     /// Those that are configured, with their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Command)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &HookCommand)> {
         [
-            ("master", &self.master),
-            ("backup", &self.backup),
-            ("fault", &self.fault),
-            ("stop", &self.stop),
-            ("notify", &self.notify),
-            ("before_release", &self.before_release),
-            ("before_claim", &self.before_claim),
+            (Hook::Master.name(), &self.master),
+            (Hook::Backup.name(), &self.backup),
+            (Hook::Fault.name(), &self.fault),
+            (Hook::Stop.name(), &self.stop),
+            (NOTIFY, &self.notify),
+            (Hook::BeforeRelease.name(), &self.before_release),
+            (Hook::BeforeClaim.name(), &self.before_claim),
         ]
         .into_iter()
         .filter_map(|(key, command)| Some((key, command.as_ref()?)))
@@ -101,14 +98,18 @@ impl Hooks {
 }
 
 /// What can be said about hooks by the file alone.
-pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces, Settings) {
+pub(super) fn check(
+    hooks: &file::HooksTable,
+    report: &Diagnostics,
+) -> (Hooks, HookPlaces, HookSettings) {
     if let Some(user) = &hooks.user {
         check_user(user, report);
     }
     let mut places = HookPlaces::new();
     let mut fault_for = BTreeMap::new();
-    let mut one = |key, hook: Option<Hook>, command: &Option<file::Command>| {
+    let mut one = |hook: Option<Hook>, command: &Option<file::HookEntry>| {
         let command = command.as_ref()?;
+        let key = hook.map_or(NOTIFY, Hook::name);
         let user = command.user.as_ref();
         if let Some(user) = user {
             check_user(user, report);
@@ -117,23 +118,23 @@ pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces,
         let span = check_fault_for(key, hook, command.fault_for.as_ref(), report);
         fault_for.extend(hook.zip(span));
         places.push((key, report.place(&command.argv.at), user.map(|user| report.place(&user.at))));
-        Some(Command {
+        Some(HookCommand {
             argv: check_argv(key, &command.argv, "hook", report),
             timeout: check_timeout(hook, command.timeout.as_ref(), report),
             user: user.map(|user| user.value.clone()),
         })
     };
     let checked = Hooks {
-        master: one("master", Some(Hook::Master), &hooks.master),
-        backup: one("backup", Some(Hook::Backup), &hooks.backup),
-        fault: one("fault", Some(Hook::Fault), &hooks.fault),
-        stop: one("stop", Some(Hook::Stop), &hooks.stop),
-        notify: one("notify", None, &hooks.notify),
-        before_release: one("before_release", Some(Hook::BeforeRelease), &hooks.before_release),
-        before_claim: one("before_claim", Some(Hook::BeforeClaim), &hooks.before_claim),
+        master: one(Some(Hook::Master), &hooks.master),
+        backup: one(Some(Hook::Backup), &hooks.backup),
+        fault: one(Some(Hook::Fault), &hooks.fault),
+        stop: one(Some(Hook::Stop), &hooks.stop),
+        notify: one(None, &hooks.notify),
+        before_release: one(Some(Hook::BeforeRelease), &hooks.before_release),
+        before_claim: one(Some(Hook::BeforeClaim), &hooks.before_claim),
     };
-    let timeout = |command: &Option<Command>| command.as_ref().map(|command| command.timeout);
-    let settings = Settings {
+    let timeout = |command: &Option<HookCommand>| command.as_ref().map(|command| command.timeout);
+    let settings = HookSettings {
         before_release: timeout(&checked.before_release),
         before_claim: timeout(&checked.before_claim),
         fault_for,
@@ -150,66 +151,22 @@ pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces,
     (checked, places, settings)
 }
 
-/// The program and its arguments; `what` has them: a hook or a check.
-pub(super) fn check_argv(key: &str, argv: &At<Argv>, what: &str, report: &Report) -> Vec<String> {
-    let list = match &argv.value {
-        Argv::Program(program) => {
-            let words: Vec<String> =
-                program.split_whitespace().map(|word| format!("{word:?}")).collect();
-            if words.len() > 1 {
-                report.error(
-                    &argv.at,
-                    format!("`{key}` names one program, and has blanks in it"),
-                    format!("write it as a list: {key} = [{}]", words.join(", ")),
-                );
-                return Vec::new();
-            }
-            vec![At { value: program.clone(), at: argv.at.clone() }]
-        }
-        Argv::List(list) => list.clone(),
-    };
-    let Some(program) = list.first() else {
-        report.error(
-            &argv.at,
-            format!("`{key}` is an empty list"),
-            format!("name the program, or leave the {what} out"),
-        );
-        return Vec::new();
-    };
-    let name = program.value.as_str();
-    if name.is_empty() {
-        report.error(
-            &program.at,
-            format!("`{key}` does not name a program"),
-            format!("write its path, or leave the {what} out"),
-        );
-    } else if name.contains('/') && !name.starts_with('/') {
-        report.error(
-            &program.at,
-            format!("`{name}` is a relative path: relative to what?"),
-            "write the whole path, beginning with /",
-        );
-    } else if name == ".." || name.split('/').any(|part| part == "..") {
-        report.error(&program.at, format!("`{name}` goes through `..`"), "write the path without");
-    }
-    if let Some(wrong) = list.iter().find(|argument| argument.value.contains('\0')) {
-        report.error(&wrong.at, "a NUL byte cannot be passed to a program", "leave it out");
-    }
-    list.into_iter().map(|argument| argument.value).collect()
-}
-
-fn check_timeout(hook: Option<Hook>, timeout: Option<&At<Duration>>, report: &Report) -> Duration {
+fn check_timeout(
+    hook: Option<Hook>,
+    timeout: Option<&At<Duration>>,
+    report: &Diagnostics,
+) -> Duration {
     let (default, longest, range) = match hook {
         Some(Hook::BeforeClaim) => (
             DEFAULT_CLAIM_TIMEOUT,
-            LONGEST_CLAIM_TIMEOUT,
+            MAX_CLAIM_TIMEOUT,
             "before_claim delays a takeover: its timeout is 100ms to 1m",
         ),
         Some(Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop | Hook::BeforeRelease)
-        | None => (DEFAULT_TIMEOUT, LONGEST_TIMEOUT, "a hook's timeout is 100ms to 1h"),
+        | None => (DEFAULT_TIMEOUT, MAX_TIMEOUT, "a hook's timeout is 100ms to 1h"),
     };
     let Some(timeout) = timeout else { return default };
-    if timeout.value < SHORTEST_TIMEOUT || timeout.value > longest {
+    if timeout.value < MIN_TIMEOUT || timeout.value > longest {
         report.error(
             &timeout.at,
             format!("{range}, not {:?}", timeout.value),
@@ -224,7 +181,7 @@ fn check_fault_for(
     key: &str,
     hook: Option<Hook>,
     span: Option<&At<Duration>>,
-    report: &Report,
+    report: &Diagnostics,
 ) -> Option<Duration> {
     let refused = match hook {
         Some(Hook::BeforeClaim) if span.is_none() => return Some(DEFAULT_VETO),
@@ -238,7 +195,7 @@ fn check_fault_for(
     if let Some(why) = refused {
         let help = "leave it out: that it failed is logged and in status";
         report.error(at, format!("`fault_for` is not for `{key}`: {why}"), help);
-    } else if *value < SHORTEST_FAULT || *value > LONGEST_FAULT {
+    } else if *value < MIN_FAULT || *value > MAX_FAULT {
         report.error(
             at,
             format!("`fault_for` is 1s to 1h, not {value:?}"),
@@ -248,175 +205,12 @@ fn check_fault_for(
     Some(*value)
 }
 
-pub(super) fn check_user(user: &At<String>, report: &Report) {
-    let name = user.value.as_str();
-    let fits = |c: char| c.is_alphanumeric() || "-_.@$".contains(c);
-    if name.is_empty() || name.starts_with('-') || !name.chars().all(fits) {
-        report.error(
-            &user.at,
-            format!("`{name}` cannot be the name of a user"),
-            "write a user's name, or leave it out",
-        );
-    }
-}
-
 /// What can only be seen on this machine.
-pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Report) {
+pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Diagnostics) {
     for (key, command) in hooks.iter() {
         let places = places.and_then(|places| places.iter().find(|(name, ..)| *name == key));
         let (program_at, user_at) =
             places.map_or((None, None), |(_, program, user)| (Some(program), user.as_ref()));
         check_program(&command.argv, command.user.as_deref(), program_at, user_at, report);
-    }
-}
-
-/// Whether the user is there, and can run the program, and nobody else can change it.
-pub(super) fn check_program(
-    argv: &[String],
-    user: Option<&str>,
-    program_at: Option<&Place>,
-    user_at: Option<&Place>,
-    report: &Report,
-) {
-    let complain = |place: Option<&Place>, message: String, help: String| match place {
-        Some(place) => report.error_at(place.clone(), message, help),
-        None => report.error_without_place(message, help),
-    };
-    let user = match user.map(|name| (name, User::from_name(name))) {
-        None => None,
-        Some((_, Ok(Some(user)))) => Some(user),
-        Some((name, _)) => {
-            let message = format!("there is no user `{name}` on this machine");
-            let help = format!("create it (useradd --system {name}), or name another");
-            complain(user_at, message, help);
-            None
-        }
-    };
-    let name = argv.first().map(String::as_str).unwrap_or_default();
-    if let Err((message, help)) = find_program(name, user.as_ref()) {
-        complain(program_at, message, help);
-    }
-}
-
-/// The file that the name of a hook's or check's program means: an absolute path, or a name in [`HOOK_PATH`].
-///
-/// # Errors
-/// It is missing, `user` may not execute it, or somebody else could change it: what is wrong, and
-/// what to do.
-pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String, String)> {
-    let found = if Path::new(name).is_absolute() {
-        Some(PathBuf::from(name)).filter(|path| path.is_file())
-    } else {
-        let here = |directory: &&str| Path::new(directory).join(name);
-        HOOK_PATH.iter().map(here).find(|path| path.is_file())
-    };
-    let Some(path) = found.filter(|_| !name.is_empty()) else {
-        let help = if !name.starts_with('/') {
-            format!("write its whole path; without one it is looked for in {}", HOOK_PATH.join(":"))
-        } else if Path::new(name).is_dir() {
-            "this is a directory: name the program in it".into()
-        } else {
-            "correct the path, or install the program; all directories must be searchable".into()
-        };
-        return Err((format!("there is no program `{name}`"), help));
-    };
-    let real = path.canonicalize().map_err(|error| {
-        (format!("cannot look at `{}`: {error}", path.display()), "see: ls -l".to_string())
-    })?;
-    // A link is as safe as the directories it lies in; what it points to, as those it ends in.
-    let trust = Trust::of_this_process();
-    for part in path.ancestors().skip(1).chain(real.ancestors()) {
-        let metadata = part.metadata().map_err(|error| {
-            (format!("cannot look at `{}`: {error}", part.display()), "see: ls -ld".to_string())
-        })?;
-        trust.check(part, &metadata)?;
-        if !may_execute(&metadata, user) {
-            return Err(no_execution(part, &metadata, user));
-        }
-    }
-    Ok(path)
-}
-
-fn no_execution(
-    part: &Path,
-    metadata: &std::fs::Metadata,
-    user: Option<&User>,
-) -> (String, String) {
-    let part = part.display();
-    let who = user.map_or("us".to_string(), |user| format!("the user `{}`", user.name));
-    if metadata.is_dir() {
-        let help = format!("chmod o+x {part}, or move the program");
-        return (format!("{who} cannot get into the directory `{part}`"), help);
-    }
-    (format!("`{part}` cannot be executed by {who}"), format!("chmod +x {part}"))
-}
-
-/// By the permission bits; without a user: whether anybody may.
-fn may_execute(metadata: &std::fs::Metadata, user: Option<&User>) -> bool {
-    let mode = metadata.mode();
-    let Some(user) = user.filter(|user| !user.uid.is_root()) else {
-        return mode & 0o111 != 0;
-    };
-    if metadata.uid() == user.uid.as_raw() {
-        return mode & 0o100 != 0;
-    }
-    if groups(user).contains(&Gid::from_raw(metadata.gid())) {
-        return mode & 0o010 != 0;
-    }
-    mode & 0o001 != 0
-}
-
-fn groups(user: &User) -> Vec<Gid> {
-    std::ffi::CString::new(user.name.as_str())
-        .ok()
-        .and_then(|name| nix::unistd::getgrouplist(&name, user.gid).ok())
-        .unwrap_or_else(|| vec![user.gid])
-}
-
-/// Who may own and write what we run.
-struct Trust {
-    owners: Vec<u32>,
-    groups: Vec<u32>,
-}
-
-impl Trust {
-    /// Root and ourselves. In a user namespace that does not know all users, root of the host is
-    /// among the unknown ones.
-    fn of_this_process() -> Self {
-        let mut trust = Trust { owners: vec![0, Uid::effective().as_raw()], groups: vec![0] };
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let knows_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
-        if !map.is_empty() && !knows_all {
-            let number = |path| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
-            trust.owners.extend(number("/proc/sys/kernel/overflowuid"));
-            trust.groups.extend(number("/proc/sys/kernel/overflowgid"));
-        }
-        trust
-    }
-
-    fn check(&self, path: &Path, metadata: &std::fs::Metadata) -> Result<(), (String, String)> {
-        let shown = path.display();
-        if !self.owners.contains(&metadata.uid()) {
-            let owner = metadata.uid();
-            return Err((
-                format!("`{shown}` belongs to user {owner}, who could change what we run"),
-                format!("chown root {shown}"),
-            ));
-        }
-        // In a sticky directory nobody can replace what belongs to another.
-        if metadata.is_dir() && metadata.mode() & 0o1000 != 0 {
-            return Ok(());
-        }
-        let by_others = metadata.mode() & 0o002 != 0;
-        let by_group = metadata.mode() & 0o020 != 0 && !self.groups.contains(&metadata.gid());
-        if by_others || by_group {
-            let who = if by_others { "everybody" } else { "its group" };
-            let what = if by_others { "o-w" } else { "g-w" };
-            return Err((
-                format!("{who} may write `{shown}`, and so change what we run"),
-                format!("chmod {what} {shown}"),
-            ));
-        }
-        Ok(())
     }
 }

@@ -8,8 +8,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::duration;
-use super::file::{self, ENTRY};
-use super::problem::Report;
+use super::problem::Diagnostics;
+
+/// What an entry of a list is called that is a table.
+pub(super) const ENTRY: &str = "an entry of a list";
+
+/// Gives every table there is, as it is written, and its keys.
+pub(super) type AllKeys = fn() -> Vec<(&'static str, Vec<&'static str>)>;
 
 /// A value and where it stands in the file.
 #[derive(Clone, Debug)]
@@ -22,7 +27,7 @@ pub(super) struct At<T> {
 const NOT_YET: [(&str, &str); 1] = [(ENTRY, "interface")];
 
 /// What other daemons call it, and what to do here.
-const ELSEWHERE: [(&str, &str); 36] = [
+const KEEPALIVED_KEYS: [(&str, &str); 36] = [
     ("advert_int", "write advert_interval = \"1s\""),
     ("auth_pass", "write authentication = \"...\"; it is for version 2 only"),
     ("auth_type", "leave it out: authentication = \"...\" is enough, for version 2 only"),
@@ -62,7 +67,7 @@ const ELSEWHERE: [(&str, &str); 36] = [
 ];
 
 /// Those of them that stand for a key that must be there: two problems would be one too many.
-const STANDS_FOR: [(&str, &str); 4] = [
+const REPLACED_KEYS: [(&str, &str); 4] = [
     ("group", "members"),
     ("script", "command"),
     ("virtual_ipaddress", "addresses"),
@@ -71,22 +76,29 @@ const STANDS_FOR: [(&str, &str); 4] = [
 
 /// One table of the file: remembers which keys were asked for, and complains about the others.
 pub(super) struct Table<'r, 'd> {
-    report: &'r Report,
+    report: &'r Diagnostics,
     name: &'static str,
     table: &'d DeTable<'d>,
     at: Range<usize>,
     keys: Vec<&'static str>,
+    all_keys: AllKeys,
 }
 
 impl<'r, 'd> Table<'r, 'd> {
-    /// `name` is the table as the operator writes it: `[node]`.
-    pub fn new(
-        report: &'r Report,
+    /// `name` is what problems call the table; `all_keys` is asked where an unknown key belongs.
+    pub fn outermost(
+        report: &'r Diagnostics,
         name: &'static str,
         table: &'d DeTable<'d>,
         at: Range<usize>,
+        all_keys: AllKeys,
     ) -> Self {
-        Table { report, name, table, at, keys: Vec::new() }
+        Table { report, name, table, at, keys: Vec::new(), all_keys }
+    }
+
+    /// A table within this one; `name` is the table as the operator writes it: `[node]`.
+    pub fn inner(&self, name: &'static str, table: &'d DeTable<'d>, at: Range<usize>) -> Self {
+        Table::outermost(self.report, name, table, at, self.all_keys)
     }
 
     /// Reports that `key` is not there, if so; `example` is a line to write.
@@ -183,7 +195,7 @@ impl<'r, 'd> Table<'r, 'd> {
             match item.get_ref() {
                 DeValue::String(text) => list.push(At { value: text.to_string(), at: item.span() }),
                 DeValue::Table(table) => {
-                    let mut table = Table::new(self.report, ENTRY, table, item.span());
+                    let mut table = self.inner(ENTRY, table, item.span());
                     table.require(entry, &format!("{entry} = \"...\""));
                     list.extend(table.string(entry));
                     table.finish();
@@ -234,7 +246,7 @@ impl<'r, 'd> Table<'r, 'd> {
     pub fn table(&mut self, key: &'static str, name: &'static str) -> Option<Table<'r, 'd>> {
         let value = self.get(key)?;
         match value.get_ref() {
-            DeValue::Table(table) => Some(Table::new(self.report, name, table, value.span())),
+            DeValue::Table(table) => Some(self.inner(name, table, value.span())),
             DeValue::Array(array) => {
                 // Every `[[...]]` is at fault, not the list they make up.
                 for item in array.iter() {
@@ -257,7 +269,7 @@ impl<'r, 'd> Table<'r, 'd> {
             // It can be read all the same, so that its own problems come to light at once.
             return match value.get_ref() {
                 DeValue::Table(table) => {
-                    vec![Table::new(self.report, name, table, value.span())]
+                    vec![self.inner(name, table, value.span())]
                 }
                 _ => Vec::new(),
             };
@@ -266,7 +278,7 @@ impl<'r, 'd> Table<'r, 'd> {
         for item in array.iter() {
             match item.get_ref() {
                 DeValue::Table(table) => {
-                    tables.push(Table::new(self.report, name, table, item.span()));
+                    tables.push(self.inner(name, table, item.span()));
                 }
                 _ => {
                     self.wrong::<()>(key, item, "a list of tables", help());
@@ -297,14 +309,9 @@ impl<'r, 'd> Table<'r, 'd> {
         None
     }
 
-    /// Where the table stands.
-    pub fn at(&self) -> Range<usize> {
+    /// Where the table stands; no key.
+    pub fn place(&mut self, _: &'static str) -> Range<usize> {
         self.at.clone()
-    }
-
-    /// Where problems of this table go.
-    pub fn report(&self) -> &'r Report {
-        self.report
     }
 
     /// Whether a key that nobody asked for was probably meant to be one of these: it is reported at
@@ -334,13 +341,13 @@ impl<'r, 'd> Table<'r, 'd> {
             return (message, "leave it out: it would have no effect".into());
         }
         let message = format!("`{key}` is not a key of {}", self.name);
-        if let Some((_, help)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
+        if let Some((_, help)) = KEEPALIVED_KEYS.iter().find(|(theirs, _)| *theirs == key) {
             return (message, (*help).into());
         }
         if let Some(ours) = closest(key, self.keys.iter().copied()) {
             return (message, format!("did you mean `{ours}`?"));
         }
-        let tables = file::keys();
+        let tables = (self.all_keys)();
         let homes = tables.iter().filter(|(_, keys)| keys.contains(&key));
         let homes: Vec<&str> = homes.map(|(table, _)| *table).collect();
         if !homes.is_empty() {
@@ -352,16 +359,21 @@ impl<'r, 'd> Table<'r, 'd> {
 
 /// The key that was probably meant, be it mistyped or another daemon's word.
 fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    match STANDS_FOR.iter().find(|(theirs, _)| *theirs == typed) {
+    match REPLACED_KEYS.iter().find(|(theirs, _)| *theirs == typed) {
         Some((_, ours)) => keys.find(|key| key == ours),
         None => closest(typed, keys),
     }
 }
 
+/// The word of a choice that means `value`.
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| *word)
+}
+
 /// The word that was probably meant.
 pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    const LONGEST_WORD: usize = 40;
-    if typed.len() > LONGEST_WORD {
+    const MAX_WORD: usize = 40;
+    if typed.len() > MAX_WORD {
         return None;
     }
     let typed = typed.to_lowercase().replace('-', "_");

@@ -1,95 +1,33 @@
-//! What happened on this host, for `vipd events`: one line of JSON for each event in `events.jsonl`
-//! in the state directory, so it outlives restarts and reboots.
+//! Writes the history that `vipd events` shows: a task beside the advert loop, and the blocking pool.
 //!
-//! Written by a task beside the advert loop and the blocking pool, never by the loop. What cannot be
-//! written is lost: history, and nothing else. Two files of at most 1 MiB are kept.
-//!
-//! ```json
-//! {"at":"2026-11-20T12:00:01.234Z","kind":"role","router":"web","from":"backup","to":"master","text":"no master was heard"}
-//! ```
+//! The loop never writes and never waits for it. What cannot be written is lost: history, and nothing
+//! else. Two files of at most 1 MiB are kept.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-/// The newer file, in the state directory.
-pub const FILE: &str = "events.jsonl";
-/// The older one.
-pub const OLDER_FILE: &str = "events.1.jsonl";
-/// At most so large is either, in bytes.
-const LARGEST: u64 = 1 << 20;
-/// So many bytes of the end of history are told to whoever asks for the newest.
-const NEWEST: u64 = 64 << 10;
-/// Events that wait for a slow disk.
+pub(crate) use crate::api::events::{Event, Kind};
+use crate::api::events::{FILE, OLDER_FILE};
+
+/// Maximum size of each file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+/// Maximum number of events that wait for a slow disk.
 const QUEUE: usize = 1024;
-/// Written at once.
+/// Maximum number of events written at once.
 const BATCH: usize = 256;
-/// An end of the daemon waits no longer for the disk: its successor may be in a hurry.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// Something an operator may want to look up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// Of which kind; consumers must bear new ones.
-    pub kind: String,
-    /// The virtual router it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub router: Option<String>,
-    /// The role before, for a change of role.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// The role since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// What, or why.
-    pub text: String,
-}
-
-/// The kinds of event there are now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The daemon started or ended.
-    Daemon,
-    /// A role changed.
-    Role,
-    /// Somebody should look: contention, incompatible peers and the like.
-    Warning,
-    /// A hook did not end well.
-    Hook,
-    /// A check began to fail, or to pass again.
-    Check,
-    /// The operator asked for something.
-    Command,
-    /// The configuration was applied or refused.
-    Reload,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Kind::Daemon => "daemon",
-            Kind::Role => "role",
-            Kind::Warning => "warning",
-            Kind::Hook => "hook",
-            Kind::Check => "check",
-            Kind::Command => "command",
-            Kind::Reload => "reload",
-        }
-    }
-}
+/// How long the end of the daemon waits for the disk: the next daemon must not be delayed.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Event {
-    /// Something that happened now.
-    pub fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
+    /// An event of this moment.
+    pub(crate) fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
         Event {
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             kind: kind.name().to_owned(),
@@ -100,14 +38,14 @@ impl Event {
         }
     }
 
-    /// A role that changed now.
-    pub fn change(router: &str, from: &str, to: &str, why: String) -> Self {
+    /// A change of role at this moment.
+    pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Self {
         let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
         Event { from, to, ..Event::now(Kind::Role, Some(router), why) }
     }
 }
 
-/// Where events are noted; by default nowhere.
+/// Queues events for the task that writes them; the default drops them.
 #[derive(Debug, Default)]
 pub struct History {
     writer: Option<(mpsc::Sender<Event>, JoinHandle<()>)>,
@@ -115,14 +53,14 @@ pub struct History {
 }
 
 impl History {
-    /// Keeps history in this directory, by a task of the runtime it is called in.
+    /// Starts to write history in this directory, by a task of the runtime it is called in.
     pub fn start(state_dir: &Path) -> Self {
         let (events, queue) = mpsc::channel(QUEUE);
         let task = tokio::spawn(write(queue, state_dir.to_owned()));
         History { writer: Some((events, task)), lost: 0 }
     }
 
-    /// Notes an event; never waits.
+    /// Queues an event without waiting; drops it if the queue is full.
     pub fn note(&mut self, event: Event) {
         let Some((events, _)) = &self.writer else { return };
         if events.try_send(event).is_err() {
@@ -133,11 +71,11 @@ impl History {
         }
     }
 
-    /// Writes what is still to be written, if the disk lets it.
+    /// Writes the rest of the queue, for at most [`FLUSH_TIMEOUT`].
     pub async fn end(self) {
         if let Some((events, task)) = self.writer {
             drop(events);
-            let _ = tokio::time::timeout(LAST_WORDS, task).await;
+            let _ = tokio::time::timeout(FLUSH_TIMEOUT, task).await;
         }
     }
 }
@@ -158,7 +96,7 @@ async fn write(mut queue: mpsc::Receiver<Event>, state_dir: PathBuf) {
     }
 }
 
-/// All of it, or nothing.
+/// Appends all of the events, or none.
 fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
     let mut bytes = Vec::new();
     for event in events {
@@ -169,12 +107,12 @@ fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
     let path = state_dir.join(FILE);
     let mut file = open(&path)?;
     let mut length = file.metadata()?.len();
-    if length > 0 && length + bytes.len() as u64 > LARGEST {
+    if length > 0 && length + bytes.len() as u64 > MAX_FILE {
         fs::rename(&path, state_dir.join(OLDER_FILE))?;
         file = open(&path)?;
         length = 0;
     }
-    // Half a line would spoil the next one.
+    // Half a line would corrupt the next one.
     file.write_all(&bytes).inspect_err(|_| drop(file.set_len(length)))
 }
 
@@ -182,35 +120,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o644).open(path)
 }
 
-/// The newest events, the last one last; none if nothing was ever written.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn newest(state_dir: &Path, at_most: usize) -> io::Result<Vec<Event>> {
-    let mut events = end_of(&state_dir.join(OLDER_FILE))?;
-    events.extend(end_of(&state_dir.join(FILE))?);
-    events.drain(..events.len().saturating_sub(at_most));
-    Ok(events)
-}
-
-fn end_of(path: &Path) -> io::Result<Vec<Event>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened?,
-    };
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(NEWEST)))?;
-    let mut bytes = Vec::new();
-    file.take(NEWEST).read_to_end(&mut bytes)?;
-    // The first line may be the end of one, and the last not yet whole: neither is an event then.
-    let lines = bytes.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::api::events::newest;
 
     #[test]
     fn the_newest_events_are_told_from_both_files() {
@@ -243,7 +157,7 @@ mod tests {
         }
         let read = |name| fs::read_to_string(dir.path().join(name)).unwrap();
         let (older, newer) = (read(OLDER_FILE), read(FILE));
-        assert!(older.len() as u64 <= LARGEST && newer.len() as u64 <= LARGEST);
+        assert!(older.len() as u64 <= MAX_FILE && newer.len() as u64 <= MAX_FILE);
         let both = format!("{older}{newer}");
         let numbers: Vec<u32> = both
             .lines()

@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Daemon;
-use crate::api::status::{Process, Status};
-use crate::daemon::control::{Answer, Asked, Code, Move, Moved, Request};
-use crate::daemon::history::Kind;
+use super::control::PendingRequest;
+use super::history::Kind;
+use super::status::{self, Process};
+use crate::api::protocol::{Answer, Code, Move, Moved, Request};
 use crate::vrrp::{
     Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
 };
@@ -41,8 +42,8 @@ struct Waiting {
 
 impl Daemon {
     /// Answers now, or when what was asked for has come to its end.
-    pub(super) fn answer(&mut self, asked: Asked) {
-        let Asked { request, reply } = asked;
+    pub(super) fn answer(&mut self, asked: PendingRequest) {
+        let PendingRequest { request, reply } = asked;
         let answer = match request {
             Request::Status => Ok(self.status()),
             Request::Events => {
@@ -72,7 +73,7 @@ impl Daemon {
             started_at: self.started_at,
             stopping: self.is_ending(),
         };
-        Answer::Status(Box::new(Status::of(process, &self.node, &self.host)))
+        Answer::Status(Box::new(status::snapshot(process, &self.node, &self.host)))
     }
 
     fn failover(&mut self, name: &str, reply: Reply) {

@@ -1,15 +1,14 @@
 //! `vipd exporter`: metrics for Prometheus and a page for people, by HTTP.
 //!
-//! A process without privileges beside the daemon and a client of its control socket: what comes from
-//! the network never reaches the process that holds the addresses. It only ever asks; nothing can be
-//! changed through it. Clients, their time and their requests are bounded, and however many ask, the
-//! daemon is asked at most four times a second.
+//! An unprivileged process beside the daemon and a client of its control socket: nothing from the
+//! network reaches the process that holds the addresses. It only reads. The number of clients, their
+//! time and the size of a request are bounded, and the daemon is asked at most four times a second.
 
 mod metrics;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,29 +27,30 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use crate::api::events::Event;
+use crate::api::protocol::VERSION;
 use crate::api::status::Status;
-use crate::daemon::control::{self, Answer, Code};
-use crate::daemon::history::Event;
+use crate::api::{Client, ClientError};
 use crate::host::systemd::Systemd;
 use metrics::Format;
 
-/// The page, whole: style and script are in it.
+/// The whole page, with its style and script.
 const PAGE: &str = include_str!("page.html");
-/// Served at the same time; more wait until one is done.
-const CLIENTS: usize = 64;
-/// To send a request.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For everything about one request: the daemon may take its time to answer, the client to read.
-const LONGEST: Duration = Duration::from_secs(20);
-/// The longest head of a request, in bytes; bodies are not read.
-const LONGEST_HEAD: usize = 16 << 10;
-/// What the daemon said is told again for so long.
-const FRESH: Duration = Duration::from_millis(250);
+/// Clients served at the same time; more wait.
+const MAX_CLIENTS: usize = 64;
+/// How long a client may take to send its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take in all, with the daemon's answer and the client's reading.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum size of a request's head, in bytes; bodies are not read.
+const MAX_HEAD: usize = 16 << 10;
+/// How long an answer of the daemon is reused.
+const MAX_AGE: Duration = Duration::from_millis(250);
 
 /// Serves for ever.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// The address cannot be listened on.
 pub fn run(listen: SocketAddr, runtime_dir: &Path) -> io::Result<()> {
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -60,84 +60,84 @@ pub fn run(listen: SocketAddr, runtime_dir: &Path) -> io::Result<()> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let desk = Arc::new(Desk::new(runtime_dir)?);
+        let server = Arc::new(Server::new(runtime_dir)?);
         Systemd::from_env().ready(&format!("serving on http://{listen}/"));
-        serve(listener, desk).await
+        serve(listener, server).await
     })
 }
 
-async fn serve(listener: tokio::net::TcpListener, desk: Arc<Desk>) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+async fn serve(listener: tokio::net::TcpListener, server: Arc<Server>) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+        let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, perhaps: those that are served give theirs back.
+            // Perhaps out of descriptors: wait until a client is done.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let desk = Arc::clone(&desk);
+        let server = Arc::clone(&server);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let desk = Arc::clone(&desk);
-                async move { Ok::<_, std::convert::Infallible>(desk.answer(&request).await) }
+                let server = Arc::clone(&server);
+                async move { Ok::<_, std::convert::Infallible>(server.answer(&request).await) }
             });
-            // One request for each connection: a place is never held by one who wants nothing.
+            // One request for each connection: idle clients hold no slot.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .keep_alive(false)
-                .max_buf_size(LONGEST_HEAD)
+                .max_buf_size(MAX_HEAD)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off has its reasons.
-            let _ = timeout(LONGEST, pin!(connection)).await;
-            drop(place);
+            // A client may break off; that is no error of ours.
+            let _ = timeout(REQUEST_TIMEOUT, pin!(connection)).await;
+            drop(slot);
         });
     }
 }
 
-/// Why there is nothing to tell; the same for people and, with its code, for programs.
+/// Why the daemon did not answer, for people and, as a code, for programs.
 #[derive(Clone, Debug, Serialize)]
-struct Trouble {
+struct Failure {
     code: &'static str,
     text: String,
 }
 
-type Asked<T> = Result<Arc<T>, Trouble>;
+type Answer<T> = Result<Arc<T>, Failure>;
 
-/// What was asked of the daemon, and is told again while it is fresh.
-type Remembered<T> = Mutex<Option<(Instant, Asked<T>)>>;
+/// The last answer of the daemon, and when it came.
+type Cached<T> = Mutex<Option<(Instant, Answer<T>)>>;
 
-/// What the connections share.
-struct Desk {
-    runtime_dir: PathBuf,
+/// Shared by all connections.
+struct Server {
+    client: Client,
     policy: HeaderValue,
-    status: Remembered<Status>,
-    events: Remembered<Vec<Event>>,
+    status: Cached<Status>,
+    events: Cached<Vec<Event>>,
 }
 
 #[derive(Serialize)]
 struct Document<'a, T> {
     version: u32,
-    /// When this was told, by the clock that all other times are from.
+    /// The time of this answer, by the same clock as all other times in it.
     at: String,
     #[serde(flatten)]
     body: &'a T,
 }
 
 #[derive(Serialize)]
-struct Events<'a> {
+struct EventsBody<'a> {
     events: &'a [Event],
 }
 
 #[derive(Serialize)]
-struct NoAnswer<'a> {
-    error: &'a Trouble,
+struct ErrorBody<'a> {
+    error: &'a Failure,
 }
 
-impl Desk {
+impl Server {
     fn new(runtime_dir: &Path) -> io::Result<Self> {
-        Ok(Desk {
-            runtime_dir: runtime_dir.to_owned(),
+        Ok(Server {
+            client: Client::new(runtime_dir),
             policy: HeaderValue::from_str(&policy(PAGE)).map_err(io::Error::other)?,
             status: Mutex::new(None),
             events: Mutex::new(None),
@@ -188,11 +188,11 @@ impl Desk {
             }
             "/status.json" => match self.status().await {
                 Ok(status) => json(StatusCode::OK, &*status),
-                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &NoAnswer { error: &error }),
+                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &ErrorBody { error: &error }),
             },
             "/events.json" => match self.events().await {
-                Ok(events) => json(StatusCode::OK, &Events { events: &events }),
-                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &NoAnswer { error: &error }),
+                Ok(events) => json(StatusCode::OK, &EventsBody { events: &events }),
+                Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &ErrorBody { error: &error }),
             },
             _ => plain(
                 StatusCode::NOT_FOUND,
@@ -201,86 +201,44 @@ impl Desk {
         }
     }
 
-    async fn status(&self) -> Asked<Status> {
-        self.ask(&self.status, control::Request::Status, |answer| match answer {
-            Answer::Status(status) => Ok(*status),
-            other => Err(other),
-        })
-        .await
+    async fn status(&self) -> Answer<Status> {
+        self.ask(&self.status, Client::status).await
     }
 
-    async fn events(&self) -> Asked<Vec<Event>> {
-        self.ask(&self.events, control::Request::Events, |answer| match answer {
-            Answer::Events { events } => Ok(events),
-            other => Err(other),
-        })
-        .await
+    async fn events(&self) -> Answer<Vec<Event>> {
+        self.ask(&self.events, Client::events).await
     }
 
-    /// Who asks while the daemon is being asked waits, and is told the same.
-    async fn ask<T>(
+    /// Asks the daemon, or answers what it said less than [`MAX_AGE`] ago. Clients that ask meanwhile
+    /// wait for the same answer.
+    async fn ask<T: Send + 'static>(
         &self,
-        remembered: &Remembered<T>,
-        request: control::Request,
-        wanted: fn(Answer) -> Result<T, Answer>,
-    ) -> Asked<T> {
-        let mut remembered = remembered.lock().await;
-        if let Some((told_at, asked)) = &*remembered
-            && told_at.elapsed() < FRESH
+        cached: &Cached<T>,
+        request: fn(&Client) -> Result<T, ClientError>,
+    ) -> Answer<T> {
+        let mut cached = cached.lock().await;
+        if let Some((told_at, answer)) = &*cached
+            && told_at.elapsed() < MAX_AGE
         {
-            return asked.clone();
+            return answer.clone();
         }
-        let runtime_dir = self.runtime_dir.clone();
-        let answer = tokio::task::spawn_blocking(move || control::ask(&runtime_dir, &request));
-        let asked = match answer.await {
-            Ok(Ok(answer)) => wanted(answer).map(Arc::new).map_err(unwanted),
-            Ok(Err(why)) => Err(Trouble { code: no_answer(&why), text: why.to_string() }),
-            Err(error) => Err(Trouble { code: "failed", text: error.to_string() }),
+        let client = self.client.clone();
+        let answer = match tokio::task::spawn_blocking(move || request(&client)).await {
+            Ok(Ok(answer)) => Ok(Arc::new(answer)),
+            Ok(Err(error)) => Err(Failure { code: error.code(), text: error.to_string() }),
+            Err(error) => Err(Failure { code: "failed", text: error.to_string() }),
         };
-        *remembered = Some((Instant::now(), asked.clone()));
-        asked
+        *cached = Some((Instant::now(), answer.clone()));
+        answer
     }
 }
 
-fn unwanted(answer: Answer) -> Trouble {
-    match answer {
-        Answer::Error { code, text } => Trouble {
-            code: match code {
-                Code::BadRequest => "bad_request",
-                Code::Busy => "busy",
-                Code::NotAllowed => "not_allowed",
-                Code::UnknownRouter => "unknown_router",
-                Code::Refused => "refused",
-                Code::Failed => "failed",
-            },
-            text,
-        },
-        Answer::Status(_)
-        | Answer::Events { .. }
-        | Answer::Moved { .. }
-        | Answer::Done { .. }
-        | Answer::Reloaded { .. } => Trouble {
-            code: "not_understood",
-            text: "the daemon answered something else than it was asked".to_owned(),
-        },
-    }
-}
-
-fn no_answer(why: &control::NoAnswer) -> &'static str {
-    match why {
-        control::NoAnswer::NoDaemon(_) => "no_daemon",
-        control::NoAnswer::NotAllowed(_) => "not_allowed",
-        control::NoAnswer::Lost(..) => "lost",
-        control::NoAnswer::NotUnderstood(_) => "not_understood",
-    }
-}
-
-/// Whether the host can do its part, as a sentence: a drained one can, and says so.
+/// Whether all virtual routers of this host can take part, as a sentence; a drained host can.
 fn health(status: &Status) -> Result<String, String> {
     if status.stopping {
         return Err("vipd is about to end".to_owned());
     }
-    let unfit: Vec<String> = status
+    let faulty: Vec<String> = status
         .routers
         .iter()
         .filter(|router| !router.fault_reasons.is_empty())
@@ -290,8 +248,8 @@ fn health(status: &Status) -> Result<String, String> {
             format!("{} is {}: {}", router.name, router.role, reasons.join("; "))
         })
         .collect();
-    if !unfit.is_empty() {
-        return Err(unfit.join("\n"));
+    if !faulty.is_empty() {
+        return Err(faulty.join("\n"));
     }
     let mut roles: Vec<String> =
         status.routers.iter().map(|router| format!("{} is {}", router.name, router.role)).collect();
@@ -301,8 +259,8 @@ fn health(status: &Status) -> Result<String, String> {
     Ok(roles.join(", "))
 }
 
-/// What the page may do: run its own script and style, which are known by their hashes, and ask the
-/// server that it came from. Nothing else, from nowhere else.
+/// The Content-Security-Policy of the page: its own script and style, by their hashes, and requests to
+/// the server that it came from; nothing else.
 fn policy(page: &str) -> String {
     let hash = |from: &str, to: &str| {
         let inside = page.split_once(from).and_then(|(_, rest)| rest.split_once(to));
@@ -318,8 +276,8 @@ fn policy(page: &str) -> String {
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    let document = Document { version: control::VERSION, at, body };
-    // Strings, numbers and lists of them: nothing that JSON could not say.
+    let document = Document { version: VERSION, at, body };
+    // Cannot fail: strings, numbers and lists of them.
     let bytes = serde_json::to_vec(&document).unwrap_or_default();
     respond(status, "application/json", bytes)
 }

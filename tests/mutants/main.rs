@@ -217,6 +217,23 @@ fn target_and_name(test: &str) -> (&str, &str) {
 
 // ---- planting ----------------------------------------------------------------------------------
 
+/// A mutant and the files with it, as of the beginning of the run.
+struct Plan {
+    mutant: Mutant,
+    changes: Result<Files, String>,
+}
+
+impl Plan {
+    fn new(mutant: Mutant) -> Self {
+        Plan { changes: mutant.changes(), mutant }
+    }
+
+    fn is_slow(&self) -> bool {
+        let quick = |path: &PathBuf| PROTOCOL.iter().any(|place| path.starts_with(place));
+        !self.changes.as_ref().is_ok_and(|changes| changes.keys().all(quick))
+    }
+}
+
 /// What became of a mutant.
 enum Outcome {
     Found(String),
@@ -236,24 +253,23 @@ fn run(mut mutants: Vec<Mutant>, mut arguments: impl Iterator<Item = String>) ->
         }
     }
     mutants.retain(|mutant| names.is_empty() || names.contains(&mutant.name));
+    let mut plans: Vec<_> = mutants.into_iter().map(Plan::new).collect();
     if let Some(size) = sample {
-        mutants = draw(mutants, size);
+        draw(&mut plans, size);
     }
-    // One copy after the other, and in each the quick checks first.
-    mutants.sort_by_key(Mutant::is_slow);
     let mut missed = 0;
     for slow in [false, true] {
-        let mutants: Vec<_> = mutants.iter().filter(|mutant| mutant.is_slow() == slow).collect();
-        if mutants.is_empty() {
+        let plans: Vec<_> = plans.iter().filter(|plan| plan.is_slow() == slow).collect();
+        if plans.is_empty() {
             continue;
         }
         let copy = if slow { Copy::whole() } else { Copy::protocol() };
-        let broken = copy.failing_without_mutants(&mutants);
-        for mutant in mutants {
+        let failing = copy.failing_without_mutants(&plans);
+        for plan in plans {
             let started = Instant::now();
-            let outcome = match mutant.tests.iter().find(|test| broken.contains(*test)) {
+            let outcome = match plan.mutant.tests.iter().find(|test| failing.contains(*test)) {
                 Some(test) => Outcome::Missed(format!("{test} fails without it, too")),
-                None => copy.plant(mutant),
+                None => copy.plant(plan),
             };
             let seconds = started.elapsed().as_secs();
             let text = match outcome {
@@ -263,30 +279,22 @@ fn run(mut mutants: Vec<Mutant>, mut arguments: impl Iterator<Item = String>) ->
                     text
                 }
             };
-            println!("{:<28} {text} ({seconds} s)", mutant.name);
+            println!("{:<28} {text} ({seconds} s)", plan.mutant.name);
         }
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// As many mutants as asked for, drawn by the commit: each has its turn as commits go by.
-fn draw(mut mutants: Vec<Mutant>, size: usize) -> Vec<Mutant> {
+/// Keeps as many as asked for, drawn by the commit: each has its turn as commits go by.
+fn draw(plans: &mut Vec<Plan>, size: usize) {
     let commit = output_of("git", &["rev-parse", "HEAD"]).unwrap_or_default();
-    mutants.sort_by_key(|mutant| Sha256::digest(format!("{commit} {}", mutant.name)));
+    plans.sort_by_key(|plan| Sha256::digest(format!("{commit} {}", plan.mutant.name)));
     let mut slow = 0;
-    mutants.retain(|mutant| {
-        slow += usize::from(mutant.is_slow());
-        !mutant.is_slow() || slow <= SLOW_IN_A_SAMPLE
+    plans.retain(|plan| {
+        slow += usize::from(plan.is_slow());
+        !plan.is_slow() || slow <= SLOW_IN_A_SAMPLE
     });
-    mutants.truncate(size);
-    mutants
-}
-
-impl Mutant {
-    fn is_slow(&self) -> bool {
-        let quick = |path: &PathBuf| PROTOCOL.iter().any(|place| path.starts_with(place));
-        !self.changes().is_ok_and(|changes| changes.keys().all(quick))
-    }
+    plans.truncate(size);
 }
 
 /// A copy of the project, or of a part of it, with a target directory of its own.
@@ -338,9 +346,9 @@ impl Copy {
     }
 
     /// What of the tests that are to find these mutants fails anyhow.
-    fn failing_without_mutants(&self, mutants: &[&Mutant]) -> BTreeSet<String> {
+    fn failing_without_mutants(&self, plans: &[&Plan]) -> BTreeSet<String> {
         self.write(&Files::new());
-        let tests: BTreeSet<_> = mutants.iter().flat_map(|mutant| &mutant.tests).collect();
+        let tests: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.mutant.tests).collect();
         let mut failing = BTreeSet::new();
         for test in tests {
             let ran = |log: &str| log.contains("... ok") || log.contains("test result: ok.");
@@ -360,12 +368,11 @@ impl Copy {
         failing
     }
 
-    fn plant(&self, mutant: &Mutant) -> Outcome {
-        let changes = match mutant.changes() {
-            Ok(changes) => changes,
+    fn plant(&self, Plan { mutant, changes }: &Plan) -> Outcome {
+        match changes {
+            Ok(changes) => self.write(changes),
             Err(why) => return Outcome::Missed(format!("does not apply: {why}")),
-        };
-        self.write(&changes);
+        }
         for test in &mutant.tests {
             let (passed, log) = self.test(test, &mutant.name);
             if log.contains("error: could not compile") {
@@ -433,7 +440,7 @@ impl Copy {
     }
 
     fn log(&self, name: &str) -> PathBuf {
-        root().join("target/mutants/log").join(format!("{name}.txt"))
+        root().join("target/mutants/logs").join(format!("{name}.txt"))
     }
 }
 

@@ -1,7 +1,7 @@
--- Once, on the first server, in the database "postgres": the role by which the servers talk to each other.
+-- Once, on the first server, in the database "postgres": the role with which the servers connect to each other.
 SET synchronous_commit = local;     -- there is no standby yet
 CREATE ROLE replicator LOGIN REPLICATION;
-GRANT pg_monitor TO replicator;     -- "standing" asks whether it is in step
+GRANT pg_monitor TO replicator;     -- "standing" asks whether it is synchronous
 -- pg_rewind reads files:
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean) TO replicator;
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_stat_file(text, boolean) TO replicator;

@@ -1,0 +1,77 @@
+//! Reads the file itself, if only root and we ourselves can change it.
+
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use super::problem::{Diagnostics, Problems};
+
+/// A file for thousands of virtual routers is smaller than this; what is larger is another file.
+const MAX_FILE_SIZE: u64 = 4 << 20;
+
+/// The text of a file that only root and we ourselves can change.
+pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
+    let refuse = |message: String, help: &str| Err(Problems::about_file(name, message, help));
+    // Opening a pipe must not wait for a writer.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let mut open = std::fs::OpenOptions::new();
+    let opened = open.read(true).custom_flags(flags).open(path);
+    let (file, metadata) = match opened.and_then(|file| Ok((file.metadata()?, file))) {
+        Ok((metadata, file)) => (file, metadata),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refuse(
+                format!("there is no file {name}"),
+                "create it, or name another one; etc/vipd.toml shows every key",
+            );
+        }
+        Err(error) => {
+            return refuse(
+                format!("cannot open {name}: {error}"),
+                "see who may read it: ls -l, and the directories above",
+            );
+        }
+    };
+    if !metadata.is_file() {
+        return refuse(format!("{name} is not a file"), "name the configuration file itself");
+    }
+    let mode = metadata.mode();
+    if mode & 0o002 != 0 {
+        return refuse(
+            format!("everybody may write {name}, and so decide what runs as root"),
+            &format!("chmod o-w {name}"),
+        );
+    }
+    if mode & 0o020 != 0 && metadata.gid() != 0 {
+        return refuse(
+            format!(
+                "the group {} may write {name}, and so decide what runs as root",
+                metadata.gid()
+            ),
+            &format!("chmod g-w {name}"),
+        );
+    }
+    let mut bytes = Vec::new();
+    if let Err(error) = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes) {
+        return refuse(format!("cannot read {name}: {error}"), "see whether the disk is well");
+    }
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return refuse(
+            format!("{name} is larger than {} MiB", MAX_FILE_SIZE >> 20),
+            "name the configuration file",
+        );
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            let good = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let report = Diagnostics::new(name, &text);
+            report.error(
+                &(good..good + '\u{fffd}'.len_utf8()),
+                "here is a byte that is not UTF-8",
+                "save the file as UTF-8",
+            );
+            Err(report.into_parts().0)
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Programs of hooks and checks: how the file names them, and whether this machine can run them
+//! and nobody else can change them.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, User};
+
+use super::file::Argv;
+use super::problem::{Diagnostics, Place};
+use super::reader::At;
+
+/// Where a hook's program is looked for that is named without a directory.
+pub const HOOK_PATH: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// The program and its arguments; `what` has them: a hook or a check.
+pub(super) fn check_argv(
+    key: &str,
+    argv: &At<Argv>,
+    what: &str,
+    report: &Diagnostics,
+) -> Vec<String> {
+    let list = match &argv.value {
+        Argv::Program(program) => {
+            let words: Vec<String> =
+                program.split_whitespace().map(|word| format!("{word:?}")).collect();
+            if words.len() > 1 {
+                report.error(
+                    &argv.at,
+                    format!("`{key}` names one program, and has blanks in it"),
+                    format!("write it as a list: {key} = [{}]", words.join(", ")),
+                );
+                return Vec::new();
+            }
+            vec![At { value: program.clone(), at: argv.at.clone() }]
+        }
+        Argv::List(list) => list.clone(),
+    };
+    let Some(program) = list.first() else {
+        report.error(
+            &argv.at,
+            format!("`{key}` is an empty list"),
+            format!("name the program, or leave the {what} out"),
+        );
+        return Vec::new();
+    };
+    let name = program.value.as_str();
+    if name.is_empty() {
+        report.error(
+            &program.at,
+            format!("`{key}` does not name a program"),
+            format!("write its path, or leave the {what} out"),
+        );
+    } else if name.contains('/') && !name.starts_with('/') {
+        report.error(
+            &program.at,
+            format!("`{name}` is a relative path: relative to what?"),
+            "write the whole path, beginning with /",
+        );
+    } else if name == ".." || name.split('/').any(|part| part == "..") {
+        report.error(&program.at, format!("`{name}` goes through `..`"), "write the path without");
+    }
+    if let Some(wrong) = list.iter().find(|argument| argument.value.contains('\0')) {
+        report.error(&wrong.at, "a NUL byte cannot be passed to a program", "leave it out");
+    }
+    list.into_iter().map(|argument| argument.value).collect()
+}
+
+pub(super) fn check_user(user: &At<String>, report: &Diagnostics) {
+    let name = user.value.as_str();
+    let fits = |c: char| c.is_alphanumeric() || "-_.@$".contains(c);
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(fits) {
+        report.error(
+            &user.at,
+            format!("`{name}` cannot be the name of a user"),
+            "write a user's name, or leave it out",
+        );
+    }
+}
+
+/// Whether the user is there, and can run the program, and nobody else can change it.
+pub(super) fn check_program(
+    argv: &[String],
+    user: Option<&str>,
+    program_at: Option<&Place>,
+    user_at: Option<&Place>,
+    report: &Diagnostics,
+) {
+    let complain = |place: Option<&Place>, message: String, help: String| match place {
+        Some(place) => report.error_at(place.clone(), message, help),
+        None => report.error_without_place(message, help),
+    };
+    let user = match user.map(|name| (name, User::from_name(name))) {
+        None => None,
+        Some((_, Ok(Some(user)))) => Some(user),
+        Some((name, _)) => {
+            let message = format!("there is no user `{name}` on this machine");
+            let help = format!("create it (useradd --system {name}), or name another");
+            complain(user_at, message, help);
+            None
+        }
+    };
+    let name = argv.first().map(String::as_str).unwrap_or_default();
+    if let Err((message, help)) = find_program(name, user.as_ref()) {
+        complain(program_at, message, help);
+    }
+}
+
+/// The file that the name of a hook's or check's program means: an absolute path, or a name in [`HOOK_PATH`].
+///
+/// # Errors
+/// It is missing, `user` may not execute it, or somebody else could change it: what is wrong, and
+/// what to do.
+pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String, String)> {
+    let found = if Path::new(name).is_absolute() {
+        Some(PathBuf::from(name)).filter(|path| path.is_file())
+    } else {
+        let here = |directory: &&str| Path::new(directory).join(name);
+        HOOK_PATH.iter().map(here).find(|path| path.is_file())
+    };
+    let Some(path) = found.filter(|_| !name.is_empty()) else {
+        let help = if !name.starts_with('/') {
+            format!("write its whole path; without one it is looked for in {}", HOOK_PATH.join(":"))
+        } else if Path::new(name).is_dir() {
+            "this is a directory: name the program in it".into()
+        } else {
+            "correct the path, or install the program; all directories must be searchable".into()
+        };
+        return Err((format!("there is no program `{name}`"), help));
+    };
+    let real = path.canonicalize().map_err(|error| {
+        (format!("cannot look at `{}`: {error}", path.display()), "see: ls -l".to_string())
+    })?;
+    // A link is as safe as the directories it lies in; what it points to, as those it ends in.
+    let trust = Trust::of_this_process();
+    for part in path.ancestors().skip(1).chain(real.ancestors()) {
+        let metadata = part.metadata().map_err(|error| {
+            (format!("cannot look at `{}`: {error}", part.display()), "see: ls -ld".to_string())
+        })?;
+        trust.check(part, &metadata)?;
+        if !may_execute(&metadata, user) {
+            return Err(no_execution(part, &metadata, user));
+        }
+    }
+    Ok(path)
+}
+
+fn no_execution(
+    part: &Path,
+    metadata: &std::fs::Metadata,
+    user: Option<&User>,
+) -> (String, String) {
+    let part = part.display();
+    let who = user.map_or("us".to_string(), |user| format!("the user `{}`", user.name));
+    if metadata.is_dir() {
+        let help = format!("chmod o+x {part}, or move the program");
+        return (format!("{who} cannot get into the directory `{part}`"), help);
+    }
+    (format!("`{part}` cannot be executed by {who}"), format!("chmod +x {part}"))
+}
+
+/// By the permission bits; without a user: whether anybody may.
+fn may_execute(metadata: &std::fs::Metadata, user: Option<&User>) -> bool {
+    let mode = metadata.mode();
+    let Some(user) = user.filter(|user| !user.uid.is_root()) else {
+        return mode & 0o111 != 0;
+    };
+    if metadata.uid() == user.uid.as_raw() {
+        return mode & 0o100 != 0;
+    }
+    if groups(user).contains(&Gid::from_raw(metadata.gid())) {
+        return mode & 0o010 != 0;
+    }
+    mode & 0o001 != 0
+}
+
+fn groups(user: &User) -> Vec<Gid> {
+    std::ffi::CString::new(user.name.as_str())
+        .ok()
+        .and_then(|name| nix::unistd::getgrouplist(&name, user.gid).ok())
+        .unwrap_or_else(|| vec![user.gid])
+}
+
+/// Who may own and write what we run.
+struct Trust {
+    owners: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+impl Trust {
+    /// Root and ourselves. In a user namespace that does not know all users, root of the host is
+    /// among the unknown ones.
+    fn of_this_process() -> Self {
+        let mut trust = Trust { owners: vec![0, Uid::effective().as_raw()], groups: vec![0] };
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let knows_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        if !map.is_empty() && !knows_all {
+            let number = |path| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
+            trust.owners.extend(number("/proc/sys/kernel/overflowuid"));
+            trust.groups.extend(number("/proc/sys/kernel/overflowgid"));
+        }
+        trust
+    }
+
+    fn check(&self, path: &Path, metadata: &std::fs::Metadata) -> Result<(), (String, String)> {
+        let shown = path.display();
+        if !self.owners.contains(&metadata.uid()) {
+            let owner = metadata.uid();
+            return Err((
+                format!("`{shown}` belongs to user {owner}, who could change what we run"),
+                format!("chown root {shown}"),
+            ));
+        }
+        // In a sticky directory nobody can replace what belongs to another.
+        if metadata.is_dir() && metadata.mode() & 0o1000 != 0 {
+            return Ok(());
+        }
+        let by_others = metadata.mode() & 0o002 != 0;
+        let by_group = metadata.mode() & 0o020 != 0 && !self.groups.contains(&metadata.gid());
+        if by_others || by_group {
+            let who = if by_others { "everybody" } else { "its group" };
+            let what = if by_others { "o-w" } else { "g-w" };
+            return Err((
+                format!("{who} may write `{shown}`, and so change what we run"),
+                format!("chmod {what} {shown}"),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! How a master holds its addresses and gives them away: lifetime, prefix, handover.
+
+use super::addresses::{ListedAddress, longest};
+use crate::config::file::{self, Lifetime};
+use crate::config::problem::Diagnostics;
+use crate::config::reader::At;
+use crate::vrrp::{Handover, Interval, RouterConfig};
+
+const MAX_LIFETIME: u32 = 3600;
+/// Faster adverts leave no room for a lifetime of whole seconds, in centiseconds.
+const MIN_CENTIS_WITH_LEASE: u16 = 70;
+
+pub(super) fn check_claim_prefix(
+    claim_prefix: Option<&At<bool>>,
+    all: &[ListedAddress],
+    is_owner: bool,
+    report: &Diagnostics,
+) -> bool {
+    let claimed = claim_prefix.is_some_and(|claim| claim.value);
+    let with_prefix: Vec<&ListedAddress> =
+        all.iter().filter(|listed| listed.prefix.is_some_and(|p| p < longest(listed.ip))).collect();
+    match (claim_prefix, with_prefix.first()) {
+        (Some(claim), None) if claimed && !report.is_partial() => report.advice(
+            &claim.at,
+            "claim_prefix has no effect: no address has a prefix length",
+            "leave it out, or write \"192.0.2.10/24\"",
+        ),
+        (Some(claim), Some(_)) if claimed && !is_owner => report.advice(
+            &claim.at,
+            "with its prefix a virtual address brings a route, and may become the host's primary one",
+            "leave claim_prefix out unless the host has no address of its own in that network",
+        ),
+        (_, Some(first)) if !claimed => report.advice(
+            &first.at,
+            match with_prefix.len() {
+                1 => format!("the prefix length is not used: {} is claimed alone", first.ip),
+                n => format!("the prefix lengths are not used: these {n} addresses are claimed alone"),
+            },
+            "leave it out; claim_prefix = true would use it",
+        ),
+        _ => {}
+    }
+    claimed
+}
+
+/// The owner claims nothing that a hook could refuse.
+pub(super) fn check_claiming_of_owner(
+    file: &file::RouterTable,
+    is_owner: bool,
+    report: &Diagnostics,
+) {
+    let hook = file.hooks.as_ref().and_then(|hooks| hooks.before_claim.as_ref());
+    if let (Some(hook), Some(priority), true) = (hook, &file.priority, is_owner) {
+        report.conflict(
+            &hook.argv.at,
+            "before_claim cannot refuse what the owner (priority 255) never claims",
+            "leave it out, or write at most priority = 254",
+            &priority.at,
+            "the owner",
+        );
+    }
+}
+
+pub(in crate::config) fn advise_on_release(
+    hooks: Option<&file::HooksTable>,
+    handover: Handover,
+    report: &Diagnostics,
+) {
+    let hook = hooks.and_then(|hooks| hooks.before_release.as_ref());
+    if let Some(hook) = hook
+        && handover == Handover::Overlap
+    {
+        report.advice(
+            &hook.argv.at,
+            "with handover = \"overlap\" the address is still answered after before_release has run",
+            "if the hook stops the service, write handover = \"exclusive\"",
+        );
+    }
+}
+
+/// The lifetime in seconds; `None`: for ever.
+pub(super) fn check_lifetime(
+    file: &file::RouterTable,
+    interval: Interval,
+    is_owner: bool,
+    addresses: usize,
+    report: &Diagnostics,
+) -> Option<u32> {
+    let automatic = RouterConfig::automatic_lifetime(interval);
+    let place = file.address_lifetime.as_ref().map(|lifetime| &lifetime.at);
+    let lifetime = file.address_lifetime.as_ref().map_or(Lifetime::Auto, |it| it.value);
+    if let Some(at) = place
+        && is_owner
+    {
+        report.advice(
+            at,
+            "address_lifetime has no effect: the owner (priority 255) claims nothing",
+            "leave it out",
+        );
+    }
+    match lifetime {
+        Lifetime::Auto => {
+            let interval_at = file.advert_interval.as_ref().map(|interval| &interval.at);
+            if let Some(at) = interval_at
+                && interval.centis() < MIN_CENTIS_WITH_LEASE
+                && addresses > 0
+                && !is_owner
+            {
+                report.advice(
+                    at,
+                    "adverts faster than 0.7s: if the daemon alone dies, its addresses end after \
+                     2s to 3s, later than the peers take over",
+                    "kernel lifetimes count whole seconds; from 700ms on they end in time",
+                );
+            }
+            Some(automatic)
+        }
+        Lifetime::Off => {
+            if let Some(at) = place {
+                report.advice(
+                    at,
+                    "without a lifetime the addresses stay if the daemon alone is killed or frozen",
+                    "leave address_lifetime out unless something else sees to that",
+                );
+            }
+            None
+        }
+        Lifetime::Fixed(span) => {
+            let place = place?;
+            let patience = interval.duration() * 3;
+            let automatic_is_in_time = interval.centis() >= MIN_CENTIS_WITH_LEASE;
+            let secs = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
+            if span.subsec_nanos() != 0 || secs == 0 || secs > MAX_LIFETIME {
+                report.error(
+                    place,
+                    "a lifetime is whole seconds, 1s to 1h: the kernel counts no others",
+                    format!("write \"{automatic}s\", or \"auto\""),
+                );
+            } else if span <= interval.duration() {
+                report.error(
+                    place,
+                    format!(
+                        "a lifetime of {span:?} ends before the next advert ({interval}) renews it"
+                    ),
+                    format!("write \"{automatic}s\", or \"auto\""),
+                );
+            } else if span >= patience {
+                let help = if automatic_is_in_time {
+                    format!("write \"{automatic}s\", or \"auto\"")
+                } else {
+                    "kernel lifetimes count whole seconds: only from 700ms on can they end in time"
+                        .into()
+                };
+                report.advice(
+                    place,
+                    format!("a lifetime of {span:?} does not end before the peers take over ({patience:?})"),
+                    help,
+                );
+            }
+            Some(secs)
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What is known of adverts on this host: what passed on the wire, who the peers are, and what the
+//! daemon said meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::kernel::Snapshot;
+use super::wire;
+use crate::api::status::Status;
+use crate::config::Config;
+use crate::host::netlink::Link;
+use crate::vrrp::advert::{self, Heard};
+use crate::vrrp::{Family, RouterConfig};
+
+/// One virtual router with its interface.
+pub(super) struct Instance<'a> {
+    pub router: &'a RouterConfig,
+    pub link: &'a Link,
+}
+
+impl Instance<'_> {
+    /// Somewhere else than multicast?
+    pub fn unicast(&self) -> bool {
+        self.router.unicast_peers.is_some()
+    }
+}
+
+/// Everything that is known when it comes to adverts.
+pub(super) struct Evidence<'a> {
+    pub path: &'a Path,
+    pub config: &'a Config,
+    pub snapshot: &'a Snapshot,
+    pub instances: &'a [Instance<'a>],
+    pub heard: &'a BTreeMap<u32, wire::Capture>,
+    pub before: Option<&'a Status>,
+    pub after: Option<Status>,
+}
+
+impl Evidence<'_> {
+    pub fn passed(&self, index: u32) -> impl Iterator<Item = &wire::CapturedAdvert> {
+        self.heard.get(&index).into_iter().flat_map(|heard| &heard.passed)
+    }
+
+    /// The adverts on the wire that mean a virtual router.
+    pub fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::CapturedAdvert, Heard<'_>)> {
+        self.passed(instance.link.index)
+            .filter_map(|passed| {
+                let heard =
+                    advert::decode(passed.source, passed.destination, &passed.message).ok()?;
+                Some((passed, heard))
+            })
+            .filter(|(_, heard)| {
+                (heard.family, heard.vrid) == (instance.router.family, instance.router.vrid)
+            })
+            .collect()
+    }
+
+    /// Whether this host is master, as the daemon said before and after listening: in between it
+    /// may have become one.
+    pub fn master(&self, router: &RouterConfig) -> (bool, bool) {
+        let is = |status: Option<&Status>| {
+            let router = status.and_then(|status| status.find(&router.name));
+            router.is_some_and(|router| ["master", "leaving"].contains(&router.role.as_str()))
+        };
+        (is(self.before), is(self.after.as_ref()))
+    }
+
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.snapshot.addresses.iter().any(|own| own.ip == address)
+    }
+
+    /// Other hosts that are known to take part in a virtual router.
+    pub fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
+        let named = [&instance.router.unicast_peers, &instance.router.accept_from];
+        let named = named.into_iter().flatten().flat_map(|list| list.iter().copied());
+        let told = self.before.and_then(|status| status.find(&instance.router.name));
+        let told = told.and_then(|router| router.heard.as_ref()).map(|heard| heard.address);
+        let seen = self.adverts(instance).into_iter().filter(|(passed, _)| !passed.outgoing);
+        let seen = seen.map(|(passed, _)| passed.source).collect::<Vec<_>>();
+        named
+            .chain(told)
+            .chain(seen)
+            .filter(|peer| Family::of(*peer) == instance.router.family && !self.is_own(*peer))
+            .collect()
+    }
+
+    pub fn hears_nobody(&self, instance: &Instance<'_>) -> bool {
+        let told = self.after.as_ref().and_then(|status| status.find(&instance.router.name));
+        let heard = told.is_some_and(|router| router.heard.is_some());
+        !heard && !self.adverts(instance).iter().any(|(passed, _)| !passed.outgoing)
+    }
+}

@@ -1,0 +1,193 @@
+//! Who advertises on the wire, and whether he should.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::evidence::Evidence;
+use super::finding::{ProblemKind, Report, about};
+use super::{kernel, process};
+use crate::vrrp::advert::{self, Heard};
+use crate::vrrp::{DiscardReason, Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
+
+/// Who advertises, and whether he should.
+pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
+    replay(evidence, report);
+    for instance in evidence.instances {
+        let (router, name) = (instance.router, &instance.router.name);
+        let adverts = evidence.adverts(instance);
+        let (before, after) = evidence.master(router);
+        let priority = evidence.after.as_ref().and_then(|status| status.find(name));
+        let priorities =
+            [0, router.priority.get(), priority.map_or(0, |router| router.effective_priority)];
+        let ours: BTreeSet<IpAddr> = router.addresses.iter().map(|a| a.ip).collect();
+        let is_ours = |heard: &Heard<'_>| {
+            (before || after)
+                && priorities.contains(&heard.priority.get())
+                && heard.addresses().collect::<BTreeSet<_>>() == ours
+        };
+        if let Some((_, heard)) =
+            adverts.iter().find(|(passed, heard)| passed.outgoing && !is_ours(heard))
+        {
+            let text = format!(
+                "another program on this host advertises VRID {} on {} with priority {}: it and {name} do not hear each other",
+                router.vrid, instance.link.name, heard.priority
+            );
+            let fix = match process::keepalived() {
+                Some(pid) => format!("systemctl disable --now keepalived  (pid {pid})"),
+                None => "systemctl list-units 'vipd*' 'keepalived*'; stop it, or give one of the two another `vrid`".to_owned(),
+            };
+            report.found(ProblemKind::OtherDaemon, name, text, fix);
+        }
+        let mut masters: BTreeMap<IpAddr, (Duration, Duration)> = BTreeMap::new();
+        for (passed, heard) in &adverts {
+            if passed.outgoing || heard.priority == Priority::LEAVING {
+                continue;
+            }
+            masters.entry(passed.source).or_insert((passed.at, passed.at)).1 = passed.at;
+            if heard.addresses().collect::<BTreeSet<_>>() != ours {
+                let theirs: Vec<String> = heard.addresses().map(|ip| ip.to_string()).collect();
+                let text = format!(
+                    "{} advertises VRID {} with other addresses than {name}: {}",
+                    passed.source,
+                    router.vrid,
+                    theirs.join(", ")
+                );
+                let fix = format!(
+                    "make `addresses` equal on both, or choose another `vrid` in {}; then run: vipd reload",
+                    evidence.path.display()
+                );
+                report.found(
+                    ProblemKind::DifferentAddresses,
+                    about(name, passed.source),
+                    text,
+                    fix,
+                );
+            }
+        }
+        // At the same time, not one after the other.
+        masters.retain(|_, (first, last)| last > first);
+        let began = masters.values().map(|(first, _)| *first).max();
+        let ended = masters.values().map(|(_, last)| *last).min();
+        let mut who: Vec<String> = masters.keys().map(ToString::to_string).collect();
+        if before && after {
+            who.push("this host".to_owned());
+        }
+        if who.len() > 1 && began <= ended {
+            let text = format!(
+                "{} are master of {name} at the same time: they do not hear each other",
+                who.join(" and ")
+            );
+            let fix = "vipd doctor  (on each of them: a packet filter, or a network that is cut)";
+            report.found(ProblemKind::TwoMasters, name, text, fix);
+        }
+    }
+    check_unknown_vrids(evidence, report);
+}
+
+/// What the daemon's own protocol code makes of what passes, packet filter or not.
+fn replay(evidence: &Evidence<'_>, report: &mut Report) {
+    let mut node = Node::new(&evidence.config.vrrp);
+    let mut unused = Vec::new();
+    let links: Vec<_> = node.links().map(|(link, name)| (link, name.to_string())).collect();
+    for router in node.routers().map(|router| router.id()).collect::<Vec<_>>() {
+        let nothing = Recorded::default();
+        let _ = node.handle(Instant::START, Event::Found(router, nothing), &mut unused);
+    }
+    for (link, name) in links {
+        let Some(there) = evidence.snapshot.link(&name) else { continue };
+        let of = |a: &kernel::Address| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        let addresses: Vec<LinkAddress> =
+            evidence.snapshot.addresses_of(there.index).map(of).collect();
+        let up = Event::Link { link, up: there.up, addresses: &addresses };
+        let _ = node.handle(Instant::START, up, &mut unused);
+        for passed in evidence.passed(there.index).filter(|passed| !passed.outgoing) {
+            if !passed.destination.is_multicast() && !evidence.is_own(passed.destination) {
+                continue;
+            }
+            let packet = Packet {
+                link,
+                source: passed.source,
+                destination: passed.destination,
+                ttl: passed.ttl,
+                message: &passed.message,
+            };
+            let now = Instant::from_millis(passed.at.as_millis() as u64);
+            let Err(discard) = node.handle(now, Event::Packet(packet), &mut unused) else {
+                continue;
+            };
+            let Ok(heard) = advert::decode(passed.source, passed.destination, &passed.message)
+            else {
+                continue;
+            };
+            let Some(router) = discard.router.and_then(|id| node.router(id)) else { continue };
+            let (name, from) = (&router.config().name, passed.source);
+            let file = evidence.path.display();
+            match discard.reason {
+                DiscardReason::Incompatible(mismatch) => {
+                    let text = format!("{name} cannot use the adverts of {from}: {mismatch}");
+                    let fix = format!("correct it in {file}, then run: vipd reload");
+                    report.found(ProblemKind::IncompatiblePeer, about(name, from), text, fix);
+                }
+                DiscardReason::NotAccepted | DiscardReason::NotAPeer => {
+                    let key = match discard.reason {
+                        DiscardReason::NotAccepted => "accept_from",
+                        _ => "unicast_peers",
+                    };
+                    let text = format!(
+                        "{from} advertises VRID {}, and {name} ignores it, as {key} does not name it",
+                        heard.vrid
+                    );
+                    let fix = format!(
+                        "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop it there"
+                    );
+                    report.found(ProblemKind::SenderRefused, about(name, from), text, fix);
+                }
+                DiscardReason::Malformed(_)
+                | DiscardReason::UnknownRouter(_)
+                | DiscardReason::OwnAdvert
+                | DiscardReason::Ttl(_) => {}
+            }
+        }
+    }
+}
+
+/// VRIDs that nobody here has are others' business, unless somebody here misses his peer.
+fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
+    for (&index, heard) in evidence.heard {
+        for passed in heard.passed.iter().filter(|passed| !passed.outgoing) {
+            let decoded = advert::decode(passed.source, passed.destination, &passed.message);
+            let Ok(advert) = decoded else { continue };
+            let mut here = evidence.instances.iter().filter(|instance| {
+                instance.link.index == index && instance.router.family == advert.family
+            });
+            let known = here.clone().any(|instance| instance.router.vrid == advert.vrid);
+            let Some(instance) = here.find(|instance| evidence.hears_nobody(instance)) else {
+                continue;
+            };
+            if known || passed.ttl != u8::MAX {
+                continue;
+            }
+            let addresses: Vec<String> =
+                advert.addresses().take(3).map(|ip| ip.to_string()).collect();
+            let (name, vrid) = (&instance.router.name, advert.vrid);
+            let text = format!(
+                "{} advertises VRID {vrid} with {} on {}, which nobody here has, while {name} (VRID {}) hears nobody",
+                passed.source,
+                addresses.join(", "),
+                instance.link.name,
+                instance.router.vrid
+            );
+            let fix = format!(
+                "if it is the peer of {name}, write `vrid = {vrid}` in {} and run: vipd reload",
+                evidence.path.display()
+            );
+            report.found(
+                ProblemKind::ForeignVrid,
+                format!("{}, VRID {vrid}", instance.link.name),
+                text,
+                fix,
+            );
+        }
+    }
+}

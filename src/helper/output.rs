@@ -1,0 +1,240 @@
+//! What programs print: to the log line by line, or the end of it kept; never in the way of a
+//! terminal or of the log.
+
+use std::io::{self, PipeReader, Read as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::hook::HookState;
+use crate::host::sys::Readiness;
+
+/// How long the output of a program that has ended is still read.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// Of the output of one hook, this much is logged.
+const MAX_LINES: usize = 100;
+const MAX_LINE: usize = 1000;
+/// Of the output of one check, this much is kept: the end, which says what went wrong.
+const MAX_KEPT: usize = 400;
+/// So many pipes are held open for what programs left running in the background.
+const MAX_DETACHED: usize = 64;
+
+/// Where the output of a program goes.
+pub(super) enum Sink {
+    /// To the log, line by line.
+    Log(Lines),
+    /// Nowhere, but the end of it is kept.
+    Keep(Vec<u8>),
+}
+
+/// What a hook prints, on its way to the log.
+pub(super) struct Lines {
+    router: String,
+    state: HookState,
+    program: String,
+    line: Vec<u8>,
+    cut: bool,
+    lines: usize,
+    lost: usize,
+}
+
+impl Lines {
+    /// Lines of this hook.
+    pub(super) fn of(router: &str, state: HookState, program: &str) -> Self {
+        Lines {
+            router: router.to_owned(),
+            state,
+            program: program.to_owned(),
+            line: Vec::new(),
+            cut: false,
+            lines: 0,
+            lost: 0,
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        if byte == b'\n' {
+            self.log_line();
+        } else if self.line.len() < MAX_LINE {
+            self.line.push(byte);
+        } else {
+            self.cut = true;
+        }
+    }
+
+    fn log_line(&mut self) {
+        if self.lines < MAX_LINES {
+            self.lines += 1;
+            let text = printable(&self.line);
+            let cut = if self.cut { "... (cut)" } else { "" };
+            let (router, state, program) = (&*self.router, self.state.as_str(), &*self.program);
+            info!(router, state, program, "{text}{cut}");
+        } else {
+            self.lost += 1;
+        }
+        self.line.clear();
+        self.cut = false;
+    }
+
+    fn finish(&mut self) {
+        if !self.line.is_empty() {
+            self.log_line();
+        }
+        if self.lost > 0 {
+            let (router, state, program) = (&*self.router, self.state.as_str(), &*self.program);
+            warn!(router, state, program, "{} more lines of output are not logged", self.lost);
+            self.lost = 0;
+        }
+    }
+}
+
+/// What a program prints.
+pub(super) struct Output {
+    pipe: PipeReader,
+    /// Set up when it is waited for.
+    watched: Option<Readiness>,
+    /// Everybody who could write has closed it.
+    pub ended: bool,
+    to: Sink,
+}
+
+impl Output {
+    pub(super) fn new(pipe: PipeReader, to: Sink) -> Self {
+        Output { pipe, watched: None, ended: false, to }
+    }
+
+    /// Waits for output and takes some of it.
+    pub(super) async fn read(&mut self) {
+        let watched = match self.watched.take() {
+            Some(watched) => Ok(watched),
+            None => Readiness::of(&self.pipe, Interest::READABLE),
+        };
+        let Ok(watched) = watched else {
+            self.ended = true;
+            return;
+        };
+        match watched.readable().await {
+            Ok(mut guard) => {
+                if !self.take() {
+                    guard.clear_ready();
+                }
+            }
+            Err(_) => self.ended = true,
+        }
+        self.watched = Some(watched);
+    }
+
+    /// Takes some of what is there; `false` if there is nothing now.
+    fn take(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        match self.pipe.read(&mut buffer) {
+            Ok(0) => self.ended = true,
+            Ok(length) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                match &mut self.to {
+                    Sink::Log(lines) => bytes.iter().for_each(|byte| lines.push(*byte)),
+                    Sink::Keep(kept) => {
+                        kept.extend_from_slice(bytes);
+                        // One more, to know that there was more.
+                        kept.drain(..kept.len().saturating_sub(MAX_KEPT + 1));
+                    }
+                }
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(_) => self.ended = true,
+        }
+        false
+    }
+
+    pub(super) fn finish(&mut self) -> String {
+        let begin = Instant::now();
+        while !self.ended && begin.elapsed() < DRAIN_TIMEOUT && self.take() {}
+        match &mut self.to {
+            Sink::Log(lines) => {
+                lines.finish();
+                String::new()
+            }
+            Sink::Keep(kept) => excerpt(kept),
+        }
+    }
+
+    /// What the program left running in the background may go on writing to nobody: a closed pipe
+    /// could kill it.
+    pub(super) fn detach(&mut self) {
+        static DETACHED: AtomicUsize = AtomicUsize::new(0);
+        if self.ended || DETACHED.load(Ordering::Relaxed) >= MAX_DETACHED {
+            return;
+        }
+        let (Ok(pipe), Ok(runtime)) = (self.pipe.try_clone(), Handle::try_current()) else {
+            return;
+        };
+        let Ok(mut pipe) = pipe::Receiver::from_owned_fd(pipe.into()) else { return };
+        DETACHED.fetch_add(1, Ordering::Relaxed);
+        runtime.spawn(async move {
+            let mut nowhere = [0; 8192];
+            while !matches!(pipe.read(&mut nowhere).await, Ok(0) | Err(_)) {}
+            DETACHED.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Text that cannot disturb a terminal or forge a line of the log.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut printable = String::with_capacity(text.len());
+    for character in text.trim_end_matches(['\r', '\n']).chars() {
+        if character.is_control() && character != '\t' {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
+/// The end of what a program printed, or of what an error says, as one line of at most 400 bytes.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    let lines: Vec<&[u8]> = bytes
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let text = lines.into_iter().map(printable).collect::<Vec<_>>().join(" | ");
+    if bytes.len() <= MAX_KEPT && text.len() <= MAX_KEPT {
+        return text;
+    }
+    let mut begin = text.len().saturating_sub(MAX_KEPT);
+    while !text.is_char_boundary(begin) {
+        begin += 1;
+    }
+    format!("...{}", text.get(begin..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_cannot_disturb_a_terminal_or_forge_a_line() {
+        assert_eq!(printable(b"caf\xc3\xa9\tok\r"), "caf\u{e9}\tok");
+        assert_eq!(printable(b"\x1b[31mred\n<0>x \xff\n"), "\\u{1b}[31mred\\n<0>x \u{fffd}");
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line_with_the_end_of_the_text() {
+        assert_eq!(excerpt(b"first \r\n\n  second\n"), "first | second");
+        let long = format!("{}\u{e9}the end", "x".repeat(1000));
+        let short = excerpt(long.as_bytes());
+        assert!(short.len() <= MAX_KEPT + 3 && short.starts_with("...x"), "{short}");
+        assert!(short.ends_with("\u{e9}the end"), "{short}");
+        let control = excerpt(&[7; 300]);
+        assert!(control.len() <= MAX_KEPT + 3 && control.is_ascii(), "{control}");
+    }
+}

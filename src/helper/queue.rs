@@ -1,0 +1,99 @@
+//! The hooks that have not begun: in order, and without those that a newer state overtakes.
+
+use std::collections::VecDeque;
+
+use super::hook::{HookRun, HookState};
+
+/// Adds a run to those that have not begun and returns those it overtakes: the older states of its
+/// virtual router, and what was to run before a claim that is off now; but not a stop and a hook
+/// before a release, which must not be left out. Of the latter there is never more than one, and what
+/// is queued per virtual router stays bounded.
+pub(super) fn enqueue(waiting: &mut VecDeque<HookRun>, run: HookRun) -> Vec<HookRun> {
+    let overtakes = |older: HookState| match (run.state, older) {
+        (HookState::BeforeRelease, HookState::BeforeRelease)
+        | (HookState::BeforeClaim, HookState::BeforeClaim)
+        | (HookState::Stop, HookState::Stop) => true,
+        (HookState::BeforeRelease | HookState::BeforeClaim, _)
+        | (_, HookState::BeforeRelease | HookState::Stop) => false,
+        (
+            HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop,
+            HookState::Master | HookState::Backup | HookState::Fault | HookState::BeforeClaim,
+        ) => true,
+    };
+    let mut overtaken = Vec::new();
+    let mut kept = VecDeque::with_capacity(waiting.len() + 1);
+    for older in waiting.drain(..) {
+        if older.router == run.router && overtakes(older.state) {
+            overtaken.push(older);
+        } else {
+            kept.push_back(older);
+        }
+    }
+    kept.push_back(run);
+    *waiting = kept;
+    overtaken
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn run(router: &str, number: u64, state: HookState) -> HookRun {
+        HookRun {
+            router: router.into(),
+            group: false,
+            number,
+            state,
+            previous: "backup".into(),
+            reason: "test".into(),
+            priority: 100,
+            addresses: vec!["192.0.2.10".parse().unwrap()],
+            interface: "eth0".into(),
+            commands: Vec::new(),
+            notify: None,
+        }
+    }
+
+    fn numbers(runs: impl IntoIterator<Item = HookRun>) -> Vec<u64> {
+        runs.into_iter().map(|run| run.number).collect()
+    }
+
+    #[test]
+    fn a_newer_state_overtakes_the_older_ones_of_its_router_only() {
+        let mut waiting = VecDeque::new();
+        assert!(enqueue(&mut waiting, run("a", 1, HookState::Master)).is_empty());
+        assert!(enqueue(&mut waiting, run("b", 2, HookState::Master)).is_empty());
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 3, HookState::Backup))), [1]);
+        assert_eq!(numbers(waiting), [2, 3]);
+    }
+
+    #[test]
+    fn a_hook_before_a_release_and_a_stop_are_not_overtaken_by_states() {
+        let mut waiting = VecDeque::new();
+        enqueue(&mut waiting, run("a", 1, HookState::Master));
+        assert!(enqueue(&mut waiting, run("a", 2, HookState::BeforeRelease)).is_empty());
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 3, HookState::Backup))), [1]);
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 4, HookState::Stop))), [3]);
+        assert!(enqueue(&mut waiting, run("a", 5, HookState::Master)).is_empty());
+        assert_eq!(numbers(waiting), [2, 4, 5]);
+    }
+
+    #[test]
+    fn of_hooks_before_a_release_the_newest_is_enough() {
+        let mut waiting = VecDeque::new();
+        enqueue(&mut waiting, run("a", 1, HookState::BeforeRelease));
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 2, HookState::BeforeRelease))), [1]);
+        assert_eq!(numbers(waiting), [2]);
+    }
+
+    #[test]
+    fn a_hook_before_a_claim_that_is_off_is_overtaken_and_overtakes_no_state() {
+        let mut waiting = VecDeque::new();
+        enqueue(&mut waiting, run("a", 1, HookState::Backup));
+        assert!(enqueue(&mut waiting, run("a", 2, HookState::BeforeClaim)).is_empty());
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 3, HookState::BeforeClaim))), [2]);
+        assert_eq!(numbers(enqueue(&mut waiting, run("a", 4, HookState::Fault))), [1, 3]);
+        assert_eq!(numbers(waiting), [4]);
+    }
+}
