@@ -13,8 +13,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
@@ -128,48 +130,74 @@ impl Mutant {
         if !place.starts_with("src") || !root().join(place).exists() {
             return Err(format!("{} is no place in src", place.display()));
         }
-        let mut sources: BTreeMap<PathBuf, String> = files_below(place)
-            .into_iter()
-            .filter(|path| has_extension(path, "rs"))
-            .map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap()))
-            .collect();
-        let mut changed = BTreeSet::new();
         if self.edit.is_empty() {
             return Err("find or replace is missing".into());
         }
+        let mut edits: BTreeMap<&Path, Vec<(Range<usize>, &str)>> = BTreeMap::new();
         for Edit { find, replace } in &self.edit {
             if squeeze(find).0 == squeeze(replace).0 {
                 return Err("replace is what was found".into());
             }
-            let found: Vec<_> = sources
-                .iter()
+            let found: Vec<_> = sources_below(place)
                 .flat_map(|(path, source)| {
-                    occurrences(source, find).into_iter().map(move |range| (path.clone(), range))
+                    source.occurrences(find).into_iter().map(move |range| (path, range))
                 })
                 .collect();
             let [(path, range)] = found.as_slice() else {
                 let times = found.len();
                 return Err(format!("occurs {times} times in {}: {find}", place.display()));
             };
-            sources.get_mut(path).unwrap().replace_range(range.clone(), replace);
-            changed.insert(path.clone());
+            edits.entry(path).or_default().push((range.clone(), replace));
         }
-        sources.retain(|path, _| changed.contains(path));
-        Ok(sources.into_iter().map(|(path, source)| (path, source.into_bytes())).collect())
+        let changed = edits.into_iter().map(|(path, mut edits)| {
+            let mut text = SOURCES[path].text.clone();
+            edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+            for (range, replace) in edits {
+                text.replace_range(range, replace);
+            }
+            (path.to_owned(), text.into_bytes())
+        });
+        Ok(changed.collect())
     }
 }
 
-/// Where `find` occurs in `source`, apart from white space and lines of comment.
-fn occurrences(source: &str, find: &str) -> Vec<std::ops::Range<usize>> {
-    let ((source, places), (find, _)) = (squeeze(source), squeeze(find));
-    let mut found = Vec::new();
-    let mut from = 0;
-    while let Some(at) = source[from..].find(&find).filter(|_| !find.is_empty()) {
-        let (first, last) = (from + at, from + at + find.len() - 1);
-        found.push(places[first]..places[last] + 1);
-        from += at + find.chars().next().map_or(1, char::len_utf8);
+/// All Rust files, by path.
+static SOURCES: LazyLock<BTreeMap<PathBuf, Source>> = LazyLock::new(|| {
+    ["src", "tests", "netns-tests"]
+        .iter()
+        .flat_map(files_below)
+        .filter(|path| has_extension(path, "rs"))
+        .map(|path| {
+            let text = fs::read_to_string(root().join(&path)).unwrap();
+            (path, Source { text, squeezed: OnceLock::new() })
+        })
+        .collect()
+});
+
+fn sources_below(place: &Path) -> impl Iterator<Item = (&'static Path, &'static Source)> {
+    let below = SOURCES.iter().filter(move |(path, _)| path.starts_with(place));
+    below.map(|(path, source)| (path.as_path(), source))
+}
+
+struct Source {
+    text: String,
+    squeezed: OnceLock<(String, Vec<usize>)>,
+}
+
+impl Source {
+    /// Where a text occurs, apart from white space and lines of comment.
+    fn occurrences(&self, find: &str) -> Vec<Range<usize>> {
+        let (source, places) = self.squeezed.get_or_init(|| squeeze(&self.text));
+        let find = squeeze(find).0;
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(at) = source[from..].find(&find).filter(|_| !find.is_empty()) {
+            let (first, last) = (from + at, from + at + find.len() - 1);
+            found.push(places[first]..places[last] + 1);
+            from += at + find.chars().next().map_or(1, char::len_utf8);
+        }
+        found
     }
-    found
 }
 
 /// The text without white space and lines of comment, and where each of its bytes was.
@@ -192,23 +220,16 @@ fn squeeze(text: &str) -> (String, Vec<usize>) {
 fn names_a_test(test: &str) -> Result<(), String> {
     let (target, name) = target_and_name(test);
     let places = match target {
-        "--lib" => vec![PathBuf::from("src")],
-        _ => [format!("tests/{target}.rs"), format!("tests/{target}"), format!("{target}-tests")]
-            .into_iter()
-            .map(PathBuf::from)
-            .filter(|place| root().join(place).exists())
-            .collect(),
+        "--lib" => vec!["src".to_owned()],
+        _ => {
+            vec![format!("tests/{target}.rs"), format!("tests/{target}"), format!("{target}-tests")]
+        }
     };
-    if places.is_empty() {
-        return Err(format!("there is no test target {target}"));
+    let mut sources = places.iter().flat_map(|place| sources_below(Path::new(place)));
+    match sources.any(|(_, source)| source.text.contains(name)) {
+        true => Ok(()),
+        false => Err(format!("there is no such test: {test}")),
     }
-    let named = |path: &PathBuf| {
-        has_extension(path, "rs") && fs::read_to_string(root().join(path)).unwrap().contains(name)
-    };
-    if places.iter().flat_map(files_below).any(|path| named(&path)) {
-        return Ok(());
-    }
-    Err(format!("{target} has no test {name}"))
 }
 
 fn target_and_name(test: &str) -> (&str, &str) {
