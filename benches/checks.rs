@@ -6,6 +6,8 @@
 //! is not counted, in either. Adverts go every 10 ms, and are counted where they reach the switch.
 #![allow(clippy::unwrap_used, missing_docs, dead_code)]
 
+#[path = "../tests/lab/mod.rs"]
+mod lab;
 #[path = "../tests/checks/services.rs"]
 mod services;
 
@@ -15,8 +17,8 @@ use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
 use services::{Authority, Server, Service, Systemd};
-use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
@@ -199,7 +201,7 @@ fn measure(lab: &Lab, host: &Host, daemon: &Daemon, what: &str, span: Duration) 
     let adverts = lab.observer().adverts(host.name(), begun);
     let adverts = adverts.iter().filter(|(at, _)| *at < ended).count();
     let expected = span.as_millis() / INTERVAL.as_millis();
-    let gap = lab.observer().longest_gap(host.name(), begun, ended);
+    let gap = lab.longest_gap(host.name(), begun, ended);
     let share = |time: Duration| 100.0 * time.as_secs_f64() / span.as_secs_f64();
     let times = before.iter().zip(&after).map(|(before, after)| *after - *before);
     let each: Vec<String> = (own.iter().zip(times.clone()))

@@ -6,6 +6,9 @@
 //! meanwhile, and the logs of a daemon that did not come as far as its fault, go to stderr.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -17,11 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-use vipd::lab::{
-    self, Conversation, Daemon, Host, Lab, Lost, Malformation, Prober, Program, RouterSpec,
-    Stranger, Switch, connects,
+use lab::{
+    Conversation, Daemon, Host, Lab, Lost, Malformation, Prober, Program, RouterSpec, Stranger,
+    Switch, connects,
 };
+use nix::sys::signal::Signal;
 
 const SHARED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
@@ -431,8 +434,10 @@ impl Stage {
     fn begin(&mut self) {
         let asked = Instant::now();
         let advert = |stage: &Self| {
-            let since = stage.lab.observer().since(asked);
-            since.iter().map(|sighting| sighting.at).next()
+            stage
+                .lab
+                .observer()
+                .with_log(|log| log.iter().map(|sighting| sighting.at).find(|at| *at >= asked))
         };
         let end = asked + seconds(5);
         let advert = loop {
@@ -480,7 +485,7 @@ impl Stage {
     }
 
     fn logs(&self) -> String {
-        let logs = self.daemons.iter().flatten().map(Daemon::log);
+        let logs = self.daemons.iter().flatten().map(|daemon| daemon.log());
         logs.collect::<Vec<_>>().join("\n")
     }
 }

@@ -5,12 +5,15 @@
 //! kernel's, taken where the frames reach the switch.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use vipd::lab::{self, Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
+use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 
 const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 const VRID: u8 = 51;
@@ -107,7 +110,7 @@ fn schedule(program: &Program) -> Vec<(String, String)> {
     let to = from + Duration::from_secs(100);
     std::thread::sleep(to - Instant::now() + Duration::from_millis(10));
     let count = adverts(&lab, from, to);
-    let gap = lab.observer().longest_gap("a", from, to);
+    let gap = lab.longest_gap("a", from, to);
     vec![
         ("adverts in 100 s at 100 ms (1000 are due)".to_owned(), count.to_string()),
         ("longest gap among them, ms".to_owned(), millis(gap)),
@@ -122,7 +125,7 @@ fn malformed(program: &Program) -> Vec<(String, String)> {
         let (seconds, count) = (crowd.span.as_secs(), crowd.adverts());
         let what = format!("malformed, {name}: adverts in {seconds} s ({} are due)", 10 * seconds);
         figures.push((what, count.to_string()));
-        let gap = crowd.lab.observer().longest_gap("a", crowd.from, crowd.to);
+        let gap = crowd.lab.longest_gap("a", crowd.from, crowd.to);
         figures.push((format!("malformed, {name}: longest gap, ms"), millis(gap)));
         let moves = crowd.lab.ownership(SHARED, crowd.from, crowd.to).changes;
         figures.push((format!("malformed, {name}: moves of the address"), moves.to_string()));

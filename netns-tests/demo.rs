@@ -4,10 +4,10 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::lab::wait_for;
 use libtest_mimic::Completion;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vipd::lab::wait_for;
 
 use crate::Scenario;
 

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Completion;
-use nix::sys::signal::Signal;
-use vipd::lab::{
+use crate::lab::{
     Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, wait_for,
 };
+use libtest_mimic::Completion;
+use nix::sys::signal::Signal;
 
 use crate::Scenario;
 
@@ -560,7 +560,7 @@ pub fn expect_master_within(lab: &Lab, host: &str, patience: Duration, daemons: 
 
 /// No advert of a was missing.
 fn expect_no_gap(lab: &Lab, from: Instant, to: Instant) {
-    let longest = lab.observer().longest_gap("a", from, to);
+    let longest = lab.longest_gap("a", from, to);
     assert!(longest < Duration::from_millis(250), "no advert for {longest:?}");
 }
 

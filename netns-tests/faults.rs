@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Completion;
-use nix::sys::signal::Signal;
-use vipd::lab::{
+use crate::lab::{
     self, Conversation, Daemon, Host, Lab, Lost, Prober, Program, RouterSpec, Switch, connects,
     wait_for,
 };
+use libtest_mimic::Completion;
+use nix::sys::signal::Signal;
 
 use crate::fault::{
     Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
@@ -498,7 +498,7 @@ fn hanging_hook() {
     let daemon_b = start(&b, &[hanging(&b, 100)]);
     let began = Instant::now();
     std::thread::sleep(Duration::from_secs(3));
-    let longest = lab.observer().longest_gap("a", began, Instant::now());
+    let longest = lab.longest_gap("a", began, Instant::now());
     assert!(longest < 4 * spec(150).interval, "no advert for {longest:?}\n{}", daemon_a.log());
     let stopped = Instant::now();
     daemon_a.signal(Signal::SIGTERM).unwrap();
@@ -611,7 +611,7 @@ fn deaf(peer: Program, deaf_seconds: u64) {
     std::thread::sleep(Duration::from_secs(2));
     let end = Instant::now();
     let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
-    let longest = lab.observer().longest_gap("b", began, end);
+    let longest = lab.longest_gap("b", began, end);
     // Without real-time priority, on a busy machine, a gap of some intervals is nobody's doing.
     assert!(longest < 20 * spec(100).interval, "no advert for {longest:?}\n{logs}");
     assert_eq!(lab.observer().master(VRID).as_deref(), Some("b"), "{logs}");

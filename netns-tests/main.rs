@@ -7,6 +7,8 @@
 mod demo;
 mod fault;
 mod faults;
+#[path = "../tests/lab/mod.rs"]
+mod lab;
 mod options;
 mod pair;
 mod scenario;
@@ -17,7 +19,6 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use suite::skip;
-use vipd::lab;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::lab::{Daemon, Host, Lab, Malformation, RouterSpec, Stranger, wait_for};
 use libtest_mimic::{Completion, Failed};
 use serde_json::Value;
-use vipd::lab::{Daemon, Host, Lab, Malformation, RouterSpec, Stranger, wait_for};
 
 use crate::fault::{SHARED, SOON, VRID, expect_master, expect_master_within, spec, start};
 use crate::faults::{Peer, program};

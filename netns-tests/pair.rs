@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 use libtest_mimic::Completion;
-use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 use crate::{Scenario, skip};
 

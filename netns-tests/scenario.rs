@@ -13,9 +13,9 @@ use std::fmt::Write as _;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::lab::{Daemon, Host, Lab, Ownership, Prober, RouterSpec, wait_for};
 use libtest_mimic::{Completion, Failed};
 use nix::sys::signal::Signal;
-use vipd::lab::{Daemon, Host, Lab, Ownership, Prober, RouterSpec, wait_for};
 
 use self::scenarios::{Setup, Step};
 use crate::fault::{SHARED, VIPD, VRID, start};

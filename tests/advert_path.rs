@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod counting;
+mod lab;
 mod suite;
 
 use std::fs;
@@ -13,11 +14,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::{Daemon, Lab, Program, RouterSpec, configuration, wait_for};
 use libtest_mimic::Arguments;
 use nix::sys::signal::{Signal, raise};
 use suite::trial;
 use vipd::daemon::{self, Options};
-use vipd::lab::{self, Daemon, Lab, Program, RouterSpec, configuration, wait_for};
 
 const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 const VRID: u8 = 51;

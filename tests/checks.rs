@@ -6,6 +6,7 @@
 
 #[path = "checks/hosts.rs"]
 mod hosts;
+mod lab;
 #[path = "checks/services.rs"]
 mod services;
 mod suite;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::{LinkChanges, Links, wait_for};
 use libtest_mimic::{Arguments, Completion, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -25,7 +27,6 @@ use services::{Authority, Process, Systemd, WebServer};
 use suite::skip;
 use vipd::config::{CheckPlan, Http, Target};
 use vipd::helper::{CheckResult, CheckRun, Helper};
-use vipd::lab::{self, Links, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.

@@ -3,6 +3,7 @@
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
 
+mod lab;
 mod suite;
 
 use std::fs;
@@ -16,10 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
 use libtest_mimic::Arguments;
 use serde_json::Value;
 use suite::trial;
-use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";

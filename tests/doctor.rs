@@ -4,6 +4,7 @@
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
 
+mod lab;
 mod suite;
 
 use std::collections::BTreeSet;
@@ -14,12 +15,12 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::Duration;
 
+use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 use libtest_mimic::Arguments;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use suite::trial;
 use vipd::doctor::Trouble;
-use vipd::lab::{self, Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.

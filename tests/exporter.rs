@@ -6,6 +6,7 @@
 
 #[path = "exporter/browser.rs"]
 mod browser;
+mod lab;
 mod suite;
 
 use std::collections::BTreeSet;
@@ -17,10 +18,10 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
 use libtest_mimic::Arguments;
 use serde_json::Value;
 use suite::trial;
-use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 use browser::Browser;
 
@@ -174,7 +175,7 @@ fn without_a_daemon_everything_says_so() {
     pair.vipd(&pair.a, &["drain"]);
     let drained = || Some(pair.get(&pair.a, "/healthz")).filter(|h| h.body.contains("drained"));
     assert_eq!(wait_for(PATIENCE, drained).unwrap().status, 200);
-    pair.a.namespace().links().down("eth0").unwrap();
+    pair.a.down("eth0").unwrap();
     let fault = || Some(pair.get(&pair.a, "/healthz")).filter(|health| health.status == 503);
     let fault = wait_for(PATIENCE, fault).unwrap();
     assert!(fault.body.contains("web is fault: "), "{}", fault.body);

@@ -4,6 +4,7 @@
 //! failures.
 #![allow(clippy::unwrap_used)]
 
+mod lab;
 mod suite;
 
 use std::fs;
@@ -11,10 +12,10 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
+use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
 use libtest_mimic::Arguments;
 use suite::trial;
 use vipd::cli::watch::Screen;
-use vipd::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.

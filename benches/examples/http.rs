@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use vipd::lab::Host;
+use crate::lab::Host;
 
 const PERIOD: Duration = Duration::from_millis(10);
 /// Then a client gives up.

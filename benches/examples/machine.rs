@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use crate::lab::{Host, Lab, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vipd::lab::{Host, Lab, wait_for};
 
 /// The first process of a machine. It reaps what has lost its parent.
 const INIT: &str = r#"

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod http;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod machine;
 mod postgresql;
 mod proxies;
@@ -23,8 +25,8 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::wait_for;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use vipd::lab::{self, wait_for};
 
 use machine::Machine;
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::{Host, Lab};
 use nix::sys::signal::Signal;
-use vipd::lab::{Host, Lab};
 
 use crate::machine::Machine;
 use crate::sql::{Client, Saw, counted};

@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::Lab;
 use nix::sys::signal::Signal;
-use vipd::lab::Lab;
 
 use crate::http::{Application, Browser, Saw};
 use crate::machine::Machine;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use vipd::lab::Host;
+use crate::lab::Host;
 
 /// Then a client gives up and connects anew.
 const PATIENCE: Duration = Duration::from_secs(2);

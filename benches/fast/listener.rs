@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::lab::{Host, capture};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Socket;
 use vipd::host::privileges;
-use vipd::lab::{Host, capture};
 
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 

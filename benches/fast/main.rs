@@ -8,14 +8,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod floor;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod listener;
 mod rows;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
-
-use vipd::lab;
 
 use rows::{Bench, ROWS};
 use table::Row;

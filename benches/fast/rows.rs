@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::{Daemon, Host, Lab, Program, RouterSpec, configuration};
 use nix::sys::signal::Signal;
-use vipd::lab::{Daemon, Host, Lab, Program, RouterSpec, configuration};
 
 use crate::floor::Floor;
 use crate::listener::{Heard, Listener, Router, What};

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vipd::lab::{self, Lab, Prober, Program, RouterSpec, wait_for};
+use crate::lab::{self, Lab, Prober, Program, RouterSpec, wait_for};
 
 use crate::Site;
 use crate::machine::Machine;

@@ -9,10 +9,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::{self, Daemon, Lab, Prober, Program, RouterSpec, wait_for};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use vipd::lab::{self, Daemon, Lab, Prober, Program, RouterSpec, wait_for};
 
 use crate::cases::{
     BY_NETWORKD, SHARED, VRID, await_off, configure, expect_master, install, router, script,

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::lab::{Host, Lab, wait_for};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vipd::lab::{Host, Lab, wait_for};
 
 /// What both machines have besides Debian's smallest set.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,nftables,keepalived";

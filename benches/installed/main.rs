@@ -9,6 +9,8 @@
 
 mod cases;
 mod checks;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod machine;
 
 use std::collections::VecDeque;
@@ -24,7 +26,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
-use vipd::lab;
 
 /// Packages, and what they are tried on.
 pub struct Site {

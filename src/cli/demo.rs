@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::lab::{self, Daemon, Host, Lab, ProbeReport, Prober, Program, RouterSpec};
+use crate::lab::{self, Daemon, Host, Lab, Observer, ProbeReport, Prober};
 
 const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+const VRID: u8 = 51;
 const INTERVAL: Duration = Duration::from_millis(100);
+const PRIORITY_A: u8 = 150;
+const PRIORITY_B: u8 = 100;
 const PROBE_PERIOD: Duration = Duration::from_millis(1);
 /// What a busy machine may add to the protocol's patience before we call it wrong.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -90,6 +93,22 @@ impl fmt::Display for Expectation {
     }
 }
 
+/// How long a backup of this priority waits for a silent master: three intervals and the skew time.
+fn master_down_interval(priority: u8) -> Duration {
+    3 * INTERVAL + INTERVAL * (256 - u32::from(priority)) / 256
+}
+
+/// The configuration of a server.
+fn configuration(host: &str, priority: u8) -> String {
+    format!(
+        "[node]\nname = \"{host}\"\n\n\
+         [[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = {VRID}\n\
+         priority = {priority}\nadvert_interval = \"{}ms\"\naddresses = [\"{SHARED}\"]\n\
+         link_delay = \"0s\"\n",
+        INTERVAL.as_millis(),
+    )
+}
+
 struct Step {
     name: &'static str,
     report: ProbeReport,
@@ -106,22 +125,19 @@ struct Demo<'a> {
     a: Host,
     b: Host,
     client: Host,
-    lab: Lab,
-    spec_a: RouterSpec,
-    spec_b: RouterSpec,
+    observer: Observer,
+    _lab: Lab,
 }
 
 impl<'a> Demo<'a> {
     fn new(terminal: &'a mut Terminal, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
         let lab = Lab::new()?;
+        let observer = Observer::start(&lab)?;
         let (a, b) = (lab.host("web-a", 1)?, lab.host("web-b", 2)?);
         let client = lab.host("client", 200)?;
         for host in [&a, &b] {
             host.answer(SHARED)?;
         }
-        let spec =
-            |priority| RouterSpec { interval: INTERVAL, ..RouterSpec::new(SHARED, priority) };
-        let (spec_a, spec_b) = (spec(150), spec(100));
         terminal.say(&format!(
             "Two servers share {SHARED}: web-a (priority {}) and web-b (priority {}).\n\
              They are network namespaces of this process on a switch of their own; nothing\n\
@@ -129,10 +145,10 @@ impl<'a> Demo<'a> {
              it takes over from a silent web-a. A client sends {} datagrams a second to\n\
              the shared address, and each server answers with its name: below, a letter\n\
              stands for {} in which it answered, a dot for as long without an answer.",
-            spec_a.priority,
-            spec_b.priority,
+            PRIORITY_A,
+            PRIORITY_B,
             Millis(INTERVAL),
-            Millis(spec_b.patience()),
+            Millis(master_down_interval(PRIORITY_B)),
             Duration::from_secs(1).as_millis() / PROBE_PERIOD.as_millis(),
             Millis(COLUMN_SPAN),
         ));
@@ -146,18 +162,17 @@ impl<'a> Demo<'a> {
             a,
             b,
             client,
-            lab,
-            spec_a,
-            spec_b,
+            observer,
+            _lab: lab,
         })
     }
 
     fn play(mut self) -> Result<Vec<Step>, Failure> {
-        let patience = self.spec_b.patience();
+        let silence = master_down_interval(PRIORITY_B);
         Ok(vec![
             self.election()?,
             self.step("web-a's vipd crashes", Expectation::NothingLost, Self::restart)?,
-            self.step("web-a's host crashes", Expectation::SilenceUpTo(patience), Self::crash)?,
+            self.step("web-a's host crashes", Expectation::SilenceUpTo(silence), Self::crash)?,
             self.step("web-a comes back", Expectation::NothingLost, Self::comeback)?,
             self.step("web-a is stopped", Expectation::NothingLost, Self::stop)?,
         ])
@@ -168,8 +183,8 @@ impl<'a> Demo<'a> {
         let name = "the election";
         self.terminal.title(name);
         let started = self.note("vipd starts on web-a and on web-b");
-        self.daemons.push(Self::start(&self.b, &self.spec_b)?);
-        self.daemons.push(Self::start(&self.a, &self.spec_a)?);
+        self.daemons.push(Self::start(&self.b, PRIORITY_B)?);
+        self.daemons.push(Self::start(&self.a, PRIORITY_A)?);
         self.becomes_master("web-a", started)?;
         let from = self.note("the client begins to ask");
         self.prober = Some(Prober::start(&self.client, SHARED, PROBE_PERIOD)?);
@@ -194,21 +209,21 @@ impl<'a> Demo<'a> {
             daemon.crash();
         }
         let gone = Instant::now();
-        self.daemons.push(Self::start(&self.a, &self.spec_a)?);
+        self.daemons.push(Self::start(&self.a, PRIORITY_A)?);
         let resumed = self.wait("web-a to go on", |demo| demo.first_advert("web-a", gone))?;
         self.tell(resumed, "web-a's new vipd advertises: it is still master");
-        if self.lab.observer().adverts("web-b", killed).is_empty() {
+        if self.observer.adverts("web-b", killed).is_empty() {
             return Ok("web-a");
         }
-        let (took, patience) = (resumed - killed, self.spec_b.patience());
-        // web-b's patience began with the last advert before.
-        let text = if took + self.spec_a.interval < patience {
+        let (took, limit) = (resumed - killed, master_down_interval(PRIORITY_B));
+        // web-b counts from the last advert before.
+        let text = if took + INTERVAL < limit {
             "web-b took over from a vipd that was back in time".to_owned()
         } else {
             format!(
                 "this machine took {} to start vipd again, and web-b waits {}: it is too busy, try again",
                 Millis(took),
-                Millis(patience)
+                Millis(limit)
             )
         };
         Err(Failure::Unexpected(text))
@@ -220,21 +235,22 @@ impl<'a> Demo<'a> {
         }
         self.a.cut()?;
         let crashed = self.note("web-a: SIGKILL, and its cable is cut; nobody says goodbye");
-        let heard = self.lab.observer().adverts("web-a", self.began);
+        let heard = self.observer.adverts("web-a", self.began);
         self.becomes_master("web-b", crashed)?;
         if let (Some((last, _)), Some(taken)) = (heard.last(), self.first_advert("web-b", crashed))
         {
             let waited = Millis(taken - *last);
-            let due = Millis(self.spec_b.patience());
+            let due = Millis(master_down_interval(PRIORITY_B));
             self.terminal.detail(&format!("{waited} after web-a's last advert; {due} were due"));
         }
         Ok("web-b")
     }
 
     fn comeback(&mut self) -> Result<&'static str, Failure> {
-        self.a.boot()?;
+        self.a.reset()?;
+        self.a.heal()?;
         let started = self.note("web-a has booted, and vipd starts on it");
-        self.daemons.push(Self::start(&self.a, &self.spec_a)?);
+        self.daemons.push(Self::start(&self.a, PRIORITY_A)?);
         self.becomes_master("web-a", started)?;
         Ok("web-a")
     }
@@ -254,23 +270,27 @@ impl<'a> Demo<'a> {
         Ok("web-b")
     }
 
-    fn start(host: &Host, spec: &RouterSpec) -> io::Result<Daemon> {
-        let program = Program::Vipd("/proc/self/exe".into());
-        Daemon::start(host, &program, std::slice::from_ref(spec))
+    fn start(host: &Host, priority: u8) -> io::Result<Daemon> {
+        Daemon::vipd(host, "/proc/self/exe".as_ref(), &configuration(host.name(), priority))
+    }
+
+    /// The servers that hold the shared address where the client can reach it.
+    fn owners(&self) -> Vec<&str> {
+        let servers = [&self.a, &self.b].into_iter();
+        servers.filter(|host| host.serves(SHARED).unwrap_or(false)).map(Host::name).collect()
     }
 
     /// Waits until `host` alone has the address and advertises it, and tells how that went.
     fn becomes_master(&mut self, host: &'static str, since: Instant) -> Result<(), Failure> {
         let settled = |demo: &Self| {
-            (demo.lab.owners(SHARED) == [host]
-                && demo.lab.observer().master(demo.spec_a.vrid).as_deref() == Some(host))
-            .then_some(())
+            (demo.owners() == [host] && demo.observer.master(VRID).as_deref() == Some(host))
+                .then_some(())
         };
         self.wait(&format!("{host} to become master"), settled)?;
         if let Some(at) = self.first_advert(host, since) {
             self.tell(at, &format!("{host} is master: its first advert"));
         }
-        if let Some(at) = self.lab.observer().announcements(host, SHARED, since).first() {
+        if let Some(at) = self.observer.announcements(host, SHARED, since).first() {
             self.tell(*at, &format!("{host} announces {SHARED} (gratuitous ARP)"));
         }
         let answered = |demo: &Self| {
@@ -285,7 +305,7 @@ impl<'a> Demo<'a> {
     }
 
     fn first_advert(&self, host: &str, since: Instant) -> Option<Instant> {
-        let adverts = self.lab.observer().adverts(host, since);
+        let adverts = self.observer.adverts(host, since);
         adverts.iter().find(|(_, advert)| advert.priority > 0).map(|(at, _)| *at)
     }
 
@@ -303,7 +323,7 @@ impl<'a> Demo<'a> {
         while Instant::now() < until {
             self.pause()?;
         }
-        let owners = self.lab.owners(SHARED);
+        let owners = self.owners();
         if owners != [master] {
             let text = format!("{master} should have {SHARED}, and not {}", owners.join(", "));
             return Err(Failure::Unexpected(text));

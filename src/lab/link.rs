@@ -79,43 +79,13 @@ impl Links {
         self.create(link)
     }
 
-    /// Removes a link; of a cable both ends.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn delete(&self, name: &str) -> io::Result<()> {
-        self.request(RouteNetlinkMessage::DelLink(named(name)), 0)
-    }
-
-    /// Renames a link, as udev may.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn rename(&self, name: &str, new_name: &str) -> io::Result<()> {
-        let mut link = self.indexed(name)?;
-        link.attributes.push(LinkAttribute::IfName(new_name.to_owned()));
-        self.request(RouteNetlinkMessage::SetLink(link), 0)
-    }
-
     /// Sets a link administratively up.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn up(&self, name: &str) -> io::Result<()> {
-        self.set_flags(name, LinkFlags::Up)
-    }
-
-    /// Sets a link administratively down: the other end of a cable loses its carrier.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn down(&self, name: &str) -> io::Result<()> {
-        self.set_flags(name, LinkFlags::empty())
-    }
-
-    fn set_flags(&self, name: &str, flags: LinkFlags) -> io::Result<()> {
         let mut link = named(name);
-        link.header.flags = flags;
+        link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
         self.request(RouteNetlinkMessage::SetLink(link), 0)
     }
@@ -247,7 +217,11 @@ impl Links {
         self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    /// Sends a request and waits for its acknowledgement.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags).map(drop)
     }
 
@@ -299,7 +273,7 @@ impl Links {
 }
 
 /// The address a message is about.
-pub(super) fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+pub fn address_of(message: &AddressMessage) -> Option<IpAddr> {
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {
         match attribute {

@@ -1,19 +1,17 @@
-//! Someone who sees every advert and every announcement on the wire, with the kernel's timestamps
-//! and the port each came in by. Its decoder is its own, so that it can disagree with ours.
+//! An observer of every advert and every announcement on the wire, with the kernel's timestamps and
+//! the port each came in by. It has a decoder of its own, so that it can disagree with the protocol's.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use socket2::Socket;
 
 use super::capture;
-use super::namespace::Namespace;
-use super::network::{lock, wait_readable};
+use super::network::{Lab, Ports};
+use super::threads::{Worker, lock, wait_readable};
 
 /// A frame worth keeping.
 #[derive(Clone, Debug)]
@@ -59,62 +57,39 @@ pub struct Advert {
 }
 
 /// Reads what passes the switches of a lab.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Observer {
-    shared: Arc<Shared>,
-    _thread: Arc<Watcher>,
+    log: Arc<Mutex<Vec<Sighting>>>,
+    _thread: Worker,
 }
-
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    ports: Mutex<HashMap<u32, Plug>>,
-    log: Mutex<Vec<Sighting>>,
-}
-
-/// A host, and the interface of it, at a port of the switch.
-type Plug = (Arc<str>, Arc<str>);
 
 impl Observer {
-    pub(super) fn start(switches: &Namespace) -> io::Result<Self> {
-        let socket = switches.run(|| {
+    /// Observes from now on.
+    ///
+    /// # Errors
+    /// What the kernel says, as without CAP_NET_RAW.
+    pub fn start(lab: &Lab) -> io::Result<Self> {
+        let socket = lab.switches().run(|| {
             let socket = capture::open()?;
             socket.set_recv_buffer_size(1 << 20)?;
             io::Result::Ok(socket)
         })?;
-        let shared = Arc::new(Shared::default());
-        let thread = switches.thread("observer", {
-            let shared = Arc::clone(&shared);
-            move || watch(&socket, &shared)
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let thread = Worker::start(lab.switches(), "observer", {
+            let (ports, log) = (Arc::clone(lab.ports()), Arc::clone(&log));
+            move |stop| watch(&socket, &ports, &log, stop)
         })?;
-        let watcher = Watcher { shared: Arc::clone(&shared), thread: Some(thread) };
-        Ok(Self { shared, _thread: Arc::new(watcher) })
+        Ok(Self { log, _thread: thread })
     }
 
-    /// Sees nothing.
-    pub(super) fn blind() -> Self {
-        let shared = Arc::new(Shared::default());
-        let watcher = Watcher { shared: Arc::clone(&shared), thread: None };
-        Self { shared, _thread: Arc::new(watcher) }
-    }
-
-    pub(super) fn watch_port(&self, index: u32, host: &str, interface: &str) {
-        lock(&self.shared.ports).insert(index, (host.into(), interface.into()));
-    }
-
-    /// Everything seen since `from`, in the order of arrival.
-    pub fn since(&self, from: Instant) -> Vec<Sighting> {
-        lock(&self.shared.log).iter().filter(|sighting| sighting.at >= from).cloned().collect()
-    }
-
-    /// What `question` finds in all that was seen so far; for looking often without copying.
-    pub fn look<T>(&self, question: impl FnOnce(&[Sighting]) -> T) -> T {
-        question(&lock(&self.shared.log))
+    /// Passes everything seen so far, in the order of arrival, to `read`: nothing is copied.
+    pub fn with_log<T>(&self, read: impl FnOnce(&[Sighting]) -> T) -> T {
+        read(&lock(&self.log))
     }
 
     /// The adverts of a host since `from`.
     pub fn adverts(&self, host: &str, from: Instant) -> Vec<(Instant, Advert)> {
-        self.look(|log| {
+        self.with_log(|log| {
             log.iter()
                 .filter(|sighting| sighting.at >= from && &*sighting.host == host)
                 .filter_map(|sighting| match &sighting.seen {
@@ -127,7 +102,7 @@ impl Observer {
 
     /// When a host announced `ip`, since `from`.
     pub fn announcements(&self, host: &str, ip: IpAddr, from: Instant) -> Vec<Instant> {
-        self.look(|log| {
+        self.with_log(|log| {
             log.iter()
                 .filter(|sighting| sighting.at >= from && &*sighting.host == host)
                 .filter(|sighting| sighting.seen == Seen::Announcement(ip))
@@ -138,7 +113,7 @@ impl Observer {
 
     /// The host that sent the last advert of a virtual router, if that was not a goodbye.
     pub fn master(&self, vrid: u8) -> Option<String> {
-        self.look(|log| {
+        self.with_log(|log| {
             log.iter().rev().find_map(|sighting| match &sighting.seen {
                 Seen::Advert(advert) if advert.vrid == vrid => {
                     Some((advert.priority > 0).then(|| sighting.host.to_string()))
@@ -148,49 +123,19 @@ impl Observer {
         })
         .flatten()
     }
-
-    /// The longest time between two adverts of a host between two points in time, both counted
-    /// as adverts.
-    pub fn longest_gap(&self, host: &str, from: Instant, to: Instant) -> Duration {
-        let mut last = from;
-        let mut longest = Duration::ZERO;
-        let times = self.adverts(host, from).into_iter().map(|(at, _)| at);
-        for at in times.take_while(|at| *at < to).chain([to]) {
-            longest = longest.max(at.saturating_duration_since(last));
-            last = at;
-        }
-        longest
-    }
 }
 
-/// Ends the thread when the last observer goes.
-#[derive(Debug)]
-struct Watcher {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn watch(socket: &Socket, shared: &Shared) {
+fn watch(socket: &Socket, ports: &Ports, log: &Mutex<Vec<Sighting>>, stop: &AtomicBool) {
     let mut frame = [0; 2048];
-    while wait_readable(socket, &shared.stop) {
+    while wait_readable(socket, stop) {
         let Some(received) = capture::receive(socket, &mut frame) else { continue };
         let at = received.stamp.map_or_else(Instant::now, as_instant);
         let port = received.interface;
-        let Some((host, interface)) = port.and_then(|port| lock(&shared.ports).get(&port).cloned())
-        else {
+        let Some((host, interface)) = port.and_then(|port| lock(ports).get(&port).cloned()) else {
             continue;
         };
         if let Some(seen) = frame.get(..received.length).and_then(decode) {
-            lock(&shared.log).push(Sighting { at, host, interface, seen });
+            lock(log).push(Sighting { at, host, interface, seen });
         }
     }
 }

@@ -8,10 +8,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, configuration, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use vipd::lab::{Daemon, Host, Lab, Prober, Program, RouterSpec, configuration, wait_for};
 
 use crate::services::{self, Authority, Server, Service, Systemd};
 use crate::{PATIENCE, Tried, VIPD, is_root, until};

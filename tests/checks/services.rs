@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::lab::Host;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
-use vipd::lab::Host;
 
 /// A program that is open for writing in a process just forked cannot be executed ("text file
 /// busy"), and a test that runs beside may fork at any moment: whoever writes is another process.
@@ -363,7 +363,7 @@ impl Systemd {
             let ready = systemd.try_ctl(&["is-active", "basic.target"]);
             ready.is_some_and(|said| said == "active\n").then_some(())
         };
-        if vipd::lab::wait_for(Duration::from_secs(10), up).is_none() {
+        if crate::lab::wait_for(Duration::from_secs(10), up).is_none() {
             let log = fs::read_to_string(systemd.directory.path().join("log")).unwrap_or_default();
             return Err(format!("systemd does not start in {runtime}: {log}"));
         }
@@ -404,7 +404,7 @@ impl Drop for Systemd {
         let pid = Pid::from_raw(self.process.id().cast_signed());
         let _ = kill(pid, Signal::SIGTERM);
         let ended = || self.process.try_wait().ok().flatten();
-        if vipd::lab::wait_for(Duration::from_secs(5), ended).is_none() {
+        if crate::lab::wait_for(Duration::from_secs(5), ended).is_none() {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
@@ -413,7 +413,7 @@ impl Drop for Systemd {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let emptied = || remove_groups(&self.group).ok();
-        let _ = vipd::lab::wait_for(Duration::from_secs(5), emptied);
+        let _ = crate::lab::wait_for(Duration::from_secs(5), emptied);
     }
 }
 

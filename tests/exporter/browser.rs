@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::lab::{Daemon, Host, wait_for};
 use base64::Engine as _;
 use serde_json::{Value, json};
-use vipd::lab::{Daemon, Host, wait_for};
 
 use crate::{PATIENCE, ask};
 

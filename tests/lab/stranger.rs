@@ -1,15 +1,13 @@
-//! Someone on the LAN who sends adverts nobody asked for: malformed, or lower than the master's.
+//! A sender of adverts that belong to no router of the lab: malformed, or lower than the master's.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-
-use super::network::Host;
+use vipd::lab::{Host, Worker};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
@@ -53,9 +51,8 @@ impl Malformation {
 /// A stream of adverts of version 3 over IPv4 that lasts until it is dropped.
 #[derive(Debug)]
 pub struct Stranger {
-    stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Worker,
 }
 
 impl Stranger {
@@ -90,27 +87,17 @@ impl Stranger {
             socket.set_multicast_loop_v4(false)?;
             io::Result::Ok(socket)
         })?;
-        let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
-        let thread = host.namespace().thread("stranger", {
-            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            move || send(&socket, &packets, period, &stop, &sent)
+        let thread = Worker::start(host.namespace(), "stranger", {
+            let sent = Arc::clone(&sent);
+            move |stop| send(&socket, &packets, period, stop, &sent)
         })?;
-        Ok(Self { stop, sent, thread: Some(thread) })
+        Ok(Self { sent, _thread: thread })
     }
 
     /// How many it has sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

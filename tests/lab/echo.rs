@@ -5,15 +5,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
-
-use super::namespace::Namespace;
-use super::network::{Host, lock};
-use super::wait_for;
+use vipd::lab::{Host, Namespace, Worker, lock, wait_for};
 
 const PORT: u16 = 7;
 /// Between two messages of a conversation.
@@ -22,12 +18,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A thread that echoes what connections to an address say.
 #[derive(Debug)]
 pub struct EchoServer {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Worker,
 }
 
 impl EchoServer {
-    pub(super) fn start(namespace: &Namespace, ip: IpAddr) -> io::Result<Self> {
+    pub fn start(namespace: &Namespace, ip: IpAddr) -> io::Result<Self> {
         let listener = namespace.run(move || {
             let socket = Socket::new(Domain::for_address((ip, PORT).into()), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
@@ -41,21 +36,8 @@ impl EchoServer {
             socket.set_nonblocking(true)?;
             io::Result::Ok(TcpListener::from(socket))
         })?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = namespace.thread("echo", {
-            let stop = Arc::clone(&stop);
-            move || serve(&listener, &stop)
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for EchoServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let thread = Worker::start(namespace, "echo", move |stop| serve(&listener, stop))?;
+        Ok(Self { _thread: thread })
     }
 }
 
@@ -81,12 +63,12 @@ fn serve(listener: &TcpListener, stop: &AtomicBool) {
     }
 }
 
-/// Whether a new connection from `client` to `ip` is echoed within `patience`.
-pub fn connects(client: &Host, ip: IpAddr, patience: Duration) -> bool {
+/// Whether a new connection from `client` to `ip` is echoed within `timeout`.
+pub fn connects(client: &Host, ip: IpAddr, timeout: Duration) -> bool {
     client.namespace().run(move || {
         let connect = || {
-            let mut stream = TcpStream::connect_timeout(&(ip, PORT).into(), patience)?;
-            stream.set_read_timeout(Some(patience))?;
+            let mut stream = TcpStream::connect_timeout(&(ip, PORT).into(), timeout)?;
+            stream.set_read_timeout(Some(timeout))?;
             stream.write_all(b"?")?;
             stream.read_exact(&mut [0])
         };
@@ -103,9 +85,8 @@ struct Talk {
 /// A connection that is never quiet for long.
 #[derive(Debug)]
 pub struct Conversation {
-    stop: Arc<AtomicBool>,
     talk: Arc<Mutex<Talk>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Worker,
 }
 
 impl Conversation {
@@ -120,36 +101,26 @@ impl Conversation {
             stream.set_read_timeout(Some(Duration::from_millis(50)))?;
             io::Result::Ok(stream)
         })?;
-        let stop = Arc::new(AtomicBool::new(false));
         let talk = Arc::new(Mutex::new(Talk { answered_at: Instant::now(), broken: false }));
-        let thread = client.namespace().thread("talk", {
-            let (stop, talk) = (Arc::clone(&stop), Arc::clone(&talk));
-            move || {
-                if converse(stream, &talk, &stop).is_err() {
+        let thread = Worker::start(client.namespace(), "talk", {
+            let talk = Arc::clone(&talk);
+            move |stop| {
+                if converse(stream, &talk, stop).is_err() {
                     lock(&talk).broken = true;
                 }
             }
         })?;
-        Ok(Self { stop, talk, thread: Some(thread) })
+        Ok(Self { talk, _thread: thread })
     }
 
-    /// Whether it is answered once more, within `patience`.
-    pub fn goes_on(&self, patience: Duration) -> bool {
+    /// Whether it is answered once more, within `timeout`.
+    pub fn goes_on(&self, timeout: Duration) -> bool {
         let asked = Instant::now();
-        let outcome = wait_for(patience, || {
+        let outcome = wait_for(timeout, || {
             let talk = lock(&self.talk);
             (talk.broken || talk.answered_at > asked).then_some(!talk.broken)
         });
         outcome.unwrap_or(false)
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

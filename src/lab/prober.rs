@@ -1,4 +1,4 @@
-//! A client that asks the shared address a thousand times a second, and the hosts' answers.
+//! A client that asks the shared address a thousand times a second.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -6,78 +6,16 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::network::Host;
+use super::responder::PORT;
+use super::threads::{Worker, lock, prioritize};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use socket2::{Domain, Socket, Type};
 
-use super::namespace::Namespace;
-use super::network::{Host, lock, wait_readable};
-use crate::host::privileges;
-
-/// The echo port (RFC 862), free in every new namespace.
-const PORT: u16 = 7;
 /// Enough for ten minutes at a thousand per second.
-const MOST_PROBES: usize = 600_000;
-
-/// A thread that answers datagrams to an address with the host's name while the host holds it.
-#[derive(Debug)]
-pub struct Responder {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Responder {
-    pub(super) fn start(namespace: &Namespace, host: &str, ip: IpAddr) -> io::Result<Self> {
-        let socket = namespace.run(move || {
-            let socket = Socket::new(Domain::for_address((ip, PORT).into()), Type::DGRAM, None)?;
-            // Bound before the address is there and after it has gone.
-            match ip {
-                IpAddr::V4(_) => socket.set_freebind_v4(true)?,
-                IpAddr::V6(_) => socket.set_freebind_v6(true)?,
-            }
-            socket.bind(&SocketAddr::from((ip, PORT)).into())?;
-            io::Result::Ok(UdpSocket::from(socket))
-        })?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = namespace.thread("responder", {
-            let (stop, host) = (Arc::clone(&stop), host.to_owned());
-            move || {
-                prefer();
-                respond(&socket, &host, &stop);
-            }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// What is measured is the daemons, not how long the lab's own threads wait for a processor. Where
-/// this is refused they do.
-pub(super) fn prefer() {
-    let _ = privileges::realtime(1);
-}
-
-/// Answers with the eight bytes of the probe and the host's name.
-fn respond(socket: &UdpSocket, host: &str, stop: &AtomicBool) {
-    let mut buffer = [0; 64];
-    while wait_readable(socket, stop) {
-        let Ok((8, client)) = socket.recv_from(&mut buffer) else { continue };
-        let answer = [buffer.get(..8).unwrap_or_default(), host.as_bytes()].concat();
-        // A host that has just released the address cannot answer from it any more.
-        let _ = socket.send_to(&answer, client);
-    }
-}
+const MAX_PROBES: usize = 600_000;
 
 #[derive(Clone, Debug)]
 struct Probe {
@@ -88,9 +26,8 @@ struct Probe {
 /// A client that probes an address at a steady rate.
 #[derive(Debug)]
 pub struct Prober {
-    stop: Arc<AtomicBool>,
     probes: Arc<Mutex<Vec<Probe>>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Worker,
 }
 
 impl Prober {
@@ -111,16 +48,15 @@ impl Prober {
             socket.set_nonblocking(true)?;
             io::Result::Ok(socket)
         })?;
-        let stop = Arc::new(AtomicBool::new(false));
         let probes = Arc::new(Mutex::new(Vec::new()));
-        let thread = client.namespace().thread("prober", {
-            let (stop, probes) = (Arc::clone(&stop), Arc::clone(&probes));
-            move || {
-                prefer();
-                probe(&socket, (ip, PORT).into(), period, &probes, &stop);
+        let thread = Worker::start(client.namespace(), "prober", {
+            let probes = Arc::clone(&probes);
+            move |stop| {
+                prioritize();
+                probe(&socket, (ip, PORT).into(), period, &probes, stop);
             }
         })?;
-        Ok(Self { stop, probes, thread: Some(thread) })
+        Ok(Self { probes, _thread: thread })
     }
 
     /// What became of the probes sent between two points in time. Probes so young that an answer
@@ -184,15 +120,6 @@ impl Prober {
     }
 }
 
-impl Drop for Prober {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// What a client saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeReport {
@@ -224,7 +151,7 @@ fn probe(
         }
         next += period;
         let mut probes = lock(probes);
-        if probes.len() >= MOST_PROBES {
+        if probes.len() >= MAX_PROBES {
             return;
         }
         let number = u64::try_from(probes.len()).unwrap_or(u64::MAX);
