@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Command;
+use crate::config::HookCommand;
 
 /// What a hook is told the virtual router has become, or is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,10 +80,10 @@ pub struct HookRun {
     /// The interface it is on.
     pub interface: String,
     /// The hooks for this very state, in order.
-    pub commands: Vec<Command>,
+    pub commands: Vec<HookCommand>,
     /// The general hook, run last, with `INSTANCE` (or `GROUP`), the name, the state in upper case
     /// and the priority appended; not run before a claim or a release.
-    pub notify: Option<Command>,
+    pub notify: Option<HookCommand>,
 }
 
 /// The end of a [`HookRun`].

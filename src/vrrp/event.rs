@@ -23,8 +23,10 @@ pub enum Event<'a> {
     /// A hook ended; for a sync group it is the one that ran for this member. Of `BeforeClaim` and
     /// `BeforeRelease` only the run that was asked for last counts.
     HookFinished(RouterId, HookOutcome),
-    /// No advert was accepted by the kernel, or no renewal carried out, for too long.
+    /// The kernel has accepted no advert for as long as peers wait, or the worker has not answered.
     Late(RouterId),
+    /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
+    LeaseRanOut(RouterId),
     /// The whole present picture of an interface.
     Link {
         /// Which.
