@@ -41,18 +41,15 @@ pub enum DiscardReason {
     Incompatible(Mismatch),
 }
 
-impl DiscardReason {
-    /// The word in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            DiscardReason::Malformed(_) => "malformed",
-            DiscardReason::UnknownRouter(_) => "unknown_router",
-            DiscardReason::OwnAdvert => "own_advert",
-            DiscardReason::Ttl(_) => "ttl",
-            DiscardReason::NotAccepted => "not_accepted",
-            DiscardReason::NotAPeer => "not_a_peer",
-            DiscardReason::Incompatible(_) => "incompatible",
-        }
+names! {
+    DiscardReason {
+        Malformed = "malformed",
+        UnknownRouter = "unknown_router",
+        OwnAdvert = "own_advert",
+        Ttl = "ttl",
+        NotAccepted = "not_accepted",
+        NotAPeer = "not_a_peer",
+        Incompatible = "incompatible",
     }
 }
 
