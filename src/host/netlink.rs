@@ -30,7 +30,7 @@ use socket2::SockRef;
 
 use crate::host::bpf;
 use crate::host::clock::boottime;
-use crate::host::letterbox::{Letterbox, Slot};
+use crate::host::event_channel::{self, Receiver};
 use crate::host::privileges;
 use crate::vrrp::{Address, Family};
 
@@ -56,9 +56,9 @@ const MESSAGE_BUFFER: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Worker {
     jobs: Sender<Job>,
-    reports: Letterbox<Report>,
+    reports: Receiver<Report>,
     /// For what the worker cannot report any more.
-    reporter: Slot<Report>,
+    reporter: event_channel::Sender<Report>,
     renewal_port: u32,
 }
 
@@ -220,7 +220,7 @@ impl Worker {
         let mut renewer = Kernel::connect()?;
         let renewal_port = port(&renewer.socket)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
-        let (reports, reporter) = Letterbox::new()?;
+        let (reporter, reports) = event_channel::channel()?;
         let theirs = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
             // The first advert waits for the claim. Where real-time priority is refused, so it was
@@ -229,7 +229,7 @@ impl Worker {
             let (mut woken, mut unheard) = (boottime(), false);
             while let Ok(job) = inbox.try_recv().or_else(|_| {
                 if std::mem::take(&mut unheard) {
-                    theirs.ring();
+                    theirs.wake();
                 }
                 inbox.recv()
             }) {
@@ -241,11 +241,11 @@ impl Worker {
                     theirs.send(Report::Claimed { ticket: job.ticket, part });
                 });
                 let finished = done.finished;
-                theirs.put(Report::Done(done));
+                theirs.send_quiet(Report::Done(done));
                 // Of many small jobs the reports are heard together.
                 unheard = finished.saturating_sub(woken) < TOLD_WITHIN;
                 if !unheard {
-                    theirs.ring();
+                    theirs.wake();
                     woken = finished;
                 }
             }
@@ -273,7 +273,7 @@ impl Worker {
 
     /// The reports that have come in; also makes the file descriptor unreadable again.
     pub fn reports(&mut self) -> impl Iterator<Item = Report> + '_ {
-        self.reports.letters()
+        self.reports.recv()
     }
 }
 
