@@ -9,10 +9,9 @@ pub mod backoff;
 mod bpf;
 pub mod clock;
 pub mod echo;
-pub mod event_channel;
+pub(crate) mod event_channel;
 pub mod exclusive;
 pub(crate) mod kernel;
-pub mod links;
 pub mod neighbours;
 pub mod netlink;
 pub(crate) mod poller;
@@ -22,3 +21,5 @@ pub mod signals;
 pub mod sys;
 pub mod systemd;
 pub mod wiretap;
+
+pub use netlink::links;
