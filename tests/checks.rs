@@ -590,25 +590,25 @@ fn a_helper_that_hangs_is_noticed() -> Tried {
     let helper = bench.helper.as_mut().unwrap();
     let pid = Pid::from_raw(helper.pid().cast_signed());
     // One that has nothing to say is asked, and answers.
-    helper.watch(std::iter::empty());
+    helper.set_checks(std::iter::empty());
     for _ in 0..3 {
-        helper.ask().unwrap();
-        thread::sleep(Helper::ASK_EVERY);
-        helper.pump(|_| {}).unwrap();
+        helper.check_alive().unwrap();
+        thread::sleep(Helper::PING_INTERVAL);
+        helper.poll(|_| {}).unwrap();
     }
     kill(pid, Signal::SIGSTOP).unwrap();
     let begun = Instant::now();
     let error = loop {
-        thread::sleep(Helper::ASK_EVERY);
-        helper.pump(|_| {}).unwrap();
-        if let Err(error) = helper.ask() {
+        thread::sleep(Helper::PING_INTERVAL);
+        helper.poll(|_| {}).unwrap();
+        if let Err(error) = helper.check_alive() {
             break error;
         }
         assert!(begun.elapsed() < Duration::from_secs(60));
     };
     assert_eq!(error.to_string(), "it has not answered for 15s");
     assert!(begun.elapsed() >= Duration::from_secs(15));
-    helper.pump(|_| {}).unwrap_err();
+    helper.poll(|_| {}).unwrap_err();
     bench.helper.take().unwrap().end();
     until("it was killed", || !is_running(pid));
     Ok(())
@@ -671,13 +671,13 @@ impl Bench {
     }
 
     fn watch(&mut self, plans: &[CheckPlan]) {
-        self.helper.as_mut().unwrap().watch(plans.iter().map(|plan| (plan, 2)));
+        self.helper.as_mut().unwrap().set_checks(plans.iter().map(|plan| (plan, 2)));
     }
 
     /// Takes what has come; gives the last run of this check.
     fn pump(&mut self, name: &str) -> Option<CheckRun> {
         let helper = self.helper.as_mut().unwrap();
-        helper.pump(|_| {}).unwrap();
+        helper.poll(|_| {}).unwrap();
         self.runs.extend(helper.results());
         self.runs(name).pop()
     }
@@ -765,7 +765,7 @@ impl Bench {
             priority: 150,
             addresses: Vec::new(),
             interface: "eth0".into(),
-            commands: vec![vipd::helper::Command {
+            commands: vec![vipd::helper::HookCommand {
                 argv: vec!["true".into()],
                 timeout: PATIENCE,
                 user: None,
@@ -774,7 +774,7 @@ impl Bench {
         });
         until("the hook has ended", || {
             let mut ended = false;
-            helper.pump(|_| ended = true).unwrap();
+            helper.poll(|_| ended = true).unwrap();
             ended
         });
         begun.elapsed()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use vipd::config::{CheckPlan, Command, Config, Hooks, Http, Problems, Target};
+use vipd::config::{CheckPlan, Config, HookCommand, Hooks, Http, Problems, Target};
 use vipd::vrrp::{
     Address, CheckConfig, ChecksumForm, Effect, Family, Handover, Hook, Initial, Interval,
     Priority, RouterConfig, Version, Vrid,
@@ -24,7 +24,7 @@ fn what_is_said(name: &str, text: &str) -> String {
     match Config::parse(name, text) {
         Ok(config) => {
             let advice = config.advice.iter().map(|advice| format!("\n{advice}\n"));
-            config.meaning() + &advice.collect::<String>()
+            config.explain() + &advice.collect::<String>()
         }
         Err(problems) => format!("{problems}\n"),
     }
@@ -151,7 +151,7 @@ fn what_is_written_arrives() {
     };
     assert_eq!(*router, expected);
     let command = |argv: &[&str], secs, user: &str| {
-        Some(Command {
+        Some(HookCommand {
             argv: argv.iter().map(|word| word.to_string()).collect(),
             timeout: Duration::from_secs(secs),
             user: Some(user.into()),

@@ -20,7 +20,7 @@ use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_f
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use suite::{Test, Tried, programs, tests};
-use vipd::doctor::Trouble;
+use vipd::doctor::ProblemKind;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.
@@ -126,24 +126,24 @@ const CLOSED: &str = "add table inet fence; add chain inet fence in { type filte
 fn a_packet_filter_on_the_way_in_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
     // Who the peer is, a test packet must know: its rules may name him.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    let finding = clinic.expect(&clinic.a, Trouble::AdvertsFilteredIn);
-    assert!(finding.text.contains("its policy is drop of chain inet fence in"), "{}", finding.text);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    assert!(finding.text.contains("the policy (drop) of chain inet fence in"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     // Dropped by a rule, and before the chain input.
     clinic.sh(
         &clinic.a,
         "nft 'flush ruleset; add table ip early; add chain ip early pre { type filter hook \
          prerouting priority -300; }; add rule ip early pre ip daddr 224.0.0.0/4 drop'",
     );
-    let finding = clinic.expect(&clinic.a, Trouble::AdvertsFilteredIn);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.text.contains("of chain ip early pre"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
 fn a_packet_filter_of_iptables_is_found() {
@@ -159,60 +159,60 @@ fn a_packet_filter_of_iptables_is_found() {
         }
         let _daemon = clinic.run(&clinic.a);
         let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-        clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+        clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
         clinic.sh(&clinic.a, &format!("{program} {rule}"));
-        let finding = clinic.expect(&clinic.a, Trouble::AdvertsFilteredIn);
+        let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
         if finding.mend.starts_with("nft list ruleset") {
             // What an extension of iptables asks, its rules do not tell.
             clinic.sh(&clinic.a, &format!("{program} -I INPUT -p 112 -j ACCEPT"));
         } else {
             clinic.mend(&clinic.a, &finding);
         }
-        clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+        clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     }
 }
 
 fn a_packet_filter_on_the_way_out_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredOut);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredOut);
     clinic.sh(
         &clinic.a,
         "nft 'add table inet fence; add chain inet fence out { type filter hook output priority \
          0; }; add rule inet fence out meta l4proto { tcp, udp, icmp } accept; add rule inet \
          fence out drop'",
     );
-    let finding = clinic.expect(&clinic.a, Trouble::AdvertsFilteredOut);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredOut);
     assert!(finding.text.contains("of chain inet fence out"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredOut);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredOut);
 }
 
 fn a_packet_filter_for_ipv6_is_found() {
     let mut clinic = Clinic::new();
     clinic.ip = "fe80::100".parse().unwrap();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.sh(
         &clinic.a,
         "nft 'add table ip6 fence; add chain ip6 fence in { type filter hook input priority 0; \
          policy drop; }; add rule ip6 fence in meta l4proto ipv6-icmp accept'",
     );
-    let finding = clinic.expect(&clinic.a, Trouble::AdvertsFilteredIn);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.about.contains("IPv6"), "{}", finding.about);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
 fn a_packet_filter_between_unicast_peers_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "unicast_peers = [\"192.0.2.1\", \"192.0.2.2\"]\n".into();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
-    let finding = clinic.expect(&clinic.a, Trouble::AdvertsFilteredIn);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
 fn a_filter_that_lets_the_peer_in_is_no_trouble() {
@@ -224,10 +224,10 @@ fn a_filter_that_lets_the_peer_in_is_no_trouble() {
     let unheard = clinic.examined(&clinic.a);
     assert!(unheard.iter().all(|finding| finding.word != "adverts_filtered_in"), "{unheard:?}");
     clinic.meet();
-    clinic.expect_nothing_of(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.sh(&clinic.a, &format!("nft 'flush ruleset; {CLOSED}'"));
     clinic.sh(&clinic.a, "nft add rule inet fence in ip saddr 192.0.2.9 ip protocol 112 accept");
-    clinic.expect(&clinic.a, Trouble::AdvertsFilteredIn);
+    clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
 // ---- the kernel's switches ---------------------------------------------------------------------
@@ -247,16 +247,16 @@ fn two_interfaces() -> Clinic {
 fn a_reverse_path_filter_is_found() {
     let clinic = two_interfaces();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::RpFilter);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
     clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth1.rp_filter=1");
-    clinic.expect(&clinic.a, Trouble::RpFilter);
+    clinic.expect(&clinic.a, ProblemKind::RpFilter);
     // It really is so: what arrives at the interface does not arrive at the daemon.
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    let finding = clinic.expect(&clinic.a, Trouble::RpFilter);
+    let finding = clinic.expect(&clinic.a, ProblemKind::RpFilter);
     assert!(finding.text.contains("192.0.2.2"), "{}", finding.text);
     assert!(clinic.router(&clinic.a)["heard"].is_null());
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::RpFilter);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
     let heard = || (!clinic.router(&clinic.a)["heard"].is_null()).then_some(());
     wait_for(PATIENCE, heard).unwrap();
     drop(peer);
@@ -264,21 +264,21 @@ fn a_reverse_path_filter_is_found() {
 
 fn several_interfaces_in_one_lan_are_found() {
     let clinic = two_interfaces();
-    let finding = clinic.expect(&clinic.a, Trouble::ArpFlux);
+    let finding = clinic.expect(&clinic.a, ProblemKind::ArpFlux);
     assert!(finding.text.contains("eth0 is in the same network as eth1"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::ArpFlux);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpFlux);
     // One interface in a LAN is as it should be.
-    clinic.expect_nothing_of(&clinic.b, Trouble::ArpFlux);
+    clinic.expect_nothing_of(&clinic.b, ProblemKind::ArpFlux);
 }
 
 fn an_interface_that_answers_no_arp_is_found() {
     let clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, Trouble::ArpSilent);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpSilent);
     clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=8");
-    let finding = clinic.expect(&clinic.a, Trouble::ArpSilent);
+    let finding = clinic.expect(&clinic.a, ProblemKind::ArpSilent);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::ArpSilent);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpSilent);
 }
 
 // ---- who advertises ----------------------------------------------------------------------------
@@ -287,62 +287,62 @@ fn another_daemon_on_this_host_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::OtherDaemon);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::OtherDaemon);
     let other = clinic.stranger(&clinic.a, 51, "192.0.2.200".parse().unwrap());
-    let finding = clinic.expect(&clinic.a, Trouble::OtherDaemon);
+    let finding = clinic.expect(&clinic.a, ProblemKind::OtherDaemon);
     assert!(finding.text.contains("on eth0 with priority 90"), "{}", finding.text);
     drop(other);
-    clinic.expect_nothing_of(&clinic.a, Trouble::OtherDaemon);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::OtherDaemon);
 }
 
 fn two_masters_are_found() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.meet();
-    clinic.expect_nothing_of(&clinic.a, Trouble::TwoMasters);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::TwoMasters);
     clinic.sh(&clinic.b, &format!("nft '{CLOSED}'"));
     let both = || (clinic.router(&clinic.b)["role"] == "master").then_some(());
     wait_for(PATIENCE, both).unwrap();
-    let finding = clinic.expect(&clinic.b, Trouble::TwoMasters);
+    let finding = clinic.expect(&clinic.b, ProblemKind::TwoMasters);
     assert!(finding.text.contains("192.0.2.1 and this host"), "{}", finding.text);
     // Why, is found beside it.
-    let why = clinic.expect(&clinic.b, Trouble::AdvertsFilteredIn);
+    let why = clinic.expect(&clinic.b, ProblemKind::AdvertsFilteredIn);
     clinic.mend(&clinic.b, &why);
     let one = || (clinic.router(&clinic.b)["role"] == "backup").then_some(());
     wait_for(PATIENCE, one).unwrap();
-    clinic.expect_nothing_of(&clinic.b, Trouble::TwoMasters);
+    clinic.expect_nothing_of(&clinic.b, ProblemKind::TwoMasters);
 }
 
 fn a_group_with_our_vrid_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    clinic.expect_nothing_of(&clinic.a, Trouble::DifferentAddresses);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::DifferentAddresses);
     drop(peer);
     let _group = clinic.stranger(&clinic.b, 51, "192.0.2.200".parse().unwrap());
-    let finding = clinic.expect(&clinic.a, Trouble::DifferentAddresses);
+    let finding = clinic.expect(&clinic.a, ProblemKind::DifferentAddresses);
     assert!(finding.text.contains("192.0.2.2 advertises VRID 51"), "{}", finding.text);
 }
 
 fn a_vrid_nobody_here_has_is_found_by_who_is_lonely() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::ForeignVrid);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
     let _others = clinic.stranger(&clinic.b, 77, "192.0.2.200".parse().unwrap());
-    let finding = clinic.expect(&clinic.a, Trouble::ForeignVrid);
+    let finding = clinic.expect(&clinic.a, ProblemKind::ForeignVrid);
     assert!(finding.mend.contains("`vrid = 77`"), "{}", finding.mend);
     // Whoever knows his peer does not mind the neighbours.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    clinic.expect_nothing_of(&clinic.a, Trouble::ForeignVrid);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
 }
 
 fn a_sender_who_is_not_accepted_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "accept_from = [\"192.0.2.9\"]\n".into();
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::SenderRefused);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::SenderRefused);
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    let finding = clinic.expect(&clinic.a, Trouble::SenderRefused);
+    let finding = clinic.expect(&clinic.a, ProblemKind::SenderRefused);
     assert!(finding.mend.contains("add \"192.0.2.2\" to `accept_from`"), "{}", finding.mend);
 }
 
@@ -354,26 +354,26 @@ fn an_incompatible_peer_is_found_with_and_without_a_daemon() {
     (spec.version, spec.interval) = (2, Duration::from_secs(1));
     let _peer = clinic.start(&clinic.b, &spec);
     clinic.expect_master(&clinic.b);
-    let finding = clinic.expect(&clinic.a, Trouble::IncompatiblePeer);
+    let finding = clinic.expect(&clinic.a, ProblemKind::IncompatiblePeer);
     assert!(finding.text.contains("make `version` equal on both"), "{}", finding.text);
     let _daemon = clinic.run(&clinic.a);
-    clinic.expect(&clinic.a, Trouble::IncompatiblePeer);
-    clinic.expect_nothing_of(&clinic.a, Trouble::NeverHeard);
+    clinic.expect(&clinic.a, ProblemKind::IncompatiblePeer);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::NeverHeard);
 }
 
 // ---- addresses ---------------------------------------------------------------------------------
 
 fn an_address_that_is_not_ours_is_found() {
     let clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, Trouble::AddressNotOurs);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
     clinic.sh(&clinic.a, &format!("ip address add {}/24 dev eth0", clinic.ip));
-    let finding = clinic.expect(&clinic.a, Trouble::AddressNotOurs);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AddressNotOurs);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AddressNotOurs);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
     // What vipd itself put there is as it should be.
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AddressNotOurs);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
 }
 
 fn an_address_that_was_left_over_is_found() {
@@ -381,13 +381,13 @@ fn an_address_that_was_left_over_is_found() {
     clinic.more = "address_lifetime = \"off\"\n".into();
     let mut daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::AddressLeftOver);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressLeftOver);
     daemon.crash();
-    let finding = clinic.expect(&clinic.a, Trouble::AddressLeftOver);
+    let finding = clinic.expect(&clinic.a, ProblemKind::AddressLeftOver);
     let runtime_dir = clinic.a.runtime_dir().unwrap();
     let mend = format!("{} --runtime-dir {}", finding.mend, runtime_dir.display());
     clinic.mend(&clinic.a, &Finding { mend, ..finding });
-    clinic.expect_nothing_of(&clinic.a, Trouble::AddressLeftOver);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressLeftOver);
 }
 
 // ---- the rest of the host ----------------------------------------------------------------------
@@ -395,7 +395,7 @@ fn an_address_that_was_left_over_is_found() {
 /// With directories of its own where systemd-networkd, NetworkManager and systemd keep theirs.
 fn managers_that_remove_addresses_are_found() {
     let clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, Trouble::NetworkdRemoves);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::NetworkdRemoves);
     let index = clinic.a.namespace().links().index("eth0").unwrap();
     let script = format!(
         "set -e\n\
@@ -424,7 +424,7 @@ fn managers_that_remove_addresses_are_found() {
 
 fn a_service_that_is_stopped_beside_vipd_is_found() {
     let mut clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, Trouble::UnitOrder);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::UnitOrder);
     clinic.more =
         "checks = [\"db\"]\n[[check]]\nname = \"db\"\nunit = \"postgresql.service\"\n".into();
     let script = "set -e\nmount -t tmpfs none /etc\nmkdir -p /etc/systemd/system\n\
@@ -445,27 +445,27 @@ fn a_service_that_is_stopped_beside_vipd_is_found() {
 fn missing_privileges_are_found() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, Trouble::CapabilityMissing);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::CapabilityMissing);
     if may_be_realtime() {
-        clinic.expect_nothing_of(&clinic.a, Trouble::NoRealtime);
+        clinic.expect_nothing_of(&clinic.a, ProblemKind::NoRealtime);
     }
     if locks_memory() {
-        clinic.expect_nothing_of(&clinic.a, Trouble::MemoryNotLocked);
+        clinic.expect_nothing_of(&clinic.a, ProblemKind::MemoryNotLocked);
     }
     drop(daemon);
     let _weak = clinic.run_by(
         &clinic.a,
         "ulimit -l 64; exec setpriv --bounding-set=-sys_nice,-ipc_lock,-sys_resource",
     );
-    clinic.expect(&clinic.a, Trouble::NoRealtime);
-    clinic.expect(&clinic.a, Trouble::MemoryNotLocked);
+    clinic.expect(&clinic.a, ProblemKind::NoRealtime);
+    clinic.expect(&clinic.a, ProblemKind::MemoryNotLocked);
     // Without a daemon it is tried here.
     let output = clinic.doctor_by(&clinic.b, &["setpriv", "--bounding-set=-net_raw"]);
     let words: Vec<String> = findings(&output).into_iter().map(|finding| finding.word).collect();
     assert_eq!(words, ["capability_missing"]);
     let unseen: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(unseen["not_examined"].to_string().contains("try again with sudo"), "{unseen:#}");
-    clinic.expect_nothing_of(&clinic.b, Trouble::CapabilityMissing);
+    clinic.expect_nothing_of(&clinic.b, ProblemKind::CapabilityMissing);
 }
 
 /// Whether this machine lets root have real-time priority.
@@ -486,14 +486,14 @@ fn lateness_and_refused_adverts_are_found() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
-    for trouble in [Trouble::Late, Trouble::AdvertsRefused] {
+    for trouble in [ProblemKind::Late, ProblemKind::AdvertsRefused] {
         clinic.expect_nothing_of(&clinic.a, trouble);
     }
     daemon.signal(Signal::SIGSTOP).unwrap();
     thread::sleep(Duration::from_secs(1));
     daemon.signal(Signal::SIGCONT).unwrap();
     clinic.expect_master(&clinic.a);
-    let finding = clinic.expect(&clinic.a, Trouble::Late);
+    let finding = clinic.expect(&clinic.a, ProblemKind::Late);
     assert!(finding.text.contains("1 times it lost its role"), "{}", finding.text);
     clinic.sh(
         &clinic.a,
@@ -501,48 +501,48 @@ fn lateness_and_refused_adverts_are_found() {
          0; }; add rule inet fence out meta l4proto 112 drop'",
     );
     thread::sleep(Duration::from_millis(500));
-    clinic.expect(&clinic.a, Trouble::AdvertsRefused);
+    clinic.expect(&clinic.a, ProblemKind::AdvertsRefused);
 }
 
 fn what_the_operator_did_is_found() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
-    clinic.expect(&clinic.a, Trouble::NeverHeard);
+    clinic.expect(&clinic.a, ProblemKind::NeverHeard);
     clinic.meet();
-    for trouble in [Trouble::Drained, Trouble::HeldBack, Trouble::NeverHeard] {
+    for trouble in [ProblemKind::Drained, ProblemKind::HeldBack, ProblemKind::NeverHeard] {
         clinic.expect_nothing_of(&clinic.a, trouble);
     }
     clinic.vipd(&clinic.a, &["failover", "web"]);
-    let finding = clinic.expect(&clinic.a, Trouble::HeldBack);
+    let finding = clinic.expect(&clinic.a, ProblemKind::HeldBack);
     assert_eq!(finding.mend, "vipd resume web");
     clinic.vipd(&clinic.a, &["resume", "web"]);
     clinic.vipd(&clinic.a, &["drain"]);
-    clinic.expect_nothing_of(&clinic.a, Trouble::HeldBack);
-    let finding = clinic.expect(&clinic.a, Trouble::Drained);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::HeldBack);
+    let finding = clinic.expect(&clinic.a, ProblemKind::Drained);
     assert_eq!(finding.mend, "vipd undrain");
 }
 
 fn a_wrong_file_and_missing_interfaces_are_found() {
     let clinic = Clinic::new();
     for trouble in [
-        Trouble::ConfigRefused,
-        Trouble::InterfaceAbsent,
-        Trouble::InterfaceDown,
-        Trouble::NoAddress,
+        ProblemKind::ConfigRefused,
+        ProblemKind::InterfaceAbsent,
+        ProblemKind::InterfaceDown,
+        ProblemKind::NoAddress,
     ] {
         clinic.expect_nothing_of(&clinic.a, trouble);
     }
     clinic.sh(&clinic.a, "ip address flush dev eth0");
-    clinic.expect(&clinic.a, Trouble::NoAddress);
+    clinic.expect(&clinic.a, ProblemKind::NoAddress);
     clinic.sh(&clinic.a, "ip link set eth0 down");
-    let finding = clinic.expect(&clinic.a, Trouble::InterfaceDown);
+    let finding = clinic.expect(&clinic.a, ProblemKind::InterfaceDown);
     clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, Trouble::InterfaceDown);
+    clinic.expect_nothing_of(&clinic.a, ProblemKind::InterfaceDown);
     let mut clinic = Clinic::new();
     clinic.interface = "eth7".into();
-    clinic.expect(&clinic.a, Trouble::InterfaceAbsent);
+    clinic.expect(&clinic.a, ProblemKind::InterfaceAbsent);
     clinic.more = "vird = 51\npriorty = 7\n".into();
-    let finding = clinic.expect(&clinic.a, Trouble::ConfigRefused);
+    let finding = clinic.expect(&clinic.a, ProblemKind::ConfigRefused);
     assert!(finding.text.contains("2 problems"), "{}", finding.text);
     assert!(finding.mend.starts_with("vipd check "), "{}", finding.mend);
 }
@@ -566,13 +566,13 @@ fn a_person_reads_sentences_and_commands() {
 fn every_word_is_tried_here() {
     let source = include_str!("doctor.rs");
     let tried: BTreeSet<String> = source
-        .split("Trouble::")
+        .split("ProblemKind::")
         .skip(1)
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric()).collect())
         .collect();
-    for trouble in Trouble::ALL {
+    for trouble in ProblemKind::ALL {
         let name = format!("{trouble:?}");
-        let word = format!("\"{}\"", trouble.word());
+        let word = format!("\"{}\"", trouble.name());
         assert!(tried.contains(&name) || source.contains(&word), "nobody tries {name}");
     }
 }
@@ -740,15 +740,15 @@ impl Clinic {
         findings(&self.doctor(host, &["--json", "--listen", self.listen]))
     }
 
-    fn expect(&self, host: &Host, trouble: Trouble) -> Finding {
+    fn expect(&self, host: &Host, trouble: ProblemKind) -> Finding {
         let found = self.examined(host);
-        let finding = found.iter().find(|finding| finding.word == trouble.word());
+        let finding = found.iter().find(|finding| finding.word == trouble.name());
         finding.unwrap_or_else(|| panic!("{trouble:?} is not among {found:#?}")).clone()
     }
 
-    fn expect_nothing_of(&self, host: &Host, trouble: Trouble) {
+    fn expect_nothing_of(&self, host: &Host, trouble: ProblemKind) {
         let found = self.examined(host);
-        let finding = found.iter().find(|finding| finding.word == trouble.word());
+        let finding = found.iter().find(|finding| finding.word == trouble.name());
         assert!(finding.is_none(), "{finding:#?}");
     }
 

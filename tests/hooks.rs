@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vipd::helper::{Command, Finished, Helper, HookRun, HookState, Outcome};
+use vipd::helper::{Finished, Helper, HookCommand, HookRun, HookState, Outcome};
 
 /// Far more than anything here takes, for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Bench {
     }
 
     /// A hook that runs this shell script in the directory.
-    fn script(&self, name: &str, text: &str) -> Command {
+    fn script(&self, name: &str, text: &str) -> HookCommand {
         let path = self.path(name);
         let directory = self.directory.path().display();
         let _alone = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// Has the hooks of `web` run and returns their number.
-    fn run(&mut self, state: HookState, commands: Vec<Command>) -> u64 {
+    fn run(&mut self, state: HookState, commands: Vec<HookCommand>) -> u64 {
         self.run_of("web", state, commands, None)
     }
 
@@ -75,8 +75,8 @@ impl Bench {
         &mut self,
         router: &str,
         state: HookState,
-        commands: Vec<Command>,
-        notify: Option<Command>,
+        commands: Vec<HookCommand>,
+        notify: Option<HookCommand>,
     ) -> u64 {
         self.number += 1;
         let run = HookRun {
@@ -102,7 +102,7 @@ impl Bench {
         let begin = Instant::now();
         while reports.len() < count {
             assert!(begin.elapsed() < PATIENCE, "only {reports:?}; log:\n{}", self.log());
-            self.helper().pump(|finished| reports.push(finished)).unwrap();
+            self.helper().poll(|finished| reports.push(finished)).unwrap();
             sleep(Duration::from_millis(5));
         }
         assert_eq!(reports.len(), count, "{reports:?}");
@@ -110,7 +110,7 @@ impl Bench {
     }
 
     /// Runs one hook to its end.
-    fn outcome(&mut self, command: Command) -> Outcome {
+    fn outcome(&mut self, command: HookCommand) -> Outcome {
         let number = self.run(HookState::Master, vec![command]);
         let reports = self.reports(1);
         assert_eq!(reports[0].0, number);
@@ -144,8 +144,8 @@ impl Bench {
     }
 }
 
-fn command<const N: usize>(argv: [&str; N]) -> Command {
-    Command { argv: argv.map(str::to_owned).into(), timeout: LONG, user: None }
+fn command<const N: usize>(argv: [&str; N]) -> HookCommand {
+    HookCommand { argv: argv.map(str::to_owned).into(), timeout: LONG, user: None }
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -314,7 +314,7 @@ fn of_a_flood_of_output_the_beginning_is_logged_and_the_rest_counted() {
 #[test]
 fn a_flood_without_end_is_ended_in_time() {
     let mut bench = Bench::new();
-    let flood = Command { timeout: Duration::from_millis(300), ..command(["yes"]) };
+    let flood = HookCommand { timeout: Duration::from_millis(300), ..command(["yes"]) };
     assert_eq!(bench.outcome(flood), Outcome::TimedOut);
     bench.logged("more lines of output are not logged");
 }
@@ -349,14 +349,14 @@ fn more_than_one_message_holds_is_reported_and_a_thousand_addresses_are_not_too_
 #[test]
 fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
     let mut bench = Bench::new();
-    let refused = |bench: &mut Bench, command: Command, reason: &str| {
+    let refused = |bench: &mut Bench, command: HookCommand, reason: &str| {
         let Outcome::NotRun(why) = bench.outcome(command) else {
             panic!("not refused: {reason}");
         };
         assert!(why.contains(reason), "{why:?} instead of {reason:?}");
         bench.logged(&format!("hook not run: {why}"));
     };
-    let mode = |command: &Command, mode| {
+    let mode = |command: &HookCommand, mode| {
         fs::set_permissions(&command.argv[0], PermissionsExt::from_mode(mode)).unwrap();
     };
 
@@ -385,7 +385,7 @@ fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
     fs::write(bench.path("hook"), "#!/no/such/interpreter\n").unwrap();
     drop(alone);
     refused(&mut bench, hook.clone(), "cannot be executed");
-    let nobody_known = Command { user: Some("no-such-user".into()), ..hook };
+    let nobody_known = HookCommand { user: Some("no-such-user".into()), ..hook };
     refused(&mut bench, nobody_known, "there is no user \"no-such-user\"");
     assert!(!bench.path("ran").exists());
 }
@@ -574,13 +574,14 @@ fn a_hook_runs_as_its_user_with_a_fresh_environment() {
     // Also one that this user may not execute, and one that has to be ended.
     let private = bench.script("private", "true");
     fs::set_permissions(&private.argv[0], PermissionsExt::from_mode(0o700)).unwrap();
-    let outcome = bench.outcome(Command { user: Some("nobody".into()), ..private });
+    let outcome = bench.outcome(HookCommand { user: Some("nobody".into()), ..private });
     assert!(
         matches!(&outcome, Outcome::NotRun(why) if why.contains("cannot be executed by the user `nobody`")),
         "{outcome:?}"
     );
     let user = Some("nobody".to_owned());
-    let slow = Command { user, timeout: Duration::from_millis(300), ..command(["sleep", "1000"]) };
+    let slow =
+        HookCommand { user, timeout: Duration::from_millis(300), ..command(["sleep", "1000"]) };
     let begin = Instant::now();
     assert_eq!(bench.outcome(slow), Outcome::TimedOut);
     assert!(begin.elapsed() < Duration::from_secs(10));
@@ -642,13 +643,13 @@ fn a_helper_that_dies_is_noticed_and_no_run_is_forgotten() {
     kill(Pid::from_raw(bench.helper().pid().cast_signed()), Signal::SIGKILL).unwrap();
     let mut reports = Vec::new();
     until("the death is noticed", || {
-        bench.helper().pump(|finished| reports.push(finished)).is_err()
+        bench.helper().poll(|finished| reports.push(finished)).is_err()
     });
     assert_eq!(reports.len(), 2);
     assert!(reports.iter().all(|finished| matches!(finished.outcome, Outcome::NotRun(_))));
     until("the hook has ended too", || !is_alive(running));
     bench.run(HookState::Fault, Vec::new());
-    assert!(bench.helper().pump(|finished| reports.push(finished)).is_err());
+    assert!(bench.helper().poll(|finished| reports.push(finished)).is_err());
     assert_eq!(reports.len(), 3);
     assert!(bench.helper().idle());
 }

@@ -7,8 +7,8 @@ pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Config::parse("vipd.toml", text) {
         Ok(config) => {
-            assert!(!config.meaning().is_empty());
-            assert!(!config.meaning_as_json().is_empty());
+            assert!(!config.explain().is_empty());
+            assert!(!config.explain_as_json().is_empty());
             for advice in &config.advice {
                 assert!(!advice.render(false).is_empty());
             }

@@ -15,7 +15,7 @@ pub fn check(path: &Path, file_only: bool, json: bool) -> ExitCode {
     });
     match checked {
         Ok(config) => {
-            let text = if json { config.meaning_as_json() } else { config.meaning() };
+            let text = if json { config.explain_as_json() } else { config.explain() };
             // A reader that has gone away has seen enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
             if !json {

@@ -33,14 +33,14 @@ fn text(report: &Report, colours: bool) -> String {
             "" => String::new(),
             about => format!(" ({about})"),
         };
-        let head = format!("{}{about}", finding.trouble.word());
+        let head = format!("{}{about}", finding.kind.name());
         lines.push(paint(colours, YELLOW, &head));
         lines.extend(wrap(&finding.text, WIDTH - 4).iter().map(|part| format!("    {part}")));
-        lines.push(format!("    $ {}", paint(colours, BOLD, &finding.mend)));
+        lines.push(format!("    $ {}", paint(colours, BOLD, &finding.fix)));
         lines.push(String::new());
     }
-    for unseen in &report.not_examined {
-        let sentence = format!("not examined: {}: {}", unseen.what, unseen.why);
+    for skipped in &report.not_examined {
+        let sentence = format!("not examined: {}: {}", skipped.what, skipped.why);
         lines.extend(wrap(&sentence, WIDTH).iter().map(|part| paint(colours, PLAIN, part)));
     }
     lines.push(match report.findings.len() {

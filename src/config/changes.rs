@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::CheckPlan;
 use super::Config;
-use crate::vrrp::{
-    Address, CheckConfig, Effect, Family, GroupConfig, Handover, Initial, RouterConfig, Vrid,
-};
+use super::file::HANDOVER;
+use super::reader::word;
+use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, Initial, RouterConfig, Vrid};
 
 /// One line for each difference; virtual routers are the same if interface, family and VRID are.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
@@ -149,8 +149,31 @@ fn place(router: &RouterConfig) -> String {
     format!("{} VRID {} on {}", router.family, router.vrid, router.interface)
 }
 
-/// Every key is named here, so that the next one stops the compiler.
 fn compare(old: &RouterConfig, new: &RouterConfig, lines: &mut Vec<String>) {
+    for ((key, before), (_, after)) in keys(old).into_iter().zip(keys(new)) {
+        if before == after {
+            continue;
+        }
+        lines.push(match (before, after) {
+            (Value::Shown(before), Value::Shown(after)) => {
+                format!("{}: {key} {before} -> {after}", new.name)
+            }
+            _ => format!("{}: {key} the one before -> another", new.name),
+        });
+    }
+}
+
+/// The value of a key, for comparison.
+#[derive(PartialEq)]
+enum Value {
+    Shown(String),
+    /// A password is nobody's to read.
+    Secret(Option<[u8; 8]>),
+}
+
+/// Every key is named here, so that the next one stops the compiler; but not the identity, which is
+/// the same, and what belongs to the hooks.
+fn keys(router: &RouterConfig) -> Vec<(&'static str, Value)> {
     let RouterConfig {
         name,
         interface: _,
@@ -173,49 +196,34 @@ fn compare(old: &RouterConfig, new: &RouterConfig, lines: &mut Vec<String>) {
         authentication,
         address_lifetime,
         handover,
-        before_release: _, // these three belong to the hooks
+        before_release: _,
         before_claim: _,
         fault_for: _,
         checks,
-    } = old;
-    let mut note = |key: &str, before: String, after: String| {
-        if before != after {
-            lines.push(format!("{}: {key} {before} -> {after}", new.name));
-        }
-    };
-    note("name", name.to_string(), new.name.to_string());
-    note("version", version.to_string(), new.version.to_string());
-    note("priority", priority.to_string(), new.priority.to_string());
-    note("addresses", claimed(addresses), claimed(&new.addresses));
-    note(
-        "unadvertised_addresses",
-        claimed(unadvertised_addresses),
-        claimed(&new.unadvertised_addresses),
-    );
-    note("advert_interval", advert_interval.to_string(), new.advert_interval.to_string());
-    note("preempt", preempt.to_string(), new.preempt.to_string());
-    note("preempt_delay", span(*preempt_delay), span(new.preempt_delay));
-    note("start_delay", span(*start_delay), span(new.start_delay));
-    note("link_delay", span(*link_delay), span(new.link_delay));
-    note("checksum", checksum.to_string(), new.checksum.to_string());
-    note("unicast_peers", optional(unicast_peers), optional(&new.unicast_peers));
-    note("unicast_min_ttl", unicast_min_ttl.to_string(), new.unicast_min_ttl.to_string());
-    let source =
-        |ip: &Option<_>| ip.map_or("none".to_owned(), |ip: std::net::IpAddr| ip.to_string());
-    note("source_address", source(source_address), source(&new.source_address));
-    note("accept_from", optional(accept_from), optional(&new.accept_from));
-    if *authentication != new.authentication {
-        // A password is nobody's to read here.
-        note("authentication", "the one before".into(), "another".into());
-    }
-    let lifetime = |secs: &Option<u32>| secs.map_or("off".to_owned(), |secs| format!("{secs}s"));
-    note("address_lifetime", lifetime(address_lifetime), lifetime(&new.address_lifetime));
-    let handed_over = |how: Handover| match how {
-        Handover::Overlap => "overlap".to_owned(),
-        Handover::Exclusive => "exclusive".to_owned(),
-    };
-    note("handover", handed_over(*handover), handed_over(new.handover));
-    note("checks", list(checks.iter()), list(new.checks.iter()));
+    } = router;
+    let source = source_address.map_or("none".to_owned(), |ip| ip.to_string());
+    let lifetime = address_lifetime.map_or("off".to_owned(), |secs| format!("{secs}s"));
+    vec![
+        ("name", Value::Shown(name.to_string())),
+        ("version", Value::Shown(version.to_string())),
+        ("priority", Value::Shown(priority.to_string())),
+        ("addresses", Value::Shown(claimed(addresses))),
+        ("unadvertised_addresses", Value::Shown(claimed(unadvertised_addresses))),
+        ("advert_interval", Value::Shown(advert_interval.to_string())),
+        ("preempt", Value::Shown(preempt.to_string())),
+        ("preempt_delay", Value::Shown(span(*preempt_delay))),
+        ("start_delay", Value::Shown(span(*start_delay))),
+        ("link_delay", Value::Shown(span(*link_delay))),
+        ("checksum", Value::Shown(checksum.to_string())),
+        ("unicast_peers", Value::Shown(optional(unicast_peers))),
+        ("unicast_min_ttl", Value::Shown(unicast_min_ttl.to_string())),
+        ("source_address", Value::Shown(source)),
+        ("accept_from", Value::Shown(optional(accept_from))),
+        ("authentication", Value::Secret(*authentication)),
+        ("address_lifetime", Value::Shown(lifetime)),
+        ("handover", Value::Shown(word(&HANDOVER, handover).to_owned())),
+        ("checks", Value::Shown(list(checks.iter()))),
+    ]
 }
 
 fn span(span: Duration) -> String {

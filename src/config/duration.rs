@@ -19,7 +19,7 @@ const OTHER_NAMES: [(&str, &[&str]); 4] = [
 ];
 
 /// Nothing here waits longer; it also keeps sums of spans far from overflow.
-const LONGEST: u128 = 366 * 24 * 3600 * 1_000_000_000;
+const MAX_NANOS: u128 = 366 * 24 * 3600 * 1_000_000_000;
 
 /// "250ms", "1.5s", "2m", "1h". The error is what is wrong, and what to write instead.
 pub(super) fn parse(text: &str) -> Result<Duration, (String, String)> {
@@ -53,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, (String, String)> {
     }
     // A number is held as billionths, so that decimals stay exact.
     let billionths = number_nanos.saturating_mul(*factor);
-    if billionths / 1_000_000_000 > LONGEST {
+    if billionths / 1_000_000_000 > MAX_NANOS {
         return Err((format!("`{text}` is longer than a year"), help()));
     }
     if billionths % 1_000_000_000 != 0 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Report;
+use super::problem::Diagnostics;
 use super::reader::{At, Table};
 use crate::vrrp::{ChecksumForm, Handover};
 
@@ -14,82 +14,186 @@ use crate::vrrp::{ChecksumForm, Handover};
 pub(super) const FILE: &str = "the file";
 pub(super) const HOOK: &str = "a hook's table";
 
+/// Declares a table of the file. A row is a key: the name of the field, the type of its value, how it
+/// is read, and, if it must be there, an example. Nothing else tells which keys there are: messages
+/// about unknown keys and [`keys`] ask what was read.
+macro_rules! table {
+    (
+        $(#[$doc:meta])*
+        $table:ident {
+            $($key:ident: $type:ty = $($reader:ident)::+ $(($argument:expr))? $(, required $example:literal)?;)*
+        }
+    ) => {
+        $(#[$doc])*
+        pub(super) struct $table {
+            $(pub $key: $type,)*
+        }
+
+        impl $table {
+            fn read(table: &mut Table<'_, '_>) -> Self {
+                $($(table.require(stringify!($key), concat!(stringify!($key), " = ", $example));)?)*
+                $table { $($key: $($reader)::+(table, stringify!($key) $(, $argument)?),)* }
+            }
+        }
+    };
+}
+
+type Text = Option<At<String>>;
+type List = Option<At<Vec<At<String>>>>;
+type Integer = Option<At<i64>>;
+type Span = Option<At<Duration>>;
+type Flag = Option<At<bool>>;
+
 /// The file.
 pub(super) struct File {
-    pub node: Option<Node>,
-    pub virtual_routers: Vec<VirtualRouter>,
-    pub checks: Vec<Check>,
-    pub sync_groups: Vec<SyncGroup>,
+    pub node: Option<NodeTable>,
+    pub virtual_routers: Vec<RouterTable>,
+    pub checks: Vec<CheckTable>,
+    pub sync_groups: Vec<GroupTable>,
 }
 
-/// `[node]`
-pub(super) struct Node {
-    pub name: Option<At<String>>,
+table! {
+    /// `[node]`
+    NodeTable {
+        name: Text = Table::string;
+    }
 }
 
-/// `[[virtual_router]]`
-pub(super) struct VirtualRouter {
-    pub name: Option<At<String>>,
-    pub interface: Option<At<String>>,
-    pub vrid: Option<At<i64>>,
-    pub priority: Option<At<i64>>,
-    pub addresses: Option<At<Vec<At<String>>>>,
-    pub unadvertised_addresses: Option<At<Vec<At<String>>>>,
-    pub advert_interval: Option<At<Duration>>,
-    pub preempt: Option<At<bool>>,
-    pub preempt_delay: Option<At<Duration>>,
-    pub start_delay: Option<At<Duration>>,
-    pub link_delay: Option<At<Duration>>,
-    pub version: Option<At<i64>>,
-    pub checksum: Option<At<ChecksumForm>>,
-    pub authentication: Option<At<String>>,
-    pub unicast_peers: Option<At<Vec<At<String>>>>,
-    pub unicast_min_ttl: Option<At<i64>>,
-    pub source_address: Option<At<String>>,
-    pub accept_from: Option<At<Vec<At<String>>>>,
-    pub address_lifetime: Option<At<Lifetime>>,
-    pub claim_prefix: Option<At<bool>>,
-    pub handover: Option<At<Handover>>,
-    pub checks: Option<At<Vec<At<String>>>>,
-    pub hooks: Option<Hooks>,
+table! {
+    /// `[[virtual_router]]`
+    RouterTable {
+        name: Text = Table::string, required "\"web\"";
+        interface: Text = Table::string, required "\"eth0\"";
+        vrid: Integer = Table::integer, required "51";
+        priority: Integer = Table::integer;
+        addresses: List = Table::list("address"), required "[\"192.0.2.10\"]";
+        unadvertised_addresses: List = Table::list("address");
+        advert_interval: Span = Table::duration;
+        preempt: Flag = Table::boolean;
+        preempt_delay: Span = Table::duration;
+        start_delay: Span = Table::duration;
+        link_delay: Span = Table::duration;
+        version: Integer = Table::integer;
+        checksum: Option<At<ChecksumForm>> = Table::choice(&CHECKSUM);
+        authentication: Text = Table::string;
+        unicast_peers: List = Table::list("address");
+        unicast_min_ttl: Integer = Table::integer;
+        source_address: Text = Table::string;
+        accept_from: List = Table::list("address");
+        address_lifetime: Option<At<Lifetime>> = Lifetime::read;
+        claim_prefix: Flag = Table::boolean;
+        handover: Option<At<Handover>> = Table::choice(&HANDOVER);
+        checks: List = Table::list("name");
+        hooks: Option<HooksTable> = HooksTable::within("[virtual_router.hooks]");
+    }
 }
 
-/// A span, or one of two words.
-#[derive(Clone, Copy)]
-pub(super) enum Lifetime {
-    Auto,
-    Off,
-    Fixed(Duration),
+/// What is meant if a key is left out that more than one rule looks at.
+impl RouterTable {
+    pub fn preempt(&self) -> bool {
+        self.preempt.as_ref().is_none_or(|preempt| preempt.value)
+    }
+
+    pub fn preempt_delay(&self) -> Duration {
+        self.preempt_delay.as_ref().map_or(Duration::ZERO, |delay| delay.value)
+    }
+
+    pub fn start_delay(&self) -> Duration {
+        self.start_delay.as_ref().map_or(Duration::ZERO, |delay| delay.value)
+    }
+
+    pub fn link_delay(&self) -> Duration {
+        self.link_delay.as_ref().map_or(Duration::from_secs(2), |delay| delay.value)
+    }
+
+    pub fn handover(&self) -> Handover {
+        self.handover.as_ref().map_or(Handover::Overlap, |handover| handover.value)
+    }
 }
 
-/// `[[check]]`
-pub(super) struct Check {
-    pub at: Range<usize>,
-    pub name: Option<At<String>>,
-    /// The keys that say what it looks at, as far as they are written: one, if all is well.
-    pub kinds: Vec<At<Kind>>,
-    /// Another key was probably meant to be one of those.
-    pub mistyped_kind: bool,
+table! {
+    /// `[[check]]`
+    CheckTable {
+        at: Range<usize> = Table::place;
+        name: Text = Table::string, required "\"haproxy\"";
+        subject: Subject = Subject::read;
+        interval: Span = Table::duration;
+        timeout: Span = Table::duration;
+        fall: Integer = Table::integer;
+        rise: Integer = Table::integer;
+        weight: Integer = Table::integer;
+        on_fail: Option<At<OnFail>> = Table::choice(&ON_FAIL);
+        initial: Option<At<InitialChoice>> = Table::choice(&INITIAL);
+        user: Text = Table::string;
+        status: Integer = Table::integer;
+        body: Text = Table::string;
+        ca_file: Text = Table::string;
+        delay: Span = Table::duration;
+        mistyped_kind: bool = CheckKind::is_mistyped;
+    }
+}
+
+table! {
+    /// `[[sync_group]]`
+    GroupTable {
+        name: Text = Table::string, required "\"gateway\"";
+        members: List = Table::list("name"), required "[\"inside\", \"outside\"]";
+        checks: List = Table::list("name");
+        hooks: Option<HooksTable> = HooksTable::within("[sync_group.hooks]");
+    }
+}
+
+table! {
+    /// `[virtual_router.hooks]`, `[sync_group.hooks]`
+    HooksTable {
+        at: Range<usize> = Table::place;
+        user: Text = Table::string;
+        master: Option<HookEntry> = HookEntry::read;
+        backup: Option<HookEntry> = HookEntry::read;
+        fault: Option<HookEntry> = HookEntry::read;
+        stop: Option<HookEntry> = HookEntry::read;
+        notify: Option<HookEntry> = HookEntry::read;
+        before_release: Option<HookEntry> = HookEntry::read;
+        before_claim: Option<HookEntry> = HookEntry::read;
+    }
+}
+
+table! {
+    /// A hook with options.
+    HookTable {
+        command: Option<At<Argv>> = Argv::read, required "[\"/path/to/program\", \"argument\"]";
+        timeout: Span = Table::duration;
+        user: Text = Table::string;
+        fault_for: Span = Table::duration;
+    }
+}
+
+/// A hook: a program, a list of a program and its arguments, or a table with options.
+pub(super) struct HookEntry {
+    pub argv: At<Argv>,
+    pub timeout: Span,
+    pub user: Text,
+    pub fault_for: Span,
+}
+
+/// The two ways to write what is run.
+pub(super) enum Argv {
+    Program(String),
+    List(Vec<At<String>>),
+}
+
+/// What a check tests: the keys that say so, as far as they are written.
+pub(super) struct Subject {
+    /// One, if all is well.
+    pub kinds: Vec<At<CheckKind>>,
     pub command: Option<At<Argv>>,
     /// The value of the first of `kinds`, unless that is `command`.
-    pub object: Option<At<String>>,
-    pub interval: Option<At<Duration>>,
-    pub timeout: Option<At<Duration>>,
-    pub fall: Option<At<i64>>,
-    pub rise: Option<At<i64>>,
-    pub weight: Option<At<i64>>,
-    pub on_fail: Option<At<OnFail>>,
-    pub initial: Option<At<Initial>>,
-    pub user: Option<At<String>>,
-    pub status: Option<At<i64>>,
-    pub body: Option<At<String>>,
-    pub ca_file: Option<At<String>>,
-    pub delay: Option<At<Duration>>,
+    pub object: Text,
 }
 
 /// What a check looks at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CheckKind {
     Command,
     Tcp,
     Http,
@@ -102,6 +206,14 @@ pub(super) enum Kind {
     Ping,
 }
 
+/// A span, or one of two words.
+#[derive(Clone, Copy)]
+pub(super) enum Lifetime {
+    Auto,
+    Off,
+    Fixed(Duration),
+}
+
 /// What a failing check means that has no weight.
 #[derive(Clone, Copy)]
 pub(super) enum OnFail {
@@ -111,154 +223,71 @@ pub(super) enum OnFail {
 
 /// What a check counts as before its first result.
 #[derive(Clone, Copy)]
-pub(super) enum Initial {
+pub(super) enum InitialChoice {
     Passing,
     Failing,
     Wait,
 }
 
-/// `[[sync_group]]`
-pub(super) struct SyncGroup {
-    pub name: Option<At<String>>,
-    pub members: Option<At<Vec<At<String>>>>,
-    pub checks: Option<At<Vec<At<String>>>>,
-    pub hooks: Option<Hooks>,
-}
-
-/// `[virtual_router.hooks]`, `[sync_group.hooks]`
-pub(super) struct Hooks {
-    pub at: Range<usize>,
-    pub user: Option<At<String>>,
-    pub master: Option<Command>,
-    pub backup: Option<Command>,
-    pub fault: Option<Command>,
-    pub stop: Option<Command>,
-    pub notify: Option<Command>,
-    pub before_release: Option<Command>,
-    pub before_claim: Option<Command>,
-}
-
-/// A program, a list of a program and its arguments, or a table with options.
-pub(super) struct Command {
-    pub argv: At<Argv>,
-    pub timeout: Option<At<Duration>>,
-    pub user: Option<At<String>>,
-    pub fault_for: Option<At<Duration>>,
-}
-
-/// The two ways to write what is run.
-pub(super) enum Argv {
-    Program(String),
-    List(Vec<At<String>>),
-}
+const CHECKSUM: [(&str, ChecksumForm); 2] =
+    [("pseudo-header", ChecksumForm::PseudoHeader), ("plain", ChecksumForm::Plain)];
+pub(super) const HANDOVER: [(&str, Handover); 2] =
+    [("overlap", Handover::Overlap), ("exclusive", Handover::Exclusive)];
+const LIFETIME: [(&str, Lifetime); 2] = [("auto", Lifetime::Auto), ("off", Lifetime::Off)];
+const ON_FAIL: [(&str, OnFail); 2] = [("fault", OnFail::Fault), ("last", OnFail::Last)];
+const INITIAL: [(&str, InitialChoice); 3] = [
+    ("wait", InitialChoice::Wait),
+    ("passing", InitialChoice::Passing),
+    ("failing", InitialChoice::Failing),
+];
 
 impl File {
-    pub fn read(table: &Spanned<DeTable<'_>>, report: &Report) -> Self {
-        let mut file = Table::outermost(report, FILE, table.get_ref(), table.span(), keys);
-        let read = Self::of(&mut file);
-        file.finish();
-        read
+    pub fn read(table: &Spanned<DeTable<'_>>, report: &Diagnostics) -> Self {
+        let file = Table::outermost(report, FILE, table.get_ref(), table.span(), keys);
+        whole(file, File::of)
     }
 
     fn of(file: &mut Table<'_, '_>) -> Self {
-        let node = file.table("node", "[node]").map(|mut table| {
-            let node = Node::of(&mut table);
-            table.finish();
-            node
-        });
+        let node = file.table("node", "[node]");
         let routers = file.tables("virtual_router", "[[virtual_router]]");
-        let virtual_routers = routers.into_iter().map(|mut table| {
-            table.require("name", "name = \"web\"");
-            table.require("interface", "interface = \"eth0\"");
-            table.require("vrid", "vrid = 51");
-            table.require("addresses", "addresses = [\"192.0.2.10\"]");
-            let router = VirtualRouter::of(&mut table);
-            table.finish();
-            router
-        });
-        let virtual_routers = virtual_routers.collect();
-        let checks = file.tables("check", "[[check]]").into_iter().map(|mut table| {
-            table.require("name", "name = \"haproxy\"");
-            let check = Check::of(&mut table);
-            table.finish();
-            check
-        });
-        let checks = checks.collect();
+        let checks = file.tables("check", "[[check]]");
         let groups = file.tables("sync_group", "[[sync_group]]");
-        let sync_groups = groups.into_iter().map(|mut table| {
-            table.require("name", "name = \"gateway\"");
-            table.require("members", "members = [\"inside\", \"outside\"]");
-            let group = SyncGroup::of(&mut table);
-            table.finish();
-            group
-        });
-        File { node, virtual_routers, checks, sync_groups: sync_groups.collect() }
-    }
-}
-
-impl Node {
-    fn of(table: &mut Table<'_, '_>) -> Self {
-        Node { name: table.string("name") }
-    }
-}
-
-impl VirtualRouter {
-    fn of(table: &mut Table<'_, '_>) -> Self {
-        VirtualRouter {
-            name: table.string("name"),
-            interface: table.string("interface"),
-            vrid: table.integer("vrid"),
-            priority: table.integer("priority"),
-            addresses: table.list("addresses", "address"),
-            unadvertised_addresses: table.list("unadvertised_addresses", "address"),
-            advert_interval: table.duration("advert_interval"),
-            preempt: table.boolean("preempt"),
-            preempt_delay: table.duration("preempt_delay"),
-            start_delay: table.duration("start_delay"),
-            link_delay: table.duration("link_delay"),
-            version: table.integer("version"),
-            checksum: table.choice(
-                "checksum",
-                &[("pseudo-header", ChecksumForm::PseudoHeader), ("plain", ChecksumForm::Plain)],
-            ),
-            authentication: table.string("authentication"),
-            unicast_peers: table.list("unicast_peers", "address"),
-            unicast_min_ttl: table.integer("unicast_min_ttl"),
-            source_address: table.string("source_address"),
-            accept_from: table.list("accept_from", "address"),
-            address_lifetime: Lifetime::read(table, "address_lifetime"),
-            claim_prefix: table.boolean("claim_prefix"),
-            handover: table.choice(
-                "handover",
-                &[("overlap", Handover::Overlap), ("exclusive", Handover::Exclusive)],
-            ),
-            checks: table.list("checks", "name"),
-            hooks: Hooks::read(table, "[virtual_router.hooks]"),
+        File {
+            node: node.map(|table| whole(table, NodeTable::read)),
+            virtual_routers: routers.into_iter().map(|it| whole(it, RouterTable::read)).collect(),
+            checks: checks.into_iter().map(|it| whole(it, CheckTable::read)).collect(),
+            sync_groups: groups.into_iter().map(|it| whole(it, GroupTable::read)).collect(),
         }
     }
 }
 
-impl Check {
-    fn of(table: &mut Table<'_, '_>) -> Self {
-        let name = table.string("name");
+/// Reads a table and reports the keys in it that nobody asked for.
+fn whole<'r, 'd, T>(mut table: Table<'r, 'd>, read: impl FnOnce(&mut Table<'r, 'd>) -> T) -> T {
+    let value = read(&mut table);
+    table.finish();
+    value
+}
+
+impl Subject {
+    fn read(table: &mut Table<'_, '_>, _: &'static str) -> Self {
         let mut kinds = Vec::new();
         let mut object = None;
         let mut command = None;
-        for kind in Kind::ALL {
+        for kind in CheckKind::ALL {
             let key = kind.key();
             let place = table.get(key).map(|value| value.span());
             let first = kinds.is_empty();
             match kind {
-                Kind::Command => command = Argv::read(table, key),
-                Kind::Tcp
-                | Kind::Http
-                | Kind::Process
-                | Kind::Unit
-                | Kind::File
-                | Kind::FilePresent
-                | Kind::FileAbsent
-                | Kind::Interface
-                | Kind::Ping => {
+                CheckKind::Command => command = Argv::read(table, key),
+                CheckKind::Tcp
+                | CheckKind::Http
+                | CheckKind::Process
+                | CheckKind::Unit
+                | CheckKind::File
+                | CheckKind::FilePresent
+                | CheckKind::FileAbsent
+                | CheckKind::Interface
+                | CheckKind::Ping => {
                     let value = table.string(key);
                     if first {
                         object = value;
@@ -268,76 +297,43 @@ impl Check {
             kinds.extend(place.map(|at| At { value: kind, at }));
         }
         kinds.sort_by_key(|kind| kind.at.start);
-        let mut check = Check {
-            at: table.at(),
-            name,
-            kinds,
-            mistyped_kind: false,
-            command,
-            object,
-            interval: table.duration("interval"),
-            timeout: table.duration("timeout"),
-            fall: table.integer("fall"),
-            rise: table.integer("rise"),
-            weight: table.integer("weight"),
-            on_fail: table.choice("on_fail", &[("fault", OnFail::Fault), ("last", OnFail::Last)]),
-            initial: table.choice(
-                "initial",
-                &[
-                    ("wait", Initial::Wait),
-                    ("passing", Initial::Passing),
-                    ("failing", Initial::Failing),
-                ],
-            ),
-            user: table.string("user"),
-            status: table.integer("status"),
-            body: table.string("body"),
-            ca_file: table.string("ca_file"),
-            delay: table.duration("delay"),
-        };
-        check.mistyped_kind = table.mistypes(&Kind::ALL.map(Kind::key));
-        check
+        Subject { kinds, command, object }
     }
 }
 
-impl Kind {
-    pub const ALL: [Kind; 10] = [
-        Kind::Command,
-        Kind::Tcp,
-        Kind::Http,
-        Kind::Process,
-        Kind::Unit,
-        Kind::File,
-        Kind::FilePresent,
-        Kind::FileAbsent,
-        Kind::Interface,
-        Kind::Ping,
+impl CheckKind {
+    pub const ALL: [CheckKind; 10] = [
+        CheckKind::Command,
+        CheckKind::Tcp,
+        CheckKind::Http,
+        CheckKind::Process,
+        CheckKind::Unit,
+        CheckKind::File,
+        CheckKind::FilePresent,
+        CheckKind::FileAbsent,
+        CheckKind::Interface,
+        CheckKind::Ping,
     ];
 
     pub const fn key(self) -> &'static str {
         match self {
-            Kind::Command => "command",
-            Kind::Tcp => "tcp",
-            Kind::Http => "http",
-            Kind::Process => "process",
-            Kind::Unit => "unit",
-            Kind::File => "file",
-            Kind::FilePresent => "file_present",
-            Kind::FileAbsent => "file_absent",
-            Kind::Interface => "interface",
-            Kind::Ping => "ping",
+            CheckKind::Command => "command",
+            CheckKind::Tcp => "tcp",
+            CheckKind::Http => "http",
+            CheckKind::Process => "process",
+            CheckKind::Unit => "unit",
+            CheckKind::File => "file",
+            CheckKind::FilePresent => "file_present",
+            CheckKind::FileAbsent => "file_absent",
+            CheckKind::Interface => "interface",
+            CheckKind::Ping => "ping",
         }
     }
-}
 
-impl SyncGroup {
-    fn of(table: &mut Table<'_, '_>) -> Self {
-        SyncGroup {
-            name: table.string("name"),
-            members: table.list("members", "name"),
-            checks: table.list("checks", "name"),
-            hooks: Hooks::read(table, "[sync_group.hooks]"),
-        }
+    /// Whether a key that nobody asked for was probably meant to be one of these. To be asked when all
+    /// others have been read.
+    fn is_mistyped(table: &mut Table<'_, '_>, _: &'static str) -> bool {
+        table.mistypes(&CheckKind::ALL.map(CheckKind::key))
     }
 }
 
@@ -345,9 +341,7 @@ impl Lifetime {
     fn read(table: &mut Table<'_, '_>, key: &'static str) -> Option<At<Self>> {
         let is_word = |text: &str| !text.starts_with(|c: char| c.is_ascii_digit());
         match table.get(key)?.get_ref() {
-            DeValue::String(text) if is_word(text) => {
-                table.choice(key, &[("auto", Lifetime::Auto), ("off", Lifetime::Off)])
-            }
+            DeValue::String(text) if is_word(text) => table.choice(key, &LIFETIME),
             _ => {
                 let span = table.duration(key)?;
                 Some(At { value: Lifetime::Fixed(span.value), at: span.at })
@@ -356,53 +350,26 @@ impl Lifetime {
     }
 }
 
-impl Hooks {
-    fn read(table: &mut Table<'_, '_>, name: &'static str) -> Option<Self> {
-        let mut table = table.table("hooks", name)?;
-        let hooks = Hooks::of(&mut table);
-        table.finish();
-        Some(hooks)
-    }
-
-    fn of(table: &mut Table<'_, '_>) -> Self {
-        Hooks {
-            at: table.at(),
-            user: table.string("user"),
-            master: Command::read(table, "master"),
-            backup: Command::read(table, "backup"),
-            fault: Command::read(table, "fault"),
-            stop: Command::read(table, "stop"),
-            notify: Command::read(table, "notify"),
-            before_release: Command::read(table, "before_release"),
-            before_claim: Command::read(table, "before_claim"),
-        }
+impl HooksTable {
+    fn within(table: &mut Table<'_, '_>, key: &'static str, name: &'static str) -> Option<Self> {
+        table.table(key, name).map(|table| whole(table, HooksTable::read))
     }
 }
 
-impl Command {
+impl HookEntry {
     fn read(hooks: &mut Table<'_, '_>, key: &'static str) -> Option<Self> {
         let value = hooks.get(key)?;
         match value.get_ref() {
             DeValue::Table(table) => {
-                let mut table = hooks.inner(HOOK, table, value.span());
-                table.require("command", "command = [\"/path/to/program\", \"argument\"]");
-                let command = Command::of(&mut table);
-                table.finish();
-                command
+                let table = hooks.inner(HOOK, table, value.span());
+                let HookTable { command, timeout, user, fault_for } = whole(table, HookTable::read);
+                Some(HookEntry { argv: command?, timeout, user, fault_for })
             }
             _ => {
                 let argv = Argv::read(hooks, key)?;
-                Some(Command { argv, timeout: None, user: None, fault_for: None })
+                Some(HookEntry { argv, timeout: None, user: None, fault_for: None })
             }
         }
-    }
-
-    fn of(table: &mut Table<'_, '_>) -> Option<Self> {
-        let argv = Argv::read(table, "command");
-        let timeout = table.duration("timeout");
-        let user = table.string("user");
-        let fault_for = table.duration("fault_for");
-        Some(Command { argv: argv?, timeout, user, fault_for })
     }
 }
 
@@ -441,19 +408,19 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         name: &'static str,
         read: impl Fn(&mut Table<'_, '_>) -> T,
     ) -> (&'static str, Vec<&'static str>) {
-        let (report, empty) = (Report::new("", ""), DeTable::new());
+        let (report, empty) = (Diagnostics::new("", ""), DeTable::new());
         let mut table = Table::outermost(&report, name, &empty, 0..0, keys);
         read(&mut table);
         (name, table.finish())
     }
     vec![
         of(FILE, File::of),
-        of("[node]", Node::of),
-        of("[[virtual_router]]", VirtualRouter::of),
-        of("[virtual_router.hooks]", Hooks::of),
-        of(HOOK, Command::of),
-        of("[[check]]", Check::of),
-        of("[[sync_group]]", SyncGroup::of),
-        of("[sync_group.hooks]", Hooks::of),
+        of("[node]", NodeTable::read),
+        of("[[virtual_router]]", RouterTable::read),
+        of("[virtual_router.hooks]", HooksTable::read),
+        of(HOOK, HookTable::read),
+        of("[[check]]", CheckTable::read),
+        of("[[sync_group]]", GroupTable::read),
+        of("[sync_group.hooks]", HooksTable::read),
     ]
 }

@@ -5,26 +5,26 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hooks::{self, HookPlaces, Hooks, Settings};
+use super::hooks::{self, HookPlaces, HookSettings, Hooks};
 use super::names::check_name;
-use super::problem::Report;
-use super::reader::{At, closest};
+use super::problem::Diagnostics;
+use super::reader::{At, closest, word};
 use super::{checks, file, router};
-use crate::vrrp::{GroupConfig, Handover, Priority, RouterConfig};
+use crate::vrrp::{GroupConfig, Priority, RouterConfig};
 
 /// A group as far as it could be understood.
-pub(super) struct Checked {
+pub(super) struct GroupDraft {
     pub config: GroupConfig,
     pub hooks: Hooks,
     pub hook_places: HookPlaces,
-    settings: Settings,
+    settings: HookSettings,
     checks: BTreeSet<Arc<str>>,
 }
 
-impl Checked {
+impl GroupDraft {
     /// What the members have in common: the hooks of the group, and the checks of them all, in the
     /// order of the file.
-    pub fn apply(&self, routers: &mut [RouterConfig], defined: &[checks::Checked<'_>]) {
+    pub fn apply(&self, routers: &mut [RouterConfig], defined: &[checks::CheckDraft<'_>]) {
         let is_member = |router: &RouterConfig| self.config.members.contains(&router.name);
         let mut union = self.checks.clone();
         for router in routers.iter().filter(|router| is_member(router)) {
@@ -32,7 +32,7 @@ impl Checked {
         }
         let in_order: Arc<[Arc<str>]> = defined
             .iter()
-            .filter_map(checks::Checked::name)
+            .filter_map(checks::CheckDraft::name)
             .filter_map(|name| union.get(name).cloned())
             .collect();
         for router in routers.iter_mut().filter(|router| is_member(router)) {
@@ -45,17 +45,21 @@ impl Checked {
 /// Every group, and what must be different from one to the next. `None` if a name or the members
 /// are missing.
 pub(super) fn check(
-    groups: &[file::SyncGroup],
-    routers: &[router::Checked<'_>],
-    defined: &[checks::Checked<'_>],
-    report: &Report,
-) -> Vec<Option<Checked>> {
+    groups: &[file::GroupTable],
+    routers: &[router::RouterDraft<'_>],
+    defined: &[checks::CheckDraft<'_>],
+    report: &Diagnostics,
+) -> Vec<Option<GroupDraft>> {
     check_names(groups, routers, report);
     let mut homes = BTreeMap::new();
     groups.iter().map(|group| check_one(group, &mut homes, routers, defined, report)).collect()
 }
 
-fn check_names(groups: &[file::SyncGroup], routers: &[router::Checked<'_>], report: &Report) {
+fn check_names(
+    groups: &[file::GroupTable],
+    routers: &[router::RouterDraft<'_>],
+    report: &Diagnostics,
+) {
     let mut taken: BTreeMap<&str, (&Range<usize>, &str)> = BTreeMap::new();
     for At { value, at } in routers.iter().filter_map(|router| router.name) {
         taken.entry(value).or_insert((at, "a virtual router"));
@@ -77,12 +81,12 @@ fn check_names(groups: &[file::SyncGroup], routers: &[router::Checked<'_>], repo
 }
 
 fn check_one<'f>(
-    group: &'f file::SyncGroup,
+    group: &'f file::GroupTable,
     homes: &mut BTreeMap<&'f str, &'f Range<usize>>,
-    routers: &[router::Checked<'f>],
-    defined: &[checks::Checked<'_>],
-    report: &Report,
-) -> Option<Checked> {
+    routers: &[router::RouterDraft<'f>],
+    defined: &[checks::CheckDraft<'_>],
+    report: &Diagnostics,
+) -> Option<GroupDraft> {
     let members = check_members(group, homes, routers, report);
     if let Some((first, others)) = members.split_first() {
         for other in others {
@@ -91,18 +95,18 @@ fn check_one<'f>(
     }
     let (hooks, hook_places, settings) = match &group.hooks {
         Some(hooks) => hooks::check(hooks, report),
-        None => <(Hooks, HookPlaces, Settings)>::default(),
+        None => <(Hooks, HookPlaces, HookSettings)>::default(),
     };
-    let handover = members.iter().filter_map(|member| member.handover.as_ref()).next();
-    let handover = handover.map_or(Handover::Overlap, |handover| handover.value);
-    router::advise_on_release(group.hooks.as_ref(), handover, report);
+    if let Some(first) = members.first() {
+        router::advise_on_release(group.hooks.as_ref(), first.handover(), report);
+    }
     let own = checks::named(group.checks.as_ref(), defined, report);
     // What stands in the way of a member stands in the way of the group.
     for member in &members {
         checks::check_use(&own, member, false, report);
     }
     let names = members.iter().filter_map(|member| member.name.as_ref());
-    Some(Checked {
+    Some(GroupDraft {
         config: GroupConfig {
             name: group.name.as_ref()?.value.as_str().into(),
             members: names.map(|name| Arc::from(name.value.as_str())).collect(),
@@ -116,11 +120,11 @@ fn check_one<'f>(
 
 /// Those that are defined, and of no other group.
 fn check_members<'f>(
-    group: &'f file::SyncGroup,
+    group: &'f file::GroupTable,
     homes: &mut BTreeMap<&'f str, &'f Range<usize>>,
-    routers: &[router::Checked<'f>],
-    report: &Report,
-) -> Vec<&'f file::VirtualRouter> {
+    routers: &[router::RouterDraft<'f>],
+    report: &Diagnostics,
+) -> Vec<&'f file::RouterTable> {
     let Some(list) = &group.members else { return Vec::new() };
     if list.value.len() < 2 && !report.is_partial() {
         report.error(
@@ -132,7 +136,7 @@ fn check_members<'f>(
     let mut members = Vec::new();
     for At { value, at } in &list.value {
         let named =
-            |router: &&router::Checked<'_>| router.name.is_some_and(|it| it.value == *value);
+            |router: &&router::RouterDraft<'_>| router.name.is_some_and(|it| it.value == *value);
         let Some(router) = routers.iter().find(named) else {
             // It may stand behind a syntax error.
             if !report.is_partial() {
@@ -163,7 +167,7 @@ fn check_members<'f>(
 }
 
 /// What a member must not have of its own.
-fn check_member(router: &file::VirtualRouter, at: &Range<usize>, report: &Report) {
+fn check_member(router: &file::RouterTable, at: &Range<usize>, report: &Diagnostics) {
     let name = router.name.as_ref().map_or("", |name| name.value.as_str());
     let owner = router.priority.as_ref();
     if let Some(priority) =
@@ -191,23 +195,18 @@ fn check_member(router: &file::VirtualRouter, at: &Range<usize>, report: &Report
 }
 
 /// What decides together must decide alike.
-fn check_same(first: &file::VirtualRouter, other: &file::VirtualRouter, report: &Report) {
-    fn value<T, R>(value: &Option<At<T>>, read: impl Fn(&T) -> R, default: R) -> R {
-        value.as_ref().map_or(default, |value| read(&value.value))
-    }
-    fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
-        value.as_ref().map(|value| &value.at)
-    }
-    let compare = |key: &str,
-                   values: (String, String),
-                   first_at: Option<&Range<usize>>,
-                   other_at: Option<&Range<usize>>| {
-        let (wanted, found) = values;
+fn check_same(first: &file::RouterTable, other: &file::RouterTable, report: &Diagnostics) {
+    let (Some(first_name), Some(other_name)) = (&first.name, &other.name) else { return };
+    let decisive = decisive_keys(first).into_iter().zip(decisive_keys(other));
+    for ((key, wanted, first_at), (_, found, other_at)) in decisive {
         if wanted == found {
-            return;
+            continue;
         }
-        let names = (first.name.as_ref(), other.name.as_ref());
-        let (Some(first_name), Some(other_name)) = names else { return };
+        // That an owner cannot be a member is said elsewhere.
+        let owner = Priority::OWNER.get().to_string();
+        if key == "priority" && [&wanted, &found].contains(&&owner) {
+            continue;
+        }
         report.conflict(
             other_at.unwrap_or(&other_name.at),
             format!(
@@ -218,44 +217,27 @@ fn check_same(first: &file::VirtualRouter, other: &file::VirtualRouter, report: 
             first_at.unwrap_or(&first_name.at),
             if first_at.is_some() { "another value here" } else { "the default here" },
         );
-    };
-    let priority = |router: &file::VirtualRouter| {
-        value(&router.priority, |priority| *priority, i64::from(Priority::DEFAULT.get()))
-    };
-    let (one, two) = (priority(first), priority(other));
-    // That an owner cannot be a member is said elsewhere.
-    if ![one, two].contains(&i64::from(Priority::OWNER.get())) {
-        let values = (one.to_string(), two.to_string());
-        compare("priority", values, at(&first.priority), at(&other.priority));
     }
-    let preempt =
-        |router: &file::VirtualRouter| value(&router.preempt, bool::to_string, "true".to_string());
-    compare("preempt", (preempt(first), preempt(other)), at(&first.preempt), at(&other.preempt));
-    let span = |span: &Option<At<Duration>>, default: &str| {
-        let written = |span: &Duration| match *span {
-            Duration::ZERO => "\"0s\"".to_string(),
-            span => format!("\"{span:?}\""),
-        };
-        value(span, written, format!("\"{default}\""))
-    };
-    for (key, one, two, default) in [
-        ("preempt_delay", &first.preempt_delay, &other.preempt_delay, "0s"),
-        ("start_delay", &first.start_delay, &other.start_delay, "0s"),
-        ("link_delay", &first.link_delay, &other.link_delay, "2s"),
-    ] {
-        compare(key, (span(one, default), span(two, default)), at(one), at(two));
+}
+
+/// The keys that decide when a virtual router takes over: their values as they are written, and where.
+fn decisive_keys(router: &file::RouterTable) -> [(&'static str, String, Option<&Range<usize>>); 6] {
+    fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
+        value.as_ref().map(|value| &value.at)
     }
-    let handover = |router: &file::VirtualRouter| {
-        let word = |handover: &Handover| match handover {
-            Handover::Overlap => "\"overlap\"".to_string(),
-            Handover::Exclusive => "\"exclusive\"".to_string(),
-        };
-        value(&router.handover, word, "\"overlap\"".to_string())
+    let span = |span: Duration| match span {
+        Duration::ZERO => "\"0s\"".to_string(),
+        span => format!("\"{span:?}\""),
     };
-    compare(
-        "handover",
-        (handover(first), handover(other)),
-        at(&first.handover),
-        at(&other.handover),
-    );
+    let default = i64::from(Priority::DEFAULT.get());
+    let priority = router.priority.as_ref().map_or(default, |priority| priority.value);
+    let handover = word(&file::HANDOVER, &router.handover());
+    [
+        ("priority", priority.to_string(), at(&router.priority)),
+        ("preempt", router.preempt().to_string(), at(&router.preempt)),
+        ("preempt_delay", span(router.preempt_delay()), at(&router.preempt_delay)),
+        ("start_delay", span(router.start_delay()), at(&router.start_delay)),
+        ("link_delay", span(router.link_delay()), at(&router.link_delay)),
+        ("handover", format!("\"{handover}\""), at(&router.handover)),
+    ]
 }

@@ -6,44 +6,47 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::file;
-use super::problem::{Place, Report};
+use super::problem::{Diagnostics, Place};
 use super::program::{check_argv, check_program, check_user};
 use super::reader::At;
 use crate::vrrp::{Hook, RouterConfig};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// `before_claim` delays a takeover: nobody answers meanwhile.
 const DEFAULT_CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
-const LONGEST_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 /// For how long a veto of `before_claim` means fault.
 const DEFAULT_VETO: Duration = Duration::from_secs(30);
-const SHORTEST_FAULT: Duration = Duration::from_secs(1);
-const LONGEST_FAULT: Duration = Duration::from_secs(3600);
+const MIN_FAULT: Duration = Duration::from_secs(1);
+const MAX_FAULT: Duration = Duration::from_secs(3600);
+
+/// The key of the hook that runs at every change; the others are named as the protocol names them.
+const NOTIFY: &str = "notify";
 
 /// The hooks of one virtual router, or of a sync group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Runs when it has become master.
-    pub master: Option<Command>,
+    pub master: Option<HookCommand>,
     /// Runs when it has become backup.
-    pub backup: Option<Command>,
+    pub backup: Option<HookCommand>,
     /// Runs when it has a reason for fault.
-    pub fault: Option<Command>,
+    pub fault: Option<HookCommand>,
     /// Runs when the daemon stops.
-    pub stop: Option<Command>,
+    pub stop: Option<HookCommand>,
     /// Runs at every change, after the hook for the role itself.
-    pub notify: Option<Command>,
+    pub notify: Option<HookCommand>,
     /// Runs before the addresses are given away by plan.
-    pub before_release: Option<Command>,
+    pub before_release: Option<HookCommand>,
     /// Runs before the addresses are claimed, and may veto.
-    pub before_claim: Option<Command>,
+    pub before_claim: Option<HookCommand>,
 }
 
 /// A program and how it is run; never through a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct HookCommand {
     /// The program (an absolute path, or a name to be found in [`HOOK_PATH`]) and its arguments;
     /// never empty.
     pub argv: Vec<String>,
@@ -55,13 +58,13 @@ pub struct Command {
 
 /// What the protocol must know of the hooks.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct HookSettings {
     before_release: Option<Duration>,
     before_claim: Option<Duration>,
     fault_for: BTreeMap<Hook, Duration>,
 }
 
-impl Settings {
+impl HookSettings {
     pub fn apply(&self, router: &mut RouterConfig) {
         router.before_release = self.before_release;
         router.before_claim = self.before_claim;
@@ -74,15 +77,15 @@ pub(super) type HookPlaces = Vec<(&'static str, Place, Option<Place>)>;
 
 impl Hooks {
     /// Those that are configured, with their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Command)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &HookCommand)> {
         [
-            ("master", &self.master),
-            ("backup", &self.backup),
-            ("fault", &self.fault),
-            ("stop", &self.stop),
-            ("notify", &self.notify),
-            ("before_release", &self.before_release),
-            ("before_claim", &self.before_claim),
+            (Hook::Master.name(), &self.master),
+            (Hook::Backup.name(), &self.backup),
+            (Hook::Fault.name(), &self.fault),
+            (Hook::Stop.name(), &self.stop),
+            (NOTIFY, &self.notify),
+            (Hook::BeforeRelease.name(), &self.before_release),
+            (Hook::BeforeClaim.name(), &self.before_claim),
         ]
         .into_iter()
         .filter_map(|(key, command)| Some((key, command.as_ref()?)))
@@ -95,14 +98,18 @@ impl Hooks {
 }
 
 /// What can be said about hooks by the file alone.
-pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces, Settings) {
+pub(super) fn check(
+    hooks: &file::HooksTable,
+    report: &Diagnostics,
+) -> (Hooks, HookPlaces, HookSettings) {
     if let Some(user) = &hooks.user {
         check_user(user, report);
     }
     let mut places = HookPlaces::new();
     let mut fault_for = BTreeMap::new();
-    let mut one = |key, hook: Option<Hook>, command: &Option<file::Command>| {
+    let mut one = |hook: Option<Hook>, command: &Option<file::HookEntry>| {
         let command = command.as_ref()?;
+        let key = hook.map_or(NOTIFY, Hook::name);
         let user = command.user.as_ref();
         if let Some(user) = user {
             check_user(user, report);
@@ -111,23 +118,23 @@ pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces,
         let span = check_fault_for(key, hook, command.fault_for.as_ref(), report);
         fault_for.extend(hook.zip(span));
         places.push((key, report.place(&command.argv.at), user.map(|user| report.place(&user.at))));
-        Some(Command {
+        Some(HookCommand {
             argv: check_argv(key, &command.argv, "hook", report),
             timeout: check_timeout(hook, command.timeout.as_ref(), report),
             user: user.map(|user| user.value.clone()),
         })
     };
     let checked = Hooks {
-        master: one("master", Some(Hook::Master), &hooks.master),
-        backup: one("backup", Some(Hook::Backup), &hooks.backup),
-        fault: one("fault", Some(Hook::Fault), &hooks.fault),
-        stop: one("stop", Some(Hook::Stop), &hooks.stop),
-        notify: one("notify", None, &hooks.notify),
-        before_release: one("before_release", Some(Hook::BeforeRelease), &hooks.before_release),
-        before_claim: one("before_claim", Some(Hook::BeforeClaim), &hooks.before_claim),
+        master: one(Some(Hook::Master), &hooks.master),
+        backup: one(Some(Hook::Backup), &hooks.backup),
+        fault: one(Some(Hook::Fault), &hooks.fault),
+        stop: one(Some(Hook::Stop), &hooks.stop),
+        notify: one(None, &hooks.notify),
+        before_release: one(Some(Hook::BeforeRelease), &hooks.before_release),
+        before_claim: one(Some(Hook::BeforeClaim), &hooks.before_claim),
     };
-    let timeout = |command: &Option<Command>| command.as_ref().map(|command| command.timeout);
-    let settings = Settings {
+    let timeout = |command: &Option<HookCommand>| command.as_ref().map(|command| command.timeout);
+    let settings = HookSettings {
         before_release: timeout(&checked.before_release),
         before_claim: timeout(&checked.before_claim),
         fault_for,
@@ -144,18 +151,22 @@ pub(super) fn check(hooks: &file::Hooks, report: &Report) -> (Hooks, HookPlaces,
     (checked, places, settings)
 }
 
-fn check_timeout(hook: Option<Hook>, timeout: Option<&At<Duration>>, report: &Report) -> Duration {
+fn check_timeout(
+    hook: Option<Hook>,
+    timeout: Option<&At<Duration>>,
+    report: &Diagnostics,
+) -> Duration {
     let (default, longest, range) = match hook {
         Some(Hook::BeforeClaim) => (
             DEFAULT_CLAIM_TIMEOUT,
-            LONGEST_CLAIM_TIMEOUT,
+            MAX_CLAIM_TIMEOUT,
             "before_claim delays a takeover: its timeout is 100ms to 1m",
         ),
         Some(Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop | Hook::BeforeRelease)
-        | None => (DEFAULT_TIMEOUT, LONGEST_TIMEOUT, "a hook's timeout is 100ms to 1h"),
+        | None => (DEFAULT_TIMEOUT, MAX_TIMEOUT, "a hook's timeout is 100ms to 1h"),
     };
     let Some(timeout) = timeout else { return default };
-    if timeout.value < SHORTEST_TIMEOUT || timeout.value > longest {
+    if timeout.value < MIN_TIMEOUT || timeout.value > longest {
         report.error(
             &timeout.at,
             format!("{range}, not {:?}", timeout.value),
@@ -170,7 +181,7 @@ fn check_fault_for(
     key: &str,
     hook: Option<Hook>,
     span: Option<&At<Duration>>,
-    report: &Report,
+    report: &Diagnostics,
 ) -> Option<Duration> {
     let refused = match hook {
         Some(Hook::BeforeClaim) if span.is_none() => return Some(DEFAULT_VETO),
@@ -184,7 +195,7 @@ fn check_fault_for(
     if let Some(why) = refused {
         let help = "leave it out: that it failed is logged and in status";
         report.error(at, format!("`fault_for` is not for `{key}`: {why}"), help);
-    } else if *value < SHORTEST_FAULT || *value > LONGEST_FAULT {
+    } else if *value < MIN_FAULT || *value > MAX_FAULT {
         report.error(
             at,
             format!("`fault_for` is 1s to 1h, not {value:?}"),
@@ -195,7 +206,7 @@ fn check_fault_for(
 }
 
 /// What can only be seen on this machine.
-pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Report) {
+pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Diagnostics) {
     for (key, command) in hooks.iter() {
         let places = places.and_then(|places| places.iter().find(|(name, ..)| *name == key));
         let (program_at, user_at) =

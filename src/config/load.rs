@@ -4,10 +4,10 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::problem::{Problems, Report};
+use super::problem::{Diagnostics, Problems};
 
 /// A file for thousands of virtual routers is smaller than this; what is larger is another file.
-const LARGEST_FILE: u64 = 4 << 20;
+const MAX_FILE_SIZE: u64 = 4 << 20;
 
 /// The text of a file that only root and we ourselves can change.
 pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
@@ -51,12 +51,12 @@ pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
         );
     }
     let mut bytes = Vec::new();
-    if let Err(error) = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes) {
+    if let Err(error) = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes) {
         return refuse(format!("cannot read {name}: {error}"), "see whether the disk is well");
     }
-    if bytes.len() as u64 > LARGEST_FILE {
+    if bytes.len() as u64 > MAX_FILE_SIZE {
         return refuse(
-            format!("{name} is larger than {} MiB", LARGEST_FILE >> 20),
+            format!("{name} is larger than {} MiB", MAX_FILE_SIZE >> 20),
             "name the configuration file",
         );
     }
@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes());
-            let report = Report::new(name, &text);
+            let report = Diagnostics::new(name, &text);
             report.error(
                 &(good..good + '\u{fffd}'.len_utf8()),
                 "here is a byte that is not UTF-8",

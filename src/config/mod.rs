@@ -2,16 +2,16 @@
 //!
 //! `load` reads the file, `syntax` explains errors of the TOML, `file` is its shape and `reader` walks
 //! it. `router`, `checks`, `group` and `hooks` hold the rules, `problem` says where, what, and what to
-//! write instead, and `meaning` what it comes to.
+//! write instead, and `explain` what it comes to.
 
 mod changes;
 mod checks;
 mod duration;
+mod explain;
 mod file;
 mod group;
 mod hooks;
 mod load;
-mod meaning;
 mod names;
 mod problem;
 mod program;
@@ -28,7 +28,7 @@ use toml::de::DeTable;
 
 pub use checks::{CheckPlan, Http, Target};
 pub use file::keys;
-pub use hooks::{Command, Hooks};
+pub use hooks::{HookCommand, Hooks};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use program::{HOOK_PATH, find_program};
 
@@ -36,13 +36,13 @@ use crate::vrrp;
 use checks::CheckPlaces;
 use hooks::HookPlaces;
 use names::check_name;
-use problem::Report;
+use problem::Diagnostics;
 
 /// The whole file, checked. Two are equal if they ask for the same, however they are written.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This host.
-    pub node: Node,
+    pub node: NodeConfig,
     /// What the protocol is told.
     pub vrrp: vrrp::Config,
     /// What the helper process looks at; `vrrp.checks` has the same names in the same order.
@@ -60,7 +60,7 @@ pub struct Config {
 
 /// The host itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct NodeConfig {
     /// For status, logs and metrics; nothing on the wire. The host name unless configured.
     pub name: String,
 }
@@ -93,7 +93,7 @@ impl Config {
     /// # Errors
     /// Every problem of the text.
     pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
-        let report = Report::new(name, text);
+        let report = Diagnostics::new(name, text);
         let (table, syntax_errors) = DeTable::parse_recoverable(text);
         syntax::report_syntax(text, &syntax_errors, &report);
         let file = file::File::read(&table, &report);
@@ -152,7 +152,7 @@ impl Config {
     /// # Errors
     /// Every problem found, at the line that names the program or file.
     pub fn check_host(&self) -> Result<(), Problems> {
-        let report = Report::new(&self.file, "");
+        let report = Diagnostics::new(&self.file, "");
         for (router, hooks) in &self.hooks {
             hooks::check_host(hooks, self.hook_places.get(router), &report);
         }
@@ -165,13 +165,13 @@ impl Config {
 
     /// "ok", and who is configured where, with what and what follows from it: some lines for each
     /// virtual router.
-    pub fn meaning(&self) -> String {
-        meaning::as_text(self)
+    pub fn explain(&self) -> String {
+        explain::as_text(self)
     }
 
-    /// As [`Config::meaning`], for programs, with the advice.
-    pub fn meaning_as_json(&self) -> String {
-        meaning::as_json(self)
+    /// As [`Config::explain`], for programs, with the advice.
+    pub fn explain_as_json(&self) -> String {
+        explain::as_json(self)
     }
 
     /// What is different from `before`, one line for each key; empty if the two ask for the same.
@@ -203,7 +203,7 @@ fn used_checks(file: &file::File) -> BTreeSet<&str> {
     lists.flat_map(|list| &list.value).map(|name| name.value.as_str()).collect()
 }
 
-fn check_node(node: Option<&file::Node>, report: &Report) -> Node {
+fn check_node(node: Option<&file::NodeTable>, report: &Diagnostics) -> NodeConfig {
     let name = match node.and_then(|node| node.name.as_ref()) {
         Some(name) => {
             check_name("a node's name", name, report);
@@ -214,5 +214,5 @@ fn check_node(node: Option<&file::Node>, report: &Report) -> Node {
             .and_then(|name| name.into_string().ok())
             .unwrap_or_else(|| "localhost".into()),
     };
-    Node { name }
+    NodeConfig { name }
 }

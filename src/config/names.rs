@@ -1,27 +1,27 @@
 //! Names in the file: of what it defines, and of interfaces.
 
-use super::problem::Report;
+use super::problem::Diagnostics;
 use super::reader::At;
 
 /// The kernel's limit for names of interfaces, and that for alternative names.
-pub(super) const LONGEST_INTERFACE_NAME: usize = 15;
-pub(super) const LONGEST_ALTERNATIVE_NAME: usize = 127;
+pub(super) const MAX_INTERFACE_NAME: usize = 15;
+pub(super) const MAX_ALTERNATIVE_NAME: usize = 127;
 
 /// Names are typed in commands and stand in logs and metrics.
-pub(super) fn check_name(what: &str, name: &At<String>, report: &Report) {
-    const LONGEST: usize = 64;
+pub(super) fn check_name(what: &str, name: &At<String>, report: &Diagnostics) {
+    const MAX_LENGTH: usize = 64;
     let fits = |c: char| c.is_alphanumeric() || "-_.:@+".contains(c);
     let text = &name.value;
     let fitting: String =
-        text.chars().map(|c| if fits(c) { c } else { '-' }).take(LONGEST).collect();
+        text.chars().map(|c| if fits(c) { c } else { '-' }).take(MAX_LENGTH).collect();
     let help = match fitting.trim_matches('-') {
         "" => "write letters, digits, and - _ . : @ + between them: \"web-1\"".to_string(),
         fitting => format!("write \"{fitting}\""),
     };
     if text.is_empty() {
         report.error(&name.at, format!("{what} must not be empty"), help);
-    } else if text.chars().count() > LONGEST {
-        report.error(&name.at, format!("{what} has at most {LONGEST} characters"), help);
+    } else if text.chars().count() > MAX_LENGTH {
+        report.error(&name.at, format!("{what} has at most {MAX_LENGTH} characters"), help);
     } else if let Some(wrong) = text.chars().find(|c| !fits(*c)) {
         report.error(&name.at, format!("{what} must not contain {wrong:?}"), help);
     } else if text.starts_with('-') {
@@ -29,20 +29,20 @@ pub(super) fn check_name(what: &str, name: &At<String>, report: &Report) {
     }
 }
 
-pub(super) fn check_interface(interface: &At<String>, report: &Report) {
+pub(super) fn check_interface(interface: &At<String>, report: &Diagnostics) {
     let name = interface.value.as_str();
     let at = &interface.at;
     let help = "see: ip -brief link";
     if name.is_empty() {
         report.error(at, "the interface has no name", help);
-    } else if name.len() > LONGEST_ALTERNATIVE_NAME {
-        let longest = LONGEST_ALTERNATIVE_NAME;
+    } else if name.len() > MAX_ALTERNATIVE_NAME {
+        let longest = MAX_ALTERNATIVE_NAME;
         report.error(at, format!("a name of an interface has at most {longest} bytes"), help);
     } else if name == "." || name == ".." || name.contains(['/', '\0']) || has_blanks(name) {
         report.error(at, format!("`{name}` cannot be the name of an interface"), help);
     } else if let Some((link, label)) = name.rsplit_once(':')
         && label.bytes().all(|byte| byte.is_ascii_digit())
-        && name.len() <= LONGEST_INTERFACE_NAME
+        && name.len() <= MAX_INTERFACE_NAME
     {
         report.error(
             at,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 /// More than this many are counted, not shown: whoever has so many corrects the first ones first.
-const SHOWN: usize = 100;
+const MAX_SHOWN: usize = 100;
 /// Lines of more bytes than this are named, not shown: 255 IPv6 addresses fit into one.
-const LONGEST_SHOWN: usize = 12_000;
+const MAX_SHOWN_LINE: usize = 12_000;
 
 /// Whether a problem keeps the file from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,14 +48,14 @@ impl Problem {
         let title = level.primary_title(&*self.message);
         let mut group = match &self.place {
             // The renderer takes its time for long lines, and nobody could read them.
-            Some(place) if place.line_at.len() > LONGEST_SHOWN => {
+            Some(place) if place.line_at.len() > MAX_SHOWN_LINE => {
                 title.element(Origin::path(&*self.file).line(place.line).char_column(place.column))
             }
             Some(place) => title.element(place.snippet(&self.file, AnnotationKind::Primary, None)),
             None => title.element(Origin::path(&*self.file)),
         };
         if let Some((place, label)) = &self.earlier
-            && place.line_at.len() <= LONGEST_SHOWN
+            && place.line_at.len() <= MAX_SHOWN_LINE
         {
             group = group.element(place.snippet(&self.file, AnnotationKind::Context, Some(label)));
         }
@@ -120,7 +120,7 @@ pub struct Problems {
 impl Problems {
     /// A refusal that is about the file itself, or about this machine.
     pub fn about_file(file: &str, message: impl AsRef<str>, suggestion: impl AsRef<str>) -> Self {
-        let report = Report::new(file, "");
+        let report = Diagnostics::new(file, "");
         report.error_without_place(message, suggestion);
         report.into_parts().0
     }
@@ -143,7 +143,7 @@ impl Problems {
     /// All of them and their count, as text of many lines that ends without a line break.
     pub fn render(&self, colours: bool) -> String {
         let mut text = String::new();
-        for problem in self.problems.iter().take(SHOWN) {
+        for problem in self.problems.iter().take(MAX_SHOWN) {
             text.push_str(&problem.render(colours));
             text.push_str("\n\n");
         }
@@ -151,8 +151,8 @@ impl Problems {
             1 => format!("1 problem in {}", self.file),
             count => format!("{count} problems in {}", self.file),
         });
-        if self.len() > SHOWN {
-            text.push_str(&format!("; the first {SHOWN} are shown"));
+        if self.len() > MAX_SHOWN {
+            text.push_str(&format!("; the first {MAX_SHOWN} are shown"));
         }
         if let Some(line) = self.unchecked_after {
             text.push_str(&format!(
@@ -172,7 +172,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// Collects problems while a file is read.
-pub(super) struct Report {
+pub(super) struct Diagnostics {
     file: Arc<str>,
     text: Arc<str>,
     line_starts: Vec<usize>,
@@ -180,7 +180,7 @@ pub(super) struct Report {
     unchecked_after: Cell<Option<usize>>,
 }
 
-impl Report {
+impl Diagnostics {
     pub fn new(file: &str, text: &str) -> Self {
         let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
         let mut line_starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
@@ -188,7 +188,7 @@ impl Report {
         if line_starts.len() > 1 && line_starts.last() == Some(&text.len()) {
             line_starts.pop();
         }
-        Report {
+        Diagnostics {
             file: plain(file).into(),
             text: text.into(),
             line_starts,
@@ -202,7 +202,7 @@ impl Report {
         self.add(Severity::Error, Some(self.place(at)), message, suggestion, None);
     }
 
-    /// As [`Report::error`], for two places that contradict each other.
+    /// As [`Diagnostics::error`], for two places that contradict each other.
     pub fn conflict(
         &self,
         at: &Range<usize>,
@@ -309,13 +309,13 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// Text of the file on its way to a terminal: no escape sequences, and not without end.
 fn plain(text: &str) -> String {
-    const LONGEST: usize = 400;
+    const MAX_LENGTH: usize = 400;
     let mut plain: String = annotate_snippets::normalize_untrusted_str(text)
         .chars()
         .map(|c| if c == '\n' { ' ' } else { c })
-        .take(LONGEST + 1)
+        .take(MAX_LENGTH + 1)
         .collect();
-    if plain.chars().count() > LONGEST {
+    if plain.chars().count() > MAX_LENGTH {
         plain.pop();
         plain.push('…');
     }

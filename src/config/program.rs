@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Uid, User};
 
 use super::file::Argv;
-use super::problem::{Place, Report};
+use super::problem::{Diagnostics, Place};
 use super::reader::At;
 
 /// Where a hook's program is looked for that is named without a directory.
@@ -15,7 +15,12 @@ pub const HOOK_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The program and its arguments; `what` has them: a hook or a check.
-pub(super) fn check_argv(key: &str, argv: &At<Argv>, what: &str, report: &Report) -> Vec<String> {
+pub(super) fn check_argv(
+    key: &str,
+    argv: &At<Argv>,
+    what: &str,
+    report: &Diagnostics,
+) -> Vec<String> {
     let list = match &argv.value {
         Argv::Program(program) => {
             let words: Vec<String> =
@@ -62,7 +67,7 @@ pub(super) fn check_argv(key: &str, argv: &At<Argv>, what: &str, report: &Report
     list.into_iter().map(|argument| argument.value).collect()
 }
 
-pub(super) fn check_user(user: &At<String>, report: &Report) {
+pub(super) fn check_user(user: &At<String>, report: &Diagnostics) {
     let name = user.value.as_str();
     let fits = |c: char| c.is_alphanumeric() || "-_.@$".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(fits) {
@@ -80,7 +85,7 @@ pub(super) fn check_program(
     user: Option<&str>,
     program_at: Option<&Place>,
     user_at: Option<&Place>,
-    report: &Report,
+    report: &Diagnostics,
 ) {
     let complain = |place: Option<&Place>, message: String, help: String| match place {
         Some(place) => report.error_at(place.clone(), message, help),

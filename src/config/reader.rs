@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::duration;
-use super::problem::Report;
+use super::problem::Diagnostics;
 
 /// What an entry of a list is called that is a table.
 pub(super) const ENTRY: &str = "an entry of a list";
@@ -27,7 +27,7 @@ pub(super) struct At<T> {
 const NOT_YET: [(&str, &str); 1] = [(ENTRY, "interface")];
 
 /// What other daemons call it, and what to do here.
-const ELSEWHERE: [(&str, &str); 36] = [
+const KEEPALIVED_KEYS: [(&str, &str); 36] = [
     ("advert_int", "write advert_interval = \"1s\""),
     ("auth_pass", "write authentication = \"...\"; it is for version 2 only"),
     ("auth_type", "leave it out: authentication = \"...\" is enough, for version 2 only"),
@@ -67,7 +67,7 @@ const ELSEWHERE: [(&str, &str); 36] = [
 ];
 
 /// Those of them that stand for a key that must be there: two problems would be one too many.
-const STANDS_FOR: [(&str, &str); 4] = [
+const REPLACED_KEYS: [(&str, &str); 4] = [
     ("group", "members"),
     ("script", "command"),
     ("virtual_ipaddress", "addresses"),
@@ -76,7 +76,7 @@ const STANDS_FOR: [(&str, &str); 4] = [
 
 /// One table of the file: remembers which keys were asked for, and complains about the others.
 pub(super) struct Table<'r, 'd> {
-    report: &'r Report,
+    report: &'r Diagnostics,
     name: &'static str,
     table: &'d DeTable<'d>,
     at: Range<usize>,
@@ -87,7 +87,7 @@ pub(super) struct Table<'r, 'd> {
 impl<'r, 'd> Table<'r, 'd> {
     /// `name` is what problems call the table; `all_keys` is asked where an unknown key belongs.
     pub fn outermost(
-        report: &'r Report,
+        report: &'r Diagnostics,
         name: &'static str,
         table: &'d DeTable<'d>,
         at: Range<usize>,
@@ -309,8 +309,8 @@ impl<'r, 'd> Table<'r, 'd> {
         None
     }
 
-    /// Where the table stands.
-    pub fn at(&self) -> Range<usize> {
+    /// Where the table stands; no key.
+    pub fn place(&mut self, _: &'static str) -> Range<usize> {
         self.at.clone()
     }
 
@@ -341,7 +341,7 @@ impl<'r, 'd> Table<'r, 'd> {
             return (message, "leave it out: it would have no effect".into());
         }
         let message = format!("`{key}` is not a key of {}", self.name);
-        if let Some((_, help)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
+        if let Some((_, help)) = KEEPALIVED_KEYS.iter().find(|(theirs, _)| *theirs == key) {
             return (message, (*help).into());
         }
         if let Some(ours) = closest(key, self.keys.iter().copied()) {
@@ -359,16 +359,21 @@ impl<'r, 'd> Table<'r, 'd> {
 
 /// The key that was probably meant, be it mistyped or another daemon's word.
 fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    match STANDS_FOR.iter().find(|(theirs, _)| *theirs == typed) {
+    match REPLACED_KEYS.iter().find(|(theirs, _)| *theirs == typed) {
         Some((_, ours)) => keys.find(|key| key == ours),
         None => closest(typed, keys),
     }
 }
 
+/// The word of a choice that means `value`.
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| *word)
+}
+
 /// The word that was probably meant.
 pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    const LONGEST_WORD: usize = 40;
-    if typed.len() > LONGEST_WORD {
+    const MAX_WORD: usize = 40;
+    if typed.len() > MAX_WORD {
         return None;
     }
     let typed = typed.to_lowercase().replace('-', "_");

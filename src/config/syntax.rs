@@ -1,9 +1,9 @@
 //! Errors of TOML's syntax, in words that say what to do.
 
-use super::problem::Report;
+use super::problem::Diagnostics;
 
 /// At most one error for a line, and one for a list without an end: the others follow from it.
-pub(super) fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Report) {
+pub(super) fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Diagnostics) {
     let mut found: Vec<_> = errors
         .iter()
         .map(|error| (error.span().unwrap_or(text.len()..text.len()), error.message()))

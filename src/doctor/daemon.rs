@@ -2,52 +2,52 @@
 
 use std::path::Path;
 
-use super::finding::{Report, Trouble, about};
+use super::finding::{ProblemKind, Report, about};
 use crate::api::Client;
 use crate::api::status::{Router, Status};
 use crate::vrrp::Why;
 
-pub(super) fn ask(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
+pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
     match Client::new(runtime_dir).status() {
         Ok(status) => Some(status),
         Err(error) => {
-            report.unseen("the running daemon", error.to_string());
+            report.skip("the running daemon", error.to_string());
             None
         }
     }
 }
 
 /// What the daemon itself tells.
-pub(super) fn told(status: &Status, report: &mut Report) {
+pub(super) fn check_status(status: &Status, report: &mut Report) {
     if status.drained {
         let text = "this host is drained: it takes nothing over, also after a reboot";
-        report.found(Trouble::Drained, "", text, "vipd undrain");
+        report.found(ProblemKind::Drained, "", text, "vipd undrain");
     }
     if status.counters.adverts_refused > 0 {
         let text = format!(
             "the kernel refused {} adverts since vipd started, {} were sent",
             status.counters.adverts_refused, status.counters.adverts_sent
         );
-        let mend = "journalctl -u vipd | grep 'refuses adverts'  (it says why), then: systemctl restart vipd";
-        report.found(Trouble::AdvertsRefused, "", text, mend);
+        let fix = "journalctl -u vipd | grep 'refuses adverts'  (it says why), then: systemctl restart vipd";
+        report.found(ProblemKind::AdvertsRefused, "", text, fix);
     }
     for router in &status.routers {
         let name = &router.name;
         if router.held_back {
             let text = format!("{name} was moved away by \"vipd failover\": it does not preempt");
-            report.found(Trouble::HeldBack, name, text, format!("vipd resume {name}"));
+            report.found(ProblemKind::HeldBack, name, text, format!("vipd resume {name}"));
         }
         for peer in &router.incompatible {
             let text =
                 format!("{name} cannot use the adverts of {}: {}", peer.address, peer.change);
-            let mend = format!("correct it in {}, then run: vipd reload", status.daemon.config);
-            report.found(Trouble::IncompatiblePeer, about(name, peer.address), text, mend);
+            let fix = format!("correct it in {}, then run: vipd reload", status.daemon.config);
+            report.found(ProblemKind::IncompatiblePeer, about(name, peer.address), text, fix);
         }
         if ["master", "backup"].contains(&router.role.as_str())
             && router.heard.is_none()
             && router.incompatible.is_empty()
         {
-            let (text, mend) = match router.role.as_str() {
+            let (text, fix) = match router.role.as_str() {
                 "master" => (
                     format!(
                         "{name} has never heard another router since vipd started; a backup is silent, so only a failover shows whether there is one"
@@ -59,14 +59,14 @@ pub(super) fn told(status: &Status, report: &mut Report) {
                     "vipd doctor  (on the other host)".to_owned(),
                 ),
             };
-            report.found(Trouble::NeverHeard, name, text, mend);
+            report.found(ProblemKind::NeverHeard, name, text, fix);
         }
-        lateness(router, report);
+        check_lateness(router, report);
     }
 }
 
 /// Adverts that left too late, or not at all.
-fn lateness(router: &Router, report: &mut Report) {
+fn check_lateness(router: &Router, report: &mut Report) {
     let (name, counted) = (&router.name, &router.counters);
     let causes = [Why::Late.name(), Why::LeaseRanOut.name()];
     let lost: u64 = counted
@@ -91,6 +91,6 @@ fn lateness(router: &Router, report: &mut Report) {
         "of {} adverts of {name} {late} left more than one interval late, and {lost} times it lost its role by that",
         counted.adverts_sent
     );
-    let mend = "vipd events  (when was it? what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked?)";
-    report.found(Trouble::Late, name, text, mend);
+    let fix = "vipd events  (when was it? what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked?)";
+    report.found(ProblemKind::Late, name, text, fix);
 }

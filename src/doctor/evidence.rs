@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::kernel::Picture;
+use super::kernel::Snapshot;
 use super::wire;
 use crate::api::status::Status;
 use crate::config::Config;
@@ -14,12 +14,12 @@ use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{Family, RouterConfig};
 
 /// One virtual router with its interface.
-pub(super) struct Place<'a> {
+pub(super) struct Instance<'a> {
     pub router: &'a RouterConfig,
     pub link: &'a Link,
 }
 
-impl Place<'_> {
+impl Instance<'_> {
     /// Somewhere else than multicast?
     pub fn unicast(&self) -> bool {
         self.router.unicast_peers.is_some()
@@ -27,31 +27,31 @@ impl Place<'_> {
 }
 
 /// Everything that is known when it comes to adverts.
-pub(super) struct Scene<'a> {
+pub(super) struct Evidence<'a> {
     pub path: &'a Path,
     pub config: &'a Config,
-    pub picture: &'a Picture,
-    pub places: &'a [Place<'a>],
-    pub heard: &'a BTreeMap<u32, wire::Heard>,
+    pub snapshot: &'a Snapshot,
+    pub instances: &'a [Instance<'a>],
+    pub heard: &'a BTreeMap<u32, wire::Capture>,
     pub before: Option<&'a Status>,
     pub after: Option<Status>,
 }
 
-impl Scene<'_> {
-    pub fn passed(&self, index: u32) -> impl Iterator<Item = &wire::Passed> {
+impl Evidence<'_> {
+    pub fn passed(&self, index: u32) -> impl Iterator<Item = &wire::CapturedAdvert> {
         self.heard.get(&index).into_iter().flat_map(|heard| &heard.passed)
     }
 
     /// The adverts on the wire that mean a virtual router.
-    pub fn adverts(&self, place: &Place<'_>) -> Vec<(&wire::Passed, Heard<'_>)> {
-        self.passed(place.link.index)
+    pub fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::CapturedAdvert, Heard<'_>)> {
+        self.passed(instance.link.index)
             .filter_map(|passed| {
                 let heard =
                     advert::decode(passed.source, passed.destination, &passed.message).ok()?;
                 Some((passed, heard))
             })
             .filter(|(_, heard)| {
-                (heard.family, heard.vrid) == (place.router.family, place.router.vrid)
+                (heard.family, heard.vrid) == (instance.router.family, instance.router.vrid)
             })
             .collect()
     }
@@ -67,27 +67,27 @@ impl Scene<'_> {
     }
 
     pub fn is_own(&self, address: IpAddr) -> bool {
-        self.picture.addresses.iter().any(|own| own.ip == address)
+        self.snapshot.addresses.iter().any(|own| own.ip == address)
     }
 
     /// Other hosts that are known to take part in a virtual router.
-    pub fn peers(&self, place: &Place<'_>) -> BTreeSet<IpAddr> {
-        let named = [&place.router.unicast_peers, &place.router.accept_from];
+    pub fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
+        let named = [&instance.router.unicast_peers, &instance.router.accept_from];
         let named = named.into_iter().flatten().flat_map(|list| list.iter().copied());
-        let told = self.before.and_then(|status| status.find(&place.router.name));
+        let told = self.before.and_then(|status| status.find(&instance.router.name));
         let told = told.and_then(|router| router.heard.as_ref()).map(|heard| heard.address);
-        let seen = self.adverts(place).into_iter().filter(|(passed, _)| !passed.outgoing);
+        let seen = self.adverts(instance).into_iter().filter(|(passed, _)| !passed.outgoing);
         let seen = seen.map(|(passed, _)| passed.source).collect::<Vec<_>>();
         named
             .chain(told)
             .chain(seen)
-            .filter(|peer| Family::of(*peer) == place.router.family && !self.is_own(*peer))
+            .filter(|peer| Family::of(*peer) == instance.router.family && !self.is_own(*peer))
             .collect()
     }
 
-    pub fn is_lonely(&self, place: &Place<'_>) -> bool {
-        let told = self.after.as_ref().and_then(|status| status.find(&place.router.name));
+    pub fn hears_nobody(&self, instance: &Instance<'_>) -> bool {
+        let told = self.after.as_ref().and_then(|status| status.find(&instance.router.name));
         let heard = told.is_some_and(|router| router.heard.is_some());
-        !heard && !self.adverts(place).iter().any(|(passed, _)| !passed.outgoing)
+        !heard && !self.adverts(instance).iter().any(|(passed, _)| !passed.outgoing)
     }
 }

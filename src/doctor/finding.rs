@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 /// What can stand in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
+pub enum ProblemKind {
     /// The configuration is refused.
     ConfigRefused,
     /// A configured interface is not there.
@@ -65,77 +65,77 @@ pub enum Trouble {
     HeldBack,
 }
 
-impl Trouble {
+impl ProblemKind {
     /// All of them.
-    pub const ALL: [Trouble; 28] = [
-        Trouble::ConfigRefused,
-        Trouble::InterfaceAbsent,
-        Trouble::InterfaceDown,
-        Trouble::NoAddress,
-        Trouble::AdvertsFilteredIn,
-        Trouble::AdvertsFilteredOut,
-        Trouble::RpFilter,
-        Trouble::ArpFlux,
-        Trouble::ArpSilent,
-        Trouble::OtherDaemon,
-        Trouble::TwoMasters,
-        Trouble::DifferentAddresses,
-        Trouble::ForeignVrid,
-        Trouble::SenderRefused,
-        Trouble::IncompatiblePeer,
-        Trouble::NeverHeard,
-        Trouble::AddressNotOurs,
-        Trouble::AddressLeftOver,
-        Trouble::NetworkdRemoves,
-        Trouble::NetworkmanagerRemoves,
-        Trouble::CapabilityMissing,
-        Trouble::NoRealtime,
-        Trouble::MemoryNotLocked,
-        Trouble::Late,
-        Trouble::AdvertsRefused,
-        Trouble::UnitOrder,
-        Trouble::Drained,
-        Trouble::HeldBack,
+    pub const ALL: [ProblemKind; 28] = [
+        ProblemKind::ConfigRefused,
+        ProblemKind::InterfaceAbsent,
+        ProblemKind::InterfaceDown,
+        ProblemKind::NoAddress,
+        ProblemKind::AdvertsFilteredIn,
+        ProblemKind::AdvertsFilteredOut,
+        ProblemKind::RpFilter,
+        ProblemKind::ArpFlux,
+        ProblemKind::ArpSilent,
+        ProblemKind::OtherDaemon,
+        ProblemKind::TwoMasters,
+        ProblemKind::DifferentAddresses,
+        ProblemKind::ForeignVrid,
+        ProblemKind::SenderRefused,
+        ProblemKind::IncompatiblePeer,
+        ProblemKind::NeverHeard,
+        ProblemKind::AddressNotOurs,
+        ProblemKind::AddressLeftOver,
+        ProblemKind::NetworkdRemoves,
+        ProblemKind::NetworkmanagerRemoves,
+        ProblemKind::CapabilityMissing,
+        ProblemKind::NoRealtime,
+        ProblemKind::MemoryNotLocked,
+        ProblemKind::Late,
+        ProblemKind::AdvertsRefused,
+        ProblemKind::UnitOrder,
+        ProblemKind::Drained,
+        ProblemKind::HeldBack,
     ];
 
     /// The word for programs: never changed once published.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
-            Trouble::ConfigRefused => "config_refused",
-            Trouble::InterfaceAbsent => "interface_absent",
-            Trouble::InterfaceDown => "interface_down",
-            Trouble::NoAddress => "no_address",
-            Trouble::AdvertsFilteredIn => "adverts_filtered_in",
-            Trouble::AdvertsFilteredOut => "adverts_filtered_out",
-            Trouble::RpFilter => "rp_filter",
-            Trouble::ArpFlux => "arp_flux",
-            Trouble::ArpSilent => "arp_silent",
-            Trouble::OtherDaemon => "other_daemon",
-            Trouble::TwoMasters => "two_masters",
-            Trouble::DifferentAddresses => "different_addresses",
-            Trouble::ForeignVrid => "foreign_vrid",
-            Trouble::SenderRefused => "sender_refused",
-            Trouble::IncompatiblePeer => "incompatible_peer",
-            Trouble::NeverHeard => "never_heard",
-            Trouble::AddressNotOurs => "address_not_ours",
-            Trouble::AddressLeftOver => "address_left_over",
-            Trouble::NetworkdRemoves => "networkd_removes",
-            Trouble::NetworkmanagerRemoves => "networkmanager_removes",
-            Trouble::CapabilityMissing => "capability_missing",
-            Trouble::NoRealtime => "no_realtime",
-            Trouble::MemoryNotLocked => "memory_not_locked",
-            Trouble::Late => "late",
-            Trouble::AdvertsRefused => "adverts_refused",
-            Trouble::UnitOrder => "unit_order",
-            Trouble::Drained => "drained",
-            Trouble::HeldBack => "held_back",
+            ProblemKind::ConfigRefused => "config_refused",
+            ProblemKind::InterfaceAbsent => "interface_absent",
+            ProblemKind::InterfaceDown => "interface_down",
+            ProblemKind::NoAddress => "no_address",
+            ProblemKind::AdvertsFilteredIn => "adverts_filtered_in",
+            ProblemKind::AdvertsFilteredOut => "adverts_filtered_out",
+            ProblemKind::RpFilter => "rp_filter",
+            ProblemKind::ArpFlux => "arp_flux",
+            ProblemKind::ArpSilent => "arp_silent",
+            ProblemKind::OtherDaemon => "other_daemon",
+            ProblemKind::TwoMasters => "two_masters",
+            ProblemKind::DifferentAddresses => "different_addresses",
+            ProblemKind::ForeignVrid => "foreign_vrid",
+            ProblemKind::SenderRefused => "sender_refused",
+            ProblemKind::IncompatiblePeer => "incompatible_peer",
+            ProblemKind::NeverHeard => "never_heard",
+            ProblemKind::AddressNotOurs => "address_not_ours",
+            ProblemKind::AddressLeftOver => "address_left_over",
+            ProblemKind::NetworkdRemoves => "networkd_removes",
+            ProblemKind::NetworkmanagerRemoves => "networkmanager_removes",
+            ProblemKind::CapabilityMissing => "capability_missing",
+            ProblemKind::NoRealtime => "no_realtime",
+            ProblemKind::MemoryNotLocked => "memory_not_locked",
+            ProblemKind::Late => "late",
+            ProblemKind::AdvertsRefused => "adverts_refused",
+            ProblemKind::UnitOrder => "unit_order",
+            ProblemKind::Drained => "drained",
+            ProblemKind::HeldBack => "held_back",
         }
     }
 }
 
-impl Serialize for Trouble {
+impl Serialize for ProblemKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -143,18 +143,20 @@ impl Serialize for Trouble {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Which kind.
-    pub trouble: Trouble,
+    #[serde(rename = "trouble")]
+    pub kind: ProblemKind,
     /// The virtual router, interface or unit that it is about; empty for the whole host.
     pub about: String,
     /// What is so, and what follows from it.
     pub text: String,
     /// The command that mends it, or what to change and the command that makes it so.
-    pub mend: String,
+    #[serde(rename = "mend")]
+    pub fix: String,
 }
 
 /// Something that could not be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Unseen {
+pub struct Skipped {
     /// What.
     pub what: String,
     /// Why not, and what would help.
@@ -167,28 +169,28 @@ pub struct Report {
     /// What stands in the way.
     pub findings: Vec<Finding>,
     /// What could not be looked at.
-    pub not_examined: Vec<Unseen>,
+    pub not_examined: Vec<Skipped>,
 }
 
 impl Report {
     pub(super) fn found(
         &mut self,
-        trouble: Trouble,
+        kind: ProblemKind,
         about: impl ToString,
         text: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) {
         let about = about.to_string();
         // Many virtual routers share one interface; the first to find it says it.
-        if !self.findings.iter().any(|known| (known.trouble, &known.about) == (trouble, &about)) {
-            self.findings.push(Finding { trouble, about, text: text.into(), mend: mend.into() });
+        if !self.findings.iter().any(|known| (known.kind, &known.about) == (kind, &about)) {
+            self.findings.push(Finding { kind, about, text: text.into(), fix: fix.into() });
         }
     }
 
-    pub(super) fn unseen(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        let unseen = Unseen { what: what.into(), why: why.into() };
-        if !self.not_examined.contains(&unseen) {
-            self.not_examined.push(unseen);
+    pub(super) fn skip(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        let skipped = Skipped { what: what.into(), why: why.into() };
+        if !self.not_examined.contains(&skipped) {
+            self.not_examined.push(skipped);
         }
     }
 }
@@ -204,9 +206,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_trouble_has_a_word_of_its_own() {
-        let words: BTreeSet<&str> = Trouble::ALL.iter().map(|trouble| trouble.word()).collect();
-        assert_eq!(words.len(), Trouble::ALL.len());
+    fn every_kind_has_a_name_of_its_own() {
+        let words: BTreeSet<&str> = ProblemKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(words.len(), ProblemKind::ALL.len());
         let plain = |c: char| c.is_ascii_lowercase() || c == '_';
         assert!(words.iter().all(|word| word.chars().all(plain)));
     }

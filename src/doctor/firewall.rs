@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::vrrp::Family;
 
 /// A verdict of a rule that a chain may jump to this deep.
-const DEEPEST: u8 = 16;
+const MAX_JUMP_DEPTH: u8 = 16;
 
-/// The way of a packet.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// To us.
     In,
     /// From us.
@@ -24,8 +24,7 @@ pub enum Way {
 /// An advert, as far as a packet filter looks at it.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// Its way.
-    pub way: Way,
+    pub direction: Direction,
     /// The interface it comes or goes by.
     pub interface: &'a str,
     /// Who sends it; `None`: somebody.
@@ -51,7 +50,7 @@ pub struct Blocked {
 
 /// What may become of a packet in a chain.
 #[derive(Clone, Debug, Default)]
-struct Fate {
+struct Verdict {
     accepted: bool,
     /// By which rule, or which policy.
     dropped: Option<String>,
@@ -61,37 +60,37 @@ struct Fate {
 
 /// Whether a rule holds for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+enum Match {
     Yes,
     No,
     Perhaps,
 }
 
-impl Holds {
-    fn and(self, other: Holds) -> Holds {
+impl Match {
+    fn and(self, other: Match) -> Match {
         match (self, other) {
-            (Holds::No, _) | (_, Holds::No) => Holds::No,
-            (Holds::Yes, Holds::Yes) => Holds::Yes,
-            (Holds::Perhaps, Holds::Yes | Holds::Perhaps) | (Holds::Yes, Holds::Perhaps) => {
-                Holds::Perhaps
+            (Match::No, _) | (_, Match::No) => Match::No,
+            (Match::Yes, Match::Yes) => Match::Yes,
+            (Match::Perhaps, Match::Yes | Match::Perhaps) | (Match::Yes, Match::Perhaps) => {
+                Match::Perhaps
             }
         }
     }
 
-    fn or(self, other: Holds) -> Holds {
+    fn or(self, other: Match) -> Match {
         self.not().and(other.not()).not()
     }
 
-    fn not(self) -> Holds {
+    fn not(self) -> Match {
         match self {
-            Holds::Yes => Holds::No,
-            Holds::No => Holds::Yes,
-            Holds::Perhaps => Holds::Perhaps,
+            Match::Yes => Match::No,
+            Match::No => Match::Yes,
+            Match::Perhaps => Match::Perhaps,
         }
     }
 
-    fn of(holds: bool) -> Holds {
-        if holds { Holds::Yes } else { Holds::No }
+    fn of(holds: bool) -> Match {
+        if holds { Match::Yes } else { Match::No }
     }
 }
 
@@ -136,8 +135,8 @@ impl Ruleset {
             (late, chain.get("prio").and_then(Value::as_i64).unwrap_or(0))
         });
         chains.into_iter().find_map(|chain| {
-            let fate = self.base(chain, packet);
-            let by = fate.dropped.filter(|_| !fate.accepted)?;
+            let outcome = self.base(chain, packet);
+            let by = outcome.dropped.filter(|_| !outcome.accepted)?;
             let chain = ["family", "table", "name"].map(|key| text(chain, key)).join(" ");
             Some(Blocked { chain, by })
         })
@@ -154,59 +153,61 @@ impl Ruleset {
         };
         let hook = text(chain, "hook");
         let on_the_device = text(chain, "dev") == packet.interface;
-        match (text(chain, "family"), packet.way) {
-            ("netdev" | "inet", Way::In) if hook == "ingress" => on_the_device,
-            ("netdev", Way::Out) => hook == "egress" && on_the_device,
-            (of, Way::In) => family.contains(&of) && ["prerouting", "input"].contains(&hook),
-            (of, Way::Out) => family.contains(&of) && ["output", "postrouting"].contains(&hook),
-        }
-    }
-
-    fn base(&self, chain: &Value, packet: &Packet<'_>) -> Fate {
-        let place = [text(chain, "family"), text(chain, "table"), text(chain, "name")];
-        let mut fate = self.play(place, packet, 0);
-        if fate.passes {
-            if text(chain, "policy") == "drop" {
-                fate.dropped.get_or_insert_with(|| "its policy is drop".to_owned());
-            } else {
-                fate.accepted = true;
+        match (text(chain, "family"), packet.direction) {
+            ("netdev" | "inet", Direction::In) if hook == "ingress" => on_the_device,
+            ("netdev", Direction::Out) => hook == "egress" && on_the_device,
+            (of, Direction::In) => family.contains(&of) && ["prerouting", "input"].contains(&hook),
+            (of, Direction::Out) => {
+                family.contains(&of) && ["output", "postrouting"].contains(&hook)
             }
         }
-        fate
     }
 
-    fn play(&self, place: [&str; 3], packet: &Packet<'_>, depth: u8) -> Fate {
-        let mut fate = Fate { passes: true, ..Fate::default() };
-        if depth > DEEPEST {
-            fate.accepted = true;
-            return fate;
+    fn base(&self, chain: &Value, packet: &Packet<'_>) -> Verdict {
+        let chain_id = [text(chain, "family"), text(chain, "table"), text(chain, "name")];
+        let mut outcome = self.play(chain_id, packet, 0);
+        if outcome.passes {
+            if text(chain, "policy") == "drop" {
+                outcome.dropped.get_or_insert_with(|| "the policy (drop)".to_owned());
+            } else {
+                outcome.accepted = true;
+            }
+        }
+        outcome
+    }
+
+    fn play(&self, chain_id: [&str; 3], packet: &Packet<'_>, depth: u8) -> Verdict {
+        let mut outcome = Verdict { passes: true, ..Verdict::default() };
+        if depth > MAX_JUMP_DEPTH {
+            outcome.accepted = true;
+            return outcome;
         }
         let here = |rule: &&Value| {
-            [text(rule, "family"), text(rule, "table"), text(rule, "chain")] == place
+            [text(rule, "family"), text(rule, "table"), text(rule, "chain")] == chain_id
         };
         for rule in self.all("rule").filter(here) {
             let Some(parts) = rule.get("expr").and_then(Value::as_array) else { continue };
-            let mut holds = Holds::Yes;
+            let mut holds = Match::Yes;
             for (kind, part) in parts.iter().filter_map(Value::as_object).flatten() {
-                if holds == Holds::No {
+                if holds == Match::No {
                     break;
                 }
-                let told = self.verdict(kind, part, place, packet, depth);
+                let told = self.verdict(kind, part, chain_id, packet, depth);
                 let Some(verdict) = told else {
-                    holds = holds.and(self.holds(kind, part, place, packet));
+                    holds = holds.and(self.holds(kind, part, chain_id, packet));
                     continue;
                 };
-                fate.accepted |= verdict.accepted;
-                if verdict.dropped.is_some() && fate.dropped.is_none() {
-                    fate.dropped = verdict.dropped.map(|_| described(rule));
+                outcome.accepted |= verdict.accepted;
+                if verdict.dropped.is_some() && outcome.dropped.is_none() {
+                    outcome.dropped = verdict.dropped.map(|_| described(rule));
                 }
-                if !verdict.passes && holds == Holds::Yes {
-                    fate.passes = false;
-                    return fate;
+                if !verdict.passes && holds == Match::Yes {
+                    outcome.passes = false;
+                    return outcome;
                 }
             }
         }
-        fate
+        outcome
     }
 
     /// What a part of a rule decides; `None` if it only asks.
@@ -217,91 +218,98 @@ impl Ruleset {
         [family, table, _]: [&str; 3],
         packet: &Packet<'_>,
         depth: u8,
-    ) -> Option<Fate> {
-        let stopped = || Fate { dropped: Some(kind.to_owned()), ..Fate::default() };
+    ) -> Option<Verdict> {
+        let stopped = || Verdict { dropped: Some(kind.to_owned()), ..Verdict::default() };
         match kind {
-            "accept" => Some(Fate { accepted: true, ..Fate::default() }),
+            "accept" => Some(Verdict { accepted: true, ..Verdict::default() }),
             "drop" | "reject" => Some(stopped()),
             // Who takes it from the queue may let it pass.
-            "queue" => Some(Fate { accepted: true, ..Fate::default() }),
-            "return" => Some(Fate { passes: true, ..Fate::default() }),
+            "queue" => Some(Verdict { accepted: true, ..Verdict::default() }),
+            "return" => Some(Verdict { passes: true, ..Verdict::default() }),
             "jump" | "goto" => {
-                let mut fate = self.play([family, table, text(part, "target")], packet, depth + 1);
+                let mut outcome =
+                    self.play([family, table, text(part, "target")], packet, depth + 1);
                 // Behind a goto nothing follows but the policy, which then may drop or accept.
-                fate.accepted |= kind == "goto" && fate.passes;
-                Some(fate)
+                outcome.accepted |= kind == "goto" && outcome.passes;
+                Some(outcome)
             }
             "xt" if text(part, "type") == "target" => match text(part, "name") {
                 "REJECT" | "DROP" => Some(stopped()),
-                _ => Some(Fate { passes: true, accepted: true, ..Fate::default() }),
+                _ => Some(Verdict { passes: true, accepted: true, ..Verdict::default() }),
             },
             "vmap" => Some(self.mapped(part, [family, table, ""], packet, depth)),
             _ => None,
         }
     }
 
-    fn mapped(&self, map: &Value, place: [&str; 3], packet: &Packet<'_>, depth: u8) -> Fate {
-        let mut fate = Fate { passes: true, ..Fate::default() };
+    fn mapped(&self, map: &Value, chain_id: [&str; 3], packet: &Packet<'_>, depth: u8) -> Verdict {
+        let mut outcome = Verdict { passes: true, ..Verdict::default() };
         let pairs = map.pointer("/data/set").and_then(Value::as_array);
         let (Some(key), Some(pairs)) = (map.get("key"), pairs) else {
-            fate.accepted = true;
-            return fate;
+            outcome.accepted = true;
+            return outcome;
         };
         for pair in pairs {
             let (Some(value), Some(Value::Object(told))) = (pair.get(0), pair.get(1)) else {
                 continue;
             };
-            let holds = self.equals(key, value, place, packet);
-            if holds == Holds::No {
+            let holds = self.equals(key, value, chain_id, packet);
+            if holds == Match::No {
                 continue;
             }
             for (kind, part) in told {
-                let verdict = self.verdict(kind, part, place, packet, depth);
+                let verdict = self.verdict(kind, part, chain_id, packet, depth);
                 let Some(verdict) = verdict else { continue };
-                fate.accepted |= verdict.accepted;
-                fate.dropped = fate.dropped.or(verdict.dropped);
-                fate.passes &= verdict.passes || holds != Holds::Yes;
+                outcome.accepted |= verdict.accepted;
+                outcome.dropped = outcome.dropped.or(verdict.dropped);
+                outcome.passes &= verdict.passes || holds != Match::Yes;
             }
         }
-        fate
+        outcome
     }
 
-    fn holds(&self, kind: &str, part: &Value, place: [&str; 3], packet: &Packet<'_>) -> Holds {
+    fn holds(&self, kind: &str, part: &Value, chain_id: [&str; 3], packet: &Packet<'_>) -> Match {
         match kind {
             "match" => {
                 let (Some(left), Some(right)) = (part.get("left"), part.get("right")) else {
-                    return Holds::Perhaps;
+                    return Match::Perhaps;
                 };
-                let equals = self.equals(left, right, place, packet);
+                let equals = self.equals(left, right, chain_id, packet);
                 match text(part, "op") {
                     "==" | "in" => equals,
                     "!=" => equals.not(),
-                    _ => Holds::Perhaps,
+                    _ => Match::Perhaps,
                 }
             }
-            "counter" | "log" | "comment" | "notrack" | "mangle" | "meter" => Holds::Yes,
-            "xt" if text(part, "name") == "comment" => Holds::Yes,
-            _ => Holds::Perhaps,
+            "counter" | "log" | "comment" | "notrack" | "mangle" | "meter" => Match::Yes,
+            "xt" if text(part, "name") == "comment" => Match::Yes,
+            _ => Match::Perhaps,
         }
     }
 
     /// Whether what `left` asks of the packet is (one of) `right`.
-    fn equals(&self, left: &Value, right: &Value, place: [&str; 3], packet: &Packet<'_>) -> Holds {
+    fn equals(
+        &self,
+        left: &Value,
+        right: &Value,
+        chain_id: [&str; 3],
+        packet: &Packet<'_>,
+    ) -> Match {
         if let Some(list) = members(right) {
-            let any = |holds: Holds, one| holds.or(self.equals(left, one, place, packet));
-            return list.iter().fold(Holds::No, any);
+            let any = |holds: Match, one| holds.or(self.equals(left, one, chain_id, packet));
+            return list.iter().fold(Match::No, any);
         }
         if let Some(name) = right.as_str().and_then(|name| name.strip_prefix('@')) {
-            let [family, table, _] = place;
+            let [family, table, _] = chain_id;
             let named = |set: &&Value| {
                 [text(set, "family"), text(set, "table"), text(set, "name")]
                     == [family, table, name]
             };
-            let Some(set) = self.all("set").find(named) else { return Holds::Perhaps };
+            let Some(set) = self.all("set").find(named) else { return Match::Perhaps };
             let none = Vec::new();
             let members = set.get("elem").and_then(Value::as_array).unwrap_or(&none);
-            let any = |holds: Holds, one| holds.or(self.equals(left, one, place, packet));
-            return members.iter().fold(Holds::No, any);
+            let any = |holds: Match, one| holds.or(self.equals(left, one, chain_id, packet));
+            return members.iter().fold(Match::No, any);
         }
         if let Some(meta) = left.get("meta") {
             return meta_is(text(meta, "key"), right, packet);
@@ -312,12 +320,12 @@ impl Ruleset {
         if left.get("ct").is_some_and(|ct| text(ct, "key") == "state") {
             // An advert is never answered.
             return match right.as_str() {
-                Some("new" | "untracked") => Holds::Perhaps,
-                Some("established" | "related" | "invalid") => Holds::No,
-                Some(_) | None => Holds::Perhaps,
+                Some("new" | "untracked") => Match::Perhaps,
+                Some("established" | "related" | "invalid") => Match::No,
+                Some(_) | None => Match::Perhaps,
             };
         }
-        Holds::Perhaps
+        Match::Perhaps
     }
 }
 
@@ -326,96 +334,96 @@ fn members(value: &Value) -> Option<&Vec<Value>> {
     value.as_array().or_else(|| value.get("set").and_then(Value::as_array))
 }
 
-fn meta_is(key: &str, right: &Value, packet: &Packet<'_>) -> Holds {
+fn meta_is(key: &str, right: &Value, packet: &Packet<'_>) -> Match {
     let multicast = packet.destination.is_multicast();
     let interface = |ours: bool| match (ours, right.as_str()) {
-        (true, Some(name)) => Holds::of(match name.strip_suffix('*') {
+        (true, Some(name)) => Match::of(match name.strip_suffix('*') {
             Some(beginning) => packet.interface.starts_with(beginning),
             None => packet.interface == name,
         }),
         // On its way in a packet has no interface to go out by.
-        (false, Some(_)) => Holds::No,
-        (_, None) => Holds::Perhaps,
+        (false, Some(_)) => Match::No,
+        (_, None) => Match::Perhaps,
     };
     match key {
-        "iif" | "iifname" => interface(packet.way == Way::In),
-        "oif" | "oifname" => interface(packet.way == Way::Out),
+        "iif" | "iifname" => interface(packet.direction == Direction::In),
+        "oif" | "oifname" => interface(packet.direction == Direction::Out),
         "l4proto" => is_vrrp(right),
         "nfproto" => match right.as_str() {
-            Some("ipv4") => Holds::of(packet.destination.is_ipv4()),
-            Some("ipv6") => Holds::of(packet.destination.is_ipv6()),
-            Some(_) | None => Holds::Perhaps,
+            Some("ipv4") => Match::of(packet.destination.is_ipv4()),
+            Some("ipv6") => Match::of(packet.destination.is_ipv6()),
+            Some(_) | None => Match::Perhaps,
         },
         "protocol" => match right.as_str() {
-            Some("ip") => Holds::of(packet.destination.is_ipv4()),
-            Some("ip6") => Holds::of(packet.destination.is_ipv6()),
-            Some(_) => Holds::No,
-            None => Holds::Perhaps,
+            Some("ip") => Match::of(packet.destination.is_ipv4()),
+            Some("ip6") => Match::of(packet.destination.is_ipv6()),
+            Some(_) => Match::No,
+            None => Match::Perhaps,
         },
-        "pkttype" if packet.way == Way::In => match right.as_str() {
-            Some("multicast") => Holds::of(multicast),
-            Some("host" | "unicast") => Holds::of(!multicast),
-            Some("broadcast") => Holds::No,
-            Some(_) | None => Holds::Perhaps,
+        "pkttype" if packet.direction == Direction::In => match right.as_str() {
+            Some("multicast") => Match::of(multicast),
+            Some("host" | "unicast") => Match::of(!multicast),
+            Some("broadcast") => Match::No,
+            Some(_) | None => Match::Perhaps,
         },
-        _ => Holds::Perhaps,
+        _ => Match::Perhaps,
     }
 }
 
-fn payload_is(protocol: &str, field: &str, right: &Value, packet: &Packet<'_>) -> Holds {
+fn payload_is(protocol: &str, field: &str, right: &Value, packet: &Packet<'_>) -> Match {
     let family = match protocol {
         "ip" => Family::V4,
         "ip6" => Family::V6,
         "tcp" | "udp" | "udplite" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah"
-        | "arp" => return Holds::No,
-        _ => return Holds::Perhaps,
+        | "arp" => return Match::No,
+        _ => return Match::Perhaps,
     };
     if family != Family::of(packet.destination) {
-        return Holds::No;
+        return Match::No;
     }
     match field {
         "protocol" | "nexthdr" => is_vrrp(right),
         "daddr" => covers(right, packet.destination),
         "saddr" => match packet.source {
             Some(source) => covers(right, source),
-            None => Holds::Perhaps,
+            None => Match::Perhaps,
         },
         "ttl" | "hoplimit" if packet.destination.is_multicast() => match right.as_u64() {
-            Some(ttl) => Holds::of(ttl == 255),
-            None => Holds::Perhaps,
+            Some(ttl) => Match::of(ttl == 255),
+            None => Match::Perhaps,
         },
-        _ => Holds::Perhaps,
+        _ => Match::Perhaps,
     }
 }
 
 /// Protocol numbers are printed by the names of /etc/protocols.
-fn is_vrrp(right: &Value) -> Holds {
+fn is_vrrp(right: &Value) -> Match {
     match (right.as_u64(), right.as_str()) {
-        (Some(number), _) => Holds::of(number == 112),
-        (_, Some(name)) => Holds::of(["vrrp", "carp", "112"].contains(&name)),
-        (None, None) => Holds::Perhaps,
+        (Some(number), _) => Match::of(number == 112),
+        (_, Some(name)) => Match::of(["vrrp", "carp", "112"].contains(&name)),
+        (None, None) => Match::Perhaps,
     }
 }
 
-fn covers(right: &Value, address: IpAddr) -> Holds {
+fn covers(right: &Value, address: IpAddr) -> Match {
     let parse = |value: &Value| value.as_str().and_then(|text| text.parse::<IpAddr>().ok());
     if let Some(prefix) = right.get("prefix") {
         let length = prefix.get("len").and_then(Value::as_u64);
         return match (prefix.get("addr").and_then(parse), length) {
             (Some(network), Some(length)) => {
-                Holds::of(super::kernel::same_network(network, address, length as u8))
+                Match::of(super::kernel::same_network(network, address, length as u8))
             }
-            _ => Holds::Perhaps,
+            _ => Match::Perhaps,
         };
     }
     if let Some(range) = right.get("range") {
         return match (range.get(0).and_then(parse), range.get(1).and_then(parse)) {
-            (Some(first), Some(last)) => Holds::of(first <= address && address <= last),
-            _ => Holds::Perhaps,
+            (Some(first), Some(last)) => Match::of(first <= address && address <= last),
+            _ => Match::Perhaps,
         };
     }
     let element = right.pointer("/elem/val").unwrap_or(right);
-    parse(element).map_or(Holds::Perhaps, |one| Holds::of(one == address))
+    parse(element).map_or(Match::Perhaps, |one| Match::of(one == address))
 }
 
 fn described(rule: &Value) -> String {
@@ -437,7 +445,7 @@ mod tests {
 
     fn advert(source: Option<&str>) -> Packet<'static> {
         Packet {
-            way: Way::In,
+            direction: Direction::In,
             interface: "eth0",
             source: source.map(|source| source.parse().unwrap()),
             destination: "224.0.0.18".parse().unwrap(),
@@ -481,7 +489,7 @@ mod tests {
         let closed = rules("drop", &[json!([answers, accept]), json!([ssh, accept])], &[]);
         let blocked = closed.blocks(&advert(None)).unwrap();
         assert_eq!(blocked.chain, "inet t in");
-        assert_eq!(blocked.by, "its policy is drop");
+        assert_eq!(blocked.by, "the policy (drop)");
         let open = rules("drop", &[json!([protocol(json!("vrrp")), accept])], &[]);
         assert_eq!(open.blocks(&advert(None)), None);
         assert_eq!(rules("accept", &[], &[]).blocks(&advert(None)), None);

@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::evidence::Place;
-use super::finding::{Report, Trouble};
-use super::kernel::{self, Picture, sysctl};
+use super::evidence::Instance;
+use super::finding::{ProblemKind, Report};
+use super::kernel::{self, Snapshot, sysctl};
 use crate::vrrp::{Family, Priority};
 
 /// Whose the addresses are that are on the interface now.
-pub(super) fn addresses(
-    place: &Place<'_>,
-    picture: &Picture,
+pub(super) fn check_addresses(
+    instance: &Instance<'_>,
+    snapshot: &Snapshot,
     runs: bool,
     path: &Path,
     report: &mut Report,
 ) {
-    let Place { router, link } = place;
+    let Instance { router, link } = instance;
     let family = |found: &&kernel::Address| Family::of(found.ip) == router.family;
-    let mut own = picture.of(link.index).filter(family);
+    let mut own = snapshot.addresses_of(link.index).filter(family);
     let virtual_ones: BTreeSet<IpAddr> = router.all_addresses().map(|address| address.ip).collect();
     if !own.any(|found| found.usable && !found.ours && !virtual_ones.contains(&found.ip))
         && router.source_address.is_none()
@@ -29,39 +29,39 @@ pub(super) fn addresses(
             "{} has no {} address of its own, so {} cannot send adverts",
             link.name, router.family, router.name
         );
-        let mend = match router.family {
+        let fix = match router.family {
             Family::V4 => format!("ip address add ADDRESS/PREFIX dev {}", link.name),
             Family::V6 => format!("sysctl -w net.ipv6.conf.{}.disable_ipv6=0", sysctl(&link.name)),
         };
-        report.found(Trouble::NoAddress, &link.name, text, mend);
+        report.found(ProblemKind::NoAddress, &link.name, text, fix);
     }
     if router.priority == Priority::OWNER {
         return;
     }
-    for found in picture.addresses.iter().filter(|found| virtual_ones.contains(&found.ip)) {
-        let interface = picture.name(found.index);
+    for found in snapshot.addresses.iter().filter(|found| virtual_ones.contains(&found.ip)) {
+        let interface = snapshot.name(found.index);
         let (ip, name) = (found.ip, &router.name);
         if !found.ours {
             let text = format!(
                 "{ip}/{} is on {interface} and was not put there by vipd, so {name} never touches it: two hosts answer when another one is master",
                 found.prefix
             );
-            let mend = format!(
+            let fix = format!(
                 "ip address del {ip}/{} dev {interface}  (and remove it from the network configuration)",
                 found.prefix
             );
-            report.found(Trouble::AddressNotOurs, ip, text, mend);
+            report.found(ProblemKind::AddressNotOurs, ip, text, fix);
         } else if !runs {
             let text = format!("an earlier vipd left {ip} on {interface}, and none runs now");
-            let mend = format!("vipd cleanup --config {}", path.display());
-            report.found(Trouble::AddressLeftOver, ip, text, mend);
+            let fix = format!("vipd cleanup --config {}", path.display());
+            report.found(ProblemKind::AddressLeftOver, ip, text, fix);
         }
     }
 }
 
 /// The kernel's switches that concern answers to ARP.
-pub(super) fn switches(place: &Place<'_>, picture: &Picture, report: &mut Report) {
-    let Place { router, link } = place;
+pub(super) fn check_arp(instance: &Instance<'_>, snapshot: &Snapshot, report: &mut Report) {
+    let Instance { router, link } = instance;
     if !router.all_addresses().any(|address| address.ip.is_ipv4()) {
         return;
     }
@@ -70,14 +70,14 @@ pub(super) fn switches(place: &Place<'_>, picture: &Picture, report: &mut Report
             "arp_ignore is 8: {} answers no ARP request, so nobody finds the addresses of {}",
             link.name, router.name
         );
-        let mend = format!(
+        let fix = format!(
             "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{}.arp_ignore=0",
             sysctl(&link.name)
         );
-        report.found(Trouble::ArpSilent, &link.name, text, mend);
+        report.found(ProblemKind::ArpSilent, &link.name, text, fix);
     }
-    let loud: Vec<&str> = picture
-        .beside(link)
+    let loud: Vec<&str> = snapshot
+        .in_same_network(link)
         .into_iter()
         .filter(|other| kernel::ipv4_switch(&other.name, "arp_ignore") == Some(0))
         .map(|other| other.name.as_str())
@@ -90,7 +90,7 @@ pub(super) fn switches(place: &Place<'_>, picture: &Picture, report: &mut Report
             link.name,
             router.name
         );
-        let mend = "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
-        report.found(Trouble::ArpFlux, &link.name, text, mend);
+        let fix = "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
+        report.found(ProblemKind::ArpFlux, &link.name, text, fix);
     }
 }

@@ -13,26 +13,26 @@ pub use crate::host::netlink::Found as Address;
 use crate::host::netlink::{Events, Found, Link, NetEvent};
 
 /// The kernel answers at once, unless somebody holds its lock.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every interface, and every address.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
+pub struct Snapshot {
     /// The interfaces.
     pub links: Vec<Link>,
     /// The addresses, in the kernel's order.
     pub addresses: Vec<Found>,
 }
 
-impl Picture {
+impl Snapshot {
     /// As it is now.
     ///
     /// # Errors
     /// What the kernel says, or that it says nothing.
     pub fn take() -> io::Result<Self> {
         let mut events = Events::open()?;
-        let (mut picture, mut synced) = (Picture::default(), false);
-        let end = Instant::now() + PATIENCE;
+        let (mut snapshot, mut synced) = (Snapshot::default(), false);
+        let end = Instant::now() + DUMP_TIMEOUT;
         while !synced {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -45,21 +45,21 @@ impl Picture {
                 Err(error) => return Err(error.into()),
             }
             events.read(|event| match event {
-                NetEvent::Resync => picture = Picture::default(),
+                NetEvent::Resync => snapshot = Snapshot::default(),
                 NetEvent::Synced => synced = true,
                 NetEvent::Link(link) => {
-                    picture.links.retain(|known| known.index != link.index);
-                    picture.links.push(link);
+                    snapshot.links.retain(|known| known.index != link.index);
+                    snapshot.links.push(link);
                 }
                 NetEvent::Address(found) => {
-                    picture.forget(found.index, found.ip, found.prefix);
-                    picture.addresses.push(found);
+                    snapshot.forget(found.index, found.ip, found.prefix);
+                    snapshot.addresses.push(found);
                 }
-                NetEvent::LinkGone { index } => picture.links.retain(|link| link.index != index),
-                NetEvent::AddressGone { index, ip, prefix } => picture.forget(index, ip, prefix),
+                NetEvent::LinkGone { index } => snapshot.links.retain(|link| link.index != index),
+                NetEvent::AddressGone { index, ip, prefix } => snapshot.forget(index, ip, prefix),
             })?;
         }
-        Ok(picture)
+        Ok(snapshot)
     }
 
     fn forget(&mut self, index: u32, ip: IpAddr, prefix: u8) {
@@ -73,7 +73,7 @@ impl Picture {
     }
 
     /// The addresses of an interface.
-    pub fn of(&self, index: u32) -> impl Iterator<Item = &Found> {
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &Found> {
         self.addresses.iter().filter(move |address| address.index == index)
     }
 
@@ -84,8 +84,9 @@ impl Picture {
 
     /// Other interfaces that are up and have an IPv4 address in a network of this one: they are
     /// most likely plugged into the same LAN.
-    pub fn beside(&self, link: &Link) -> Vec<&Link> {
-        let own = |index| self.of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.ours);
+    pub fn in_same_network(&self, link: &Link) -> Vec<&Link> {
+        let own =
+            |index| self.addresses_of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.ours);
         let others = self.links.iter().filter(|other| {
             other.index != link.index && other.up && !other.loopback && other.mac.is_some()
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::finding::{Report, Trouble};
+use super::finding::{ProblemKind, Report};
 use crate::config::{CheckPlan, Config, Target};
 use crate::host::netlink::Link;
 
@@ -29,7 +29,7 @@ const OUR_UNIT: &str = "vipd.service";
 
 /// Whether systemd-networkd manages the interface and removes what it does not know: when it
 /// starts, when it reads its configuration again, when the lease of DHCP changes.
-pub fn networkd(link: &Link, report: &mut Report) {
+pub fn check_networkd(link: &Link, report: &mut Report) {
     let Ok(state) = fs::read_to_string(Path::new(NETWORKD).join(link.index.to_string())) else {
         return;
     };
@@ -52,15 +52,15 @@ pub fn networkd(link: &Link, report: &mut Report) {
         link.name
     );
     let directory = format!("/etc/systemd/network/{name}.d");
-    let mend = format!(
+    let fix = format!(
         "mkdir -p {directory} && printf '[Network]\\nKeepConfiguration=yes\\n' > {directory}/vipd.conf && networkctl reload"
     );
-    report.found(Trouble::NetworkdRemoves, &link.name, text, mend);
+    report.found(ProblemKind::NetworkdRemoves, &link.name, text, fix);
 }
 
 /// Whether NetworkManager manages the interface: it then removes what it does not know whenever it
 /// brings a connection up or applies it again.
-pub fn networkmanager(link: &Link, report: &mut Report) {
+pub fn check_networkmanager(link: &Link, report: &mut Report) {
     let Ok(state) = fs::read_to_string(Path::new(NETWORKMANAGER).join(link.index.to_string()))
     else {
         return;
@@ -73,15 +73,15 @@ pub fn networkmanager(link: &Link, report: &mut Report) {
         "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd puts them back, but a moment is lost",
         link.name
     );
-    let mend = format!(
+    let fix = format!(
         "printf '[keyfile]\\nunmanaged-devices+=interface-name:{}\\n' > /etc/NetworkManager/conf.d/90-vipd.conf && systemctl reload NetworkManager  (the host's own address then must be configured elsewhere)",
         link.name
     );
-    report.found(Trouble::NetworkmanagerRemoves, &link.name, text, mend);
+    report.found(ProblemKind::NetworkmanagerRemoves, &link.name, text, fix);
 }
 
 /// Whether services whose state decides the role are stopped only after vipd has handed over.
-pub fn units(config: &Config, report: &mut Report) {
+pub fn check_unit_order(config: &Config, report: &mut Report) {
     for unit in checked_units(config) {
         if unit == OUR_UNIT || stops_after_us(&unit) {
             continue;
@@ -90,10 +90,10 @@ pub fn units(config: &Config, report: &mut Report) {
             "{unit} is checked, and at shutdown it is stopped in parallel with vipd: clients may still be sent to a service that has gone"
         );
         let directory = format!("/etc/systemd/system/{OUR_UNIT}.d");
-        let mend = format!(
+        let fix = format!(
             "mkdir -p {directory} && printf '[Unit]\\nAfter={unit}\\n' >> {directory}/order.conf && systemctl daemon-reload"
         );
-        report.found(Trouble::UnitOrder, &unit, text, mend);
+        report.found(ProblemKind::UnitOrder, &unit, text, fix);
     }
 }
 

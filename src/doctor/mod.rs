@@ -24,13 +24,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use finding::{Finding, Report, Trouble, Unseen};
+pub use finding::{Finding, ProblemKind, Report, Skipped};
 
 use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
-use evidence::{Place, Scene};
-use kernel::Picture;
+use evidence::{Evidence, Instance};
+use kernel::Snapshot;
 
 /// Where and how to look.
 #[derive(Clone, Debug)]
@@ -48,27 +48,27 @@ pub struct Options {
 /// Looks at everything.
 pub fn examine(options: &Options) -> Report {
     let mut report = Report::default();
-    let before = daemon::ask(&options.runtime_dir, &mut report);
+    let before = daemon::request_status(&options.runtime_dir, &mut report);
     let path = match (&options.config, &before) {
         (Some(path), _) => path.clone(),
         (None, Some(status)) => PathBuf::from(&status.daemon.config),
         (None, None) => options.default_config.clone(),
     };
     match &before {
-        Some(status) => process::running(status, &mut report),
-        None => process::would_run(&mut report),
+        Some(status) => process::check_running(status, &mut report),
+        None => process::check_startable(&mut report),
     }
-    if let Some(config) = read(&path, &mut report) {
-        host(options, &path, &config, before.as_ref(), &mut report);
+    if let Some(config) = load_config(&path, &mut report) {
+        examine_host(options, &path, &config, before.as_ref(), &mut report);
     }
     if let Some(status) = &before {
-        daemon::told(status, &mut report);
+        daemon::check_status(status, &mut report);
     }
-    report.findings.sort_by_key(|finding| finding.trouble);
+    report.findings.sort_by_key(|finding| finding.kind);
     report
 }
 
-fn read(path: &Path, report: &mut Report) -> Option<Config> {
+fn load_config(path: &Path, report: &mut Report) -> Option<Config> {
     let loaded = Config::load(path).and_then(|config| {
         config.require_routers()?;
         config.check_host()?;
@@ -82,58 +82,58 @@ fn read(path: &Path, report: &mut Report) -> Option<Config> {
             let path = path.display();
             let text =
                 format!("{path} has {what}: vipd does not start with it, and refuses to reload it");
-            let mend = format!("vipd check {path}");
-            report.found(Trouble::ConfigRefused, path, text, mend);
+            let fix = format!("vipd check {path}");
+            report.found(ProblemKind::ConfigRefused, path, text, fix);
             None
         }
     }
 }
 
-fn host(
+fn examine_host(
     options: &Options,
     path: &Path,
     config: &Config,
     before: Option<&Status>,
     report: &mut Report,
 ) {
-    managers::units(config, report);
-    let picture = match Picture::take() {
-        Ok(picture) => picture,
-        Err(error) => return report.unseen("interfaces and addresses", error.to_string()),
+    managers::check_unit_order(config, report);
+    let snapshot = match Snapshot::take() {
+        Ok(snapshot) => snapshot,
+        Err(error) => return report.skip("interfaces and addresses", error.to_string()),
     };
-    let mut places = Vec::new();
+    let mut instances = Vec::new();
     for router in &config.vrrp.routers {
-        match picture.link(&router.interface) {
-            Some(link) if link.up => places.push(Place { router, link }),
+        match snapshot.link(&router.interface) {
+            Some(link) if link.up => instances.push(Instance { router, link }),
             Some(link) => {
                 let text = format!("{} is down, so {} is in fault", link.name, router.name);
-                let mend = format!("ip link set {} up", link.name);
-                report.found(Trouble::InterfaceDown, &link.name, text, mend);
+                let fix = format!("ip link set {} up", link.name);
+                report.found(ProblemKind::InterfaceDown, &link.name, text, fix);
             }
             None => {
                 let name = &router.interface;
                 let text = format!("there is no interface {name}, so {} is in fault", router.name);
-                let mend = format!(
+                let fix = format!(
                     "ip link show; then correct `interface` in {} and run: vipd reload",
                     path.display()
                 );
-                report.found(Trouble::InterfaceAbsent, name, text, mend);
+                report.found(ProblemKind::InterfaceAbsent, name, text, fix);
             }
         }
     }
-    for place in &places {
-        interface::addresses(place, &picture, before.is_some(), path, report);
-        interface::switches(place, &picture, report);
-        managers::networkd(place.link, report);
-        managers::networkmanager(place.link, report);
+    for instance in &instances {
+        interface::check_addresses(instance, &snapshot, before.is_some(), path, report);
+        interface::check_arp(instance, &snapshot, report);
+        managers::check_networkd(instance.link, report);
+        managers::check_networkmanager(instance.link, report);
     }
 
-    let indices: BTreeSet<u32> = places.iter().map(|place| place.link.index).collect();
+    let indices: BTreeSet<u32> = instances.iter().map(|instance| instance.link.index).collect();
     let indices: Vec<u32> = indices.into_iter().collect();
     let heard = match wire::listen(&indices, options.listen) {
         Ok(heard) => heard,
         Err(error) => {
-            report.unseen(
+            report.skip(
                 "adverts on the wire",
                 format!("they cannot be listened to ({error}): try again with sudo"),
             );
@@ -143,9 +143,16 @@ fn host(
     let after = before.map(|before| {
         Client::new(&options.runtime_dir).status().unwrap_or_else(|_| before.clone())
     });
-    let scene =
-        Scene { path, config, picture: &picture, places: &places, heard: &heard, before, after };
-    senders::senders(&scene, report);
-    filters::filters(&scene, report);
-    reverse_path::reverse_paths(&scene, report);
+    let evidence = Evidence {
+        path,
+        config,
+        snapshot: &snapshot,
+        instances: &instances,
+        heard: &heard,
+        before,
+        after,
+    };
+    senders::check_senders(&evidence, report);
+    filters::check_filters(&evidence, report);
+    reverse_path::check_reverse_paths(&evidence, report);
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::finding::{Report, Trouble};
+use super::finding::{ProblemKind, Report};
 use crate::api::status::Status;
 use crate::host::privileges;
 
@@ -12,10 +12,10 @@ use crate::host::privileges;
 const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";
 
 /// Looks at the daemon that runs.
-pub fn running(status: &Status, report: &mut Report) {
+pub fn check_running(status: &Status, report: &mut Report) {
     let pid = status.daemon.pid;
     let Some((policy, locked)) = scheduling(pid) else {
-        report.unseen("the daemon's privileges", format!("there is no process {pid} to be seen"));
+        report.skip("the daemon's privileges", format!("there is no process {pid} to be seen"));
         return;
     };
     const SCHED_FIFO: u32 = libc::SCHED_FIFO as u32;
@@ -29,15 +29,15 @@ pub fn running(status: &Status, report: &mut Report) {
 }
 
 /// Whether one that is started from here would have what it wants.
-pub fn would_run(report: &mut Report) {
+pub fn check_startable(report: &mut Report) {
     let missing = privileges::missing();
     if !nix::unistd::geteuid().is_root() {
-        report.unseen("what vipd may do on this host", "only root can try: try again with sudo");
+        report.skip("what vipd may do on this host", "only root can try: try again with sudo");
         return;
     }
     if !missing.is_empty() {
         report.found(
-            Trouble::CapabilityMissing,
+            ProblemKind::CapabilityMissing,
             "",
             format!("vipd cannot run here: {}", privileges::explain(&missing)),
             "systemctl start vipd",
@@ -62,16 +62,16 @@ pub fn would_run(report: &mut Report) {
 fn no_realtime(what: &str, report: &mut Report) {
     let text = format!("{what}: under load adverts may be late, and a backup takes over");
     // A control group without real-time time refuses it whatever the limits say.
-    let mend = match group_without_realtime() {
+    let fix = match group_without_realtime() {
         Some(file) => format!("echo 950000 > {file} && systemctl restart vipd"),
         None => limit("LimitRTPRIO=50"),
     };
-    report.found(Trouble::NoRealtime, "", text, mend);
+    report.found(ProblemKind::NoRealtime, "", text, fix);
 }
 
 fn memory_not_locked(what: &str, report: &mut Report) {
     let text = format!("{what}: when the host swaps adverts may be late");
-    report.found(Trouble::MemoryNotLocked, "", text, limit("LimitMEMLOCK=infinity"));
+    report.found(ProblemKind::MemoryNotLocked, "", text, limit("LimitMEMLOCK=infinity"));
 }
 
 fn limit(line: &str) -> String {

@@ -1,21 +1,23 @@
 //! Whether the kernel drops adverts because it would answer by another interface.
 
-use super::evidence::{Place, Scene};
-use super::finding::{Report, Trouble};
+use super::evidence::{Evidence, Instance};
+use super::finding::{ProblemKind, Report};
 use super::kernel::{self, sysctl};
 use crate::vrrp::Family;
 
 /// Whether the kernel drops adverts because it would answer by another interface.
-pub(super) fn reverse_paths(scene: &Scene<'_>, report: &mut Report) {
-    for place in scene.places.iter().filter(|place| place.router.family == Family::V4) {
-        let Place { router, link } = place;
+pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) {
+    for instance in
+        evidence.instances.iter().filter(|instance| instance.router.family == Family::V4)
+    {
+        let Instance { router, link } = instance;
         let Some(mode @ 1..) = kernel::ipv4_switch(&link.name, "rp_filter") else { continue };
-        let mut sources = scene.peers(place);
+        let mut sources = evidence.peers(instance);
         if sources.is_empty() {
-            let own = scene.picture.of(link.index).filter(|own| !own.ours);
+            let own = evidence.snapshot.addresses_of(link.index).filter(|own| !own.ours);
             sources.extend(own.filter_map(kernel::neighbour).take(1));
         }
-        let arrived = scene.heard.get(&link.index).map(|heard| &heard.arrived);
+        let arrived = evidence.heard.get(&link.index).map(|heard| &heard.arrived);
         for source in sources {
             if arrived.is_some_and(|arrived| arrived.contains_key(&source)) {
                 continue;
@@ -23,11 +25,11 @@ pub(super) fn reverse_paths(scene: &Scene<'_>, report: &mut Report) {
             let by = match kernel::route(source) {
                 Ok(by) => by,
                 Err(why) => {
-                    report.unseen("the reverse path filter", why);
+                    report.skip("the reverse path filter", why);
                     return;
                 }
             };
-            let (how, mend) = match by {
+            let (how, fix) = match by {
                 Some(by) if by != link.name && mode == 1 => (
                     format!("the kernel would answer it by {by}"),
                     format!("sysctl -w net.ipv4.conf.{}.rp_filter=2", sysctl(&link.name)),
@@ -45,7 +47,7 @@ pub(super) fn reverse_paths(scene: &Scene<'_>, report: &mut Report) {
                 "rp_filter drops what {source} sends to {}, as {how}: {} does not hear it",
                 link.name, router.name
             );
-            report.found(Trouble::RpFilter, &link.name, text, mend);
+            report.found(ProblemKind::RpFilter, &link.name, text, fix);
         }
     }
 }

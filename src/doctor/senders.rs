@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::evidence::Scene;
-use super::finding::{Report, Trouble, about};
+use super::evidence::Evidence;
+use super::finding::{ProblemKind, Report, about};
 use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{Discard, Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
 
 /// Who advertises, and whether he should.
-pub(super) fn senders(scene: &Scene<'_>, report: &mut Report) {
-    listen_as_the_daemon_does(scene, report);
-    for place in scene.places {
-        let (router, name) = (place.router, &place.router.name);
-        let adverts = scene.adverts(place);
-        let (before, after) = scene.master(router);
-        let priority = scene.after.as_ref().and_then(|status| status.find(name));
+pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
+    replay(evidence, report);
+    for instance in evidence.instances {
+        let (router, name) = (instance.router, &instance.router.name);
+        let adverts = evidence.adverts(instance);
+        let (before, after) = evidence.master(router);
+        let priority = evidence.after.as_ref().and_then(|status| status.find(name));
         let priorities =
             [0, router.priority.get(), priority.map_or(0, |router| router.effective_priority)];
         let ours: BTreeSet<IpAddr> = router.addresses.iter().map(|a| a.ip).collect();
@@ -31,13 +31,13 @@ pub(super) fn senders(scene: &Scene<'_>, report: &mut Report) {
         {
             let text = format!(
                 "another program on this host advertises VRID {} on {} with priority {}: it and {name} do not hear each other",
-                router.vrid, place.link.name, heard.priority
+                router.vrid, instance.link.name, heard.priority
             );
-            let mend = match process::keepalived() {
+            let fix = match process::keepalived() {
                 Some(pid) => format!("systemctl disable --now keepalived  (pid {pid})"),
                 None => "systemctl list-units 'vipd*' 'keepalived*'; stop it, or give one of the two another `vrid`".to_owned(),
             };
-            report.found(Trouble::OtherDaemon, name, text, mend);
+            report.found(ProblemKind::OtherDaemon, name, text, fix);
         }
         let mut masters: BTreeMap<IpAddr, (Duration, Duration)> = BTreeMap::new();
         for (passed, heard) in &adverts {
@@ -53,11 +53,16 @@ pub(super) fn senders(scene: &Scene<'_>, report: &mut Report) {
                     router.vrid,
                     theirs.join(", ")
                 );
-                let mend = format!(
+                let fix = format!(
                     "make `addresses` equal on both, or choose another `vrid` in {}; then run: vipd reload",
-                    scene.path.display()
+                    evidence.path.display()
                 );
-                report.found(Trouble::DifferentAddresses, about(name, passed.source), text, mend);
+                report.found(
+                    ProblemKind::DifferentAddresses,
+                    about(name, passed.source),
+                    text,
+                    fix,
+                );
             }
         }
         // At the same time, not one after the other.
@@ -73,16 +78,16 @@ pub(super) fn senders(scene: &Scene<'_>, report: &mut Report) {
                 "{} are master of {name} at the same time: they do not hear each other",
                 who.join(" and ")
             );
-            let mend = "vipd doctor  (on each of them: a packet filter, or a network that is cut)";
-            report.found(Trouble::TwoMasters, name, text, mend);
+            let fix = "vipd doctor  (on each of them: a packet filter, or a network that is cut)";
+            report.found(ProblemKind::TwoMasters, name, text, fix);
         }
     }
-    strangers(scene, report);
+    check_unknown_vrids(evidence, report);
 }
 
 /// What the daemon's own protocol code makes of what passes, packet filter or not.
-fn listen_as_the_daemon_does(scene: &Scene<'_>, report: &mut Report) {
-    let mut node = Node::new(&scene.config.vrrp);
+fn replay(evidence: &Evidence<'_>, report: &mut Report) {
+    let mut node = Node::new(&evidence.config.vrrp);
     let mut unused = Vec::new();
     let links: Vec<_> = node.links().map(|(link, name)| (link, name.to_string())).collect();
     for router in node.routers().map(|router| router.id()).collect::<Vec<_>>() {
@@ -90,13 +95,14 @@ fn listen_as_the_daemon_does(scene: &Scene<'_>, report: &mut Report) {
         let _ = node.handle(Instant::START, Event::Found(router, nothing), &mut unused);
     }
     for (link, name) in links {
-        let Some(there) = scene.picture.link(&name) else { continue };
+        let Some(there) = evidence.snapshot.link(&name) else { continue };
         let of = |a: &kernel::Address| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
-        let addresses: Vec<LinkAddress> = scene.picture.of(there.index).map(of).collect();
+        let addresses: Vec<LinkAddress> =
+            evidence.snapshot.addresses_of(there.index).map(of).collect();
         let up = Event::Link { link, up: there.up, addresses: &addresses };
         let _ = node.handle(Instant::START, up, &mut unused);
-        for passed in scene.passed(there.index).filter(|passed| !passed.outgoing) {
-            if !passed.destination.is_multicast() && !scene.is_own(passed.destination) {
+        for passed in evidence.passed(there.index).filter(|passed| !passed.outgoing) {
+            if !passed.destination.is_multicast() && !evidence.is_own(passed.destination) {
                 continue;
             }
             let packet = Packet {
@@ -116,12 +122,12 @@ fn listen_as_the_daemon_does(scene: &Scene<'_>, report: &mut Report) {
             };
             let Some(router) = node.meant(link, heard.family, heard.vrid) else { continue };
             let (name, from) = (&router.config().name, passed.source);
-            let file = scene.path.display();
+            let file = evidence.path.display();
             match discard {
                 Discard::Incompatible(mismatch) => {
                     let text = format!("{name} cannot use the adverts of {from}: {mismatch}");
-                    let mend = format!("correct it in {file}, then run: vipd reload");
-                    report.found(Trouble::IncompatiblePeer, about(name, from), text, mend);
+                    let fix = format!("correct it in {file}, then run: vipd reload");
+                    report.found(ProblemKind::IncompatiblePeer, about(name, from), text, fix);
                 }
                 Discard::NotAccepted | Discard::NotAPeer => {
                     let key = match discard {
@@ -132,10 +138,10 @@ fn listen_as_the_daemon_does(scene: &Scene<'_>, report: &mut Report) {
                         "{from} advertises VRID {}, and {name} ignores it, as {key} does not name it",
                         heard.vrid
                     );
-                    let mend = format!(
+                    let fix = format!(
                         "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop it there"
                     );
-                    report.found(Trouble::SenderRefused, about(name, from), text, mend);
+                    report.found(ProblemKind::SenderRefused, about(name, from), text, fix);
                 }
                 Discard::Malformed(_)
                 | Discard::UnknownRouter(_)
@@ -147,39 +153,40 @@ fn listen_as_the_daemon_does(scene: &Scene<'_>, report: &mut Report) {
 }
 
 /// VRIDs that nobody here has are others' business, unless somebody here misses his peer.
-fn strangers(scene: &Scene<'_>, report: &mut Report) {
-    for (&index, heard) in scene.heard {
+fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
+    for (&index, heard) in evidence.heard {
         for passed in heard.passed.iter().filter(|passed| !passed.outgoing) {
             let decoded = advert::decode(passed.source, passed.destination, &passed.message);
             let Ok(advert) = decoded else { continue };
-            let mut here = scene
-                .places
-                .iter()
-                .filter(|place| place.link.index == index && place.router.family == advert.family);
-            let known = here.clone().any(|place| place.router.vrid == advert.vrid);
-            let Some(lonely) = here.find(|place| scene.is_lonely(place)) else { continue };
+            let mut here = evidence.instances.iter().filter(|instance| {
+                instance.link.index == index && instance.router.family == advert.family
+            });
+            let known = here.clone().any(|instance| instance.router.vrid == advert.vrid);
+            let Some(instance) = here.find(|instance| evidence.hears_nobody(instance)) else {
+                continue;
+            };
             if known || passed.ttl != u8::MAX {
                 continue;
             }
             let addresses: Vec<String> =
                 advert.addresses().take(3).map(|ip| ip.to_string()).collect();
-            let (name, vrid) = (&lonely.router.name, advert.vrid);
+            let (name, vrid) = (&instance.router.name, advert.vrid);
             let text = format!(
                 "{} advertises VRID {vrid} with {} on {}, which nobody here has, while {name} (VRID {}) hears nobody",
                 passed.source,
                 addresses.join(", "),
-                lonely.link.name,
-                lonely.router.vrid
+                instance.link.name,
+                instance.router.vrid
             );
-            let mend = format!(
+            let fix = format!(
                 "if it is the peer of {name}, write `vrid = {vrid}` in {} and run: vipd reload",
-                scene.path.display()
+                evidence.path.display()
             );
             report.found(
-                Trouble::ForeignVrid,
-                format!("{}, VRID {vrid}", lonely.link.name),
+                ProblemKind::ForeignVrid,
+                format!("{}, VRID {vrid}", instance.link.name),
                 text,
-                mend,
+                fix,
             );
         }
     }

@@ -17,13 +17,13 @@ use crate::vrrp::Family;
 use crate::vrrp::advert;
 
 /// A packet to ourselves arrives at once, or not at all.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TEST_TIMEOUT: Duration = Duration::from_millis(300);
 /// Nobody keeps more than this.
-const MOST: usize = 4096;
+const MAX_CAPTURED: usize = 4096;
 
 /// An advert that passed an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
+pub struct CapturedAdvert {
     /// It left from this host.
     pub outgoing: bool,
     /// Who sent it.
@@ -40,9 +40,9 @@ pub struct Passed {
 
 /// What was heard on one interface.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Capture {
     /// On the wire, in order.
-    pub passed: Vec<Passed>,
+    pub passed: Vec<CapturedAdvert>,
     /// How many of each sender arrived at a socket, behind packet filter and routing.
     pub arrived: BTreeMap<IpAddr, usize>,
 }
@@ -52,19 +52,24 @@ pub struct Heard {
 ///
 /// # Errors
 /// What the kernel says, as without CAP_NET_RAW.
-pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Heard>> {
-    let mut ears = Vec::new();
+pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Capture>> {
+    let mut captures = Vec::new();
     for &index in indices {
         let sockets = [Family::V4, Family::V6].into_iter().filter_map(|family| {
             // A family may be switched off.
             Receiver::open(index, family).ok()
         });
-        ears.push((index, Wiretap::open(index)?, sockets.collect::<Vec<_>>(), Heard::default()));
+        captures.push((
+            index,
+            Wiretap::open(index)?,
+            sockets.collect::<Vec<_>>(),
+            Capture::default(),
+        ));
     }
     let began = Instant::now();
-    while began.elapsed() < span && !ears.is_empty() {
+    while began.elapsed() < span && !captures.is_empty() {
         let mut fds = Vec::new();
-        for (_, tap, sockets, _) in &ears {
+        for (_, tap, sockets, _) in &captures {
             fds.push(PollFd::new(tap.as_fd(), PollFlags::POLLIN));
             fds.extend(sockets.iter().map(|s| PollFd::new(s.socket.as_fd(), PollFlags::POLLIN)));
         }
@@ -73,11 +78,11 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Heard
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        for (_, tap, sockets, heard) in &mut ears {
+        for (_, tap, sockets, heard) in &mut captures {
             let at = began.elapsed();
             let told = tap.receive(|passed| {
-                if heard.passed.len() < MOST {
-                    heard.passed.push(Passed {
+                if heard.passed.len() < MAX_CAPTURED {
+                    heard.passed.push(CapturedAdvert {
                         outgoing: passed.outgoing,
                         source: passed.source,
                         destination: passed.destination,
@@ -97,12 +102,12 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Heard
             }
         }
     }
-    Ok(ears.into_iter().map(|(index, _, _, heard)| (index, heard)).collect())
+    Ok(captures.into_iter().map(|(index, _, _, heard)| (index, heard)).collect())
 }
 
 /// What became of a test packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tested {
+pub enum TestResult {
     /// It arrived.
     Arrived,
     /// The kernel refused to send it: a packet filter on its way out.
@@ -117,7 +122,7 @@ pub enum Tested {
 ///
 /// # Errors
 /// What the kernel says, as without CAP_NET_RAW.
-pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<Tested> {
+pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
     let mut receiver = Receiver::open(index, family)?;
     let socket = &receiver.socket;
     // Version 0 for VRID 0: nobody means that. The rest tells it from others' tests.
@@ -146,20 +151,20 @@ pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<Te
     match socket.send_to(&packet, &to.into()) {
         Ok(_) => {}
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-            return Ok(Tested::Refused(error.to_string()));
+            return Ok(TestResult::Refused(error.to_string()));
         }
         Err(error) => return Err(error),
     }
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TEST_TIMEOUT;
     loop {
         let mut arrived = false;
         receiver.receive(|_, heard| arrived |= heard.ends_with(&token))?;
         if arrived {
-            return Ok(Tested::Arrived);
+            return Ok(TestResult::Arrived);
         }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(Tested::Lost);
+            return Ok(TestResult::Lost);
         }
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
         let mut fds = [PollFd::new(receiver.socket.as_fd(), PollFlags::POLLIN)];

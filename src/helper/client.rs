@@ -1,4 +1,4 @@
-//! The daemon's end: starts the helper process, gives it orders and takes what it reports.
+//! The daemon's end: starts the helper process, gives it requests and takes what it reports.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -12,14 +12,14 @@ use socket2::{Domain, Socket, Type};
 
 use super::check_run::CheckRun;
 use super::hook::{Finished, HookRun, Outcome};
-use super::protocol::{Order, Report, Sent, next_packet, send};
+use super::protocol::{HelperEvent, HelperRequest, SendOutcome, next_packet, send};
 use super::queue::enqueue;
 use crate::config::CheckPlan;
 
-/// One that was waited for so often, [`Helper::ASK_EVERY`] each time, is not there any more.
-const MOST_UNANSWERED: u32 = 3;
+/// One that was waited for so often, [`Helper::PING_INTERVAL`] each time, is not there any more.
+const MAX_UNANSWERED: u32 = 3;
 /// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
-const END_PATIENCE: Duration = Duration::from_secs(4);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The daemon's end.
 #[derive(Debug)]
@@ -30,32 +30,32 @@ pub struct Helper {
     /// Not yet taken by the socket.
     waiting: VecDeque<HookRun>,
     /// The same of what is not about hooks; goes first.
-    orders: VecDeque<Order>,
+    requests: VecDeque<HelperRequest>,
     /// Taken by the socket and not yet reported; without the hooks.
     running: Vec<Finished>,
-    /// To be reported at the next pump.
+    /// To be reported at the next poll.
     finished: Vec<Finished>,
     /// The checks that are carried out, by name.
-    watched: BTreeMap<String, Watched>,
+    checks: BTreeMap<String, StartedCheck>,
     next_number: u64,
     /// Results of checks, with the checks' names.
     results: Vec<(String, CheckRun)>,
-    heard_at: Instant,
+    last_heard: Instant,
     /// How often it was asked, or waited for, since it was heard.
     unanswered: u32,
 }
 
 /// A check as the helper was told it.
 #[derive(Debug)]
-struct Watched {
+struct StartedCheck {
     number: u64,
     plan: CheckPlan,
-    settled: u32,
+    stable_after: u32,
 }
 
 impl Helper {
     /// A helper that said nothing for so long is asked for a sign of life.
-    pub const ASK_EVERY: Duration = Duration::from_secs(5);
+    pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 
     /// Starts the helper from this very binary, whose `main` hands the argument `helper` on to
     /// [`main`]. To be called before privileges are given up, because the helper must be able to
@@ -89,13 +89,13 @@ impl Helper {
             socket,
             gone: false,
             waiting: VecDeque::new(),
-            orders: VecDeque::new(),
+            requests: VecDeque::new(),
             running: Vec::new(),
             finished: Vec::new(),
-            watched: BTreeMap::new(),
+            checks: BTreeMap::new(),
             next_number: 1,
             results: Vec::new(),
-            heard_at: Instant::now(),
+            last_heard: Instant::now(),
             unanswered: 0,
         })
     }
@@ -113,32 +113,39 @@ impl Helper {
     /// Has these checks carried out from now on, and no others; each with the number of equal results
     /// in a row after which one more changes nothing. A check that is as before goes on undisturbed.
     /// Never blocks, never fails.
-    pub fn watch<'a>(&mut self, checks: impl IntoIterator<Item = (&'a CheckPlan, u32)>) {
-        let mut before = std::mem::take(&mut self.watched);
-        for (plan, settled) in checks {
+    pub fn set_checks<'a>(&mut self, checks: impl IntoIterator<Item = (&'a CheckPlan, u32)>) {
+        let mut before = std::mem::take(&mut self.checks);
+        for (plan, stable_after) in checks {
             let same = before.remove(&plan.name);
             let number = match &same {
-                Some(watched) if watched.plan == *plan => {
-                    if watched.settled != settled {
-                        self.orders.push_back(Order::Settle { number: watched.number, settled });
+                Some(check) if check.plan == *plan => {
+                    if check.stable_after != stable_after {
+                        self.requests.push_back(HelperRequest::SetStableAfter {
+                            number: check.number,
+                            stable_after,
+                        });
                     }
-                    watched.number
+                    check.number
                 }
                 changed => {
-                    if let Some(Watched { number, .. }) = changed {
-                        self.orders.push_back(Order::Forget { number: *number });
+                    if let Some(StartedCheck { number, .. }) = changed {
+                        self.requests.push_back(HelperRequest::StopCheck { number: *number });
                     }
                     let number = self.next_number;
                     self.next_number += 1;
-                    self.orders.push_back(Order::Watch { number, plan: plan.clone(), settled });
+                    self.requests.push_back(HelperRequest::StartCheck {
+                        number,
+                        plan: plan.clone(),
+                        stable_after,
+                    });
                     number
                 }
             };
-            let watched = Watched { number, plan: plan.clone(), settled };
-            self.watched.insert(plan.name.clone(), watched);
+            let check = StartedCheck { number, plan: plan.clone(), stable_after };
+            self.checks.insert(plan.name.clone(), check);
         }
-        let forgotten = before.into_values().map(|watched| watched.number);
-        self.orders.extend(forgotten.map(|number| Order::Forget { number }));
+        let stopped = before.into_values().map(|check| check.number);
+        self.requests.extend(stopped.map(|number| HelperRequest::StopCheck { number }));
         self.write();
     }
 
@@ -148,21 +155,22 @@ impl Helper {
     }
 
     /// Asks for a sign of life if there was none for a while. To be called every
-    /// [`Helper::ASK_EVERY`], and no more often: a host that stood still for long counts as once.
+    /// [`Helper::PING_INTERVAL`], and no more often: a host that stood still for long counts as once.
     ///
     /// # Errors
     /// It has owed one for so long that no check and no hook can be relied on: it was killed, and
     /// counts as gone.
-    pub fn ask(&mut self) -> io::Result<()> {
-        if self.unanswered == MOST_UNANSWERED {
+    pub fn check_alive(&mut self) -> io::Result<()> {
+        if self.unanswered == MAX_UNANSWERED {
             self.gone = true;
             // It may be dead already.
             let _ = self.process.kill();
-            let text = format!("it has not answered for {:?}", MOST_UNANSWERED * Helper::ASK_EVERY);
+            let text =
+                format!("it has not answered for {:?}", MAX_UNANSWERED * Helper::PING_INTERVAL);
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
-        if self.unanswered == 0 && self.heard_at.elapsed() >= Helper::ASK_EVERY {
-            self.orders.push_back(Order::Answer);
+        if self.unanswered == 0 && self.last_heard.elapsed() >= Helper::PING_INTERVAL {
+            self.requests.push_back(HelperRequest::Ping);
             self.write();
             self.unanswered = 1;
         } else if self.unanswered > 0 {
@@ -178,7 +186,7 @@ impl Helper {
     /// # Errors
     /// The helper is gone. Every run that was under way is reported as not run, and so is every
     /// later one.
-    pub fn pump(&mut self, mut report: impl FnMut(Finished)) -> io::Result<()> {
+    pub fn poll(&mut self, mut report: impl FnMut(Finished)) -> io::Result<()> {
         self.write();
         while !self.gone {
             match next_packet(&self.socket) {
@@ -206,14 +214,14 @@ impl Helper {
         Ok(())
     }
 
-    /// Readable when there is something for [`Helper::pump`].
+    /// Readable when there is something for [`Helper::poll`].
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Whether [`Helper::pump`] is also to be called when [`Helper::as_fd`] is writable.
+    /// Whether [`Helper::poll`] is also to be called when [`Helper::as_fd`] is writable.
     pub fn wants_write(&self) -> bool {
-        !(self.waiting.is_empty() && self.orders.is_empty() || self.gone)
+        !(self.waiting.is_empty() && self.requests.is_empty() || self.gone)
     }
 
     /// Nothing waits, nothing runs, and everything has been reported.
@@ -230,8 +238,8 @@ impl Helper {
     /// that, a few seconds at most.
     pub fn end(mut self) {
         drop(self.socket);
-        let patience = Instant::now() + END_PATIENCE;
-        while Instant::now() < patience {
+        let deadline = Instant::now() + EXIT_TIMEOUT;
+        while Instant::now() < deadline {
             match self.process.try_wait() {
                 Ok(None) => std::thread::sleep(Duration::from_millis(5)),
                 Ok(Some(_)) | Err(_) => return,
@@ -246,37 +254,39 @@ impl Helper {
 
     fn write(&mut self) {
         while !self.gone
-            && let Some(order) = self.orders.front()
+            && let Some(request) = self.requests.front()
         {
-            match send(&self.socket, order) {
-                Sent::Yes => {}
-                Sent::Later => return,
-                Sent::Never(why) => match order {
-                    Order::Watch { plan, .. } => {
+            match send(&self.socket, request) {
+                SendOutcome::Sent => {}
+                SendOutcome::WouldBlock => return,
+                SendOutcome::Impossible(why) => match request {
+                    HelperRequest::StartCheck { plan, .. } => {
                         tracing::error!(check = plan.name, "cannot be carried out: {why}");
                     }
-                    Order::Run(_) | Order::Settle { .. } | Order::Forget { .. } | Order::Answer => {
-                    }
+                    HelperRequest::RunHooks(_)
+                    | HelperRequest::SetStableAfter { .. }
+                    | HelperRequest::StopCheck { .. }
+                    | HelperRequest::Ping => {}
                 },
-                Sent::Gone => return self.gone = true,
+                SendOutcome::Closed => return self.gone = true,
             }
-            self.orders.pop_front();
+            self.requests.pop_front();
         }
         while !self.gone
             && let Some(run) = self.waiting.pop_front()
         {
             let sent = Finished::of(&run, Outcome::Done, Duration::ZERO);
-            let order = Order::Run(run);
-            match send(&self.socket, &order) {
-                Sent::Yes => self.running.push(sent),
-                Sent::Never(why) => {
+            let request = HelperRequest::RunHooks(run);
+            match send(&self.socket, &request) {
+                SendOutcome::Sent => self.running.push(sent),
+                SendOutcome::Impossible(why) => {
                     self.finished.push(Finished { outcome: Outcome::NotRun(why), ..sent });
                 }
-                not_yet @ (Sent::Later | Sent::Gone) => {
-                    if let Order::Run(run) = order {
+                not_yet @ (SendOutcome::WouldBlock | SendOutcome::Closed) => {
+                    if let HelperRequest::RunHooks(run) = request {
                         self.waiting.push_front(run);
                     }
-                    self.gone = matches!(not_yet, Sent::Gone);
+                    self.gone = matches!(not_yet, SendOutcome::Closed);
                     return;
                 }
             }
@@ -284,10 +294,10 @@ impl Helper {
     }
 
     fn read(&mut self, packet: &[u8]) {
-        self.heard_at = Instant::now();
+        self.last_heard = Instant::now();
         self.unanswered = 0;
-        match serde_json::from_slice::<Report>(packet) {
-            Ok(Report::Finished(finished)) => {
+        match serde_json::from_slice::<HelperEvent>(packet) {
+            Ok(HelperEvent::HooksFinished(finished)) => {
                 let same =
                     |run: &Finished| run.number == finished.number && run.router == finished.router;
                 if let Some(at) = self.running.iter().position(same) {
@@ -295,16 +305,15 @@ impl Helper {
                 }
                 self.finished.push(finished);
             }
-            Ok(Report::Checked(runs)) => {
+            Ok(HelperEvent::CheckRuns(runs)) => {
                 for run in runs {
-                    // Of a check that is forgotten, or was changed meanwhile, nothing is wanted.
-                    let name =
-                        self.watched.iter().find(|(_, watched)| watched.number == run.number);
+                    // Of a check that is stopped, or was changed meanwhile, nothing is wanted.
+                    let name = self.checks.iter().find(|(_, check)| check.number == run.number);
                     let name = name.map(|(name, _)| name.clone());
                     self.results.extend(name.map(|name| (name, run)));
                 }
             }
-            Ok(Report::Here) => {}
+            Ok(HelperEvent::Pong) => {}
             // Only another binary can speak another language: it is not our helper.
             Err(_) => self.gone = true,
         }

@@ -25,7 +25,7 @@ use crate::host::{privileges, sys};
 /// What is to be executed; comes through standard input, so that `ps` shows the hook's own
 /// arguments only, and once.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct ExecSpec {
     /// The helper's process id: without it, nobody waits for the hook.
     pub helper: u32,
     /// The program and its arguments.
@@ -54,13 +54,13 @@ pub fn exec_hook(_args: Vec<OsString>) -> ExitCode {
 
 /// Returns only if it could not, with the reason.
 fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, String> {
-    let mut order = Vec::new();
-    control.read_to_end(&mut order).map_err(|error| format!("no order: {error}"))?;
-    let order: Order =
-        serde_json::from_slice(&order).map_err(|error| format!("no order: {error}"))?;
-    let (name, arguments) = order.argv.split_first().ok_or("no program is named")?;
+    let mut spec = Vec::new();
+    control.read_to_end(&mut spec).map_err(|error| format!("no order: {error}"))?;
+    let spec: ExecSpec =
+        serde_json::from_slice(&spec).map_err(|error| format!("no order: {error}"))?;
+    let (name, arguments) = spec.argv.split_first().ok_or("no program is named")?;
 
-    let user = order.user.as_deref().map(look_up).transpose()?;
+    let user = spec.user.as_deref().map(look_up).transpose()?;
     let program = crate::config::find_program(name, user.as_ref())
         .map_err(|(what, help)| format!("{what} ({help})"))?;
     forget_surroundings().map_err(|error| format!("cannot start afresh: {error}"))?;
@@ -69,7 +69,7 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
         become_user(user)?;
     }
     privileges::keep_only(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
-    if let Some(files) = order.open_files
+    if let Some(files) = spec.open_files
         && let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
     {
         setrlimit(Resource::RLIMIT_NOFILE, files.min(most), most)
@@ -77,12 +77,12 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
     }
     // A change of user clears it, so only now.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
-    if unistd::getppid().as_raw() != order.helper.cast_signed() {
+    if unistd::getppid().as_raw() != spec.helper.cast_signed() {
         return Err("the helper has ended".into());
     }
 
     let mut hook = std::process::Command::new(&program);
-    hook.arg0(name).args(arguments).env_clear().envs(order.environment);
+    hook.arg0(name).args(arguments).env_clear().envs(spec.environment);
     if let Some(user) = user {
         hook.env("HOME", user.dir).env("SHELL", user.shell).env("USER", &user.name);
         hook.env("LOGNAME", user.name);

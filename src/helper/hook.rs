@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Command;
+use crate::config::HookCommand;
 
 /// What a hook is told the virtual router has become, or is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,10 +80,10 @@ pub struct HookRun {
     /// The interface it is on.
     pub interface: String,
     /// The hooks for this very state, in order.
-    pub commands: Vec<Command>,
+    pub commands: Vec<HookCommand>,
     /// The general hook, run last, with `INSTANCE` (or `GROUP`), the name, the state in upper case
     /// and the priority appended; not run before a claim or a release.
-    pub notify: Option<Command>,
+    pub notify: Option<HookCommand>,
 }
 
 /// The end of a [`HookRun`].
@@ -136,17 +136,16 @@ impl Outcome {
             }
         }
     }
+}
 
-    /// The word in metrics.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Outcome::Done => "done",
-            Outcome::Exited(_) => "exited",
-            Outcome::Killed(_) => "killed",
-            Outcome::TimedOut => "timed_out",
-            Outcome::NotRun(_) => "not_run",
-            Outcome::Overtaken => "overtaken",
-        }
+names! {
+    Outcome {
+        Done = "done",
+        Exited = "exited",
+        Killed = "killed",
+        TimedOut = "timed_out",
+        NotRun = "not_run",
+        Overtaken = "overtaken",
     }
 }
 

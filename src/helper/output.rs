@@ -15,14 +15,14 @@ use super::hook::HookState;
 use crate::host::sys::Readiness;
 
 /// How long the output of a program that has ended is still read.
-const DRAIN: Duration = Duration::from_millis(100);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// Of the output of one hook, this much is logged.
 const MAX_LINES: usize = 100;
 const MAX_LINE: usize = 1000;
 /// Of the output of one check, this much is kept: the end, which says what went wrong.
 const MAX_KEPT: usize = 400;
 /// So many pipes are held open for what programs left running in the background.
-const MAX_LEFTOVERS: usize = 64;
+const MAX_DETACHED: usize = 64;
 
 /// Where the output of a program goes.
 pub(super) enum Sink {
@@ -155,7 +155,7 @@ impl Output {
 
     pub(super) fn finish(&mut self) -> String {
         let begin = Instant::now();
-        while !self.ended && begin.elapsed() < DRAIN && self.take() {}
+        while !self.ended && begin.elapsed() < DRAIN_TIMEOUT && self.take() {}
         match &mut self.to {
             Sink::Log(lines) => {
                 lines.finish();
@@ -167,20 +167,20 @@ impl Output {
 
     /// What the program left running in the background may go on writing to nobody: a closed pipe
     /// could kill it.
-    pub(super) fn leave(&mut self) {
-        static LEFTOVERS: AtomicUsize = AtomicUsize::new(0);
-        if self.ended || LEFTOVERS.load(Ordering::Relaxed) >= MAX_LEFTOVERS {
+    pub(super) fn detach(&mut self) {
+        static DETACHED: AtomicUsize = AtomicUsize::new(0);
+        if self.ended || DETACHED.load(Ordering::Relaxed) >= MAX_DETACHED {
             return;
         }
         let (Ok(pipe), Ok(runtime)) = (self.pipe.try_clone(), Handle::try_current()) else {
             return;
         };
         let Ok(mut pipe) = pipe::Receiver::from_owned_fd(pipe.into()) else { return };
-        LEFTOVERS.fetch_add(1, Ordering::Relaxed);
+        DETACHED.fetch_add(1, Ordering::Relaxed);
         runtime.spawn(async move {
             let mut nowhere = [0; 8192];
             while !matches!(pipe.read(&mut nowhere).await, Ok(0) | Err(_)) {}
-            LEFTOVERS.fetch_sub(1, Ordering::Relaxed);
+            DETACHED.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

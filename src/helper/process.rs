@@ -1,4 +1,4 @@
-//! The helper process itself: takes orders from the daemon, keeps each virtual router's hooks in
+//! The helper process itself: takes requests from the daemon, keeps each virtual router's hooks in
 //! order, carries checks out, and ends with the daemon.
 
 use std::collections::{HashSet, VecDeque};
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use super::checks::{self, Checks};
 use super::hook::{Finished, HookRun, Outcome};
-use super::protocol::{Order, PACKET_SIZE, Report};
+use super::protocol::{HelperEvent, HelperRequest, PACKET_SIZE};
 use super::queue::enqueue;
 use super::{program, run};
 use crate::host::{echo, privileges, sys};
@@ -116,24 +116,24 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::Sockets) -> io::Result
                 Ok(length) => {
                     let packet = buffer.get(..length).unwrap_or_default();
                     match serde_json::from_slice(packet) {
-                        Ok(Order::Run(run)) => {
+                        Ok(HelperRequest::RunHooks(run)) => {
                             let overtaken = enqueue(&mut waiting, run);
                             let skipped = |run| Finished::of(run, Outcome::Overtaken, Duration::ZERO);
-                            overtaken.iter().map(skipped).map(Report::Finished).collect()
+                            overtaken.iter().map(skipped).map(HelperEvent::HooksFinished).collect()
                         }
-                        Ok(Order::Watch { number, plan, settled }) => {
-                            checks.watch(number, plan, settled);
+                        Ok(HelperRequest::StartCheck { number, plan, stable_after }) => {
+                            checks.start(number, plan, stable_after);
                             Vec::new()
                         }
-                        Ok(Order::Settle { number, settled }) => {
-                            checks.settle(number, settled);
+                        Ok(HelperRequest::SetStableAfter { number, stable_after }) => {
+                            checks.set_stable_after(number, stable_after);
                             Vec::new()
                         }
-                        Ok(Order::Forget { number }) => {
-                            checks.forget(number);
+                        Ok(HelperRequest::StopCheck { number }) => {
+                            checks.stop(number);
                             Vec::new()
                         }
-                        Ok(Order::Answer) => vec![Report::Here],
+                        Ok(HelperRequest::Ping) => vec![HelperEvent::Pong],
                         Err(error) => break Err(io::Error::from(error)),
                     }
                 }
@@ -144,11 +144,11 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::Sockets) -> io::Result
             Some(finished) = running.join_next() => match finished {
                 Ok(finished) => {
                     busy.remove(&finished.router);
-                    vec![Report::Finished(finished)]
+                    vec![HelperEvent::HooksFinished(finished)]
                 }
                 Err(error) => break Err(io::Error::other(error)),
             },
-            runs = checks.due() => vec![Report::Checked(runs)],
+            runs = checks.next_batch() => vec![HelperEvent::CheckRuns(runs)],
             // The kernel sends it when the daemon dies, should somebody else still hold the
             // daemon's end of the socket. Otherwise it is not for the helper: the daemon decides.
             _ = terminated.read_u8() => {
@@ -181,7 +181,7 @@ fn signals() -> io::Result<UnixStream> {
     UnixStream::from_std(reader)
 }
 
-async fn report(socket: &UnixDatagram, reports: &[Report]) -> io::Result<()> {
+async fn report(socket: &UnixDatagram, reports: &[HelperEvent]) -> io::Result<()> {
     for report in reports {
         socket.send(&serde_json::to_vec(report)?).await?;
     }

@@ -20,18 +20,18 @@ use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::error;
 
-use super::exec_hook::Order;
+use super::exec_hook::ExecSpec;
 use super::hook::Outcome;
 use super::output::{Output, Sink, printable};
 use crate::host::sys::Readiness;
 
 /// Between TERM and KILL.
-const MERCY: Duration = Duration::from_secs(2);
+const KILL_GRACE: Duration = Duration::from_secs(2);
 /// After KILL; a process stuck in the kernel may outlive it.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most programs end within this. Nothing they write is read before, for being woken for it and told
 /// of it would cost more than starting them.
-const SOON: Duration = Duration::from_millis(100);
+const FAST_EXIT: Duration = Duration::from_millis(100);
 
 /// How many files programs may open: as many as the daemon was started with. Checks need more.
 static OPEN_FILES: OnceLock<u64> = OnceLock::new();
@@ -58,7 +58,7 @@ impl Program {
         environment: Vec<(String, String)>,
         to: Sink,
     ) -> io::Result<Program> {
-        let order = Order {
+        let spec = ExecSpec {
             helper: std::process::id(),
             argv: argv.to_vec(),
             user: user.map(str::to_owned),
@@ -84,32 +84,32 @@ impl Program {
         Ok(Program {
             child,
             group: Pid::from_raw(group),
-            control: Control::new(ours, serde_json::to_vec(&order)?),
+            control: Control::new(ours, serde_json::to_vec(&spec)?),
             output: Output::new(reader, to),
         })
     }
 
     /// Waits for its end. If this is dropped before, what is left to do is to end the program.
     pub(super) async fn run(&mut self) -> Outcome {
-        let ended = match timeout(SOON, self.child.wait()).await {
+        let ended = match timeout(FAST_EXIT, self.child.wait()).await {
             Ok(ended) => ended,
-            Err(_) => self.attend().await,
+            Err(_) => self.serve().await,
         };
         match ended {
             Ok(status) => {
                 let why = self.control.refusal();
-                if why.is_empty() { of_status(status) } else { Outcome::NotRun(why) }
+                if why.is_empty() { outcome_of(status) } else { Outcome::NotRun(why) }
             }
             Err(error) => Outcome::NotRun(format!("cannot wait for it: {error}")),
         }
     }
 
-    /// Waits for its end, gives it its order and takes what it writes.
-    async fn attend(&mut self) -> io::Result<ExitStatus> {
+    /// Waits for its end, gives it its spec and takes what it writes.
+    async fn serve(&mut self) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {
                 status = self.child.wait() => return status,
-                () = self.control.send(), if !self.control.order.is_empty() => {}
+                () = self.control.send(), if !self.control.spec.is_empty() => {}
                 () = self.output.read(), if !self.output.ended => {}
             }
         }
@@ -121,19 +121,19 @@ impl Program {
         if let Err(error) = killpg(self.group, Signal::SIGTERM) {
             error!(pid = self.group.as_raw(), "cannot end a hook: {error}");
         }
-        let mercy = Instant::now() + MERCY;
-        while Instant::now() < mercy && !(self.output.ended && has_exited(self.group)) {
+        let grace_ends = Instant::now() + KILL_GRACE;
+        while Instant::now() < grace_ends && !(self.output.ended && has_exited(self.group)) {
             let _ = timeout(Duration::from_millis(20), async {
                 if !self.output.ended {
                     self.output.read().await;
                 } else {
-                    sleep(MERCY).await;
+                    sleep(KILL_GRACE).await;
                 }
             })
             .await;
         }
         self.kill();
-        if !self.is_gone(LAST_PATIENCE).await {
+        if !self.is_gone(KILL_TIMEOUT).await {
             error!(pid = self.group.as_raw(), "a killed hook does not end");
         }
     }
@@ -146,9 +146,9 @@ impl Program {
         }
     }
 
-    /// Whether its process has ended, at the latest after `patience`.
-    pub(super) async fn is_gone(&mut self, patience: Duration) -> bool {
-        timeout(patience, self.child.wait()).await.is_ok()
+    /// Whether its process has ended, at the latest after `limit`.
+    pub(super) async fn is_gone(&mut self, limit: Duration) -> bool {
+        timeout(limit, self.child.wait()).await.is_ok()
     }
 
     /// Its process id.
@@ -157,7 +157,7 @@ impl Program {
     }
 
     /// Takes what it had written when it ended; gives what is kept of it, for a person to read.
-    pub(super) fn last_words(&mut self) -> String {
+    pub(super) fn finish_output(&mut self) -> String {
         self.output.finish()
     }
 }
@@ -165,34 +165,34 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
-        self.output.leave();
+        self.output.detach();
     }
 }
 
-/// The way of the order to the process, and of its refusal back.
+/// The way of the spec to the process, and of its refusal back.
 struct Control {
     stream: StdUnixStream,
     /// What is left to be sent.
-    order: Vec<u8>,
+    spec: Vec<u8>,
 }
 
 impl Control {
     /// Sends what the socket takes; that is all of it, unless it is very long.
-    fn new(stream: StdUnixStream, order: Vec<u8>) -> Self {
-        let mut control = Control { stream, order };
+    fn new(stream: StdUnixStream, spec: Vec<u8>) -> Self {
+        let mut control = Control { stream, spec };
         control.advance();
         control
     }
 
     /// An error means that the process has ended, and that is noticed elsewhere.
     fn advance(&mut self) {
-        match self.stream.write(&self.order) {
-            Ok(sent) => drop(self.order.drain(..sent)),
+        match self.stream.write(&self.spec) {
+            Ok(sent) => drop(self.spec.drain(..sent)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
-            Err(_) => self.order.clear(),
+            Err(_) => self.spec.clear(),
         }
-        if self.order.is_empty() {
+        if self.spec.is_empty() {
             let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
@@ -201,7 +201,7 @@ impl Control {
     async fn send(&mut self) {
         match Readiness::of(&self.stream, Interest::WRITABLE) {
             Ok(readiness) => drop(readiness.writable().await),
-            Err(_) => self.order.clear(),
+            Err(_) => self.spec.clear(),
         }
         self.advance();
     }
@@ -214,7 +214,7 @@ impl Control {
     }
 }
 
-fn of_status(status: ExitStatus) -> Outcome {
+fn outcome_of(status: ExitStatus) -> Outcome {
     match (status.code(), status.signal()) {
         (Some(0), _) => Outcome::Done,
         (Some(code), _) => Outcome::Exited(code),

@@ -11,40 +11,40 @@ use crate::config::CheckPlan;
 
 /// What the daemon tells the helper.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Order {
+pub(super) enum HelperRequest {
     /// Run these hooks.
-    Run(HookRun),
+    RunHooks(HookRun),
     /// Carry this check out from now on, under this number.
-    Watch { number: u64, plan: CheckPlan, settled: u32 },
+    StartCheck { number: u64, plan: CheckPlan, stable_after: u32 },
     /// After so many equal results in a row, one more need not be told at once.
-    Settle { number: u64, settled: u32 },
+    SetStableAfter { number: u64, stable_after: u32 },
     /// Carry that check out no more.
-    Forget { number: u64 },
+    StopCheck { number: u64 },
     /// Say that you are there.
-    Answer,
+    Ping,
 }
 
 /// What the helper tells the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Report {
+pub(super) enum HelperEvent {
     /// These hooks have ended.
-    Finished(Finished),
+    HooksFinished(Finished),
     /// Checks were carried out, in this order.
-    Checked(Vec<CheckRun>),
-    /// The answer to [`Order::Answer`].
-    Here,
+    CheckRuns(Vec<CheckRun>),
+    /// The answer to [`HelperRequest::Ping`].
+    Pong,
 }
 
 /// The longest message; by default the kernel takes no longer ones anyway.
 pub(super) const PACKET_SIZE: usize = 256 * 1024;
 const TOO_LONG: &str = "too many addresses or arguments for one message";
 
-/// What became of an order.
-pub(super) enum Sent {
-    Yes,
-    Later,
-    Never(String),
-    Gone,
+/// What became of a request.
+pub(super) enum SendOutcome {
+    Sent,
+    WouldBlock,
+    Impossible(String),
+    Closed,
 }
 
 /// The next packet, empty at the end. It is as long as the kernel says: nearly all are short, and
@@ -57,21 +57,23 @@ pub(super) fn next_packet(mut socket: &Socket) -> io::Result<Vec<u8>> {
     Ok(packet)
 }
 
-pub(super) fn send(mut socket: &Socket, order: &Order) -> Sent {
-    let packet = match serde_json::to_vec(order) {
-        Ok(packet) if packet.len() > PACKET_SIZE => return Sent::Never(TOO_LONG.to_owned()),
+pub(super) fn send(mut socket: &Socket, request: &HelperRequest) -> SendOutcome {
+    let packet = match serde_json::to_vec(request) {
+        Ok(packet) if packet.len() > PACKET_SIZE => {
+            return SendOutcome::Impossible(TOO_LONG.to_owned());
+        }
         Ok(packet) => packet,
-        Err(error) => return Sent::Never(error.to_string()),
+        Err(error) => return SendOutcome::Impossible(error.to_string()),
     };
     loop {
         return match socket.write(&packet) {
-            Ok(_) => Sent::Yes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
+            Ok(_) => SendOutcome::Sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendOutcome::WouldBlock,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                Sent::Never(TOO_LONG.to_owned())
+                SendOutcome::Impossible(TOO_LONG.to_owned())
             }
-            Err(_) => Sent::Gone,
+            Err(_) => SendOutcome::Closed,
         };
     }
 }

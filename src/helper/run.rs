@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::hook::{Finished, HookRun, Outcome};
 use super::output::{Lines, Sink};
 use super::program::{Program, language};
-use crate::config::Command;
+use crate::config::HookCommand;
 
 /// Runs the hooks of one change, to the end or until `closing` says that the daemon is gone.
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {
@@ -35,7 +35,7 @@ pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Fin
 }
 
 /// Runs one hook and logs how it went.
-async fn one(run: &HookRun, command: &Command, closing: &mut watch::Receiver<bool>) -> Outcome {
+async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver<bool>) -> Outcome {
     let begin = Instant::now();
     let program = command.argv.first().map_or("", String::as_str);
     let lines = Lines::of(&run.router, run.state, program);
@@ -75,12 +75,12 @@ async fn one(run: &HookRun, command: &Command, closing: &mut watch::Receiver<boo
 
 async fn finish(
     mut hook: Program,
-    patience: Duration,
+    limit: Duration,
     closing: &mut watch::Receiver<bool>,
 ) -> Outcome {
     let ended = tokio::select! {
         outcome = hook.run() => Some(outcome),
-        () = sleep(patience) => None,
+        () = sleep(limit) => None,
         _ = closing.wait_for(|closing| *closing) => None,
     };
     let outcome = match ended {
@@ -90,7 +90,7 @@ async fn finish(
             Outcome::TimedOut
         }
     };
-    hook.last_words();
+    hook.finish_output();
     outcome
 }
 

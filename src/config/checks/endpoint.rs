@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-const LONGEST_HOST: usize = 253;
+const MAX_HOST: usize = 253;
 
 /// A host, without brackets, and its port. The error is what is wrong, and what to write instead.
 pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), (String, String)> {
@@ -39,7 +39,7 @@ pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), (String
         if host.is_empty() {
             return Err((format!("`{text}` has no host"), example()));
         }
-        if host.len() > LONGEST_HOST || !host.chars().all(fits) || host.starts_with(['-', '.']) {
+        if host.len() > MAX_HOST || !host.chars().all(fits) || host.starts_with(['-', '.']) {
             let message = format!("`{host}` is neither an address nor the name of a host");
             return Err((message, example()));
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::plan::{CheckPlan, Http, Target};
-use crate::config::problem::{Place, Report};
+use crate::config::problem::{Diagnostics, Place};
 use crate::config::program;
 
 /// Where that stands which this machine must have.
@@ -18,7 +18,7 @@ pub(in crate::config) struct CheckPlaces {
 pub(in crate::config) fn check_host(
     plan: &CheckPlan,
     places: Option<&CheckPlaces>,
-    report: &Report,
+    report: &Diagnostics,
 ) {
     match &plan.target {
         Target::Command { argv, user } => program::check_program(
@@ -50,12 +50,12 @@ pub(in crate::config) fn check_host(
 
 /// Whether a file can be read and has PEM certificates in it.
 fn has_certificates(path: &Path) -> Result<(), (String, String)> {
-    const LARGEST: u64 = 4 << 20;
+    const MAX_SIZE: u64 = 4 << 20;
     let shown = path.display();
     let error = |message: String, help: &str| Err((message, help.to_string()));
     match std::fs::metadata(path) {
         Err(why) => return error(format!("cannot look at `{shown}`: {why}"), "correct the path"),
-        Ok(found) if !found.is_file() || found.len() > LARGEST => {
+        Ok(found) if !found.is_file() || found.len() > MAX_SIZE => {
             let message = format!("`{shown}` is not a file of certificates");
             return error(message, "name a file with certificates of authorities in PEM form");
         }

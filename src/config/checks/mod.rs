@@ -12,29 +12,29 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-pub(super) use draft::Checked;
+pub(super) use draft::CheckDraft;
 pub(super) use host::{CheckPlaces, check_host};
 pub use plan::{CheckPlan, Http, Target};
 pub(super) use used::{advise_on_unused, check_use, named};
 
-use super::file::{self, Kind};
+use super::file::{self, CheckKind};
 use super::names::check_name;
-use super::problem::Report;
+use super::problem::Diagnostics;
 use super::reader::At;
 use crate::vrrp::{CheckConfig, Effect, Initial};
 use numbers::{check_effect, check_fall, check_interval, check_rise, check_timeout};
 use target::check_target;
 
 /// A first result is waited for at least this long: the helper process must start, too.
-const SHORTEST_WAIT: Duration = Duration::from_secs(5);
+const MIN_WAIT: Duration = Duration::from_secs(5);
 
 /// What is true of one check whatever the others are.
-pub(super) fn check<'f>(file: &'f file::Check, report: &Report) -> Checked<'f> {
+pub(super) fn check<'f>(file: &'f file::CheckTable, report: &Diagnostics) -> CheckDraft<'f> {
     if let Some(name) = &file.name {
         check_name("the name of a check", name, report);
     }
     check_number_of_kinds(file, report);
-    let kind = match file.kinds.as_slice() {
+    let kind = match file.subject.kinds.as_slice() {
         [kind] => Some(kind),
         _ => None,
     };
@@ -50,17 +50,17 @@ pub(super) fn check<'f>(file: &'f file::Check, report: &Report) -> Checked<'f> {
     let effect = check_effect(file, report);
     // Those two say what there is at once: nothing is gained by asking again.
     let (fall, rise, effect) = match kind.map(|kind| kind.value) {
-        Some(Kind::Process) => (1, 1, effect),
-        Some(Kind::File) => (1, 1, Effect::Number),
+        Some(CheckKind::Process) => (1, 1, effect),
+        Some(CheckKind::File) => (1, 1, Effect::Number),
         Some(
-            Kind::Command
-            | Kind::Tcp
-            | Kind::Http
-            | Kind::Unit
-            | Kind::FilePresent
-            | Kind::FileAbsent
-            | Kind::Interface
-            | Kind::Ping,
+            CheckKind::Command
+            | CheckKind::Tcp
+            | CheckKind::Http
+            | CheckKind::Unit
+            | CheckKind::FilePresent
+            | CheckKind::FileAbsent
+            | CheckKind::Interface
+            | CheckKind::Ping,
         )
         | None => (fall, rise, effect),
     };
@@ -69,9 +69,9 @@ pub(super) fn check<'f>(file: &'f file::Check, report: &Report) -> Checked<'f> {
         _ => timeout + interval,
     };
     let initial = match file.initial.as_ref().map(|initial| initial.value) {
-        Some(file::Initial::Passing) => Initial::Passing,
-        Some(file::Initial::Failing) => Initial::Failing,
-        Some(file::Initial::Wait) | None => Initial::Wait(first_result.max(SHORTEST_WAIT)),
+        Some(file::InitialChoice::Passing) => Initial::Passing,
+        Some(file::InitialChoice::Failing) => Initial::Failing,
+        Some(file::InitialChoice::Wait) | None => Initial::Wait(first_result.max(MIN_WAIT)),
     };
     let result = || {
         let (name, kind, target) = (file.name.as_ref()?.value.clone(), kind?, target?);
@@ -84,11 +84,11 @@ pub(super) fn check<'f>(file: &'f file::Check, report: &Report) -> Checked<'f> {
         };
         Some((counts, CheckPlan { name, target, interval, timeout }, places))
     };
-    Checked { file, result: result() }
+    CheckDraft { file, result: result() }
 }
 
 /// What must be different from one check to the next.
-pub(super) fn check_together(checks: &[Checked<'_>], report: &Report) {
+pub(super) fn check_together(checks: &[CheckDraft<'_>], report: &Diagnostics) {
     let mut names = BTreeMap::new();
     for At { value, at } in checks.iter().filter_map(|check| check.file.name.as_ref()) {
         if let Some(earlier) = names.insert(value, at) {
@@ -103,11 +103,11 @@ pub(super) fn check_together(checks: &[Checked<'_>], report: &Report) {
     }
 }
 
-fn check_number_of_kinds(file: &file::Check, report: &Report) {
-    match file.kinds.as_slice() {
+fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
+    match file.subject.kinds.as_slice() {
         [] if report.is_partial() || file.mistyped_kind => {}
         [] => {
-            let all = Kind::ALL.map(Kind::key).join(", ");
+            let all = CheckKind::ALL.map(CheckKind::key).join(", ");
             let help = format!("add one of {all}; such as: tcp = \"127.0.0.1:80\"");
             report.error(&file.at, "this [[check]] looks at nothing", help);
         }
@@ -129,7 +129,7 @@ fn check_number_of_kinds(file: &file::Check, report: &Report) {
     }
 }
 
-fn refuse_options_of_other_kinds(file: &file::Check, kind: Kind, report: &Report) {
+fn refuse_options_of_other_kinds(file: &file::CheckTable, kind: CheckKind, report: &Diagnostics) {
     let refuse = |key: &str, at: Option<&Range<usize>>, fits: bool, why: &str, help: &str| {
         if let Some(at) = at.filter(|_| !fits) {
             report.error(at, format!("`{key}` is not for `{}`: {why}", kind.key()), help);
@@ -138,9 +138,9 @@ fn refuse_options_of_other_kinds(file: &file::Check, kind: Kind, report: &Report
     fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
         value.as_ref().map(|value| &value.at)
     }
-    let is_command = kind == Kind::Command;
+    let is_command = kind == CheckKind::Command;
     refuse("user", at(&file.user), is_command, "it runs no program", "leave it out");
-    let is_http = kind == Kind::Http;
+    let is_http = kind == CheckKind::Http;
     let why = "it is about the answer of a web server";
     refuse(
         "status",
@@ -152,7 +152,7 @@ fn refuse_options_of_other_kinds(file: &file::Check, kind: Kind, report: &Report
     refuse("body", at(&file.body), is_http, why, "leave it out, or write http = \"http://...\"");
     let why = "it says which web servers to trust";
     refuse("ca_file", at(&file.ca_file), is_http, why, "leave it out");
-    let is_process = kind == Kind::Process;
+    let is_process = kind == CheckKind::Process;
     let why = "it is how long there may be no process";
     let help = "leave it out; `interval` and `fall` say how patient this check is";
     refuse("delay", at(&file.delay), is_process, why, help);
@@ -167,7 +167,7 @@ fn refuse_options_of_other_kinds(file: &file::Check, kind: Kind, report: &Report
     ] {
         refuse(key, at, !is_process, why, help);
     }
-    let is_file = kind == Kind::File;
+    let is_file = kind == CheckKind::File;
     let why = "the number in the file is what is added to the priority";
     let help = "leave it out; file_present and file_absent pass or fail like other checks";
     for (key, at) in [

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::file::{self, Kind};
-use crate::config::problem::Report;
+use crate::config::file::{self, CheckKind};
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Effect;
 
@@ -12,48 +12,49 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 const DEFAULT_FALL: u32 = 3;
 const DEFAULT_RISE: u32 = 2;
 const DEFAULT_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 /// With a priority of 1 to 254 a larger weight says no more.
-const LARGEST_WEIGHT: i16 = 253;
+const MAX_WEIGHT: i16 = 253;
 
-/// Spans that are accepted, and how they are written.
-struct Spans {
+/// SpanRange that are accepted, and how they are written.
+struct SpanRange {
     shortest: (Duration, &'static str),
     longest: (Duration, &'static str),
 }
 
-const INTERVALS: Spans = Spans {
+const INTERVALS: SpanRange = SpanRange {
     shortest: (Duration::from_millis(100), "100ms"),
     longest: (Duration::from_secs(3600), "1h"),
 };
-const TIMEOUTS: Spans = Spans {
+const TIMEOUTS: SpanRange = SpanRange {
     shortest: (Duration::from_millis(10), "10ms"),
     longest: (Duration::from_secs(600), "10m"),
 };
-const DELAYS: Spans = Spans { shortest: (Duration::ZERO, "0s"), longest: (LONGEST_DELAY, "1m") };
+const DELAYS: SpanRange =
+    SpanRange { shortest: (Duration::ZERO, "0s"), longest: (MAX_DELAY, "1m") };
 
-pub(super) fn check_interval(span: Option<&At<Duration>>, report: &Report) -> Duration {
-    spans(span, "interval", &INTERVALS, DEFAULT_INTERVAL, report)
+pub(super) fn check_interval(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
+    check_span(span, "interval", &INTERVALS, DEFAULT_INTERVAL, report)
 }
 
-pub(super) fn check_timeout(span: Option<&At<Duration>>, report: &Report) -> Duration {
-    spans(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
+pub(super) fn check_timeout(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
+    check_span(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
 }
 
 /// How long there may be no process.
-pub(super) fn check_delay(span: Option<&At<Duration>>, report: &Report) -> Duration {
-    spans(span, "delay", &DELAYS, DEFAULT_DELAY, report)
+pub(super) fn check_delay(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
+    check_span(span, "delay", &DELAYS, DEFAULT_DELAY, report)
 }
 
-fn spans(
+fn check_span(
     span: Option<&At<Duration>>,
     key: &str,
-    accepted: &Spans,
+    accepted: &SpanRange,
     default: Duration,
-    report: &Report,
+    report: &Diagnostics,
 ) -> Duration {
     let Some(At { value, at }) = span else { return default };
-    let Spans { shortest, longest } = accepted;
+    let SpanRange { shortest, longest } = accepted;
     let nearest = if *value < shortest.0 {
         shortest.1
     } else if *value > longest.0 {
@@ -70,16 +71,16 @@ fn spans(
 }
 
 /// How many failures in a row make a check fail.
-pub(super) fn check_fall(count: Option<&At<i64>>, report: &Report) -> u32 {
+pub(super) fn check_fall(count: Option<&At<i64>>, report: &Diagnostics) -> u32 {
     check_count("fall", count, DEFAULT_FALL, report)
 }
 
 /// How many passes in a row make it pass again.
-pub(super) fn check_rise(count: Option<&At<i64>>, report: &Report) -> u32 {
+pub(super) fn check_rise(count: Option<&At<i64>>, report: &Diagnostics) -> u32 {
     check_count("rise", count, DEFAULT_RISE, report)
 }
 
-fn check_count(key: &str, count: Option<&At<i64>>, default: u32, report: &Report) -> u32 {
+fn check_count(key: &str, count: Option<&At<i64>>, default: u32, report: &Diagnostics) -> u32 {
     let Some(At { value, at }) = count else { return default };
     match u32::try_from(*value) {
         Ok(count @ 1..=1000) => count,
@@ -92,8 +93,8 @@ fn check_count(key: &str, count: Option<&At<i64>>, default: u32, report: &Report
     }
 }
 
-pub(super) fn check_effect(file: &file::Check, report: &Report) -> Effect {
-    let is_number = file.kinds.iter().any(|kind| kind.value == Kind::File);
+pub(super) fn check_effect(file: &file::CheckTable, report: &Diagnostics) -> Effect {
+    let is_number = file.subject.kinds.iter().any(|kind| kind.value == CheckKind::File);
     if let (Some(weight), Some(on_fail), false) = (&file.weight, &file.on_fail, is_number) {
         report.conflict(
             &on_fail.at,
@@ -111,22 +112,20 @@ pub(super) fn check_effect(file: &file::Check, report: &Report) -> Effect {
 }
 
 /// `None` after an error, which has been reported.
-fn check_weight(weight: &At<i64>, report: &Report) -> Option<i16> {
+fn check_weight(weight: &At<i64>, report: &Diagnostics) -> Option<i16> {
     if weight.value == 0 {
         let help = "leave it out: a failing check then means fault";
         report.error(&weight.at, "a weight of 0 changes nothing", help);
         return None;
     }
-    let fits = |weight: &i16| (-LARGEST_WEIGHT..=LARGEST_WEIGHT).contains(weight);
+    let fits = |weight: &i16| (-MAX_WEIGHT..=MAX_WEIGHT).contains(weight);
     let number = i16::try_from(weight.value).ok().filter(fits);
     if number.is_none() {
         let sign = if weight.value < 0 { "-" } else { "" };
         report.error(
             &weight.at,
-            format!(
-                "a weight is -{LARGEST_WEIGHT} to {LARGEST_WEIGHT}: the priority stays in 1 to 254"
-            ),
-            format!("write weight = {sign}{LARGEST_WEIGHT}"),
+            format!("a weight is -{MAX_WEIGHT} to {MAX_WEIGHT}: the priority stays in 1 to 254"),
+            format!("write weight = {sign}{MAX_WEIGHT}"),
         );
     }
     number

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::file::Kind;
+use crate::config::file::CheckKind;
 
 /// One check as the helper process carries it out; how its results count is the protocol's business
 /// (`vrrp::CheckConfig`).
@@ -148,16 +148,16 @@ impl Target {
     /// The key that names it in the configuration.
     pub fn kind(&self) -> &'static str {
         let kind = match self {
-            Target::Command { .. } => Kind::Command,
-            Target::Tcp { .. } => Kind::Tcp,
-            Target::Http(_) => Kind::Http,
-            Target::Process { .. } => Kind::Process,
-            Target::Unit { .. } => Kind::Unit,
-            Target::File { .. } => Kind::File,
-            Target::FilePresent { .. } => Kind::FilePresent,
-            Target::FileAbsent { .. } => Kind::FileAbsent,
-            Target::Interface { .. } => Kind::Interface,
-            Target::Ping { .. } => Kind::Ping,
+            Target::Command { .. } => CheckKind::Command,
+            Target::Tcp { .. } => CheckKind::Tcp,
+            Target::Http(_) => CheckKind::Http,
+            Target::Process { .. } => CheckKind::Process,
+            Target::Unit { .. } => CheckKind::Unit,
+            Target::File { .. } => CheckKind::File,
+            Target::FilePresent { .. } => CheckKind::FilePresent,
+            Target::FileAbsent { .. } => CheckKind::FileAbsent,
+            Target::Interface { .. } => CheckKind::Interface,
+            Target::Ping { .. } => CheckKind::Ping,
         };
         kind.key()
     }

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use super::endpoint::{host_and_port, normal_url};
 use super::numbers::check_delay;
 use super::plan::{Http, Target};
-use crate::config::file::{self, Kind};
-use crate::config::names::{LONGEST_ALTERNATIVE_NAME, LONGEST_INTERFACE_NAME, check_interface};
-use crate::config::problem::Report;
+use crate::config::file::{self, CheckKind};
+use crate::config::names::{MAX_ALTERNATIVE_NAME, MAX_INTERFACE_NAME, check_interface};
+use crate::config::problem::Diagnostics;
 use crate::config::program;
 use crate::config::reader::At;
 
 /// What the kernel keeps of the name of a process.
-const LONGEST_COMM: usize = 15;
-const LONGEST_UNIT: usize = 255;
+const MAX_COMM: usize = 15;
+const MAX_UNIT: usize = 255;
 const UNIT_TYPES: [&str; 11] = [
     "service",
     "socket",
@@ -30,43 +30,50 @@ const UNIT_TYPES: [&str; 11] = [
 ];
 
 /// `None` after an error, which has been reported.
-pub(super) fn check_target(file: &file::Check, kind: &At<Kind>, report: &Report) -> Option<Target> {
-    if kind.value == Kind::Command {
-        let argv = program::check_argv(kind.value.key(), file.command.as_ref()?, "check", report);
+pub(super) fn check_target(
+    file: &file::CheckTable,
+    kind: &At<CheckKind>,
+    report: &Diagnostics,
+) -> Option<Target> {
+    if kind.value == CheckKind::Command {
+        let argv =
+            program::check_argv(kind.value.key(), file.subject.command.as_ref()?, "check", report);
         if let Some(user) = &file.user {
             program::check_user(user, report);
         }
         return Some(Target::Command { argv, user: file.user.as_ref().map(|it| it.value.clone()) });
     }
-    let object = file.object.as_ref()?;
+    let object = file.subject.object.as_ref()?;
     match kind.value {
-        Kind::Command => None,
-        Kind::Tcp => check_tcp(object, report),
-        Kind::Http => Some(Target::Http(Http {
+        CheckKind::Command => None,
+        CheckKind::Tcp => check_tcp(object, report),
+        CheckKind::Http => Some(Target::Http(Http {
             status: file.status.as_ref().and_then(|status| check_status(status, report)),
             body: file.body.as_ref().map(|body| check_body(body, report)),
             ca_file: file.ca_file.as_ref().and_then(|path| check_ca_file(path, object, report)),
             url: check_url(object, report)?,
         })),
-        Kind::Process => {
+        CheckKind::Process => {
             let process = check_process(object, report)?;
             let delay = check_delay(file.delay.as_ref(), report);
             Some(Target::Process { process, delay })
         }
-        Kind::Unit => check_unit(object, report).map(|unit| Target::Unit { unit }),
-        Kind::File => check_file(object, report).map(|path| Target::File { path }),
-        Kind::FilePresent => check_file(object, report).map(|path| Target::FilePresent { path }),
-        Kind::FileAbsent => check_file(object, report).map(|path| Target::FileAbsent { path }),
-        Kind::Interface => {
+        CheckKind::Unit => check_unit(object, report).map(|unit| Target::Unit { unit }),
+        CheckKind::File => check_file(object, report).map(|path| Target::File { path }),
+        CheckKind::FilePresent => {
+            check_file(object, report).map(|path| Target::FilePresent { path })
+        }
+        CheckKind::FileAbsent => check_file(object, report).map(|path| Target::FileAbsent { path }),
+        CheckKind::Interface => {
             check_interface(object, report);
             check_short_name(object, report);
             Some(Target::Interface { interface: object.value.clone() })
         }
-        Kind::Ping => check_ping(object, report).map(|address| Target::Ping { address }),
+        CheckKind::Ping => check_ping(object, report).map(|address| Target::Ping { address }),
     }
 }
 
-fn check_tcp(object: &At<String>, report: &Report) -> Option<Target> {
+fn check_tcp(object: &At<String>, report: &Diagnostics) -> Option<Target> {
     let text = object.value.as_str();
     let parsed = if text.contains("://") {
         let help = if text.starts_with("http") {
@@ -88,14 +95,14 @@ fn check_tcp(object: &At<String>, report: &Report) -> Option<Target> {
 }
 
 /// The URL as [`Http::url`] says it is written.
-fn check_url(object: &At<String>, report: &Report) -> Option<String> {
+fn check_url(object: &At<String>, report: &Diagnostics) -> Option<String> {
     normal_url(&object.value)
         .map_err(|(message, help)| report.error(&object.at, message, help))
         .ok()
 }
 
 /// `None` after an error, which has been reported.
-fn check_status(status: &At<i64>, report: &Report) -> Option<u16> {
+fn check_status(status: &At<i64>, report: &Diagnostics) -> Option<u16> {
     let fits = (200..=599).contains(&status.value);
     let number = u16::try_from(status.value).ok().filter(|_| fits);
     if number.is_none() {
@@ -105,7 +112,7 @@ fn check_status(status: &At<i64>, report: &Report) -> Option<u16> {
     number
 }
 
-fn check_body(body: &At<String>, report: &Report) -> String {
+fn check_body(body: &At<String>, report: &Diagnostics) -> String {
     if body.value.is_empty() {
         let help = "write what the answer must contain, or leave it out";
         report.error(&body.at, "an empty `body` is contained in every answer", help);
@@ -114,7 +121,7 @@ fn check_body(body: &At<String>, report: &Report) -> String {
 }
 
 /// `None` after an error, which has been reported.
-fn check_ca_file(path: &At<String>, url: &At<String>, report: &Report) -> Option<PathBuf> {
+fn check_ca_file(path: &At<String>, url: &At<String>, report: &Diagnostics) -> Option<PathBuf> {
     if !url.value.to_ascii_lowercase().starts_with("https://") {
         report.conflict(
             &path.at,
@@ -129,16 +136,16 @@ fn check_ca_file(path: &At<String>, url: &At<String>, report: &Report) -> Option
 }
 
 /// `None` after an error, which has been reported.
-fn check_process(object: &At<String>, report: &Report) -> Option<String> {
+fn check_process(object: &At<String>, report: &Diagnostics) -> Option<String> {
     let name = object.value.as_str();
     if name.contains('/') {
         return check_path(object, report).map(|_| name.to_string());
     }
     let problem = if name.is_empty() || name.contains(char::is_control) {
         Some("this cannot be the name of a process".to_string())
-    } else if name.len() > LONGEST_COMM {
+    } else if name.len() > MAX_COMM {
         Some(format!(
-            "the kernel keeps {LONGEST_COMM} bytes of the name of a process: `{name}` has more"
+            "the kernel keeps {MAX_COMM} bytes of the name of a process: `{name}` has more"
         ))
     } else {
         None
@@ -154,12 +161,11 @@ fn check_process(object: &At<String>, report: &Report) -> Option<String> {
 }
 
 /// `None` after an error, which has been reported.
-fn check_unit(object: &At<String>, report: &Report) -> Option<String> {
+fn check_unit(object: &At<String>, report: &Diagnostics) -> Option<String> {
     let name = object.value.as_str();
     let fits = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let stem = name.rsplit_once('.').filter(|(_, suffix)| UNIT_TYPES.contains(suffix));
-    let (message, help) = if name.is_empty() || name.len() > LONGEST_UNIT || !name.chars().all(fits)
-    {
+    let (message, help) = if name.is_empty() || name.len() > MAX_UNIT || !name.chars().all(fits) {
         let message = format!("`{name}` cannot be the name of a systemd unit");
         (message, "see: systemctl list-units".to_string())
     } else if let Some((stem, _)) = stem {
@@ -176,7 +182,7 @@ fn check_unit(object: &At<String>, report: &Report) -> Option<String> {
 }
 
 /// `None` after an error, which has been reported.
-fn check_file(object: &At<String>, report: &Report) -> Option<PathBuf> {
+fn check_file(object: &At<String>, report: &Diagnostics) -> Option<PathBuf> {
     let path = check_path(object, report)?;
     if let Some(private) = ["/tmp", "/var/tmp"].into_iter().find(|dir| path.starts_with(dir)) {
         report.advice(
@@ -189,7 +195,7 @@ fn check_file(object: &At<String>, report: &Report) -> Option<PathBuf> {
 }
 
 /// `None` after an error, which has been reported.
-fn check_path(object: &At<String>, report: &Report) -> Option<PathBuf> {
+fn check_path(object: &At<String>, report: &Diagnostics) -> Option<PathBuf> {
     let path = object.value.as_str();
     let (message, help) = if !path.starts_with('/') {
         let message = format!("`{path}` is a relative path: relative to what?");
@@ -208,9 +214,9 @@ fn check_path(object: &At<String>, report: &Report) -> Option<PathBuf> {
 }
 
 /// The kernel is asked in a way that never blocks, and has room for so many bytes.
-fn check_short_name(object: &At<String>, report: &Report) {
-    let (name, longest) = (object.value.as_str(), LONGEST_INTERFACE_NAME);
-    if name.len() > longest && name.len() <= LONGEST_ALTERNATIVE_NAME {
+fn check_short_name(object: &At<String>, report: &Diagnostics) {
+    let (name, longest) = (object.value.as_str(), MAX_INTERFACE_NAME);
+    if name.len() > longest && name.len() <= MAX_ALTERNATIVE_NAME {
         report.error(
             &object.at,
             format!("a check knows an interface by {longest} bytes at most: `{name}` has more"),
@@ -220,7 +226,7 @@ fn check_short_name(object: &At<String>, report: &Report) {
 }
 
 /// `None` after an error, which has been reported.
-fn check_ping(object: &At<String>, report: &Report) -> Option<IpAddr> {
+fn check_ping(object: &At<String>, report: &Diagnostics) -> Option<IpAddr> {
     let text = object.value.as_str();
     let (message, help) = match text.parse::<IpAddr>() {
         Err(_) => (

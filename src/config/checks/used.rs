@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::Checked;
+use super::CheckDraft;
 use super::plan::{CheckPlan, Target};
 use crate::config::file;
-use crate::config::problem::Report;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::{At, closest};
 use crate::vrrp::Effect;
 
 /// The checks that a list names, and where it names them; those that are not defined are reported.
 pub(in crate::config) fn named<'c, 'f>(
     list: Option<&At<Vec<At<String>>>>,
-    defined: &'c [Checked<'f>],
-    report: &Report,
-) -> Vec<(Range<usize>, &'c Checked<'f>)> {
+    defined: &'c [CheckDraft<'f>],
+    report: &Diagnostics,
+) -> Vec<(Range<usize>, &'c CheckDraft<'f>)> {
     let mut seen = BTreeMap::new();
     let mut found = Vec::new();
     for At { value, at } in list.map(|list| list.value.as_slice()).unwrap_or_default() {
@@ -34,7 +34,7 @@ pub(in crate::config) fn named<'c, 'f>(
             // It may stand behind a syntax error.
             None if report.is_partial() => {}
             None => {
-                let help = match closest(value, defined.iter().filter_map(Checked::name)) {
+                let help = match closest(value, defined.iter().filter_map(CheckDraft::name)) {
                     Some(name) => format!("did you mean \"{name}\"?"),
                     None => format!("add a [[check]] with name = \"{value}\", or leave it out"),
                 };
@@ -47,12 +47,12 @@ pub(in crate::config) fn named<'c, 'f>(
 
 /// Whether a virtual router can make use of the checks that it names.
 pub(in crate::config) fn check_use(
-    used: &[(Range<usize>, &Checked<'_>)],
-    router: &file::VirtualRouter,
+    used: &[(Range<usize>, &CheckDraft<'_>)],
+    router: &file::RouterTable,
     is_owner: bool,
-    report: &Report,
+    report: &Diagnostics,
 ) {
-    let keeps_backup = router.preempt.as_ref().is_some_and(|preempt| !preempt.value);
+    let keeps_backup = !router.preempt();
     for (at, check) in used {
         let name = check.name().unwrap_or_default();
         let changes_priority = check.result.as_ref().and_then(|(counts, ..)| match counts.effect {
@@ -96,9 +96,9 @@ pub(in crate::config) fn check_use(
 
 /// A check that nobody names is carried out, and nothing else.
 pub(in crate::config) fn advise_on_unused(
-    checks: &[Checked<'_>],
+    checks: &[CheckDraft<'_>],
     used: &BTreeSet<&str>,
-    report: &Report,
+    report: &Diagnostics,
 ) {
     for At { value, at } in checks.iter().filter_map(|check| check.file.name.as_ref()) {
         if !used.contains(value.as_str()) && !report.is_partial() {

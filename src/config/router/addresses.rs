@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
-use crate::config::problem::Report;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Family;
 
 /// The count in an advert is one byte (RFC 9568 5.2.5).
-const MOST_ADVERTISED: usize = 255;
+const MAX_ADVERTISED: usize = 255;
 /// What fits into 1500 bytes, behind 40 of IPv6 and 8 of VRRP.
-pub(super) const MOST_ADVERTISED_IPV6_UNFRAGMENTED: usize = 90;
+pub(super) const MAX_ADVERTISED_IPV6_UNFRAGMENTED: usize = 90;
 
 /// An address of a list, and where it stands.
 #[derive(Clone)]
-pub(super) struct Listed {
+pub(super) struct ListedAddress {
     pub ip: IpAddr,
     pub prefix: Option<u8>,
     pub at: Range<usize>,
 }
 
-pub(super) fn check_advertised(list: Option<&At<Vec<At<String>>>>, report: &Report) -> Vec<Listed> {
+pub(super) fn check_advertised(
+    list: Option<&At<Vec<At<String>>>>,
+    report: &Diagnostics,
+) -> Vec<ListedAddress> {
     let mut advertised = virtual_addresses(list, report);
     let Some(list) = list else { return advertised };
     if list.value.is_empty() && !report.is_partial() {
@@ -31,11 +34,11 @@ pub(super) fn check_advertised(list: Option<&At<Vec<At<String>>>>, report: &Repo
             "write addresses = [\"192.0.2.10\"]",
         );
     }
-    if list.value.len() > MOST_ADVERTISED {
+    if list.value.len() > MAX_ADVERTISED {
         report.error(
             &list.at,
             format!(
-                "an advert has room for {MOST_ADVERTISED} addresses, these are {}",
+                "an advert has room for {MAX_ADVERTISED} addresses, these are {}",
                 list.value.len()
             ),
             "move the others into unadvertised_addresses",
@@ -66,8 +69,8 @@ pub(super) fn check_advertised(list: Option<&At<Vec<At<String>>>>, report: &Repo
 /// Those entries that can be virtual addresses.
 pub(super) fn virtual_addresses(
     list: Option<&At<Vec<At<String>>>>,
-    report: &Report,
-) -> Vec<Listed> {
+    report: &Diagnostics,
+) -> Vec<ListedAddress> {
     let entries = list.map(|list| list.value.as_slice()).unwrap_or_default();
     entries
         .iter()
@@ -116,8 +119,8 @@ pub(super) fn not_virtual(ip: IpAddr, prefix: Option<u8>) -> Option<&'static str
 pub(super) fn parse_address(
     entry: &At<String>,
     with_prefix: bool,
-    report: &Report,
-) -> Option<Listed> {
+    report: &Diagnostics,
+) -> Option<ListedAddress> {
     let text = entry.value.as_str();
     let error = |message: String, help: &str| {
         report.error(&entry.at, message, help);
@@ -159,7 +162,7 @@ pub(super) fn parse_address(
             }
         },
     };
-    Some(Listed { ip, prefix, at: entry.at.clone() })
+    Some(ListedAddress { ip, prefix, at: entry.at.clone() })
 }
 
 /// The address that remains of four decimal numbers if leading zeros are left out.
@@ -169,7 +172,7 @@ fn without_leading_zeros(ip: &str) -> Option<IpAddr> {
     Some(IpAddr::from(octets))
 }
 
-pub(super) fn check_repeated(all: &[Listed], report: &Report) {
+pub(super) fn check_repeated(all: &[ListedAddress], report: &Diagnostics) {
     let mut seen = BTreeMap::new();
     for listed in all {
         if let Some(earlier) = seen.insert(listed.ip, &listed.at) {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::addresses::Listed;
-use crate::config::problem::Report;
+use super::addresses::ListedAddress;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::{ChecksumForm, Family, Interval, Version, Vrid};
 
-pub(super) fn check_vrid(vrid: &At<i64>, report: &Report) -> Option<Vrid> {
+pub(super) fn check_vrid(vrid: &At<i64>, report: &Diagnostics) -> Option<Vrid> {
     let number = u8::try_from(vrid.value).ok().and_then(Vrid::new);
     if number.is_none() {
         report.error(
@@ -22,8 +22,8 @@ pub(super) fn check_vrid(vrid: &At<i64>, report: &Report) -> Option<Vrid> {
 /// `None` after an error, which has been reported.
 pub(super) fn check_version(
     version: Option<&At<i64>>,
-    advertised: &[Listed],
-    report: &Report,
+    advertised: &[ListedAddress],
+    report: &Diagnostics,
 ) -> Option<Version> {
     let Some(At { value, at }) = version else { return Some(Version::V3) };
     match value {
@@ -57,7 +57,7 @@ pub(super) fn check_version(
 pub(super) fn check_interval(
     interval: Option<&At<Duration>>,
     version: Option<Version>,
-    report: &Report,
+    report: &Diagnostics,
 ) -> Option<Interval> {
     let Some(At { value, at }) = interval else { return Some(Interval::DEFAULT) };
     let nanos = value.as_nanos();
@@ -97,7 +97,7 @@ pub(super) fn check_checksum(
     checksum: Option<&At<ChecksumForm>>,
     version: Option<Version>,
     family: Option<Family>,
-    report: &Report,
+    report: &Diagnostics,
 ) -> ChecksumForm {
     let Some(checksum) = checksum else { return ChecksumForm::PseudoHeader };
     let why = match (version, family) {
@@ -116,7 +116,7 @@ pub(super) fn check_checksum(
 pub(super) fn check_authentication(
     authentication: Option<&At<String>>,
     version: Option<Version>,
-    report: &Report,
+    report: &Diagnostics,
 ) -> Option<[u8; 8]> {
     let At { value, at } = authentication?;
     if version == Some(Version::V3) {

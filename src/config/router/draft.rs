@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use super::addresses::Listed;
+use super::addresses::ListedAddress;
 use crate::config::file;
 use crate::config::hooks::{HookPlaces, Hooks};
 use crate::config::reader::At;
 use crate::vrrp::{Family, RouterConfig, Vrid};
 
 /// A router as far as it could be understood, so that routers can be compared.
-pub(in crate::config) struct Checked<'f> {
-    pub file: &'f file::VirtualRouter,
+pub(in crate::config) struct RouterDraft<'f> {
+    pub file: &'f file::RouterTable,
     pub name: Option<&'f At<String>>,
     pub(super) interface: Option<&'f At<String>>,
     pub(super) vrid: Option<(Vrid, Range<usize>)>,
     pub(super) family: Option<Family>,
-    pub(super) addresses: Vec<Listed>,
+    pub(super) addresses: Vec<ListedAddress>,
     /// `None` if something that has no default is missing or wrong.
     pub result: Option<(RouterConfig, Hooks, HookPlaces)>,
 }

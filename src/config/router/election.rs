@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::addresses::{Listed, MOST_ADVERTISED_IPV6_UNFRAGMENTED, is_link_local};
+use super::addresses::{ListedAddress, MAX_ADVERTISED_IPV6_UNFRAGMENTED, is_link_local};
 use crate::config::file;
-use crate::config::problem::Report;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::{Family, Priority, Version};
 
-const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+const MAX_DELAY: Duration = Duration::from_secs(3600);
 
 /// The default after an error, which has been reported.
-pub(super) fn check_priority(priority: Option<&At<i64>>, report: &Report) -> Priority {
+pub(super) fn check_priority(priority: Option<&At<i64>>, report: &Diagnostics) -> Priority {
     let Some(priority) = priority else { return Priority::DEFAULT };
     match u8::try_from(priority.value) {
         Ok(0) => report.error(
@@ -29,19 +29,15 @@ pub(super) fn check_priority(priority: Option<&At<i64>>, report: &Report) -> Pri
     Priority::DEFAULT
 }
 
-pub(super) fn check_delay(
-    key: &str,
-    delay: Option<&At<Duration>>,
-    report: &Report,
-) -> Option<Duration> {
-    let At { value, at } = delay?;
-    if *value > LONGEST_DELAY {
+pub(super) fn check_delay(key: &str, delay: Option<&At<Duration>>, report: &Diagnostics) {
+    if let Some(At { value, at }) = delay
+        && *value > MAX_DELAY
+    {
         report.error(at, format!("`{key}` is at most 1h"), format!("write {key} = \"1m\""));
     }
-    Some(*value)
 }
 
-pub(super) fn check_preemption(file: &file::VirtualRouter, is_owner: bool, report: &Report) {
+pub(super) fn check_preemption(file: &file::RouterTable, is_owner: bool, report: &Diagnostics) {
     if let Some(preempt) = file.preempt.as_ref().filter(|preempt| !preempt.value) {
         if is_owner {
             report.error(
@@ -63,12 +59,12 @@ pub(super) fn check_preemption(file: &file::VirtualRouter, is_owner: bool, repor
 }
 
 pub(super) fn advise_on_election(
-    file: &file::VirtualRouter,
+    file: &file::RouterTable,
     version: Option<Version>,
     family: Option<Family>,
     is_owner: bool,
-    advertised: &[Listed],
-    report: &Report,
+    advertised: &[ListedAddress],
+    report: &Diagnostics,
 ) {
     if let Some(priority) = file.priority.as_ref().filter(|_| is_owner) {
         report.advice(
@@ -99,7 +95,7 @@ pub(super) fn advise_on_election(
             "peers are known to accept this; if one does not, put fe80::... first on all hosts",
         );
     }
-    if advertised.len() > MOST_ADVERTISED_IPV6_UNFRAGMENTED
+    if advertised.len() > MAX_ADVERTISED_IPV6_UNFRAGMENTED
         && let Some(list) = &file.addresses
     {
         report.advice(

@@ -1,23 +1,23 @@
 //! How a master holds its addresses and gives them away: lifetime, prefix, handover.
 
-use super::addresses::{Listed, longest};
+use super::addresses::{ListedAddress, longest};
 use crate::config::file::{self, Lifetime};
-use crate::config::problem::Report;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::{Handover, Interval, RouterConfig};
 
-const LONGEST_LIFETIME: u32 = 3600;
+const MAX_LIFETIME: u32 = 3600;
 /// Faster adverts leave no room for a lifetime of whole seconds, in centiseconds.
-const FASTEST_WITH_LEASE: u16 = 70;
+const MIN_CENTIS_WITH_LEASE: u16 = 70;
 
 pub(super) fn check_claim_prefix(
     claim_prefix: Option<&At<bool>>,
-    all: &[Listed],
+    all: &[ListedAddress],
     is_owner: bool,
-    report: &Report,
+    report: &Diagnostics,
 ) -> bool {
     let claimed = claim_prefix.is_some_and(|claim| claim.value);
-    let with_prefix: Vec<&Listed> =
+    let with_prefix: Vec<&ListedAddress> =
         all.iter().filter(|listed| listed.prefix.is_some_and(|p| p < longest(listed.ip))).collect();
     match (claim_prefix, with_prefix.first()) {
         (Some(claim), None) if claimed && !report.is_partial() => report.advice(
@@ -44,7 +44,11 @@ pub(super) fn check_claim_prefix(
 }
 
 /// The owner claims nothing that a hook could refuse.
-pub(super) fn check_claiming_of_owner(file: &file::VirtualRouter, is_owner: bool, report: &Report) {
+pub(super) fn check_claiming_of_owner(
+    file: &file::RouterTable,
+    is_owner: bool,
+    report: &Diagnostics,
+) {
     let hook = file.hooks.as_ref().and_then(|hooks| hooks.before_claim.as_ref());
     if let (Some(hook), Some(priority), true) = (hook, &file.priority, is_owner) {
         report.conflict(
@@ -58,9 +62,9 @@ pub(super) fn check_claiming_of_owner(file: &file::VirtualRouter, is_owner: bool
 }
 
 pub(in crate::config) fn advise_on_release(
-    hooks: Option<&file::Hooks>,
+    hooks: Option<&file::HooksTable>,
     handover: Handover,
-    report: &Report,
+    report: &Diagnostics,
 ) {
     let hook = hooks.and_then(|hooks| hooks.before_release.as_ref());
     if let Some(hook) = hook
@@ -76,11 +80,11 @@ pub(in crate::config) fn advise_on_release(
 
 /// The lifetime in seconds; `None`: for ever.
 pub(super) fn check_lifetime(
-    file: &file::VirtualRouter,
+    file: &file::RouterTable,
     interval: Interval,
     is_owner: bool,
     addresses: usize,
-    report: &Report,
+    report: &Diagnostics,
 ) -> Option<u32> {
     let automatic = RouterConfig::automatic_lifetime(interval);
     let place = file.address_lifetime.as_ref().map(|lifetime| &lifetime.at);
@@ -98,7 +102,7 @@ pub(super) fn check_lifetime(
         Lifetime::Auto => {
             let interval_at = file.advert_interval.as_ref().map(|interval| &interval.at);
             if let Some(at) = interval_at
-                && interval.centis() < FASTEST_WITH_LEASE
+                && interval.centis() < MIN_CENTIS_WITH_LEASE
                 && addresses > 0
                 && !is_owner
             {
@@ -124,9 +128,9 @@ pub(super) fn check_lifetime(
         Lifetime::Fixed(span) => {
             let place = place?;
             let patience = interval.duration() * 3;
-            let automatic_is_in_time = interval.centis() >= FASTEST_WITH_LEASE;
+            let automatic_is_in_time = interval.centis() >= MIN_CENTIS_WITH_LEASE;
             let secs = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
-            if span.subsec_nanos() != 0 || secs == 0 || secs > LONGEST_LIFETIME {
+            if span.subsec_nanos() != 0 || secs == 0 || secs > MAX_LIFETIME {
                 report.error(
                     place,
                     "a lifetime is whole seconds, 1s to 1h: the kernel counts no others",

@@ -11,32 +11,31 @@ mod together;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-pub(super) use draft::Checked;
+pub(super) use draft::RouterDraft;
 pub(super) use holding::advise_on_release;
 pub(super) use together::check_together;
 
 use super::checks;
 use super::file;
-use super::hooks::{self, HookPlaces, Hooks, Settings};
+use super::hooks::{self, HookPlaces, HookSettings, Hooks};
 use super::names::{check_interface, check_name};
-use super::problem::Report;
-use crate::vrrp::{Address, Family, Handover, Priority, RouterConfig};
-use addresses::{Listed, check_advertised, check_repeated, is_link_local, virtual_addresses};
+use super::problem::Diagnostics;
+use crate::vrrp::{Address, Family, Priority, RouterConfig};
+use addresses::{
+    ListedAddress, check_advertised, check_repeated, is_link_local, virtual_addresses,
+};
 use advert::{check_authentication, check_checksum, check_interval, check_version, check_vrid};
 use election::{advise_on_election, check_delay, check_preemption, check_priority};
 use holding::{check_claim_prefix, check_claiming_of_owner, check_lifetime};
 use peers::{check_min_ttl, check_peers, check_senders, check_source};
 
-const DEFAULT_LINK_DELAY: Duration = Duration::from_secs(2);
-
 /// What is true of one virtual router whatever the others are.
 pub(super) fn check<'f>(
-    file: &'f file::VirtualRouter,
-    defined: &[checks::Checked<'_>],
-    report: &Report,
-) -> Checked<'f> {
+    file: &'f file::RouterTable,
+    defined: &[checks::CheckDraft<'_>],
+    report: &Diagnostics,
+) -> RouterDraft<'f> {
     if let Some(name) = &file.name {
         check_name("the name of a virtual router", name, report);
     }
@@ -50,8 +49,8 @@ pub(super) fn check<'f>(
 
     let advertised = check_advertised(file.addresses.as_ref(), report);
     let family = advertised.first().map(|first| Family::of(first.ip));
-    let riding = virtual_addresses(file.unadvertised_addresses.as_ref(), report);
-    let all: Vec<Listed> = advertised.iter().chain(&riding).cloned().collect();
+    let unadvertised = virtual_addresses(file.unadvertised_addresses.as_ref(), report);
+    let all: Vec<ListedAddress> = advertised.iter().chain(&unadvertised).cloned().collect();
     check_repeated(&all, report);
 
     let version = check_version(file.version.as_ref(), &advertised, report);
@@ -59,11 +58,10 @@ pub(super) fn check<'f>(
     let checksum = check_checksum(file.checksum.as_ref(), version, family, report);
     let authentication = check_authentication(file.authentication.as_ref(), version, report);
 
-    let preempt = file.preempt.as_ref().is_none_or(|preempt| preempt.value);
-    let preempt_delay = check_delay("preempt_delay", file.preempt_delay.as_ref(), report);
+    check_delay("preempt_delay", file.preempt_delay.as_ref(), report);
     check_preemption(file, is_owner, report);
-    let start_delay = check_delay("start_delay", file.start_delay.as_ref(), report);
-    let link_delay = check_delay("link_delay", file.link_delay.as_ref(), report);
+    check_delay("start_delay", file.start_delay.as_ref(), report);
+    check_delay("link_delay", file.link_delay.as_ref(), report);
 
     let source = check_source(file.source_address.as_ref(), family, &all, is_owner, report);
     let peers = check_peers(file, family, source.as_ref(), &all, report);
@@ -79,11 +77,11 @@ pub(super) fn check<'f>(
         );
     }
 
-    let handover = file.handover.as_ref().map_or(Handover::Overlap, |handover| handover.value);
+    let handover = file.handover();
     let claim_prefix = check_claim_prefix(file.claim_prefix.as_ref(), &all, is_owner, report);
     let (hooks, hook_places, settings) = match &file.hooks {
         Some(hooks) => hooks::check(hooks, report),
-        None => <(Hooks, HookPlaces, Settings)>::default(),
+        None => <(Hooks, HookPlaces, HookSettings)>::default(),
     };
     advise_on_release(file.hooks.as_ref(), handover, report);
     check_claiming_of_owner(file, is_owner, report);
@@ -93,11 +91,12 @@ pub(super) fn check<'f>(
         interval.and_then(|interval| check_lifetime(file, interval, is_owner, all.len(), report));
     advise_on_election(file, version, family, is_owner, &advertised, report);
 
-    let as_claimed = |listed: &Listed| match listed.prefix {
+    let as_claimed = |listed: &ListedAddress| match listed.prefix {
         Some(prefix) if claim_prefix => Address { ip: listed.ip, prefix },
         _ => Address::host(listed.ip),
     };
-    let only_ips = |list: Vec<Listed>| list.iter().map(|it| it.ip).collect::<Arc<[IpAddr]>>();
+    let only_ips =
+        |list: Vec<ListedAddress>| list.iter().map(|it| it.ip).collect::<Arc<[IpAddr]>>();
     let config = || {
         let mut config = RouterConfig {
             name: file.name.as_ref()?.value.as_str().into(),
@@ -107,12 +106,12 @@ pub(super) fn check<'f>(
             version: version?,
             priority,
             addresses: advertised.iter().map(as_claimed).collect(),
-            unadvertised_addresses: riding.iter().map(as_claimed).collect(),
+            unadvertised_addresses: unadvertised.iter().map(as_claimed).collect(),
             advert_interval: interval?,
-            preempt,
-            preempt_delay: preempt_delay.unwrap_or(Duration::ZERO),
-            start_delay: start_delay.unwrap_or(Duration::ZERO),
-            link_delay: link_delay.unwrap_or(DEFAULT_LINK_DELAY),
+            preempt: file.preempt(),
+            preempt_delay: file.preempt_delay(),
+            start_delay: file.start_delay(),
+            link_delay: file.link_delay(),
             checksum,
             unicast_peers: peers.map(only_ips),
             unicast_min_ttl,
@@ -134,7 +133,7 @@ pub(super) fn check<'f>(
         Some(config)
     };
     let result = config().map(|config| (config, hooks, hook_places));
-    Checked {
+    RouterDraft {
         file,
         name: file.name.as_ref(),
         interface: file.interface.as_ref(),

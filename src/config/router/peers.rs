@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::addresses::{Listed, is_link_local, not_virtual, parse_address};
+use super::addresses::{ListedAddress, is_link_local, not_virtual, parse_address};
 use crate::config::file;
-use crate::config::problem::Report;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Family;
 
 pub(super) fn check_source(
     source: Option<&At<String>>,
     family: Option<Family>,
-    all: &[Listed],
+    all: &[ListedAddress],
     is_owner: bool,
-    report: &Report,
-) -> Option<Listed> {
+    report: &Diagnostics,
+) -> Option<ListedAddress> {
     let source = one_host(source?, family, "the source of adverts", report)?;
     if let Some(same) = all.iter().find(|listed| listed.ip == source.ip && !is_owner) {
         report.conflict(
@@ -31,12 +31,12 @@ pub(super) fn check_source(
 }
 
 pub(super) fn check_peers(
-    file: &file::VirtualRouter,
+    file: &file::RouterTable,
     family: Option<Family>,
-    source: Option<&Listed>,
-    all: &[Listed],
-    report: &Report,
-) -> Option<Vec<Listed>> {
+    source: Option<&ListedAddress>,
+    all: &[ListedAddress],
+    report: &Diagnostics,
+) -> Option<Vec<ListedAddress>> {
     let list = file.unicast_peers.as_ref()?;
     if list.value.is_empty() && !report.is_partial() {
         report.error(
@@ -62,11 +62,11 @@ pub(super) fn check_peers(
 }
 
 pub(super) fn check_senders(
-    file: &file::VirtualRouter,
+    file: &file::RouterTable,
     family: Option<Family>,
-    peers: Option<&[Listed]>,
-    report: &Report,
-) -> Option<Vec<Listed>> {
+    peers: Option<&[ListedAddress]>,
+    report: &Diagnostics,
+) -> Option<Vec<ListedAddress>> {
     let list = file.accept_from.as_ref()?;
     if list.value.is_empty() && !report.is_partial() {
         report.error(
@@ -104,8 +104,8 @@ fn other_hosts(
     list: &At<Vec<At<String>>>,
     family: Option<Family>,
     what: &str,
-    report: &Report,
-) -> Vec<Listed> {
+    report: &Diagnostics,
+) -> Vec<ListedAddress> {
     let mut seen: BTreeMap<IpAddr, Range<usize>> = BTreeMap::new();
     let mut hosts = Vec::new();
     for host in list.value.iter().filter_map(|entry| one_host(entry, family, what, report)) {
@@ -128,8 +128,8 @@ fn one_host(
     entry: &At<String>,
     family: Option<Family>,
     what: &str,
-    report: &Report,
-) -> Option<Listed> {
+    report: &Diagnostics,
+) -> Option<ListedAddress> {
     let host = parse_address(entry, false, report)?;
     if let Some(why) = not_virtual(host.ip, None) {
         let message = format!("{} cannot be {what}: {why}", host.ip);
@@ -147,7 +147,7 @@ fn one_host(
     Some(host)
 }
 
-fn refuse_virtual(host: &Listed, all: &[Listed], why: &str, report: &Report) {
+fn refuse_virtual(host: &ListedAddress, all: &[ListedAddress], why: &str, report: &Diagnostics) {
     if let Some(same) = all.iter().find(|listed| listed.ip == host.ip) {
         report.conflict(
             &host.at,
@@ -159,7 +159,7 @@ fn refuse_virtual(host: &Listed, all: &[Listed], why: &str, report: &Report) {
     }
 }
 
-pub(super) fn check_min_ttl(file: &file::VirtualRouter, report: &Report) -> u8 {
+pub(super) fn check_min_ttl(file: &file::RouterTable, report: &Diagnostics) -> u8 {
     let Some(At { value, at }) = &file.unicast_min_ttl else { return 1 };
     if file.unicast_peers.is_none() && !report.is_partial() {
         report.error(

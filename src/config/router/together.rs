@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::Checked;
+use super::RouterDraft;
 use super::addresses::is_link_local;
-use crate::config::problem::Report;
+use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Priority;
 
 /// As far as renewing them in one step was measured to be harmless.
-const MOST_LEASED: usize = 255;
+const MAX_LEASED: usize = 255;
 
 /// What must be different from one virtual router to the next.
-pub(in crate::config) fn check_together(routers: &[Checked<'_>], report: &Report) {
+pub(in crate::config) fn check_together(routers: &[RouterDraft<'_>], report: &Diagnostics) {
     let mut names = BTreeMap::new();
     let mut identities = BTreeMap::new();
     let mut holders = BTreeMap::new();
@@ -69,11 +69,11 @@ pub(in crate::config) fn check_together(routers: &[Checked<'_>], report: &Report
             let count = leased.entry(&interface.value).or_default();
             let before = *count;
             *count += router.addresses.len();
-            if before <= MOST_LEASED && *count > MOST_LEASED {
+            if before <= MAX_LEASED && *count > MAX_LEASED {
                 report.advice(
                     &interface.at,
                     format!(
-                        "more than {MOST_LEASED} addresses on {} have a lifetime",
+                        "more than {MAX_LEASED} addresses on {} have a lifetime",
                         interface.value
                     ),
                     "renewing so many in time is not promised: address_lifetime = \"off\" for some",

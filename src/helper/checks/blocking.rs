@@ -14,7 +14,7 @@ impl<T> Default for Blocking<T> {
 }
 
 impl<T: Send + 'static> Blocking<T> {
-    /// Does the work, after what is left of an earlier run whose patience ended: what that finds is
+    /// Does the work, after what is left of an earlier run whose limit ended: what that finds is
     /// old.
     pub(super) async fn run(
         &mut self,

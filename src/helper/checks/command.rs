@@ -8,7 +8,7 @@ use crate::helper::hook::Outcome;
 use crate::helper::output::Sink;
 use crate::helper::program::{Program, language};
 
-pub(super) struct Command {
+pub(super) struct CommandCheck {
     name: String,
     argv: Vec<String>,
     user: Option<String>,
@@ -16,14 +16,14 @@ pub(super) struct Command {
     lingering: Option<Program>,
 }
 
-impl Command {
+impl CommandCheck {
     pub(super) fn new(name: String, argv: Vec<String>, user: Option<String>) -> Self {
-        Command { name, argv, user, lingering: None }
+        CommandCheck { name, argv, user, lingering: None }
     }
 
-    pub(super) async fn run(&mut self, patience: Duration) -> Result<String, String> {
+    pub(super) async fn run(&mut self, limit: Duration) -> Result<String, String> {
         if let Some(earlier) = &mut self.lingering
-            && !earlier.is_gone(patience).await
+            && !earlier.is_gone(limit).await
         {
             return Err(format!(
                 "process {} hangs in the kernel and cannot be killed",
@@ -38,17 +38,17 @@ impl Command {
         let kept = Sink::Keep(Vec::new());
         let mut program = Program::start(&self.argv, self.user.as_deref(), environment, kept)
             .map_err(|error| format!("cannot start a process: {error}"))?;
-        let outcome = timeout(patience, program.run()).await;
+        let outcome = timeout(limit, program.run()).await;
         if outcome.is_err() {
             program.kill();
         }
-        let said = program.last_words();
+        let said = program.finish_output();
         match outcome {
             Ok(Outcome::Done) => Ok(said),
             Ok(outcome) => Err(with(&outcome.to_string(), &said)),
             Err(_) => {
                 self.lingering = Some(program);
-                Err(with(&format!("took longer than {patience:?} and was killed"), &said))
+                Err(with(&format!("took longer than {limit:?} and was killed"), &said))
             }
         }
     }

@@ -5,18 +5,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::blocking::Blocking;
-use super::tcp::plainly;
+use super::tcp::describe;
 use crate::helper::check_run::CheckResult;
 
 /// No number that counts is longer.
-const LONGEST: u64 = 64;
+const MAX_LENGTH: u64 = 64;
 /// What a priority can differ by.
-const LARGEST: i16 = 254;
+const MAX_NUMBER: i16 = 254;
 
-pub(super) struct File {
+pub(super) struct FileCheck {
     path: PathBuf,
     wanted: Wanted,
-    look: Blocking<Found>,
+    inspection: Blocking<Found>,
 }
 
 type Found = Result<(CheckResult, String), String>;
@@ -28,31 +28,31 @@ enum Wanted {
     Absence,
 }
 
-impl File {
+impl FileCheck {
     pub(super) fn number(path: PathBuf) -> Self {
-        File { path, wanted: Wanted::Number, look: Blocking::default() }
+        FileCheck { path, wanted: Wanted::Number, inspection: Blocking::default() }
     }
 
     pub(super) fn present(path: PathBuf) -> Self {
-        File { path, wanted: Wanted::Presence, look: Blocking::default() }
+        FileCheck { path, wanted: Wanted::Presence, inspection: Blocking::default() }
     }
 
     pub(super) fn absent(path: PathBuf) -> Self {
-        File { path, wanted: Wanted::Absence, look: Blocking::default() }
+        FileCheck { path, wanted: Wanted::Absence, inspection: Blocking::default() }
     }
 
     pub(super) async fn run(&mut self) -> Found {
         let (path, wanted) = (self.path.clone(), self.wanted);
-        self.look.run(move || look(&path, wanted)).await?
+        self.inspection.run(move || inspect(&path, wanted)).await?
     }
 }
 
-fn look(path: &Path, wanted: Wanted) -> Found {
+fn inspect(path: &Path, wanted: Wanted) -> Found {
     let shown = path.display();
     let missing = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     };
-    let complain = |error: &io::Error| format!("{shown}: {}", plainly(error));
+    let complain = |error: &io::Error| format!("{shown}: {}", describe(error));
     let there = match path.metadata() {
         Ok(_) => true,
         Err(error) if missing(&error) => false,
@@ -81,14 +81,14 @@ fn read(path: &Path) -> io::Result<String> {
     // A pipe in its place must not make this wait.
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text)?;
+    file.take(MAX_LENGTH).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A whole number with blanks round it; one that is too large counts as the largest.
 fn parse(text: &str) -> Option<i16> {
     let number: i64 = text.trim().parse().ok()?;
-    i16::try_from(number.clamp(-i64::from(LARGEST), i64::from(LARGEST))).ok()
+    i16::try_from(number.clamp(-i64::from(MAX_NUMBER), i64::from(MAX_NUMBER))).ok()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::tcp::{Peer, plainly};
+use super::tcp::{Peer, describe};
 use crate::config;
 
 /// The body is searched this far.
@@ -30,7 +30,7 @@ const SEARCHED: usize = 64 * 1024;
 /// The system's authorities are read again after this long.
 const FRESH: Duration = Duration::from_secs(3600);
 
-pub(super) struct Http {
+pub(super) struct HttpCheck {
     request: config::Http,
     /// What is not right about the URL.
     target: Result<Target, String>,
@@ -45,19 +45,19 @@ struct Target {
     server: Option<ServerName<'static>>,
 }
 
-impl Http {
+impl HttpCheck {
     pub(super) fn new(request: config::Http) -> Self {
         let target = Target::of(&request.url);
-        Http { request, target }
+        HttpCheck { request, target }
     }
 
     pub(super) async fn run(
         &mut self,
         authorities: &Authorities,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<String, String> {
         let target = self.target.as_mut().map_err(|why| why.clone())?;
-        let stream = target.peer.connect(patience).await?;
+        let stream = target.peer.connect(limit).await?;
         let _ = stream.set_nodelay(true);
         let request = target.request()?;
         let Some(server) = target.server.clone() else {
@@ -109,7 +109,7 @@ async fn exchange(
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| explain(&error))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| explain(&error))?;
-        judge(response, wanted).await
+        evaluate(response, wanted).await
     };
     let carried = async {
         // What it ends with, the answer says in its own words.
@@ -122,7 +122,7 @@ async fn exchange(
     }
 }
 
-async fn judge(response: Response<Incoming>, wanted: &config::Http) -> Result<String, String> {
+async fn evaluate(response: Response<Incoming>, wanted: &config::Http) -> Result<String, String> {
     let status = response.status();
     let passes = match wanted.status {
         Some(wanted) => status.as_u16() == wanted,
@@ -224,7 +224,7 @@ fn read(
         }
         Some(file) => {
             let shown = file.display();
-            let complain = |error: &std::io::Error| format!("{shown}: {}", plainly(error));
+            let complain = |error: &std::io::Error| format!("{shown}: {}", describe(error));
             let metadata = file.metadata().map_err(|error| complain(&error))?;
             let modified = metadata.modified().map_err(|error| complain(&error))?;
             stamp = Some((modified, metadata.len()));

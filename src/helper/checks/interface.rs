@@ -2,20 +2,20 @@
 
 use crate::host::sys;
 
-use super::tcp::plainly;
+use super::tcp::describe;
 
-pub(super) struct Interface(String);
+pub(super) struct InterfaceCheck(String);
 
-impl Interface {
+impl InterfaceCheck {
     pub(super) fn new(name: String) -> Self {
-        Interface(name)
+        InterfaceCheck(name)
     }
 
     /// Never blocks: the kernel only looks.
     pub(super) fn run(&self) -> Result<String, String> {
         let flags = match sys::interface_flags(&self.0) {
             Ok(flags) => flags,
-            Err(error) => return Err(format!("{}: {}", self.0, plainly(&error))),
+            Err(error) => return Err(format!("{}: {}", self.0, describe(&error))),
         };
         if flags & libc::IFF_UP == 0 {
             return Err(format!("{} is down", self.0));

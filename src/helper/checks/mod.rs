@@ -31,15 +31,15 @@ pub(super) use ping::identifier;
 use super::check_run::{CheckResult, CheckRun};
 use crate::config::{CheckPlan, Target};
 use crate::host::echo;
-use reporter::{Reporter, Told};
-use schedule::Moments;
+use reporter::{Reported, Reporter};
+use schedule::Schedule;
 
 /// The first runs of many checks are this far apart.
-const APART: Duration = Duration::from_millis(2);
-/// Results that change nothing are told this late at most.
-const COLLECTED: Duration = Duration::from_secs(1);
+const START_SPACING: Duration = Duration::from_millis(2);
+/// Results that change nothing are reported this late at most.
+const MAX_REPORT_DELAY: Duration = Duration::from_secs(1);
 /// So many results fit into one message, however long their output.
-const AT_ONCE: usize = 64;
+const BATCH_MAX: usize = 64;
 
 /// What checks have in common.
 struct Shared {
@@ -54,22 +54,22 @@ struct Shared {
 pub(super) struct Checks {
     tasks: BTreeMap<u64, Task>,
     shared: Arc<Shared>,
-    sender: mpsc::Sender<Told>,
-    receiver: mpsc::Receiver<Told>,
+    sender: mpsc::Sender<Reported>,
+    receiver: mpsc::Receiver<Reported>,
     collected: Vec<CheckRun>,
-    told_by: Option<Instant>,
+    report_by: Option<Instant>,
     next_start: Instant,
 }
 
 struct Task {
-    settled: Arc<AtomicU32>,
+    stable_after: Arc<AtomicU32>,
     handle: AbortHandle,
 }
 
 impl Checks {
     /// No check yet. The sockets are for pings, taken while that was still allowed.
     pub(super) fn new(sockets: echo::Sockets) -> Self {
-        let (sender, receiver) = mpsc::channel(AT_ONCE);
+        let (sender, receiver) = mpsc::channel(BATCH_MAX);
         let shared = Shared {
             epoch: Instant::now(),
             processes: process::Processes::default(),
@@ -82,54 +82,54 @@ impl Checks {
             sender,
             receiver,
             collected: Vec::new(),
-            told_by: None,
+            report_by: None,
             next_start: Instant::now(),
         }
     }
 
     /// Carries a check out from now on.
-    pub(super) fn watch(&mut self, number: u64, plan: CheckPlan, settled: u32) {
+    pub(super) fn start(&mut self, number: u64, plan: CheckPlan, stable_after: u32) {
         let start = self.next_start.max(Instant::now());
-        self.next_start = start + APART;
-        let settled = Arc::new(AtomicU32::new(settled));
-        let reporter = Reporter::new(number, Arc::clone(&settled), self.sender.clone());
-        let task = carry_out(number, plan, Arc::clone(&self.shared), start, reporter);
-        let task = Task { settled, handle: tokio::spawn(task).abort_handle() };
+        self.next_start = start + START_SPACING;
+        let stable_after = Arc::new(AtomicU32::new(stable_after));
+        let reporter = Reporter::new(number, Arc::clone(&stable_after), self.sender.clone());
+        let task = run_check(number, plan, Arc::clone(&self.shared), start, reporter);
+        let task = Task { stable_after, handle: tokio::spawn(task).abort_handle() };
         if let Some(before) = self.tasks.insert(number, task) {
             before.handle.abort();
         }
     }
 
     /// After so many equal results in a row one more does not matter.
-    pub(super) fn settle(&self, number: u64, settled: u32) {
+    pub(super) fn set_stable_after(&self, number: u64, stable_after: u32) {
         if let Some(task) = self.tasks.get(&number) {
-            task.settled.store(settled, Ordering::Relaxed);
+            task.stable_after.store(stable_after, Ordering::Relaxed);
         }
     }
 
     /// Carries a check out no more; a program that runs for it is killed.
-    pub(super) fn forget(&mut self, number: u64) {
+    pub(super) fn stop(&mut self, number: u64) {
         if let Some(task) = self.tasks.remove(&number) {
             task.handle.abort();
         }
     }
 
-    /// Waits until there are results to be told, and gives them in order. Nothing is lost if this is
+    /// Waits until there are results to be reported, and gives them in order. Nothing is lost if this is
     /// dropped before.
-    pub(super) async fn due(&mut self) -> Vec<CheckRun> {
+    pub(super) async fn next_batch(&mut self) -> Vec<CheckRun> {
         loop {
-            let told_by = self.told_by;
+            let report_by = self.report_by;
             tokio::select! {
-                Some(told) = self.receiver.recv() => {
-                    self.collected.push(told.run);
-                    if !told.matters && self.collected.len() < AT_ONCE {
-                        self.told_by.get_or_insert_with(|| Instant::now() + COLLECTED);
+                Some(reported) = self.receiver.recv() => {
+                    self.collected.push(reported.run);
+                    if !reported.matters && self.collected.len() < BATCH_MAX {
+                        self.report_by.get_or_insert_with(|| Instant::now() + MAX_REPORT_DELAY);
                         continue;
                     }
                 }
-                () = sleep_until(told_by.unwrap_or_else(Instant::now)), if told_by.is_some() => {}
+                () = sleep_until(report_by.unwrap_or_else(Instant::now)), if report_by.is_some() => {}
             }
-            self.told_by = None;
+            self.report_by = None;
             return std::mem::take(&mut self.collected);
         }
     }
@@ -142,78 +142,82 @@ impl Drop for Checks {
 }
 
 /// What is asked again and again, with what it keeps from one run to the next.
-enum Kind {
-    Command(command::Command),
-    Tcp(tcp::Tcp),
-    Http(http::Http),
-    Unit(unit::Unit),
-    File(file::File),
-    Interface(interface::Interface),
-    Ping(ping::Ping),
+enum Repeated {
+    Command(command::CommandCheck),
+    Tcp(tcp::TcpCheck),
+    Http(http::HttpCheck),
+    Unit(unit::UnitCheck),
+    File(file::FileCheck),
+    Interface(interface::InterfaceCheck),
+    Ping(ping::PingCheck),
 }
 
 /// Carries one check out for ever.
-async fn carry_out(
+async fn run_check(
     number: u64,
     plan: CheckPlan,
     shared: Arc<Shared>,
     start: Instant,
     mut reporter: Reporter,
 ) {
-    let CheckPlan { name, target, interval, timeout: patience } = plan;
+    let CheckPlan { name, target, interval, timeout: limit } = plan;
     let mut kind = match target {
         Target::Process { process, delay } => {
             sleep_until(start).await;
-            let moments = Moments::new(number, interval, shared.epoch);
-            return process::watch(process, delay, moments, &shared.processes, reporter).await;
+            let schedule = Schedule::new(number, interval, shared.epoch);
+            return process::run(process, delay, schedule, &shared.processes, reporter).await;
         }
-        Target::Command { argv, user } => Kind::Command(command::Command::new(name, argv, user)),
-        Target::Tcp { host, port } => Kind::Tcp(tcp::Tcp::new(host, port)),
-        Target::Http(request) => Kind::Http(http::Http::new(request)),
-        Target::Unit { unit } => Kind::Unit(unit::Unit::new(&unit)),
-        Target::File { path } => Kind::File(file::File::number(path)),
-        Target::FilePresent { path } => Kind::File(file::File::present(path)),
-        Target::FileAbsent { path } => Kind::File(file::File::absent(path)),
-        Target::Interface { interface } => Kind::Interface(interface::Interface::new(interface)),
-        Target::Ping { address } => Kind::Ping(ping::Ping::new(address)),
+        Target::Command { argv, user } => {
+            Repeated::Command(command::CommandCheck::new(name, argv, user))
+        }
+        Target::Tcp { host, port } => Repeated::Tcp(tcp::TcpCheck::new(host, port)),
+        Target::Http(request) => Repeated::Http(http::HttpCheck::new(request)),
+        Target::Unit { unit } => Repeated::Unit(unit::UnitCheck::new(&unit)),
+        Target::File { path } => Repeated::File(file::FileCheck::number(path)),
+        Target::FilePresent { path } => Repeated::File(file::FileCheck::present(path)),
+        Target::FileAbsent { path } => Repeated::File(file::FileCheck::absent(path)),
+        Target::Interface { interface } => {
+            Repeated::Interface(interface::InterfaceCheck::new(interface))
+        }
+        Target::Ping { address } => Repeated::Ping(ping::PingCheck::new(address)),
     };
     sleep_until(start).await;
-    let mut moments = Moments::new(number, interval, shared.epoch);
+    let mut schedule = Schedule::new(number, interval, shared.epoch);
     loop {
         let begin = Instant::now();
-        let (result, output) = kind.run(&shared, patience).await;
-        reporter.tell(result, output, begin.elapsed()).await;
-        moments.next().await;
+        let (result, output) = kind.run(&shared, limit).await;
+        reporter.report(result, output, begin.elapsed()).await;
+        schedule.next().await;
     }
 }
 
-impl Kind {
-    async fn run(&mut self, shared: &Shared, patience: Duration) -> (CheckResult, String) {
+impl Repeated {
+    async fn run(&mut self, shared: &Shared, limit: Duration) -> (CheckResult, String) {
         let outcome = match self {
             // It ends its program when the time is up.
-            Kind::Command(command) => Ok(command.run(patience).await),
+            Repeated::Command(command) => Ok(command.run(limit).await),
             // The number is its result, or what it says.
-            Kind::File(file) => {
-                return match timeout(patience, file.run()).await {
+            Repeated::File(file) => {
+                return match timeout(limit, file.run()).await {
                     Ok(Ok((result, text))) => (result, text),
                     Ok(Err(why)) => (CheckResult::Failed, why),
-                    Err(_) => (CheckResult::Failed, too_long(patience)),
+                    Err(_) => (CheckResult::Failed, too_long(limit)),
                 };
             }
-            Kind::Tcp(tcp) => timeout(patience, tcp.run(patience)).await,
-            Kind::Http(http) => timeout(patience, http.run(&shared.authorities, patience)).await,
-            Kind::Unit(unit) => timeout(patience, unit.run()).await,
-            Kind::Interface(interface) => Ok(interface.run()),
-            Kind::Ping(ping) => timeout(patience, ping.run(&shared.pings)).await,
+            Repeated::Tcp(tcp) => timeout(limit, tcp.run(limit)).await,
+            Repeated::Http(http) => timeout(limit, http.run(&shared.authorities, limit)).await,
+            Repeated::Unit(unit) => timeout(limit, unit.run()).await,
+            Repeated::Interface(interface) => Ok(interface.run()),
+            Repeated::Ping(ping) => timeout(limit, ping.run(&shared.pings)).await,
         };
         match outcome {
             Ok(Ok(text)) => (CheckResult::Passed, text),
             Ok(Err(why)) => (CheckResult::Failed, why),
-            Err(_) => (CheckResult::Failed, too_long(patience)),
+            Err(_) => (CheckResult::Failed, too_long(limit)),
         }
     }
 }
 
-fn too_long(patience: Duration) -> String {
-    format!("no answer within {patience:?}")
+fn too_long(limit: Duration) -> String {
+    format!("no answer within {limit:?}")
 }

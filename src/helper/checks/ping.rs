@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
-use super::tcp::plainly;
+use super::tcp::describe;
 use crate::host::echo::{self, EchoSocket, Sockets};
 use crate::vrrp::Family;
 
-pub(super) struct Ping(IpAddr);
+pub(super) struct PingCheck(IpAddr);
 
-impl Ping {
+impl PingCheck {
     pub(super) fn new(address: IpAddr) -> Self {
-        Ping(address)
+        PingCheck(address)
     }
 
     pub(super) async fn run(&self, pings: &Pings) -> Result<String, String> {
-        pings.ask(self.0).await.map_err(|error| format!("{}: {}", self.0, plainly(&error)))?;
+        pings.ask(self.0).await.map_err(|error| format!("{}: {}", self.0, describe(&error)))?;
         Ok(format!("{} answers", self.0))
     }
 }
@@ -44,11 +44,11 @@ pub(super) struct Pings {
 struct Echo {
     socket: Arc<UdpSocket>,
     family: Family,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingReplies>,
 }
 
 /// Who waits for an answer, by the token in the request.
-type Waiting = Mutex<HashMap<u64, (IpAddr, oneshot::Sender<()>)>>;
+type PendingReplies = Mutex<HashMap<u64, (IpAddr, oneshot::Sender<()>)>>;
 
 impl Pings {
     /// Needs a running tokio runtime.
@@ -70,7 +70,7 @@ impl Pings {
         let echo = echo.as_ref().map_err(|error| {
             let text = format!(
                 "no socket for pings ({}): set net.ipv4.ping_group_range, or give vipd CAP_NET_RAW",
-                plainly(error)
+                describe(error)
             );
             io::Error::new(error.kind(), text)
         })?;
@@ -90,7 +90,7 @@ impl Pings {
 /// Gives the place back, also when nobody waits any longer.
 struct Waits<'a> {
     token: u64,
-    waiting: &'a Waiting,
+    waiting: &'a PendingReplies,
 }
 
 impl Drop for Waits<'_> {
@@ -102,7 +102,7 @@ impl Drop for Waits<'_> {
 impl Echo {
     fn new(opened: EchoSocket, family: Family) -> io::Result<Self> {
         let socket = Arc::new(UdpSocket::from_std(opened.socket)?);
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(PendingReplies::default());
         let (there, all) = (Arc::clone(&socket), Arc::clone(&waiting));
         tokio::spawn(async move {
             let mut buffer = [0; 256];
@@ -123,18 +123,18 @@ impl Echo {
     }
 }
 
-fn answered(waiting: &Waiting, token: u64, from: IpAddr) {
+fn answered(waiting: &PendingReplies, token: u64, from: IpAddr) {
     let mut waiting = lock(waiting);
     if waiting.get(&token).is_some_and(|(asked, _)| *asked == from)
         && let Some((_, answer)) = waiting.remove(&token)
     {
-        // Its patience may have ended just now.
+        // Its limit may have ended just now.
         let _ = answer.send(());
     }
 }
 
 fn lock(
-    waiting: &Waiting,
+    waiting: &PendingReplies,
 ) -> std::sync::MutexGuard<'_, HashMap<u64, (IpAddr, oneshot::Sender<()>)>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,14 +19,14 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::reporter::Reporter;
-use super::schedule::Moments;
+use super::schedule::Schedule;
 use crate::helper::check_run::CheckResult;
 use crate::host::sys::{self, Readiness};
 
 /// Within the time that there may be none, so many times more.
-const LOOKS: u32 = 5;
-const SHORTEST_PACE: Duration = Duration::from_millis(5);
-const LONGEST_PACE: Duration = Duration::from_millis(200);
+const SCANS: u32 = 5;
+const MIN_PACE: Duration = Duration::from_millis(5);
+const MAX_PACE: Duration = Duration::from_millis(200);
 /// After this part of the time that there was none the next look comes.
 const BACKOFF: u32 = 4;
 /// The kernel keeps this much of a process's name.
@@ -34,10 +34,10 @@ const NAME_LENGTH: usize = 15;
 
 /// Watches for ever. While there is none `/proc` is looked through every interval, and soon after a
 /// death more often.
-pub(super) async fn watch(
+pub(super) async fn run(
     process: String,
     delay: Duration,
-    mut moments: Moments,
+    mut schedule: Schedule,
     processes: &Processes,
     mut reporter: Reporter,
 ) {
@@ -54,18 +54,18 @@ pub(super) async fn watch(
         match processes.find(&wanted, not_older_than).await {
             Ok(process) => {
                 let text = format!("process {} runs", process.pid);
-                reporter.tell(CheckResult::Passed, text.clone(), begin.elapsed()).await;
+                reporter.report(CheckResult::Passed, text.clone(), begin.elapsed()).await;
                 loop {
                     tokio::select! {
                         _ = process.ended.readable() => break,
-                        () = moments.next() => {}
+                        () = schedule.next() => {}
                     }
                     let begin = Instant::now();
                     // It may have become another program meanwhile.
                     if !wanted.is(process.pid) {
                         break;
                     }
-                    reporter.tell(CheckResult::Passed, text.clone(), begin.elapsed()).await;
+                    reporter.report(CheckResult::Passed, text.clone(), begin.elapsed()).await;
                 }
                 gone_at = Instant::now();
                 not_older_than = gone_at;
@@ -76,12 +76,12 @@ pub(super) async fn watch(
                 // Where there are very many processes looking takes long, and must not take all.
                 let least = 5 * (now - begin);
                 if now < fails_at {
-                    let pace = (delay / LOOKS).clamp(SHORTEST_PACE, LONGEST_PACE).max(least);
+                    let pace = (delay / SCANS).clamp(MIN_PACE, MAX_PACE).max(least);
                     sleep_until(fails_at.min(now + pace)).await;
                     not_older_than = now;
                 } else {
-                    reporter.tell(CheckResult::Failed, why, now - begin).await;
-                    let pace = ((now - gone_at) / BACKOFF).max(LONGEST_PACE).min(moments.interval);
+                    reporter.report(CheckResult::Failed, why, now - begin).await;
+                    let pace = ((now - gone_at) / BACKOFF).max(MAX_PACE).min(schedule.interval);
                     let pace = pace.max(least);
                     sleep(pace).await;
                     not_older_than = now + pace / 4 * 3;
@@ -117,7 +117,7 @@ impl Wanted {
     }
 
     /// Whether it is one by what is known of all processes; of a long name that is its beginning.
-    fn may_be(&self, seen: &Seen) -> bool {
+    fn may_be(&self, seen: &ProcessInfo) -> bool {
         match self {
             Wanted::Named(name) => {
                 let kept = name.as_bytes().get(..NAME_LENGTH).unwrap_or(name.as_bytes());
@@ -131,7 +131,7 @@ impl Wanted {
 
     /// Whether the process of this number is one, now.
     fn is(&self, pid: i32) -> bool {
-        if !Seen::of(pid, self.is_a_program()).is_some_and(|seen| self.may_be(&seen)) {
+        if !ProcessInfo::of(pid, self.is_a_program()).is_some_and(|seen| self.may_be(&seen)) {
             return false;
         }
         match self {
@@ -163,21 +163,21 @@ fn arguments(pid: i32) -> Vec<Vec<u8>> {
 
 /// A process as it was seen.
 #[derive(Clone, Debug)]
-struct Seen {
+struct ProcessInfo {
     pid: i32,
     name: Vec<u8>,
     /// `None`: not asked for, or it runs none (a thread of the kernel).
     program: Option<PathBuf>,
 }
 
-impl Seen {
+impl ProcessInfo {
     fn of(pid: i32, with_program: bool) -> Option<Self> {
         let mut name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
         if name.last() == Some(&b'\n') {
             name.pop();
         }
         let program = with_program.then(|| program(pid)).flatten();
-        Some(Seen { pid, name, program })
+        Some(ProcessInfo { pid, name, program })
     }
 }
 
@@ -200,36 +200,36 @@ fn program(pid: i32) -> Option<PathBuf> {
 
 /// All processes, as they were seen last.
 #[derive(Clone, Default)]
-pub(super) struct Processes(Arc<Mutex<Picture>>);
+pub(super) struct Processes(Arc<Mutex<ProcessTable>>);
 
 #[derive(Default)]
-struct Picture {
+struct ProcessTable {
     begun_at: Option<Instant>,
     with_programs: bool,
-    processes: Vec<Seen>,
+    processes: Vec<ProcessInfo>,
 }
 
 impl Processes {
-    /// The oldest that matches in a picture that is not older than this; or why there is none.
+    /// The oldest that matches in a table that is not older than this; or why there is none.
     async fn find(&self, wanted: &Wanted, not_older_than: Instant) -> Result<Found, String> {
-        let mut picture = self.0.lock().await;
-        let with_programs = wanted.is_a_program() || picture.with_programs;
-        let fresh = picture.begun_at.is_some_and(|begun_at| begun_at >= not_older_than)
-            && picture.with_programs == with_programs;
+        let mut table = self.0.lock().await;
+        let with_programs = wanted.is_a_program() || table.with_programs;
+        let fresh = table.begun_at.is_some_and(|begun_at| begun_at >= not_older_than)
+            && table.with_programs == with_programs;
         if !fresh {
             let begun_at = Instant::now();
-            let look = tokio::task::spawn_blocking(move || look(with_programs));
-            picture.processes = look.await.unwrap_or_default();
-            picture.begun_at = Some(begun_at);
-            picture.with_programs = with_programs;
+            let scanned = tokio::task::spawn_blocking(move || scan(with_programs));
+            table.processes = scanned.await.unwrap_or_default();
+            table.begun_at = Some(begun_at);
+            table.with_programs = with_programs;
         }
-        let may_be: Vec<i32> = picture
+        let may_be: Vec<i32> = table
             .processes
             .iter()
             .filter(|seen| wanted.may_be(seen))
             .map(|seen| seen.pid)
             .collect();
-        drop(picture);
+        drop(table);
         may_be.into_iter().find_map(|pid| found(wanted, pid)).ok_or_else(|| match wanted {
             Wanted::Named(name) => format!("no process is named {name}"),
             Wanted::Program(path, _) => format!("no process runs {}", path.display()),
@@ -238,13 +238,13 @@ impl Processes {
 }
 
 /// In the order of their numbers.
-fn look(with_programs: bool) -> Vec<Seen> {
+fn scan(with_programs: bool) -> Vec<ProcessInfo> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let mut pids: Vec<i32> = pids.collect();
     pids.sort_unstable();
-    pids.into_iter().filter_map(|pid| Seen::of(pid, with_programs)).collect()
+    pids.into_iter().filter_map(|pid| ProcessInfo::of(pid, with_programs)).collect()
 }
 
 /// The number may have become another process's meanwhile: it is looked at again once its end can be

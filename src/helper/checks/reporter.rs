@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::helper::check_run::{CheckResult, CheckRun};
 
-pub(super) struct Told {
+pub(super) struct Reported {
     pub run: CheckRun,
     /// It may change what the check amounts to.
     pub matters: bool,
@@ -17,24 +17,28 @@ pub(super) struct Told {
 /// The way of one check's results to the daemon.
 pub(super) struct Reporter {
     number: u64,
-    settled: Arc<AtomicU32>,
-    sender: mpsc::Sender<Told>,
+    stable_after: Arc<AtomicU32>,
+    sender: mpsc::Sender<Reported>,
     last: Option<CheckResult>,
     streak: u32,
     output: Option<String>,
 }
 
 impl Reporter {
-    /// After `settled` equal results in a row one more changes nothing.
-    pub(super) fn new(number: u64, settled: Arc<AtomicU32>, sender: mpsc::Sender<Told>) -> Self {
-        Reporter { number, settled, sender, last: None, streak: 0, output: None }
+    /// After `stable_after` equal results in a row one more changes nothing.
+    pub(super) fn new(
+        number: u64,
+        stable_after: Arc<AtomicU32>,
+        sender: mpsc::Sender<Reported>,
+    ) -> Self {
+        Reporter { number, stable_after, sender, last: None, streak: 0, output: None }
     }
 
-    pub(super) async fn tell(&mut self, result: CheckResult, output: String, took: Duration) {
+    pub(super) async fn report(&mut self, result: CheckResult, output: String, took: Duration) {
         let alike = self.last.is_some_and(|last| last.failed() == result.failed());
         self.streak = if alike { self.streak.saturating_add(1) } else { 1 };
         let number_changed = self.last != Some(result) && alike;
-        let matters = number_changed || self.streak <= self.settled.load(Ordering::Relaxed);
+        let matters = number_changed || self.streak <= self.stable_after.load(Ordering::Relaxed);
         self.last = Some(result);
         let output = Some(output).filter(|output| self.output.as_ref() != Some(output));
         if output.is_some() {
@@ -42,6 +46,6 @@ impl Reporter {
         }
         let run = CheckRun { number: self.number, result, output, took, at: SystemTime::now() };
         // The other end lives as long as this task.
-        let _ = self.sender.send(Told { run, matters }).await;
+        let _ = self.sender.send(Reported { run, matters }).await;
     }
 }

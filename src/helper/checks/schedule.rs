@@ -7,18 +7,18 @@ use tokio::time::{Instant, sleep_until};
 /// When a check is carried out: at one of a few moments of its interval, which all checks of this
 /// interval share, for what costs most of many checks is to be woken for each of them. The golden
 /// ratio spreads them evenly, however many there are.
-pub(super) struct Moments {
+pub(super) struct Schedule {
     pub(super) interval: Duration,
     last: Instant,
 }
 
-impl Moments {
-    const EACH_INTERVAL: u64 = 16;
+impl Schedule {
+    const SLOTS: u64 = 16;
 
     pub(super) fn new(number: u64, interval: Duration, epoch: Instant) -> Self {
         let golden = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let moment = (golden * Moments::EACH_INTERVAL) >> 32;
-        let phase = interval.mul_f64(moment as f64 / Moments::EACH_INTERVAL as f64);
+        let moment = (golden * Schedule::SLOTS) >> 32;
+        let phase = interval.mul_f64(moment as f64 / Schedule::SLOTS as f64);
         let interval = interval.max(Duration::from_millis(1));
         let (now, mut last) = (Instant::now(), epoch + phase);
         if last > now {
@@ -26,7 +26,7 @@ impl Moments {
         }
         let missed = (now - last).as_nanos() / interval.as_nanos();
         last += interval * u32::try_from(missed).unwrap_or(0);
-        Moments { interval, last }
+        Schedule { interval, last }
     }
 
     /// Waits for the next of them; not at all if a run took so long that it has passed. If this is
@@ -53,11 +53,11 @@ mod tests {
         let (epoch, interval) = (Instant::now(), Duration::from_secs(3600));
         let mut moments = BTreeMap::new();
         for number in 1..=200 {
-            let Moments { last, .. } = Moments::new(number, interval, epoch);
+            let Schedule { last, .. } = Schedule::new(number, interval, epoch);
             assert!(last <= Instant::now() && last.elapsed() <= interval, "{number}");
             *moments.entry(last).or_insert(0) += 1;
         }
-        assert_eq!(moments.len() as u64, Moments::EACH_INTERVAL);
+        assert_eq!(moments.len() as u64, Schedule::SLOTS);
         let (fewest, most) = (moments.values().min(), moments.values().max());
         assert!(fewest >= Some(&11) && most <= Some(&14), "{moments:?}");
     }

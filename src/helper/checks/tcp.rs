@@ -10,17 +10,17 @@ use tokio::time::{Instant, timeout};
 use super::blocking::Blocking;
 
 /// Of a name with more addresses than this the others are not tried.
-const MOST_ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
 
-pub(super) struct Tcp(Peer);
+pub(super) struct TcpCheck(Peer);
 
-impl Tcp {
+impl TcpCheck {
     pub(super) fn new(host: String, port: u16) -> Self {
-        Tcp(Peer::new(host, port))
+        TcpCheck(Peer::new(host, port))
     }
 
-    pub(super) async fn run(&mut self, patience: Duration) -> Result<String, String> {
-        let stream = self.0.connect(patience).await?;
+    pub(super) async fn run(&mut self, limit: Duration) -> Result<String, String> {
+        let stream = self.0.connect(limit).await?;
         let peer = stream.peer_addr().map_err(|error| error.to_string())?;
         Ok(format!("connected to {peer}"))
     }
@@ -40,8 +40,8 @@ impl Peer {
 
     /// Tries all addresses, one after the other, so that none that is silent uses up all the time.
     /// Names are looked up each time: they are worth a check for what they mean now.
-    pub(super) async fn connect(&mut self, patience: Duration) -> Result<TcpStream, String> {
-        let deadline = Instant::now() + patience;
+    pub(super) async fn connect(&mut self, limit: Duration) -> Result<TcpStream, String> {
+        let deadline = Instant::now() + limit;
         let addresses = self.addresses().await?;
         let mut failed = Vec::new();
         for (tried, address) in addresses.iter().enumerate() {
@@ -49,8 +49,8 @@ impl Peer {
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failed.push(format!("{address}: {}", plainly(&error))),
-                Err(_) => failed.push(format!("{address}: no answer within {patience:?}")),
+                Ok(Err(error)) => failed.push(format!("{address}: {}", describe(&error))),
+                Err(_) => failed.push(format!("{address}: no answer within {limit:?}")),
             }
         }
         Err(failed.join("; "))
@@ -63,17 +63,17 @@ impl Peer {
         let (host, port) = (self.host.clone(), self.port);
         let look_up = move || {
             let found = (host.as_str(), port).to_socket_addrs()?;
-            Ok(found.take(MOST_ADDRESSES).collect())
+            Ok(found.take(MAX_ADDRESSES).collect())
         };
         match self.look_up.run(look_up).await? {
             Ok(addresses) => Ok(addresses),
-            Err(error) => Err(format!("{}: {}", self.host, plainly(&error))),
+            Err(error) => Err(format!("{}: {}", self.host, describe(&error))),
         }
     }
 }
 
 /// What the system says, without its number.
-pub(super) fn plainly(error: &io::Error) -> String {
+pub(super) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text.get(..end).unwrap_or(&text).to_owned(),

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::tcp::plainly;
+use super::tcp::describe;
 
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 /// Where systemd itself listens, and speaks the same language.
 const SYSTEMD: &str = "/run/systemd/private";
 /// Far longer than any message that is to be expected.
-const LONGEST: usize = 64 * 1024;
+const MAX_LENGTH: usize = 64 * 1024;
 
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;
@@ -29,14 +29,14 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-pub(super) struct Unit {
+pub(super) struct UnitCheck {
     name: String,
     path: String,
 }
 
-impl Unit {
+impl UnitCheck {
     pub(super) fn new(name: &str) -> Self {
-        Unit { name: name.to_owned(), path: object_path(name) }
+        UnitCheck { name: name.to_owned(), path: object_path(name) }
     }
 
     pub(super) async fn run(&self) -> Result<String, String> {
@@ -80,17 +80,17 @@ impl Bus {
             match UnixStream::connect(&socket).await {
                 Ok(stream) => {
                     let mut bus = Bus { stream, serial: 0 };
-                    bus.introduce().await.map_err(|why| complain(&socket, &why))?;
+                    bus.authenticate().await.map_err(|why| complain(&socket, &why))?;
                     return Ok(bus);
                 }
-                Err(error) => failed.push(complain(&socket, &plainly(&error))),
+                Err(error) => failed.push(complain(&socket, &describe(&error))),
             }
         }
         Err(format!("systemd cannot be asked: {}", failed.join("; ")))
     }
 
     /// Says who we are: the kernel vouches for it.
-    async fn introduce(&mut self) -> Result<(), String> {
+    async fn authenticate(&mut self) -> Result<(), String> {
         let uid = nix::unistd::geteuid().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
         // As systemd's own clients do: it does not look at a message that comes with BEGIN before
@@ -98,7 +98,7 @@ impl Bus {
         self.write(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n") && answer.len() < 512 {
-            answer.push(self.stream.read_u8().await.map_err(|error| plainly(&error))?);
+            answer.push(self.stream.read_u8().await.map_err(|error| describe(&error))?);
         }
         if !answer.starts_with(b"OK ") {
             return Err(format!("refused us: {}", String::from_utf8_lossy(&answer).trim_end()));
@@ -145,24 +145,24 @@ impl Bus {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.stream.write_all(bytes).await.map_err(|error| plainly(&error))
+        self.stream.write_all(bytes).await.map_err(|error| describe(&error))
     }
 
     async fn receive(&mut self) -> Result<Reply, String> {
         let strange = || "the answer is not D-Bus as we know it".to_owned();
         let mut begin = [0; 16];
-        self.stream.read_exact(&mut begin).await.map_err(|error| plainly(&error))?;
+        self.stream.read_exact(&mut begin).await.map_err(|error| describe(&error))?;
         let number =
             |at: usize| Some(u32::from_le_bytes(*begin.get(at..)?.first_chunk()?) as usize);
         // Everybody answers in the order of bytes in which he was asked.
         let (b'l', Some(body), Some(fields)) = (begin[0], number(4), number(12)) else {
             return Err(strange());
         };
-        if body > LONGEST || fields > LONGEST {
+        if body > MAX_LENGTH || fields > MAX_LENGTH {
             return Err(strange());
         }
         let mut rest = vec![0; fields.next_multiple_of(8) + body];
-        self.stream.read_exact(&mut rest).await.map_err(|error| plainly(&error))?;
+        self.stream.read_exact(&mut rest).await.map_err(|error| describe(&error))?;
         let body = rest.split_off(fields.next_multiple_of(8));
         rest.truncate(fields);
         Ok(Reply { kind: begin[1], serial: reply_serial(&rest), body })

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Config;
+use super::file::HANDOVER;
+use super::reader::word;
 use super::{CheckPlan, Target};
 use crate::vrrp::{
-    Address, CheckConfig, Effect, GroupConfig, Handover, Hook, Initial, Priority, RouterConfig,
-    Version,
+    Address, CheckConfig, Effect, GroupConfig, Initial, Priority, RouterConfig, Version,
 };
 
 pub(super) fn as_text(config: &Config) -> String {
@@ -52,10 +53,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         (false, Some(secs)) => format!("addresses end {secs}s after the last renewal"),
         (false, None) => "addresses have no lifetime".to_string(),
     };
-    let handover = match router.handover {
-        Handover::Overlap => "overlap",
-        Handover::Exclusive => "exclusive",
-    };
+    let handover = word(&HANDOVER, &router.handover);
     let preempt = match (router.preempt, router.preempt_delay) {
         (false, _) => "does not preempt".to_string(),
         (true, Duration::ZERO) => "preempts".to_string(),
@@ -89,7 +87,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         router.version,
         router.priority,
         router.advert_interval,
-        patience(router).as_secs_f64(),
+        master_down_interval(router).as_secs_f64(),
     )
 }
 
@@ -102,7 +100,9 @@ fn group_of<'c>(config: &'c Config, router: &str) -> Option<&'c GroupConfig> {
 fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> String {
     let Some(hooks) = config.hooks.get(name) else { return "no hooks".into() };
     let each = hooks.iter().map(|(key, command)| {
-        let fault_for = settings.and_then(|router| router.fault_for.get(&hook(key)?));
+        let fault_for = settings.and_then(|router| {
+            router.fault_for.iter().find(|(hook, _)| hook.name() == key).map(|(_, span)| span)
+        });
         match (key, fault_for) {
             ("before_claim", Some(span)) => {
                 let limit = command.timeout;
@@ -113,19 +113,6 @@ fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> Str
         }
     });
     format!("hooks: {}", each.collect::<Vec<_>>().join(", "))
-}
-
-/// `None`: the protocol is not told how it ends.
-fn hook(key: &str) -> Option<Hook> {
-    match key {
-        "before_claim" => Some(Hook::BeforeClaim),
-        "master" => Some(Hook::Master),
-        "backup" => Some(Hook::Backup),
-        "fault" => Some(Hook::Fault),
-        "stop" => Some(Hook::Stop),
-        "before_release" => Some(Hook::BeforeRelease),
-        _ => None,
-    }
 }
 
 /// Between which priorities the checks can move it, if they can.
@@ -210,7 +197,7 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
 
 /// How long a backup with this configuration waits for a master with the same interval:
 /// 3 x interval + skew (RFC 9568 6.1).
-fn patience(router: &RouterConfig) -> Duration {
+fn master_down_interval(router: &RouterConfig) -> Duration {
     let interval = router.advert_interval.duration();
     let steps = 256 - u32::from(router.priority.get());
     let skew = match router.version {
@@ -242,12 +229,9 @@ pub(super) fn as_json(config: &Config) -> String {
                 "unicast_peers": router.unicast_peers.as_deref(),
                 "preempt": router.preempt,
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
-                "patience_seconds": patience(router).as_secs_f64(),
+                "patience_seconds": master_down_interval(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
-                "handover": match router.handover {
-                    Handover::Overlap => "overlap",
-                    Handover::Exclusive => "exclusive",
-                },
+                "handover": word(&HANDOVER, &router.handover),
                 "hooks": hooks,
                 "checks": names(&router.checks),
                 "sync_group": group_of(config, &router.name).map(|group| &*group.name),
