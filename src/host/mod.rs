@@ -12,7 +12,6 @@ pub mod due;
 pub mod echo;
 pub mod exclusive;
 pub mod letterbox;
-pub mod links;
 pub mod neighbours;
 pub mod netlink;
 pub mod privileges;
@@ -22,6 +21,8 @@ pub mod sys;
 pub mod systemd;
 pub mod tally;
 pub mod wiretap;
+
+pub use netlink::links;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
