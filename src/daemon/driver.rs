@@ -28,7 +28,7 @@ use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::{
     Action, Check, Contention, Discard, Event, Family, Handled, Hook, HookOutcome, Instant, LinkId,
-    Mac, Node, Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter, Vrid,
+    Mac, Node, Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
