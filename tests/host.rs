@@ -19,11 +19,10 @@ use socket2::{Domain, Socket, Type};
 
 use vipd::host::advert_socket::{AdvertSocket, OutgoingAdvert};
 use vipd::host::clock::{Clock, Timer, boottime};
-use vipd::host::links::{LinkChange, Links};
 use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
 use vipd::host::netlink::{
-    AddressError, InterfaceAddress, JobOutcome, Monitor, NetEvent, Operation, Progress, Worker,
-    WorkerJob,
+    AddressError, InterfaceAddress, JobOutcome, LinkChange, Links, Monitor, NetEvent, Operation,
+    Progress, Worker, WorkerJob,
 };
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};

@@ -14,8 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::steer::{fail, say};
 use crate::config::Config;
 use crate::host::exclusive::{RouterLocks, RuntimeDir};
-use crate::host::links::Links;
-use crate::host::netlink::{Monitor, NetEvent, Operation, Progress, Worker, WorkerJob};
+use crate::host::netlink::{Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob};
 use crate::vrrp::Address;
 
 /// The kernel answers at once, unless somebody holds its lock.
