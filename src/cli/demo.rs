@@ -28,7 +28,7 @@ const GIVE_UP: Duration = Duration::from_secs(6);
 
 /// Runs the demo. Must be called while the process has one thread. The status is 0 only if all
 /// went as it should, and 130 if a signal ended it.
-pub fn demo() -> ExitCode {
+pub(super) fn run() -> ExitCode {
     let mut terminal = Terminal::new();
     let result = lab::enter().map_err(Failure::Io).and_then(|()| {
         let interrupted = Arc::new(AtomicBool::new(false));
