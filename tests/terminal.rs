@@ -122,7 +122,7 @@ fn watch_reconnects() {
     let pair = Pair::new(Duration::from_millis(100));
     // Watched before it runs.
     let terminal = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch"));
-    terminal.expect(|text| text.contains("NO ANSWER: no vipd runs in "));
+    terminal.expect(|text| text.contains("NO ANSWER: vipd is not running (no daemon in"));
     let mut daemon = pair.run(&pair.a);
     terminal.expect(|text| text.contains("web     master") && !text.contains("NO ANSWER"));
     daemon.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
@@ -130,7 +130,7 @@ fn watch_reconnects() {
     daemon.signal_all(nix::sys::signal::Signal::SIGCONT).unwrap();
     terminal.expect(|text| !text.contains("NO ANSWER"));
     daemon.crash();
-    terminal.expect(|text| text.contains("NO ANSWER: no vipd runs in "));
+    terminal.expect(|text| text.contains("NO ANSWER: vipd is not running (no daemon in"));
     let _daemon = pair.run(&pair.a);
     terminal.expect(|text| text.contains("web     master") && !text.contains("NO ANSWER"));
 }
@@ -238,7 +238,7 @@ fn a_new_operator() {
     let check = format!("check {}", wrong.display());
     let three = ["did you mean `vrid`", "1500", "\"1 sek\"", "\"1s\"", "3 problems in "];
     type_in(a, &check, 1, &three);
-    type_in(a, "status", 1, &["no vipd runs in ", "start it with"]);
+    type_in(a, "status", 1, &["vipd is not running (no daemon in", "start it with"]);
     let daemon = pair.run(a);
     let right = daemon.config().display().to_string();
     type_in(a, &format!("check {right}"), 0, &["ok"]);
