@@ -57,6 +57,9 @@ const PARTS: [&str; 16] = [
     "states",
 ];
 
+/// Where a use may begin in `src/api`.
+const API_ROOTS: [&str; 5] = ["std", "serde", "serde_json", "super", "client"];
+
 /// Where giving up is right: no packet, kernel answer or file that we support brings it about.
 const GIVES_UP_RIGHTLY: [(&str, &str); 1] =
     [("src/host/clock.rs", "expect(\"the kernel has no such clock\")")];
@@ -85,6 +88,20 @@ fn the_protocol_names_nothing_of_the_machine() {
 #[test]
 fn the_protocol_uses_nothing_but_std_and_itself() {
     assert_none(sources("src/vrrp").flat_map(|file| used_beyond_the_fence(&file)));
+}
+
+#[test]
+fn the_api_uses_nothing_but_std_serde_and_itself() {
+    let inside = |path: &String| {
+        let begins = |root: &&str| path.starts_with(&format!("{root}::"));
+        API_ROOTS.iter().any(|root| begins(root)) && !path.starts_with("super::super")
+    };
+    assert_none(sources("src/api").flat_map(|file| {
+        let imported = imports(&file).into_iter().filter(|path| !inside(path));
+        let named = file.code().map(|(_, line)| line).filter(|line| line.contains("crate::"));
+        let all = imported.chain(named.map(str::to_owned));
+        all.map(|found| format!("{}: {found}", file.path.display())).collect::<Vec<_>>()
+    }));
 }
 
 #[test]
