@@ -27,7 +27,6 @@ mod queue;
 mod run;
 
 pub use crate::config::HookCommand;
-pub use crate::vrrp::Hook as HookState;
 pub use check_run::{CheckResult, CheckRun};
 pub use client::Helper;
 pub use exec_hook::exec_hook;

@@ -1,0 +1,399 @@
+//! What operators ask of the running daemon, answered in the loop's own turn.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::control::PendingRequest;
+use super::event_loop::Daemon;
+use super::history::Kind;
+use super::status::{self, Process};
+use crate::api::protocol::{Answer, Code, Move, Moved, Request};
+use crate::vrrp::{
+    Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
+};
+
+/// The way back to a client.
+pub(super) type Reply = oneshot::Sender<Answer>;
+
+/// A client that waits until it is known what became of virtual routers that it had handed over.
+#[derive(Debug)]
+pub(super) struct PendingMoves {
+    reply: Reply,
+    drain: bool,
+    waiting: Vec<PendingMove>,
+    known: Vec<Move>,
+}
+
+/// A virtual router on its way to another host.
+#[derive(Debug)]
+struct PendingMove {
+    router: RouterId,
+    name: Arc<str>,
+    asked_at: Instant,
+    /// Who was heard first since, and when.
+    taker: Option<(IpAddr, Instant)>,
+    /// Released, and nobody was heard: not waited for any longer than this.
+    give_up_at: Option<Instant>,
+}
+
+impl Daemon {
+    /// Answers now, or when what was asked for has come to its end.
+    pub(super) fn answer(&mut self, asked: PendingRequest) {
+        let PendingRequest { request, reply } = asked;
+        let answer = match request {
+            Request::Status => Ok(self.status()),
+            Request::Events => {
+                Err(Answer::error(Code::Failed, "history is told by who serves the socket"))
+            }
+            Request::Failover { router } => return self.failover(&router, reply),
+            Request::Resume { router } => self.resume(&router),
+            Request::Announce { router } => self.announce(&router),
+            Request::Drain => return self.drain(reply),
+            Request::Undrain => Ok(self.undrain()),
+            Request::Reload => match self.may_reload() {
+                Ok(()) => {
+                    self.reload_asked = Some(reply);
+                    return self.begin_reload();
+                }
+                Err(refused) => Err(refused),
+            },
+        };
+        // A client that has gone away needs no answer; here and below.
+        let _ = reply.send(answer.unwrap_or_else(|refused| refused));
+    }
+
+    fn status(&self) -> Answer {
+        let process = Process {
+            node: &self.config.node.name,
+            config: &self.path,
+            started_at: self.started_at,
+            stopping: self.is_ending(),
+        };
+        Answer::Status(Box::new(status::snapshot(process, &self.node, &self.driver)))
+    }
+
+    fn failover(&mut self, name: &str, reply: Reply) {
+        let router = match self.movable(name) {
+            Ok(router) => router,
+            Err(refused) => return drop(reply.send(refused)),
+        };
+        if let Err(error) = self.record_held_back(router, true) {
+            let _ = self.record_held_back(router, false);
+            let text = format!(
+                "that {name} is to stay away cannot be recorded: {error}; nothing was changed"
+            );
+            return drop(reply.send(Answer::error(Code::Failed, text)));
+        }
+        let now = self.driver.now();
+        let waiting = PendingMove::new(router, name.into(), now);
+        self.note(Kind::Command, format!("failover {name}"));
+        self.handle(now, Event::Command(Command::Failover(router)));
+        self.moves.push(PendingMoves {
+            reply,
+            drain: false,
+            waiting: vec![waiting],
+            known: Vec::new(),
+        });
+    }
+
+    /// The virtual router of that name, if it can be handed over.
+    fn movable(&self, name: &str) -> Result<RouterId, Answer> {
+        let router = self.find(name)?;
+        self.require_running()?;
+        let refuse = |text: String| Err(Answer::error(Code::Refused, text));
+        if router.config().priority == Priority::OWNER {
+            return refuse(format!(
+                "{name} has priority 255, so its addresses belong to this host: lower `priority` and reload, then it can move"
+            ));
+        }
+        let why = router.since().1;
+        match router.role() {
+            Role::Master => Ok(router.id()),
+            Role::Leaving => refuse(format!("{name} is being handed over already: {why}")),
+            Role::Backup | Role::Claiming | Role::Waiting | Role::Fault | Role::Stopped => {
+                refuse(format!(
+                    "{name} is {} here, so there is nothing to hand over; {}",
+                    router.role(),
+                    match router.peer() {
+                        Some(peer) if peer.priority != Priority::LEAVING => format!(
+                            "{} was heard as master {} ago: run \"vipd failover {name}\" there",
+                            peer.source,
+                            span(self.driver.now(), peer.at)
+                        ),
+                        Some(_) | None => "no master is heard either".to_owned(),
+                    }
+                ))
+            }
+        }
+    }
+
+    fn resume(&mut self, name: &str) -> Result<Answer, Answer> {
+        self.require_running()?;
+        let router = self.find(name)?;
+        if !router.held_back() {
+            return Ok(Answer::done(format!("{name} was not held back: it takes part fully")));
+        }
+        let id = router.id();
+        if let Err(error) = self.record_held_back(id, false) {
+            let _ = self.record_held_back(id, true);
+            let text = format!(
+                "that {name} is to take part cannot be recorded: {error}; nothing was changed"
+            );
+            return Err(Answer::error(Code::Failed, text));
+        }
+        let now = self.driver.now();
+        self.handle(now, Event::Command(Command::Resume(id)));
+        let router = self.find(name)?;
+        let follows = match router.peer() {
+            Some(peer) if peer.priority >= router.effective_priority() => {
+                format!("; it stays backup, {} has priority {}", peer.source, peer.priority)
+            }
+            Some(peer) if !router.config().preempt => {
+                format!("; it leaves the address with {}, as `preempt` is false", peer.source)
+            }
+            Some(peer) => format!("; it takes over from {} now", peer.source),
+            None => String::new(),
+        };
+        let follows = if router.role() == Role::Backup { follows } else { String::new() };
+        info!(router = name, "takes part fully again: resume was asked for");
+        self.note(Kind::Command, format!("resume {name}"));
+        Ok(Answer::done(format!("{name} takes part fully again{follows}")))
+    }
+
+    /// Of all members of its sync group: they move together.
+    fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
+        let group = self.node.group_of(id);
+        let together = group.map_or_else(|| vec![id], |group| group.members().to_vec());
+        together.into_iter().try_for_each(|id| self.driver.record_held_back(id, held_back))
+    }
+
+    fn announce(&mut self, name: &str) -> Result<Answer, Answer> {
+        self.require_running()?;
+        let router = self.find(name)?;
+        let role = router.role();
+        if role != Role::Master {
+            let text = format!("only the master announces, and {name} is {role} here");
+            return Err(Answer::error(Code::Refused, text));
+        }
+        let text = format!(
+            "{name}: announced {} on {}",
+            router.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            router.config().interface
+        );
+        let id = router.id();
+        self.handle(self.driver.now(), Event::Command(Command::Announce(id)));
+        Ok(Answer::done(text))
+    }
+
+    fn drain(&mut self, reply: Reply) {
+        if self.is_ending() {
+            let text = "stored: this vipd is about to end, and the next one starts drained";
+            return drop(reply.send(Answer::done(text)));
+        }
+        let now = self.driver.now();
+        let here = self.node.routers().filter(|router| router.has_addresses());
+        let waiting = here
+            .map(|router| PendingMove::new(router.id(), router.config().name.clone(), now))
+            .collect();
+        info!("this host is drained: it takes nothing over until undrained");
+        self.note(Kind::Command, "drain");
+        self.handle(now, Event::Command(Command::Drain));
+        self.moves.push(PendingMoves { reply, drain: true, waiting, known: Vec::new() });
+    }
+
+    fn undrain(&mut self) -> Answer {
+        if !self.node.is_drained() {
+            return Answer::done("this host was not drained: it takes part");
+        }
+        info!("this host takes part again: undrain was asked for");
+        self.note(Kind::Command, "undrain");
+        self.handle(self.driver.now(), Event::Command(Command::Undrain));
+        Answer::done("this host takes part again; \"vipd status\" says who is master")
+    }
+
+    fn may_reload(&self) -> Result<(), Answer> {
+        self.require_running()?;
+        if self.reloading {
+            let text = "a reload is under way already; ask again when it is done";
+            return Err(Answer::error(Code::Refused, text));
+        }
+        Ok(())
+    }
+
+    /// The changes, or why there are none.
+    pub(super) fn report_reload(&mut self, outcome: Result<Vec<String>, String>) {
+        let Some(reply) = self.reload_asked.take() else { return };
+        let _ = reply.send(match outcome {
+            Ok(changes) => Answer::Reloaded { changes },
+            Err(why) => {
+                let text = format!(
+                    "the configuration was refused, and the running one stays as it is:\n{why}\ncorrect it, then run \"vipd reload\" again"
+                );
+                Answer::error(Code::Refused, text)
+            }
+        });
+    }
+
+    /// Answers those whose virtual routers have arrived somewhere.
+    pub(super) fn report_moves(&mut self) {
+        if self.moves.is_empty() {
+            return;
+        }
+        let now = self.driver.now();
+        for mut moves in std::mem::take(&mut self.moves) {
+            let (node, drain) = (&self.node, moves.drain);
+            moves.waiting.retain_mut(|waiting| match waiting.look(now, node, drain) {
+                None => true,
+                Some(ended) => {
+                    moves.known.push(ended);
+                    false
+                }
+            });
+            if moves.waiting.is_empty() {
+                let _ = moves.reply.send(Answer::Moved { moves: moves.known });
+            } else {
+                self.moves.push(moves);
+            }
+        }
+    }
+
+    /// When [`Daemon::report_moves`] has something to say although nothing happens.
+    pub(super) fn report_moves_at(&self) -> Option<Instant> {
+        let waiting = self.moves.iter().flat_map(|moves| &moves.waiting);
+        waiting.filter_map(|waiting| waiting.give_up_at).min()
+    }
+
+    fn find(&self, name: &str) -> Result<&VirtualRouter, Answer> {
+        self.node.find(name).ok_or_else(|| {
+            let names: Vec<&str> =
+                self.node.routers().take(20).map(|router| &*router.config().name).collect();
+            let text = format!(
+                "no virtual router is named \"{name}\" here; there is: {}",
+                names.join(", ")
+            );
+            Answer::error(Code::UnknownRouter, text)
+        })
+    }
+
+    fn is_ending(&self) -> bool {
+        self.stopping || self.node.is_stopped()
+    }
+
+    fn require_running(&self) -> Result<(), Answer> {
+        if self.is_ending() {
+            return Err(Answer::error(Code::Refused, "this vipd is about to end"));
+        }
+        Ok(())
+    }
+}
+
+impl PendingMove {
+    fn new(router: RouterId, name: Arc<str>, asked_at: Instant) -> Self {
+        PendingMove { router, name, asked_at, taker: None, give_up_at: None }
+    }
+
+    /// What became of it, as soon as that is known.
+    fn look(&mut self, now: Instant, node: &Node, drain: bool) -> Option<Move> {
+        let name = self.name.clone();
+        let Some(router) = node.router(self.router) else {
+            return Some(self.ended(
+                Moved::Interrupted,
+                now,
+                format!("{name} was removed meanwhile"),
+            ));
+        };
+        if self.taker.is_none()
+            && let Some(peer) = router.peer()
+            && peer.at > self.asked_at
+            && peer.priority != Priority::LEAVING
+        {
+            self.taker = Some((peer.source, peer.at));
+        }
+        let (since, why) = router.since();
+        match router.role() {
+            // Before it takes over again a hook is asked.
+            Role::Leaving | Role::Claiming => None,
+            Role::Backup => {
+                if let Some((taker, at)) = self.taker {
+                    let follows = match drain {
+                        true => String::new(),
+                        false => format!(
+                            "; this host does not take it back until \"vipd resume {name}\", or until it hears no master at all"
+                        ),
+                    };
+                    let text = format!(
+                        "{name}: {taker} took over after {}{follows}",
+                        span(at, self.asked_at)
+                    );
+                    return Some(self.ended(Moved::Taken, at, text));
+                }
+                let patience = router.master_down() + router.config().advert_interval.duration();
+                let give_up_at = *self.give_up_at.get_or_insert(since + patience);
+                if now < give_up_at {
+                    return None;
+                }
+                let comes_back = matches!(router.state(), State::Backup { takeover_at: Some(_) });
+                let text = format!(
+                    "{name}: nobody took over within {}, and no host has it now; {}",
+                    span(now, self.asked_at),
+                    match comes_back {
+                        true => "this host takes it back if that stays so",
+                        false => "\"vipd undrain\" lets this host take it back",
+                    }
+                );
+                Some(self.ended(Moved::NobodyCame, now, text))
+            }
+            Role::Master => {
+                let text = self.still_here(since, why, drain);
+                Some(self.ended(Moved::NobodyCame, since.max(self.asked_at), text))
+            }
+            Role::Waiting | Role::Fault | Role::Stopped => {
+                let text = format!("{name} is {} now: {why}", router.role());
+                Some(self.ended(Moved::Interrupted, now, text))
+            }
+        }
+    }
+
+    fn still_here(&self, since: Instant, why: &Why, drain: bool) -> String {
+        let name = &self.name;
+        let again = match drain {
+            true => format!(
+                "it stays although this host is drained; when a peer runs, move it with \"vipd failover {name}\""
+            ),
+            false => format!("\"vipd status {name}\" says whether a peer was ever heard"),
+        };
+        if since < self.asked_at {
+            return format!("{name}: nobody took over when this host was drained; {again}");
+        }
+        let waited = span(since, self.asked_at);
+        match why {
+            Why::NobodyCame => {
+                format!(
+                    "{name}: nobody took over within {waited}, and the address never left; {again}"
+                )
+            }
+            _ => format!(
+                "{name}: nobody took over, so this host took it back after {waited}; {again}"
+            ),
+        }
+    }
+
+    fn ended(&self, outcome: Moved, at: Instant, text: String) -> Move {
+        let by = self.taker.filter(|_| outcome == Moved::Taken).map(|(taker, _)| taker);
+        let after_seconds = (at - self.asked_at).as_secs_f64();
+        Move { router: self.name.to_string(), outcome, by, after_seconds, text }
+    }
+}
+
+/// In whole milliseconds, from a second on in seconds.
+fn span(to: Instant, from: Instant) -> String {
+    let span = to - from;
+    match span.as_secs() {
+        0 => format!("{} ms", span.as_millis()),
+        _ => format!("{:.1} s", span.as_secs_f64()),
+    }
+}

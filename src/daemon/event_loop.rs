@@ -1,0 +1,454 @@
+//! The advert loop: one turn after the other, it waits, reads everything that came, acts on what is
+//! due and carries out what follows.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tracing::{error, info, warn};
+
+use super::background::{Background, Completion};
+use super::commands::{PendingMoves, Reply};
+use super::control::{self, PendingRequest};
+use super::driver::Driver;
+use super::history::{self, Kind};
+use super::{Failure, Options, drained, load};
+use crate::config::Config;
+use crate::helper::Helper;
+use crate::host::clock::{self, Clock};
+use crate::host::event_channel::{self, Receiver, Sender};
+use crate::host::exclusive::Identities;
+use crate::host::netlink::Worker;
+use crate::host::record::{Previous, Record};
+use crate::host::signals::{Signal, Signals};
+use crate::host::systemd::Systemd;
+use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
+
+/// How often in one turn everything that came is read before deadlines are acted on: packets go
+/// before timeouts, but a flood must not keep the loop from its own adverts.
+const MAX_ROUNDS: usize = 4;
+/// How long a stop that has released everything waits for hooks and the worker.
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// The running daemon.
+pub(super) struct Daemon {
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
+    identities: Identities,
+    /// What an earlier daemon on this host left.
+    previous: Previous,
+    /// The operator drained this host before this daemon started.
+    was_drained: bool,
+    pub(super) started_at: SystemTime,
+    pub(super) node: Node,
+    pub(super) driver: Driver,
+    signals: Signals,
+    systemd: Systemd,
+    actions: Vec<Action>,
+    background: Background,
+    /// What clients of the control socket ask.
+    requests: Receiver<PendingRequest>,
+    /// Not answered yet.
+    asked: Vec<PendingRequest>,
+    completions: Receiver<Completion>,
+    completed: Sender<Completion>,
+    /// Clients that wait for the end of a hand-over ...
+    pub(super) moves: Vec<PendingMoves>,
+    /// ... and the one that waits for the end of a reload.
+    pub(super) reload_asked: Option<Reply>,
+    /// The configuration is being read anew.
+    pub(super) reloading: bool,
+    /// It is being tried whether a successor could start.
+    restarting: bool,
+    /// The kernel's picture of the interfaces is awaited, and then told whole.
+    links_due: bool,
+    begun: bool,
+    /// When the watchdog is to be fed; `None`: there is none.
+    feed_at: Option<Instant>,
+    /// The last turn left something unread.
+    more: bool,
+    pub(super) stopping: bool,
+    give_up_at: Option<Instant>,
+}
+
+impl Daemon {
+    pub(super) fn new(
+        options: &Options,
+        config: Config,
+        identities: Identities,
+        helper: Helper,
+        worker: Worker,
+        runtime_dir: &Path,
+        background: Background,
+    ) -> Result<Self, Failure> {
+        let (record, previous) = Record::open(runtime_dir, clock::suspended())
+            .map_err(|e| Failure::System("make the record in the runtime directory", e))?;
+        let driver = Driver::new(Clock::start(), helper, worker, record)
+            .map_err(|e| Failure::System("open what the kernel's events need", e))?;
+        let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
+        let channel = |e| Failure::System("make an event channel", e);
+        // Without a control socket nobody asks.
+        let (_, requests) = event_channel::channel().map_err(channel)?;
+        let (completed, completions) = event_channel::channel().map_err(channel)?;
+        for source in [signals.as_fd(), completions.as_fd()] {
+            driver.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
+        }
+        let systemd = Systemd::from_env();
+        let was_drained = drained::was_drained(&options.state_dir).unwrap_or_else(|error| {
+            error!(%error, "cannot see whether this host is drained, so it takes part");
+            false
+        });
+        if was_drained {
+            warn!("this host is drained: it takes nothing over until \"vipd undrain\"");
+        }
+        Ok(Daemon {
+            path: options.config.clone(),
+            node: Node::new(&config.vrrp),
+            config,
+            identities,
+            previous,
+            was_drained,
+            started_at: SystemTime::now(),
+            driver,
+            signals,
+            feed_at: systemd.watchdog_interval().map(|_| Instant::START),
+            systemd,
+            actions: Vec::new(),
+            background,
+            requests,
+            asked: Vec::new(),
+            completions,
+            completed,
+            moves: Vec::new(),
+            reload_asked: None,
+            reloading: false,
+            restarting: false,
+            links_due: true,
+            begun: false,
+            more: false,
+            stopping: false,
+            give_up_at: None,
+        })
+    }
+
+    /// Answers clients of the control socket from now on.
+    pub(super) fn listen(&mut self, socket: UnixListener, state_dir: &Path) -> Result<(), Failure> {
+        let failed = |e| Failure::System("serve the control socket", e);
+        let (sender, requests) = event_channel::channel().map_err(failed)?;
+        self.driver.listen_to(requests.as_fd()).map_err(failed)?;
+        self.requests = requests;
+        control::serve(socket, state_dir, sender).map_err(failed)
+    }
+
+    pub(super) fn serve(&mut self) -> Result<(), Failure> {
+        let lost = |e| Failure::System("go on", e);
+        self.driver.follow(&self.node, &self.config).map_err(lost)?;
+        self.driver.set_checks(&self.config);
+        self.background.free_memory_soon();
+        while !self.is_over() {
+            if !self.more
+                && let Some(delay) = self.driver.coalesce_delay()
+            {
+                std::thread::sleep(delay);
+            }
+            self.turn().map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    /// One round: waits, unless there was more already, then everything that came, then what is due,
+    /// then what follows from both.
+    fn turn(&mut self) -> io::Result<()> {
+        let mut wait = !self.more;
+        for _ in 0..MAX_ROUNDS {
+            self.more = self.driver.receive(wait, &mut self.node, &mut self.actions)?;
+            wait = false;
+            if self.driver.others_ready() {
+                for signal in self.signals.take() {
+                    self.signal(signal);
+                }
+                for completion in self.completions.recv().collect::<Vec<_>>() {
+                    self.returned(completion)?;
+                }
+                self.asked.extend(self.requests.recv());
+            }
+            if !self.more {
+                break;
+            }
+        }
+        if self.links_due && self.driver.interfaces.synced() {
+            self.links_due = false;
+            if !self.begun {
+                self.begun = true;
+                self.begin();
+                self.systemd.ready("running");
+            }
+            self.driver.tell_links();
+        }
+        if !self.begun {
+            // What an earlier daemon left must be told before anything is decided.
+            return Ok(());
+        }
+        for asked in std::mem::take(&mut self.asked) {
+            self.answer(asked);
+        }
+        self.driver.dispatch(&mut self.node, &mut self.actions);
+        let now = self.driver.now();
+        if self.node.deadline().is_some_and(|at| at <= now) {
+            self.handle(now, Event::Timeout);
+        }
+        loop {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.driver.perform(now, action, &self.node);
+            }
+            self.actions = actions;
+            self.driver.flush();
+            if !self.driver.dispatch(&mut self.node, &mut self.actions) {
+                break;
+            }
+        }
+        // Adverts and renewals of all; what a takeover of all needed is not kept.
+        self.actions.shrink_to(2 * self.config.vrrp.routers.len() + 64);
+        self.report_moves();
+        self.feed_watchdog(now);
+        if self.node.is_stopped() && self.give_up_at.is_none() {
+            self.give_up_at = Some(now + STOP_TIMEOUT);
+        }
+        let ping_at = Some(self.driver.keep_helper_alive(now));
+        let deadlines =
+            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ping_at];
+        self.driver.wake_at(now, deadlines.into_iter().flatten().min());
+        Ok(())
+    }
+
+    /// systemd restarts a daemon whose advert loop no longer turns.
+    fn feed_watchdog(&mut self, now: Instant) {
+        if let (Some(every), Some(at)) = (self.systemd.watchdog_interval(), self.feed_at)
+            && at <= now
+        {
+            self.systemd.watchdog();
+            self.feed_at = Some(now + every);
+        }
+    }
+
+    /// For operators who ask later.
+    pub(super) fn note(&mut self, kind: Kind, text: impl Into<String>) {
+        self.driver.history.note(history::Event::now(kind, None, text));
+    }
+
+    pub(super) fn handle(&mut self, now: Instant, event: Event<'_>) {
+        if let Err(discard) = self.node.handle(now, event, &mut self.actions) {
+            warn!(%discard, "an event was refused");
+        }
+    }
+
+    /// The kernel's picture is complete: what an earlier daemon left is told first, then the links.
+    fn begin(&mut self) {
+        let now = self.driver.now();
+        let boottime = clock::boottime();
+        let resumes_in_last_minute = self.previous.resumes_in_last_minute(boottime);
+        let found: BTreeMap<_, _> = self
+            .node
+            .routers()
+            .map(|router| {
+                let there = self.driver.interfaces.addresses(&router.config().interface);
+                let ours = |ip| there.iter().any(|address| address.ours && address.ip == ip);
+                let mut ips = router.addresses().iter().map(|address| address.ip);
+                let entry = self.previous.find(router.config()).unwrap_or_default();
+                let recorded = Recorded {
+                    was_master: entry.master,
+                    drained: self.was_drained,
+                    held_back: entry.held_back,
+                    addresses_present: ips.clone().any(ours),
+                    addresses_alive: ips.all(ours),
+                    last_advert_age: boottime.saturating_sub(entry.sent_at),
+                    resumes_in_last_minute,
+                    master_hook_done: entry.hook_done,
+                };
+                (router.id(), recorded)
+            })
+            .collect();
+        for (interface, address) in self.previous.leftovers(&self.config.vrrp) {
+            let there = self.driver.interfaces.addresses(interface);
+            if there.iter().any(|there| there.ours && there.ip == address.ip) {
+                self.driver.release_leftover(interface, address);
+            }
+        }
+        for (router, recorded) in found {
+            self.handle(now, Event::Found(router, recorded));
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let now = self.driver.now();
+        match signal {
+            Signal::Stop => self.stop(now),
+            Signal::Restart => {
+                if !self.stopping && !self.restarting {
+                    info!("a restart was announced: checking what would start next");
+                    self.restarting = true;
+                    let path = self.path.clone();
+                    self.background.spawn(
+                        &self.completed,
+                        move || successor(&path),
+                        Completion::Restart,
+                    );
+                }
+            }
+            Signal::Reload => {
+                if self.stopping {
+                    return;
+                }
+                if self.reloading {
+                    info!("a reload is under way already");
+                    return;
+                }
+                self.begin_reload();
+            }
+        }
+    }
+
+    pub(super) fn begin_reload(&mut self) {
+        info!(file = %self.path.display(), "reading the configuration again");
+        self.systemd.reloading();
+        self.reloading = true;
+        let path = self.path.clone();
+        let work = move || load(&path).map(Box::new).map_err(|problems| problems.to_string());
+        self.background.spawn(&self.completed, work, Completion::Reload);
+    }
+
+    fn stop(&mut self, now: Instant) {
+        if !self.stopping {
+            info!("stopping");
+            self.stopping = true;
+            self.systemd.stopping("handing over");
+            self.handle(now, Event::Stop(Stop::Leave));
+        }
+    }
+
+    /// Another process takes this one's place at once, if it can: then nothing is to be moved.
+    fn leave_to_successor(&mut self, fit: Result<(), String>) {
+        let now = self.driver.now();
+        match fit {
+            Ok(()) => {
+                info!("leaving everything as it is to the process that follows");
+                self.systemd.stopping("restarting");
+                self.handle(now, Event::Stop(Stop::Restart));
+            }
+            Err(why) => {
+                error!("nothing could start after this process, so it hands over: {why}");
+                self.stop(now);
+            }
+        }
+    }
+
+    /// What was to be done elsewhere is done.
+    fn returned(&mut self, completion: Completion) -> io::Result<()> {
+        match completion {
+            Completion::Reload(loaded) => {
+                self.reloading = false;
+                self.reloaded(loaded)
+            }
+            Completion::Restart(fit) => {
+                self.restarting = false;
+                self.leave_to_successor(fit);
+                Ok(())
+            }
+        }
+    }
+
+    /// The file is applied whole, or not at all.
+    fn reloaded(&mut self, loaded: Result<Box<Config>, String>) -> io::Result<()> {
+        let outcome = match loaded {
+            Err(why) => Err(why),
+            Ok(config) => match self.identities.take(&config.vrrp) {
+                Err(taken) => Err(taken.to_string()),
+                Ok(()) => {
+                    let changes = config.changes_since(&self.config);
+                    self.apply(*config)?;
+                    Ok(changes)
+                }
+            },
+        };
+        match &outcome {
+            Err(why) => {
+                self.note(Kind::Reload, format!("the configuration was refused:\n{why}"));
+                error!("the configuration was refused, and the running one stays as it is:\n{why}")
+            }
+            Ok(changes) => {
+                info!(changes = changes.len(), "the configuration was applied");
+                self.note(Kind::Reload, applied(changes));
+                for change in changes {
+                    info!("{change}");
+                }
+            }
+        }
+        self.systemd.ready("running");
+        self.report_reload(outcome);
+        Ok(())
+    }
+
+    fn apply(&mut self, config: Config) -> io::Result<()> {
+        let now = self.driver.now();
+        self.handle(now, Event::Reload(&config.vrrp));
+        self.identities.keep(&config.vrrp);
+        self.config = config;
+        self.links_due = true;
+        self.background.free_memory_soon();
+        self.driver.set_checks(&self.config);
+        self.driver.follow(&self.node, &self.config)
+    }
+
+    /// Lets the history be written, for a moment, and ends the helper process.
+    pub(super) fn end(self) {
+        let Daemon { mut driver, background, .. } = self;
+        background.close(std::mem::take(&mut driver.history));
+        driver.end();
+    }
+
+    /// Stopped, and nothing is left to do or to wait for.
+    fn is_over(&self) -> bool {
+        if !self.node.is_stopped() {
+            return false;
+        }
+        if self.driver.is_idle() {
+            info!("stopped");
+            return true;
+        }
+        let over = self.give_up_at.is_some_and(|at| at <= self.driver.now());
+        if over {
+            warn!("stopped without waiting any longer for hooks");
+        }
+        over
+    }
+}
+
+/// Whether the installed program and the file pass `vipd check`: what systemd starts next is the
+/// file on disk, not what runs now.
+fn successor(config: &Path) -> Result<(), String> {
+    let running = std::fs::read_link("/proc/self/exe").map_err(|error| error.to_string())?;
+    let path = running.to_string_lossy();
+    let installed = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    let output = std::process::Command::new(installed)
+        .arg("check")
+        .arg(config)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| format!("{installed} cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// What history says of a reload.
+fn applied(changes: &[String]) -> String {
+    match changes {
+        [] => "the configuration was read again; nothing in it has changed".to_owned(),
+        changes => format!("the configuration was applied:\n{}", changes.join("\n")),
+    }
+}

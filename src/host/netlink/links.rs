@@ -1,0 +1,286 @@
+//! The interfaces in use, followed by name.
+//!
+//! An interface may appear after the start, disappear, come back with another index, or pass its
+//! name to another one.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::monitor::NetEvent;
+use super::wire::{Found, Link};
+
+/// The state of the interfaces with the watched names. Alternative names count too.
+#[derive(Debug, Default)]
+pub struct Links {
+    watched: Vec<Watched>,
+    /// During a dump: the state that replaces `watched` at its end.
+    resynced: Option<Vec<Watched>>,
+    /// An interface has got a watched name whose addresses were never listed.
+    incomplete: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Watched {
+    name: Arc<str>,
+    /// The interface that has the name now.
+    link: Option<Link>,
+    /// Its addresses, in the order of the kernel.
+    addresses: Vec<Found>,
+    /// Incremented with every change of `addresses`.
+    changes: u64,
+}
+
+/// A change of a watched interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An interface has got the name, which none had before.
+    Appeared {
+        /// The watched name.
+        name: Arc<str>,
+        /// The interface.
+        link: Link,
+    },
+    /// The interface went up or down, or its MAC address or names changed.
+    Changed {
+        /// The watched name.
+        name: Arc<str>,
+        /// The new state.
+        link: Link,
+    },
+    /// No interface has the name any more. Its addresses are gone too.
+    Gone {
+        /// The watched name.
+        name: Arc<str>,
+    },
+    /// An address was added, removed or changed, for example became usable.
+    Addresses {
+        /// The watched name.
+        name: Arc<str>,
+    },
+    /// An address with our mark was removed or lost the mark.
+    Lost {
+        /// The watched name.
+        name: Arc<str>,
+        /// The address.
+        ip: IpAddr,
+    },
+    /// An address without our mark was added, or one of ours lost the mark.
+    Foreign {
+        /// The watched name.
+        name: Arc<str>,
+        /// The address.
+        ip: IpAddr,
+    },
+}
+
+impl Links {
+    /// Watches these names and no others. If the state is [`incomplete`](Self::incomplete)
+    /// afterwards, request a dump ([`Events::dump`](super::Events::dump)).
+    pub fn watch(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+        let mut watched = Vec::new();
+        for name in names {
+            if watched.iter().any(|known: &Watched| known.name == name) {
+                continue;
+            }
+            match self.watched.iter().position(|known| known.name == name) {
+                Some(known) => watched.push(self.watched.swap_remove(known)),
+                None => {
+                    self.incomplete = true;
+                    watched.push(Watched { name, link: None, addresses: Vec::new(), changes: 0 });
+                }
+            }
+        }
+        self.watched = watched;
+        // A dump in progress may already have passed the interfaces with the new names.
+        if self.resynced.take().is_some() {
+            self.incomplete = true;
+        }
+    }
+
+    /// Whether events were missed because a name was not watched yet, so that a dump is needed.
+    /// Resets the answer.
+    pub fn incomplete(&mut self) -> bool {
+        std::mem::take(&mut self.incomplete)
+    }
+
+    /// Applies an event and calls `changed` for each resulting change of a watched interface.
+    /// During a dump it is not called; at the end of the dump it is, for every difference to the
+    /// state before.
+    pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(Change)) {
+        match event {
+            NetEvent::Resync => {
+                let unknown = |old: &Watched| Watched {
+                    name: old.name.clone(),
+                    link: None,
+                    addresses: Vec::new(),
+                    changes: 0,
+                };
+                self.resynced = Some(self.watched.iter().map(unknown).collect());
+            }
+            NetEvent::Synced => {
+                let resynced = self.resynced.take().unwrap_or_default();
+                for (old, new) in self.watched.iter_mut().zip(resynced) {
+                    old.replace_with(new, &mut changed);
+                }
+            }
+            NetEvent::Link(_)
+            | NetEvent::LinkGone { .. }
+            | NetEvent::Address(_)
+            | NetEvent::AddressGone { .. } => match &mut self.resynced {
+                Some(resynced) => {
+                    for watched in resynced {
+                        watched.apply(&event, &mut |_| {});
+                    }
+                }
+                None => {
+                    for watched in &mut self.watched {
+                        self.incomplete |= watched.apply(&event, &mut changed);
+                    }
+                }
+            },
+        }
+    }
+
+    /// The interface that has a watched name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.find(name)?.link.as_ref()
+    }
+
+    /// The addresses of the interface that has a watched name, in the order of the kernel.
+    pub fn addresses(&self, name: &str) -> &[Found] {
+        self.find(name).map_or(&[], |watched| &watched.addresses)
+    }
+
+    /// A counter that is incremented whenever [`addresses`](Self::addresses) of this name change.
+    pub fn changes(&self, name: &str) -> u64 {
+        self.find(name).map_or(0, |watched| watched.changes)
+    }
+
+    fn find(&self, name: &str) -> Option<&Watched> {
+        self.watched.iter().find(|watched| &*watched.name == name)
+    }
+}
+
+impl Watched {
+    /// Applies an event. Returns whether an interface has got the name whose addresses are unknown.
+    fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
+        let index = self.link.as_ref().map(|link| link.index);
+        match event {
+            NetEvent::Link(link) => {
+                let names = std::iter::once(&link.name).chain(&link.alt_names);
+                let named = names.into_iter().any(|name| **name == *self.name);
+                match (named, index == Some(link.index)) {
+                    (true, true) => self.update_link(link, changed),
+                    (true, false) => {
+                        self.lose_link(changed);
+                        self.link = Some(link.clone());
+                        changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
+                        return true;
+                    }
+                    (false, true) => self.lose_link(changed),
+                    (false, false) => {}
+                }
+            }
+            NetEvent::LinkGone { index: gone } if index == Some(*gone) => self.lose_link(changed),
+            NetEvent::Address(found) if index == Some(found.index) => {
+                self.update_address(found, changed)
+            }
+            NetEvent::AddressGone { index: gone, ip, prefix } if index == Some(*gone) => {
+                let known = self.addresses.iter().position(|a| a.ip == *ip && a.prefix == *prefix);
+                if let Some(known) = known {
+                    let lost = self.addresses.remove(known);
+                    self.changes += 1;
+                    if lost.ours {
+                        changed(Change::Lost { name: self.name.clone(), ip: lost.ip });
+                    }
+                    changed(Change::Addresses { name: self.name.clone() });
+                }
+            }
+            NetEvent::LinkGone { .. }
+            | NetEvent::Address(_)
+            | NetEvent::AddressGone { .. }
+            | NetEvent::Resync
+            | NetEvent::Synced => {}
+        }
+        false
+    }
+
+    /// The interface was removed or renamed.
+    fn lose_link(&mut self, changed: &mut impl FnMut(Change)) {
+        self.addresses.clear();
+        self.changes += 1;
+        if self.link.take().is_some() {
+            changed(Change::Gone { name: self.name.clone() });
+        }
+    }
+
+    fn update_link(&mut self, link: &Link, changed: &mut impl FnMut(Change)) {
+        if self.link.as_ref() != Some(link) {
+            self.link = Some(link.clone());
+            changed(Change::Changed { name: self.name.clone(), link: link.clone() });
+        }
+    }
+
+    fn update_address(&mut self, found: &Found, changed: &mut impl FnMut(Change)) {
+        let name = &self.name;
+        let known = self.addresses.iter_mut().find(|known| known.address() == found.address());
+        match known {
+            // A renewal changes nothing but the lifetime.
+            Some(known) if known == found => return,
+            Some(known) => {
+                if known.ours && !found.ours {
+                    changed(Change::Lost { name: name.clone(), ip: found.ip });
+                    changed(Change::Foreign { name: name.clone(), ip: found.ip });
+                }
+                *known = *found;
+            }
+            None => {
+                self.addresses.push(*found);
+                if !found.ours {
+                    changed(Change::Foreign { name: name.clone(), ip: found.ip });
+                }
+            }
+        }
+        self.changes += 1;
+        changed(Change::Addresses { name: name.clone() });
+    }
+
+    /// Takes over the state from a dump, and reports the differences.
+    fn replace_with(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
+        let name = &self.name;
+        let same = match (&self.link, &new.link) {
+            (Some(old), Some(new)) => old.index == new.index,
+            (None, _) | (_, None) => false,
+        };
+        if !same {
+            self.lose_link(changed);
+            if let Some(link) = new.link {
+                changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
+                self.link = Some(link);
+            }
+        } else if let Some(link) = &new.link
+            && self.link.as_ref() != Some(link)
+        {
+            changed(Change::Changed { name: name.clone(), link: link.clone() });
+            self.link = new.link;
+        }
+
+        let name = &self.name;
+        let ours = |list: &[Found], wanted: bool| -> BTreeSet<(IpAddr, u8)> {
+            let ours = list.iter().filter(|address| address.ours == wanted);
+            ours.map(|address| (address.ip, address.prefix)).collect()
+        };
+        for (ip, _) in ours(&self.addresses, true).difference(&ours(&new.addresses, true)) {
+            changed(Change::Lost { name: name.clone(), ip: *ip });
+        }
+        for (ip, _) in ours(&new.addresses, false).difference(&ours(&self.addresses, false)) {
+            changed(Change::Foreign { name: name.clone(), ip: *ip });
+        }
+        if self.addresses != new.addresses {
+            self.addresses = new.addresses;
+            self.changes += 1;
+            changed(Change::Addresses { name: name.clone() });
+        }
+    }
+}
