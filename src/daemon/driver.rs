@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::helper::{CheckRun, Helper};
 use crate::host::advert_socket::AdvertSocket;
 use crate::host::clock::{self, Alarm, Clock};
-use crate::host::netlink::{Report, Worker};
+use crate::host::netlink::{Progress, Worker};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
@@ -354,7 +354,7 @@ impl Driver {
             Ok(count) => {
                 self.high_rate |= now - self.heard_at < HIGH_RATE;
                 self.heard_at = now;
-                count >= AdvertSocket::AT_ONCE
+                count >= AdvertSocket::BATCH_MAX
             }
             Err(error) => {
                 debug!(%error, "receiving adverts");
@@ -376,11 +376,11 @@ impl Driver {
     }
 
     fn receive_reports(&mut self) {
-        let reports: Vec<Report> = self.worker.reports().collect();
+        let reports: Vec<Progress> = self.worker.progress().collect();
         for report in reports {
             match report {
-                Report::Claimed { ticket, part } => self.claimed_part(ticket, part),
-                Report::Done(done) => self.job_done(done),
+                Progress::Claimed { ticket, part } => self.claimed_part(ticket, part),
+                Progress::Finished(done) => self.job_done(done),
             }
         }
     }
