@@ -1,4 +1,4 @@
-//! What the running daemon itself tells.
+//! Problems that the status of the running daemon shows.
 
 use std::path::Path;
 
@@ -17,7 +17,6 @@ pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<
     }
 }
 
-/// What the daemon itself tells.
 pub(super) fn check_status(status: &Status, report: &mut Report) {
     if status.drained {
         let text = "this host is drained: it takes nothing over, also after a reboot";
@@ -65,7 +64,7 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
     }
 }
 
-/// Adverts that left too late, or not at all.
+/// Reports adverts that were sent too late, or not at all.
 fn check_lateness(router: &Router, report: &mut Report) {
     let (name, counted) = (&router.name, &router.counters);
     let causes = [Why::Late.name(), Why::LeaseRanOut.name()];

@@ -1,4 +1,4 @@
-//! Whether a packet filter lets adverts in and out.
+//! Whether a packet filter drops adverts, incoming or outgoing.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,6 @@ use super::firewall::{self, Direction, Ruleset};
 use super::wire::{self, TestResult};
 use crate::vrrp::Family;
 
-/// Whether a packet filter lets adverts in and out.
 pub(super) fn check_filters(evidence: &Evidence<'_>, report: &mut Report) {
     let rules = Ruleset::read();
     if let Err(why) = &rules {
@@ -79,7 +78,7 @@ fn check_multicast(
                 let asked = source.or(own.filter(|_| rules.is_none()));
                 let blocked = rules.and_then(|rules| rules.blocks(&packet(Direction::In, asked)));
                 if blocked.is_none() && source.is_none() && rules.is_some() {
-                    // Rules that let only some senders in stop a test of our own.
+                    // Rules that accept certain senders only also drop our test packet.
                     let why = "rules let in some senders only, and which are the peers is not known: name them in `accept_from`";
                     report.skip(format!("whether adverts pass {}", link.name), why);
                     continue;
@@ -133,7 +132,7 @@ fn report_filter(
     };
     let (by, fix) = match blocked {
         Some(blocked) => {
-            // Where iptables has made the rules, it is to change them, too.
+            // Rules made by iptables should be changed by iptables.
             let by_iptables =
                 ["ip filter INPUT", "ip filter OUTPUT", "ip6 filter INPUT", "ip6 filter OUTPUT"];
             let fix = if by_iptables.contains(&blocked.chain.as_str()) {

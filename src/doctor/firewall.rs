@@ -1,6 +1,6 @@
-//! What the packet filter of this host does to adverts: the nftables rules, those of `iptables-nft`
-//! included, played through for one packet. What cannot be known of a rule (a rate, a mark, an
-//! extension of iptables) may match or not, so a verdict is certain or not.
+//! Evaluates the nftables rules of this host, those of `iptables-nft` included, for one advert.
+//! Whether a rule matches can be unknown (a rate, a mark, an extension of iptables), and so can the
+//! verdict.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -9,56 +9,56 @@ use serde_json::Value;
 
 use crate::vrrp::Family;
 
-/// A verdict of a rule that a chain may jump to this deep.
+/// The kernel's limit for nested jumps (`NFT_JUMP_STACK_SIZE`).
 const MAX_JUMP_DEPTH: u8 = 16;
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To us.
+    /// Received.
     In,
-    /// From us.
+    /// Sent.
     Out,
 }
 
-/// An advert, as far as a packet filter looks at it.
+/// The properties of an advert that rules match.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     pub direction: Direction,
-    /// The interface it comes or goes by.
+    /// Where it is received or sent.
     pub interface: &'a str,
-    /// Who sends it; `None`: somebody.
+    /// `None`: unknown.
     pub source: Option<IpAddr>,
-    /// The group or a host.
+    /// The multicast group or a host.
     pub destination: IpAddr,
 }
 
-/// The rules of this host.
+/// All objects of `nft -j list ruleset`.
 #[derive(Clone, Debug)]
 pub struct Ruleset {
     objects: Vec<Value>,
 }
 
-/// What certainly stops a packet.
+/// A rule or policy that certainly drops a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// Family, table and chain, as `nft` wants them.
+    /// Family, table and chain, in the syntax of `nft`.
     pub chain: String,
-    /// What stops it there.
+    /// The rule or policy.
     pub by: String,
 }
 
-/// What may become of a packet in a chain.
+/// The possible results of a chain for a packet.
 #[derive(Clone, Debug, Default)]
 struct Verdict {
     accepted: bool,
-    /// By which rule, or which policy.
+    /// The rule or policy that may drop it.
     dropped: Option<String>,
-    /// It may come to the end of the chain without a verdict.
+    /// It may reach the end of the chain without a verdict.
     passes: bool,
 }
 
-/// Whether a rule holds for a packet.
+/// Whether a rule matches a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Match {
     Yes,
@@ -95,10 +95,10 @@ impl Match {
 }
 
 impl Ruleset {
-    /// Asks `nft` for the rules.
+    /// Reads the rules with `nft`.
     ///
     /// # Errors
-    /// Why they cannot be known, as a sentence.
+    /// Why they cannot be read, as a sentence.
     pub fn read() -> Result<Self, String> {
         let output = Command::new("nft").args(["-j", "list", "ruleset"]).output();
         let output = output.map_err(|error| match error.kind() {
@@ -113,10 +113,10 @@ impl Ruleset {
         Self::parse(&output.stdout)
     }
 
-    /// What `nft -j list ruleset` prints.
+    /// Parses the output of `nft -j list ruleset`.
     ///
     /// # Errors
-    /// It is something else.
+    /// It has another format.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let unknown = || "nft -j list ruleset prints what is not understood".to_owned();
         let all: Value = serde_json::from_slice(json).map_err(|_| unknown())?;
@@ -124,7 +124,7 @@ impl Ruleset {
         Ok(Ruleset { objects: objects.clone() })
     }
 
-    /// The first chain that lets no such packet pass, whatever else is so.
+    /// The first chain that certainly drops the packet.
     pub fn blocks(&self, packet: &Packet<'_>) -> Option<Blocked> {
         let mut chains: Vec<&Value> = self
             .all("chain")
@@ -210,7 +210,7 @@ impl Ruleset {
         outcome
     }
 
-    /// What a part of a rule decides; `None` if it only asks.
+    /// The verdict of a statement; `None` if it is a match.
     fn verdict(
         &self,
         kind: &str,
@@ -223,13 +223,13 @@ impl Ruleset {
         match kind {
             "accept" => Some(Verdict { accepted: true, ..Verdict::default() }),
             "drop" | "reject" => Some(stopped()),
-            // Who takes it from the queue may let it pass.
+            // The program that reads the queue may accept it.
             "queue" => Some(Verdict { accepted: true, ..Verdict::default() }),
             "return" => Some(Verdict { passes: true, ..Verdict::default() }),
             "jump" | "goto" => {
                 let mut outcome =
                     self.play([family, table, text(part, "target")], packet, depth + 1);
-                // Behind a goto nothing follows but the policy, which then may drop or accept.
+                // After a goto only the policy follows, which may drop or accept.
                 outcome.accepted |= kind == "goto" && outcome.passes;
                 Some(outcome)
             }
@@ -287,7 +287,7 @@ impl Ruleset {
         }
     }
 
-    /// Whether what `left` asks of the packet is (one of) `right`.
+    /// Whether the field `left` of the packet is (one of) `right`.
     fn equals(
         &self,
         left: &Value,
@@ -318,7 +318,7 @@ impl Ruleset {
             return payload_is(text(payload, "protocol"), text(payload, "field"), right, packet);
         }
         if left.get("ct").is_some_and(|ct| text(ct, "key") == "state") {
-            // An advert is never answered.
+            // Adverts have no replies, so no connection is ever established.
             return match right.as_str() {
                 Some("new" | "untracked") => Match::Perhaps,
                 Some("established" | "related" | "invalid") => Match::No,
@@ -341,7 +341,7 @@ fn meta_is(key: &str, right: &Value, packet: &Packet<'_>) -> Match {
             Some(beginning) => packet.interface.starts_with(beginning),
             None => packet.interface == name,
         }),
-        // On its way in a packet has no interface to go out by.
+        // A received packet has no outgoing interface.
         (false, Some(_)) => Match::No,
         (_, None) => Match::Perhaps,
     };
@@ -396,7 +396,7 @@ fn payload_is(protocol: &str, field: &str, right: &Value, packet: &Packet<'_>) -
     }
 }
 
-/// Protocol numbers are printed by the names of /etc/protocols.
+/// `nft` prints protocol numbers by their names in /etc/protocols.
 fn is_vrrp(right: &Value) -> Match {
     match (right.as_u64(), right.as_str()) {
         (Some(number), _) => Match::of(number == 112),
@@ -502,7 +502,7 @@ mod tests {
         let closed = rules("drop", &[rule], &[]);
         assert_eq!(closed.blocks(&advert(Some("192.0.2.2"))), None);
         assert!(closed.blocks(&advert(Some("192.0.2.99"))).is_some());
-        // Somebody may be one of them.
+        // An unknown source may match.
         assert_eq!(closed.blocks(&advert(None)), None);
     }
 
@@ -530,7 +530,7 @@ mod tests {
                                    "data": {"set": [["lo", {"accept": null}],
                                                     ["eth0", {"drop": null}]]}}}]);
         assert!(rules("accept", &[map], &[]).blocks(&advert(None)).is_some());
-        // A chain that jumps to itself ends.
+        // A chain that jumps to itself does not loop for ever.
         let endless = rules("accept", std::slice::from_ref(&jump), std::slice::from_ref(&jump));
         assert_eq!(endless.blocks(&advert(None)), None);
     }

@@ -1,11 +1,10 @@
-//! Whether the kernel drops adverts because it would answer by another interface.
+//! Whether the kernel's reverse path filter (rp_filter) drops adverts.
 
 use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, Report};
 use super::kernel::{self, sysctl};
 use crate::vrrp::Family;
 
-/// Whether the kernel drops adverts because it would answer by another interface.
 pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) {
     for instance in
         evidence.instances.iter().filter(|instance| instance.router.family == Family::V4)
