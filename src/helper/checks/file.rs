@@ -1,4 +1,4 @@
-//! `file`, `file_present`, `file_absent`: a number in a file, or the file itself.
+//! `file`, `file_present`, `file_absent`: a number in a file, or whether a file exists.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,9 +8,9 @@ use super::blocking::Blocking;
 use super::tcp::describe;
 use crate::helper::check_run::CheckResult;
 
-/// No number that counts is longer.
+/// Bytes read at most; valid numbers are shorter.
 const MAX_LENGTH: u64 = 64;
-/// What a priority can differ by.
+/// The largest possible difference of two priorities.
 const MAX_NUMBER: i16 = 254;
 
 pub(super) struct FileCheck {
@@ -78,14 +78,14 @@ fn inspect(path: &Path, wanted: Wanted) -> Found {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // A pipe in its place must not make this wait.
+    // Opening a named pipe must not wait for a writer.
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let mut text = Vec::new();
     file.take(MAX_LENGTH).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A whole number with blanks round it; one that is too large counts as the largest.
+/// Parses a whole number, ignoring white space around it, and clamps it.
 fn parse(text: &str) -> Option<i16> {
     let number: i64 = text.trim().parse().ok()?;
     i16::try_from(number.clamp(-i64::from(MAX_NUMBER), i64::from(MAX_NUMBER))).ok()

@@ -1,7 +1,6 @@
-//! `http`, `https`: a web server answers with the right status, and perhaps the right words.
+//! `http`: a web server responds with the expected status and body.
 //!
-//! A connection for each run, so that a run sees what a new client would see; redirects are answers,
-//! too, and not followed.
+//! Every run opens a connection, as a new client would. Redirects are not followed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,23 +24,23 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::tcp::{Peer, describe};
 use crate::config;
 
-/// The body is searched this far.
+/// How much of the body is searched.
 const SEARCHED: usize = 64 * 1024;
-/// The system's authorities are read again after this long.
+/// How long the system's certificate authorities are cached.
 const FRESH: Duration = Duration::from_secs(3600);
 
 pub(super) struct HttpCheck {
     request: config::Http,
-    /// What is not right about the URL.
+    /// An error of the URL.
     target: Result<Target, String>,
 }
 
 struct Target {
     uri: Uri,
-    /// With the port, unless it is the usual one.
+    /// The `Host` header: with the port, unless it is the default.
     authority: String,
     peer: Peer,
-    /// `https`: whose certificate it must be.
+    /// For `https`: the name that the certificate must have.
     server: Option<ServerName<'static>>,
 }
 
@@ -112,7 +111,7 @@ async fn exchange(
         evaluate(response, wanted).await
     };
     let carried = async {
-        // What it ends with, the answer says in its own words.
+        // The request reports how the connection ends.
         let _ = connection.await;
         std::future::pending().await
     };
@@ -165,7 +164,7 @@ fn contains(text: &[u8], words: &[u8]) -> bool {
     words.is_empty() || text.windows(words.len()).any(|window| window == words)
 }
 
-/// With the reason behind it, which hyper keeps apart.
+/// The error with its source, which hyper does not print.
 fn explain(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -173,8 +172,8 @@ fn explain(error: &hyper::Error) -> String {
     }
 }
 
-/// Whom to trust: the system's authorities, or those of a file. Read once for all checks, and again
-/// when a file has changed.
+/// Certificate authorities, of the system or of a file: shared by all checks, and read again when
+/// the file has changed.
 #[derive(Default)]
 pub(super) struct Authorities(Mutex<BTreeMap<Option<PathBuf>, Known>>);
 
@@ -201,7 +200,7 @@ impl Authorities {
     }
 }
 
-/// `None`: what is known is fresh.
+/// `None`: the cached authorities are current.
 fn read(
     file: Option<&Path>,
     before: Option<(Instant, Option<(SystemTime, u64)>)>,
@@ -247,7 +246,7 @@ fn read(
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // A resumed session would not look at the certificate again.
+    // A resumed session would not verify the certificate again.
     config.resumption = Resumption::disabled();
     Ok(Some(Known { read_at: Instant::now(), stamp, config: Arc::new(config) }))
 }

@@ -1,8 +1,8 @@
 //! `unit`: a systemd unit is active.
 //!
-//! Asked over D-Bus, in the few words that takes: forking `systemctl` costs twenty times as much, and a
-//! whole D-Bus library weighs more than everything else here. A connection for each run keeps no
-//! state. The system bus is asked, or, where there is none, systemd itself (root only).
+//! Implements the small part of D-Bus that is needed: starting `systemctl` costs twenty times as
+//! much, and a D-Bus library would be larger than everything else here. Every run opens a
+//! connection, to the system bus or, without one, to systemd itself (root only).
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use tokio::net::UnixStream;
 use super::tcp::describe;
 
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
-/// Where systemd itself listens, and speaks the same language.
+/// The private socket of systemd, with the same protocol.
 const SYSTEMD: &str = "/run/systemd/private";
-/// Far longer than any message that is to be expected.
+/// Far longer than any expected message.
 const MAX_LENGTH: usize = 64 * 1024;
 
 const METHOD_CALL: u8 = 1;
@@ -54,7 +54,7 @@ impl UnitCheck {
     }
 }
 
-/// systemd's object for a unit: whatever is no letter or digit is written as a number.
+/// The object path of a unit: characters other than letters and digits are written in hexadecimal.
 fn object_path(unit: &str) -> String {
     let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
     for (at, byte) in unit.bytes().enumerate() {
@@ -67,7 +67,7 @@ fn object_path(unit: &str) -> String {
     path
 }
 
-/// A connection on which systemd answers.
+/// A connection to systemd.
 struct Bus {
     stream: UnixStream,
     serial: u32,
@@ -89,12 +89,12 @@ impl Bus {
         Err(format!("systemd cannot be asked: {}", failed.join("; ")))
     }
 
-    /// Says who we are: the kernel vouches for it.
+    /// Authenticates by our uid, which the kernel confirms (EXTERNAL).
     async fn authenticate(&mut self) -> Result<(), String> {
         let uid = nix::unistd::geteuid().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        // As systemd's own clients do: it does not look at a message that comes with BEGIN before
-        // the next one comes.
+        // Like systemd's own clients, do not send a message together with BEGIN: systemd would not
+        // process it until the next one arrives.
         self.write(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n") && answer.len() < 512 {
@@ -103,7 +103,7 @@ impl Bus {
         if !answer.starts_with(b"OK ") {
             return Err(format!("refused us: {}", String::from_utf8_lossy(&answer).trim_end()));
         }
-        // A bus wants this first; systemd itself does not know it, and goes on all the same.
+        // Required by a bus; systemd itself answers with an error, which does no harm.
         let hello = Call {
             destination: "org.freedesktop.DBus",
             path: "/org/freedesktop/DBus",
@@ -115,7 +115,7 @@ impl Bus {
         Ok(())
     }
 
-    /// A property of a unit whose value is a string.
+    /// Reads a string property of a unit.
     async fn get(&mut self, path: &str, property: &str) -> Result<String, String> {
         let get = Call {
             destination: "org.freedesktop.systemd1",
@@ -137,7 +137,7 @@ impl Bus {
         self.write(&message).await?;
         loop {
             let reply = self.receive().await?;
-            // Signals come unasked.
+            // Skip signals.
             if matches!(reply.kind, METHOD_RETURN | ERROR) && reply.serial == Some(self.serial) {
                 return Ok(reply);
             }
@@ -154,7 +154,7 @@ impl Bus {
         self.stream.read_exact(&mut begin).await.map_err(|error| describe(&error))?;
         let number =
             |at: usize| Some(u32::from_le_bytes(*begin.get(at..)?.first_chunk()?) as usize);
-        // Everybody answers in the order of bytes in which he was asked.
+        // Replies use the byte order of the request.
         let (b'l', Some(body), Some(fields)) = (begin[0], number(4), number(12)) else {
             return Err(strange());
         };
@@ -173,7 +173,7 @@ fn complain(socket: &Path, why: &str) -> String {
     format!("{}: {why}", socket.display())
 }
 
-/// As every D-Bus program has it: another bus may be named in the environment.
+/// The sockets to try; DBUS_SYSTEM_BUS_ADDRESS replaces them.
 fn sockets() -> Vec<PathBuf> {
     let named = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
     match named.as_deref().and_then(|address| address.strip_prefix("unix:path=")) {
@@ -231,7 +231,7 @@ fn align(message: &mut Vec<u8>, to: usize) {
     message.resize(message.len().next_multiple_of(to), 0);
 }
 
-/// Length, text, and a zero that does not count.
+/// The length, the text, and a zero that the length does not include.
 fn put_string(message: &mut Vec<u8>, text: &str) {
     align(message, 4);
     message.extend((text.len() as u32).to_le_bytes());
@@ -239,7 +239,7 @@ fn put_string(message: &mut Vec<u8>, text: &str) {
     message.push(0);
 }
 
-/// The string at this place, or after the padding there.
+/// The string at this offset, after padding, and the offset behind it.
 fn get_string(bytes: &[u8], at: usize) -> Option<(String, usize)> {
     let at = at.next_multiple_of(4);
     let length = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
@@ -248,7 +248,7 @@ fn get_string(bytes: &[u8], at: usize) -> Option<(String, usize)> {
     Some((String::from_utf8_lossy(text).into_owned(), begin + length + 1))
 }
 
-/// To which call a message with these fields is the answer.
+/// The serial of the call that a message with these header fields replies to.
 fn reply_serial(fields: &[u8]) -> Option<u32> {
     let mut at = 0_usize;
     loop {
@@ -267,7 +267,7 @@ fn reply_serial(fields: &[u8]) -> Option<u32> {
     }
 }
 
-/// An answer.
+/// A reply to a call.
 struct Reply {
     kind: u8,
     serial: Option<u32>,
@@ -275,12 +275,12 @@ struct Reply {
 }
 
 impl Reply {
-    /// The string of a body that is one.
+    /// The body as a string.
     fn string(&self) -> Option<String> {
         Some(get_string(&self.body, 0)?.0)
     }
 
-    /// The string of a body that is a variant of one.
+    /// The body as a variant that holds a string.
     fn variant(&self) -> Option<String> {
         match self.body.first_chunk()? {
             [1, b's', 0] => Some(get_string(&self.body, 3)?.0),
