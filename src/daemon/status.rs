@@ -190,7 +190,7 @@ fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> 
             (Effect::Number, Verdict::Passing) if check.number() != 0 => {
                 (Some(check.number()), "reads that number")
             }
-            (Effect::Last, Verdict::Failing) => (None, "fails, and means last"),
+            (Effect::Last, Verdict::Failing) => (None, "fails: used only if no other host is fit"),
             (Effect::Fault | Effect::Last | Effect::Weight(_) | Effect::Number, _) => continue,
         };
         changes.push(PriorityChange {

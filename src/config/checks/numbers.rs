@@ -1,4 +1,4 @@
-//! How often a check runs, how many results count, and what they do to the priority.
+//! How often a check runs, how many results count, and what they mean.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ const DEFAULT_FALL: u32 = 3;
 const DEFAULT_RISE: u32 = 2;
 const DEFAULT_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// With a priority of 1 to 254 a larger weight says no more.
+/// Priorities are 1 to 254, so a larger weight has no further effect.
 const MAX_WEIGHT: i16 = 253;
 
-/// SpanRange that are accepted, and how they are written.
+/// A range of durations, with the limits as they are written.
 struct SpanRange {
     shortest: (Duration, &'static str),
     longest: (Duration, &'static str),
@@ -41,7 +41,7 @@ pub(super) fn check_timeout(span: Option<&At<Duration>>, report: &Diagnostics) -
     check_span(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
 }
 
-/// How long there may be no process.
+/// How long a process may be missing.
 pub(super) fn check_delay(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
     check_span(span, "delay", &DELAYS, DEFAULT_DELAY, report)
 }
@@ -70,12 +70,10 @@ fn check_span(
     default
 }
 
-/// How many failures in a row make a check fail.
 pub(super) fn check_fall(count: Option<&At<i64>>, report: &Diagnostics) -> u32 {
     check_count("fall", count, DEFAULT_FALL, report)
 }
 
-/// How many passes in a row make it pass again.
 pub(super) fn check_rise(count: Option<&At<i64>>, report: &Diagnostics) -> u32 {
     check_count("rise", count, DEFAULT_RISE, report)
 }
@@ -98,7 +96,7 @@ pub(super) fn check_effect(file: &file::CheckTable, report: &Diagnostics) -> Eff
     if let (Some(weight), Some(on_fail), false) = (&file.weight, &file.on_fail, is_number) {
         report.conflict(
             &on_fail.at,
-            "a check has a weight, or fails: `weight` and `on_fail` are two answers to one question",
+            "`weight` and `on_fail` exclude each other",
             "leave one of the two out",
             &weight.at,
             "changes the priority",
