@@ -3,6 +3,9 @@
 //! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
+#[macro_use]
+mod words;
+
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -143,7 +143,7 @@ fn filtered_in() {
     // Who the peer is, a test packet must know: its rules may name him.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
-    assert!(finding.text.contains("its policy is drop of chain inet fence in"), "{}", finding.text);
+    assert!(finding.text.contains("the policy (drop) of chain inet fence in"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     // Dropped by a rule, and before the chain input.

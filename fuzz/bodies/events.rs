@@ -118,7 +118,10 @@ impl World {
                 let outcome = HookOutcome { hook, succeeded: bytes.flag() };
                 self.tell(Event::HookFinished(bytes.pick(&ids), outcome));
             }
-            20 => self.tell(Event::Late(bytes.pick(&ids))),
+            20 => self.tell(match bytes.flag() {
+                true => Event::Late(bytes.pick(&ids)),
+                false => Event::LeaseRanOut(bytes.pick(&ids)),
+            }),
             21 => {
                 let count = bytes.next() % 4;
                 let keep = bytes.next();

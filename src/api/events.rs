@@ -38,37 +38,24 @@ pub struct Event {
     pub text: String,
 }
 
-/// The kinds of event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The daemon started or ended.
-    Daemon,
-    /// A role changed.
-    Role,
-    /// Something that an operator should look at: contention, incompatible peers and the like.
-    Warning,
-    /// A hook did not end well.
-    Hook,
-    /// A check began to fail, or to pass again.
-    Check,
-    /// The operator asked for something.
-    Command,
-    /// The configuration was applied or refused.
-    Reload,
-}
-
-impl Kind {
-    /// As in [`Event::kind`].
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::Daemon => "daemon",
-            Kind::Role => "role",
-            Kind::Warning => "warning",
-            Kind::Hook => "hook",
-            Kind::Check => "check",
-            Kind::Command => "command",
-            Kind::Reload => "reload",
-        }
+words! {
+    /// The kinds of event.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Kind {
+        /// The daemon started or ended.
+        Daemon = "daemon",
+        /// A role changed.
+        Role = "role",
+        /// Something that an operator should look at: contention, incompatible peers and the like.
+        Warning = "warning",
+        /// A hook did not end well.
+        Hook = "hook",
+        /// A check began to fail, or to pass again.
+        Check = "check",
+        /// The operator asked for something.
+        Command = "command",
+        /// The configuration was applied or refused.
+        Reload = "reload",
     }
 }
 

@@ -126,35 +126,23 @@ impl Answer {
     }
 }
 
-/// The kind of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Code {
-    /// The request is not understood.
-    BadRequest,
-    /// Too many clients.
-    Busy,
-    /// Only root and the daemon's own user may change something.
-    NotAllowed,
-    /// No virtual router has this name.
-    UnknownRouter,
-    /// Not possible in the present state.
-    Refused,
-    /// The daemon could not carry it out or store it.
-    Failed,
-}
-
-impl Code {
-    /// As in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Code::BadRequest => "bad_request",
-            Code::Busy => "busy",
-            Code::NotAllowed => "not_allowed",
-            Code::UnknownRouter => "unknown_router",
-            Code::Refused => "refused",
-            Code::Failed => "failed",
-        }
+words! {
+    /// The kind of an error.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Code {
+        /// The request is not understood.
+        BadRequest = "bad_request",
+        /// Too many clients.
+        Busy = "busy",
+        /// Only root and the daemon's own user may change something.
+        NotAllowed = "not_allowed",
+        /// No virtual router has this name.
+        UnknownRouter = "unknown_router",
+        /// Not possible in the present state.
+        Refused = "refused",
+        /// The daemon could not carry it out or store it.
+        Failed = "failed",
     }
 }
 
@@ -173,16 +161,18 @@ pub struct Move {
     pub text: String,
 }
 
-/// How a hand-over ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Moved {
-    /// Another host took over.
-    Taken,
-    /// No other host did; this host has it still or again, or no host has it.
-    NobodyCame,
-    /// It could not be completed: a fault, a reload that removed it, or the end of the daemon.
-    Interrupted,
+words! {
+    /// How a hand-over ended.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Moved {
+        /// Another host took over.
+        Taken = "taken",
+        /// No other host did; this host has it still or again, or no host has it.
+        NobodyCame = "nobody_came",
+        /// It could not be completed: a fault, a reload that removed it, or the end of the daemon.
+        Interrupted = "interrupted",
+    }
 }
 
 /// A document with the version of its schema: requests, answers, and what `--json` prints.
@@ -262,5 +252,15 @@ mod tests {
         let text = encode(answer.clone());
         let back: Message<Answer> = serde_json::from_slice(&text).unwrap();
         assert_eq!((back.version, back.body), (VERSION, answer));
+    }
+
+    #[test]
+    fn words_are_the_same_in_json() {
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.name());
+        }
+        for outcome in Moved::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.name());
+        }
     }
 }

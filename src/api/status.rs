@@ -255,11 +255,30 @@ pub struct Incompatible {
 /// A deadline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Next {
-    /// advert, takeover, hook_limit, successor_limit, release or retry.
+    /// The name of a [`Step`].
     #[serde(rename = "for")]
     pub what: String,
     /// In how long.
     pub in_seconds: f64,
+}
+
+words! {
+    /// What a virtual router does by itself at its next deadline.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Step {
+        /// It sends the next advert.
+        Advert = "advert",
+        /// It takes over, unless a master is heard.
+        Takeover = "takeover",
+        /// It stops waiting for a hook.
+        HookLimit = "hook_limit",
+        /// It stops waiting for a successor.
+        SuccessorLimit = "successor_limit",
+        /// It releases the addresses.
+        Release = "release",
+        /// It tries again to take part.
+        Retry = "retry",
+    }
 }
 
 /// A hook that ended.
@@ -298,5 +317,62 @@ impl Status {
     /// The virtual router of that name.
     pub fn find(&self, name: &str) -> Option<&Router> {
         self.routers.iter().find(|router| router.name == name)
+    }
+}
+
+/// A master as it is most of the time, for tests of what shows it.
+#[cfg(test)]
+pub(crate) fn example() -> Status {
+    Status {
+        node: "web-a".into(),
+        drained: false,
+        stopping: false,
+        daemon: Daemon {
+            version: "0.1.0".into(),
+            pid: 4711,
+            config: "/etc/vipd/vipd.toml".into(),
+            started_at: "2026-11-20T12:00:00.000Z".into(),
+        },
+        routers: vec![Router {
+            name: "web".into(),
+            role: "master".into(),
+            priority: 150,
+            effective_priority: 150,
+            fault_reasons: vec![],
+            last_change: Some(Change {
+                at: "2026-11-20T12:00:03.610Z".into(),
+                from: "backup".into(),
+                to: "master".into(),
+                why: "no master was heard".into(),
+                cause: "heard_nobody".into(),
+            }),
+            transitions: vec![],
+            addresses: vec![Address {
+                address: IpAddr::from([192, 0, 2, 10]),
+                advertised: true,
+                present: true,
+                lease_seconds: Some(1.62),
+            }],
+            interface: "eth0".into(),
+            vrid: 51,
+            family: "ipv4".into(),
+            version: 3,
+            advert_interval_seconds: 1.0,
+            source: Some(IpAddr::from([192, 0, 2, 1])),
+            heard: None,
+            incompatible: vec![],
+            next: Some(Next { what: "advert".into(), in_seconds: 0.62 }),
+            held_back: false,
+            drained: false,
+            last_hook: None,
+            priority_changes: vec![],
+            degraded: false,
+            group: None,
+            checks: vec![],
+            role_seconds: BTreeMap::new(),
+            counters: Counters::default(),
+        }],
+        counters: Counters::default(),
+        stray_discards: BTreeMap::new(),
     }
 }

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::vrrp::Role;
+
 /// Where the configuration is unless told otherwise.
 const CONFIG: &str = "/etc/vipd/vipd.toml";
 /// Where the daemon is found unless told otherwise.
@@ -191,7 +193,7 @@ struct Status {
     json: bool,
     /// Print nothing; the exit status is 0 if it has this role (without NAME: if all have), else 1.
     #[arg(long, value_name = "ROLE", conflicts_with = "json",
-          value_parser = ["master", "backup", "fault", "leaving", "waiting", "stopped"])]
+          value_parser = Role::ALL.map(Role::name))]
     is: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
@@ -375,5 +377,14 @@ mod tests {
         let help = command.render_help().to_string();
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         assert!(!help.contains("\n\n\n"), "{help}");
+    }
+
+    #[test]
+    fn a_script_can_ask_for_every_role() {
+        let parse = |role| Cli::try_parse_from(["vipd", "status", "--is", role]);
+        for role in Role::ALL {
+            assert!(parse(role.name()).is_ok(), "{role}");
+        }
+        assert!(parse("mastre").is_err());
     }
 }

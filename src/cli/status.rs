@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use super::steer::{fail, say};
 use crate::api::Client;
 use crate::api::protocol::Message;
-use crate::api::status::{Change, Check, Router, Status};
+use crate::api::status::{Change, Check, Router, Status, Step};
+use crate::vrrp::{Role, Verdict};
 
 /// No line is longer.
 const WIDTH: usize = 100;
@@ -110,10 +111,12 @@ impl View {
             for trouble in troubles(status, router) {
                 self.indented(&mut text, YELLOW, &trouble);
             }
-            for check in router.checks.iter().filter(|check| check.verdict == "failing") {
+            for check in
+                router.checks.iter().filter(|check| check.verdict == Verdict::Failing.name())
+            {
                 self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
             }
-            if router.role == "master" && heard_nobody(router) {
+            if router.role == Role::Master.name() && heard_nobody(router) {
                 self.indented(&mut text, PLAIN, &format!("heard {NOBODY_YET}"));
             }
         }
@@ -148,7 +151,7 @@ impl View {
             line("group", group, PLAIN);
         }
         for check in &router.checks {
-            let colour = if check.verdict == "failing" { YELLOW } else { PLAIN };
+            let colour = if check.verdict == Verdict::Failing.name() { YELLOW } else { PLAIN };
             line("check", &one_check(check), colour);
         }
         for address in &router.addresses {
@@ -184,7 +187,7 @@ impl View {
                 "{}: {} after {:.1} s, at {}",
                 hook.hook, hook.outcome, hook.took_seconds, hook.at
             );
-            line("last hook", &value, if hook.outcome == "done" { PLAIN } else { YELLOW });
+            line("last hook", &value, if hook.failed { YELLOW } else { PLAIN });
         }
         for change in router.transitions.iter().skip(1) {
             line("before", &transition(change), PLAIN);
@@ -249,11 +252,11 @@ pub(super) fn transition(change: &Change) -> String {
 }
 
 fn colour(role: &str) -> &'static str {
-    match role {
-        "master" => GREEN,
-        "fault" => RED,
-        "backup" => PLAIN,
-        _ => YELLOW,
+    match role.parse() {
+        Ok(Role::Master) => GREEN,
+        Ok(Role::Fault) => RED,
+        Ok(Role::Backup) => PLAIN,
+        Ok(Role::Waiting | Role::Claiming | Role::Leaving | Role::Stopped) | Err(()) => YELLOW,
     }
 }
 
@@ -275,16 +278,16 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
             router.effective_priority, router.priority
         ));
     }
-    if router.role == "master" && status.drained {
+    if router.role == Role::Master.name() && status.drained {
         troubles.push(
             "nobody took over when this host was drained, so the address is still here".into(),
         );
     }
-    let told = router.last_change.as_ref().is_some_and(|change| change.to == "fault");
+    let told = router.last_change.as_ref().is_some_and(|change| change.to == Role::Fault.name());
     if !(told && router.fault_reasons.len() == 1) {
         troubles.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
     }
-    if router.role == "master" {
+    if router.role == Role::Master.name() {
         troubles.extend(
             router
                 .addresses
@@ -294,8 +297,8 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
         );
     }
     // A backup that is about to take over has not listened for long.
-    let listens = router.next.as_ref().is_some_and(|next| next.what == "takeover");
-    if router.role == "backup" && heard_nobody(router) && !listens {
+    let listens = router.next.as_ref().is_some_and(|next| next.what == Step::Takeover.name());
+    if router.role == Role::Backup.name() && heard_nobody(router) && !listens {
         troubles.push(
             "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
                 .to_owned(),
@@ -308,7 +311,7 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
         ));
     }
     if let Some(hook) = &router.last_hook
-        && !["done", "overtaken by a newer state"].contains(&hook.outcome.as_str())
+        && hook.failed
     {
         troubles.push(format!("hook {} failed: {}", hook.hook, hook.outcome));
     }
@@ -363,10 +366,10 @@ fn addresses(router: &Router) -> String {
 /// What it does next by itself, and in how long; at most 14 characters for a day.
 fn next_cell(router: &Router) -> String {
     let Some(next) = &router.next else { return "-".to_owned() };
-    let what = match next.what.as_str() {
-        "hook_limit" => "hook",
-        "successor_limit" => "successor",
-        other => other,
+    let what = match next.what.parse() {
+        Ok(Step::HookLimit) => "hook",
+        Ok(Step::SuccessorLimit) => "successor",
+        Ok(Step::Advert | Step::Takeover | Step::Release | Step::Retry) | Err(()) => &next.what,
     };
     format!("{what} {}", seconds(next.in_seconds))
 }
@@ -381,7 +384,7 @@ fn seconds(seconds: f64) -> String {
 
 fn heard(router: &Router) -> String {
     let Some(heard) = &router.heard else {
-        let normal = router.role == "master" && heard_nobody(router);
+        let normal = router.role == Role::Master.name() && heard_nobody(router);
         return if normal { NOBODY_YET } else { "never anybody" }.to_owned();
     };
     let checksum = match &heard.checksum {
@@ -399,14 +402,14 @@ fn heard(router: &Router) -> String {
 }
 
 fn next_word(what: &str) -> &str {
-    match what {
-        "advert" => "an advert",
-        "takeover" => "takes over, if no master is heard,",
-        "hook_limit" => "stops waiting for the hook",
-        "successor_limit" => "stops waiting for a successor",
-        "release" => "releases the addresses",
-        "retry" => "tries again",
-        other => other,
+    match what.parse() {
+        Ok(Step::Advert) => "an advert",
+        Ok(Step::Takeover) => "takes over, if no master is heard,",
+        Ok(Step::HookLimit) => "stops waiting for the hook",
+        Ok(Step::SuccessorLimit) => "stops waiting for a successor",
+        Ok(Step::Release) => "releases the addresses",
+        Ok(Step::Retry) => "tries again",
+        Err(()) => what,
     }
 }
 
@@ -461,68 +464,8 @@ pub(super) fn wrap(text: &str, to: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::api::counters::Counters;
-    use crate::api::status::{
-        Address, Change, Daemon, Heard, Incompatible, LastHook, Next, Reason,
-    };
-
-    fn seen() -> Status {
-        Status {
-            node: "web-a".into(),
-            drained: false,
-            stopping: false,
-            daemon: Daemon {
-                version: "0.1.0".into(),
-                pid: 4711,
-                config: "/etc/vipd/vipd.toml".into(),
-                started_at: "2026-11-20T12:00:00.000Z".into(),
-            },
-            routers: vec![Router {
-                name: "web".into(),
-                role: "master".into(),
-                priority: 150,
-                effective_priority: 150,
-                fault_reasons: vec![],
-                last_change: Some(Change {
-                    at: "2026-11-20T12:00:03.610Z".into(),
-                    from: "backup".into(),
-                    to: "master".into(),
-                    why: "no master was heard".into(),
-                    cause: "heard_nobody".into(),
-                }),
-                transitions: vec![],
-                addresses: vec![Address {
-                    address: "192.0.2.10".parse().unwrap(),
-                    advertised: true,
-                    present: true,
-                    lease_seconds: Some(1.62),
-                }],
-                interface: "eth0".into(),
-                vrid: 51,
-                family: "ipv4".into(),
-                version: 3,
-                advert_interval_seconds: 1.0,
-                source: Some("192.0.2.1".parse().unwrap()),
-                heard: None,
-                incompatible: vec![],
-                next: Some(Next { what: "advert".into(), in_seconds: 0.62 }),
-                held_back: false,
-                drained: false,
-                last_hook: None,
-                priority_changes: vec![],
-                degraded: false,
-                group: None,
-                checks: vec![],
-                role_seconds: BTreeMap::new(),
-                counters: Counters::default(),
-            }],
-            counters: Counters::default(),
-            stray_discards: BTreeMap::new(),
-        }
-    }
+    use crate::api::status::{Heard, Incompatible, LastHook, Reason, example};
 
     fn view(colours: bool) -> View {
         let now = humantime::parse_rfc3339("2026-11-20T15:00:00Z").unwrap();
@@ -532,7 +475,7 @@ mod tests {
     #[test]
     fn the_table_says_who_is_master_since_when_and_why() {
         assert_eq!(
-            view(false).table(&seen()),
+            view(false).table(&example()),
             "\
 web-a: vipd 0.1.0, pid 4711, running for 3h00m
 
@@ -546,7 +489,7 @@ web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
 
     #[test]
     fn a_backup_that_never_heard_its_master_says_so_loudly() {
-        let mut status = seen();
+        let mut status = example();
         let router = &mut status.routers[0];
         (router.role, router.next) = ("backup".into(), None);
         let loud =
@@ -558,7 +501,7 @@ web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
 
     #[test]
     fn one_virtual_router_is_shown_whole() {
-        let status = seen();
+        let status = example();
         assert_eq!(
             view(false).one(&status, &status.routers[0]),
             "\
@@ -580,7 +523,7 @@ next        an advert in 0.620 s
 
     #[test]
     fn nothing_is_wider_than_a_hundred_columns() {
-        let mut status = seen();
+        let mut status = example();
         let longest: std::net::IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
         status.drained = true;
         status.node = "n".repeat(64);
@@ -621,7 +564,7 @@ next        an advert in 0.620 s
 
     #[test]
     fn colours_change_nothing_but_the_colour() {
-        let status = seen();
+        let status = example();
         let coloured = view(true).table(&status);
         assert!(coloured.contains("\x1b[32mmaster  \x1b[0m"));
         let mut plain = coloured;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::api::status::{
     Address, Change, Check, Daemon, Heard, Incompatible, LastHook, Next, PriorityChange, Reason,
-    Router, Status,
+    Router, Status, Step,
 };
 use crate::helper::CheckResult;
 use crate::host::Host;
@@ -125,7 +125,7 @@ fn one_router(
             })
             .collect(),
         next: next(router)
-            .map(|(what, at)| Next { what: what.to_owned(), in_seconds: seconds(at - now) }),
+            .map(|(step, at)| Next { what: step.name().to_owned(), in_seconds: seconds(at - now) }),
         held_back: router.held_back(),
         drained: node.is_drained(),
         last_hook: beside.last_hook.map(|ended| LastHook {
@@ -230,18 +230,18 @@ fn addresses(
 }
 
 /// What the router does by itself next, and when.
-fn next(router: &VirtualRouter) -> Option<(&'static str, Instant)> {
+fn next(router: &VirtualRouter) -> Option<(Step, Instant)> {
     match router.state() {
-        State::Fault => router.deadline().map(|at| ("retry", at)),
-        State::Backup { takeover_at } => takeover_at.map(|at| ("takeover", at)),
-        State::Claiming { until, .. } => Some(("hook_limit", *until)),
+        State::Fault => router.deadline().map(|at| (Step::Retry, at)),
+        State::Backup { takeover_at } => takeover_at.map(|at| (Step::Takeover, at)),
+        State::Claiming { until, .. } => Some((Step::HookLimit, *until)),
         State::Master { advert_at, extra_at, .. } => {
-            Some(("advert", extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
+            Some((Step::Advert, extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
         }
         State::Leaving { phase, .. } => Some(match phase {
-            Phase::Preparing { until, .. } => ("hook_limit", *until),
-            Phase::Offered { successor_by, .. } => ("successor_limit", *successor_by),
-            Phase::Succeeded { release_at, .. } => ("release", *release_at),
+            Phase::Preparing { until, .. } => (Step::HookLimit, *until),
+            Phase::Offered { successor_by, .. } => (Step::SuccessorLimit, *successor_by),
+            Phase::Succeeded { release_at, .. } => (Step::Release, *release_at),
         }),
     }
 }

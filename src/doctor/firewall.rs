@@ -168,7 +168,7 @@ impl Ruleset {
         let mut outcome = self.play(chain_id, packet, 0);
         if outcome.passes {
             if text(chain, "policy") == "drop" {
-                outcome.dropped.get_or_insert_with(|| "its policy is drop".to_owned());
+                outcome.dropped.get_or_insert_with(|| "the policy (drop)".to_owned());
             } else {
                 outcome.accepted = true;
             }
@@ -489,7 +489,7 @@ mod tests {
         let closed = rules("drop", &[json!([answers, accept]), json!([ssh, accept])], &[]);
         let blocked = closed.blocks(&advert(None)).unwrap();
         assert_eq!(blocked.chain, "inet t in");
-        assert_eq!(blocked.by, "its policy is drop");
+        assert_eq!(blocked.by, "the policy (drop)");
         let open = rules("drop", &[json!([protocol(json!("vrrp")), accept])], &[]);
         assert_eq!(open.blocks(&advert(None)), None);
         assert_eq!(rules("accept", &[], &[]).blocks(&advert(None)), None);

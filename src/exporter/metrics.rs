@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::api::counters::Histogram;
 use crate::api::status::{Check, Router, Status};
+use crate::vrrp::{Role, Verdict};
 
 /// How metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +38,6 @@ impl Format {
         }
     }
 }
-
-/// The roles there are, so that the ones a router does not have are said to be 0.
-const ROLES: [&str; 6] = ["waiting", "backup", "master", "leaving", "fault", "stopped"];
-
-/// The verdicts that a check may have.
-const VERDICTS: [&str; 3] = ["unknown", "passing", "failing"];
 
 /// All metrics; without a status, that there is none.
 pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
@@ -128,7 +123,7 @@ fn standing(page: &mut Page, routers: &[Router]) {
                 ];
                 roles.sample(&labels, u8::from(router.role == role));
             };
-            ROLES.into_iter().for_each(one);
+            Role::ALL.map(Role::name).into_iter().for_each(one);
         }
     });
     page.gauge("vipd_router_fault", "1 for each reason why it cannot take part.", |faults| {
@@ -185,7 +180,7 @@ fn checks(page: &mut Page, routers: &[Router]) {
         |verdicts| {
             for router in routers {
                 for check in &router.checks {
-                    for verdict in VERDICTS {
+                    for verdict in Verdict::ALL.map(Verdict::name) {
                         let labels = [
                             ("router", &*router.name),
                             ("check", &check.name),
@@ -553,6 +548,7 @@ impl Family<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::api::status::example;
 
     #[test]
     fn without_a_daemon_it_is_said_to_be_down() {
@@ -588,5 +584,56 @@ mod tests {
         assert_eq!(Format::wanted(prometheus), Format::OpenMetrics);
         assert_eq!(Format::wanted("text/html,*/*;q=0.8"), Format::Text);
         assert_eq!(Format::wanted(""), Format::Text);
+    }
+
+    #[test]
+    fn every_role_and_verdict_has_a_series_and_one_of_them_is_1() {
+        for role in Role::ALL {
+            let mut status = example();
+            status.routers[0].role = role.name().to_owned();
+            let text = metrics(Some(&status), UNIX_EPOCH, Format::Text);
+            assert_eq!(
+                ones(&text, "vipd_router_role", "role", Role::ALL.map(Role::name)),
+                [role.name()]
+            );
+        }
+        for verdict in Verdict::ALL {
+            let mut status = example();
+            status.routers[0].checks = vec![check(verdict)];
+            let text = metrics(Some(&status), UNIX_EPOCH, Format::Text);
+            let all = Verdict::ALL.map(Verdict::name);
+            assert_eq!(ones(&text, "vipd_check_verdict", "verdict", all), [verdict.name()]);
+        }
+    }
+
+    /// Those of the words whose series is 1; each must have one.
+    fn ones<const N: usize>(
+        text: &str,
+        metric: &str,
+        label: &str,
+        words: [&'static str; N],
+    ) -> Vec<&'static str> {
+        let value = |word: &&str| {
+            let label = format!("{label}=\"{word}\"");
+            let mut lines =
+                text.lines().filter(|line| line.starts_with(metric) && line.contains(&label));
+            lines.next().and_then(|line| line.rsplit(' ').next()).expect(word) == "1"
+        };
+        words.into_iter().filter(value).collect()
+    }
+
+    fn check(verdict: Verdict) -> Check {
+        Check {
+            name: "http".to_owned(),
+            verdict: verdict.name().to_owned(),
+            verdict_seconds: 1.0,
+            streak: 1,
+            effect: "fault".to_owned(),
+            weight: None,
+            output: None,
+            failed: false,
+            at: None,
+            took_seconds: None,
+        }
     }
 }

@@ -301,6 +301,10 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::events::Kind;
+    use crate::api::status::Step;
+    use crate::helper::Outcome;
+    use crate::vrrp::{Discard, Hook, Leave, Reason, Role, Verdict, Why};
 
     #[test]
     fn the_page_asks_nobody_but_its_own_server() {
@@ -334,5 +338,85 @@ mod tests {
             |word: &str| word.starts_with("'sha256-") || ["'none'", "'self'"].contains(&word);
         assert!(sources.clone().count() > 5 && sources.into_iter().all(strict), "{policy}");
         assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    }
+
+    #[test]
+    fn the_page_shows_every_role_and_every_next_step() {
+        let roles = PAGE.split_once("const ROLES = [").and_then(|(_, rest)| rest.split_once(']'));
+        let mut roles: Vec<&str> = roles
+            .map_or("", |(roles, _)| roles)
+            .split(", ")
+            .map(|word| word.trim_matches('"'))
+            .collect();
+        roles.sort_unstable();
+        let mut all = Role::ALL.map(Role::name);
+        all.sort_unstable();
+        assert_eq!(roles, all);
+        for role in Role::ALL {
+            assert!(PAGE.contains(&format!(".ribbon .{role}")), "{role} has no colour");
+        }
+        for step in Step::ALL {
+            assert!(PAGE.contains(&format!("case \"{step}\": return")), "{step}");
+        }
+    }
+
+    #[test]
+    fn the_dashboard_shows_every_role() {
+        let dashboard = include_str!("../../etc/grafana/vipd.json").replace("\\\"", "\"");
+        for role in Role::ALL {
+            assert!(dashboard.contains(&format!("role=\"{role}\"")), "no series of {role}");
+            assert!(dashboard.contains(&format!("\"text\": \"{role}\"")), "no text for {role}");
+        }
+    }
+
+    #[test]
+    fn page_dashboard_and_rules_name_nothing_that_there_is_not() {
+        let roles = Role::ALL.map(Role::name).to_vec();
+        let causes = [&Why::NAMES[..], &Leave::NAMES, &Reason::NAMES].concat();
+        let lists = [
+            ("role", roles.clone()),
+            ("from", roles.clone()),
+            ("to", roles),
+            ("verdict", Verdict::ALL.map(Verdict::name).to_vec()),
+            ("kind", Kind::ALL.map(Kind::name).to_vec()),
+            ("cause", causes),
+            ("reason", [&Reason::NAMES[..], &Discard::NAMES].concat()),
+            ("hook", Hook::ALL.map(Hook::name).to_vec()),
+            ("outcome", Outcome::NAMES.to_vec()),
+        ];
+        let mut found = 0;
+        for text in [
+            PAGE,
+            &include_str!("../../etc/grafana/vipd.json").replace("\\\"", "\""),
+            include_str!("../../etc/prometheus/vipd.rules.yml"),
+            include_str!("../../etc/prometheus/vipd.rules.test.yml"),
+        ] {
+            for (label, words) in &lists {
+                for word in compared(text, label) {
+                    assert!(words.contains(&word), "{label} is never {word}");
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 50, "{found}");
+    }
+
+    /// Every word that the text compares a label or field of this name with: in PromQL as `a="b"` or
+    /// `a=~"b|c"`, in JavaScript as `a === "b"`.
+    fn compared<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+        let mut words = Vec::new();
+        for operator in ["=\"", "=~\"", "!=\"", "!~\"", " === \"", " !== \""] {
+            for (at, before) in text.match_indices(&format!("{name}{operator}")) {
+                let part_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+                let inside = text[..at].ends_with(part_of_name);
+                let markup = operator == "=\"" && text[..at].ends_with(' ');
+                if inside || markup {
+                    continue;
+                }
+                let value = text[at + before.len()..].split('"').next().unwrap_or_default();
+                words.extend(value.split('|').filter(|word| !word.starts_with('$')));
+            }
+        }
+        words
     }
 }

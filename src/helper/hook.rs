@@ -135,17 +135,16 @@ impl Outcome {
             }
         }
     }
+}
 
-    /// The name in metrics.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Outcome::Done => "done",
-            Outcome::Exited(_) => "exited",
-            Outcome::Killed(_) => "killed",
-            Outcome::TimedOut => "timed_out",
-            Outcome::NotRun(_) => "not_run",
-            Outcome::Overtaken => "overtaken",
-        }
+names! {
+    Outcome {
+        Done = "done",
+        Exited = "exited",
+        Killed = "killed",
+        TimedOut = "timed_out",
+        NotRun = "not_run",
+        Overtaken = "overtaken",
     }
 }
 

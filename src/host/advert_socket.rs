@@ -1,4 +1,4 @@
-//! The socket that adverts of one address family leave and arrive by, on one interface.
+//! The raw socket that sends and receives the adverts of one address family on one interface.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,21 +12,22 @@ use crate::host::bpf;
 use crate::host::sys::{self, Inbox, Outgoing};
 use crate::vrrp::{Family, Vrid, advert};
 
-/// The protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
+/// IP protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
 pub const PROTOCOL: i32 = 112;
 /// TTL and hop limit of an advert (RFC 9568 5.1.1.3, 5.1.2.3).
 const TTL: u32 = 255;
-/// Internetwork control, as every routing protocol says it.
+/// DSCP CS6, network control (RFC 4594 3.1), as routing protocols use it.
 const TRAFFIC_CLASS: u32 = 0xc0;
-/// `TC_PRIO_INTERACTIVE`: the first band of the queue; one more would need another capability.
+/// `TC_PRIO_INTERACTIVE`, the first band of pfifo_fast. Priorities above it need more privileges
+/// (socket(7), `SO_PRIORITY`).
 const PRIORITY: u32 = 6;
-/// Some thousands of adverts may wait while we are not scheduled.
+/// Receive buffer in bytes: room for thousands of adverts while the process is not scheduled.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// The raw socket of one (interface, family): multicast and unicast adverts, both ways.
+/// Sends and receives multicast and unicast adverts of one interface and address family.
 ///
-/// It hears nothing until it is told which virtual routers to [listen for](Self::listen_for), and
-/// never itself. Checksums are the caller's: the kernel neither fills nor verifies them here.
+/// It receives nothing before [`listen_for`](Self::listen_for), and never what it has sent itself.
+/// The kernel neither computes nor verifies checksums of these sockets; the caller does.
 #[derive(Debug)]
 pub struct AdvertSocket {
     socket: Socket,
@@ -35,38 +36,41 @@ pub struct AdvertSocket {
     inbox: Inbox,
 }
 
-/// An advert as it arrived: nothing about the message has been checked but that it is long enough
-/// to have a VRID, and that the VRID is one of ours.
+/// An advert as received. The message has at least 8 bytes and one of the VRIDs listened for;
+/// nothing else about it has been verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received<'a> {
-    /// Who sent it, if that is not forged.
+    /// Source address, which may be forged.
     pub source: IpAddr,
-    /// The multicast group, or an address of this host.
+    /// Destination: the multicast group or an address of this host.
     pub destination: IpAddr,
-    /// TTL or hop limit on arrival.
+    /// TTL or hop limit as received.
     pub ttl: u8,
-    /// The VRRP message without IP header.
+    /// The VRRP message, without the IP header.
     pub message: &'a [u8],
 }
 
 /// An advert to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Advert<'a> {
-    /// Source: an address of this host.
+    /// Source, an address of this host.
     pub from: IpAddr,
-    /// The multicast group, or a peer.
+    /// Destination: the multicast group or a peer.
     pub to: IpAddr,
-    /// The VRRP message, with its checksum.
+    /// The VRRP message, including its checksum.
     pub message: &'a [u8],
 }
 
 impl AdvertSocket {
-    /// [`receive`](Self::receive) returns after this many adverts, so that a flood does not keep
-    /// us from everything else.
+    /// [`receive`](Self::receive) returns after about this many adverts, so that a flood does not
+    /// starve the rest of the event loop.
     pub const AT_ONCE: usize = 1024;
 
-    /// Opens the socket on the interface of this index and joins the group of the protocol.
-    /// Needs CAP_NET_RAW; fails if the interface is gone, or has the family switched off.
+    /// Opens a socket on the interface with this index and joins the multicast group.
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_RAW; ENODEV if the interface is gone; also fails if the address family
+    /// is disabled on the interface.
     pub fn open(index: u32, family: Family) -> io::Result<Self> {
         let interface =
             NonZeroU32::new(index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
@@ -75,7 +79,7 @@ impl AdvertSocket {
             Family::V6 => Domain::IPV6,
         };
         let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(PROTOCOL)))?;
-        // A raw socket hears every interface from its first moment on: deaf first, then bound.
+        // An unbound raw socket receives from all interfaces, so drop everything until it is bound.
         socket.attach_filter(&[bpf::DROP])?;
         match family {
             Family::V4 => {
@@ -103,26 +107,32 @@ impl AdvertSocket {
             }
             IpAddr::V6(group) => socket.join_multicast_v6(&group, index)?,
         }
-        // After the traffic class, which sets a lower one.
+        // Setting the traffic class has changed the priority, so it is set afterwards.
         socket.set_priority(PRIORITY)?;
-        // Without CAP_NET_ADMIN in the first user namespace the system's limit holds.
+        // Only CAP_NET_ADMIN in the initial user namespace may exceed net.core.rmem_max.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
         let mut opened = AdvertSocket { socket, family, index, inbox: Inbox::default() };
-        // What arrived before the filter did.
+        // Discard what arrived before the filter was attached.
         opened.receive(|_| {})?;
         Ok(opened)
     }
 
-    /// From now on passes messages with one of these VRIDs and at least the 8 bytes that every
-    /// VRRP message has; the kernel drops all others unseen.
+    /// From now on receives messages with one of these VRIDs and at least 8 bytes, the length of
+    /// the shortest VRRP message. A socket filter drops all others.
+    ///
+    /// # Errors
+    /// ENOMEM: the filter exceeds `net.core.optmem_max`.
     pub fn listen_for(&self, vrids: &[Vrid]) -> io::Result<()> {
         self.socket.attach_filter(&filter(self.family, vrids))
     }
 
-    /// Hands over what is waiting. Returns how many adverts that was; [`Self::AT_ONCE`] of them
-    /// mean that more may wait.
+    /// Passes waiting adverts to `handle`, without blocking. Returns the number of packets read; at
+    /// least [`Self::AT_ONCE`] means that more may be waiting.
+    ///
+    /// # Errors
+    /// As recvmmsg(2).
     pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> io::Result<usize> {
         let family = self.family;
         self.inbox.drain(self.socket.as_fd(), Self::AT_ONCE, |packet| {
@@ -136,15 +146,18 @@ impl AdvertSocket {
         })
     }
 
-    /// Sends one advert. Never blocks; an error says that the kernel did not take it.
+    /// Sends one advert without blocking.
+    ///
+    /// # Errors
+    /// The kernel refused it.
     pub fn send(&self, from: IpAddr, to: IpAddr, message: &[u8]) -> io::Result<()> {
         let mut outcome = Ok(());
         self.send_many([Advert { from, to, message }], |_, error| outcome = Err(error));
         outcome
     }
 
-    /// Sends many adverts with few system calls; `failed` is told which were not taken, by their
-    /// place in the list.
+    /// Sends adverts in batches, without blocking. Calls `failed` with the index and error of each
+    /// one that the kernel refused.
     pub fn send_many<'a>(
         &self,
         adverts: impl IntoIterator<Item = Advert<'a>>,
@@ -175,7 +188,7 @@ impl AsFd for AdvertSocket {
     }
 }
 
-/// Raw sockets of IPv4 deliver the header too.
+/// IPv4 raw sockets deliver the IP header too (raw(7)).
 fn ipv4(packet: sys::Packet<'_>) -> Option<Received<'_>> {
     let packet = advert::ipv4_packet(packet.payload).ok()?;
     Some(Received {
@@ -186,7 +199,8 @@ fn ipv4(packet: sys::Packet<'_>) -> Option<Received<'_>> {
     })
 }
 
-/// Raw sockets of IPv6 deliver the message alone; the rest stands in the control messages.
+/// IPv6 raw sockets deliver the message alone; destination and hop limit are in control messages
+/// (RFC 3542 3).
 fn ipv6(packet: sys::Packet<'_>) -> Option<Received<'_>> {
     Some(Received {
         source: packet.source()?,
@@ -196,7 +210,8 @@ fn ipv6(packet: sys::Packet<'_>) -> Option<Received<'_>> {
     })
 }
 
-/// The filter of [`AdvertSocket::listen_for`]: a set of 256 bits, looked up in constant time.
+/// The socket filter for messages with one of these VRIDs: a bit set of 256 bits in eight words, of
+/// which those without a bit are left out.
 fn filter(family: Family, vrids: &[Vrid]) -> Vec<SockFilter> {
     use libc::{
         BPF_AND, BPF_B, BPF_IMM, BPF_JEQ, BPF_JGE, BPF_LD, BPF_LDX, BPF_LEN, BPF_MEM, BPF_MISC,
@@ -209,7 +224,7 @@ fn filter(family: Family, vrids: &[Vrid]) -> Vec<SockFilter> {
     let words: Vec<(u32, u32)> = (0..).zip(set).filter(|(_, word)| *word != 0).collect();
 
     let mut program = vec![
-        // X = length of the IP header, which IPv6 raw sockets do not see.
+        // X = length of the IP header, which IPv6 raw sockets do not deliver.
         match family {
             Family::V4 => bpf::instruction(BPF_LDX | BPF_MSH | BPF_B, 0),
             Family::V6 => bpf::instruction(BPF_LDX | BPF_IMM, 0),
@@ -218,7 +233,7 @@ fn filter(family: Family, vrids: &[Vrid]) -> Vec<SockFilter> {
         bpf::calculate_with_x(BPF_SUB),
         bpf::jump(BPF_JGE, 8, 1, 0),
         bpf::DROP,
-        // X = bit, A = word of the set.
+        // X = number of the bit, A = number of the word.
         bpf::load_indexed(BPF_B, 1),
         bpf::instruction(BPF_ST, 0),
         bpf::calculate(BPF_AND, 31),
@@ -227,7 +242,7 @@ fn filter(family: Family, vrids: &[Vrid]) -> Vec<SockFilter> {
         bpf::calculate(BPF_RSH, 5),
     ];
     for (place, (number, word)) in (1..).zip(&words) {
-        // To the test behind the remaining words (three instructions each) and the last DROP.
+        // Skip the remaining words (three instructions each) and the DROP after them.
         let to_test = 3 * (words.len() as u32 - place) + 1;
         program.extend([bpf::jump(BPF_JEQ, *number, 0, 2), bpf::set(*word), bpf::skip(to_test)]);
     }

@@ -1,20 +1,22 @@
-//! Patience between starts: systemd starts us again at once and for ever, so we wait ourselves when
-//! that happens too often.
+//! The delay before a start, if there were many recently. The systemd unit restarts a failed daemon
+//! at once and without limit, so the daemon limits the rate itself.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::clock;
 
-/// Starts that are remembered, and for how long.
-const REMEMBERED: usize = 16;
+/// Most starts that are recorded.
+const STARTS_KEPT: usize = 16;
+/// How long a start counts.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Starts within the window that need no patience.
-const FREE: usize = 5;
-const LONGEST: Duration = Duration::from_secs(30);
+/// Starts within the window that are not delayed.
+const FREE_RESTARTS: usize = 5;
+/// Longest delay.
+const DELAY_MAX: Duration = Duration::from_secs(30);
 
-/// Notes this start in the runtime directory, and says how long to wait before it: not at all for the
-/// first few within a minute, then 1 s, 2 s, 4 s and so on up to 30 s.
+/// Records this start in the runtime directory and returns how long to wait before it: nothing for
+/// the first five within a minute, then 1 s, 2 s, 4 s and so on up to 30 s.
 pub fn patience(runtime_dir: &Path) -> Duration {
     let file = runtime_dir.join("starts");
     let now = clock::boottime();
@@ -23,21 +25,22 @@ pub fn patience(runtime_dir: &Path) -> Duration {
         .lines()
         .filter_map(|line| line.parse().ok())
         .map(Duration::from_millis)
-        .filter(|at| *at <= now && now - *at < WINDOW + LONGEST)
+        .filter(|at| *at <= now && now - *at < WINDOW + DELAY_MAX)
         .collect();
-    let wait = wait_for(starts.len());
-    starts.push(now + wait);
-    let keep = starts.len().saturating_sub(REMEMBERED);
-    let lines: String = starts[keep..].iter().map(|at| format!("{}\n", at.as_millis())).collect();
-    // Without the note there is no patience, which is worse than nothing but no reason to stay down.
+    let delay = delay_after(starts.len());
+    starts.push(now + delay);
+    let surplus = starts.len().saturating_sub(STARTS_KEPT);
+    let lines: String =
+        starts[surplus..].iter().map(|at| format!("{}\n", at.as_millis())).collect();
+    // If this fails, later starts are not delayed, which is no reason not to start.
     let _ = std::fs::write(&file, lines);
-    wait
+    delay
 }
 
-fn wait_for(recent: usize) -> Duration {
-    match recent.checked_sub(FREE) {
+fn delay_after(recent: usize) -> Duration {
+    match recent.checked_sub(FREE_RESTARTS) {
         None => Duration::ZERO,
-        Some(beyond) => Duration::from_secs(1 << beyond.min(5)).min(LONGEST),
+        Some(beyond) => Duration::from_secs(1 << beyond.min(5)).min(DELAY_MAX),
     }
 }
 
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn the_first_starts_are_free_and_the_wait_doubles_up_to_half_a_minute() {
-        let waits: Vec<u64> = (0..12).map(|recent| wait_for(recent).as_secs()).collect();
+        let waits: Vec<u64> = (0..12).map(|recent| delay_after(recent).as_secs()).collect();
         assert_eq!(waits, [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 30, 30]);
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..5 {

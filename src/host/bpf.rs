@@ -1,23 +1,24 @@
-//! The few instructions of classic BPF that our socket filters are made of (filter.txt of the
-//! kernel's networking documentation): A is the accumulator, X the index register.
+//! Instructions of classic BPF for socket filters (Documentation/networking/filter.rst of the
+//! kernel). A is the accumulator, X the index register.
 
 use socket2::SockFilter;
 
-/// The filter's last word: take the packet.
+/// Ends the filter: pass the whole packet.
 pub const ACCEPT: SockFilter = ret(u32::MAX);
-/// The filter's last word: the packet never was.
+/// Ends the filter: drop the packet.
 pub const DROP: SockFilter = ret(0);
 
 const fn ret(bytes: u32) -> SockFilter {
     instruction(libc::BPF_RET | libc::BPF_K, bytes)
 }
 
-/// An instruction without jumps.
+/// Any instruction without a conditional jump.
 pub const fn instruction(code: u32, k: u32) -> SockFilter {
     SockFilter::new(code as u16, 0, 0, k)
 }
 
-/// Compares A with `k`: skips `yes` instructions if it holds, `no` if it does not.
+/// Compares A with `k` (`BPF_JEQ`, `BPF_JSET` and others): skips `yes` instructions if it holds,
+/// `no` if not.
 pub const fn jump(comparison: u32, k: u32, yes: u8, no: u8) -> SockFilter {
     SockFilter::new((libc::BPF_JMP | comparison | libc::BPF_K) as u16, yes, no, k)
 }
@@ -27,12 +28,12 @@ pub const fn skip(distance: u32) -> SockFilter {
     instruction(libc::BPF_JMP | libc::BPF_JA, distance)
 }
 
-/// A = the word, half word or byte (`BPF_W`, `BPF_H`, `BPF_B`) at this offset of the packet.
+/// A = the word, half-word or byte (`BPF_W`, `BPF_H`, `BPF_B`) at an offset into the packet.
 pub const fn load(size: u32, offset: u32) -> SockFilter {
     instruction(libc::BPF_LD | size | libc::BPF_ABS, offset)
 }
 
-/// A = the same at this offset plus X.
+/// A = the word, half-word or byte at an offset plus X.
 pub const fn load_indexed(size: u32, offset: u32) -> SockFilter {
     instruction(libc::BPF_LD | size | libc::BPF_IND, offset)
 }
@@ -42,7 +43,7 @@ pub const fn set(value: u32) -> SockFilter {
     instruction(libc::BPF_LD | libc::BPF_IMM, value)
 }
 
-/// A = A `operation` `k`.
+/// A = A `operation` `k` (`BPF_AND`, `BPF_RSH` and others).
 pub const fn calculate(operation: u32, k: u32) -> SockFilter {
     instruction(libc::BPF_ALU | operation | libc::BPF_K, k)
 }

@@ -1,4 +1,4 @@
-//! The protocol's time on this host: a clock that goes on through suspend, and the one alarm.
+//! The clock of the protocol, which continues during suspend, and the timer of the event loop.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,64 +10,71 @@ use nix::time::clock_gettime;
 
 use crate::vrrp::Instant;
 
-/// Counts from its creation, on `CLOCK_BOOTTIME`: a host that was suspended must know how late
-/// it is.
+/// Converts between [`Instant`] and `CLOCK_BOOTTIME`. That clock includes suspends, so a host that
+/// was suspended knows how much time it has missed.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Duration,
 }
 
 impl Clock {
-    /// A clock whose [`Instant::START`] is now.
+    /// A clock on which [`Instant::START`] is now.
     pub fn start() -> Self {
         Clock { origin: boottime() }
     }
 
-    /// The time now.
+    /// The current time.
     pub fn now(&self) -> Instant {
         self.instant(boottime())
     }
 
-    /// The instant of an absolute `CLOCK_BOOTTIME`; what lies before the start is the start.
+    /// The instant at a `CLOCK_BOOTTIME`; [`Instant::START`] if that was earlier.
     pub fn instant(&self, boottime: Duration) -> Instant {
         Instant::START + boottime.saturating_sub(self.origin)
     }
 
-    /// The absolute `CLOCK_BOOTTIME` of an instant.
+    /// The `CLOCK_BOOTTIME` of an instant.
     pub fn boottime_of(&self, at: Instant) -> Duration {
         self.origin.saturating_add(at.since_start())
     }
 }
 
-/// `CLOCK_BOOTTIME`: the time since this host booted, suspends included. The same for every
-/// process, so it can be written down for a successor.
+/// `CLOCK_BOOTTIME`: time since boot, including suspends (clock_gettime(2)). It is the same for
+/// every process, so it can be stored for the next daemon.
 pub fn boottime() -> Duration {
     read(nix::time::ClockId::CLOCK_BOOTTIME)
 }
 
-/// How long this host has been suspended since it booted, to within microseconds.
+/// How long this host has been suspended since boot, accurate to microseconds: the two clocks are
+/// read one after the other.
 pub fn suspended() -> Duration {
     let before = read(nix::time::ClockId::CLOCK_MONOTONIC);
     boottime().saturating_sub(before)
 }
 
 fn read(clock: nix::time::ClockId) -> Duration {
-    // Both clocks exist on every kernel that runs this program; without time there is no protocol.
+    // Both clocks exist on every supported kernel, and nothing can work without them.
     clock_gettime(clock).map(Duration::from).expect("the kernel has no such clock")
 }
 
-/// The one timer: readable when the deadline it was set to has come.
+/// A timerfd on `CLOCK_BOOTTIME`: readable when its deadline has passed.
 #[derive(Debug)]
 pub struct Timer(TimerFd);
 
 impl Timer {
     /// A timer that is not set.
+    ///
+    /// # Errors
+    /// As timerfd_create(2).
     pub fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         Ok(Timer(TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?))
     }
 
-    /// Sets the deadline, or none, in place of the one before. A deadline in the past has come.
+    /// Replaces the deadline. One in the past expires at once; `None` disarms the timer.
+    ///
+    /// # Errors
+    /// As timerfd_settime(2).
     pub fn set(&self, clock: &Clock, deadline: Option<Instant>) -> io::Result<()> {
         let Some(deadline) = deadline else { return Ok(self.0.unset()?) };
         let at = clock.boottime_of(deadline).max(Duration::from_nanos(1));
@@ -75,48 +82,51 @@ impl Timer {
         Ok(self.0.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?)
     }
 
-    /// Makes it unreadable again; says whether the deadline had come.
+    /// Makes the timer unreadable again. Returns whether the deadline had passed.
     pub fn acknowledge(&self) -> bool {
         self.0.wait().is_ok()
     }
 }
 
-/// Nearer than this, waiting itself is enough: a host that was suspended is woken up no later.
-const NEAR: Duration = Duration::from_millis(100);
+/// Deadlines closer than this limit the wait of the event loop; later ones are left to the timer.
+/// The wait does not count time in suspend, so it may end this much too late after one.
+const TIMER_THRESHOLD: Duration = Duration::from_millis(100);
 
-/// When to wake up, at the latest; kept by the kernel to the microsecond. What is near is the limit of
-/// the wait itself, which costs a system call less; what is far is left to a timer, as only that
-/// counts while the host is suspended.
+/// The next deadline of the event loop, with microsecond resolution.
+///
+/// A close deadline becomes the timeout of epoll_pwait2(2), which saves a system call. A distant
+/// one is set on a timer, because the timeout does not count time in suspend.
 #[derive(Debug)]
 pub struct Alarm {
     timer: Timer,
-    /// What it is set to; `None` once it has gone off.
+    /// Deadline of the timer; `None` once it has expired.
     timer_set: Option<Instant>,
-    /// It has gone off, and remains readable until it is set again.
+    /// The timer has expired, and stays readable until it is set or acknowledged.
     timer_fired: bool,
     at: Option<Instant>,
+    /// The timeout of the wait is used, not the timer.
     near: bool,
 }
 
 impl Alarm {
-    /// One that is not set.
+    /// An alarm that is not set.
     ///
     /// # Errors
-    /// The kernel has no timer for us.
+    /// As timerfd_create(2).
     pub fn new() -> io::Result<Self> {
         let timer = Timer::new()?;
         Ok(Alarm { timer, timer_set: None, timer_fired: false, at: None, near: false })
     }
 
-    /// When to wake up from now on, or not to, in place of what was set before. A timer that is
-    /// early is not set again: with every advert a backup hears its deadline moves, and a wake-up now
-    /// and then costs less.
+    /// Replaces the deadline; `None` for none. A timer that would expire earlier is left as it is:
+    /// every received advert moves the deadline of a backup, and an occasional early wake-up costs
+    /// less than a system call per advert.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// As timerfd_settime(2).
     pub fn set(&mut self, clock: &Clock, now: Instant, at: Option<Instant>) -> io::Result<()> {
         self.at = at;
-        self.near = at.is_some_and(|at| at - now < NEAR);
+        self.near = at.is_some_and(|at| at - now < TIMER_THRESHOLD);
         if self.near {
             if std::mem::take(&mut self.timer_fired) {
                 self.timer.acknowledge();
@@ -135,24 +145,24 @@ impl Alarm {
         Ok(())
     }
 
-    /// The timer was seen to be readable.
+    /// To be called when the timer was reported as readable.
     pub fn fired(&mut self) {
         (self.timer_set, self.timer_fired) = (None, true);
     }
 
-    /// How long to wait at most beside the timer.
+    /// Timeout for the wait, in addition to the timer; `None` for no timeout.
     pub fn limit(&self, clock: &Clock) -> Option<Duration> {
         self.at.filter(|_| self.near).map(|at| at - clock.now())
     }
 
-    /// When to wake up.
+    /// The current deadline.
     pub fn at(&self) -> Option<Instant> {
         self.at
     }
 }
 
 impl AsFd for Alarm {
-    /// The timer's; readable when it has gone off.
+    /// Descriptor of the timer; readable when it has expired.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }
@@ -223,9 +233,9 @@ mod tests {
         assert_eq!((alarm.at(), alarm.limit(&clock)), (Some(far), None));
         assert!(fires(&alarm.timer, 5000) && clock.now() >= far);
         alarm.fired();
-        // Otherwise it would wake everybody up for ever.
+        // An expired timer must not stay readable, or the event loop would spin.
         for at in [Some(clock.now() + Duration::from_millis(50)), None] {
-            alarm.set(&clock, clock.now(), Some(clock.now() + 2 * NEAR)).unwrap();
+            alarm.set(&clock, clock.now(), Some(clock.now() + 2 * TIMER_THRESHOLD)).unwrap();
             assert!(fires(&alarm.timer, 5000));
             alarm.fired();
             alarm.set(&clock, clock.now(), at).unwrap();

@@ -1,82 +1,10 @@
-//! What leaves in one go: everything that is due at the same moment, in as few system calls as
-//! there are sockets.
+//! Adverts as bytes, kept from one to the next.
 
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
 
-use crate::vrrp::{Address, Advert, Family, Instant, LinkId, RouterId, Transition};
-
-/// What the protocol has asked for and nothing stands in the way of, by its kind. The kinds leave in
-/// this order, so that what peers and clients wait for leaves before what takes long.
-#[derive(Debug, Default)]
-pub struct Due {
-    /// Adverts.
-    pub adverts: Vec<DueAdvert>,
-    /// Renewals: with the advert just before, if the kernel accepts it.
-    pub renewals: Vec<(RouterId, Arc<[Address]>, u32)>,
-    /// Announcements.
-    pub announcements: Vec<DueAnnouncements>,
-    /// Changes of role to tell of.
-    pub changes: Vec<Transition>,
-}
-
-impl Due {
-    /// Whether nothing is due.
-    pub fn is_empty(&self) -> bool {
-        self.adverts.is_empty()
-            && self.renewals.is_empty()
-            && self.announcements.is_empty()
-            && self.changes.is_empty()
-    }
-}
-
-/// An advert that is to leave.
-#[derive(Debug)]
-pub struct DueAdvert {
-    /// Where.
-    pub link: LinkId,
-    /// Whose.
-    pub router: RouterId,
-    /// The IP source.
-    pub from: IpAddr,
-    /// The multicast group, or the peers.
-    pub to: Arc<[IpAddr]>,
-    /// What it says.
-    pub advert: Advert,
-    /// Its moment in the schedule.
-    pub due: Option<Instant>,
-}
-
-impl DueAdvert {
-    /// By which socket it leaves.
-    pub fn socket(&self) -> (LinkId, Family) {
-        (self.link, Family::of(self.from))
-    }
-}
-
-/// Addresses that are to be announced.
-#[derive(Debug)]
-pub struct DueAnnouncements {
-    /// Where.
-    pub link: LinkId,
-    /// Whose.
-    pub router: RouterId,
-    /// All that it has.
-    pub addresses: Arc<[Address]>,
-    /// Those to be announced, by their places.
-    pub part: Range<usize>,
-    /// It completes a round.
-    pub round: bool,
-}
-
-impl DueAnnouncements {
-    /// The addresses.
-    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        let part = self.addresses.get(self.part.clone()).unwrap_or(&[]);
-        part.iter().map(|address| address.ip)
-    }
-}
+use crate::vrrp::Advert;
+use crate::vrrp::delivery::DueAdvert;
 
 /// The last advert of a virtual router as bytes: most say the same as the one before.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The sockets that pings leave and arrive by: taken before privileges are given up.
+//! Sockets for ICMP echo requests, opened before privileges are dropped.
 
 use std::io;
 use std::net::UdpSocket;
@@ -8,27 +8,28 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::bpf;
 use crate::vrrp::Family;
 
-/// A socket for each family, or why there is none.
+/// A socket for each address family, or the error why there is none.
 #[derive(Debug)]
 pub struct Sockets {
-    /// ICMP.
+    /// For ICMP.
     pub v4: io::Result<EchoSocket>,
-    /// ICMPv6.
+    /// For ICMPv6.
     pub v6: io::Result<EchoSocket>,
 }
 
-/// Sends echo requests to anybody, and hears the replies to them.
+/// A non-blocking socket that sends echo requests and receives the replies.
 #[derive(Debug)]
 pub struct EchoSocket {
-    /// Has the system calls that are wanted; it is no UDP.
+    /// An ICMP socket: the type is that of UDP only for its methods.
     pub socket: UdpSocket,
-    /// What arrives begins with the IP header.
+    /// Whether received packets begin with the IP header.
     pub with_header: bool,
 }
 
 impl Sockets {
-    /// Without privileges where the system permits that (`net.ipv4.ping_group_range`), else with
-    /// CAP_NET_RAW.
+    /// Opens unprivileged ping sockets where `net.ipv4.ping_group_range` permits them (icmp(7)),
+    /// and raw sockets elsewhere, which need CAP_NET_RAW. A raw socket only receives replies with
+    /// `identifier`.
     pub fn open(identifier: u16) -> Self {
         Sockets { v4: open(Family::V4, identifier), v6: open(Family::V6, identifier) }
     }
@@ -52,11 +53,11 @@ fn open(family: Family, identifier: u16) -> io::Result<EchoSocket> {
     Ok(EchoSocket { socket: socket.into(), with_header: raw && family == Family::V4 })
 }
 
-/// Of all ICMP of this host a raw socket wants the echo replies with our identifier.
+/// A raw socket receives all ICMP messages of the host: pass echo replies with our identifier only.
 fn filter(family: Family, identifier: u16) -> Vec<socket2::SockFilter> {
     let reply = reply_type(family);
     let jump = |k, no| bpf::jump(libc::BPF_JEQ, k, 0, no);
-    // X = the length of the IPv4 header; ICMPv6 comes without a header.
+    // X = length of the IPv4 header; ICMPv6 raw sockets deliver none.
     let begin = match family {
         Family::V4 => bpf::instruction(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
         Family::V6 => bpf::instruction(libc::BPF_LDX | libc::BPF_IMM, 0),
@@ -72,7 +73,7 @@ fn filter(family: Family, identifier: u16) -> Vec<socket2::SockFilter> {
     ]
 }
 
-/// The type of an echo request (RFC 792, RFC 4443 4.1).
+/// ICMP type of an echo request (RFC 792, RFC 4443 4.1).
 pub const fn request_type(family: Family) -> u8 {
     match family {
         Family::V4 => 8,
@@ -80,7 +81,7 @@ pub const fn request_type(family: Family) -> u8 {
     }
 }
 
-/// The type of an echo reply (RFC 792, RFC 4443 4.2).
+/// ICMP type of an echo reply (RFC 792, RFC 4443 4.2).
 pub const fn reply_type(family: Family) -> u8 {
     match family {
         Family::V4 => 0,

@@ -1,4 +1,5 @@
-//! One daemon per runtime directory, and one per (interface, family, VRID) on this host.
+//! Locks against a second daemon: one per runtime directory, and one per interface, address family
+//! and VRID on this host.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,33 +17,33 @@ use tracing::warn;
 
 use crate::vrrp::{Config, Family, Vrid};
 
-/// The lock on a runtime directory: held until dropped, and by the kernel's hand no longer than
-/// the process lives.
+/// The lock of a runtime directory (flock(2) on `vipd.pid`), held until dropped. The kernel
+/// releases it when the process ends.
 #[derive(Debug)]
 pub struct RuntimeDir {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-/// Why a daemon may not run beside another.
+/// Why a lock was not taken.
 #[derive(Debug)]
 pub enum Taken {
-    /// The runtime directory is in use.
+    /// Another daemon, with this pid if known, uses the runtime directory.
     Directory(PathBuf, Option<u32>),
-    /// Another daemon on this host has the virtual router.
+    /// Another daemon on this host has a virtual router with the same interface, family and VRID.
     Router {
-        /// Our name for it.
+        /// Its name in our configuration.
         name: Arc<str>,
         /// Its interface.
         interface: Arc<str>,
-        /// Its family.
+        /// Its address family.
         family: Family,
         /// Its VRID.
         vrid: Vrid,
-        /// The other daemon.
+        /// Process ID of the other daemon, if known.
         pid: Option<u32>,
     },
-    /// The system would not let us find out.
+    /// A system call on the runtime directory failed.
     Io(PathBuf, io::Error),
 }
 
@@ -74,10 +75,10 @@ impl fmt::Display for Taken {
 }
 
 impl RuntimeDir {
-    /// Creates the directory if need be and locks it.
+    /// Creates the directory if it does not exist, locks it, and writes our pid to `vipd.pid`.
     ///
     /// # Errors
-    /// When another daemon has it, or the system refuses.
+    /// Another daemon uses it, or a system call failed.
     pub fn lock(path: &Path) -> Result<Self, Taken> {
         let failed = |error| Taken::Io(path.to_owned(), error);
         std::fs::create_dir_all(path).map_err(failed)?;
@@ -103,7 +104,7 @@ impl RuntimeDir {
         Ok(RuntimeDir { path: path.to_owned(), _lock: lock })
     }
 
-    /// The directory.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -111,18 +112,19 @@ impl RuntimeDir {
 
 type Identity = (Arc<str>, Family, Vrid);
 
-/// The virtual routers that are ours on this host: abstract sockets, which belong to a network
-/// namespace as interfaces do and vanish with the process.
+/// The locks of our virtual routers. Each one is an abstract Unix socket (unix(7)): like interfaces
+/// these belong to a network namespace, and the kernel removes them when the process ends.
 #[derive(Debug, Default)]
 pub struct Identities {
     held: BTreeMap<Identity, Option<UnixListener>>,
 }
 
 impl Identities {
-    /// Takes what `config` names on top of what is held; all or nothing.
+    /// Locks all virtual routers of `config` in addition to those already locked; all of them or
+    /// none.
     ///
     /// # Errors
-    /// When another daemon on this host has one of them.
+    /// Another daemon on this host has one of them.
     pub fn take(&mut self, config: &Config) -> Result<(), Taken> {
         let mut taken = BTreeMap::new();
         for router in &config.routers {
@@ -143,7 +145,7 @@ impl Identities {
         Ok(())
     }
 
-    /// Lets go of what `config` no longer names.
+    /// Releases the locks of virtual routers that are not in `config`.
     pub fn keep(&mut self, config: &Config) {
         self.held.retain(|(interface, family, vrid), _| {
             config.routers.iter().any(|router| {
@@ -153,7 +155,9 @@ impl Identities {
     }
 }
 
-/// `None`: some unprivileged process sits on the name, which must not keep us from working.
+/// Takes the lock of one virtual router. Returns `None` without a lock if an unprivileged process
+/// of another user has bound the name: it must not be able to keep the daemon from working. The
+/// error is the pid, if known, of the daemon that holds the lock.
 fn hold((interface, family, vrid): &Identity) -> Result<Option<UnixListener>, Option<u32>> {
     let name = format!("vipd/{interface}/{family}/{vrid}");
     let Ok(address) = SocketAddr::from_abstract_name(&name) else { return Ok(None) };
@@ -169,7 +173,7 @@ fn hold((interface, family, vrid): &Identity) -> Result<Option<UnixListener>, Op
             Err(u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0))
         }
         Some(peer) => {
-            warn!(%name, pid = peer.pid(), uid = peer.uid(), "an unprivileged process holds our lock; going on without it");
+            warn!(%name, pid = peer.pid(), uid = peer.uid(), "an unprivileged process holds the lock of this virtual router; continuing without the lock");
             Ok(None)
         }
         None if error.kind() == io::ErrorKind::AddrInUse => Err(None),

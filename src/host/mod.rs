@@ -12,10 +12,8 @@ pub mod due;
 pub mod echo;
 pub mod exclusive;
 pub mod letterbox;
-pub mod links;
 pub mod neighbours;
 pub mod netlink;
-pub mod outbox;
 pub mod privileges;
 pub mod record;
 pub mod signals;
@@ -23,6 +21,8 @@ pub mod sys;
 pub mod systemd;
 pub mod tally;
 pub mod wiretap;
+
+pub use netlink::links;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
@@ -38,19 +38,20 @@ use tracing::{debug, error, info, warn};
 use crate::config::{Config, Hooks};
 use crate::daemon::history::{self, History, Kind};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
+use crate::vrrp::delivery::{
+    self, Delivery, DueAdvert, DueAnnouncement, Effect, JobError, JobKind,
+};
 use crate::vrrp::{
-    Action, Address, Check, ClaimError, Contention, Event, Family, Hook, HookOutcome, Instant,
-    LinkAddress, LinkId, Mac, Node, Packet, Priority, Role, RouterConfig, RouterId, Transition,
-    VirtualRouter, Vrid, Why,
+    Action, Address, Check, Contention, Event, Family, Hook, HookOutcome, Instant, LinkAddress,
+    LinkId, Mac, Node, Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter, Vrid, Why,
 };
 use advert_socket::AdvertSocket;
 use checks::CheckRuns;
 use clock::{Alarm, Clock};
-use due::{Due, DueAdvert, DueAnnouncements, Encoded};
+use due::Encoded;
 use links::{Change, Links};
 use neighbours::NeighbourSocket;
 use netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
-use outbox::Waiting;
 use record::Record;
 use tally::Tallies;
 
@@ -99,12 +100,10 @@ impl Source {
 /// Something the protocol must be told, noticed while doing something else.
 #[derive(Clone, Debug)]
 enum News {
-    AddressLost(RouterId, IpAddr),
+    AddressGone(RouterId, IpAddr),
     Checked(String, CheckRun),
-    ClaimFailed(RouterId, ClaimError),
     Contention(Contention),
     HookFinished(RouterId, HookOutcome),
-    Late(RouterId),
     Link(LinkId),
 }
 
@@ -141,33 +140,14 @@ impl Port {
     }
 }
 
-/// What one virtual router has under way: its actions take effect in order, so what follows a claim
-/// or a release waits for the worker's answer.
-struct Outbox {
-    link: LinkId,
-    /// As the router was last told: what is under way must be told even when it has gone.
+/// What the driver keeps of one virtual router.
+struct RouterState {
+    /// As the router was last told: its last actions come when it has gone.
     config: Arc<RouterConfig>,
-    /// The worker's job that everything else waits for.
-    in_flight: Option<u64>,
-    waiting: Waiting,
     /// Its last advert as bytes.
     encoded: Option<Encoded>,
-    /// An advert of it is among what is due: one at a time.
-    advert_due: bool,
-    /// How many of the addresses of the claim under way have been announced already.
-    announced: usize,
     /// Whether all addresses were there and marked, and as of which state of the interface.
     intact: Option<(u64, bool)>,
-    /// When the kernel last accepted an advert.
-    accepted_at: Instant,
-    /// Whether it accepted the newest one: only then is the lease renewed.
-    accepted: bool,
-    /// Addresses that vanished meanwhile.
-    missing: Vec<IpAddr>,
-    /// A renewal is under way; one at a time is enough.
-    renewing: bool,
-    /// When the last renewal (or claim) that we know to have been carried out was begun.
-    renewed_at: Instant,
     /// The newest last, at most [`TRANSITIONS`] of them.
     transitions: VecDeque<(SystemTime, Transition)>,
     last_hook: Option<LastHook>,
@@ -197,42 +177,15 @@ pub struct LastHook {
     pub took: Duration,
 }
 
-impl Outbox {
-    fn new(router: &VirtualRouter, now: Instant) -> Self {
-        Outbox {
-            link: router.link(),
+impl RouterState {
+    fn new(router: &VirtualRouter) -> Self {
+        RouterState {
             config: Arc::clone(router.config()),
-            in_flight: None,
-            waiting: Waiting::default(),
             encoded: None,
-            advert_due: false,
-            announced: 0,
             intact: None,
-            missing: Vec::new(),
-            accepted_at: now,
-            accepted: false,
-            renewing: false,
-            renewed_at: now,
             transitions: VecDeque::new(),
             last_hook: None,
         }
-    }
-
-    /// The lifetime its addresses were claimed with; an owner's are nobody's to remove.
-    fn lease(&self) -> Option<Duration> {
-        let owner = self.config.priority == Priority::OWNER;
-        let lifetime = self.config.address_lifetime.filter(|_| !owner)?;
-        Some(Duration::from_secs(lifetime.into()))
-    }
-
-    /// What is known to have been renewed ends within a moment, or has ended.
-    fn lease_ends_soon(&self, now: Instant) -> bool {
-        self.lease().is_some_and(|lease| now >= (self.renewed_at + lease).before(LEASE_MARGIN))
-    }
-
-    /// No advert has been accepted for as long as the peers wait.
-    fn is_overdue(&self, now: Instant) -> bool {
-        now - self.accepted_at >= 3 * self.config.advert_interval.duration()
     }
 }
 
@@ -256,8 +209,8 @@ pub struct Host {
     link_names: BTreeMap<Arc<str>, LinkId>,
     ports: BTreeMap<LinkId, Port>,
     /// Boxed, as half of a map's places are empty.
-    outboxes: BTreeMap<RouterId, Box<Outbox>>,
-    due: Due,
+    states: BTreeMap<RouterId, Box<RouterState>>,
+    delivery: Delivery,
     /// What the worker was asked for, and when.
     jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
     runs: BTreeMap<u64, Run>,
@@ -279,13 +232,6 @@ pub struct Host {
     pub tallies: Tallies,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum JobKind {
-    Claim,
-    Release,
-    Renew,
-}
-
 impl Host {
     /// Opens what does not depend on interfaces.
     ///
@@ -305,8 +251,8 @@ impl Host {
             synced: false,
             link_names: BTreeMap::new(),
             ports: BTreeMap::new(),
-            outboxes: BTreeMap::new(),
-            due: Due::default(),
+            states: BTreeMap::new(),
+            delivery: Delivery::default(),
             jobs: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_number: 1,
@@ -368,12 +314,11 @@ impl Host {
         self.links.watch(self.link_names.keys().cloned());
         self.synced = false;
         self.tallies.follow(self.clock.now(), node);
-        self.outboxes.retain(|id, outbox| {
-            node.router(*id).is_some() || outbox.in_flight.is_some() || !outbox.waiting.is_empty()
-        });
+        self.delivery.forget_removed(node);
+        self.states.retain(|id, _| node.router(*id).is_some() || !self.delivery.is_idle_for(*id));
         for router in node.routers() {
-            if let Some(outbox) = self.outboxes.get_mut(&router.id()) {
-                outbox.config = Arc::clone(router.config());
+            if let Some(state) = self.states.get_mut(&router.id()) {
+                state.config = Arc::clone(router.config());
             }
         }
         let links: Vec<LinkId> = self.ports.keys().copied().collect();
@@ -605,7 +550,7 @@ impl Host {
                 let Some(&link) = self.link_names.get(&name) else { return };
                 for router in node.routers().filter(|router| router.link() == link) {
                     if router.addresses().iter().any(|address| address.ip == ip) {
-                        self.news.push_back(News::AddressLost(router.id(), ip));
+                        self.news.push_back(News::AddressGone(router.id(), ip));
                     }
                 }
             }
@@ -685,34 +630,17 @@ impl Host {
         }
     }
 
-    /// Whoever waits for one of many addresses need not wait for all of them.
     fn claimed(&mut self, ticket: u64, part: Range<usize>) {
-        let Some((router, ..)) = self.jobs.get(&ticket) else { return };
-        let Some(outbox) = self.outboxes.get_mut(router) else { return };
-        if let Some(addresses) = outbox.waiting.announcement().cloned()
-            && outbox.in_flight == Some(ticket)
-            && outbox.announced == part.start
-        {
-            outbox.announced = part.end;
-            let (link, router) = (outbox.link, *router);
-            let due = DueAnnouncements { link, router, addresses, part, round: false };
-            self.due.announcements.push(due);
+        if let Some((router, ..)) = self.jobs.get(&ticket) {
+            self.delivery.claimed_part(*router, part);
         }
     }
 
     fn report(&mut self, report: Done) {
         let Some((router, kind, asked_at)) = self.jobs.remove(&report.ticket) else { return };
         let started = self.clock.instant(report.started);
-        let Some(outbox) = self.outboxes.get_mut(&router) else { return };
-        let name = outbox.config.name.clone();
-        let mut failed = None;
+        let name = self.states.get(&router).map_or("", |state| &state.config.name);
         for (address, failure) in &report.failures {
-            let error = match failure {
-                Failure::AlreadyThere => ClaimError::AlreadyThere,
-                Failure::Gone | Failure::Late | Failure::NoDevice | Failure::Os { .. } => {
-                    ClaimError::Refused
-                }
-            };
             match (kind, failure) {
                 (JobKind::Claim, _) => {
                     error!(router = %name, %address, "cannot claim {address}: {failure}");
@@ -726,40 +654,29 @@ impl Host {
                     warn!(router = %name, %address, ?kind, "the kernel refused: {failure}");
                 }
             }
-            failed = failed.or(Some(error));
         }
-        match kind {
-            JobKind::Renew => {
-                outbox.renewing = false;
-                let counters = self.tallies.of(router);
-                if report.failures.is_empty() {
-                    outbox.renewed_at = outbox.renewed_at.max(started);
-                    let finished = self.clock.instant(report.finished);
-                    counters.renewal_lateness.note(finished - asked_at);
-                    return;
-                }
+        if kind == JobKind::Renew {
+            let counters = self.tallies.of(router);
+            if report.failures.is_empty() {
+                let finished = self.clock.instant(report.finished);
+                counters.renewal_lateness.note(finished - asked_at);
+            } else {
                 counters.renewals_failed += 1;
-                if report.failures.iter().any(|(_, why)| *why == Failure::Late) {
-                    self.news.push_back(News::Late(router));
-                }
-                return;
             }
-            JobKind::Claim if failed.is_none() => {
-                outbox.renewed_at = started;
-            }
-            JobKind::Claim | JobKind::Release => {}
         }
-        if outbox.in_flight != Some(report.ticket) {
-            return;
-        }
-        outbox.in_flight = None;
-        let missing = outbox.missing.drain(..).map(|ip| News::AddressLost(router, ip));
-        self.news.extend(missing);
-        if let (JobKind::Claim, Some(error)) = (kind, failed) {
-            outbox.waiting.claim_failed();
-            self.news.push_back(News::ClaimFailed(router, error));
-        }
-        self.carry_on(router);
+        self.finished(router, kind, started, job_outcome(kind, &report.failures));
+    }
+
+    fn finished(
+        &mut self,
+        router: RouterId,
+        kind: JobKind,
+        started: Instant,
+        outcome: Result<(), JobError>,
+    ) {
+        let now = self.clock.now();
+        let missing = self.delivery.finished(now, router, kind, started, outcome);
+        self.news.extend(missing.into_iter().map(|ip| News::AddressGone(router, ip)));
     }
 
     fn pump_helper(&mut self) {
@@ -790,8 +707,8 @@ impl Host {
                     // Unwritten, the hook runs once more after a restart, as hooks must bear.
                     let _ = self.record.note(*member, |entry| entry.hook_done = entry.master);
                 }
-                if let Some(outbox) = self.outboxes.get_mut(member) {
-                    outbox.last_hook = Some(last.clone());
+                if let Some(state) = self.states.get_mut(member) {
+                    state.last_hook = Some(last.clone());
                 }
             }
             // One that never began has nothing to say; nor has one whose question was asked anew.
@@ -845,73 +762,68 @@ impl Host {
     /// Tells the protocol what was noticed meanwhile. Whether there was anything.
     pub fn tell(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> bool {
         let mut told = false;
-        while let Some(news) = self.news.pop_front() {
-            told = true;
-            let now = self.clock.now();
-            let never_fails = match news {
-                News::AddressLost(router, ip) => {
-                    if self.present(router, ip, node) {
-                        continue;
-                    }
-                    let Some(outbox) = self.outboxes.get_mut(&router) else { continue };
-                    if outbox.in_flight.is_some() {
-                        // Perhaps by our own doing: the worker's answer will tell.
-                        outbox.missing.push(ip);
-                        continue;
-                    }
-                    let event = if outbox.lease_ends_soon(now) {
-                        Event::Late(router)
-                    } else {
-                        if node.router(router).is_some_and(VirtualRouter::has_addresses) {
-                            self.tallies.of(router).addresses_removed += 1;
-                        }
-                        Event::AddressLost(router, ip)
-                    };
-                    node.handle(now, event, actions)
+        loop {
+            if let Some(event) = self.delivery.next_event() {
+                told = true;
+                if let Event::AddressLost(router, _) = event
+                    && node.router(router).is_some_and(VirtualRouter::has_addresses)
+                {
+                    self.tallies.of(router).addresses_removed += 1;
                 }
-                News::Checked(name, run) => {
-                    let Some(check) = node.find_check(&name) else { continue };
-                    let (id, before) = (check.id(), check.verdict());
-                    let probe = checks::probe(run.result);
-                    let outcome = node.handle(now, Event::Probe { check: id, probe }, actions);
-                    let after = node.find_check(&name).map_or(before, Check::verdict);
-                    if let Some(text) = self.checks.note(&name, run, before, after) {
-                        self.history.note(history::Event::now(Kind::Check, None, text));
-                    }
-                    outcome
-                }
-                News::ClaimFailed(router, error) => {
-                    node.handle(now, Event::ClaimFailed(router, error), actions)
-                }
-                News::Contention(seen) => {
-                    let ours = |router: &VirtualRouter| {
-                        router.link() == seen.link
-                            && router.role() == Role::Master
-                            && router.addresses().iter().any(|address| address.ip == seen.address)
-                    };
-                    if let Some(router) = node.routers().find(|router| ours(router)) {
-                        self.tallies.of(router.id()).contending_announcements += 1;
-                    }
-                    node.handle(now, Event::Contention(seen), actions)
-                }
-                News::HookFinished(router, outcome) => {
-                    node.handle(now, Event::HookFinished(router, outcome), actions)
-                }
-                News::Late(router) => node.handle(now, Event::Late(router), actions),
-                News::Link(link) => {
-                    let Some((_, name)) = node.links().find(|(id, _)| *id == link) else {
-                        continue;
-                    };
-                    let up = self.links.link(name).is_some_and(|link| link.up);
-                    let addresses = self.addresses(name);
-                    node.handle(now, Event::Link { link, up, addresses: &addresses }, actions)
-                }
-            };
-            if let Err(discard) = never_fails {
-                debug!(%discard, "an event was refused");
+                self.handle(node, event, actions);
+            } else if let Some(news) = self.news.pop_front() {
+                told = true;
+                self.tell_news(news, node, actions);
+            } else {
+                return told;
             }
         }
-        told
+    }
+
+    fn handle(&self, node: &mut Node, event: Event<'_>, actions: &mut Vec<Action>) {
+        if let Err(discard) = node.handle(self.clock.now(), event, actions) {
+            debug!(%discard, "an event was refused");
+        }
+    }
+
+    fn tell_news(&mut self, news: News, node: &mut Node, actions: &mut Vec<Action>) {
+        match news {
+            News::AddressGone(router, ip) => {
+                if !self.present(router, ip, node) {
+                    self.delivery.address_gone(self.clock.now(), router, ip);
+                }
+            }
+            News::Checked(name, run) => {
+                let Some(check) = node.find_check(&name) else { return };
+                let (id, before) = (check.id(), check.verdict());
+                let probe = checks::probe(run.result);
+                self.handle(node, Event::Probe { check: id, probe }, actions);
+                let after = node.find_check(&name).map_or(before, Check::verdict);
+                if let Some(text) = self.checks.note(&name, run, before, after) {
+                    self.history.note(history::Event::now(Kind::Check, None, text));
+                }
+            }
+            News::Contention(seen) => {
+                let ours = |router: &VirtualRouter| {
+                    router.link() == seen.link
+                        && router.role() == Role::Master
+                        && router.addresses().iter().any(|address| address.ip == seen.address)
+                };
+                if let Some(router) = node.routers().find(|router| ours(router)) {
+                    self.tallies.of(router.id()).contending_announcements += 1;
+                }
+                self.handle(node, Event::Contention(seen), actions);
+            }
+            News::HookFinished(router, outcome) => {
+                self.handle(node, Event::HookFinished(router, outcome), actions);
+            }
+            News::Link(link) => {
+                let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
+                let up = self.links.link(name).is_some_and(|link| link.up);
+                let addresses = self.addresses(name);
+                self.handle(node, Event::Link { link, up, addresses: &addresses }, actions);
+            }
+        }
     }
 
     fn present(&self, router: RouterId, ip: IpAddr, node: &Node) -> bool {
@@ -948,8 +860,7 @@ impl Host {
 
     /// Nothing waits: neither the worker nor a hook.
     pub fn is_idle(&self) -> bool {
-        self.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty())
-            && self.helper.idle()
+        self.delivery.is_idle() && self.helper.idle()
     }
 
     /// When to wake up, at the latest.
@@ -964,123 +875,60 @@ impl Host {
     /// Carries an action out when those before it for the same router are done. What can leave at
     /// once leaves with everything else of this turn, by [`settle`](Self::settle).
     pub fn perform(&mut self, now: Instant, action: Action, node: &Node) {
-        let id = router_of(&action);
+        let id = action.router();
+        let router = node.router(id);
         if let Action::Warn { warning, .. } = &action {
-            let name = node.router(id).map_or("", |router| &router.config().name);
+            let name = router.map_or("", |router| &router.config().name);
             warn!(router = name, "{warning}");
             let event = history::Event::now(Kind::Warning, Some(name), warning.to_string());
             self.history.note(event);
             return;
         }
-        let router = node.router(id);
-        let outbox = match (router, self.outboxes.get_mut(&id)) {
+        let state = match (router, self.states.get_mut(&id)) {
             // One that was removed may be forgotten by now, and its last actions are to come.
-            (_, Some(outbox)) => outbox,
+            (_, Some(state)) => state,
             (Some(router), None) => {
-                self.outboxes.entry(id).or_insert_with(|| Box::new(Outbox::new(router, now)))
+                self.states.entry(id).or_insert_with(|| Box::new(RouterState::new(router)))
             }
             (None, None) => return,
         };
         if let Action::Notify(transition) = &action {
-            if outbox.transitions.len() == TRANSITIONS {
-                outbox.transitions.pop_front();
+            if state.transitions.len() == TRANSITIONS {
+                state.transitions.pop_front();
             }
             // Most routers never have as many as a growing list makes room for.
-            outbox.transitions.reserve_exact(1);
-            outbox.transitions.push_back((SystemTime::now(), transition.clone()));
+            state.transitions.reserve_exact(1);
+            state.transitions.push_back((SystemTime::now(), transition.clone()));
             self.tallies.changed(now, transition);
             // Unwritten, a restart begins as backup or preempts: it is not worth a role.
             let held_back = router.is_some_and(VirtualRouter::held_back);
             let _ = self.record.note(id, |entry| entry.held_back = held_back);
         }
-        if outbox.in_flight.is_none() {
-            self.carry_out(id, action);
-            return;
+        if self.delivery.push(self.clock.now(), action, node) {
+            self.settle();
         }
-        if matches!(action, Action::Advertise { .. }) && outbox.is_overdue(now) {
-            self.news.push_back(News::Late(id));
-        }
-        outbox.waiting.push(action);
-    }
-
-    fn carry_on(&mut self, id: RouterId) {
-        while let Some(outbox) = self.outboxes.get_mut(&id) {
-            if outbox.in_flight.is_some() {
-                return;
-            }
-            let Some(action) = outbox.waiting.pop() else { return };
-            self.carry_out(id, action);
-        }
-    }
-
-    fn carry_out(&mut self, id: RouterId, action: Action) {
-        match action {
-            Action::Advertise { from, to, advert, due, .. } => {
-                if self.outboxes.get(&id).is_some_and(|outbox| outbox.advert_due) {
-                    self.settle();
-                }
-                let Some(outbox) = self.outboxes.get_mut(&id) else { return };
-                outbox.advert_due = true;
-                let link = outbox.link;
-                self.due.adverts.push(DueAdvert { link, router: id, from, to, advert, due });
-            }
-            Action::Announce { addresses, .. } => {
-                let Some(outbox) = self.outboxes.get_mut(&id) else { return };
-                let (link, part) = (outbox.link, outbox.announced..addresses.len());
-                outbox.announced = 0;
-                let due = DueAnnouncements { link, router: id, addresses, part, round: true };
-                self.due.announcements.push(due);
-            }
-            Action::Claim { addresses, lifetime, .. } => {
-                let now = self.clock.now();
-                if let Some(outbox) = self.outboxes.get_mut(&id) {
-                    // Patience with the worker begins here.
-                    outbox.accepted_at = now;
-                    outbox.announced = 0;
-                }
-                let absent = self.lacks_all(id, &addresses);
-                self.submit(id, JobKind::Claim, Work::Claim { addresses, lifetime, absent });
-            }
-            Action::Notify(transition) => self.due.changes.push(transition),
-            Action::Release { addresses, .. } => {
-                if let Some(outbox) = self.outboxes.get_mut(&id) {
-                    outbox.announced = 0;
-                }
-                self.submit(id, JobKind::Release, Work::Release { addresses });
-            }
-            Action::Renew { addresses, lifetime, .. } => {
-                self.due.renewals.push((id, addresses, lifetime));
-            }
-            Action::Warn { .. } => {}
-        }
+        self.start_jobs();
     }
 
     /// Lets everything leave that is due: adverts in one go, then what goes with them.
     pub fn settle(&mut self) {
-        if self.due.is_empty() {
-            return;
+        while let Some(mut effect) = self.delivery.next(self.clock.now()) {
+            match &mut effect {
+                Effect::Advertise(adverts) => self.advertise(adverts),
+                Effect::Announce(announcements) => self.announce(announcements),
+                Effect::Notify(transitions) => {
+                    for transition in transitions.drain(..) {
+                        self.notify(transition.router, &transition);
+                    }
+                }
+                Effect::Start(job) => self.start(job),
+            }
+            self.delivery.recycle(effect);
         }
-        self.advertise();
-        let mut renewals = std::mem::take(&mut self.due.renewals);
-        for (id, addresses, lifetime) in renewals.drain(..) {
-            self.renew(id, addresses, lifetime);
-        }
-        self.due.renewals = renewals;
-        self.announce();
-        let mut changes = std::mem::take(&mut self.due.changes);
-        for transition in changes.drain(..) {
-            self.notify(transition.router, &transition);
-        }
-        self.due.changes = changes;
     }
 
-    fn advertise(&mut self) {
-        let mut due = std::mem::take(&mut self.due.adverts);
-        let now = self.clock.now();
-        due.retain(|advert| self.prepare(now, advert));
-        if !due.is_sorted_by_key(DueAdvert::socket) {
-            due.sort_unstable_by_key(DueAdvert::socket);
-        }
+    fn advertise(&mut self, due: &mut Vec<DueAdvert>) {
+        due.retain(|advert| self.prepare(advert));
         let mut failed = Vec::new();
         for group in due.chunk_by(|one, other| one.socket() == other.socket()) {
             let Some((link, family)) = group.first().map(DueAdvert::socket) else { continue };
@@ -1088,9 +936,9 @@ impl Host {
             else {
                 continue;
             };
-            let outboxes = &self.outboxes;
+            let states = &self.states;
             let messages = group.iter().flat_map(|due| {
-                let encoded = outboxes.get(&due.router).and_then(|outbox| outbox.encoded.as_ref());
+                let encoded = states.get(&due.router).and_then(|state| state.encoded.as_ref());
                 let messages = encoded.into_iter().flat_map(Encoded::messages);
                 messages.map(|(to, message)| advert_socket::Advert { from: due.from, to, message })
             });
@@ -1107,141 +955,123 @@ impl Host {
                 self.advertised(now, due, outcome);
             }
         }
-        due.clear();
-        self.due.adverts = due;
     }
 
-    /// Whether the advert may leave; if so, it is there as bytes.
-    fn prepare(&mut self, now: Instant, due: &DueAdvert) -> bool {
-        let Some(outbox) = self.outboxes.get_mut(&due.router) else { return false };
-        outbox.advert_due = false;
-        if outbox.lease_ends_soon(now) && due.advert.priority != Priority::LEAVING {
-            // The lease may end before anybody hears of it: an advert would promise what is gone.
-            self.news.push_back(News::Late(due.router));
-            outbox.accepted = false;
-            return false;
-        }
+    /// Whether there is a socket for the advert; if so, it is there as bytes.
+    fn prepare(&mut self, due: &DueAdvert) -> bool {
         let (link, family) = due.socket();
-        if self.ports.get_mut(&link).is_none_or(|port| port.adverts(family).is_none()) {
-            outbox.accepted = false;
+        let has_socket =
+            self.ports.get_mut(&link).is_some_and(|port| port.adverts(family).is_some());
+        let Some(state) = self.states.get_mut(&due.router).filter(|_| has_socket) else {
+            self.delivery.unsent(due.router);
             return false;
-        }
-        if !outbox.encoded.as_ref().is_some_and(|encoded| encoded.is(due)) {
-            outbox.encoded = Some(Encoded::new(due));
+        };
+        if !state.encoded.as_ref().is_some_and(|encoded| encoded.is(due)) {
+            state.encoded = Some(Encoded::new(due));
         }
         true
     }
 
     /// The kernel has taken an advert, or has not.
     fn advertised(&mut self, now: Instant, due: &DueAdvert, outcome: io::Result<()>) {
-        let Some(outbox) = self.outboxes.get_mut(&due.router) else { return };
         let counters = self.tallies.of(due.router);
+        let accepted_before = self.delivery.sent(now, due.router, outcome.is_ok());
         match outcome {
             Ok(()) => {
                 counters.adverts_sent += 1;
                 if let Some(due) = due.due {
                     counters.advert_lateness.note(now - due);
                 }
-                outbox.accepted = true;
-                outbox.accepted_at = now;
                 self.record.sent(due.router, self.clock.boottime_of(now));
             }
             Err(error) => {
-                if outbox.accepted {
-                    warn!(router = %outbox.config.name, %error, "the kernel refuses adverts");
+                if accepted_before {
+                    let name = self.states.get(&due.router).map_or("", |s| &s.config.name);
+                    warn!(router = %name, %error, "the kernel refuses adverts");
                 }
                 counters.adverts_refused += 1;
-                outbox.accepted = false;
-                if outbox.is_overdue(now) {
-                    self.news.push_back(News::Late(due.router));
-                }
             }
         }
     }
 
-    fn announce(&mut self) {
-        let mut due = std::mem::take(&mut self.due.announcements);
-        if !due.is_sorted_by_key(|due| due.link) {
-            due.sort_by_key(|due| due.link);
-        }
+    fn announce(&mut self, due: &[DueAnnouncement]) {
         for group in due.chunk_by(|one, other| one.link == other.link) {
             let Some(link) = group.first().map(|due| due.link) else { continue };
             let Some(socket) = self.ports.get_mut(&link).and_then(|p| p.neighbours.as_mut()) else {
                 continue;
             };
-            if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncements::ips)) {
+            if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncement::ips)) {
                 debug!(%error, "the kernel refused an announcement");
             }
-            for due in group.iter().filter(|due| due.round) {
+            for due in group.iter().filter(|due| due.completes_round) {
                 self.tallies.of(due.router).announcements += 1;
             }
         }
-        due.clear();
-        self.due.announcements = due;
     }
 
-    fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
-        let Some(outbox) = self.outboxes.get(&id) else { return };
-        if !outbox.accepted || outbox.renewing {
-            return;
+    /// Hands jobs to the worker at once; what else is due leaves later in this turn.
+    fn start_jobs(&mut self) {
+        while let Some(job) = self.delivery.next_job() {
+            self.start(&job);
         }
-        let lease = Duration::from_secs(lifetime.into());
-        let not_after = self.clock.boottime_of((outbox.renewed_at + lease).before(LEASE_GUARD));
-        let intact = self.has_all(id, &addresses);
-        self.submit(id, JobKind::Renew, Work::Renew { addresses, lifetime, not_after, intact });
     }
 
-    fn submit(&mut self, id: RouterId, kind: JobKind, work: Work) {
-        match kind {
-            // What was said before it is to be heard before it.
-            JobKind::Claim | JobKind::Release => self.settle(),
-            JobKind::Renew => {}
-        }
-        let Some(outbox) = self.outboxes.get_mut(&id) else { return };
-        let Some(port) = self.ports.get(&outbox.link) else {
-            // Without the interface there are no addresses to add or remove.
-            if kind == JobKind::Claim {
-                self.news.push_back(News::ClaimFailed(id, ClaimError::Refused));
-            }
+    fn start(&mut self, job: &delivery::Job) {
+        let (id, kind) = (job.router, job.work.kind());
+        let now = self.clock.now();
+        let Some(index) = self.ports.get(&job.link).map(|port| port.index) else {
+            // Without the interface there are no addresses to remove, and none can be added.
+            let outcome = if kind == JobKind::Release { Ok(()) } else { Err(JobError::Refused) };
+            self.finished(id, kind, now, outcome);
             return;
+        };
+        let work = match &job.work {
+            delivery::Work::Claim { addresses, lifetime } => Work::Claim {
+                addresses: addresses.clone(),
+                lifetime: *lifetime,
+                absent: self.lacks_all(id, addresses),
+            },
+            delivery::Work::Release { addresses } => Work::Release { addresses: addresses.clone() },
+            delivery::Work::Renew { addresses, lifetime, not_after } => Work::Renew {
+                addresses: addresses.clone(),
+                lifetime: *lifetime,
+                not_after: self.clock.boottime_of(*not_after),
+                intact: self.has_all(id, addresses),
+            },
         };
         let ticket = self.next_number;
         self.next_number += 1;
-        match kind {
-            JobKind::Claim | JobKind::Release => outbox.in_flight = Some(ticket),
-            JobKind::Renew => outbox.renewing = true,
-        }
-        self.jobs.insert(ticket, (id, kind, self.clock.now()));
-        self.worker.submit(Job { ticket, index: port.index, work });
+        self.jobs.insert(ticket, (id, kind, now));
+        self.worker.submit(Job { ticket, index, work });
     }
 
     /// Whether the kernel has told of none of these addresses on the router's interface.
     fn lacks_all(&self, id: RouterId, addresses: &[Address]) -> bool {
-        let Some(outbox) = self.outboxes.get(&id) else { return false };
-        let there = self.links.addresses(&outbox.config.interface);
+        let Some(state) = self.states.get(&id) else { return false };
+        let there = self.links.addresses(&state.config.interface);
         let there: HashSet<IpAddr> = there.iter().map(|address| address.ip).collect();
         self.synced && !addresses.iter().any(|address| there.contains(&address.ip))
     }
 
     /// Whether it has told of all of them, marked; looked at only when something has changed.
     fn has_all(&mut self, id: RouterId, addresses: &[Address]) -> bool {
-        let Some(outbox) = self.outboxes.get_mut(&id) else { return false };
-        let changes = self.links.changes(&outbox.config.interface);
-        let known = outbox.intact.filter(|(as_of, _)| *as_of == changes);
-        let there = self.links.addresses(&outbox.config.interface);
+        let Some(state) = self.states.get_mut(&id) else { return false };
+        let changes = self.links.changes(&state.config.interface);
+        let known = state.intact.filter(|(as_of, _)| *as_of == changes);
+        let there = self.links.addresses(&state.config.interface);
         let look = || {
             let ours = there.iter().filter(|address| address.ours).map(Found::address);
             let ours: HashSet<Address> = ours.collect();
             addresses.iter().all(|address| ours.contains(address))
         };
-        let (_, intact) = *outbox.intact.insert(known.unwrap_or_else(|| (changes, look())));
+        let (_, intact) = *state.intact.insert(known.unwrap_or_else(|| (changes, look())));
         intact && self.synced
     }
 
     /// The one line at INFO per change of role, its place in history, and the hooks that go with it.
     fn notify(&mut self, id: RouterId, transition: &Transition) {
-        let Some(outbox) = self.outboxes.get(&id) else { return };
-        let config = &outbox.config;
+        let Some(state) = self.states.get(&id) else { return };
+        let config = &state.config;
         info!(
             router = %config.name,
             from = %transition.from,
@@ -1313,7 +1143,7 @@ impl Host {
         let members: Vec<&RouterConfig> = of
             .members
             .iter()
-            .filter_map(|member| Some(&*self.outboxes.get(member)?.config))
+            .filter_map(|member| Some(&*self.states.get(member)?.config))
             .collect();
         let mut interfaces: Vec<&str> = members.iter().map(|config| &*config.interface).collect();
         interfaces.dedup();
@@ -1346,11 +1176,11 @@ impl Host {
 
     /// What status tells of a virtual router that the protocol does not know.
     pub fn beside(&self, id: RouterId) -> Beside<'_> {
-        let Some(outbox) = self.outboxes.get(&id) else { return Beside::default() };
+        let Some(state) = self.states.get(&id) else { return Beside::default() };
         Beside {
-            transitions: outbox.transitions.iter().rev().collect(),
-            lease_until: outbox.lease().map(|lease| outbox.renewed_at + lease),
-            last_hook: outbox.last_hook.as_ref(),
+            transitions: state.transitions.iter().rev().collect(),
+            lease_until: self.delivery.lease_until(id),
+            last_hook: state.last_hook.as_ref(),
         }
     }
 
@@ -1385,20 +1215,18 @@ const TRANSITIONS: usize = 5;
 const CROWDED: Duration = Duration::from_millis(2);
 /// ... and none of them waits for longer than a millisecond.
 const LULL: Duration = Duration::from_micros(900);
-/// The kernel may be this early, and an address that goes this shortly before its lease ends was
-/// taken by nobody.
-const LEASE_MARGIN: Duration = Duration::from_millis(100);
-/// A renewal is not sent this shortly before the lease ends: it could bring an address back.
-const LEASE_GUARD: Duration = Duration::from_millis(50);
-
-fn router_of(action: &Action) -> RouterId {
-    match action {
-        Action::Advertise { router, .. }
-        | Action::Announce { router, .. }
-        | Action::Claim { router, .. }
-        | Action::Release { router, .. }
-        | Action::Renew { router, .. }
-        | Action::Warn { router, .. } => *router,
-        Action::Notify(transition) => transition.router,
+/// Of several failures the first counts; one that came too late is told as such in any case.
+fn job_outcome(kind: JobKind, failures: &[(Address, Failure)]) -> Result<(), JobError> {
+    let error = |failure: &Failure| match failure {
+        Failure::AlreadyThere => JobError::AlreadyThere,
+        Failure::Late => JobError::TooLate,
+        Failure::Gone | Failure::NoDevice | Failure::Os { .. } => JobError::Refused,
+    };
+    let mut errors = failures.iter().map(|(_, failure)| error(failure));
+    let late = kind == JobKind::Renew && errors.clone().any(|error| error == JobError::TooLate);
+    match errors.next() {
+        None => Ok(()),
+        Some(_) if late => Err(JobError::TooLate),
+        Some(first) => Err(first),
     }
 }

@@ -1,5 +1,5 @@
-//! What the neighbours on the link are told about our addresses, and what others tell them: ARP
-//! and IPv6 neighbour discovery, frame by frame.
+//! Announcing our addresses on the link, and detecting that another host announces them: ARP
+//! (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,47 +19,50 @@ use crate::host::sys::{self, Inbox, Outgoing, SEND_BATCH};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// Both at once.
+/// Receives both protocols.
 const ETHERTYPE_ALL: u16 = libc::ETH_P_ALL as u16;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const BROADCAST_MAC: [u8; 6] = [0xff; 6];
 const ARP_LENGTH: usize = 14 + 28;
 const ADVERTISEMENT_LENGTH: usize = 14 + 40 + 24 + 8;
-/// More addresses would make a filter that costs every packet too much, or that older kernels have
-/// no room for.
-const FILTERED: usize = 1000;
-/// `TC_PRIO_INTERACTIVE`, as the adverts.
+/// Most addresses that the socket filter checks one by one. A longer filter would slow down every
+/// packet, and may exceed `net.core.optmem_max`.
+const FILTERED_MAX: usize = 1000;
+/// `SO_PRIORITY` of announcements: `TC_PRIO_INTERACTIVE`, as for adverts.
 const PRIORITY: u32 = 6;
 
-/// The packet socket of one interface. On an interface that is not Ethernet there is nobody to
-/// tell: it does nothing.
+/// The packet socket of one interface. Interfaces other than Ethernet have no neighbours that need
+/// announcements; on these it does nothing.
 #[derive(Debug)]
 pub struct NeighbourSocket {
     socket: Socket,
     index: u32,
     mac: Option<[u8; 6]>,
-    /// Sorted.
+    /// Sorted, for binary search.
     watched: Vec<IpAddr>,
     inbox: Inbox,
 }
 
-/// Somebody else told the link that an address we watch is at his MAC.
+/// An announcement of a watched address by another host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// The address.
+    /// The announced address.
     pub address: IpAddr,
-    /// Where it is said to be; never our own MAC.
+    /// The MAC address that it is announced at; never our own.
     pub mac: [u8; 6],
 }
 
 impl NeighbourSocket {
-    /// [`receive`](Self::receive) returns after this many packets.
+    /// [`receive`](Self::receive) returns after about this many packets.
     pub const AT_ONCE: usize = 1024;
 
-    /// Opens the socket on the interface of this index, whose MAC this is; `None` if it is not
-    /// Ethernet. Needs CAP_NET_RAW. It hears nothing until it is told what to
-    /// [`watch`](Self::watch) for. When the MAC changes, open another.
+    /// Opens a socket on the interface with this index and MAC address (`None` if it is not
+    /// Ethernet). It receives nothing before [`watch`](Self::watch). When the MAC address changes,
+    /// open another.
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_RAW; ENODEV if the interface is gone.
     pub fn open(index: u32, mac: Option<[u8; 6]>) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
         socket.attach_filter(&[bpf::DROP])?;
@@ -71,9 +74,11 @@ impl NeighbourSocket {
         Ok(NeighbourSocket { socket, index, mac, watched: Vec::new(), inbox: Inbox::default() })
     }
 
-    /// Tells the link that these addresses are here: a gratuitous ARP request or an unsolicited
-    /// neighbour advertisement each. Never blocks; if the kernel does not take some of them, the
-    /// others are sent all the same and the first error is returned.
+    /// Announces that these addresses are at our MAC address, by a gratuitous ARP request or an
+    /// unsolicited neighbour advertisement for each. Never blocks.
+    ///
+    /// # Errors
+    /// The first error of those that the kernel refused; all others are sent.
     pub fn announce(&self, addresses: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
         let Some(mac) = self.mac else { return Ok(()) };
         let mut router = None;
@@ -111,8 +116,12 @@ impl NeighbourSocket {
         }
     }
 
-    /// From now on hears who else announces one of these addresses, and nothing else. The kernel
-    /// drops what cannot be that.
+    /// From now on receives announcements of these addresses by other hosts. A socket filter drops
+    /// everything else; with more than 1000 addresses it passes all announcements, and
+    /// [`receive`](Self::receive) selects.
+    ///
+    /// # Errors
+    /// The filter could not be attached or the socket could not be bound.
     pub fn watch(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
         if self.mac.is_none() {
             return Ok(());
@@ -129,7 +138,7 @@ impl NeighbourSocket {
             (false, true) => ETHERTYPE_IPV6,
             (true, true) => ETHERTYPE_ALL,
         };
-        let exact = self.watched.len() <= FILTERED
+        let exact = self.watched.len() <= FILTERED_MAX
             && self.socket.attach_filter(&filter(Some(&self.watched))).is_ok();
         if !exact {
             self.socket.attach_filter(&filter(None))?;
@@ -137,8 +146,11 @@ impl NeighbourSocket {
         self.socket.bind(&sys::link_address(self.index, ethertype, [0; 6]))
     }
 
-    /// Hands over who was heard. Returns how many packets were read; [`Self::AT_ONCE`] of them
-    /// mean that more may wait.
+    /// Passes received announcements of watched addresses to `handle`. Returns the number of
+    /// packets read; at least [`Self::AT_ONCE`] means that more may be waiting.
+    ///
+    /// # Errors
+    /// As recvmmsg(2), except ENETDOWN.
     pub fn receive(&mut self, mut handle: impl FnMut(Sighting)) -> io::Result<usize> {
         loop {
             let outcome = self.inbox.drain(self.socket.as_fd(), Self::AT_ONCE, |packet| {
@@ -150,14 +162,15 @@ impl NeighbourSocket {
                 }
             });
             match outcome {
-                // Said once; the socket goes on when the interface comes up again.
+                // Reported once. The socket works again when the interface comes up.
                 Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// Hosts take a router off their list when it says that it is none.
+    /// Whether this host forwards IPv6 on the interface, which the router flag must state: hosts
+    /// remove a router from their default router list when it is clear (RFC 4861 7.2.5).
     fn is_router(&self) -> bool {
         let Ok(name) = nix::net::if_::if_indextoname(self.index) else { return false };
         let path = format!("/proc/sys/net/ipv6/conf/{}/forwarding", name.to_string_lossy());
@@ -171,8 +184,8 @@ impl AsFd for NeighbourSocket {
     }
 }
 
-/// A broadcast ARP request for the address by itself (RFC 5227 section 3; RFC 9568 8.1.1). Written
-/// to the beginning of a frame of zeros; returns how long it is.
+/// Writes a gratuitous ARP request (RFC 5227 section 3, RFC 9568 8.1.1) to a zeroed frame. Returns
+/// its length.
 fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
     ethernet(mac, BROADCAST_MAC, ETHERTYPE_ARP, frame);
     if let Some(mut arp) = frame.get_mut(14..).and_then(MutableArpPacket::new) {
@@ -189,10 +202,11 @@ fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
     ARP_LENGTH
 }
 
-/// A neighbour advertisement that nobody asked for (RFC 4861 7.2.6). It comes from the address it
-/// is about: that one is ours whenever we announce it, while the link-local address may still be
-/// in duplicate detection after a link came up; Linux itself does the same. Written to the beginning
-/// of a frame of zeros; returns how long it is.
+/// Writes an unsolicited neighbour advertisement (RFC 4861 7.2.6) to a zeroed frame. Returns its
+/// length.
+///
+/// Its source is the announced address, as in Linux: that one is usable whenever we announce it,
+/// while the link-local address may still be tentative after the link came up.
 fn unsolicited_advertisement(
     mac: [u8; 6],
     address: Ipv6Addr,
@@ -216,7 +230,7 @@ fn unsolicited_advertisement(
         message.set_target_addr(address);
     }
     if let Some([kind, length, option @ ..]) = frame.get_mut(54 + 24..ADVERTISEMENT_LENGTH) {
-        // In units of eight bytes.
+        // The length is in units of 8 bytes.
         (*kind, *length) = (NdpOptionTypes::TargetLLAddr.0, 1);
         option.copy_from_slice(&mac);
     }
@@ -238,13 +252,14 @@ fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, frame: &mut [u8]) {
     }
 }
 
-/// Reads what a frame says about where an address is.
+/// Decodes an ARP packet or neighbour advertisement: which address is announced at which MAC
+/// address.
 fn sighting(frame: &[u8]) -> Option<Sighting> {
     let (header, packet) = frame.split_first_chunk::<14>()?;
     let sender = *header.get(6..)?.first_chunk::<6>()?;
     match u16::from_be_bytes([header[12], header[13]]) {
         ETHERTYPE_ARP => {
-            // Ethernet, IPv4, and their lengths.
+            // Hardware type Ethernet, protocol type IPv4, and their address lengths.
             if *packet.first_chunk::<6>()? != [0, 1, 8, 0, 6, 4] {
                 return None;
             }
@@ -254,7 +269,7 @@ fn sighting(frame: &[u8]) -> Option<Sighting> {
         }
         ETHERTYPE_IPV6 => {
             let (header, message) = packet.split_first_chunk::<40>()?;
-            // A hop limit below 255 was not sent on this link (RFC 4861 7.1.2).
+            // With a hop limit below 255 it was not sent on this link (RFC 4861 7.1.2).
             let advertised = header[6] == IpNextHeaderProtocols::Icmpv6.0
                 && header[7] == 255
                 && *message.first()? == Icmpv6Types::NeighborAdvert.0;
@@ -269,7 +284,7 @@ fn sighting(frame: &[u8]) -> Option<Sighting> {
     }
 }
 
-/// The target link-layer address among the options of a neighbour advertisement.
+/// The target link-layer address option of a neighbour advertisement (RFC 4861 4.6.1).
 fn target_option(mut options: &[u8]) -> Option<[u8; 6]> {
     loop {
         let [kind, length @ (1..), ..] = *options else { return None };
@@ -281,8 +296,9 @@ fn target_option(mut options: &[u8]) -> Option<[u8; 6]> {
     }
 }
 
-/// Passes ARP whose sender address, and neighbour advertisements whose target's last four bytes,
-/// are of the list; without a list gratuitous ARP and unsolicited advertisements.
+/// The socket filter. With a list it passes ARP packets whose sender address, and neighbour
+/// advertisements whose last four bytes of the target, are in the list. Without one it passes
+/// gratuitous ARP and unsolicited advertisements.
 fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
     use libc::{
         BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_MISC, BPF_TAX, BPF_W, BPF_X, SKF_AD_OFF,
@@ -327,8 +343,9 @@ fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
         }
     }
 
-    // A frame with a VLAN's tag belongs to another link that shares the wire. A socket for one
-    // protocol sees it without the tag, but as not meant for this host.
+    // A frame with a VLAN tag belongs to another link on the same wire. A socket for all protocols
+    // finds the tag in the metadata. One for a single protocol gets the frame without the tag, but
+    // as PACKET_OTHERHOST.
     let mut program = vec![
         bpf::load(BPF_B, (SKF_AD_OFF + SKF_AD_PKTTYPE) as u32),
         bpf::jump(BPF_JEQ, u32::from(libc::PACKET_OTHERHOST), 2, 0),
@@ -349,11 +366,11 @@ fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
     program
 }
 
-/// Accepts if A is one of the values, and drops if not.
+/// Instructions that accept the packet if A is one of the values, and drop it otherwise.
 fn is_one_of(values: impl Iterator<Item = u32>) -> Vec<SockFilter> {
     let values: Vec<u32> = values.collect();
     let mut program = Vec::with_capacity(values.len() + values.len() / 100 + 3);
-    // A conditional jump reaches 255 instructions far.
+    // A conditional jump skips at most 255 instructions.
     for chunk in values.chunks(200) {
         let to_accept = |place: usize| (chunk.len() - place) as u8;
         program.extend(

@@ -1,8 +1,9 @@
-//! What the daemon may do to the machine: given up to the least that adverts and addresses need.
+//! Dropping privileges to what adverts and addresses need, real-time priority and locked memory.
 //!
-//! Capabilities belong to a thread, so all of this comes before any second thread exists, logging's
-//! writer included. In order: start the helper, [`realtime_for_all`], [`lock_memory`], [`keep_only`],
-//! start what is urgent, [`realtime`].
+//! Capabilities are per thread (capabilities(7)), so they are dropped before a second thread
+//! exists, the log writer included. The daemon does this in order: start the helper,
+//! [`realtime_for_all`], [`lock_memory`], [`keep_only`], start the time-critical threads,
+//! [`realtime`].
 
 use std::collections::HashSet;
 use std::io;
@@ -13,28 +14,27 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::sys;
 
-/// What the daemon cannot do without: addresses, and raw sockets.
+/// The capabilities that the daemon needs: changing addresses, and raw sockets.
 pub const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
 
-/// Which of [`NEEDED`] this process does not have.
+/// The capabilities among [`NEEDED`] that this process does not have.
 pub fn missing() -> Vec<Capability> {
     let has = |capability| caps::has_cap(None, CapSet::Permitted, capability).unwrap_or(false);
     NEEDED.into_iter().filter(|capability| !has(*capability)).collect()
 }
 
-/// What to tell the operator about [`missing`] capabilities.
+/// A message for the operator about [`missing`] capabilities, with the remedy.
 pub fn explain(missing: &[Capability]) -> String {
     let names: Vec<String> = missing.iter().map(Capability::to_string).collect();
     let names = names.join(" ");
     format!("{names} missing: run as root, or by systemd with AmbientCapabilities={names}")
 }
 
-/// Gives up all capabilities except `keep`, for this process and whatever it executes; those of
-/// `keep` it did not have stay missing. A program it executes gets none at all, unless as root:
-/// then `keep`.
+/// Drops all capabilities except those of `keep` that the process has. Programs it executes get
+/// none, or those of `keep` if it runs as root.
 ///
-/// Without CAP_SETPCAP the bounding set stays as it is, so a program executed as root may then
-/// regain what the surroundings of this process allow it.
+/// Without CAP_SETPCAP the bounding set cannot be reduced, so a program executed as root may regain
+/// whatever the bounding set contains.
 ///
 /// # Errors
 /// There is more than one thread, or the kernel refused.
@@ -42,23 +42,23 @@ pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
     never_regain(keep)?;
     let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     let kept: HashSet<_> = keep.iter().copied().filter(|cap| permitted.contains(cap)).collect();
-    // Effective first: what is effective must be permitted at all times.
+    // The effective set must be a subset of the permitted set at all times, so it is reduced first.
     caps::set(None, CapSet::Effective, &kept).map_err(io::Error::other)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)
 }
 
-/// The first half of [`keep_only`]: what this process has now it keeps, so that it can still become
-/// another user, but no program it executes gets more than `keep`.
+/// The first half of [`keep_only`]: programs that the process executes get no capabilities beyond
+/// `keep`. The process itself keeps its own, so that it can still change its user.
 ///
 /// # Errors
-/// As there.
+/// As [`keep_only`].
 pub fn never_regain(keep: &[Capability]) -> io::Result<()> {
     if std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {
         return Err(io::Error::other("privileges must be given up before there are threads"));
     }
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
         for capability in caps::all() {
-            // A capability this kernel does not know cannot be read, and need not be dropped.
+            // Reading a capability that this kernel does not know fails; it need not be dropped.
             if !keep.contains(&capability)
                 && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
             {
@@ -70,39 +70,39 @@ pub fn never_regain(keep: &[Capability]) -> io::Result<()> {
     caps::clear(None, CapSet::Inheritable).map_err(io::Error::other)
 }
 
-/// Gives this thread real-time priority (1-99) that neither its children nor threads started later
-/// inherit.
+/// Gives the calling thread real-time priority (`SCHED_FIFO`, 1 to 99), which its children and the
+/// threads it starts do not inherit.
 ///
 /// # Errors
-/// Not allowed here: without CAP_SYS_NICE, or in a cgroup without real-time time. The caller warns
-/// and goes on.
+/// EPERM without CAP_SYS_NICE, or in a cgroup without a real-time budget. The caller should warn
+/// and continue.
 pub fn realtime(priority: u8) -> io::Result<()> {
     sys::set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority.into())
 }
 
-/// Gives this thread real-time priority (1-99), and every thread and process that it starts before
-/// it says [`realtime`].
+/// Gives the calling thread real-time priority (`SCHED_FIFO`, 1 to 99), which its children and the
+/// threads it starts inherit until it calls [`realtime`].
 ///
 /// # Errors
-/// As there.
+/// As [`realtime`].
 pub fn realtime_for_all(priority: u8) -> io::Result<()> {
     sys::set_scheduler(libc::SCHED_FIFO, priority.into())
 }
 
-/// Gives real-time priority up again.
+/// Returns the calling thread to `SCHED_OTHER`.
 ///
 /// # Errors
-/// None that a kernel is known to give.
+/// As sched_setscheduler(2), which always permits this.
 pub fn ordinary_priority() -> io::Result<()> {
-    // That children inherit nothing cannot be taken back without CAP_SYS_NICE.
+    // Clearing the reset-on-fork flag would need CAP_SYS_NICE.
     sys::set_scheduler(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
 
-/// Keeps every page of the process in memory from when it is first touched.
+/// Locks every page of the process in memory, from its first use on (`MCL_ONFAULT`, mlockall(2)).
 ///
 /// # Errors
-/// Not allowed here; the caller warns and goes on. Also refused where the limit on locked memory
-/// cannot be lifted: once CAP_IPC_LOCK is given up, that limit would make allocations fail.
+/// EPERM, or the limit on locked memory (`RLIMIT_MEMLOCK`) cannot be raised: without CAP_IPC_LOCK,
+/// which is dropped later, allocations beyond it would fail. The caller should warn and continue.
 pub fn lock_memory() -> io::Result<()> {
     if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err() {
         let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;

@@ -1,7 +1,8 @@
-//! What the next daemon on this host must know: who was master here, and when it last said so.
+//! State for the next daemon on this host: which virtual routers were master, and when their last
+//! adverts were sent.
 //!
-//! One small file in the runtime directory, so it is gone after a reboot; written in place, a few
-//! bytes with every advert, so it is true also after `kill -9`.
+//! It is a small file in the runtime directory, which a reboot clears. With every advert a few
+//! bytes of it are overwritten in place, so it is up to date even after SIGKILL.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,31 +16,32 @@ use crate::host::sys::Mapped;
 use crate::vrrp::{Address, Config, Family, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
-const HEADER: usize = 64;
-const SLOT: usize = 64;
+const HEADER_SIZE: usize = 64;
+const SLOT_SIZE: usize = 64;
 const SLOTS: usize = 4096;
-/// Resumes that are remembered: one more than may happen in a minute.
-const RESUMES: usize = 4;
+/// Resumes that are stored: one more than are allowed within a minute.
+const RESUMES_KEPT: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 
-// Header: magic 0..8, boot id 8..24, suspended 24..32, resumes 32..64.
-// Slot: identity 0..8 (0: free), sent at 8..16, flags 16.
-const SENT_AT: usize = 8;
-const FLAGS: usize = 16;
+// Header: magic 0..8, boot ID 8..24, time in suspend 24..32, resumes 32..64.
+// Slot: identity 0..8 (0: free), time of the last advert 8..16, flags 16.
+// Numbers are in host byte order, times in nanoseconds of CLOCK_BOOTTIME.
+const SENT_AT_OFFSET: usize = 8;
+const FLAGS_OFFSET: usize = 16;
 const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
 
-/// What the record says of one virtual router.
+/// The recorded state of one virtual router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// It was master, and not about to leave.
+    /// It was master and was not giving up the role.
     pub master: bool,
-    /// The operator had moved it away from here.
+    /// It was held back: an operator had moved it to another host.
     pub held_back: bool,
-    /// The `master` hook had ended with status 0.
+    /// The `master` hook had exited with status 0.
     pub hook_done: bool,
-    /// `CLOCK_BOOTTIME` when its last advert left.
+    /// `CLOCK_BOOTTIME` of its last advert.
     pub sent_at: Duration,
 }
 
@@ -50,17 +52,17 @@ impl Entry {
     }
 }
 
-/// What an earlier daemon left: nothing, if it ran before a reboot or a suspend.
+/// The record of the daemon before this one; empty if the host was rebooted or suspended since.
 #[derive(Debug, Default)]
 pub struct Previous {
     entries: BTreeMap<u64, Entry>,
     resumes: Vec<Duration>,
-    /// Which addresses it may have had, and on which interfaces.
+    /// Addresses that it may have claimed, with their interfaces.
     addresses: Vec<(String, Address)>,
 }
 
 impl Previous {
-    /// Addresses that it may have left on an interface and that `config` no longer names there.
+    /// Addresses that may be left on an interface and that `config` does not name there.
     pub fn leftovers<'a>(
         &'a self,
         config: &'a Config,
@@ -75,12 +77,12 @@ impl Previous {
             .map(|(interface, address)| (interface.as_str(), *address))
     }
 
-    /// What was said of the same virtual router: same interface, family, VRID and addresses.
+    /// The entry of the same virtual router: same interface, address family, VRID and addresses.
     pub fn find(&self, router: &RouterConfig) -> Option<Entry> {
         self.entries.get(&identity(router)).copied()
     }
 
-    /// How often a daemon resumed within the last minute.
+    /// How many daemons resumed as master within the minute before `boottime`.
     pub fn resumes_in_last_minute(&self, boottime: Duration) -> u32 {
         let recent = |at: &&Duration| boottime.saturating_sub(**at) < MINUTE;
         self.resumes.iter().filter(recent).count() as u32
@@ -91,7 +93,7 @@ impl Previous {
 #[derive(Debug)]
 pub struct Record {
     file: File,
-    /// The file as memory, once it has its full size.
+    /// The used part of the file, once the file has its full size.
     mapped: Option<Mapped>,
     addresses: PathBuf,
     slots: BTreeMap<RouterId, (usize, Entry)>,
@@ -100,10 +102,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens or makes the record, and reads what an earlier daemon left in it.
+    /// Opens or creates the record, and reads that of the daemon before. `suspended` is the time
+    /// that the host has spent in suspend since boot.
     ///
     /// # Errors
-    /// When the file cannot be made in its full size: better said now than at the next advert.
+    /// The file cannot be opened, or the boot ID cannot be read.
     pub fn open(directory: &Path, suspended: Duration) -> io::Result<(Self, Previous)> {
         let file = OpenOptions::new()
             .read(true)
@@ -113,9 +116,9 @@ impl Record {
             .mode(0o600)
             .open(directory.join("record"))?;
         let boot_id = boot_id()?;
-        let mut bytes = vec![0; HEADER + SLOTS * SLOT];
+        let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
         let mut previous = match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => read(&bytes, boot_id, suspended),
+            Ok(()) => parse(&bytes, boot_id, suspended),
             Err(_) => Previous::default(),
         };
         let addresses = directory.join("addresses");
@@ -127,20 +130,20 @@ impl Record {
         Ok((record, previous))
     }
 
-    /// Makes room for these virtual routers; what was said of those that stay is kept.
+    /// Assigns slots to these virtual routers. Those that had one keep their entries.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written in its full size.
     pub fn assign<'a>(
         &mut self,
         routers: impl Iterator<Item = (RouterId, &'a RouterConfig)>,
         suspended: Duration,
     ) -> io::Result<()> {
-        let mut bytes = vec![0; HEADER + SLOTS * SLOT];
+        let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..24].copy_from_slice(&self.boot_id);
         bytes[24..32].copy_from_slice(&nanos(suspended));
-        bytes[32..HEADER].copy_from_slice(&resume_bytes(&self.resumes));
+        bytes[32..HEADER_SIZE].copy_from_slice(&resume_bytes(&self.resumes));
         let before = std::mem::take(&mut self.slots);
         let mut addresses = String::new();
         for (slot, (id, config)) in routers.enumerate().take(SLOTS) {
@@ -149,85 +152,85 @@ impl Record {
                 let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
                 addresses.push_str(&line);
             }
-            let at = HEADER + slot * SLOT;
-            bytes[at..at + SENT_AT].copy_from_slice(&identity(config).to_ne_bytes());
-            bytes[at + SENT_AT..at + FLAGS].copy_from_slice(&nanos(entry.sent_at));
-            bytes[at + FLAGS] = entry.flags();
+            let at = HEADER_SIZE + slot * SLOT_SIZE;
+            bytes[at..at + SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
+            bytes[at + SENT_AT_OFFSET..at + FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
+            bytes[at + FLAGS_OFFSET] = entry.flags();
             self.slots.insert(id, (slot, entry));
         }
         std::fs::write(&self.addresses, addresses)?;
         self.file.write_all_at(&bytes, 0)?;
-        // No more of it than is used: what is mapped is in memory.
-        self.mapped = Some(Mapped::of(&self.file, HEADER + self.slots.len() * SLOT)?);
+        // Only the used part, since mapped pages are locked in memory.
+        self.mapped = Some(Mapped::of(&self.file, HEADER_SIZE + self.slots.len() * SLOT_SIZE)?);
         Ok(())
     }
 
-    /// An advert left.
+    /// Stores the `CLOCK_BOOTTIME` at which an advert was sent. No system call: the file is mapped.
     pub fn sent(&mut self, id: RouterId, at: Duration) {
         if let Some((slot, entry)) = self.slots.get_mut(&id) {
             entry.sent_at = at;
             if let Some(mapped) = &self.mapped {
-                let place = (HEADER + *slot * SLOT + SENT_AT) / size_of::<u64>();
+                let place = (HEADER_SIZE + *slot * SLOT_SIZE + SENT_AT_OFFSET) / size_of::<u64>();
                 mapped.store(place, u64::from_ne_bytes(nanos(at)));
             }
         }
     }
 
-    /// Something else about a router changed.
+    /// Changes the flags of an entry.
     ///
     /// # Errors
-    /// When that could not be written down: a restart would begin as before the change.
+    /// They could not be written, so that the next daemon would start from the flags before.
     pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
         let Some((slot, entry)) = self.slots.get_mut(&id) else {
-            return Err(io::Error::other(format!(
-                "the record has {SLOTS} places, and all are taken"
-            )));
+            return Err(io::Error::other(format!("the record is full: it has {SLOTS} slots")));
         };
         let before = entry.flags();
         change(entry);
         if entry.flags() == before {
             return Ok(());
         }
-        let offset = HEADER + *slot * SLOT + FLAGS;
+        let offset = HEADER_SIZE + *slot * SLOT_SIZE + FLAGS_OFFSET;
         self.file.write_all_at(&[entry.flags()], offset as u64)
     }
 
-    /// A daemon resumed: counted, so that one that keeps crashing does not keep the addresses.
+    /// Records that this daemon resumed as master. A daemon that crashes repeatedly must not resume
+    /// every time.
     pub fn resumed(&mut self, boottime: Duration) {
         self.resumes.push(boottime);
-        if self.resumes.len() > RESUMES {
+        if self.resumes.len() > RESUMES_KEPT {
             self.resumes.remove(0);
         }
         let _ = self.file.write_all_at(&resume_bytes(&self.resumes), 32);
     }
 }
 
-fn read(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
+fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
     let long = |at: usize| {
         let mut long = [0; 8];
         long.copy_from_slice(&bytes[at..at + 8]);
         u64::from_ne_bytes(long)
     };
-    // The two clocks are read one after the other, so their difference is never quite the same.
-    let slept = Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
-    if bytes[..8] != MAGIC || bytes[8..24] != boot_id || slept {
+    // The two clocks are read one after the other, so their difference varies a little.
+    let was_suspended =
+        Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
+    if bytes[..8] != MAGIC || bytes[8..24] != boot_id || was_suspended {
         return Previous::default();
     }
     let entries = (0..SLOTS)
-        .map(|slot| HEADER + slot * SLOT)
+        .map(|slot| HEADER_SIZE + slot * SLOT_SIZE)
         .filter(|at| long(*at) != 0)
         .map(|at| {
-            let flags = bytes[at + FLAGS];
+            let flags = bytes[at + FLAGS_OFFSET];
             let entry = Entry {
                 master: flags & MASTER != 0,
                 held_back: flags & HELD_BACK != 0,
                 hook_done: flags & HOOK_DONE != 0,
-                sent_at: Duration::from_nanos(long(at + SENT_AT)),
+                sent_at: Duration::from_nanos(long(at + SENT_AT_OFFSET)),
             };
             (long(at), entry)
         })
         .collect();
-    let resumes = (0..RESUMES)
+    let resumes = (0..RESUMES_KEPT)
         .map(|n| long(32 + 8 * n))
         .filter(|at| *at != 0)
         .map(Duration::from_nanos)
@@ -246,15 +249,16 @@ fn nanos(span: Duration) -> [u8; 8] {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).to_ne_bytes()
 }
 
-fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER - 32] {
-    let mut bytes = [0; HEADER - 32];
+fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER_SIZE - 32] {
+    let mut bytes = [0; HEADER_SIZE - 32];
     for (place, at) in bytes.chunks_exact_mut(8).zip(resumes) {
         place.copy_from_slice(&nanos(*at));
     }
     bytes
 }
 
-/// Same interface, family, VRID and addresses: same number (FNV-1a; never 0).
+/// A hash (FNV-1a) of interface, address family, VRID and addresses; never 0, which means a free
+/// slot.
 fn identity(router: &RouterConfig) -> u64 {
     let family = match router.family {
         Family::V4 => "4",

@@ -1,4 +1,4 @@
-//! Signals to the daemon, as events a loop can wait for.
+//! Signals to the daemon, delivered through a file descriptor.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR2};
 use signal_hook::{flag, low_level::pipe};
 
-/// What a signal asks of the daemon.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// TERM or INT: leave well and end.
+    /// SIGTERM or SIGINT: hand over and exit.
     Stop,
-    /// USR2: end, and a successor on this host follows.
+    /// SIGUSR2: exit without handing over, because another daemon on this host takes over.
     Restart,
-    /// HUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
 }
 
-/// Receives the signals of this process, once for its lifetime.
+/// The signal handlers of this process. There may be one.
 #[derive(Debug)]
 pub struct Signals {
     reader: UnixStream,
@@ -30,11 +30,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From here on the signals no longer end the process. A write to a closed pipe fails without
-    /// a signal.
+    /// Installs the handlers, which stay for the lifetime of the process. SIGPIPE is caught too, so
+    /// that a write to a closed pipe or socket only fails with EPIPE.
     ///
     /// # Errors
-    /// No socket to be had.
+    /// As socketpair(2) and sigaction(2).
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
@@ -51,7 +51,7 @@ impl Signals {
             (SIGHUP, &signals.reload),
         ];
         for (signal, noticed) in wanted {
-            // In this order: whoever is woken finds the flag.
+            // Handlers run in this order, so the flag is set before the reader wakes up.
             flag::register(signal, Arc::clone(noticed))?;
             pipe::register(signal, writer.try_clone()?)?;
         }
@@ -59,14 +59,15 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Readable when there is something to [`Signals::take`].
+    /// Readable when a signal has arrived.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
 
-    /// What came since the last time, each once, the most final first. Never blocks.
+    /// What was requested since the last call, each at most once: stop, then restart, then reload.
+    /// Never blocks.
     pub fn take(&mut self) -> impl Iterator<Item = Signal> + use<> {
-        // Drained before the flags are looked at, so that no wake-up is lost.
+        // Drain before reading the flags, so that a signal in between leaves the socket readable.
         let mut wakeups = [0; 64];
         while matches!(self.reader.read(&mut wakeups), Ok(1..)) {}
         let noticed = [

@@ -1,4 +1,4 @@
-//! What systemd is told, and never waited for: the notification protocol of sd_notify(3).
+//! Notifications to systemd (sd_notify(3)), without blocking.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The service manager that started this process, if any: without one, everything here does
-/// nothing.
+/// The notification socket of the service manager. If systemd did not start this process, nothing
+/// is sent.
 #[derive(Debug)]
 pub struct Systemd {
     manager: Option<(UnixDatagram, SocketAddr)>,
@@ -18,25 +18,25 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Finds the service manager in the environment.
+    /// Reads `NOTIFY_SOCKET` and the watchdog settings from the environment.
     pub fn from_env() -> Self {
         let manager = std::env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name).ok());
         let watchdog = manager.as_ref().and_then(|_| sd_notify::watchdog_enabled());
         Systemd { manager, watchdog }
     }
 
-    /// How often [`Systemd::watchdog`] is to be called: half of what the unit allows. `None`: the
-    /// unit has no watchdog.
+    /// How often to call [`watchdog`](Self::watchdog): half of `WatchdogSec=`. `None` if the unit
+    /// has no watchdog.
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|allowed| allowed / 2)
     }
 
-    /// Start-up, or a reload, is complete.
+    /// Reports that the start or a reload is complete (`READY=1`).
     pub fn ready(&self, status: &str) {
         self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
-    /// The configuration is being read again; [`Systemd::ready`] must follow.
+    /// Reports that a reload has begun (`RELOADING=1`); [`ready`](Self::ready) must follow.
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.send(&[NotifyState::Reloading, now]),
@@ -44,17 +44,17 @@ impl Systemd {
         }
     }
 
-    /// The daemon is on its way out.
+    /// Reports that the daemon is stopping (`STOPPING=1`).
     pub fn stopping(&self, status: &str) {
         self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
     }
 
-    /// What `systemctl status` shows.
+    /// Sets the line that `systemctl status` shows.
     pub fn status(&self, status: &str) {
         self.send(&[NotifyState::Status(&one_line(status))]);
     }
 
-    /// The loop that sends adverts is alive.
+    /// Resets the watchdog; to be called by the loop that sends adverts.
     pub fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);
     }
@@ -63,7 +63,7 @@ impl Systemd {
         let Some((socket, manager)) = &self.manager else { return };
         let message: String = states.iter().map(|state| format!("{state}\n")).collect();
         if let Err(error) = socket.send_to_addr(message.as_bytes(), manager) {
-            tracing::debug!(%error, "systemd does not listen");
+            tracing::debug!(%error, "cannot notify systemd");
         }
     }
 }
@@ -78,7 +78,7 @@ fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, manager))
 }
 
-/// A second line would be another message to systemd.
+/// A line break would begin another assignment.
 fn one_line(status: &str) -> String {
     status.replace(['\n', '\r'], " ")
 }

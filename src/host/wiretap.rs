@@ -1,5 +1,5 @@
-//! Adverts as they pass an interface, both ways, before any packet filter has its say: for
-//! `vipd doctor`, which compares them with what arrives.
+//! Capturing adverts on an interface, sent and received ones, before any packet filter. `vipd
+//! doctor` compares them with what the advert socket receives.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,50 +11,50 @@ use crate::host::bpf;
 use crate::host::sys::{self, Inbox};
 use crate::vrrp::advert::{self, PROTOCOL};
 
-/// So many packets at once, about.
-const AT_ONCE: usize = 1024;
+/// [`receive`](Wiretap::receive) returns after about this many packets.
+const BATCH_MAX: usize = 1024;
 
-/// The packet socket of one interface, for whole packets of IP protocol 112.
+/// A packet socket on one interface for packets of IP protocol 112.
 #[derive(Debug)]
 pub struct Wiretap {
     socket: Socket,
     inbox: Inbox,
 }
 
-/// An advert that passed: nothing about the message has been checked.
+/// A captured advert. The message has not been verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed<'a> {
-    /// It left from this host.
+    /// Whether this host sent it.
     pub outgoing: bool,
-    /// Who sent it, if that is not forged.
+    /// Source address, which may be forged.
     pub source: IpAddr,
-    /// Where it goes.
+    /// Destination address.
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// The VRRP message without IP header.
+    /// The VRRP message, without the IP header.
     pub message: &'a [u8],
 }
 
 impl Wiretap {
-    /// Listens on the interface of this index from now on. Needs CAP_NET_RAW.
+    /// Starts to capture on the interface with this index.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// EPERM without CAP_NET_RAW; ENODEV if the interface is gone.
     pub fn open(index: u32) -> io::Result<Self> {
-        // Without link-layer headers: it need not be Ethernet.
+        // SOCK_DGRAM removes link-layer headers, so any kind of interface will do.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
         socket.attach_filter(&filter())?;
         socket.bind(&sys::link_address(index, libc::ETH_P_ALL as u16, [0; 6]))?;
         Ok(Wiretap { socket, inbox: Inbox::default() })
     }
 
-    /// Hands over what has passed since the last call, at most some hundred adverts.
+    /// Passes the adverts captured since the last call to `handle`, about 1024 at most.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// As recvmmsg(2).
     pub fn receive(&mut self, mut handle: impl FnMut(Passed<'_>)) -> io::Result<()> {
-        let drained = self.inbox.drain(self.socket.as_fd(), AT_ONCE, |packet| {
+        let drained = self.inbox.drain(self.socket.as_fd(), BATCH_MAX, |packet| {
             let outgoing = packet.is_outgoing();
             if let Some(passed) = ipv4(packet.payload).or_else(|| ipv6(packet.payload)) {
                 handle(Passed { outgoing, ..passed });
@@ -99,7 +99,7 @@ fn ipv6(packet: &[u8]) -> Option<Passed<'_>> {
     })
 }
 
-/// IPv4 or IPv6 with VRRP right behind its header.
+/// Passes IPv4 and IPv6 packets whose header is followed directly by VRRP.
 fn filter() -> [SockFilter; 9] {
     use libc::{BPF_AND, BPF_B, BPF_JEQ};
     const VERSION: u32 = 0xf0;

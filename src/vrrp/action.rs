@@ -70,6 +70,21 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The virtual router that asks for it.
+    pub fn router(&self) -> RouterId {
+        match self {
+            Action::Advertise { router, .. }
+            | Action::Announce { router, .. }
+            | Action::Claim { router, .. }
+            | Action::Release { router, .. }
+            | Action::Renew { router, .. }
+            | Action::Warn { router, .. } => *router,
+            Action::Notify(transition) => transition.router,
+        }
+    }
+}
+
 /// One change of role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transition {

@@ -1,6 +1,5 @@
 //! Checks of local services: single results become verdicts, verdicts become priority or fault.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,31 +21,16 @@ pub enum Probe {
     Number(i16),
 }
 
-/// What the results of a check amount to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// There has been no result yet.
-    Unknown,
-    /// As many passes in a row as it takes.
-    Passing,
-    /// As many failures in a row as it takes.
-    Failing,
-}
-
-impl Verdict {
-    /// The word in status and metrics: never changed once published.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::Unknown => "unknown",
-            Verdict::Passing => "passing",
-            Verdict::Failing => "failing",
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+words! {
+    /// What the results of a check amount to.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Verdict {
+        /// There has been no result yet.
+        Unknown = "unknown",
+        /// As many passes in a row as it takes.
+        Passing = "passing",
+        /// As many failures in a row as it takes.
+        Failing = "failing",
     }
 }
 

@@ -182,13 +182,15 @@ impl fmt::Display for ChecksumForm {
     }
 }
 
-/// How a master gives its addresses away on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Handover {
-    /// Go on answering until the successor has announced itself: nothing is lost.
-    Overlap,
-    /// Release before anybody is told: never two, at the price of one skew time (databases).
-    Exclusive,
+words! {
+    /// How a master gives its addresses away on purpose.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Handover {
+        /// Go on answering until the successor has announced itself: nothing is lost.
+        Overlap = "overlap",
+        /// Release before anybody is told: never two, at the price of one skew time (databases).
+        Exclusive = "exclusive",
+    }
 }
 
 /// A shared address as the kernel is to hold it.

@@ -24,18 +24,15 @@ pub enum Discard {
     Incompatible(Mismatch),
 }
 
-impl Discard {
-    /// The word in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Discard::Malformed(_) => "malformed",
-            Discard::UnknownRouter(_) => "unknown_router",
-            Discard::OwnAdvert => "own_advert",
-            Discard::Ttl(_) => "ttl",
-            Discard::NotAccepted => "not_accepted",
-            Discard::NotAPeer => "not_a_peer",
-            Discard::Incompatible(_) => "incompatible",
-        }
+names! {
+    Discard {
+        Malformed = "malformed",
+        UnknownRouter = "unknown_router",
+        OwnAdvert = "own_advert",
+        Ttl = "ttl",
+        NotAccepted = "not_accepted",
+        NotAPeer = "not_a_peer",
+        Incompatible = "incompatible",
     }
 }
 

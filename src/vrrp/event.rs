@@ -23,8 +23,10 @@ pub enum Event<'a> {
     /// A hook ended; for a sync group it is the one that ran for this member. Of `BeforeClaim` and
     /// `BeforeRelease` only the run that was asked for last counts.
     HookFinished(RouterId, HookOutcome),
-    /// No advert was accepted by the kernel, or no renewal carried out, for too long.
+    /// The kernel has accepted no advert for as long as peers wait, or the worker has not answered.
     Late(RouterId),
+    /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
+    LeaseRanOut(RouterId),
     /// The whole present picture of an interface.
     Link {
         /// Which.
@@ -134,34 +136,22 @@ pub struct Recorded {
     pub master_hook_done: bool,
 }
 
-/// The hooks a driver may report on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Hook {
-    /// Before the addresses are claimed; it may veto.
-    BeforeClaim,
-    /// After becoming master.
-    Master,
-    /// After becoming backup.
-    Backup,
-    /// After a fault.
-    Fault,
-    /// When the daemon stops or the router is removed.
-    Stop,
-    /// Before a planned release.
-    BeforeRelease,
-}
-
-impl Hook {
-    /// The word in configuration, status and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Hook::BeforeClaim => "before_claim",
-            Hook::Master => "master",
-            Hook::Backup => "backup",
-            Hook::Fault => "fault",
-            Hook::Stop => "stop",
-            Hook::BeforeRelease => "before_release",
-        }
+words! {
+    /// The hooks a driver may report on.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Hook {
+        /// Before the addresses are claimed; it may veto.
+        BeforeClaim = "before_claim",
+        /// After becoming master.
+        Master = "master",
+        /// After becoming backup.
+        Backup = "backup",
+        /// After a fault.
+        Fault = "fault",
+        /// When the daemon stops or the router is removed.
+        Stop = "stop",
+        /// Before a planned release.
+        BeforeRelease = "before_release",
     }
 }
 

@@ -18,6 +18,7 @@ use super::group::Group;
 use super::id::{LinkId, RouterId};
 use super::router::{Leave, Membership, Surroundings, VirtualRouter};
 use super::time::Instant;
+use super::why::Why;
 
 /// An interface by name, as last told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,7 +136,10 @@ impl Node {
                     self.with(now, id, |router| router.hook_finished(now, outcome, actions));
                 }
             }
-            Event::Late(id) => self.with(now, id, |router| router.overdue(now, actions)),
+            Event::Late(id) => self.with(now, id, |router| router.overdue(now, Why::Late, actions)),
+            Event::LeaseRanOut(id) => {
+                self.with(now, id, |router| router.overdue(now, Why::LeaseRanOut, actions));
+            }
             Event::Link { link, up, addresses } => self.link(now, link, up, addresses, actions),
             Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
             Event::Probe { check, probe } => self.probe(now, check, probe, actions),

@@ -77,28 +77,28 @@ pub enum Why {
     LeaseRanOut,
 }
 
-impl Why {
-    /// The word in metrics and status; of several reasons for fault, the first.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Why::Starting => "starting",
-            Why::Started => "started",
-            Why::Resumed => "resumed",
-            Why::Owner => "owner",
-            Why::HeardNobody => "heard_nobody",
-            Why::MasterSilent { .. } => "master_silent",
-            Why::MasterLeft(_) => "master_left",
-            Why::Preempts { .. } => "preempts",
-            Why::MasterHeard { .. } => "master_heard",
-            Why::Group => "group",
-            Why::LostElection { .. } => "lost_election",
-            Why::Leaving(leave) | Why::HandedOver { leave, .. } | Why::Left(leave) => leave.name(),
-            Why::NobodyCame => "nobody_came",
-            Why::Fault(reasons) => reasons.first().map_or("fault", |reason| reason.name()),
-            Why::Recovered => "recovered",
-            Why::Late => "late",
-            Why::LeaseRanOut => "lease_ran_out",
-        }
+// Of several reasons for fault, the first names the change.
+names! {
+    Why {
+        Starting = "starting",
+        Started = "started",
+        Resumed = "resumed",
+        Owner = "owner",
+        HeardNobody = "heard_nobody",
+        MasterSilent = "master_silent",
+        MasterLeft = "master_left",
+        Preempts = "preempts",
+        MasterHeard = "master_heard",
+        Group = "group",
+        LostElection = "lost_election",
+        NobodyCame = "nobody_came",
+        Recovered = "recovered",
+        Late = "late",
+        LeaseRanOut = "lease_ran_out",
+    }
+    else {
+        Leaving(leave) | HandedOver { leave, .. } | Left(leave) => leave.name(),
+        Fault(reasons) => reasons.first().map_or("fault", Reason::name),
     }
 }
 

@@ -28,7 +28,7 @@ fn an_address_that_went_at_the_end_of_its_lease_is_not_put_back() {
     let slow = RouterConfig { advert_interval: centis(500), address_lifetime: Some(2), ..web() };
     let mut host = Host::master(slow.clone());
     host.sleeps(millis(1900));
-    host.loses(SHARED);
+    host.tell(Event::LeaseRanOut(WEB)).unwrap();
     assert_eq!(host.said(), ["release", "role backup"]);
     assert_eq!(host.why(), Why::LeaseRanOut);
     let mut early = Host::master(slow);

@@ -1,21 +1,21 @@
 //! Hosts, their kernels and the network between them: drives the real [`Node`] in virtual time.
 //!
 //! A host is a machine (link, own addresses, claimed addresses with their leases) and, while its
-//! daemon runs, a process (node, worker, what its actions wait for). What the node must never do is
-//! checked at every step by [`Watch`](super::watch::Watch).
+//! daemon runs, a process ([`Node`], [`Delivery`], a worker of some speed). Everything that decides
+//! is the daemon's own code; here is only what the machine and the network do. What the node must
+//! never do is checked at every step by [`Watch`](super::watch::Watch).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use vipd::host::outbox::Waiting;
+use vipd::vrrp::delivery::{Delivery, DueAdvert, Effect, Job, JobError, JobKind, Work};
 use vipd::vrrp::{
-    Action, Address, ClaimError, Command, Config, Contention, Event, Family, Hook, HookOutcome,
-    Instant, LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Recorded, Role, RouterConfig,
-    RouterId, Stop, VirtualRouter,
+    Action, Address, Command, Config, Contention, Event, Family, Hook, HookOutcome, Instant,
+    LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Recorded, Role, RouterConfig,
+    RouterId, Stop, Transition, VirtualRouter,
 };
 
 use super::random::Random;
@@ -141,17 +141,6 @@ impl Machine {
     }
 }
 
-/// What one virtual router has under way, as in `host/mod.rs`: what follows a claim or a release
-/// waits for it.
-#[derive(Debug, Default)]
-struct Outbox {
-    in_flight: Option<u64>,
-    waiting: Waiting,
-    accepted: bool,
-    accepted_at: u64,
-    renewed_at: u64,
-}
-
 #[derive(Debug)]
 pub struct Process {
     pub node: Node,
@@ -161,12 +150,12 @@ pub struct Process {
     pub frozen: bool,
     /// What arrived while it was frozen.
     inbox: VecDeque<What>,
-    outboxes: BTreeMap<RouterId, Outbox>,
-    jobs: BTreeMap<u64, Job>,
+    delivery: Delivery,
+    /// What the worker is to do or does, and when it begins with it.
+    jobs: BTreeMap<u64, (Job, u64)>,
     next_ticket: u64,
     worker_free_at: u64,
     wake: Option<(Instant, u64)>,
-    news: VecDeque<News>,
     /// Until then lateness is nobody's fault: it was frozen, or the machine was slow.
     excused_until: u64,
 }
@@ -174,27 +163,8 @@ pub struct Process {
 impl Process {
     /// Whether all that this router wanted from the worker has been done.
     pub fn is_idle(&self, id: RouterId) -> bool {
-        self.outboxes.get(&id).is_none_or(|o| o.in_flight.is_none() && o.waiting.is_empty())
+        self.delivery.is_idle_for(id)
     }
-}
-
-#[derive(Debug)]
-enum News {
-    Late(RouterId),
-    ClaimFailed(RouterId, ClaimError),
-}
-
-#[derive(Clone, Debug)]
-struct Job {
-    router: RouterId,
-    work: Work,
-}
-
-#[derive(Clone, Debug)]
-enum Work {
-    Claim(Arc<[Address]>, Option<u32>),
-    Release(Arc<[Address]>),
-    Renew { addresses: Arc<[Address]>, lifetime: u32, not_after: u64 },
 }
 
 /// The name of the second link; every other name is the first one.
@@ -582,12 +552,11 @@ impl World {
             epoch: self.next_number,
             frozen: false,
             inbox: VecDeque::new(),
-            outboxes: BTreeMap::new(),
+            delivery: Delivery::default(),
             jobs: BTreeMap::new(),
             next_ticket: 0,
             worker_free_at: now,
             wake: None,
-            news: VecDeque::new(),
             excused_until: now,
         });
         self.say(Some(host), || format!("the daemon starts; found {found:?}"));
@@ -796,32 +765,8 @@ impl World {
     }
 
     fn look(&mut self, host: usize, lost: Option<IpAddr>) {
-        let machine = &self.hosts[host];
-        let Some(process) = &machine.process else { return };
-        if let Some(ip) = lost
-            && !machine.holds(ip)
-        {
-            let loser = process
-                .node
-                .routers()
-                .find(|router| router.addresses().iter().any(|address| address.ip == ip))
-                .map(|router| (router.id(), router.config().address_lifetime));
-            if let Some((id, lifetime)) = loser {
-                if process.outboxes.get(&id).is_some_and(|outbox| outbox.in_flight.is_some()) {
-                    // What is under way may put it back, or was what removed it.
-                    let epoch = process.epoch;
-                    self.at(self.now + MS, What::Look { host, epoch, lost });
-                    return;
-                }
-                // Only we know which renewals were carried out.
-                let ran_out = lifetime.is_some_and(|lifetime| {
-                    process.outboxes.get(&id).is_some_and(|outbox| {
-                        self.now + 100 * MS >= outbox.renewed_at + u64::from(lifetime) * 1000 * MS
-                    })
-                });
-                let event = if ran_out { Event::Late(id) } else { Event::AddressLost(id, ip) };
-                self.tell(host, event);
-            }
+        if let Some(ip) = lost {
+            self.address_gone(host, ip);
         }
         for link in [0, 1] {
             let Some(id) = self.link_id(host, link) else { continue };
@@ -843,59 +788,67 @@ impl World {
         }
     }
 
+    /// The daemon has heard that an address went: whose it was, and unless it is back, what it means.
+    fn address_gone(&mut self, host: usize, ip: IpAddr) {
+        if self.hosts[host].holds(ip) {
+            return;
+        }
+        let Some(mut process) = self.hosts[host].process.take() else { return };
+        let now = self.local(host, process.started);
+        let has = |router: &&VirtualRouter| router.addresses().iter().any(|a| a.ip == ip);
+        let loser = process.node.routers().find(has).map(VirtualRouter::id);
+        if let Some(id) = loser {
+            process.delivery.address_gone(now, id, ip);
+        }
+        self.dispatch(host, process);
+    }
+
     /// Tells the node, carries out what it says, and sees that it behaves.
     fn tell(&mut self, host: usize, event: Event<'_>) {
         let Some(mut process) = self.hosts[host].process.take() else { return };
+        self.handle(host, &mut process, event);
+        self.dispatch(host, process);
+    }
+
+    /// Tells the node what follows from what was carried out, until nothing does.
+    fn dispatch(&mut self, host: usize, mut process: Process) {
+        while let Some(event) = process.delivery.next_event() {
+            self.handle(host, &mut process, event);
+        }
+        self.wake_at(host, &mut process);
+        let ended = process.node.is_stopped() && process.delivery.is_idle();
+        process.delivery.forget_removed(&process.node);
+        self.hosts[host].process = Some(process);
+        if ended {
+            self.say(Some(host), || "the daemon has ended".to_owned());
+            self.hosts[host].process = None;
+        }
+    }
+
+    fn handle(&mut self, host: usize, process: &mut Process, event: Event<'_>) {
         let now = self.local(host, process.started);
-        let is_timeout = matches!(event, Event::Timeout);
         let mut actions = Vec::new();
         let outcome = process.node.handle(now, event, &mut actions);
-        if self.trace.is_some() {
-            let quiet = is_timeout && actions.is_empty();
-            if !quiet {
-                let line = describe(&event, &process.node, outcome.err());
-                self.say(Some(host), || line);
-            }
+        let quiet = matches!(event, Event::Timeout) && actions.is_empty();
+        if self.trace.is_some() && !quiet {
+            let line = describe(&event, &process.node, outcome.err());
+            self.say(Some(host), || line);
         }
         let late = self.late_allowance(host);
         let excused = self.now <= process.excused_until;
         let verdict = process.watch.step(now, &event, &actions, &process.node, late, excused);
         for action in actions {
             self.say(Some(host), || format!("    -> {}", show(&action)));
-            self.perform(host, &mut process, action);
-        }
-        let mut verdict = verdict;
-        while let Some(news) = process.news.pop_front() {
-            let mut actions = Vec::new();
-            let event = match news {
-                News::Late(id) => Event::Late(id),
-                News::ClaimFailed(id, error) => Event::ClaimFailed(id, error),
-            };
-            let _ = process.node.handle(now, event, &mut actions);
-            self.say(Some(host), || format!("{event:?}"));
-            verdict = verdict.and(process.watch.step(
-                now,
-                &event,
-                &actions,
-                &process.node,
-                late,
-                excused,
-            ));
-            for action in actions {
-                self.say(Some(host), || format!("    -> {}", show(&action)));
-                self.perform(host, &mut process, action);
+            if process.delivery.push(now, action, &process.node) {
+                self.flush(host, process, false);
+            }
+            while let Some(job) = process.delivery.next_job() {
+                self.submit(host, process, job);
             }
         }
-        self.wake_at(host, &mut process);
-        let ended = process.node.is_stopped()
-            && (process.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty()));
-        self.hosts[host].process = Some(process);
+        self.flush(host, process, false);
         if let Err(message) = verdict {
             self.fail(Some(host), message);
-        }
-        if ended {
-            self.say(Some(host), || "the daemon has ended".to_owned());
-            self.hosts[host].process = None;
         }
     }
 
@@ -924,210 +877,175 @@ impl World {
 
     // ---- actions ---------------------------------------------------------------------------
 
-    fn perform(&mut self, host: usize, process: &mut Process, action: Action) {
-        let id = match &action {
-            Action::Advertise { router, .. }
-            | Action::Announce { router, .. }
-            | Action::Claim { router, .. }
-            | Action::Release { router, .. }
-            | Action::Renew { router, .. } => *router,
-            Action::Notify(transition) => transition.router,
-            Action::Warn { .. } => return,
-        };
+    /// Carries out everything that is due. What `waited` for the worker may no longer be true: none of
+    /// it may come from a host that is not master any more.
+    fn flush(&mut self, host: usize, process: &mut Process, waited: bool) {
+        while let Some(effect) = process.delivery.next(self.local(host, process.started)) {
+            if waited && let Some(what) = promised_in_vain(&effect, &process.node) {
+                self.fail(Some(host), format!("{what} from a host that is not master"));
+            }
+            match effect {
+                Effect::Advertise(adverts) => {
+                    for advert in adverts {
+                        self.advertise(host, process, &advert);
+                    }
+                }
+                Effect::Announce(announcements) => {
+                    for ip in announcements.iter().flat_map(|due| due.ips()) {
+                        let link = usize::from(self.hosts[host].second.contains(&ip));
+                        if self.hosts[host].is_up(link) {
+                            self.announce(host, link, ip);
+                        }
+                    }
+                }
+                Effect::Notify(transitions) => {
+                    for transition in transitions {
+                        self.notify(host, process, &transition);
+                    }
+                }
+                Effect::Start(job) => self.submit(host, process, job),
+            }
+        }
+    }
+
+    fn advertise(&mut self, host: usize, process: &mut Process, due: &DueAdvert) {
         let now = self.now;
-        let outbox = process.outboxes.entry(id).or_insert_with(|| Outbox {
-            accepted_at: now,
-            renewed_at: now,
-            ..Outbox::default()
-        });
-        if outbox.in_flight.is_none() {
-            self.carry_out(host, process, id, action);
+        let id = due.router;
+        let config = process.node.router(id).map(|router| router.config().clone());
+        let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
+        // The kernel refuses what it has no address or no carrier for.
+        let machine = &self.hosts[host];
+        let slowest = machine.pace.worker.1.as_nanos() as u64;
+        let link = config.as_ref().map_or(0, |c| usize::from(&*c.interface == SECOND));
+        let accepted = machine.is_up(link) && machine.has_own_addresses;
+        process.delivery.sent(self.local(host, process.started), id, accepted);
+        if !accepted {
             return;
         }
-        if let Action::Advertise { advert, .. } = &action {
-            let patience = 3 * advert.interval.duration();
-            if now - outbox.accepted_at >= patience.as_nanos() as u64 {
-                process.news.push_back(News::Late(id));
-            }
+        let advert = &due.advert;
+        if advert.priority != Priority::LEAVING
+            && leased.is_some()
+            && let Some(ip) = advert.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
+            && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 16 * slowest)
+        {
+            self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
         }
-        outbox.waiting.push(action);
-    }
-
-    fn carry_on(&mut self, host: usize, process: &mut Process, id: RouterId) {
-        while let Some(outbox) = process.outboxes.get_mut(&id) {
-            if outbox.in_flight.is_some() {
-                return;
-            }
-            let Some(action) = outbox.waiting.pop() else { return };
-            let says_master = match &action {
-                Action::Advertise { advert, .. } => advert.priority != Priority::LEAVING,
-                Action::Announce { .. } => true,
-                Action::Notify(transition) => transition.to == Role::Master && transition.hooks,
-                _ => false,
-            };
-            let is_master =
-                |r: &VirtualRouter| r.has_addresses() || r.config().priority == Priority::OWNER;
-            if says_master && process.node.router(id).is_some_and(|r| !is_master(r)) {
-                self.fail(Some(host), format!("{} from a host that is not master", show(&action)));
-            }
-            self.carry_out(host, process, id, action);
+        let key = (Family::of(due.from), advert.vrid.get());
+        let entry = self.hosts[host].record.entry(key).or_default();
+        entry.last_advert = now;
+        let mut message = Vec::new();
+        for &destination in due.to.iter() {
+            advert.encode(due.from, destination, &mut message);
+            let message = message.clone();
+            let frame = Frame { link, source: due.from, destination, ttl: 255, message };
+            self.send(host, &frame);
         }
     }
 
-    fn carry_out(&mut self, host: usize, process: &mut Process, id: RouterId, action: Action) {
+    fn notify(&mut self, host: usize, process: &mut Process, transition: &Transition) {
         let now = self.now;
-        match action {
-            Action::Advertise { from, to, advert, .. } => {
-                let config = process.node.router(id).map(|router| router.config().clone());
-                let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
-                let lifetime = leased.and_then(|c| c.address_lifetime);
-                let Some(outbox) = process.outboxes.get_mut(&id) else { return };
-                let ends_soon = lifetime.is_some_and(|lifetime| {
-                    now + 100 * MS >= outbox.renewed_at + u64::from(lifetime) * 1000 * MS
-                });
-                if ends_soon && advert.priority != Priority::LEAVING {
-                    process.news.push_back(News::Late(id));
-                    outbox.accepted = false;
-                    return;
-                }
-                // The kernel refuses what it has no address or no carrier for.
-                let machine = &self.hosts[host];
-                let slowest = machine.pace.worker.1.as_nanos() as u64;
-                let link = config.as_ref().map_or(0, |c| usize::from(&*c.interface == SECOND));
-                outbox.accepted = machine.is_up(link) && machine.has_own_addresses;
-                if !outbox.accepted {
-                    return;
-                }
-                outbox.accepted_at = now;
-                if advert.priority != Priority::LEAVING
-                    && leased.is_some()
-                    && let Some(ip) =
-                        advert.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
-                    && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 16 * slowest)
-                {
-                    self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
-                }
-                let key = (Family::of(from), advert.vrid.get());
-                let entry = self.hosts[host].record.entry(key).or_default();
-                entry.last_advert = now;
-                let mut message = Vec::new();
-                for &destination in to.iter() {
-                    advert.encode(from, destination, &mut message);
-                    let message = message.clone();
-                    let frame = Frame { link, source: from, destination, ttl: 255, message };
-                    self.send(host, &frame);
-                }
+        let id = transition.router;
+        let Some(router) = process.node.router(id) else { return };
+        let key = (router.config().family, router.config().vrid.get());
+        let entry = self.hosts[host].record.entry(key).or_default();
+        entry.master = transition.to == Role::Master;
+        entry.held_back = router.held_back();
+        entry.drained = process.node.is_drained();
+        entry.addresses = router.addresses().iter().map(|address| address.ip).collect();
+        if transition.to == Role::Master {
+            entry.hook_done = !transition.hooks;
+            if !transition.hooks {
+                entry.resumed.push(now);
             }
-            Action::Announce { addresses, .. } => {
-                for address in addresses.iter() {
-                    let link = usize::from(self.hosts[host].second.contains(&address.ip));
-                    if self.hosts[host].is_up(link) {
-                        self.announce(host, link, address.ip);
-                    }
-                }
+        }
+        let asked = match transition.to {
+            Role::Leaving if transition.before_release => {
+                Some((Hook::BeforeRelease, router.config().before_release, true))
             }
-            Action::Claim { addresses, lifetime, .. } => {
-                if let Some(outbox) = process.outboxes.get_mut(&id) {
-                    outbox.accepted_at = now;
-                }
-                if let Some(router) = process.node.router(id) {
-                    // Before it is there, so that nothing is left behind unnamed.
-                    let key = (router.config().family, router.config().vrid.get());
-                    let entry = self.hosts[host].record.entry(key).or_default();
-                    entry.addresses = router.addresses().iter().map(|a| a.ip).collect();
-                }
-                self.submit(host, process, id, Work::Claim(addresses, lifetime));
+            Role::Claiming => {
+                let agrees = !self.hosts[host].vetoes;
+                Some((Hook::BeforeClaim, router.config().before_claim, agrees))
             }
-            Action::Release { addresses, .. } => {
-                self.submit(host, process, id, Work::Release(addresses));
+            _ => None,
+        };
+        if let Some((hook, limit, succeeded)) = asked.filter(|_| transition.hooks) {
+            let limit = limit.unwrap_or_default();
+            // Half of them do not keep their time; before a claim they do when all is calm.
+            let lazy = hook == Hook::BeforeRelease || self.hosts[host].vetoes;
+            let took = self.random.span(Duration::ZERO..if lazy { 2 * limit } else { limit });
+            if took < limit {
+                let outcome = HookOutcome { hook, succeeded };
+                let epoch = process.epoch;
+                let what = What::HookDone { host, epoch, router: id, outcome };
+                self.at(now + took.as_nanos() as u64, what);
             }
-            Action::Renew { addresses, lifetime, .. } => {
-                let Some(outbox) = process.outboxes.get(&id) else { return };
-                if outbox.accepted {
-                    let not_after = outbox.renewed_at + u64::from(lifetime) * 1000 * MS - 50 * MS;
-                    self.submit(host, process, id, Work::Renew { addresses, lifetime, not_after });
-                }
-            }
-            Action::Notify(transition) => {
-                let Some(router) = process.node.router(id) else { return };
-                let key = (router.config().family, router.config().vrid.get());
-                let entry = self.hosts[host].record.entry(key).or_default();
-                entry.master = transition.to == Role::Master;
-                entry.held_back = router.held_back();
-                entry.drained = process.node.is_drained();
-                entry.addresses = router.addresses().iter().map(|address| address.ip).collect();
-                if transition.to == Role::Master {
-                    entry.hook_done = !transition.hooks;
-                    if !transition.hooks {
-                        entry.resumed.push(now);
-                    }
-                }
-                let asked = match transition.to {
-                    Role::Leaving if transition.before_release => {
-                        Some((Hook::BeforeRelease, router.config().before_release, true))
-                    }
-                    Role::Claiming => {
-                        let agrees = !self.hosts[host].vetoes;
-                        Some((Hook::BeforeClaim, router.config().before_claim, agrees))
-                    }
-                    _ => None,
-                };
-                if let Some((hook, limit, succeeded)) = asked.filter(|_| transition.hooks) {
-                    let limit = limit.unwrap_or_default();
-                    // Half of them do not keep their time; before a claim they do when all is calm.
-                    let lazy = hook == Hook::BeforeRelease || self.hosts[host].vetoes;
-                    let took =
-                        self.random.span(Duration::ZERO..if lazy { 2 * limit } else { limit });
-                    if took < limit {
-                        let outcome = HookOutcome { hook, succeeded };
-                        let epoch = process.epoch;
-                        let what = What::HookDone { host, epoch, router: id, outcome };
-                        self.at(now + took.as_nanos() as u64, what);
-                    }
-                }
-            }
-            Action::Warn { .. } => {}
         }
     }
 
-    fn submit(&mut self, host: usize, process: &mut Process, id: RouterId, work: Work) {
+    /// The worker does one job after the other.
+    fn submit(&mut self, host: usize, process: &mut Process, job: Job) {
+        if let (Work::Claim { .. }, Some(router)) = (&job.work, process.node.router(job.router)) {
+            // Before it is there, so that nothing is left behind unnamed.
+            let key = (router.config().family, router.config().vrid.get());
+            let entry = self.hosts[host].record.entry(key).or_default();
+            entry.addresses = router.addresses().iter().map(|a| a.ip).collect();
+        }
         let ticket = process.next_ticket;
         process.next_ticket += 1;
-        match work {
-            Work::Claim(..) | Work::Release(_) => {
-                if let Some(outbox) = process.outboxes.get_mut(&id) {
-                    outbox.in_flight = Some(ticket);
-                }
-            }
-            Work::Renew { .. } => {}
-        }
-        process.jobs.insert(ticket, Job { router: id, work });
         let (least, most) = self.hosts[host].pace.worker;
         let takes = self.random.span(least..most).as_nanos() as u64;
-        let done = process.worker_free_at.max(self.now) + takes;
-        process.worker_free_at = done;
-        self.at(done, What::WorkerDone { host, epoch: process.epoch, ticket });
+        let begins = process.worker_free_at.max(self.now);
+        process.jobs.insert(ticket, (job, begins));
+        process.worker_free_at = begins + takes;
+        self.at(begins + takes, What::WorkerDone { host, epoch: process.epoch, ticket });
     }
 
     fn worker_done(&mut self, host: usize, ticket: u64) {
-        let Some(process) = &mut self.hosts[host].process else { return };
-        let Some(job) = process.jobs.remove(&ticket) else { return };
+        let Some(mut process) = self.hosts[host].process.take() else { return };
+        let Some((job, began)) = process.jobs.remove(&ticket) else {
+            self.hosts[host].process = Some(process);
+            return;
+        };
         self.hosts[host].jobs_done += 1;
-        let now = self.now;
-        let id = job.router;
-        let mut failed = None;
+        let pace = self.hosts[host].pace;
+        let started = Instant::from_nanos(to_local(pace.ppm, began - process.started));
+        let (outcome, changed) = self.do_job(host, &process, &job);
+        let (id, kind) = (job.router, job.work.kind());
+        if kind != JobKind::Renew || outcome.is_err() {
+            self.say(Some(host), || format!("{kind:?} has ended: {outcome:?}"));
+        }
+        let now = self.local(host, process.started);
+        let missing = process.delivery.finished(now, id, kind, started, outcome);
+        self.flush(host, &mut process, true);
+        self.dispatch(host, process);
+        if changed {
+            self.kernel_news(host, None);
+        }
+        for ip in missing {
+            self.address_gone(host, ip);
+        }
+    }
+
+    /// What the kernel makes of a job, and whether its list of addresses is another one now.
+    fn do_job(
+        &mut self,
+        host: usize,
+        process: &Process,
+        job: &Job,
+    ) -> (Result<(), JobError>, bool) {
+        let mut outcome = Ok(());
         let mut changed = false;
         match &job.work {
-            Work::Claim(addresses, lifetime) => {
+            Work::Claim { addresses, lifetime } => {
                 for address in addresses.iter() {
                     if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.ours) {
-                        failed = Some(ClaimError::AlreadyThere);
+                        outcome = Err(JobError::AlreadyThere);
                     } else {
                         changed |= self.hold(host, address.ip, *lifetime);
                     }
                 }
             }
-            Work::Release(addresses) => {
+            Work::Release { addresses } => {
                 for address in addresses.iter() {
                     let machine = &mut self.hosts[host];
                     if machine.holds_ours(address.ip) {
@@ -1137,9 +1055,8 @@ impl World {
                 }
             }
             Work::Renew { addresses, lifetime, not_after } => {
-                if now > *not_after {
-                    self.say(Some(host), || "the renewal comes too late".to_owned());
-                    return;
+                if self.local(host, process.started) > *not_after {
+                    return (Err(JobError::TooLate), false);
                 }
                 for address in addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
@@ -1149,50 +1066,7 @@ impl World {
                 }
             }
         }
-        let is_renewal = matches!(job.work, Work::Renew { .. });
-        let is_claim = matches!(job.work, Work::Claim(..));
-        let Some(mut process) = self.hosts[host].process.take() else { return };
-        if let Some(outbox) = process.outboxes.get_mut(&id) {
-            if is_renewal || (is_claim && failed.is_none()) {
-                outbox.renewed_at = now;
-            }
-            if outbox.in_flight == Some(ticket) {
-                outbox.in_flight = None;
-                if let (true, Some(error)) = (is_claim, failed) {
-                    outbox.waiting.claim_failed();
-                    process.news.push_back(News::ClaimFailed(id, error));
-                }
-                self.carry_on(host, &mut process, id);
-            }
-        }
-        self.hosts[host].process = Some(process);
-        if !is_renewal {
-            let kind = if is_claim { "claimed" } else { "released" };
-            self.say(Some(host), || format!("{kind}: {failed:?}"));
-        }
-        if changed {
-            self.kernel_news(host, None);
-        }
-        self.flush_news(host);
-    }
-
-    /// What the worker's answer brought about is told at once.
-    fn flush_news(&mut self, host: usize) {
-        let Some(process) = &mut self.hosts[host].process else { return };
-        if let Some(news) = process.news.pop_front() {
-            let event = match news {
-                News::Late(id) => Event::Late(id),
-                News::ClaimFailed(id, error) => Event::ClaimFailed(id, error),
-            };
-            self.tell(host, event);
-        } else {
-            let ended = process.node.is_stopped()
-                && process.outboxes.values().all(|o| o.in_flight.is_none() && o.waiting.is_empty());
-            if ended {
-                self.say(Some(host), || "the daemon has ended".to_owned());
-                self.hosts[host].process = None;
-            }
-        }
+        (outcome, changed)
     }
 
     /// Adds an address or begins its lifetime anew; whether it was added.
@@ -1328,6 +1202,28 @@ fn to_true(ppm: i64, span: u64) -> u64 {
     (i128::from(span) * 1_000_000 / i128::from(1_000_000 + ppm)) as u64
 }
 
+/// What of an effect speaks for a virtual router that has no addresses.
+fn promised_in_vain(effect: &Effect, node: &Node) -> Option<&'static str> {
+    let holds = |id: RouterId| {
+        node.router(id).is_none_or(|router| {
+            router.has_addresses() || router.config().priority == Priority::OWNER
+        })
+    };
+    let (what, vain) = match effect {
+        Effect::Advertise(adverts) => {
+            let live = |due: &&DueAdvert| due.advert.priority != Priority::LEAVING;
+            ("an advert", adverts.iter().filter(live).any(|due| !holds(due.router)))
+        }
+        Effect::Announce(due) => ("an announcement", due.iter().any(|due| !holds(due.router))),
+        Effect::Notify(transitions) => {
+            let master = |t: &&Transition| t.to == Role::Master && t.hooks;
+            ("a hook", transitions.iter().filter(master).any(|t| !holds(t.router)))
+        }
+        Effect::Start(_) => return None,
+    };
+    vain.then_some(what)
+}
+
 fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>) -> String {
     let mut line = match event {
         Event::Packet(packet) => {
@@ -1355,6 +1251,7 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         | Event::Found(..)
         | Event::HookFinished(..)
         | Event::Late(_)
+        | Event::LeaseRanOut(_)
         | Event::Probe { .. }
         | Event::Stop(_) => format!("{event:?}"),
     };

@@ -12,7 +12,6 @@ use crate::vrrp::config::Address;
 use crate::vrrp::id::Mac;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
-use crate::vrrp::why::Why;
 
 /// How long a failed claim keeps us out of the election.
 const CLAIM_RETRY: Duration = Duration::from_secs(10);
@@ -22,8 +21,6 @@ const REMOVALS_BORNE: u32 = 10;
 const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
 /// ... for this long.
 const REMOVED_RETRY: Duration = Duration::from_secs(30);
-/// A removal this close to the end of the lease is the lease running out.
-const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// A foreign announcement is answered no earlier: the other side may be about to give way.
 const ANSWER_CONTENTION_AFTER: Duration = Duration::from_millis(20);
 /// ... and this long after it saw its successor's announcement.
@@ -38,17 +35,11 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) = self.state
-        else {
-            return;
-        };
-        let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
-        if self.is_owner() || self.is_succeeded() {
+        if !self.has_addresses() {
             return;
         }
-        let lease = self.config.address_lifetime.map(u64::from).map(Duration::from_secs);
-        if lease.is_some_and(|lease| now >= (renewed_at + lease).before(LEASE_MARGIN)) {
-            self.late(now, Why::LeaseRanOut, actions);
+        let Some(&lost) = self.all.iter().find(|address| address.ip == ip) else { return };
+        if self.is_owner() || self.is_succeeded() {
             return;
         }
         if now - self.removals_since >= REMOVALS_WINDOW {

@@ -32,24 +32,23 @@ pub enum Reason {
     HookFailed(Hook),
 }
 
-impl Reason {
-    /// The word in status and hooks: snake_case, never changed once published.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Reason::Starting => "starting",
-            Reason::Unchecked => "unchecked",
-            Reason::LinkDown => "link_down",
-            Reason::NoAddress => "no_address",
-            Reason::Check(_) => "check",
-            Reason::Group(_) => "group",
-            Reason::AddressAlreadyThere => "address_already_there",
-            Reason::ClaimFailed => "claim_failed",
-            Reason::AddressRemoved => "address_removed",
-            Reason::Vetoed => "vetoed",
-            Reason::HookFailed(_) => "hook_failed",
-        }
+names! {
+    Reason {
+        Starting = "starting",
+        Unchecked = "unchecked",
+        LinkDown = "link_down",
+        NoAddress = "no_address",
+        Check = "check",
+        Group = "group",
+        AddressAlreadyThere = "address_already_there",
+        ClaimFailed = "claim_failed",
+        AddressRemoved = "address_removed",
+        Vetoed = "vetoed",
+        HookFailed = "hook_failed",
     }
+}
 
+impl Reason {
     /// Whether it is the virtual router's own trouble, in which its sync group has to share.
     pub(super) const fn is_own_trouble(&self) -> bool {
         match self {

@@ -108,17 +108,14 @@ pub enum Leave {
     },
 }
 
-impl Leave {
-    /// The word in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Leave::Stop => "stop",
-            Leave::Failover => "failover",
-            Leave::Drain => "drain",
-            Leave::Removed => "removed",
-            Leave::Group => "group",
-            Leave::Election { .. } => "lost_election",
-        }
+names! {
+    Leave {
+        Stop = "stop",
+        Failover = "failover",
+        Drain = "drain",
+        Removed = "removed",
+        Group = "group",
+        Election = "lost_election",
     }
 }
 
@@ -137,42 +134,23 @@ impl fmt::Display for Leave {
     }
 }
 
-/// What a virtual router is, in the operators' words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Not decided yet.
-    Waiting,
-    /// Ready to take over.
-    Backup,
-    /// Asks the `before_claim` hook whether it may take over.
-    Claiming,
-    /// Holds the addresses.
-    Master,
-    /// Gives the addresses away.
-    Leaving,
-    /// Cannot take part.
-    Fault,
-    /// No longer takes part: the daemon stops, or the router was removed.
-    Stopped,
-}
-
-impl Role {
-    /// The word in status and hooks.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Role::Waiting => "waiting",
-            Role::Backup => "backup",
-            Role::Claiming => "claiming",
-            Role::Master => "master",
-            Role::Leaving => "leaving",
-            Role::Fault => "fault",
-            Role::Stopped => "stopped",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+words! {
+    /// What a virtual router is, in the operators' words.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Role {
+        /// Not decided yet.
+        Waiting = "waiting",
+        /// Ready to take over.
+        Backup = "backup",
+        /// Asks the `before_claim` hook whether it may take over.
+        Claiming = "claiming",
+        /// Holds the addresses.
+        Master = "master",
+        /// Gives the addresses away.
+        Leaving = "leaving",
+        /// Cannot take part.
+        Fault = "fault",
+        /// No longer takes part: the daemon stops, or the router was removed.
+        Stopped = "stopped",
     }
 }

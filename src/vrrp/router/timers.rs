@@ -196,10 +196,10 @@ impl VirtualRouter {
         }
     }
 
-    /// The driver found that we did not keep our word: an advert or a renewal is overdue.
-    pub(in crate::vrrp) fn overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Delivery found that an advert or a renewal is overdue.
+    pub(in crate::vrrp) fn overdue(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         if self.has_addresses() {
-            self.late(now, Why::Late, actions);
+            self.late(now, why, actions);
         }
     }
 

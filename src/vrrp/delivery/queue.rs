@@ -1,20 +1,19 @@
-//! What of one virtual router waits for the worker's answer: its actions take effect in order.
+//! The queue of one virtual router: actions that wait for the worker's answer to a claim or release.
 //!
-//! The worker may be slow for long, and the protocol does not wait for it. So what was asked for and
-//! called off again before anybody began with it is not done at all: neither does the queue grow,
-//! nor does a host that is backup by now say or do what it meant to do as master.
+//! The worker may be slow for long, and the election does not wait for it. So an action that is
+//! called off before it began is not carried out at all: the queue does not grow, and a host that is
+//! backup by now neither says nor does what it meant to as master.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::vrrp::{Action, Address, Priority, Role, RouterId, Transition};
 
-/// Actions of one virtual router in the order in which they are to take effect.
-#[derive(Clone, Debug, Default)]
-pub struct Waiting(VecDeque<Action>);
+/// Actions of one virtual router, in the order in which they are to take effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct ActionQueue(VecDeque<Action>);
 
-impl Waiting {
-    /// Whether nothing waits.
+impl ActionQueue {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -29,7 +28,7 @@ impl Waiting {
         next
     }
 
-    /// The announcement that waits for the job under way, and for nothing else.
+    /// The announcement that waits for the job under way and for no other job.
     pub fn announcement(&self) -> Option<&Arc<[Address]>> {
         let job =
             |action: &&Action| matches!(action, Action::Claim { .. } | Action::Release { .. });
@@ -42,6 +41,11 @@ impl Waiting {
             | Action::Renew { .. }
             | Action::Warn { .. } => None,
         })
+    }
+
+    /// Puts an action back that was [taken out](Self::pop) and cannot be carried out yet.
+    pub fn put_back(&mut self, action: Action) {
+        self.0.push_front(action);
     }
 
     /// Adds one more, and takes back what is pointless because of it.
@@ -225,7 +229,7 @@ mod tests {
 
     /// What waits after these have been pushed.
     fn left(pushed: impl IntoIterator<Item = Action>) -> Vec<Action> {
-        let mut waiting = Waiting::default();
+        let mut waiting = ActionQueue::default();
         pushed.into_iter().for_each(|action| waiting.push(action));
         std::iter::from_fn(|| waiting.pop()).collect()
     }
@@ -293,10 +297,10 @@ mod tests {
 
     #[test]
     fn only_what_waits_for_the_claim_under_way_is_announced_early() {
-        let mut waiting = Waiting::default();
+        let mut waiting = ActionQueue::default();
         waiting.push(announce(&[1]));
         assert_eq!(waiting.announcement(), Some(&addresses(&[1])));
-        let mut waiting = Waiting::default();
+        let mut waiting = ActionQueue::default();
         waiting.push(claim(&[2]));
         waiting.push(announce(&[1, 2]));
         assert_eq!(waiting.announcement(), None);

@@ -1,60 +1,64 @@
-//! The interfaces we use, followed by name: they may come late, go, come back under another index,
-//! or give their name to another.
+//! The interfaces in use, followed by name.
+//!
+//! An interface may appear after the start, disappear, come back with another index, or pass its
+//! name to another one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::host::netlink::{Found, Link, NetEvent};
+use super::monitor::NetEvent;
+use super::wire::{Found, Link};
 
-/// What is known of the interfaces with the watched names, alternative names included.
+/// The state of the interfaces with the watched names. Alternative names count too.
 #[derive(Debug, Default)]
 pub struct Links {
     watched: Vec<Watched>,
-    /// Everything is being told anew: the picture that replaces `watched` at the end.
-    fresh: Option<Vec<Watched>>,
+    /// During a dump: the state that replaces `watched` at its end.
+    resynced: Option<Vec<Watched>>,
+    /// An interface has got a watched name whose addresses were never listed.
     incomplete: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Watched {
     name: Arc<str>,
-    /// The interface that has the name.
+    /// The interface that has the name now.
     link: Option<Link>,
-    /// Its addresses, in the kernel's order.
+    /// Its addresses, in the order of the kernel.
     addresses: Vec<Found>,
-    /// How often that list has changed.
+    /// Incremented with every change of `addresses`.
     changes: u64,
 }
 
-/// Something about a watched interface that someone may have to act on.
+/// A change of a watched interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An interface has the name now; none had it before.
+    /// An interface has got the name, which none had before.
     Appeared {
         /// The watched name.
         name: Arc<str>,
         /// The interface.
         link: Link,
     },
-    /// The interface went up or down, or has another MAC or other names.
+    /// The interface went up or down, or its MAC address or names changed.
     Changed {
         /// The watched name.
         name: Arc<str>,
-        /// The interface as it is now.
+        /// The new state.
         link: Link,
     },
-    /// No interface has the name any more. Its addresses went with it.
+    /// No interface has the name any more. Its addresses are gone too.
     Gone {
         /// The watched name.
         name: Arc<str>,
     },
-    /// The list of its addresses is another one, or one became usable or unusable.
+    /// An address was added, removed or changed, for example became usable.
     Addresses {
         /// The watched name.
         name: Arc<str>,
     },
-    /// An address with our mark was removed, or lost the mark.
+    /// An address with our mark was removed or lost the mark.
     Lost {
         /// The watched name.
         name: Arc<str>,
@@ -71,8 +75,8 @@ pub enum Change {
 }
 
 impl Links {
-    /// Watches these names and no others. Afterwards, if it is [`incomplete`](Self::incomplete),
-    /// have everything told anew ([`Events::dump`](crate::host::netlink::Events::dump)).
+    /// Watches these names and no others. If the state is [`incomplete`](Self::incomplete)
+    /// afterwards, request a dump ([`Events::dump`](super::Events::dump)).
     pub fn watch(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
         let mut watched = Vec::new();
         for name in names {
@@ -88,20 +92,21 @@ impl Links {
             }
         }
         self.watched = watched;
-        // What was told so far of a fresh picture may lack the new names.
-        if self.fresh.take().is_some() {
+        // A dump in progress may already have passed the interfaces with the new names.
+        if self.resynced.take().is_some() {
             self.incomplete = true;
         }
     }
 
-    /// Whether something is there that was not told about, because nobody watched it at the time:
-    /// have everything told anew. Says so once.
+    /// Whether events were missed because a name was not watched yet, so that a dump is needed.
+    /// Resets the answer.
     pub fn incomplete(&mut self) -> bool {
         std::mem::take(&mut self.incomplete)
     }
 
-    /// Takes in what happened; `changed` is told what that means for the watched interfaces.
-    /// While everything is told anew nothing is said, and at its end what was missed.
+    /// Applies an event and calls `changed` for each resulting change of a watched interface.
+    /// During a dump it is not called; at the end of the dump it is, for every difference to the
+    /// state before.
     pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(Change)) {
         match event {
             NetEvent::Resync => {
@@ -111,75 +116,76 @@ impl Links {
                     addresses: Vec::new(),
                     changes: 0,
                 };
-                self.fresh = Some(self.watched.iter().map(unknown).collect());
+                self.resynced = Some(self.watched.iter().map(unknown).collect());
             }
             NetEvent::Synced => {
-                let fresh = self.fresh.take().unwrap_or_default();
-                for (old, new) in self.watched.iter_mut().zip(fresh) {
-                    old.become_as(new, &mut changed);
+                let resynced = self.resynced.take().unwrap_or_default();
+                for (old, new) in self.watched.iter_mut().zip(resynced) {
+                    old.replace_with(new, &mut changed);
                 }
             }
             NetEvent::Link(_)
             | NetEvent::LinkGone { .. }
             | NetEvent::Address(_)
-            | NetEvent::AddressGone { .. } => match &mut self.fresh {
-                Some(fresh) => {
-                    for watched in fresh {
-                        watched.take_in(&event, &mut |_| {});
+            | NetEvent::AddressGone { .. } => match &mut self.resynced {
+                Some(resynced) => {
+                    for watched in resynced {
+                        watched.apply(&event, &mut |_| {});
                     }
                 }
                 None => {
                     for watched in &mut self.watched {
-                        self.incomplete |= watched.take_in(&event, &mut changed);
+                        self.incomplete |= watched.apply(&event, &mut changed);
                     }
                 }
             },
         }
     }
 
-    /// The interface of a watched name, if there is one.
+    /// The interface that has a watched name.
     pub fn link(&self, name: &str) -> Option<&Link> {
-        self.of(name)?.link.as_ref()
+        self.find(name)?.link.as_ref()
     }
 
-    /// The addresses of the interface of a watched name, in the kernel's order.
+    /// The addresses of the interface that has a watched name, in the order of the kernel.
     pub fn addresses(&self, name: &str) -> &[Found] {
-        self.of(name).map_or(&[], |watched| &watched.addresses)
+        self.find(name).map_or(&[], |watched| &watched.addresses)
     }
 
-    /// How often the addresses of the interface of a watched name have changed: as long as this is
-    /// the same number, so are they.
+    /// A counter that is incremented whenever [`addresses`](Self::addresses) of this name change.
     pub fn changes(&self, name: &str) -> u64 {
-        self.of(name).map_or(0, |watched| watched.changes)
+        self.find(name).map_or(0, |watched| watched.changes)
     }
 
-    fn of(&self, name: &str) -> Option<&Watched> {
+    fn find(&self, name: &str) -> Option<&Watched> {
         self.watched.iter().find(|watched| &*watched.name == name)
     }
 }
 
 impl Watched {
-    /// Takes one event in. Says whether an interface was adopted whose addresses are not known.
-    fn take_in(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
+    /// Applies an event. Returns whether an interface has got the name whose addresses are unknown.
+    fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
         let index = self.link.as_ref().map(|link| link.index);
         match event {
             NetEvent::Link(link) => {
                 let names = std::iter::once(&link.name).chain(&link.alt_names);
                 let named = names.into_iter().any(|name| **name == *self.name);
                 match (named, index == Some(link.index)) {
-                    (true, true) => self.change(link, changed),
+                    (true, true) => self.update_link(link, changed),
                     (true, false) => {
-                        self.leave(changed);
+                        self.lose_link(changed);
                         self.link = Some(link.clone());
                         changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
                         return true;
                     }
-                    (false, true) => self.leave(changed),
+                    (false, true) => self.lose_link(changed),
                     (false, false) => {}
                 }
             }
-            NetEvent::LinkGone { index: gone } if index == Some(*gone) => self.leave(changed),
-            NetEvent::Address(found) if index == Some(found.index) => self.address(found, changed),
+            NetEvent::LinkGone { index: gone } if index == Some(*gone) => self.lose_link(changed),
+            NetEvent::Address(found) if index == Some(found.index) => {
+                self.update_address(found, changed)
+            }
             NetEvent::AddressGone { index: gone, ip, prefix } if index == Some(*gone) => {
                 let known = self.addresses.iter().position(|a| a.ip == *ip && a.prefix == *prefix);
                 if let Some(known) = known {
@@ -200,8 +206,8 @@ impl Watched {
         false
     }
 
-    /// No interface has the name any more.
-    fn leave(&mut self, changed: &mut impl FnMut(Change)) {
+    /// The interface was removed or renamed.
+    fn lose_link(&mut self, changed: &mut impl FnMut(Change)) {
         self.addresses.clear();
         self.changes += 1;
         if self.link.take().is_some() {
@@ -209,18 +215,18 @@ impl Watched {
         }
     }
 
-    fn change(&mut self, link: &Link, changed: &mut impl FnMut(Change)) {
+    fn update_link(&mut self, link: &Link, changed: &mut impl FnMut(Change)) {
         if self.link.as_ref() != Some(link) {
             self.link = Some(link.clone());
             changed(Change::Changed { name: self.name.clone(), link: link.clone() });
         }
     }
 
-    fn address(&mut self, found: &Found, changed: &mut impl FnMut(Change)) {
+    fn update_address(&mut self, found: &Found, changed: &mut impl FnMut(Change)) {
         let name = &self.name;
         let known = self.addresses.iter_mut().find(|known| known.address() == found.address());
         match known {
-            // A renewal.
+            // A renewal changes nothing but the lifetime.
             Some(known) if known == found => return,
             Some(known) => {
                 if known.ours && !found.ours {
@@ -240,15 +246,15 @@ impl Watched {
         changed(Change::Addresses { name: name.clone() });
     }
 
-    /// Says what differs from a picture that was taken afresh, and takes it over.
-    fn become_as(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
+    /// Takes over the state from a dump, and reports the differences.
+    fn replace_with(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
         let name = &self.name;
         let same = match (&self.link, &new.link) {
             (Some(old), Some(new)) => old.index == new.index,
             (None, _) | (_, None) => false,
         };
         if !same {
-            self.leave(changed);
+            self.lose_link(changed);
             if let Some(link) = new.link {
                 changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
                 self.link = Some(link);

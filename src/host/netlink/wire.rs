@@ -1,0 +1,350 @@
+//! The format of rtnetlink messages: decoding interfaces and addresses, encoding requests.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NlasIterator};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::failure::Failure;
+use crate::vrrp::{Address, Family};
+
+/// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
+/// It does not tell which of several daemons claimed the address.
+pub const IFA_PROTO_VIPD: u8 = 112;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index. An interface that is deleted and created again gets another one.
+    pub index: u32,
+    /// Current name.
+    pub name: String,
+    /// Alternative names (ip-link(8) `altname`).
+    pub alt_names: Vec<String>,
+    /// `IFF_UP` and `IFF_RUNNING`: enabled, and with a carrier.
+    pub up: bool,
+    /// MAC address; `None` if it is not an Ethernet interface.
+    pub mac: Option<[u8; 6]>,
+    /// `IFF_LOOPBACK`.
+    pub loopback: bool,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Interface index.
+    pub index: u32,
+    /// The IP address.
+    pub ip: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+    /// Whether it has our mark, [`IFA_PROTO_VIPD`].
+    pub ours: bool,
+    /// Whether packets can be sent from it: duplicate address detection (RFC 4862 5.4) is neither
+    /// pending nor failed.
+    pub usable: bool,
+    /// `RT_SCOPE_*`: 0 is global, 253 is link.
+    pub scope: u8,
+    /// Whether another address of the same subnet is the primary one (IPv4 only).
+    pub secondary: bool,
+}
+
+impl Found {
+    /// Address and prefix length without the interface.
+    pub fn address(&self) -> Address {
+        Address { ip: self.ip, prefix: self.prefix }
+    }
+}
+
+pub(super) fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+pub(super) fn address_message(index: u32, address: Address) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = address_family(Family::of(address.ip));
+    message.header.index = index;
+    message.header.prefix_len = address.prefix;
+    message.header.flags = AddressHeaderFlags::empty();
+    message.attributes =
+        vec![AddressAttribute::Local(address.ip), AddressAttribute::Address(address.ip)];
+    message
+}
+
+pub(super) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = flags;
+    message.header.sequence_number = sequence;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// A netlink message with its payload still encoded.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) sequence: u32,
+    pub(super) port: u32,
+    pub(super) payload: &'a [u8],
+}
+
+/// Splits a datagram into its messages.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let header = NetlinkBuffer::new_checked(bytes).ok()?;
+        let length = header.length() as usize;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(Message {
+            kind: header.message_type(),
+            flags: header.flags(),
+            sequence: header.sequence_number(),
+            port: header.port_number(),
+            payload: header.payload(),
+        })
+    })
+}
+
+impl Message<'_> {
+    /// Decodes the result in an acknowledgement, an error or the end of a dump.
+    pub(super) fn outcome(&self) -> Result<(), Failure> {
+        const NLMSGERR_ATTR_MSG: u16 = 1;
+        let code = self.payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+        if code == 0 {
+            return Ok(());
+        }
+        // After the code, an error repeats the header of the request (16 bytes).
+        let before = if self.kind == NLMSG_ERROR { 4 + 16 } else { 4 };
+        let text = attributes(self.payload.get(before..).unwrap_or(&[]))
+            .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
+            .map_or_else(String::new, |(_, text)| string(text));
+        Err(Failure::new(code.saturating_neg(), text))
+    }
+}
+
+/// Type and value of the attributes, up to the first malformed one. Values are not decoded here, so
+/// that an unknown attribute does not make the whole message unreadable.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
+        let whole = attribute.into_inner();
+        Some((attribute.kind(), whole.get(4..usize::from(attribute.length()))?))
+    })
+}
+
+fn string(bytes: &[u8]) -> String {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or(&[]);
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// Decodes `struct ifinfomsg` and the attributes we need. `None` for messages that do not describe
+/// the interface itself: of a bridge about its ports, and wireless events.
+pub(super) fn link(payload: &[u8]) -> Option<Link> {
+    const IFLA_ADDRESS: u16 = 1;
+    const IFLA_IFNAME: u16 = 3;
+    const IFLA_WIRELESS: u16 = 11;
+    const IFLA_PROP_LIST: u16 = 52;
+    const IFLA_ALT_IFNAME: u16 = 53;
+    let index = link_index(payload)?;
+    let kind = u16::from_ne_bytes(*payload.get(2..)?.first_chunk()?);
+    let flags = i32::from_ne_bytes(*payload.get(8..)?.first_chunk()?);
+    let mut link = Link {
+        index,
+        name: String::new(),
+        alt_names: Vec::new(),
+        up: flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0,
+        mac: None,
+        loopback: flags & libc::IFF_LOOPBACK != 0,
+    };
+    for (attribute, value) in attributes(payload.get(16..)?) {
+        match attribute {
+            IFLA_ADDRESS if kind == libc::ARPHRD_ETHER => link.mac = value.try_into().ok(),
+            IFLA_IFNAME => link.name = string(value),
+            IFLA_WIRELESS => return None,
+            IFLA_PROP_LIST => link.alt_names.extend(
+                attributes(value)
+                    .filter(|(kind, _)| *kind == IFLA_ALT_IFNAME)
+                    .map(|(_, name)| string(name)),
+            ),
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+pub(super) fn link_index(payload: &[u8]) -> Option<u32> {
+    let family = *payload.first()?;
+    let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
+    (i32::from(family) == libc::AF_UNSPEC).then_some(index)
+}
+
+/// Decodes `struct ifaddrmsg` and the attributes we need.
+pub(super) fn found(payload: &[u8]) -> Option<Found> {
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
+    const IFA_FLAGS: u16 = 8;
+    const IFA_PROTO: u16 = 11;
+    let [_, prefix, flags, scope, ..] = *payload else { return None };
+    let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
+    let mut flags = u32::from(flags);
+    let (mut local, mut address, mut ours) = (None, None, false);
+    for (attribute, value) in attributes(payload.get(8..)?) {
+        match attribute {
+            IFA_LOCAL => local = ip(value),
+            IFA_ADDRESS => address = ip(value),
+            IFA_FLAGS => flags = value.first_chunk().map_or(flags, |f| u32::from_ne_bytes(*f)),
+            IFA_PROTO => ours = value == [IFA_PROTO_VIPD],
+            _ => {}
+        }
+    }
+    let has = |flag: AddressFlags| flags & flag.bits() != 0;
+    Some(Found {
+        index,
+        // On a point-to-point interface IFA_ADDRESS is the address of the peer.
+        ip: local.or(address)?,
+        prefix,
+        ours,
+        usable: !has(AddressFlags::Dadfailed)
+            && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic)),
+        scope,
+        secondary: matches!(local.or(address), Some(IpAddr::V4(_))) && has(AddressFlags::Secondary),
+    })
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
+        16 => Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::NLMSG_DONE;
+
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn header(family: u8) -> Vec<u8> {
+        let mut bytes = vec![family, 0];
+        bytes.extend(libc::ARPHRD_ETHER.to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend((libc::IFF_UP | libc::IFF_RUNNING).to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    fn whole_link() -> Vec<u8> {
+        let alternative = [attribute(53, b"uplink\0"), attribute(53, b"wan\0")].concat();
+        let parts = [
+            header(0),
+            attribute(3, b"eth0\0"),
+            attribute(1, &[2, 0, 0, 0, 0, 7]),
+            attribute(0x8034, &alternative),
+        ];
+        parts.concat()
+    }
+
+    #[test]
+    fn an_attribute_that_makes_no_sense_costs_only_itself() {
+        let expected = Link {
+            index: 7,
+            name: "eth0".to_owned(),
+            alt_names: vec!["uplink".to_owned(), "wan".to_owned()],
+            up: true,
+            mac: Some([2, 0, 0, 0, 0, 7]),
+            loopback: false,
+        };
+        assert_eq!(link(&whole_link()), Some(expected.clone()));
+        // Statistics of a length nobody knows, flags of an unknown kind, a name that is no text.
+        let odd = [attribute(7, &[1; 3]), attribute(999, &[]), attribute(53, &[0xff, 0xfe])];
+        let mut bytes = whole_link();
+        bytes.extend(odd.concat());
+        // And one that claims to be longer than the message.
+        bytes.extend([200, 0, 23, 0, 1, 2]);
+        assert_eq!(link(&bytes), Some(expected));
+    }
+
+    #[test]
+    fn what_a_bridge_or_a_radio_says_of_an_interface_is_no_news_of_it() {
+        let mut port = header(libc::AF_BRIDGE as u8);
+        port.extend(attribute(3, b"eth0\0"));
+        assert_eq!(link(&port), None);
+        assert_eq!(link_index(&port), None);
+        let mut radio = whole_link();
+        radio.extend(attribute(11, &[0; 16]));
+        assert_eq!(link(&radio), None);
+    }
+
+    #[test]
+    fn the_address_of_a_point_to_point_interface_is_the_near_one() {
+        let mut bytes = vec![libc::AF_INET as u8, 32, 0, 0];
+        bytes.extend(3_u32.to_ne_bytes());
+        bytes.extend(attribute(1, &[192, 0, 2, 254]));
+        bytes.extend(attribute(2, &[192, 0, 2, 1]));
+        bytes.extend(attribute(8, &0x40_u32.to_ne_bytes()));
+        bytes.extend(attribute(11, &[IFA_PROTO_VIPD]));
+        let expected = Found {
+            index: 3,
+            ip: Ipv4Addr::new(192, 0, 2, 1).into(),
+            prefix: 32,
+            ours: true,
+            usable: false,
+            scope: 0,
+            secondary: false,
+        };
+        assert_eq!(found(&bytes), Some(expected));
+        for length in 0..bytes.len() {
+            let _ = found(&bytes[..length]);
+        }
+        assert_eq!(found(&bytes[..8]), None);
+    }
+
+    #[test]
+    fn messages_cut_off_anywhere_are_no_panic() {
+        let mut bytes = Vec::new();
+        for (kind, payload) in [(libc::RTM_NEWLINK, whole_link()), (NLMSG_ERROR, vec![1; 60])] {
+            bytes.extend((16 + payload.len() as u32).to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend([0; 10]);
+            bytes.extend(payload);
+        }
+        assert_eq!(messages(&bytes).count(), 2);
+        for length in 0..bytes.len() {
+            for message in messages(&bytes[..length]) {
+                let _ = (link(message.payload), found(message.payload), message.outcome());
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_words_reach_the_operator() {
+        let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
+        payload.extend([0; 16]);
+        payload.extend(attribute(1, b"Invalid prefix length\0"));
+        let error =
+            Message { kind: NLMSG_ERROR, flags: 0, sequence: 0, port: 0, payload: &payload };
+        let told = error.outcome().map_err(|failure| failure.to_string());
+        assert_eq!(told, Err("Invalid prefix length (Invalid argument (os error 22))".to_owned()));
+        let done = Message { kind: NLMSG_DONE, payload: &[0; 4], ..error };
+        assert_eq!(done.outcome(), Ok(()));
+        let gone = (-libc::ENODEV).to_ne_bytes();
+        let gone = Message { kind: NLMSG_DONE, payload: &gone, ..error };
+        assert_eq!(gone.outcome(), Err(Failure::NoDevice));
+    }
+}

@@ -1,0 +1,55 @@
+//! Files mapped into memory (mmap(2)).
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The beginning of a file, mapped shared and writable. A stored word is in the file at once, even
+/// if the process is killed right after. The file must not be truncated while it is mapped: storing
+/// beyond its end raises SIGBUS.
+#[derive(Debug)]
+pub struct Mapped {
+    start: NonNull<c_void>,
+    words: usize,
+}
+
+// SAFETY: it is the only owner of its mapping, which belongs to the process and not to a thread.
+unsafe impl Send for Mapped {}
+
+impl Mapped {
+    /// Maps the first `length` bytes, which the file must have.
+    ///
+    /// # Errors
+    /// EINVAL for a length of 0; otherwise as mmap(2).
+    pub fn of(file: &File, length: usize) -> io::Result<Self> {
+        let size = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: at an address that the kernel chooses a mapping replaces no other.
+        let start = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?;
+        Ok(Mapped { start, words: length / mem::size_of::<u64>() })
+    }
+
+    /// Stores a word at an index counted in words of 8 bytes. Does nothing beyond the end.
+    pub fn store(&self, place: usize, word: u64) {
+        if place < self.words {
+            // SAFETY: the word lies in the mapping, which begins at a page and lives as long as
+            // `self`; other processes may read it at any time, so it is written as a whole.
+            let word_there =
+                unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(place)) };
+            word_there.store(word, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: nothing borrows from the mapping beyond a call.
+        let _ = unsafe { munmap(self.start, self.words * mem::size_of::<u64>()) };
+    }
+}

@@ -1,0 +1,335 @@
+//! Sending and receiving packets in batches, by sendmmsg(2) and recvmmsg(2).
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use socket2::SockAddr;
+
+/// Most packets received by one system call.
+const RECEIVE_BATCH: usize = 16;
+/// Fewest packets that one system call has room for.
+const MIN_BATCH: usize = 2;
+/// Most packets sent by one system call.
+pub const SEND_BATCH: usize = 64;
+
+/// Bytes per packet: the longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4
+/// header fit.
+const PAYLOAD_SIZE: usize = 4352;
+/// Bytes of control messages per received packet: destination and hop limit of IPv6 fit.
+const CONTROL_SIZE: usize = 64;
+/// Bytes per source address: the largest is `sockaddr_in6` (28 bytes).
+const NAME_SIZE: usize = 32;
+/// Bytes of control messages per sent packet: one `IP_PKTINFO` or `IPV6_PKTINFO` fits.
+const SOURCE_SIZE: usize = 40;
+
+/// A packet to send.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// Destination.
+    pub to: SockAddr,
+    /// Source address and interface index; the kernel chooses if `None`.
+    pub from: Option<(IpAddr, u32)>,
+    /// Bytes to send, without the headers that the socket adds.
+    pub payload: &'a [u8],
+}
+
+/// Sends at most [`SEND_BATCH`] packets with one system call, without blocking. Returns how many
+/// were sent. It stops at the first packet that fails; an error is that of the first packet.
+fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
+    #[derive(Clone, Copy)]
+    #[repr(align(8))]
+    struct Control([u8; SOURCE_SIZE]);
+
+    // Uninitialised, since most calls send one packet and need not touch the rest.
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_BATCH];
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_BATCH];
+    let mut count = 0;
+    for (((packet, header), part), control) in
+        packets.iter().zip(&mut headers).zip(&mut parts).zip(&mut controls)
+    {
+        let part = part.write(libc::iovec {
+            iov_base: packet.payload.as_ptr().cast_mut().cast(),
+            iov_len: packet.payload.len(),
+        });
+        // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
+        let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
+        header.msg_name = packet.to.as_ptr().cast_mut().cast();
+        header.msg_namelen = packet.to.len();
+        header.msg_iov = part;
+        header.msg_iovlen = 1;
+        if let Some((source, index)) = packet.from {
+            let control = control.write(Control([0; SOURCE_SIZE]));
+            header.msg_controllen = write_source(&mut control.0, source, index) as _;
+            header.msg_control = control.0.as_mut_ptr().cast();
+        }
+        count += 1;
+    }
+    // SAFETY: the first `count` headers were written above and point to buffers of the lengths they
+    // state, all of which (`packets`, `parts`, `controls`) outlive the call; the kernel writes only
+    // to `headers`.
+    let sent = unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            count,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+        )
+    };
+    if sent >= 0 { Ok(sent as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends all packets, up to [`SEND_BATCH`] per system call, without blocking. Calls `failed` with
+/// the index and error of each packet that the kernel refused; the others are sent all the same.
+pub fn send_all<'a>(
+    fd: BorrowedFd<'_>,
+    packets: impl IntoIterator<Item = Outgoing<'a>>,
+    mut failed: impl FnMut(usize, io::Error),
+) {
+    let mut packets = packets.into_iter();
+    let mut place = 0;
+    loop {
+        let mut room = [const { MaybeUninit::<Outgoing<'a>>::uninit() }; SEND_BATCH];
+        let mut count = 0;
+        for (room, packet) in room.iter_mut().zip(&mut packets) {
+            room.write(packet);
+            count += 1;
+        }
+        // SAFETY: the first `count` elements have just been written.
+        let batch = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
+        let mut rest: &[Outgoing<'a>] = batch;
+        while !rest.is_empty() {
+            // The kernel stops at the first packet that fails, and returns its error in the next
+            // call.
+            let handled = match send(fd, rest) {
+                Ok(sent) => sent.max(1),
+                Err(error) => {
+                    failed(place, error);
+                    1
+                }
+            };
+            place += handled;
+            rest = rest.get(handled..).unwrap_or(&[]);
+        }
+        if count < SEND_BATCH {
+            return;
+        }
+    }
+}
+
+/// Writes the control message that selects source address and interface (ip(7), ipv6(7)). Returns
+/// its length with padding.
+fn write_source(control: &mut [u8; SOURCE_SIZE], source: IpAddr, index: u32) -> usize {
+    let mut info = [0; 20];
+    let (level, kind, info) = match source {
+        IpAddr::V4(source) => {
+            info[..4].copy_from_slice(&index.to_ne_bytes());
+            info[4..8].copy_from_slice(&source.octets());
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, &info[..12])
+        }
+        IpAddr::V6(source) => {
+            info[..16].copy_from_slice(&source.octets());
+            info[16..].copy_from_slice(&index.to_ne_bytes());
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info[..])
+        }
+    };
+    let word = mem::size_of::<usize>();
+    let length = word + 8 + info.len();
+    control[..word].copy_from_slice(&length.to_ne_bytes());
+    control[word..word + 4].copy_from_slice(&level.to_ne_bytes());
+    control[word + 4..word + 8].copy_from_slice(&kind.to_ne_bytes());
+    control[word + 8..length].copy_from_slice(info);
+    length.next_multiple_of(word)
+}
+
+/// Buffers for received packets, allocated once and reused.
+#[derive(Debug)]
+pub struct Inbox {
+    slots: Box<[Slot]>,
+    /// Allocated separately and zeroed, so that unused ones occupy no memory.
+    payloads: Box<[[u8; PAYLOAD_SIZE]]>,
+    /// Packets to ask for in the next call. Preparing a full batch costs more than receiving the
+    /// one packet that there usually is.
+    room: usize,
+}
+
+#[derive(Clone, Debug)]
+#[repr(C, align(8))]
+struct Slot {
+    control: [u8; CONTROL_SIZE],
+    name: [u8; NAME_SIZE],
+    control_length: usize,
+    name_length: usize,
+    payload_length: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let empty = Slot {
+            control: [0; CONTROL_SIZE],
+            name: [0; NAME_SIZE],
+            control_length: 0,
+            name_length: 0,
+            payload_length: 0,
+        };
+        let payloads = vec![[0; PAYLOAD_SIZE]; RECEIVE_BATCH].into();
+        Inbox { slots: vec![empty; RECEIVE_BATCH].into(), payloads, room: MIN_BATCH }
+    }
+}
+
+impl Inbox {
+    /// Passes waiting packets to `handle`, without blocking. Returns their number; at least
+    /// `batch_max` means that more may be waiting.
+    ///
+    /// # Errors
+    /// As recvmmsg(2). Packets may have been passed on before.
+    pub fn drain(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        batch_max: usize,
+        mut handle: impl FnMut(Packet<'_>),
+    ) -> io::Result<usize> {
+        let mut total = 0;
+        while total < batch_max {
+            let (packets, more) = self.receive(fd)?;
+            for packet in packets {
+                total += 1;
+                handle(packet);
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Receives at most [`RECEIVE_BATCH`] packets with one system call, without blocking. Returns
+    /// them, and whether more may be waiting.
+    fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<(impl Iterator<Item = Packet<'_>>, bool)> {
+        let room = self.room;
+        // Uninitialised, as in `send`.
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; RECEIVE_BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; RECEIVE_BATCH];
+        let mut asked = 0;
+        let slots = self.slots.iter_mut().zip(self.payloads.iter_mut()).take(room);
+        for (((slot, payload), header), part) in slots.zip(&mut headers).zip(&mut parts) {
+            let part = part.write(libc::iovec {
+                iov_base: payload.as_mut_ptr().cast(),
+                iov_len: PAYLOAD_SIZE,
+            });
+            // SAFETY: as in `send`.
+            let header = &mut header.write(unsafe { mem::zeroed() }).msg_hdr;
+            header.msg_name = slot.name.as_mut_ptr().cast();
+            header.msg_namelen = NAME_SIZE as libc::socklen_t;
+            header.msg_control = slot.control.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_SIZE as _;
+            header.msg_iov = part;
+            header.msg_iovlen = 1;
+            asked += 1;
+        }
+        // SAFETY: the first `asked` headers were written above and point to buffers of the lengths
+        // they state; the slots are ours (`&mut self`), and `parts` outlives the call.
+        let received = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                headers.as_mut_ptr().cast(),
+                asked,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = match received {
+            0.. => received as usize,
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => 0,
+                error => return Err(error),
+            },
+        };
+        for (slot, header) in self.slots.iter_mut().zip(&headers).take(count.min(room)) {
+            // SAFETY: `count` is at most `asked`, so this header was written above.
+            let header = unsafe { header.assume_init_ref() };
+            slot.payload_length = (header.msg_len as usize).min(PAYLOAD_SIZE);
+            // The type differs between C libraries.
+            #[allow(clippy::unnecessary_cast)]
+            let control_length = header.msg_hdr.msg_controllen as usize;
+            slot.control_length = control_length.min(CONTROL_SIZE);
+            slot.name_length = (header.msg_hdr.msg_namelen as usize).min(NAME_SIZE);
+        }
+        let full = count == room;
+        self.room = if full { RECEIVE_BATCH } else { (2 * count).clamp(MIN_BATCH, RECEIVE_BATCH) };
+        let received = self.slots.iter().zip(&self.payloads).take(count);
+        let packets = received.map(|(slot, payload)| Packet {
+            name: &slot.name[..slot.name_length],
+            control: &slot.control[..slot.control_length],
+            payload: &payload[..slot.payload_length],
+        });
+        Ok((packets, full))
+    }
+}
+
+/// A received packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    name: &'a [u8],
+    control: &'a [u8],
+    /// Bytes as received, truncated beyond the length of the longest VRRP message.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Source address, if the socket is an IP socket.
+    pub fn source(&self) -> Option<IpAddr> {
+        let family = u16::from_ne_bytes(self.name.first_chunk().copied()?);
+        match i32::from(family) {
+            libc::AF_INET => {
+                let octets: [u8; 4] = self.name.get(4..8)?.try_into().ok()?;
+                Some(Ipv4Addr::from(octets).into())
+            }
+            libc::AF_INET6 => {
+                let octets: [u8; 16] = self.name.get(8..24)?.try_into().ok()?;
+                Some(Ipv6Addr::from(octets).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this host sent it, as a packet socket reports (`sll_pkttype`, packet(7)).
+    pub fn is_outgoing(&self) -> bool {
+        let family = self.name.first_chunk().map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
+        family == Some(libc::AF_PACKET) && self.name.get(10) == Some(&libc::PACKET_OUTGOING)
+    }
+
+    /// IPv6 destination address, if `IPV6_RECVPKTINFO` is set.
+    pub fn destination_v6(&self) -> Option<Ipv6Addr> {
+        let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
+        Some(Ipv6Addr::from(*info.first_chunk::<16>()?))
+    }
+
+    /// IPv6 hop limit, if `IPV6_RECVHOPLIMIT` is set.
+    pub fn hop_limit(&self) -> Option<u8> {
+        let limit = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)?;
+        u8::try_from(i32::from_ne_bytes(*limit.first_chunk()?)).ok()
+    }
+
+    /// Data of the first control message of this level and type. Each one consists of length,
+    /// level, type and data, and is aligned to the size of a pointer (cmsg(3)).
+    fn ancillary(&self, level: i32, kind: i32) -> Option<&'a [u8]> {
+        const WORD: usize = mem::size_of::<usize>();
+        let mut rest = self.control;
+        loop {
+            let length = usize::from_ne_bytes(*rest.first_chunk::<WORD>()?);
+            let message = rest.get(WORD..length)?;
+            let (its_level, after) = message.split_first_chunk::<4>()?;
+            let (its_kind, data) = after.split_first_chunk::<4>()?;
+            if i32::from_ne_bytes(*its_level) == level && i32::from_ne_bytes(*its_kind) == kind {
+                return Some(data);
+            }
+            rest = rest.get(length.next_multiple_of(WORD)..)?;
+        }
+    }
+}

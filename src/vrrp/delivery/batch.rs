@@ -1,0 +1,78 @@
+//! What leaves in one go: everything that is due at the same moment, in the order in which it leaves.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::vrrp::{Address, Advert, Family, Instant, LinkId, RouterId, Transition};
+
+/// What the election has asked for and nothing stands in the way of, by its kind.
+///
+/// The kinds leave in the order of the fields, so that what peers and clients wait for leaves before
+/// what takes long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Batch {
+    pub adverts: Vec<DueAdvert>,
+    /// Each with the advert before it, and only if the kernel accepted that.
+    pub renewals: VecDeque<(RouterId, Arc<[Address]>, u32)>,
+    pub announcements: Vec<DueAnnouncement>,
+    pub transitions: Vec<Transition>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.adverts.is_empty()
+            && self.renewals.is_empty()
+            && self.announcements.is_empty()
+            && self.transitions.is_empty()
+    }
+}
+
+/// An advert that is to leave.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DueAdvert {
+    /// The link on which it leaves.
+    pub link: LinkId,
+    /// The virtual router that advertises.
+    pub router: RouterId,
+    /// The IP source.
+    pub from: IpAddr,
+    /// The multicast group, or the unicast peers.
+    pub to: Arc<[IpAddr]>,
+    /// The message.
+    pub advert: Advert,
+    /// When it was to leave, if it is one of the schedule.
+    pub due: Option<Instant>,
+}
+
+impl DueAdvert {
+    /// The link and the address family: adverts with the same ones leave by the same socket.
+    pub fn socket(&self) -> (LinkId, Family) {
+        (self.link, Family::of(self.from))
+    }
+}
+
+/// Addresses that are to be announced.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DueAnnouncement {
+    /// The link on which to announce.
+    pub link: LinkId,
+    /// The virtual router that has them.
+    pub router: RouterId,
+    /// All of its addresses.
+    pub addresses: Arc<[Address]>,
+    /// The places in the list of those that are to be announced now.
+    pub part: Range<usize>,
+    /// Whether this completes a round. Addresses of a long list are announced as soon as each part
+    /// of them has been added; the round is complete with the last part.
+    pub completes_round: bool,
+}
+
+impl DueAnnouncement {
+    /// The addresses that are to be announced now.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        let part = self.addresses.get(self.part.clone()).unwrap_or(&[]);
+        part.iter().map(|address| address.ip)
+    }
+}

@@ -1,0 +1,811 @@
+//! Delivery: in which order the actions of virtual routers take effect on a machine whose netlink
+//! worker may be slow.
+//!
+//! The election asks for actions without waiting for anything. Between it and the machine stands
+//! [`Delivery`], which decides what may be carried out now, what has to wait for the worker, and what
+//! is called off before it began; when a lease is too old to be renewed or relied on; whether an
+//! address that went was taken by somebody or ran out; and when the silence of the worker or of the
+//! socket means that this host is late. It is pure, and the daemon and the simulator both use it:
+//!
+//! * [`push`](Delivery::push) takes the actions of [`Node`],
+//! * [`next`](Delivery::next) says what to carry out, in order,
+//! * [`sent`](Delivery::sent), [`claimed_part`](Delivery::claimed_part),
+//!   [`finished`](Delivery::finished) and [`address_gone`](Delivery::address_gone) take what the
+//!   machine answers,
+//! * [`next_event`](Delivery::next_event) says what the election must be told because of it.
+//!
+//! # Order
+//!
+//! A claim or a release is a *job* of the worker. Until it has been answered, everything else of the
+//! same virtual router waits in its queue, so an advert never promises an address that is not there,
+//! and a hook for "backup" never runs while the address still is. Renewals are jobs too, but nothing
+//! waits for them. What was asked for earlier leaves before a job is started.
+//!
+//! # Lease
+//!
+//! An address is claimed with a lifetime, after which the kernel removes it (unless the host owns
+//! it). Each accepted advert renews that lifetime. A daemon that is slow must not advertise what the
+//! kernel is about to remove, nor bring back by a late renewal what a peer has claimed meanwhile:
+//! hence `LEASE_MARGIN` before each advert and `LEASE_GUARD` for each renewal.
+
+mod batch;
+mod queue;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Action, Address, ClaimError, Event, Instant, LinkId, Node, Priority, RouterConfig, RouterId,
+    Transition, VirtualRouter,
+};
+use batch::Batch;
+pub use batch::{DueAdvert, DueAnnouncement};
+use queue::ActionQueue;
+
+/// The kernel may remove an address this much before its lifetime ends. So an address that goes this
+/// shortly before the end of its lease was taken by nobody, and an advert this shortly before it
+/// would promise what may be gone before anybody hears of it.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
+/// A renewal that would be carried out this shortly before the end of the lease is not: it could
+/// bring back an address that has gone, and that a peer has claimed.
+const LEASE_GUARD: Duration = Duration::from_millis(50);
+
+/// The actions of all virtual routers of a host on their way to the machine.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    /// Boxed, as half of a map's places are empty.
+    routers: BTreeMap<RouterId, Box<RouterDelivery>>,
+    /// What may leave now.
+    batch: Batch,
+    /// Jobs that are to be started, before anything else.
+    jobs: VecDeque<Job>,
+    /// Routers whose queue goes on as soon as the batch has left.
+    blocked: Vec<RouterId>,
+    events: VecDeque<Event<'static>>,
+}
+
+/// What a driver has to carry out next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Send these adverts, those of one [socket](DueAdvert::socket) together; report each by
+    /// [`Delivery::sent`]. At most one of each virtual router.
+    Advertise(Vec<DueAdvert>),
+    /// Announce these addresses, those of one link together.
+    Announce(Vec<DueAnnouncement>),
+    /// Log these changes of role and run their hooks.
+    Notify(Vec<Transition>),
+    /// Have the worker do this; report its end by [`Delivery::finished`].
+    Start(Job),
+}
+
+/// Something for the netlink worker to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    /// The virtual router for which it is done.
+    pub router: RouterId,
+    /// The interface of the addresses.
+    pub link: LinkId,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What the worker does with addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Add them.
+    Claim {
+        /// The addresses.
+        addresses: Arc<[Address]>,
+        /// In seconds; `None`: until they are removed.
+        lifetime: Option<u32>,
+    },
+    /// Remove those that are ours.
+    Release {
+        /// The addresses.
+        addresses: Arc<[Address]>,
+    },
+    /// Begin their lifetime anew.
+    Renew {
+        /// The addresses.
+        addresses: Arc<[Address]>,
+        /// In seconds.
+        lifetime: u32,
+        /// Later than this nothing is renewed, and the job fails with [`JobError::TooLate`].
+        not_after: Instant,
+    },
+}
+
+impl Work {
+    /// Which kind of work it is.
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Work::Claim { .. } => JobKind::Claim,
+            Work::Release { .. } => JobKind::Release,
+            Work::Renew { .. } => JobKind::Renew,
+        }
+    }
+}
+
+/// The kinds of [`Work`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobKind {
+    /// Adding addresses.
+    Claim,
+    /// Removing addresses.
+    Release,
+    /// Renewing the lifetime of addresses.
+    Renew,
+}
+
+/// Why the worker could not do a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobError {
+    /// An address is there already and does not carry our mark.
+    AlreadyThere,
+    /// It came too late to be renewed.
+    TooLate,
+    /// The kernel refused, or the interface is gone.
+    Refused,
+}
+
+/// What is under way for one virtual router.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RouterDelivery {
+    link: LinkId,
+    config: Arc<RouterConfig>,
+    /// The job that everything else waits for: a claim or a release.
+    job: Option<JobKind>,
+    queue: ActionQueue,
+    /// One of its adverts is in the batch. A second one has to wait until that has left.
+    advert_in_batch: bool,
+    /// How many of the addresses of the claim under way have been announced already.
+    announced: usize,
+    /// When the kernel last accepted an advert, or a claim was started: from then on peers, and we,
+    /// wait for three intervals.
+    accepted_at: Instant,
+    /// Whether the kernel accepted the newest advert: only then is the lease renewed.
+    accepted: bool,
+    /// Addresses that went while a job was under way, perhaps by that job.
+    missing: Vec<IpAddr>,
+    /// A renewal is under way; one at a time is enough.
+    renewing: bool,
+    /// When the worker began the last claim or renewal that is known to have succeeded.
+    renewed_at: Instant,
+}
+
+impl Delivery {
+    /// Takes an action of the election. Warnings need no delivery and are ignored.
+    ///
+    /// Returns whether [`next`](Self::next) must be called until it returns `None` before the next
+    /// action is pushed: the action has to wait until what was asked for before it has left.
+    #[must_use]
+    pub fn push(&mut self, now: Instant, action: Action, node: &Node) -> bool {
+        let id = action.router();
+        let router = node.router(id);
+        let delivery = match (router, self.routers.get_mut(&id)) {
+            (Some(router), Some(delivery)) => {
+                delivery.reconfigure(router);
+                delivery
+            }
+            // One that was removed may be forgotten by the node while its last actions are to come.
+            (None, Some(delivery)) => delivery,
+            (Some(router), None) => {
+                let new = Box::new(RouterDelivery::new(router, now));
+                self.routers.entry(id).or_insert(new)
+            }
+            (None, None) => return false,
+        };
+        if delivery.is_idle() {
+            return self.carry_out(now, id, action);
+        }
+        let waits_for_worker = delivery.job.is_some();
+        if waits_for_worker
+            && matches!(action, Action::Advertise { .. })
+            && delivery.is_overdue(now)
+        {
+            self.events.push_back(Event::Late(id));
+        }
+        delivery.queue.push(action);
+        !waits_for_worker
+    }
+
+    /// What to carry out next. `now` is read just before the call.
+    ///
+    /// Give vectors back by [`recycle`](Self::recycle), so that adverts allocate nothing.
+    pub fn next(&mut self, now: Instant) -> Option<Effect> {
+        loop {
+            if let Some(job) = self.next_job() {
+                return Some(Effect::Start(job));
+            }
+            if !self.batch.adverts.is_empty() {
+                let mut adverts = std::mem::take(&mut self.batch.adverts);
+                adverts.retain(|advert| self.may_leave(now, advert));
+                if !adverts.is_sorted_by_key(DueAdvert::socket) {
+                    adverts.sort_unstable_by_key(DueAdvert::socket);
+                }
+                return Some(Effect::Advertise(adverts));
+            }
+            if let Some((id, addresses, lifetime)) = self.batch.renewals.pop_front() {
+                self.renew(id, addresses, lifetime);
+                continue;
+            }
+            if !self.batch.announcements.is_empty() {
+                let mut due = std::mem::take(&mut self.batch.announcements);
+                if !due.is_sorted_by_key(|due| due.link) {
+                    due.sort_by_key(|due| due.link);
+                }
+                return Some(Effect::Announce(due));
+            }
+            if !self.batch.transitions.is_empty() {
+                return Some(Effect::Notify(std::mem::take(&mut self.batch.transitions)));
+            }
+            let id = self.blocked.pop()?;
+            self.resume(now, id);
+        }
+    }
+
+    /// The next job, which can be started although other things are due: what was asked for before
+    /// it has left already.
+    pub fn next_job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    /// Takes back the vectors of an effect that was carried out.
+    pub fn recycle(&mut self, effect: Effect) {
+        match effect {
+            Effect::Advertise(mut adverts) => {
+                adverts.clear();
+                if self.batch.adverts.is_empty() {
+                    self.batch.adverts = adverts;
+                }
+            }
+            Effect::Announce(mut announcements) => {
+                announcements.clear();
+                if self.batch.announcements.is_empty() {
+                    self.batch.announcements = announcements;
+                }
+            }
+            Effect::Notify(mut transitions) => {
+                transitions.clear();
+                if self.batch.transitions.is_empty() {
+                    self.batch.transitions = transitions;
+                }
+            }
+            Effect::Start(_) => {}
+        }
+    }
+
+    /// What the election must be told.
+    pub fn next_event(&mut self) -> Option<Event<'static>> {
+        self.events.pop_front()
+    }
+
+    /// The kernel has accepted an advert, or refused it. Returns whether it accepted the one before.
+    pub fn sent(&mut self, now: Instant, id: RouterId, accepted: bool) -> bool {
+        let Some(delivery) = self.routers.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut delivery.accepted, accepted);
+        if accepted {
+            delivery.accepted_at = now;
+        } else if delivery.is_overdue(now) {
+            self.events.push_back(Event::Late(id));
+        }
+        before
+    }
+
+    /// There is no socket by which an advert could have left.
+    pub fn unsent(&mut self, id: RouterId) {
+        if let Some(delivery) = self.routers.get_mut(&id) {
+            delivery.accepted = false;
+        }
+    }
+
+    /// The worker has added a part of the addresses of a claim. Whoever waits for one of many
+    /// addresses need not wait for all of them, so this part is announced at once.
+    pub fn claimed_part(&mut self, id: RouterId, part: Range<usize>) {
+        let Some(delivery) = self.routers.get_mut(&id) else { return };
+        if let Some(addresses) = delivery.queue.announcement().cloned()
+            && delivery.job == Some(JobKind::Claim)
+            && delivery.announced == part.start
+        {
+            delivery.announced = part.end;
+            self.batch.announcements.push(DueAnnouncement {
+                link: delivery.link,
+                router: id,
+                addresses,
+                part,
+                completes_round: false,
+            });
+        }
+    }
+
+    /// A job has ended that the worker began at `started`.
+    ///
+    /// Returns the addresses that went while it was under way: those that are still missing are to be
+    /// reported by [`address_gone`](Self::address_gone) once more.
+    #[must_use]
+    pub fn finished(
+        &mut self,
+        now: Instant,
+        id: RouterId,
+        kind: JobKind,
+        started: Instant,
+        outcome: Result<(), JobError>,
+    ) -> Vec<IpAddr> {
+        let Some(delivery) = self.routers.get_mut(&id) else { return Vec::new() };
+        match (kind, outcome) {
+            (JobKind::Renew, outcome) => {
+                delivery.renewing = false;
+                match outcome {
+                    Ok(()) => delivery.renewed_at = delivery.renewed_at.max(started),
+                    Err(JobError::TooLate) => self.events.push_back(Event::LeaseRanOut(id)),
+                    // The news of the interface say the rest.
+                    Err(JobError::AlreadyThere | JobError::Refused) => {}
+                }
+                return Vec::new();
+            }
+            (JobKind::Claim, Ok(())) => delivery.renewed_at = started,
+            (JobKind::Claim, Err(error)) => {
+                delivery.queue.claim_failed();
+                let error = match error {
+                    JobError::AlreadyThere => ClaimError::AlreadyThere,
+                    JobError::TooLate | JobError::Refused => ClaimError::Refused,
+                };
+                self.events.push_back(Event::ClaimFailed(id, error));
+            }
+            (JobKind::Release, _) => {}
+        }
+        delivery.job = None;
+        let missing = std::mem::take(&mut delivery.missing);
+        self.resume(now, id);
+        missing
+    }
+
+    /// An address of a virtual router is no longer on its interface.
+    ///
+    /// While a job is under way this may be its doing, and its answer will tell. Otherwise it was
+    /// either not renewed in time, or somebody on this host removed it.
+    pub fn address_gone(&mut self, now: Instant, id: RouterId, ip: IpAddr) {
+        let Some(delivery) = self.routers.get_mut(&id) else { return };
+        if delivery.job.is_some() {
+            delivery.missing.push(ip);
+        } else if delivery.lease_ends_soon(now) {
+            self.events.push_back(Event::LeaseRanOut(id));
+        } else {
+            self.events.push_back(Event::AddressLost(id, ip));
+        }
+    }
+
+    /// Forgets virtual routers that the node has forgotten, once nothing of them is under way.
+    pub fn forget_removed(&mut self, node: &Node) {
+        self.routers.retain(|id, delivery| node.router(*id).is_some() || !delivery.is_idle());
+    }
+
+    /// Whether nothing waits for the worker.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.routers.values().all(|delivery| delivery.is_idle())
+    }
+
+    /// Whether nothing of this virtual router waits for the worker.
+    pub fn is_idle_for(&self, id: RouterId) -> bool {
+        self.routers.get(&id).is_none_or(|delivery| delivery.is_idle())
+    }
+
+    /// When the kernel removes the addresses of a virtual router if nobody renews them.
+    pub fn lease_until(&self, id: RouterId) -> Option<Instant> {
+        let delivery = self.routers.get(&id)?;
+        Some(delivery.renewed_at + delivery.lease()?)
+    }
+
+    /// Goes on with what waits for this router, until a job of it is under way again.
+    fn resume(&mut self, now: Instant, id: RouterId) {
+        while let Some(delivery) = self.routers.get_mut(&id) {
+            if delivery.job.is_some() {
+                return;
+            }
+            let Some(action) = delivery.queue.pop() else { return };
+            if self.carry_out(now, id, action) {
+                return;
+            }
+        }
+    }
+
+    /// Puts an action into the batch, or starts it as a job. Returns whether it was put back into
+    /// the queue because the batch has to leave first.
+    fn carry_out(&mut self, now: Instant, id: RouterId, action: Action) -> bool {
+        let Some(delivery) = self.routers.get_mut(&id) else { return false };
+        let waits = match &action {
+            Action::Advertise { .. } => delivery.advert_in_batch,
+            // What was said before a job is to be heard before it.
+            Action::Claim { .. } | Action::Release { .. } => !self.batch.is_empty(),
+            Action::Announce { .. }
+            | Action::Notify(_)
+            | Action::Renew { .. }
+            | Action::Warn { .. } => false,
+        };
+        if waits {
+            delivery.queue.put_back(action);
+            self.blocked.push(id);
+            return true;
+        }
+        let link = delivery.link;
+        let work = match action {
+            Action::Advertise { from, to, advert, due, .. } => {
+                delivery.advert_in_batch = true;
+                let due = DueAdvert { link, router: id, from, to, advert, due };
+                self.batch.adverts.push(due);
+                return false;
+            }
+            Action::Announce { addresses, .. } => {
+                let part = delivery.announced..addresses.len();
+                delivery.announced = 0;
+                self.batch.announcements.push(DueAnnouncement {
+                    link,
+                    router: id,
+                    addresses,
+                    part,
+                    completes_round: true,
+                });
+                return false;
+            }
+            Action::Notify(transition) => {
+                self.batch.transitions.push(transition);
+                return false;
+            }
+            Action::Renew { addresses, lifetime, .. } => {
+                self.batch.renewals.push_back((id, addresses, lifetime));
+                return false;
+            }
+            Action::Warn { .. } => return false,
+            Action::Claim { addresses, lifetime, .. } => {
+                delivery.accepted_at = now;
+                Work::Claim { addresses, lifetime }
+            }
+            Action::Release { addresses, .. } => Work::Release { addresses },
+        };
+        delivery.announced = 0;
+        delivery.job = Some(work.kind());
+        self.jobs.push_back(Job { router: id, link, work });
+        false
+    }
+
+    /// Whether an advert may leave: the lease may end before anybody hears of it, and then the
+    /// advert would promise what is gone. Priority 0 promises nothing.
+    fn may_leave(&mut self, now: Instant, advert: &DueAdvert) -> bool {
+        let Some(delivery) = self.routers.get_mut(&advert.router) else { return false };
+        delivery.advert_in_batch = false;
+        if delivery.lease_ends_soon(now) && advert.advert.priority != Priority::LEAVING {
+            delivery.accepted = false;
+            self.events.push_back(Event::LeaseRanOut(advert.router));
+            return false;
+        }
+        true
+    }
+
+    /// Starts a renewal, if the advert before it was accepted and none is under way.
+    fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
+        let Some(delivery) = self.routers.get_mut(&id) else { return };
+        if !delivery.accepted || delivery.renewing {
+            return;
+        }
+        delivery.renewing = true;
+        let lease = Duration::from_secs(lifetime.into());
+        let not_after = (delivery.renewed_at + lease).before(LEASE_GUARD);
+        let work = Work::Renew { addresses, lifetime, not_after };
+        self.jobs.push_back(Job { router: id, link: delivery.link, work });
+    }
+}
+
+impl RouterDelivery {
+    fn new(router: &VirtualRouter, now: Instant) -> Self {
+        RouterDelivery {
+            link: router.link(),
+            config: Arc::clone(router.config()),
+            job: None,
+            queue: ActionQueue::default(),
+            advert_in_batch: false,
+            announced: 0,
+            accepted_at: now,
+            accepted: false,
+            missing: Vec::new(),
+            renewing: false,
+            renewed_at: now,
+        }
+    }
+
+    fn reconfigure(&mut self, router: &VirtualRouter) {
+        if !Arc::ptr_eq(&self.config, router.config()) {
+            self.config = Arc::clone(router.config());
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.job.is_none() && self.queue.is_empty()
+    }
+
+    /// The lifetime that its addresses were claimed with. Those of an owner are the host's own, and
+    /// nobody removes them.
+    fn lease(&self) -> Option<Duration> {
+        let owner = self.config.priority == Priority::OWNER;
+        let lifetime = self.config.address_lifetime.filter(|_| !owner)?;
+        Some(Duration::from_secs(lifetime.into()))
+    }
+
+    fn lease_ends_soon(&self, now: Instant) -> bool {
+        self.lease().is_some_and(|lease| now >= (self.renewed_at + lease).before(LEASE_MARGIN))
+    }
+
+    /// Whether the kernel has accepted no advert for as long as peers wait.
+    fn is_overdue(&self, now: Instant) -> bool {
+        now - self.accepted_at >= 3 * self.config.advert_interval.duration()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::vrrp::{Advert, Recorded, Role};
+
+    const ROUTER: RouterId = RouterId(0);
+
+    /// A master with adverts every `interval` and addresses that last two seconds.
+    struct Master {
+        node: Node,
+        delivery: Delivery,
+        now: Instant,
+        to_do: Vec<Action>,
+    }
+
+    impl Master {
+        fn new(interval: &str) -> Self {
+            let text = format!(
+                "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
+                 addresses = [\"192.0.2.10\"]\nadvert_interval = \"{interval}\"\n\
+                 address_lifetime = \"2s\"\nlink_delay = \"0s\"\n"
+            );
+            let config = crate::config::Config::parse("test", &text).unwrap().vrrp;
+            let mut master = Master {
+                node: Node::new(&config),
+                delivery: Delivery::default(),
+                now: Instant::START + Duration::from_secs(1),
+                to_do: Vec::new(),
+            };
+            master.tell(Event::Found(ROUTER, Recorded::default()));
+            let own = crate::vrrp::LinkAddress {
+                ip: "192.0.2.1".parse().unwrap(),
+                ours: false,
+                usable: true,
+            };
+            master.tell(Event::Link { link: LinkId(0), up: true, addresses: &[own] });
+            while master.node.router(ROUTER).unwrap().role() != Role::Master {
+                master.now = master.node.deadline().unwrap();
+                master.tell(Event::Timeout);
+            }
+            master
+        }
+
+        fn tell(&mut self, event: Event<'_>) {
+            self.node.handle(self.now, event, &mut self.to_do).unwrap();
+        }
+
+        /// Hands over what the election asked for, and says what is carried out.
+        fn carries_out(&mut self) -> Vec<Effect> {
+            let mut effects = Vec::new();
+            for action in std::mem::take(&mut self.to_do) {
+                if self.delivery.push(self.now, action, &self.node) {
+                    effects.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+                }
+            }
+            effects.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+            effects
+        }
+
+        fn finishes(&mut self, kind: JobKind, outcome: Result<(), JobError>) {
+            assert!(self.delivery.finished(self.now, ROUTER, kind, self.now, outcome).is_empty());
+        }
+
+        /// The claim is answered, and the first advert accepted.
+        fn settled(interval: &str) -> Self {
+            let mut master = Master::new(interval);
+            assert_eq!(kinds(&master.carries_out()), ["notify", "claim"]);
+            master.finishes(JobKind::Claim, Ok(()));
+            assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
+            master.delivery.sent(master.now, ROUTER, true);
+            assert_eq!(master.told(), None);
+            master
+        }
+
+        fn told(&mut self) -> Option<String> {
+            self.delivery.next_event().map(|event| format!("{event:?}"))
+        }
+
+        fn advert(&self, priority: Priority) -> Action {
+            let router = self.node.router(ROUTER).unwrap();
+            let config = router.config();
+            let advert = Advert {
+                version: config.version,
+                vrid: config.vrid,
+                priority,
+                interval: config.advert_interval,
+                addresses: config.addresses.clone(),
+                checksum: config.checksum,
+                authentication: None,
+            };
+            let to: Arc<[IpAddr]> = Arc::from([config.family.multicast_group()]);
+            let from = router.source().unwrap();
+            Action::Advertise { router: ROUTER, from, to, advert, due: None }
+        }
+
+        fn renewal(&self) -> Action {
+            let addresses = self.node.router(ROUTER).unwrap().addresses().clone();
+            Action::Renew { router: ROUTER, addresses, lifetime: 2 }
+        }
+    }
+
+    fn kinds(effects: &[Effect]) -> Vec<&'static str> {
+        let kind = |effect: &Effect| match effect {
+            Effect::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
+            Effect::Advertise(_) => "advertise",
+            Effect::Announce(_) => "announce",
+            Effect::Notify(_) => "notify",
+            Effect::Start(job) => match job.work.kind() {
+                JobKind::Claim => "claim",
+                JobKind::Release => "release",
+                JobKind::Renew => "renew",
+            },
+        };
+        effects.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn everything_waits_for_the_claim_and_leaves_in_order_after_it() {
+        Master::settled("1s");
+    }
+
+    #[test]
+    fn a_failed_claim_is_told_and_nothing_of_what_followed_is_seen() {
+        let mut master = Master::new("1s");
+        master.carries_out();
+        master.finishes(JobKind::Claim, Err(JobError::AlreadyThere));
+        assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
+        let [Effect::Notify(transitions)] = &master.carries_out()[..] else {
+            panic!("only the change of role is told")
+        };
+        assert!(transitions.iter().all(|transition| !transition.hooks));
+    }
+
+    #[test]
+    fn an_accepted_advert_is_renewed_once_at_a_time_and_a_refused_one_is_not() {
+        let mut master = Master::settled("1s");
+        let push = |master: &mut Master| {
+            master.to_do = vec![master.advert(Priority::new(100)), master.renewal()];
+            let mut seen = Vec::new();
+            for action in std::mem::take(&mut master.to_do) {
+                assert!(!master.delivery.push(master.now, action, &master.node));
+            }
+            while let Some(effect) = master.delivery.next(master.now) {
+                seen.push(effect.clone());
+                if let Effect::Advertise(_) = &effect {
+                    break;
+                }
+            }
+            seen
+        };
+        assert_eq!(kinds(&push(&mut master)), ["advertise"]);
+        master.delivery.sent(master.now, ROUTER, false);
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        assert_eq!(kinds(&push(&mut master)), ["advertise"]);
+        master.delivery.sent(master.now, ROUTER, true);
+        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+        push(&mut master);
+        master.delivery.sent(master.now, ROUTER, true);
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        master.finishes(JobKind::Renew, Ok(()));
+        push(&mut master);
+        master.delivery.sent(master.now, ROUTER, true);
+        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+        master.finishes(JobKind::Renew, Err(JobError::TooLate));
+        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn a_renewal_is_not_carried_out_in_the_last_50_ms_of_the_lease() {
+        let mut master = Master::settled("1s");
+        let until = master.delivery.lease_until(ROUTER).unwrap();
+        assert_eq!(until, master.now + Duration::from_secs(2));
+        master.to_do = vec![master.renewal()];
+        let [Effect::Start(job)] = &master.carries_out()[..] else { panic!("a renewal") };
+        let Work::Renew { not_after, .. } = job.work else { panic!("a renewal") };
+        assert_eq!(not_after, until.before(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn no_advert_leaves_in_the_last_100_ms_of_the_lease_but_priority_0_does() {
+        let nano = Duration::from_nanos(1);
+        let mut master = Master::settled("1s");
+        let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
+        master.now = late.before(nano);
+        master.to_do = vec![master.advert(Priority::new(100))];
+        assert_eq!(kinds(&master.carries_out()), ["advertise"]);
+        master.now = late;
+        master.to_do = vec![master.advert(Priority::LEAVING)];
+        assert_eq!(kinds(&master.carries_out()), ["advertise"]);
+        assert_eq!(master.told(), None);
+        master.to_do = vec![master.advert(Priority::new(100))];
+        assert_eq!(kinds(&master.carries_out()), ["advertise nothing"]);
+        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn an_address_that_goes_in_the_last_100_ms_of_the_lease_was_taken_by_nobody() {
+        let ip = "192.0.2.10".parse().unwrap();
+        let mut master = Master::settled("1s");
+        let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
+        master.delivery.address_gone(late.before(Duration::from_nanos(1)), ROUTER, ip);
+        assert_eq!(master.told().unwrap(), "AddressLost(RouterId(0), 192.0.2.10)");
+        master.delivery.address_gone(late, ROUTER, ip);
+        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn what_goes_while_a_job_is_under_way_is_asked_about_again_after_it() {
+        let ip = "192.0.2.10".parse().unwrap();
+        let mut master = Master::new("1s");
+        master.carries_out();
+        master.delivery.address_gone(master.now, ROUTER, ip);
+        assert_eq!(master.told(), None);
+        let now = master.now;
+        assert_eq!(master.delivery.finished(now, ROUTER, JobKind::Claim, now, Ok(())), [ip]);
+    }
+
+    #[test]
+    fn a_worker_that_says_nothing_for_three_intervals_makes_the_next_advert_late() {
+        let mut master = Master::new("1s");
+        master.carries_out();
+        let begun = master.now;
+        master.now = (begun + Duration::from_secs(3)).before(Duration::from_nanos(1));
+        master.to_do = vec![master.advert(Priority::new(100))];
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        assert_eq!(master.told(), None);
+        master.now = begun + Duration::from_secs(3);
+        master.to_do = vec![master.advert(Priority::new(100))];
+        master.carries_out();
+        assert_eq!(master.told().unwrap(), "Late(RouterId(0))");
+    }
+
+    #[test]
+    fn adverts_refused_for_three_intervals_make_late() {
+        let mut master = Master::settled("1s");
+        let begun = master.now;
+        let late = begun + Duration::from_secs(3);
+        assert!(master.delivery.sent(late.before(Duration::from_nanos(1)), ROUTER, false));
+        assert_eq!(master.told(), None);
+        assert!(!master.delivery.sent(late, ROUTER, false));
+        assert_eq!(master.told().unwrap(), "Late(RouterId(0))");
+    }
+
+    #[test]
+    fn a_job_waits_until_what_was_asked_for_before_has_left() {
+        let mut master = Master::settled("1s");
+        let addresses = master.node.router(ROUTER).unwrap().addresses().clone();
+        let farewell = master.advert(Priority::LEAVING);
+        assert!(!master.delivery.push(master.now, farewell, &master.node));
+        let release = Action::Release { router: ROUTER, addresses };
+        assert!(master.delivery.push(master.now, release, &master.node), "to be flushed first");
+        assert_eq!(master.delivery.next_job(), None);
+        assert_eq!(kinds(&master.carries_out()), ["advertise", "release"]);
+    }
+
+    #[test]
+    fn two_adverts_of_one_router_leave_one_after_the_other() {
+        let mut master = Master::settled("1s");
+        let (one, zero) = (master.advert(Priority::new(100)), master.advert(Priority::LEAVING));
+        assert!(!master.delivery.push(master.now, one, &master.node));
+        assert!(master.delivery.push(master.now, zero, &master.node), "to be flushed first");
+        assert_eq!(kinds(&master.carries_out()), ["advertise", "advertise"]);
+    }
+}
