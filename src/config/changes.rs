@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::CheckPlan;
-use super::Config;
-use super::file::HANDOVER;
-use super::reader::word;
+use super::{CheckPlan, Config};
 use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, Initial, RouterConfig, Vrid};
 
 /// One line per difference. Virtual routers are the same if interface, family and VRID are.
@@ -221,7 +218,7 @@ fn keys(router: &RouterConfig) -> Vec<(&'static str, Value)> {
         ("accept_from", Value::Shown(optional(accept_from))),
         ("authentication", Value::Secret(*authentication)),
         ("address_lifetime", Value::Shown(lifetime)),
-        ("handover", Value::Shown(word(&HANDOVER, handover).to_owned())),
+        ("handover", Value::Shown(handover.name().to_owned())),
         ("checks", Value::Shown(list(checks.iter()))),
     ]
 }

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Config;
-use super::file::HANDOVER;
-use super::reader::word;
-use super::{CheckPlan, Target};
+use super::{CheckPlan, Config, Target};
 use crate::vrrp::{
     Address, CheckConfig, Effect, GroupConfig, Initial, Priority, RouterConfig, Version,
 };
@@ -53,7 +50,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         (false, Some(secs)) => format!("addresses end {secs}s after the last renewal"),
         (false, None) => "addresses have no lifetime".to_string(),
     };
-    let handover = word(&HANDOVER, &router.handover);
+    let handover = router.handover.name();
     let preempt = match (router.preempt, router.preempt_delay) {
         (false, _) => "does not preempt".to_string(),
         (true, Duration::ZERO) => "preempts".to_string(),
@@ -231,7 +228,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
                 "patience_seconds": master_down_interval(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
-                "handover": word(&HANDOVER, &router.handover),
+                "handover": router.handover.name(),
                 "hooks": hooks,
                 "checks": names(&router.checks),
                 "sync_group": group_of(config, &router.name).map(|group| &*group.name),

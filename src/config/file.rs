@@ -190,19 +190,21 @@ pub(super) struct Subject {
     pub object: Text,
 }
 
-/// The kinds of checks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum CheckKind {
-    Command,
-    Tcp,
-    Http,
-    Process,
-    Unit,
-    File,
-    FilePresent,
-    FileAbsent,
-    Interface,
-    Ping,
+words! {
+    /// The kinds of checks, each named by its key.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum CheckKind {
+        Command = "command",
+        Tcp = "tcp",
+        Http = "http",
+        Process = "process",
+        Unit = "unit",
+        File = "file",
+        FilePresent = "file_present",
+        FileAbsent = "file_absent",
+        Interface = "interface",
+        Ping = "ping",
+    }
 }
 
 /// `address_lifetime`: a duration or one of two words.
@@ -228,10 +230,13 @@ pub(super) enum InitialChoice {
     Wait,
 }
 
+const fn named(handover: Handover) -> (&'static str, Handover) {
+    (handover.name(), handover)
+}
+
 const CHECKSUM: [(&str, ChecksumForm); 2] =
     [("pseudo-header", ChecksumForm::PseudoHeader), ("plain", ChecksumForm::Plain)];
-pub(super) const HANDOVER: [(&str, Handover); 2] =
-    [("overlap", Handover::Overlap), ("exclusive", Handover::Exclusive)];
+const HANDOVER: [(&str, Handover); 2] = [named(Handover::Overlap), named(Handover::Exclusive)];
 const LIFETIME: [(&str, Lifetime); 2] = [("auto", Lifetime::Auto), ("off", Lifetime::Off)];
 const ON_FAIL: [(&str, OnFail); 2] = [("fault", OnFail::Fault), ("last", OnFail::Last)];
 const INITIAL: [(&str, InitialChoice); 3] = [
@@ -273,7 +278,7 @@ impl Subject {
         let mut object = None;
         let mut command = None;
         for kind in CheckKind::ALL {
-            let key = kind.key();
+            let key = kind.name();
             let place = table.get(key).map(|value| value.span());
             let first = kinds.is_empty();
             match kind {
@@ -301,38 +306,10 @@ impl Subject {
 }
 
 impl CheckKind {
-    pub const ALL: [CheckKind; 10] = [
-        CheckKind::Command,
-        CheckKind::Tcp,
-        CheckKind::Http,
-        CheckKind::Process,
-        CheckKind::Unit,
-        CheckKind::File,
-        CheckKind::FilePresent,
-        CheckKind::FileAbsent,
-        CheckKind::Interface,
-        CheckKind::Ping,
-    ];
-
-    pub const fn key(self) -> &'static str {
-        match self {
-            CheckKind::Command => "command",
-            CheckKind::Tcp => "tcp",
-            CheckKind::Http => "http",
-            CheckKind::Process => "process",
-            CheckKind::Unit => "unit",
-            CheckKind::File => "file",
-            CheckKind::FilePresent => "file_present",
-            CheckKind::FileAbsent => "file_absent",
-            CheckKind::Interface => "interface",
-            CheckKind::Ping => "ping",
-        }
-    }
-
     /// Whether an unknown key is probably a misspelt kind. To be called after all other keys are
     /// read.
     fn is_mistyped(table: &mut Table<'_, '_>, _: &'static str) -> bool {
-        table.mistypes(&CheckKind::ALL.map(CheckKind::key))
+        table.mistypes(&CheckKind::ALL.map(CheckKind::name))
     }
 }
 

@@ -4,86 +4,67 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
-/// Declares the kinds once: variant and name.
-macro_rules! problem_kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
-        /// The kinds of problems that `vipd doctor` knows, in the order in which findings are sorted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum ProblemKind {
-            $($(#[$doc])* $kind,)*
-        }
-
-        impl ProblemKind {
-            /// All kinds, in order.
-            pub const ALL: [ProblemKind; [$($name),*].len()] = [$(ProblemKind::$kind),*];
-
-            /// The stable name in JSON and output.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(ProblemKind::$kind => $name,)*
-                }
-            }
-        }
-    };
-}
-
-problem_kinds! {
-    /// The configuration is refused.
-    ConfigRefused = "config_refused",
-    /// A configured interface does not exist.
-    InterfaceAbsent = "interface_absent",
-    /// A configured interface is down.
-    InterfaceDown = "interface_down",
-    /// A configured interface has no address to send adverts from.
-    NoAddress = "no_address",
-    /// A packet filter drops incoming adverts.
-    AdvertsFilteredIn = "adverts_filtered_in",
-    /// A packet filter drops outgoing adverts.
-    AdvertsFilteredOut = "adverts_filtered_out",
-    /// The reverse path filter drops adverts: the route back uses another interface.
-    RpFilter = "rp_filter",
-    /// Several interfaces in one LAN answer ARP requests for the address.
-    ArpFlux = "arp_flux",
-    /// The interface answers no ARP requests.
-    ArpSilent = "arp_silent",
-    /// Another program on this host advertises one of our virtual routers.
-    OtherDaemon = "other_daemon",
-    /// More than one host is master of one of our virtual routers.
-    TwoMasters = "two_masters",
-    /// Adverts for one of our VRIDs have other addresses.
-    DifferentAddresses = "different_addresses",
-    /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.
-    ForeignVrid = "foreign_vrid",
-    /// Adverts from a host that `accept_from` or `unicast_peers` does not name.
-    SenderRefused = "sender_refused",
-    /// A peer whose adverts do not fit our configuration.
-    IncompatiblePeer = "incompatible_peer",
-    /// No other router was ever heard.
-    NeverHeard = "never_heard",
-    /// A virtual address is present that vipd did not add.
-    AddressNotOurs = "address_not_ours",
-    /// A virtual address was left behind by a vipd that is gone.
-    AddressLeftOver = "address_left_over",
-    /// systemd-networkd removes unknown addresses from the interface.
-    NetworkdRemoves = "networkd_removes",
-    /// NetworkManager removes unknown addresses from the interface.
-    NetworkmanagerRemoves = "networkmanager_removes",
-    /// A capability is missing.
-    CapabilityMissing = "capability_missing",
-    /// The daemon has no real-time priority.
-    NoRealtime = "no_realtime",
-    /// The daemon's memory is not locked.
-    MemoryNotLocked = "memory_not_locked",
-    /// Adverts were sent too late, or a role was lost by that.
-    Late = "late",
-    /// The kernel refused to send adverts.
-    AdvertsRefused = "adverts_refused",
-    /// A checked service is stopped in parallel with vipd.
-    UnitOrder = "unit_order",
-    /// This host is drained.
-    Drained = "drained",
-    /// A virtual router was moved away by `vipd failover`.
-    HeldBack = "held_back",
+words! {
+    /// The kinds of problems that `vipd doctor` knows, in the order in which findings are sorted.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum ProblemKind {
+        /// The configuration is refused.
+        ConfigRefused = "config_refused",
+        /// A configured interface does not exist.
+        InterfaceAbsent = "interface_absent",
+        /// A configured interface is down.
+        InterfaceDown = "interface_down",
+        /// A configured interface has no address to send adverts from.
+        NoAddress = "no_address",
+        /// A packet filter drops incoming adverts.
+        AdvertsFilteredIn = "adverts_filtered_in",
+        /// A packet filter drops outgoing adverts.
+        AdvertsFilteredOut = "adverts_filtered_out",
+        /// The reverse path filter drops adverts: the route back uses another interface.
+        RpFilter = "rp_filter",
+        /// Several interfaces in one LAN answer ARP requests for the address.
+        ArpFlux = "arp_flux",
+        /// The interface answers no ARP requests.
+        ArpSilent = "arp_silent",
+        /// Another program on this host advertises one of our virtual routers.
+        OtherDaemon = "other_daemon",
+        /// More than one host is master of one of our virtual routers.
+        TwoMasters = "two_masters",
+        /// Adverts for one of our VRIDs have other addresses.
+        DifferentAddresses = "different_addresses",
+        /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.
+        ForeignVrid = "foreign_vrid",
+        /// Adverts from a host that `accept_from` or `unicast_peers` does not name.
+        SenderRefused = "sender_refused",
+        /// A peer whose adverts do not fit our configuration.
+        IncompatiblePeer = "incompatible_peer",
+        /// No other router was ever heard.
+        NeverHeard = "never_heard",
+        /// A virtual address is present that vipd did not add.
+        AddressNotOurs = "address_not_ours",
+        /// A virtual address was left behind by a vipd that is gone.
+        AddressLeftOver = "address_left_over",
+        /// systemd-networkd removes unknown addresses from the interface.
+        NetworkdRemoves = "networkd_removes",
+        /// NetworkManager removes unknown addresses from the interface.
+        NetworkmanagerRemoves = "networkmanager_removes",
+        /// A capability is missing.
+        CapabilityMissing = "capability_missing",
+        /// The daemon has no real-time priority.
+        NoRealtime = "no_realtime",
+        /// The daemon's memory is not locked.
+        MemoryNotLocked = "memory_not_locked",
+        /// Adverts were sent too late, or a role was lost by that.
+        Late = "late",
+        /// The kernel refused to send adverts.
+        AdvertsRefused = "adverts_refused",
+        /// A checked service is stopped in parallel with vipd.
+        UnitOrder = "unit_order",
+        /// This host is drained.
+        Drained = "drained",
+        /// A virtual router was moved away by `vipd failover`.
+        HeldBack = "held_back",
+    }
 }
 
 impl Serialize for ProblemKind {

@@ -9,51 +9,38 @@ use serde::{Deserialize, Serialize};
 use crate::config::HookCommand;
 
 /// What the virtual router has become, or is about to do, as the hook is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HookState {
-    /// It has become master.
-    Master,
-    /// It has become backup.
-    Backup,
-    /// It is in fault.
-    Fault,
-    /// The daemon stops. Not skipped for a later state.
-    Stop,
-    /// It is about to release its addresses. Skipped only for a newer one of the same kind.
-    BeforeRelease,
-    /// It is about to claim its addresses; the hook can refuse.
-    BeforeClaim,
-}
+pub use crate::vrrp::Hook as HookState;
 
-impl HookState {
-    /// The value of `VIPD_STATE`, also used in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            HookState::Master => "master",
-            HookState::Backup => "backup",
-            HookState::Fault => "fault",
-            HookState::Stop => "stop",
-            HookState::BeforeRelease => "before_release",
-            HookState::BeforeClaim => "before_claim",
-        }
-    }
-
-    /// The argument of the `notify` hook, as with keepalived; `None`: it does not run.
-    pub(super) const fn keepalived(self) -> Option<&'static str> {
-        match self {
-            HookState::Master => Some("MASTER"),
-            HookState::Backup => Some("BACKUP"),
-            HookState::Fault => Some("FAULT"),
-            HookState::Stop => Some("STOP"),
-            HookState::BeforeRelease | HookState::BeforeClaim => None,
-        }
+/// The state as keepalived passes it to the `notify` hook; `None`: that hook does not run.
+pub(super) const fn keepalived_state(state: HookState) -> Option<&'static str> {
+    match state {
+        HookState::Master => Some("MASTER"),
+        HookState::Backup => Some("BACKUP"),
+        HookState::Fault => Some("FAULT"),
+        HookState::Stop => Some("STOP"),
+        HookState::BeforeRelease | HookState::BeforeClaim => None,
     }
 }
 
-impl fmt::Display for HookState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// Serializes a state by its name, because the protocol does not depend on serde.
+mod state_name {
+    use serde::de::{Deserialize as _, Deserializer, Error as _};
+    use serde::ser::Serializer;
+
+    use super::HookState;
+
+    pub(super) fn serialize<S: Serializer>(
+        state: &HookState,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(state.name())
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        deserializer: D,
+    ) -> Result<HookState, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|()| D::Error::custom(format!("there is no state {name:?}")))
     }
 }
 
@@ -67,6 +54,7 @@ pub struct HookRun {
     /// Chosen by the daemon, repeated in [`Finished`].
     pub number: u64,
     /// The new state.
+    #[serde(with = "state_name")]
     pub state: HookState,
     /// The previous state (`VIPD_PREVIOUS_STATE`).
     pub previous: String,
@@ -93,6 +81,7 @@ pub struct Finished {
     /// As in the run.
     pub number: u64,
     /// As in the run.
+    #[serde(with = "state_name")]
     pub state: HookState,
     /// Of several hooks, that of the first failure.
     pub outcome: Outcome,

@@ -70,7 +70,7 @@ impl Lines {
             self.lines += 1;
             let text = printable(&self.line);
             let cut = if self.cut { "... (cut)" } else { "" };
-            let (router, state, program) = (&*self.router, self.state.as_str(), &*self.program);
+            let (router, state, program) = (&*self.router, self.state.name(), &*self.program);
             info!(router, state, program, "{text}{cut}");
         } else {
             self.lost += 1;
@@ -84,7 +84,7 @@ impl Lines {
             self.log_line();
         }
         if self.lost > 0 {
-            let (router, state, program) = (&*self.router, self.state.as_str(), &*self.program);
+            let (router, state, program) = (&*self.router, self.state.name(), &*self.program);
             warn!(router, state, program, "{} more lines of output are not logged", self.lost);
             self.lost = 0;
         }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-use super::hook::{Finished, HookRun, Outcome};
+use super::hook::{Finished, HookRun, Outcome, keepalived_state};
 use super::output::{Lines, Sink};
 use super::program::{Program, language};
 use crate::config::HookCommand;
@@ -15,7 +15,7 @@ use crate::config::HookCommand;
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {
     let begin = Instant::now();
     let mut outcome = Outcome::Done;
-    let general = run.notify.as_ref().zip(run.state.keepalived()).map(|(notify, state)| {
+    let general = run.notify.as_ref().zip(keepalived_state(run.state)).map(|(notify, state)| {
         let mut notify = notify.clone();
         let priority = run.priority.to_string();
         let what = if run.group { "GROUP" } else { "INSTANCE" };
@@ -45,7 +45,7 @@ async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver
         Ok(hook) => finish(hook, command.timeout, closing).await,
         Err(error) => Outcome::NotRun(format!("cannot start a process: {error}")),
     };
-    let (router, state, duration) = (&*run.router, run.state.as_str(), begin.elapsed());
+    let (router, state, duration) = (&*run.router, run.state.name(), begin.elapsed());
     match &outcome {
         Outcome::Done => info!(router, state, program, ?duration, "hook done"),
         Outcome::Exited(status) => {
@@ -100,7 +100,7 @@ fn environment(run: &HookRun) -> Vec<(String, String)> {
     let mut environment: Vec<(String, String)> = [
         ("PATH", crate::config::HOOK_PATH.join(":").as_str()),
         ("VIPD_ROUTER", &run.router),
-        ("VIPD_STATE", run.state.as_str()),
+        ("VIPD_STATE", run.state.name()),
         ("VIPD_PREVIOUS_STATE", &run.previous),
         ("VIPD_REASON", &run.reason),
         ("VIPD_PRIORITY", &run.priority.to_string()),

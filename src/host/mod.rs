@@ -691,7 +691,7 @@ impl Host {
         for run in finished {
             let Some(Run { router, hook, of }) = self.runs.remove(&run.number) else { continue };
             let succeeded = run.outcome == Outcome::Done;
-            self.tallies.of(router).hook_ended(run.state.as_str(), run.outcome.name());
+            self.tallies.of(router).hook_ended(run.state.name(), run.outcome.name());
             if run.outcome.is_failure() {
                 let text = format!("{}: {}", run.state, run.outcome);
                 self.history.note(history::Event::now(Kind::Hook, Some(&run.router), text));

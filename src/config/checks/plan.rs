@@ -158,6 +158,6 @@ impl Target {
             Target::Interface { .. } => CheckKind::Interface,
             Target::Ping { .. } => CheckKind::Ping,
         };
-        kind.key()
+        kind.name()
     }
 }
