@@ -17,7 +17,7 @@ mod names;
 mod problem;
 mod program;
 mod reader;
-pub mod reference;
+pub(crate) mod reference;
 mod router;
 mod syntax;
 

@@ -19,12 +19,12 @@ pub struct Section<'a> {
     /// Empty for the part before the first title.
     pub title: &'a str,
     /// Consecutive tables of the same name count as one.
-    pub tables: Vec<Table<'a>>,
+    pub tables: Vec<ReferenceTable<'a>>,
 }
 
 /// `[node]`, `[[virtual_router]]` and the like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table<'a> {
+pub struct ReferenceTable<'a> {
     /// With its brackets.
     pub name: &'a str,
     /// The comment above it.
@@ -117,7 +117,7 @@ fn setting<'a>(section: &mut Section<'a>, line: &'a str, pending: &mut Vec<Block
         let about = std::mem::take(pending);
         match section.tables.last_mut() {
             Some(table) if table.name == line && about.is_empty() => table.lines.push(line),
-            _ => section.tables.push(Table {
+            _ => section.tables.push(ReferenceTable {
                 name: line,
                 about,
                 keys: Vec::new(),

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, Report};
-use super::firewall::{self, Direction, Ruleset};
+use super::firewall::{Blocked, Ruleset};
+use super::rule_match::{AdvertPacket, Direction};
 use super::wire::{self, TestResult};
 use crate::vrrp::Family;
 
@@ -38,7 +39,7 @@ fn check_multicast(
         .addresses_of(link.index)
         .find(|own| Family::of(own.ip) == router.family && own.usable)
         .map(|own| own.ip);
-    let packet = |direction, source| firewall::Packet {
+    let packet = |direction, source| AdvertPacket {
         direction,
         interface: &link.name,
         source,
@@ -110,7 +111,7 @@ fn check_unicast(
             [(Direction::In, peer, own.ip), (Direction::Out, own.ip, peer)]
         {
             let source = Some(source);
-            let packet = firewall::Packet { direction, interface, source, destination };
+            let packet = AdvertPacket { direction, interface, source, destination };
             if let Some(blocked) = rules.blocks(&packet) {
                 report_filter(instance, direction, Some(blocked), "the rules say so", report);
             }
@@ -121,7 +122,7 @@ fn check_unicast(
 fn report_filter(
     instance: &Instance<'_>,
     direction: Direction,
-    blocked: Option<firewall::Blocked>,
+    blocked: Option<Blocked>,
     seen: &str,
     report: &mut Report,
 ) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use crate::host::netlink::Found as Address;
+pub(super) use crate::host::netlink::Found as Address;
 use crate::host::netlink::{Events, Found, Link, NetEvent};
 
 /// The kernel answers at once unless another process holds the rtnl lock.
@@ -16,7 +16,7 @@ const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All interfaces and addresses at one time.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     pub links: Vec<Link>,
     pub addresses: Vec<Found>,
 }
@@ -94,7 +94,7 @@ impl Snapshot {
 }
 
 /// Whether the first `prefix` bits are the same.
-pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
+pub(super) fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     let differ = match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
         (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
@@ -104,7 +104,7 @@ pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
 }
 
 /// The address of some other host in the same network.
-pub fn neighbour(address: &Found) -> Option<IpAddr> {
+pub(super) fn neighbour(address: &Found) -> Option<IpAddr> {
     match address.ip {
         IpAddr::V4(ip) if address.prefix < 31 => {
             // Neither the network nor the broadcast address, unless the network is too small.
@@ -116,7 +116,7 @@ pub fn neighbour(address: &Found) -> Option<IpAddr> {
 }
 
 /// The effective value of an IPv4 sysctl: the maximum of `all` and the interface.
-pub fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
+pub(super) fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
     let read = |of: &str| -> Option<u32> {
         let path = format!("/proc/sys/net/ipv4/conf/{}/{name}", of.replace('/', "."));
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
@@ -133,7 +133,7 @@ pub(super) fn sysctl(interface: &str) -> String {
 ///
 /// # Errors
 /// Why that is unknown, as a sentence.
-pub fn route(to: IpAddr) -> Result<Option<String>, String> {
+pub(super) fn route(to: IpAddr) -> Result<Option<String>, String> {
     let output = Command::new("ip").args(["-j", "route", "get", &to.to_string()]).output();
     let output = output.map_err(|error| format!("the program ip cannot be run: {error}"))?;
     if !output.status.success() {

@@ -29,7 +29,7 @@ const OUR_UNIT: &str = "vipd.service";
 
 /// systemd-networkd removes unknown addresses from interfaces that it manages: when it starts, when
 /// it reloads its configuration, and when a DHCP lease changes.
-pub fn check_networkd(link: &Link, report: &mut Report) {
+pub(super) fn check_networkd(link: &Link, report: &mut Report) {
     let Ok(state) = fs::read_to_string(Path::new(NETWORKD).join(link.index.to_string())) else {
         return;
     };
@@ -60,7 +60,7 @@ pub fn check_networkd(link: &Link, report: &mut Report) {
 
 /// NetworkManager removes unknown addresses from interfaces that it manages whenever it activates
 /// or reapplies a connection.
-pub fn check_networkmanager(link: &Link, report: &mut Report) {
+pub(super) fn check_networkmanager(link: &Link, report: &mut Report) {
     let Ok(state) = fs::read_to_string(Path::new(NETWORKMANAGER).join(link.index.to_string()))
     else {
         return;
@@ -81,7 +81,7 @@ pub fn check_networkmanager(link: &Link, report: &mut Report) {
 }
 
 /// Checked services should be stopped only after vipd has handed over.
-pub fn check_unit_order(config: &Config, report: &mut Report) {
+pub(super) fn check_unit_order(config: &Config, report: &mut Report) {
     for unit in checked_units(config) {
         if unit == OUR_UNIT || stops_after_us(&unit) {
             continue;

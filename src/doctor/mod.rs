@@ -16,6 +16,7 @@ mod kernel;
 mod managers;
 mod process;
 mod reverse_path;
+mod rule_match;
 mod senders;
 mod wire;
 

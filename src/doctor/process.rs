@@ -12,7 +12,7 @@ use crate::host::privileges;
 const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";
 
 /// Checks the running daemon.
-pub fn check_running(status: &Status, report: &mut Report) {
+pub(super) fn check_running(status: &Status, report: &mut Report) {
     let pid = status.daemon.pid;
     let Some((policy, locked)) = scheduling(pid) else {
         report.skip("the daemon's privileges", format!("there is no process {pid} to be seen"));
@@ -29,7 +29,7 @@ pub fn check_running(status: &Status, report: &mut Report) {
 }
 
 /// Checks whether a daemon started from here would get its privileges.
-pub fn check_startable(report: &mut Report) {
+pub(super) fn check_startable(report: &mut Report) {
     let missing = privileges::missing();
     if !nix::unistd::geteuid().is_root() {
         report.skip("what vipd may do on this host", "only root can try: try again with sudo");
@@ -104,7 +104,7 @@ fn scheduling(pid: u32) -> Option<(u32, u64)> {
 }
 
 /// The pid of a keepalived in our network namespace.
-pub fn keepalived() -> Option<u32> {
+pub(super) fn keepalived() -> Option<u32> {
     let ours = fs::read_link("/proc/self/ns/net").ok()?;
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;

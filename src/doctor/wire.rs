@@ -23,7 +23,7 @@ const MAX_CAPTURED: usize = 4096;
 
 /// An advert seen on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CapturedAdvert {
+pub(super) struct CapturedAdvert {
     /// Sent by this host.
     pub outgoing: bool,
     pub source: IpAddr,
@@ -38,7 +38,7 @@ pub struct CapturedAdvert {
 
 /// The adverts captured on one interface.
 #[derive(Debug, Default)]
-pub struct Capture {
+pub(super) struct Capture {
     /// As seen on the wire, in order.
     pub passed: Vec<CapturedAdvert>,
     /// Number per sender that reached a raw socket, after packet filter and routing.
@@ -50,7 +50,7 @@ pub struct Capture {
 ///
 /// # Errors
 /// Opening or reading a socket failed, for example without CAP_NET_RAW.
-pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Capture>> {
+pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Capture>> {
     let mut captures = Vec::new();
     for &index in indices {
         let sockets = [Family::V4, Family::V6].into_iter().filter_map(|family| {
@@ -105,7 +105,7 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Captu
 
 /// The result of a test packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TestResult {
+pub(super) enum TestResult {
     /// It was received.
     Arrived,
     /// The kernel refused to send it: a filter on output.
@@ -120,7 +120,7 @@ pub enum TestResult {
 ///
 /// # Errors
 /// Opening or reading a socket failed, for example without CAP_NET_RAW.
-pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
+pub(super) fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
     let mut receiver = Receiver::open(index, family)?;
     let socket = &receiver.socket;
     // Version 0 and VRID 0, which nobody uses. The pid tells it from test packets of others.

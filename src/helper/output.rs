@@ -92,7 +92,7 @@ impl Lines {
 }
 
 /// The pipe that a program writes to.
-pub(super) struct Output {
+pub(super) struct ProgramOutput {
     pipe: PipeReader,
     /// Registered with the event loop only when it is waited for.
     watched: Option<Readiness>,
@@ -101,9 +101,9 @@ pub(super) struct Output {
     to: Sink,
 }
 
-impl Output {
+impl ProgramOutput {
     pub(super) fn new(pipe: PipeReader, to: Sink) -> Self {
-        Output { pipe, watched: None, ended: false, to }
+        ProgramOutput { pipe, watched: None, ended: false, to }
     }
 
     /// Waits for output and reads some of it.

@@ -22,7 +22,7 @@ use tracing::error;
 
 use super::exec_hook::ExecSpec;
 use super::hook::Outcome;
-use super::output::{Output, Sink, printable};
+use super::output::{ProgramOutput, Sink, printable};
 use crate::host::sys::Readiness;
 
 /// Between TERM and KILL.
@@ -44,8 +44,8 @@ pub(super) fn limit_open_files(limit: u64) {
 pub(super) struct Program {
     child: Child,
     group: Pid,
-    control: Control,
-    output: Output,
+    channel: ExecChannel,
+    output: ProgramOutput,
 }
 
 impl Program {
@@ -83,8 +83,8 @@ impl Program {
         Ok(Program {
             child,
             group: Pid::from_raw(group),
-            control: Control::new(ours, serde_json::to_vec(&spec)?),
-            output: Output::new(reader, to),
+            channel: ExecChannel::new(ours, serde_json::to_vec(&spec)?),
+            output: ProgramOutput::new(reader, to),
         })
     }
 
@@ -96,7 +96,7 @@ impl Program {
         };
         match ended {
             Ok(status) => {
-                let why = self.control.refusal();
+                let why = self.channel.refusal();
                 if why.is_empty() { outcome_of(status) } else { Outcome::NotRun(why) }
             }
             Err(error) => Outcome::NotRun(format!("cannot wait for it: {error}")),
@@ -108,7 +108,7 @@ impl Program {
         loop {
             tokio::select! {
                 status = self.child.wait() => return status,
-                () = self.control.send(), if !self.control.spec.is_empty() => {}
+                () = self.channel.send(), if !self.channel.spec.is_empty() => {}
                 () = self.output.read(), if !self.output.ended => {}
             }
         }
@@ -168,18 +168,18 @@ impl Drop for Program {
 }
 
 /// The socket that sends the spec to exec-hook and returns the reason of a failure.
-struct Control {
+struct ExecChannel {
     stream: StdUnixStream,
     /// The part of the spec not sent yet.
     spec: Vec<u8>,
 }
 
-impl Control {
+impl ExecChannel {
     /// Sends what the socket accepts: everything, unless the spec is very long.
     fn new(stream: StdUnixStream, spec: Vec<u8>) -> Self {
-        let mut control = Control { stream, spec };
-        control.advance();
-        control
+        let mut channel = ExecChannel { stream, spec };
+        channel.advance();
+        channel
     }
 
     /// Ignores errors: they mean that the process has ended, which `run` notices.

@@ -17,44 +17,44 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 const MAX_WEIGHT: i16 = 253;
 
 /// A range of durations, with the limits as they are written.
-struct SpanRange {
+struct DurationRange {
     shortest: (Duration, &'static str),
     longest: (Duration, &'static str),
 }
 
-const INTERVALS: SpanRange = SpanRange {
+const INTERVALS: DurationRange = DurationRange {
     shortest: (Duration::from_millis(100), "100ms"),
     longest: (Duration::from_secs(3600), "1h"),
 };
-const TIMEOUTS: SpanRange = SpanRange {
+const TIMEOUTS: DurationRange = DurationRange {
     shortest: (Duration::from_millis(10), "10ms"),
     longest: (Duration::from_secs(600), "10m"),
 };
-const DELAYS: SpanRange =
-    SpanRange { shortest: (Duration::ZERO, "0s"), longest: (MAX_DELAY, "1m") };
+const DELAYS: DurationRange =
+    DurationRange { shortest: (Duration::ZERO, "0s"), longest: (MAX_DELAY, "1m") };
 
 pub(super) fn check_interval(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
-    check_span(span, "interval", &INTERVALS, DEFAULT_INTERVAL, report)
+    check_duration(span, "interval", &INTERVALS, DEFAULT_INTERVAL, report)
 }
 
 pub(super) fn check_timeout(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
-    check_span(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
+    check_duration(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
 }
 
 /// How long a process may be missing.
 pub(super) fn check_delay(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
-    check_span(span, "delay", &DELAYS, DEFAULT_DELAY, report)
+    check_duration(span, "delay", &DELAYS, DEFAULT_DELAY, report)
 }
 
-fn check_span(
+fn check_duration(
     span: Option<&At<Duration>>,
     key: &str,
-    accepted: &SpanRange,
+    accepted: &DurationRange,
     default: Duration,
     report: &Diagnostics,
 ) -> Duration {
     let Some(At { value, at }) = span else { return default };
-    let SpanRange { shortest, longest } = accepted;
+    let DurationRange { shortest, longest } = accepted;
     let nearest = if *value < shortest.0 {
         shortest.1
     } else if *value > longest.0 {

@@ -15,14 +15,14 @@ const MAX_NUMBER: i16 = 254;
 
 pub(super) struct FileCheck {
     path: PathBuf,
-    wanted: Wanted,
-    inspection: Blocking<Found>,
+    wanted: FileCondition,
+    inspection: Blocking<FileResult>,
 }
 
-type Found = Result<(CheckResult, String), String>;
+type FileResult = Result<(CheckResult, String), String>;
 
 #[derive(Clone, Copy)]
-enum Wanted {
+enum FileCondition {
     Number,
     Presence,
     Absence,
@@ -30,24 +30,24 @@ enum Wanted {
 
 impl FileCheck {
     pub(super) fn number(path: PathBuf) -> Self {
-        FileCheck { path, wanted: Wanted::Number, inspection: Blocking::default() }
+        FileCheck { path, wanted: FileCondition::Number, inspection: Blocking::default() }
     }
 
     pub(super) fn present(path: PathBuf) -> Self {
-        FileCheck { path, wanted: Wanted::Presence, inspection: Blocking::default() }
+        FileCheck { path, wanted: FileCondition::Presence, inspection: Blocking::default() }
     }
 
     pub(super) fn absent(path: PathBuf) -> Self {
-        FileCheck { path, wanted: Wanted::Absence, inspection: Blocking::default() }
+        FileCheck { path, wanted: FileCondition::Absence, inspection: Blocking::default() }
     }
 
-    pub(super) async fn run(&mut self) -> Found {
+    pub(super) async fn run(&mut self) -> FileResult {
         let (path, wanted) = (self.path.clone(), self.wanted);
         self.inspection.run(move || inspect(&path, wanted)).await?
     }
 }
 
-fn inspect(path: &Path, wanted: Wanted) -> Found {
+fn inspect(path: &Path, wanted: FileCondition) -> FileResult {
     let shown = path.display();
     let missing = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -59,7 +59,7 @@ fn inspect(path: &Path, wanted: Wanted) -> Found {
         Err(error) => return Err(complain(&error)),
     };
     match (wanted, there) {
-        (Wanted::Number, _) => match read(path) {
+        (FileCondition::Number, _) => match read(path) {
             Ok(text) => {
                 let number =
                     parse(&text).ok_or_else(|| format!("{shown} holds no whole number"))?;
@@ -70,10 +70,12 @@ fn inspect(path: &Path, wanted: Wanted) -> Found {
             }
             Err(error) => Err(complain(&error)),
         },
-        (Wanted::Presence, true) => Ok((CheckResult::Passed, format!("{shown} is there"))),
-        (Wanted::Absence, false) => Ok((CheckResult::Passed, format!("{shown} is not there"))),
-        (Wanted::Presence, false) => Err(format!("{shown} is not there")),
-        (Wanted::Absence, true) => Err(format!("{shown} is there")),
+        (FileCondition::Presence, true) => Ok((CheckResult::Passed, format!("{shown} is there"))),
+        (FileCondition::Absence, false) => {
+            Ok((CheckResult::Passed, format!("{shown} is not there")))
+        }
+        (FileCondition::Presence, false) => Err(format!("{shown} is not there")),
+        (FileCondition::Absence, true) => Err(format!("{shown} is there")),
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::tcp::{Peer, describe};
+use super::tcp::{TcpTarget, describe};
 use crate::config;
 
 /// How much of the body is searched.
@@ -32,21 +32,21 @@ const FRESH: Duration = Duration::from_secs(3600);
 pub(super) struct HttpCheck {
     request: config::Http,
     /// An error of the URL.
-    target: Result<Target, String>,
+    target: Result<HttpTarget, String>,
 }
 
-struct Target {
+struct HttpTarget {
     uri: Uri,
     /// The `Host` header: with the port, unless it is the default.
     authority: String,
-    peer: Peer,
+    peer: TcpTarget,
     /// For `https`: the name that the certificate must have.
     server: Option<ServerName<'static>>,
 }
 
 impl HttpCheck {
     pub(super) fn new(request: config::Http) -> Self {
-        let target = Target::of(&request.url);
+        let target = HttpTarget::of(&request.url);
         HttpCheck { request, target }
     }
 
@@ -68,7 +68,7 @@ impl HttpCheck {
     }
 }
 
-impl Target {
+impl HttpTarget {
     fn of(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let host = uri.host().ok_or_else(|| format!("{url} names no host"))?;
@@ -84,7 +84,7 @@ impl Target {
             ),
             false => None,
         };
-        Ok(Target { peer: Peer::new(host, port), uri, authority, server })
+        Ok(HttpTarget { peer: TcpTarget::new(host, port), uri, authority, server })
     }
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, String> {
@@ -258,12 +258,12 @@ mod tests {
 
     #[test]
     fn the_host_is_named_as_a_browser_would() {
-        let named = |url| Target::of(url).unwrap().authority;
+        let named = |url| HttpTarget::of(url).unwrap().authority;
         assert_eq!(named("http://web.example/healthz"), "web.example");
         assert_eq!(named("http://web.example:8080/"), "web.example:8080");
         assert_eq!(named("https://[2001:db8::1]:443/"), "[2001:db8::1]");
         assert_eq!(named("http://[::1]:8404/x?y"), "[::1]:8404");
-        let target = Target::of("https://[2001:db8::1]/").unwrap();
+        let target = HttpTarget::of("https://[2001:db8::1]/").unwrap();
         assert_eq!(target.server, Some(ServerName::try_from("2001:db8::1").unwrap()));
     }
 }

@@ -51,7 +51,7 @@ struct Shared {
 
 /// All running checks.
 pub(super) struct Checks {
-    tasks: BTreeMap<u64, Task>,
+    tasks: BTreeMap<u64, CheckTask>,
     shared: Arc<Shared>,
     sender: mpsc::Sender<Reported>,
     receiver: mpsc::Receiver<Reported>,
@@ -60,7 +60,7 @@ pub(super) struct Checks {
     next_start: Instant,
 }
 
-struct Task {
+struct CheckTask {
     stable_after: Arc<AtomicU32>,
     handle: AbortHandle,
 }
@@ -93,7 +93,7 @@ impl Checks {
         let stable_after = Arc::new(AtomicU32::new(stable_after));
         let reporter = Reporter::new(number, Arc::clone(&stable_after), self.sender.clone());
         let task = run_check(number, plan, Arc::clone(&self.shared), start, reporter);
-        let task = Task { stable_after, handle: tokio::spawn(task).abort_handle() };
+        let task = CheckTask { stable_after, handle: tokio::spawn(task).abort_handle() };
         if let Some(before) = self.tasks.insert(number, task) {
             before.handle.abort();
         }

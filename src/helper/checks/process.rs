@@ -48,7 +48,8 @@ pub(super) async fn run(
         let process = process.clone();
         // Each time, because a symbolic link may point elsewhere after an upgrade. The job fails
         // only if it panics, which it does not.
-        let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process)).await else {
+        let Ok(wanted) = tokio::task::spawn_blocking(move || ProcessPattern::new(process)).await
+        else {
             return;
         };
         match processes.find(&wanted, not_older_than).await {
@@ -93,37 +94,37 @@ pub(super) async fn run(
 
 /// The condition for a process.
 #[derive(Clone, Debug)]
-enum Wanted {
+enum ProcessPattern {
     Named(String),
     /// The path as configured, and resolved.
     Program(PathBuf, PathBuf),
 }
 
-impl Wanted {
+impl ProcessPattern {
     fn new(process: String) -> Self {
         if !process.starts_with('/') {
-            return Wanted::Named(process);
+            return ProcessPattern::Named(process);
         }
         let path = PathBuf::from(process);
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        Wanted::Program(path, real)
+        ProcessPattern::Program(path, real)
     }
 
     fn is_a_program(&self) -> bool {
         match self {
-            Wanted::Named(_) => false,
-            Wanted::Program(..) => true,
+            ProcessPattern::Named(_) => false,
+            ProcessPattern::Program(..) => true,
         }
     }
 
     /// Whether the scanned information matches; long names are compared by their beginning.
     fn may_be(&self, seen: &ProcessInfo) -> bool {
         match self {
-            Wanted::Named(name) => {
+            ProcessPattern::Named(name) => {
                 let kept = name.as_bytes().get(..NAME_LENGTH).unwrap_or(name.as_bytes());
                 seen.name == kept
             }
-            Wanted::Program(path, real) => {
+            ProcessPattern::Program(path, real) => {
                 seen.program.as_ref().is_some_and(|program| program == path || program == real)
             }
         }
@@ -136,20 +137,20 @@ impl Wanted {
         }
         match self {
             // The second argument of an interpreter is the script.
-            Wanted::Named(name) if name.len() > NAME_LENGTH => {
+            ProcessPattern::Named(name) if name.len() > NAME_LENGTH => {
                 arguments(pid).iter().take(2).any(|argument| {
                     let file = Path::new(OsStr::from_bytes(argument)).file_name();
                     let rest = file.and_then(|file| file.as_bytes().strip_prefix(name.as_bytes()));
                     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
                 })
             }
-            Wanted::Named(_) | Wanted::Program(..) => true,
+            ProcessPattern::Named(_) | ProcessPattern::Program(..) => true,
         }
     }
 }
 
 /// A matching process.
-struct Found {
+struct FoundProcess {
     pid: i32,
     /// A pidfd: readable once the process has ended.
     ended: Readiness,
@@ -211,7 +212,11 @@ struct ProcessTable {
 
 impl Processes {
     /// The oldest matching process of a scan that is not older than this; or why there is none.
-    async fn find(&self, wanted: &Wanted, not_older_than: Instant) -> Result<Found, String> {
+    async fn find(
+        &self,
+        wanted: &ProcessPattern,
+        not_older_than: Instant,
+    ) -> Result<FoundProcess, String> {
         let mut table = self.0.lock().await;
         let with_programs = wanted.is_a_program() || table.with_programs;
         let fresh = table.begun_at.is_some_and(|begun_at| begun_at >= not_older_than)
@@ -231,8 +236,8 @@ impl Processes {
             .collect();
         drop(table);
         may_be.into_iter().find_map(|pid| found(wanted, pid)).ok_or_else(|| match wanted {
-            Wanted::Named(name) => format!("no process is named {name}"),
-            Wanted::Program(path, _) => format!("no process runs {}", path.display()),
+            ProcessPattern::Named(name) => format!("no process is named {name}"),
+            ProcessPattern::Program(path, _) => format!("no process runs {}", path.display()),
         })
     }
 }
@@ -248,13 +253,13 @@ fn scan(with_programs: bool) -> Vec<ProcessInfo> {
 }
 
 /// The pid may have been reused since the scan, so the process is checked again through a pidfd.
-fn found(wanted: &Wanted, pid: i32) -> Option<Found> {
+fn found(wanted: &ProcessPattern, pid: i32) -> Option<FoundProcess> {
     let descriptor = sys::open_process(pid).ok()?;
     if !wanted.is(pid) || has_ended(&descriptor) {
         return None;
     }
     let ended = Readiness::of(&descriptor, Interest::READABLE).ok()?;
-    Some(Found { pid, ended })
+    Some(FoundProcess { pid, ended })
 }
 
 fn has_ended(descriptor: &OwnedFd) -> bool {

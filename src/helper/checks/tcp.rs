@@ -12,11 +12,11 @@ use super::blocking::Blocking;
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-pub(super) struct TcpCheck(Peer);
+pub(super) struct TcpCheck(TcpTarget);
 
 impl TcpCheck {
     pub(super) fn new(host: String, port: u16) -> Self {
-        TcpCheck(Peer::new(host, port))
+        TcpCheck(TcpTarget::new(host, port))
     }
 
     pub(super) async fn run(&mut self, limit: Duration) -> Result<String, String> {
@@ -27,15 +27,15 @@ impl TcpCheck {
 }
 
 /// A host and port to connect to.
-pub(super) struct Peer {
+pub(super) struct TcpTarget {
     host: String,
     port: u16,
     look_up: Blocking<io::Result<Vec<SocketAddr>>>,
 }
 
-impl Peer {
+impl TcpTarget {
     pub(super) fn new(host: String, port: u16) -> Self {
-        Peer { host, port, look_up: Blocking::default() }
+        TcpTarget { host, port, look_up: Blocking::default() }
     }
 
     /// Tries all addresses in turn, each with its share of the time left. Names are looked up each

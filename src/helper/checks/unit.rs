@@ -104,7 +104,7 @@ impl Bus {
             return Err(format!("refused us: {}", String::from_utf8_lossy(&answer).trim_end()));
         }
         // Required by a bus; systemd itself answers with an error, which does no harm.
-        let hello = Call {
+        let hello = DbusCall {
             destination: "org.freedesktop.DBus",
             path: "/org/freedesktop/DBus",
             interface: "org.freedesktop.DBus",
@@ -117,7 +117,7 @@ impl Bus {
 
     /// Reads a string property of a unit.
     async fn get(&mut self, path: &str, property: &str) -> Result<String, String> {
-        let get = Call {
+        let get = DbusCall {
             destination: "org.freedesktop.systemd1",
             path,
             interface: "org.freedesktop.DBus.Properties",
@@ -131,7 +131,7 @@ impl Bus {
         }
     }
 
-    async fn call(&mut self, call: Call<'_>) -> Result<Reply, String> {
+    async fn call(&mut self, call: DbusCall<'_>) -> Result<DbusReply, String> {
         self.serial += 1;
         let message = call.encode(self.serial);
         self.write(&message).await?;
@@ -148,7 +148,7 @@ impl Bus {
         self.stream.write_all(bytes).await.map_err(|error| describe(&error))
     }
 
-    async fn receive(&mut self) -> Result<Reply, String> {
+    async fn receive(&mut self) -> Result<DbusReply, String> {
         let strange = || "the answer is not D-Bus as we know it".to_owned();
         let mut begin = [0; 16];
         self.stream.read_exact(&mut begin).await.map_err(|error| describe(&error))?;
@@ -165,7 +165,7 @@ impl Bus {
         self.stream.read_exact(&mut rest).await.map_err(|error| describe(&error))?;
         let body = rest.split_off(fields.next_multiple_of(8));
         rest.truncate(fields);
-        Ok(Reply { kind: begin[1], serial: reply_serial(&rest), body })
+        Ok(DbusReply { kind: begin[1], serial: reply_serial(&rest), body })
     }
 }
 
@@ -183,7 +183,7 @@ fn sockets() -> Vec<PathBuf> {
 }
 
 /// A method call with strings as its arguments.
-struct Call<'a> {
+struct DbusCall<'a> {
     destination: &'a str,
     path: &'a str,
     interface: &'a str,
@@ -191,7 +191,7 @@ struct Call<'a> {
     strings: &'a [&'a str],
 }
 
-impl Call<'_> {
+impl DbusCall<'_> {
     fn encode(&self, serial: u32) -> Vec<u8> {
         let mut body = Vec::new();
         for text in self.strings {
@@ -268,13 +268,13 @@ fn reply_serial(fields: &[u8]) -> Option<u32> {
 }
 
 /// A reply to a call.
-struct Reply {
+struct DbusReply {
     kind: u8,
     serial: Option<u32>,
     body: Vec<u8>,
 }
 
-impl Reply {
+impl DbusReply {
     /// The body as a string.
     fn string(&self) -> Option<String> {
         Some(get_string(&self.body, 0)?.0)
@@ -304,10 +304,11 @@ mod tests {
     fn no_answer_is_read_beyond_its_end() {
         let mut body = vec![1, b's', 0];
         put_string(&mut body, "active");
-        let reply = Reply { kind: METHOD_RETURN, serial: None, body: body.clone() };
+        let reply = DbusReply { kind: METHOD_RETURN, serial: None, body: body.clone() };
         assert_eq!(reply.variant().as_deref(), Some("active"));
         for length in 0..body.len() - 1 {
-            let reply = Reply { kind: METHOD_RETURN, serial: None, body: body[..length].to_vec() };
+            let reply =
+                DbusReply { kind: METHOD_RETURN, serial: None, body: body[..length].to_vec() };
             assert_eq!(reply.variant(), None, "{length}");
         }
         let fields =
