@@ -5,29 +5,16 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::lab::wait_for;
-use libtest_mimic::Completion;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::Scenario;
+use crate::suite::{Test, tests};
 
-pub fn scenarios() -> Vec<Scenario> {
-    let all: Vec<(&str, fn())> = vec![
-        ("the_demo_shows_what_it_promises", whole),
-        ("an_interrupted_demo_leaves_nothing_behind", interrupted),
-    ];
-    all.into_iter()
-        .map(|(name, body)| {
-            let run = Box::new(move || {
-                body();
-                Ok(Completion::Completed)
-            });
-            Scenario { name: format!("demo::{name}"), run }
-        })
-        .collect()
+pub fn tests() -> Vec<Test> {
+    tests![the_demo_shows_what_it_promises, an_interrupted_demo_leaves_nothing_behind]
 }
 
-fn whole() {
+fn the_demo_shows_what_it_promises() {
     let run = || Command::new(env!("CARGO_BIN_EXE_vipd")).arg("demo").output().unwrap();
     let too_busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("too busy");
     let mut output = run();
@@ -43,7 +30,7 @@ fn whole() {
     assert!(!said.contains('\x1b'), "colours where nobody looks:\n{said}");
 }
 
-fn interrupted() {
+fn an_interrupted_demo_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_vipd"))
         .arg("demo")

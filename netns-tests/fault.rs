@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use crate::lab::{
     Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, wait_for,
 };
-use libtest_mimic::Completion;
 use nix::sys::signal::Signal;
 
-use crate::Scenario;
+use crate::suite::{Test, tests};
 
 pub const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 pub const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
@@ -22,44 +21,35 @@ pub const VRID: u8 = 51;
 /// For whatever should happen at once, on a machine that does other things too.
 pub const SOON: Duration = Duration::from_secs(3);
 
-pub fn scenarios() -> Vec<Scenario> {
-    let all: Vec<(&str, fn())> = vec![
-        ("an_interface_that_comes_late_is_waited_for", interface_late),
-        ("a_master_whose_interface_goes_down_is_replaced_and_comes_back", interface_down),
-        ("a_master_without_carrier_is_replaced_and_comes_back", carrier_lost),
-        ("a_deleted_interface_that_is_made_again_is_used_again", interface_recreated),
-        ("an_interface_is_followed_by_its_name", interface_renamed),
-        ("many_routers_on_many_interfaces_elect_and_move_on_their_own", many_routers),
-        ("a_broken_file_changes_nothing_and_a_good_one_is_applied", reload),
-        ("a_second_daemon_is_refused_and_told_the_pid_of_the_first", second_daemon),
-        ("hooks_run_in_order_with_keepalived_s_arguments", hooks),
-        ("malformed_adverts_once_an_interval_hurt_nobody", malformed_slowly),
-        ("a_thousand_malformed_adverts_a_second_hurt_nobody", malformed_fast),
-        ("a_thousand_lower_adverts_a_second_make_no_storm", lower_adverts),
-        ("an_address_removed_by_hand_is_put_back", address_removed),
-        ("the_address_of_a_killed_daemon_ends_before_its_peer_claims_it", killed),
-        ("the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it", frozen),
-        ("what_a_killed_daemon_left_is_removed_by_the_next", leftover),
-        ("a_daemon_that_is_killed_and_back_at_once_stays_master", resume),
-        ("an_address_that_somebody_else_put_there_is_never_touched", foreign_address),
-        ("a_healed_cut_leaves_one_master_that_announces_itself", healed),
-        ("planned_moves_lose_no_datagram", planned_moves),
-        ("a_lone_master_that_is_stopped_leaves_nothing_behind", lone_stop),
-        ("addresses_that_are_not_advertised_move_along_with_their_prefix", riding_along),
-    ];
-    all.into_iter()
-        .map(|(name, body)| {
-            let run = Box::new(move || {
-                body();
-                Ok(Completion::Completed)
-            });
-            Scenario { name: format!("vipd::{name}"), run }
-        })
-        .collect()
+pub fn tests() -> Vec<Test> {
+    tests![
+        an_interface_that_comes_late_is_waited_for,
+        a_master_whose_interface_goes_down_is_replaced_and_comes_back,
+        a_master_without_carrier_is_replaced_and_comes_back,
+        a_deleted_interface_that_is_made_again_is_used_again,
+        an_interface_is_followed_by_its_name,
+        many_routers_on_many_interfaces_elect_and_move_on_their_own,
+        a_broken_file_changes_nothing_and_a_good_one_is_applied,
+        a_second_daemon_is_refused_and_told_the_pid_of_the_first,
+        hooks_run_in_order_with_keepalived_s_arguments,
+        malformed_adverts_once_an_interval_hurt_nobody,
+        a_thousand_malformed_adverts_a_second_hurt_nobody,
+        a_thousand_lower_adverts_a_second_make_no_storm,
+        an_address_removed_by_hand_is_put_back,
+        the_address_of_a_killed_daemon_ends_before_its_peer_claims_it,
+        the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it,
+        what_a_killed_daemon_left_is_removed_by_the_next,
+        a_daemon_that_is_killed_and_back_at_once_stays_master,
+        an_address_that_somebody_else_put_there_is_never_touched,
+        a_healed_cut_leaves_one_master_that_announces_itself,
+        planned_moves_lose_no_datagram,
+        a_lone_master_that_is_stopped_leaves_nothing_behind,
+        addresses_that_are_not_advertised_move_along_with_their_prefix,
+    ]
 }
 
 /// `unadvertised_addresses` and `claim_prefix`.
-fn riding_along() {
+fn addresses_that_are_not_advertised_move_along_with_their_prefix() {
     let more = "unadvertised_addresses = [\"198.51.100.7/24\", \"2001:db8:7::1/64\"]\n\
                 claim_prefix = true\n";
     let with = |priority| RouterSpec { more: spec(priority).more + more, ..spec(priority) };
@@ -87,7 +77,7 @@ fn riding_along() {
     assert_eq!((held(&a), held(&b)), (0, 3), "{}", daemon_b.log());
 }
 
-fn interface_late() {
+fn an_interface_that_comes_late_is_waited_for() {
     let lab = Lab::new().unwrap();
     let a = lab.bare_host("a", 1).unwrap();
     let mut daemon = start(&a, &[spec(150)]);
@@ -97,22 +87,22 @@ fn interface_late() {
     expect_master(&lab, "a", &[&daemon]);
 }
 
-fn interface_down() {
+fn a_master_whose_interface_goes_down_is_replaced_and_comes_back() {
     taken_away_and_given_back(|a| a.down("eth0").unwrap(), |a| a.up("eth0").unwrap());
 }
 
-fn carrier_lost() {
+fn a_master_without_carrier_is_replaced_and_comes_back() {
     taken_away_and_given_back(|a| a.unplug("eth0").unwrap(), |a| a.plug("eth0").unwrap());
 }
 
-fn interface_recreated() {
+fn a_deleted_interface_that_is_made_again_is_used_again() {
     taken_away_and_given_back(
         |a| a.delete("eth0").unwrap(),
         |a| a.connect("eth0", Switch::LAN).unwrap(),
     );
 }
 
-fn interface_renamed() {
+fn an_interface_is_followed_by_its_name() {
     taken_away_and_given_back(
         |a| a.rename("eth0", "eth9").unwrap(),
         |a| a.rename("eth9", "eth0").unwrap(),
@@ -134,7 +124,7 @@ fn taken_away_and_given_back(take: impl Fn(&Host), give: impl Fn(&Host)) {
     }
 }
 
-fn many_routers() {
+fn many_routers_on_many_interfaces_elect_and_move_on_their_own() {
     let lab = Lab::new().unwrap();
     let lans = [Switch::LAN, lab.switch(1).unwrap(), lab.switch(2).unwrap()];
     let hosts = [lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap()];
@@ -182,7 +172,7 @@ fn many_routers() {
     daemon_a.crash();
 }
 
-fn reload() {
+fn a_broken_file_changes_nothing_and_a_good_one_is_applied() {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let mut daemon = start(&a, &[spec(150)]);
@@ -207,7 +197,7 @@ fn reload() {
     expect_no_gap(&lab, began, ended);
 }
 
-fn second_daemon() {
+fn a_second_daemon_is_refused_and_told_the_pid_of_the_first() {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let daemon = start(&a, &[spec(150)]);
@@ -232,7 +222,7 @@ fn second_daemon() {
     expect_master(&lab, "a", &[&daemon]);
 }
 
-fn hooks() {
+fn hooks_run_in_order_with_keepalived_s_arguments() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let said = a.dir().join("said");
@@ -282,11 +272,11 @@ fn hooks() {
     assert!(text.lines().any(|line| line.starts_with("stop web") || line.starts_with("stop  web")));
 }
 
-fn malformed_slowly() {
+fn malformed_adverts_once_an_interval_hurt_nobody() {
     malformed(Duration::from_millis(100), Duration::from_secs(5));
 }
 
-fn malformed_fast() {
+fn a_thousand_malformed_adverts_a_second_hurt_nobody() {
     malformed(Duration::from_millis(1), Duration::from_secs(3));
 }
 
@@ -317,7 +307,7 @@ fn malformed(period: Duration, span: Duration) {
     assert!(logs.lines().count() < 60, "too much is logged:\n{logs}");
 }
 
-fn lower_adverts() {
+fn a_thousand_lower_adverts_a_second_make_no_storm() {
     let pair = Pair::start();
     let Pair { lab, daemon_a, daemon_b, .. } = &pair;
     let mallory = lab.host("mallory", 66).unwrap();
@@ -353,7 +343,7 @@ fn lower_adverts() {
     assert!(announcements <= 6 + 3, "{announcements} announcements in {seconds} s");
 }
 
-fn address_removed() {
+fn an_address_removed_by_hand_is_put_back() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     std::thread::sleep(Duration::from_millis(300));
@@ -372,11 +362,11 @@ fn address_removed() {
     }
 }
 
-fn killed() {
+fn the_address_of_a_killed_daemon_ends_before_its_peer_claims_it() {
     ends_by_lease(Signal::SIGKILL);
 }
 
-fn frozen() {
+fn the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it() {
     ends_by_lease(Signal::SIGSTOP);
 }
 
@@ -403,7 +393,7 @@ fn ends_by_lease(signal: Signal) {
     }
 }
 
-fn leftover() {
+fn what_a_killed_daemon_left_is_removed_by_the_next() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let text = spec(150).more + "address_lifetime = \"off\"\n";
@@ -420,7 +410,7 @@ fn leftover() {
     assert!(!a.holds(SHARED).unwrap());
 }
 
-fn resume() {
+fn a_daemon_that_is_killed_and_back_at_once_stays_master() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
@@ -437,7 +427,7 @@ fn resume() {
     assert!(lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
 }
 
-fn foreign_address() {
+fn an_address_that_somebody_else_put_there_is_never_touched() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     a.namespace().links().add_address("eth0", SHARED, 24).unwrap();
@@ -457,7 +447,7 @@ fn foreign_address() {
     assert_eq!(copies(), [24], "{}", daemon_a.log());
 }
 
-fn healed() {
+fn a_healed_cut_leaves_one_master_that_announces_itself() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     a.cut().unwrap();
@@ -475,7 +465,7 @@ fn healed() {
     assert!(announced.is_some(), "{}", daemon_a.log());
 }
 
-fn planned_moves() {
+fn planned_moves_lose_no_datagram() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let client = lab.host("client", 200).unwrap();
@@ -498,7 +488,7 @@ fn planned_moves() {
     assert!(report.answered_by.len() == 2, "{report:?}");
 }
 
-fn lone_stop() {
+fn a_lone_master_that_is_stopped_leaves_nothing_behind() {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let mut daemon = start(&a, &[spec(150)]);

@@ -9,13 +9,12 @@ use crate::lab::{
     self, Conversation, Daemon, Host, Lab, Lost, Prober, Program, RouterSpec, Switch, connects,
     wait_for,
 };
-use libtest_mimic::Completion;
 use nix::sys::signal::Signal;
 
 use crate::fault::{
     Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
 };
-use crate::{Scenario, skip};
+use crate::suite::{Test, Tried, tests};
 
 #[derive(Clone, Copy)]
 pub enum Peer {
@@ -23,65 +22,62 @@ pub enum Peer {
     Keepalived,
 }
 
-pub fn scenarios() -> Vec<Scenario> {
-    let alone: Vec<(&str, fn())> = vec![
-        ("an_exclusive_move_never_has_two_owners", exclusive_moves),
-        ("a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice", killed_late),
-        ("a_late_waker_listens_before_it_says_anything", late_waker),
-        ("a_late_backup_reads_its_queue_before_it_claims", late_backup),
-        ("a_daemon_killed_and_started_at_once_breaks_no_connection", killed_and_started),
-        ("a_daemon_that_loses_its_main_process_is_back_at_once", main_process_killed),
-        ("a_daemon_that_loses_its_helper_ends_and_is_back_at_once", helper_killed),
-        ("a_freeze_a_little_longer_than_the_lease_makes_no_two_owners", short_freeze),
-        ("an_interface_made_again_at_once_gets_its_address_back", interface_flicker),
-        ("an_address_deleted_over_and_over_ends_in_a_fault", address_war),
-        ("the_fourth_crash_in_a_minute_begins_as_backup", crash_loop),
-        ("after_a_healed_cut_clients_find_the_master_at_once", healed),
-        ("a_master_that_was_not_heard_and_is_again_leaves_one_owner", not_heard),
-        ("two_masters_behind_a_firewall_say_so", firewall),
-        ("a_restart_moves_nothing_and_runs_no_hook", restart),
-        ("a_restart_with_a_broken_file_is_a_stop_said_loudly", broken_restart),
-        ("a_new_program_is_put_in_place_without_a_move", new_program),
-        ("a_restart_with_a_broken_program_is_a_stop_said_loudly", broken_program),
-        ("an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second", address_deleted),
-        ("adverts_and_claims_have_real_time_priority", real_time),
-        ("a_hook_that_hangs_delays_neither_adverts_nor_a_stop", hanging_hook),
-    ];
-    type Beside = (&'static str, fn(Program));
-    let beside: Vec<Beside> = vec![
-        ("a_clean_stop_loses_nothing", clean_stop),
-        ("a_better_host_that_returns_loses_nothing", better_returns),
-        ("a_newcomer_deaf_for_5_s_deposes_nobody", |peer| deaf(peer, 5)),
-        ("a_newcomer_deaf_for_20_s_deposes_nobody", |peer| deaf(peer, 20)),
-    ];
-    let alone = alone.into_iter().map(|(name, body)| Scenario {
-        name: format!("faults::{name}"),
-        run: Box::new(move || {
-            body();
-            Ok(Completion::Completed)
-        }),
-    });
-    let beside = beside.into_iter().flat_map(|(name, body)| {
-        [(Peer::Vipd, "vipd"), (Peer::Keepalived, "keepalived")].map(|(peer, peer_name)| Scenario {
-            name: format!("faults::{name}_beside_{peer_name}"),
-            run: Box::new(move || {
-                let Some(program) = program(peer) else {
-                    return skip("keepalived is not installed");
-                };
-                body(program);
-                Ok(Completion::Completed)
-            }),
-        })
-    });
-    // The longest first: they decide when all are done.
-    beside.rev().chain(alone).collect()
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Vipd => "vipd",
+            Peer::Keepalived => "keepalived",
+        }
+    }
+
+    pub fn program(self) -> Result<Program, String> {
+        match self {
+            Peer::Vipd => Ok(Program::Vipd(VIPD.into())),
+            Peer::Keepalived => lab::keepalived()
+                .map(Program::Keepalived)
+                .ok_or_else(|| "keepalived is not installed".to_owned()),
+        }
+    }
 }
 
-pub fn program(peer: Peer) -> Option<Program> {
-    match peer {
-        Peer::Vipd => Some(Program::Vipd(VIPD.into())),
-        Peer::Keepalived => lab::keepalived().map(Program::Keepalived),
-    }
+pub fn tests() -> Vec<Test> {
+    let beside = |peer: Peer| {
+        tests![
+            (peer);
+            a_newcomer_deaf_for_20_s_deposes_nobody,
+            a_newcomer_deaf_for_5_s_deposes_nobody,
+            a_better_host_that_returns_loses_nothing,
+            a_clean_stop_loses_nothing,
+        ]
+        .into_iter()
+        .map(move |test| test.and(&format!("beside_{}", peer.name())))
+    };
+    // The longest first: they decide when all are done.
+    let alone = tests![
+        an_exclusive_move_never_has_two_owners,
+        a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice,
+        a_late_waker_listens_before_it_says_anything,
+        a_late_backup_reads_its_queue_before_it_claims,
+        a_daemon_killed_and_started_at_once_breaks_no_connection,
+        a_daemon_that_loses_its_main_process_is_back_at_once,
+        a_daemon_that_loses_its_helper_ends_and_is_back_at_once,
+        a_freeze_a_little_longer_than_the_lease_makes_no_two_owners,
+        an_interface_made_again_at_once_gets_its_address_back,
+        an_address_deleted_over_and_over_ends_in_a_fault,
+        the_fourth_crash_in_a_minute_begins_as_backup,
+        after_a_healed_cut_clients_find_the_master_at_once,
+        a_master_that_was_not_heard_and_is_again_leaves_one_owner,
+        two_masters_behind_a_firewall_say_so,
+        a_restart_moves_nothing_and_runs_no_hook,
+        a_restart_with_a_broken_file_is_a_stop_said_loudly,
+        a_new_program_is_put_in_place_without_a_move,
+        a_restart_with_a_broken_program_is_a_stop_said_loudly,
+        an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second,
+        adverts_and_claims_have_real_time_priority,
+        a_hook_that_hangs_delays_neither_adverts_nor_a_stop,
+    ];
+    let beside = beside(Peer::Vipd).zip(beside(Peer::Keepalived));
+    beside.flat_map(<[Test; 2]>::from).chain(alone).collect()
 }
 
 /// Two hosts that answer, and a client that asks.
@@ -122,7 +118,8 @@ impl Served {
     }
 }
 
-fn clean_stop(peer: Program) {
+fn a_clean_stop_loses_nothing(peer: Peer) -> Tried {
+    let peer = peer.program()?;
     let mut served = Served::new();
     let mut daemon_a = start(&served.a, &[spec(150)]);
     expect_master(&served.lab, "a", &[&daemon_a]);
@@ -133,9 +130,11 @@ fn clean_stop(peer: Program) {
     expect_master(&served.lab, "b", &[&daemon_a, &daemon_b]);
     served.expect_nothing_lost(began, &[&daemon_a, &daemon_b]);
     assert!(connects(&served.client, SHARED, SOON));
+    Ok(())
 }
 
-fn better_returns(peer: Program) {
+fn a_better_host_that_returns_loses_nothing(peer: Peer) -> Tried {
+    let peer = peer.program()?;
     let mut served = Served::new();
     let daemon_b = Daemon::start(&served.b, &peer, &[spec(100)]).unwrap();
     expect_master(&served.lab, "b", &[&daemon_b]);
@@ -144,9 +143,10 @@ fn better_returns(peer: Program) {
     expect_master(&served.lab, "a", &[&daemon_a, &daemon_b]);
     served.expect_nothing_lost(began, &[&daemon_a, &daemon_b]);
     assert!(connects(&served.client, SHARED, SOON));
+    Ok(())
 }
 
-fn exclusive_moves() {
+fn an_exclusive_move_never_has_two_owners() {
     let exclusive = |priority| {
         let more = spec(priority).more + "handover = \"exclusive\"\n";
         RouterSpec { more, ..spec(priority) }
@@ -167,7 +167,7 @@ fn exclusive_moves() {
 }
 
 /// The lease of 2 s is then a second old already, and the peer waits hardly more than 2 s.
-fn killed_late() {
+fn a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice() {
     let lab = Lab::new().unwrap();
     // Of two equals the higher address wins.
     let (a, b) = (lab.host("a", 9).unwrap(), lab.host("b", 2).unwrap());
@@ -186,7 +186,7 @@ fn killed_late() {
     assert_eq!(ownership.total_two, Duration::ZERO, "{ownership:?}");
 }
 
-fn late_waker() {
+fn a_late_waker_listens_before_it_says_anything() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[RouterSpec { preempt: false, ..spec(150) }]);
@@ -206,7 +206,7 @@ fn late_waker() {
     assert!(ownership.changes <= 1, "{ownership:?}\n{logs}");
 }
 
-fn late_backup() {
+fn a_late_backup_reads_its_queue_before_it_claims() {
     let Pair { lab, daemon_a, daemon_b, .. } = &Pair::start();
     std::thread::sleep(Duration::from_millis(500));
     let began = Instant::now();
@@ -219,7 +219,7 @@ fn late_backup() {
     assert_eq!(lab.ownership(SHARED, began, Instant::now()).changes, 0, "{logs}");
 }
 
-fn killed_and_started() {
+fn a_daemon_killed_and_started_at_once_breaks_no_connection() {
     let mut served = Served::new();
     let mut daemon_a = start(&served.a, &[slow(150)]);
     expect_master_within(&served.lab, "a", 3 * SOON, &[&daemon_a]);
@@ -237,7 +237,7 @@ fn killed_and_started() {
 }
 
 /// As the kernel's memory killer does it: the helper and a hook that hangs live on for a moment.
-fn main_process_killed() {
+fn a_daemon_that_loses_its_main_process_is_back_at_once() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let hook = a.dir().join("hang");
@@ -259,7 +259,7 @@ fn main_process_killed() {
     assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
 }
 
-fn helper_killed() {
+fn a_daemon_that_loses_its_helper_ends_and_is_back_at_once() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let mut daemon_a = start(&a, &[slow(150)]);
@@ -284,7 +284,7 @@ fn helper_killed() {
 }
 
 /// The lease has run out by then, but nobody else may be there yet.
-fn short_freeze() {
+fn a_freeze_a_little_longer_than_the_lease_makes_no_two_owners() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[slow(150)]);
@@ -305,7 +305,7 @@ fn short_freeze() {
     assert_eq!(ownership.owners.len(), 1, "{ownership:?}\n{logs}");
 }
 
-fn interface_flicker() {
+fn an_interface_made_again_at_once_gets_its_address_back() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     for _ in 0..3 {
@@ -319,7 +319,7 @@ fn interface_flicker() {
     }
 }
 
-fn address_war() {
+fn an_address_deleted_over_and_over_ends_in_a_fault() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     std::thread::sleep(Duration::from_millis(500));
@@ -334,7 +334,7 @@ fn address_war() {
     assert!(lines < 60, "too much is logged:\n{}", daemon_a.log());
 }
 
-fn crash_loop() {
+fn the_fourth_crash_in_a_minute_begins_as_backup() {
     let half = || RouterSpec { interval: Duration::from_millis(500), ..spec(150) };
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
@@ -376,7 +376,7 @@ fn pair_with_hook(interval: Duration) -> (Lab, [Host; 2], [Daemon; 2], RouterSpe
     (lab, [a, b], [daemon_a, daemon_b], better)
 }
 
-fn restart() {
+fn a_restart_moves_nothing_and_runs_no_hook() {
     let (lab, [a, _b], [mut daemon_a, daemon_b], better) = pair_with_hook(Duration::from_secs(1));
     let said = || fs::read_to_string(a.dir().join("said")).unwrap_or_default();
     let said_before = said();
@@ -396,7 +396,7 @@ fn restart() {
     assert_eq!(said(), said_before, "{logs}");
 }
 
-fn new_program() {
+fn a_new_program_is_put_in_place_without_a_move() {
     let (lab, a, mut daemon, own) = own_program();
     let replacement = a.dir().join("new");
     fs::copy(VIPD, &replacement).unwrap();
@@ -413,7 +413,7 @@ fn new_program() {
     assert!(adverts.iter().all(|(_, advert)| advert.priority == 150), "{}", daemon.log());
 }
 
-fn broken_program() {
+fn a_restart_with_a_broken_program_is_a_stop_said_loudly() {
     let (lab, a, mut daemon, own) = own_program();
     fs::remove_file(&own).unwrap();
     executable(&own, "#!/bin/sh\necho cannot load >&2\nexit 127\n");
@@ -444,7 +444,7 @@ fn slow(priority: u8) -> RouterSpec {
     RouterSpec { interval: Duration::from_secs(1), ..spec(priority) }
 }
 
-fn broken_restart() {
+fn a_restart_with_a_broken_file_is_a_stop_said_loudly() {
     let (lab, [a, _b], [mut daemon_a, daemon_b], _) = pair_with_hook(Duration::from_millis(100));
     let good = fs::read_to_string(daemon_a.config()).unwrap();
     fs::write(daemon_a.config(), good.replace("addresses", "adresses")).unwrap();
@@ -461,7 +461,7 @@ fn broken_restart() {
     assert!(log.contains("adresses"), "the log names the mistake\n{log}");
 }
 
-fn address_deleted() {
+fn an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     // Of three the quickest: this machine may have other things to do.
@@ -483,7 +483,7 @@ fn address_deleted() {
     assert!(quickest < Duration::from_millis(100), "{quickest:?}\n{}", daemon_a.log());
 }
 
-fn hanging_hook() {
+fn a_hook_that_hangs_delays_neither_adverts_nor_a_stop() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let hanging = |host: &Host, priority| {
@@ -509,7 +509,7 @@ fn hanging_hook() {
 
 /// Whichever side speaks first: the winner may never hear of the loser, and must still tell the
 /// network where the address is.
-fn healed() {
+fn after_a_healed_cut_clients_find_the_master_at_once() {
     let mut served = Served::new();
     let daemon_a = start(&served.a, &[spec(150)]);
     let daemon_b = start(&served.b, &[spec(100)]);
@@ -533,7 +533,7 @@ fn healed() {
     }
 }
 
-fn not_heard() {
+fn a_master_that_was_not_heard_and_is_again_leaves_one_owner() {
     let Some(pair) = muted(Lost::All) else { return };
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     let taken = wait_for(SOON, || (lab.owners(SHARED) == ["b"]).then_some(()));
@@ -543,7 +543,7 @@ fn not_heard() {
     expect_master(lab, "a", &[daemon_a, daemon_b]);
 }
 
-fn firewall() {
+fn two_masters_behind_a_firewall_say_so() {
     let Some(pair) = muted(Lost::Adverts) else { return };
     let Pair { lab, a, b, daemon_a, daemon_b } = &pair;
     let both = wait_for(SOON, || (lab.owners(SHARED) == ["a", "b"]).then_some(()));
@@ -570,7 +570,7 @@ fn muted(lost: Lost) -> Option<Pair> {
     }
 }
 
-fn real_time() {
+fn adverts_and_claims_have_real_time_priority() {
     const SCHED_FIFO: u32 = 1;
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
@@ -596,8 +596,17 @@ fn real_time() {
     assert!(others.clone().all(|(_, policy, _)| *policy != SCHED_FIFO), "{priorities:?}");
 }
 
+fn a_newcomer_deaf_for_5_s_deposes_nobody(peer: Peer) -> Tried {
+    deaf(peer, 5)
+}
+
+fn a_newcomer_deaf_for_20_s_deposes_nobody(peer: Peer) -> Tried {
+    deaf(peer, 20)
+}
+
 /// The port of a better newcomer that does not preempt forwards late, as under spanning tree.
-fn deaf(peer: Program, deaf_seconds: u64) {
+fn deaf(peer: Peer, deaf_seconds: u64) -> Tried {
+    let peer = peer.program()?;
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_b = Daemon::start(&b, &peer, &[spec(100)]).unwrap();
@@ -622,4 +631,5 @@ fn deaf(peer: Program, deaf_seconds: u64) {
     let low = lab.observer().adverts("a", began);
     assert!(!low.is_empty(), "it was to think itself alone\n{logs}");
     assert!(low.iter().all(|(_, advert)| advert.priority <= 1), "{logs}");
+    Ok(())
 }

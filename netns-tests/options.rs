@@ -7,42 +7,37 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::lab::{Daemon, Host, Lab, Malformation, RouterSpec, Stranger, wait_for};
-use libtest_mimic::{Completion, Failed};
 use serde_json::Value;
 
 use crate::fault::{SHARED, SOON, VRID, expect_master, expect_master_within, spec, start};
-use crate::faults::{Peer, program};
+use crate::faults::Peer;
 use crate::scenario::vipd;
-use crate::{Scenario, skip};
+use crate::suite::{Test, Tried, tests};
 
-pub fn scenarios() -> Vec<Scenario> {
-    type Body = fn() -> Result<Completion, Failed>;
-    let all: Vec<(&str, Body)> = vec![
-        ("version_2_hears_only_who_has_its_authentication_beside_vipd", || {
-            authentication(Peer::Vipd)
-        }),
-        ("version_2_hears_only_who_has_its_authentication_beside_keepalived", || {
-            authentication(Peer::Keepalived)
-        }),
-        ("an_address_that_nobody_renews_ends_after_its_lifetime", address_lifetime),
-        ("a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4", || {
-            unicast_min_ttl(SHARED, |host| host.ipv4().into())
-        }),
-        ("a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6", || {
-            unicast_min_ttl("2001:db8::100".parse().unwrap(), |host| host.ipv6().into())
-        }),
-        ("either_checksum_is_sent_as_asked_for_and_understood", checksum),
-        ("adverts_come_from_the_source_address", source_address),
-        ("a_better_host_that_accept_from_does_not_name_changes_nothing", accept_from),
-        ("an_alternative_name_names_the_interface", alternative_name),
-    ];
-    all.into_iter()
-        .map(|(name, body)| Scenario { name: format!("options::{name}"), run: Box::new(body) })
-        .collect()
+pub fn tests() -> Vec<Test> {
+    tests![
+        version_2_hears_only_who_has_its_authentication_beside_vipd,
+        version_2_hears_only_who_has_its_authentication_beside_keepalived,
+        an_address_that_nobody_renews_ends_after_its_lifetime,
+        a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4,
+        a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6,
+        either_checksum_is_sent_as_asked_for_and_understood,
+        adverts_come_from_the_source_address,
+        a_better_host_that_accept_from_does_not_name_changes_nothing,
+        an_alternative_name_names_the_interface,
+    ]
 }
 
-fn authentication(peer: Peer) -> Result<Completion, Failed> {
-    let Some(peer) = program(peer) else { return skip("keepalived is not installed") };
+fn version_2_hears_only_who_has_its_authentication_beside_vipd() -> Tried {
+    authentication(Peer::Vipd)
+}
+
+fn version_2_hears_only_who_has_its_authentication_beside_keepalived() -> Tried {
+    authentication(Peer::Keepalived)
+}
+
+fn authentication(peer: Peer) -> Tried {
+    let peer = peer.program()?;
     let with = |priority| {
         let mut spec =
             RouterSpec { version: 2, interval: Duration::from_secs(1), ..spec(priority) };
@@ -61,10 +56,10 @@ fn authentication(peer: Peer) -> Result<Completion, Failed> {
     expect_owners(&lab, SHARED, &["a", "b"], &[&daemon_a, &daemon_b]);
     reload(&a, &daemon_a, "8Letters", "8letters");
     expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a, &daemon_b]);
-    Ok(Completion::Completed)
+    Ok(())
 }
 
-fn address_lifetime() -> Result<Completion, Failed> {
+fn an_address_that_nobody_renews_ends_after_its_lifetime() -> Tried {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     // With adverts as fast as these, "auto" is 2 s.
@@ -74,13 +69,21 @@ fn address_lifetime() -> Result<Completion, Failed> {
     daemon.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let ended = wait_for(10 * SOON, || (!a.holds(SHARED).unwrap()).then(|| began.elapsed()));
     assert!(ended.is_some_and(|after| after > Duration::from_secs(5)), "{ended:?}");
-    Ok(Completion::Completed)
+    Ok(())
+}
+
+fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4() -> Tried {
+    unicast_min_ttl(SHARED, |host| host.ipv4().into())
+}
+
+fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6() -> Tried {
+    unicast_min_ttl("2001:db8::100".parse().unwrap(), |host| host.ipv6().into())
 }
 
 /// The better one's adverts come as if from behind some routers.
-fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Result<Completion, Failed> {
+fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Tried {
     if Command::new("nft").arg("--version").output().is_err() {
-        return skip("nft is not installed (Debian: apt-get install nftables)");
+        return Err("nft is not installed (Debian: apt-get install nftables)".into());
     }
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -102,10 +105,10 @@ fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Result<Completion, F
     assert!(discarded(&a, "ttl") > 0, "{:#}", router(&a));
     reload(&a, &daemon_a, "unicast_min_ttl = 65", "unicast_min_ttl = 64");
     expect_owners(&lab, ip, &["b"], &[&daemon_a, &daemon_b]);
-    Ok(Completion::Completed)
+    Ok(())
 }
 
-fn checksum() -> Result<Completion, Failed> {
+fn either_checksum_is_sent_as_asked_for_and_understood() -> Tried {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[with("checksum = \"plain\"\n", 150)]);
@@ -123,10 +126,10 @@ fn checksum() -> Result<Completion, Failed> {
     reload(&a, &daemon_a, "priority = 150", "priority = 50");
     expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
     hears(&a, "plain");
-    Ok(Completion::Completed)
+    Ok(())
 }
 
-fn source_address() -> Result<Completion, Failed> {
+fn adverts_come_from_the_source_address() -> Tried {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let second: IpAddr = "192.0.2.77".parse().unwrap();
@@ -146,10 +149,10 @@ fn source_address() -> Result<Completion, Failed> {
     comes_from(second);
     reload(&a, &daemon_a, &line, "");
     comes_from(a.ipv4().into());
-    Ok(Completion::Completed)
+    Ok(())
 }
 
-fn accept_from() -> Result<Completion, Failed> {
+fn a_better_host_that_accept_from_does_not_name_changes_nothing() -> Tried {
     let lab = Lab::new().unwrap();
     let (a, mallory) = (lab.host("a", 1).unwrap(), lab.host("mallory", 66).unwrap());
     let line = "accept_from = [\"192.0.2.1\", \"192.0.2.2\"]\n";
@@ -167,10 +170,10 @@ fn accept_from() -> Result<Completion, Failed> {
     assert_eq!(ownership.changes, 0, "{ownership:?}\n{}", daemon.log());
     reload(&a, &daemon, "192.0.2.2", "192.0.2.66");
     expect_owners(&lab, SHARED, &[], &[&daemon]);
-    Ok(Completion::Completed)
+    Ok(())
 }
 
-fn alternative_name() -> Result<Completion, Failed> {
+fn an_alternative_name_names_the_interface() -> Tried {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let daemon = start(&a, &[RouterSpec { interface: "to-the-lan".into(), ..spec(150) }]);
@@ -178,7 +181,7 @@ fn alternative_name() -> Result<Completion, Failed> {
     expect_master(&lab, "a", &[&daemon]);
     run(&a, &["ip", "link", "property", "del", "dev", "eth0", "altname", "to-the-lan"]);
     expect_owners(&lab, SHARED, &[], &[&daemon]);
-    Ok(Completion::Completed)
+    Ok(())
 }
 
 /// A virtual router with further lines.

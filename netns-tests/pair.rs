@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
-use libtest_mimic::Completion;
 
-use crate::{Scenario, skip};
+use crate::suite::Test;
 
 /// On top of what the protocol allows: this machine may have other things to do.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -36,7 +35,7 @@ struct Cast {
     preempt: bool,
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+pub fn tests() -> Vec<Test> {
     use Side::{Keepalived, Vipd};
     let mut casts = Vec::new();
     for wire in [Wire::V2, Wire::V3Ipv4, Wire::V3Ipv6] {
@@ -53,7 +52,7 @@ pub fn scenarios() -> Vec<Scenario> {
         let (wire, unicast) = (Wire::V3Ipv4, false);
         casts.push(Cast { better: Keepalived, worse: Keepalived, wire, unicast, preempt });
     }
-    casts.into_iter().map(Cast::scenario).collect()
+    casts.into_iter().map(Cast::test).collect()
 }
 
 impl fmt::Display for Cast {
@@ -78,23 +77,19 @@ impl fmt::Display for Cast {
 }
 
 impl Cast {
-    fn scenario(self) -> Scenario {
-        let run = Box::new(move || match self.programs() {
-            Ok(programs) => {
-                self.play(programs);
-                Ok(Completion::Completed)
-            }
-            Err(why) => skip(why),
-        });
-        Scenario { name: self.to_string(), run }
+    fn test(self) -> Test {
+        Test::new(self.to_string(), move || {
+            self.play(self.programs()?);
+            Ok(())
+        })
     }
 
-    fn programs(&self) -> Result<[Program; 2], &'static str> {
+    fn programs(&self) -> Result<[Program; 2], String> {
         let program = |side| match side {
             Side::Vipd => Ok(Program::Vipd(env!("CARGO_BIN_EXE_vipd").into())),
-            Side::Keepalived => lab::keepalived()
-                .map(Program::Keepalived)
-                .ok_or("keepalived is not installed (Debian: apt-get install keepalived)"),
+            Side::Keepalived => lab::keepalived().map(Program::Keepalived).ok_or(
+                "keepalived is not installed (Debian: apt-get install keepalived)".to_owned(),
+            ),
         };
         Ok([program(self.better)?, program(self.worse)?])
     }

@@ -14,27 +14,23 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use crate::lab::{Daemon, Host, Lab, Ownership, Prober, RouterSpec, wait_for};
-use libtest_mimic::{Completion, Failed};
 use nix::sys::signal::Signal;
 
 use self::scenarios::{Setup, Step};
 use crate::fault::{SHARED, VIPD, VRID, start};
-use crate::{Scenario, skip};
+use crate::suite::{Test, Tried};
 
 /// On top of what a scenario allows.
 const MARGIN: Duration = Duration::from_millis(500);
 /// For the end of a daemon that was asked to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub fn scenarios() -> Vec<Scenario> {
+pub fn tests() -> Vec<Test> {
     let mut all: Vec<_> = scenarios::ALL.iter().collect();
     // The longest first: they decide when all are done.
     all.sort_by_key(|scenario| std::cmp::Reverse(waits(scenario)));
     all.into_iter()
-        .map(|scenario| Scenario {
-            name: format!("scenario::{}", scenario.name),
-            run: Box::new(move || play(scenario)),
-        })
+        .map(|scenario| Test::of(module_path!(), scenario.name, move || play(scenario)))
         .collect()
 }
 
@@ -65,20 +61,20 @@ impl Pace {
     }
 }
 
-fn play(scenario: &'static scenarios::Scenario) -> Result<Completion, Failed> {
+fn play(scenario: &'static scenarios::Scenario) -> Tried {
     let cuts = |step: &Step| matches!(step, Step::Cut(..) | Step::CutOneWay(..));
     if scenario.steps.iter().any(cuts) && Command::new("nft").arg("--version").output().is_err() {
-        return skip("nft is not installed (Debian: apt-get install nftables)");
+        return Err("nft is not installed (Debian: apt-get install nftables)".into());
     }
     let mut stage = Stage::new(scenario);
     for step in scenario.steps {
         let _ = writeln!(stage.story, "{:8.3} {step:?}", stage.began.elapsed().as_secs_f64());
         if let Err(why) = stage.perform(step) {
             let at = stage.began.elapsed().as_secs_f64();
-            return Err(format!("{}{at:8.3} {why}\n{}", stage.story, stage.logs()).into());
+            panic!("{}{at:8.3} {why}\n{}", stage.story, stage.logs());
         }
     }
-    Ok(Completion::Completed)
+    Ok(())
 }
 
 /// Hosts, and what a client has seen of them.

@@ -3,6 +3,7 @@
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
 
 mod counting;
 mod lab;
@@ -15,29 +16,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{Daemon, Lab, Program, RouterSpec, configuration, wait_for};
-use libtest_mimic::Arguments;
 use nix::sys::signal::{Signal, raise};
-use suite::trial;
+use suite::tests;
 use vipd::daemon::{self, Options};
 
 const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 const VRID: u8 = 51;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1).peekable();
-    match arguments.peek().and_then(|first| first.to_str()) {
-        Some("lab-child") => return lab::child_main(arguments.skip(1)),
-        // The daemon starts its own program for it.
-        Some("helper") => return vipd::helper::main(),
-        _ => {}
+    // The daemon starts its own program for it.
+    if std::env::args().nth(1).is_some_and(|first| first == "helper") {
+        return vipd::helper::main();
     }
-    let arguments = Arguments::from_args();
-    let entered = lab::enter().map_err(|error| error.to_string());
-    let name = "an_advert_that_leaves_or_arrives_allocates_nothing";
-    libtest_mimic::run(&arguments, vec![trial(name, entered, allocates_nothing)]).exit_code()
+    suite::main(1, |_| tests![an_advert_that_leaves_or_arrives_allocates_nothing])
 }
 
-fn allocates_nothing() {
+fn an_advert_that_leaves_or_arrives_allocates_nothing() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let mut spec =

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use counting::allocations;
 use many::{INTERVAL, LINK, node, own};
-use vipd::host::due::Encoded;
-use vipd::vrrp::delivery::DueAdvert;
+use vipd::vrrp::delivery::{DueAdvert, Encoded};
 use vipd::vrrp::{Action, Event, Family, Instant, Node, Packet, Role};
 
 /// A host that has been master of all of them for a minute.

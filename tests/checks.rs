@@ -3,6 +3,7 @@
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
 
 #[path = "checks/hosts.rs"]
 mod hosts;
@@ -20,11 +21,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{LinkChanges, Links, wait_for};
-use libtest_mimic::{Arguments, Completion, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use services::{Authority, Process, Systemd, WebServer};
-use suite::skip;
+use suite::{Tried, tests};
 use vipd::config::{CheckPlan, Http, Target};
 use vipd::helper::{CheckResult, CheckRun, Helper};
 
@@ -32,97 +32,49 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `Err`: why it could not be tried here.
-type Tried = Result<(), String>;
-type Test = (&'static str, fn() -> Tried);
-
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "lab-child") {
-        return lab::child_main(arguments);
-    }
-    let entered = lab::enter().map_err(|error| error.to_string());
-    let mut arguments = Arguments::from_args();
-    // Most of a test is waiting.
-    arguments.test_threads.get_or_insert(4);
-    let tests: &[Test] = &[
-        ("a_command_passes_with_exit_status_0", a_command_passes_with_exit_status_0),
-        ("a_command_that_takes_too_long_is_killed", a_command_that_takes_too_long_is_killed),
-        ("a_command_runs_as_its_user", a_command_runs_as_its_user),
-        ("a_command_that_floods_harms_nobody", a_command_that_floods_harms_nobody),
-        ("a_tcp_check_connects", a_tcp_check_connects),
-        ("an_http_check_wants_status_and_words", an_http_check_wants_status_and_words),
-        ("a_web_server_that_hangs_fails_in_time", a_web_server_that_hangs_fails_in_time),
-        ("a_certificate_must_be_vouched_for", a_certificate_must_be_vouched_for),
-        ("a_death_is_noticed_at_once", a_death_is_noticed_at_once),
-        ("a_process_is_known_by_name_or_path", a_process_is_known_by_name_or_path),
-        ("a_unit_is_active_or_it_fails", a_unit_is_active_or_it_fails),
-        ("files_hold_numbers_or_are_there", files_hold_numbers_or_are_there),
-        ("an_interface_needs_carrier", an_interface_needs_carrier),
-        ("a_host_answers_pings", a_host_answers_pings),
-        ("a_run_never_overlaps_the_next_one", a_run_never_overlaps_the_next_one),
-        ("many_checks_do_not_begin_together", many_checks_do_not_begin_together),
-        ("unchanged_checks_go_on_undisturbed", unchanged_checks_go_on_undisturbed),
-        ("checks_delay_no_hook", checks_delay_no_hook),
-        ("commands_end_with_the_helper", commands_end_with_the_helper),
-        ("a_helper_that_hangs_is_noticed", a_helper_that_hangs_is_noticed),
-        ("every_kind_decides_over_the_address", hosts::every_kind_decides_over_the_address),
-        (
-            "a_dead_process_moves_the_address_at_once",
+    suite::main(4, |_| {
+        tests![
+            a_command_passes_with_exit_status_0,
+            a_command_that_takes_too_long_is_killed,
+            a_command_runs_as_its_user,
+            a_command_that_floods_harms_nobody,
+            a_tcp_check_connects,
+            an_http_check_wants_status_and_words,
+            a_web_server_that_hangs_fails_in_time,
+            a_certificate_must_be_vouched_for,
+            a_death_is_noticed_at_once,
+            a_process_is_known_by_name_or_path,
+            a_unit_is_active_or_it_fails,
+            files_hold_numbers_or_are_there,
+            an_interface_needs_carrier,
+            a_host_answers_pings,
+            a_run_never_overlaps_the_next_one,
+            many_checks_do_not_begin_together,
+            unchanged_checks_go_on_undisturbed,
+            checks_delay_no_hook,
+            commands_end_with_the_helper,
+            a_helper_that_hangs_is_noticed,
+            hosts::every_kind_decides_over_the_address,
             hosts::a_dead_process_moves_the_address_at_once,
-        ),
-        (
-            "a_sick_web_server_moves_the_address_in_time",
             hosts::a_sick_web_server_moves_the_address_in_time,
-        ),
-        ("a_drain_by_a_file_loses_no_probe", hosts::a_drain_by_a_file_loses_no_probe),
-        ("a_hook_may_refuse_to_take_over", hosts::a_hook_may_refuse_to_take_over),
-        (
-            "a_hook_that_hangs_before_a_claim_is_a_refusal",
+            hosts::a_drain_by_a_file_loses_no_probe,
+            hosts::a_hook_may_refuse_to_take_over,
             hosts::a_hook_that_hangs_before_a_claim_is_a_refusal,
-        ),
-        ("a_group_has_one_set_of_hooks_and_checks", hosts::a_group_has_one_set_of_hooks_and_checks),
-        ("a_dead_helper_ends_the_daemon_loudly", hosts::a_dead_helper_ends_the_daemon_loudly),
-        ("a_reload_changes_checks", hosts::a_reload_changes_checks),
-        ("a_unit_adds_to_the_priority", hosts::a_unit_adds_to_the_priority),
-        ("options_of_checks_are_obeyed", hosts::options_of_checks_are_obeyed),
-        (
-            "a_check_counts_as_it_was_told_before_its_first_result",
+            hosts::a_group_has_one_set_of_hooks_and_checks,
+            hosts::a_dead_helper_ends_the_daemon_loudly,
+            hosts::a_reload_changes_checks,
+            hosts::a_unit_adds_to_the_priority,
+            hosts::options_of_checks_are_obeyed,
             hosts::a_check_counts_as_it_was_told_before_its_first_result,
-        ),
-        (
-            "a_first_result_that_never_comes_is_not_waited_for_for_ever",
             hosts::a_first_result_that_never_comes_is_not_waited_for_for_ever,
-        ),
-        ("delays_mean_what_they_say", hosts::delays_mean_what_they_say),
-        (
-            "every_hook_runs_as_its_user_when_it_should",
+            hosts::delays_mean_what_they_say,
             hosts::every_hook_runs_as_its_user_when_it_should,
-        ),
-        (
-            "a_hook_that_takes_too_long_may_mean_fault",
             hosts::a_hook_that_takes_too_long_may_mean_fault,
-        ),
-        (
-            "what_a_reload_removes_leaves_with_its_own_hooks",
             hosts::what_a_reload_removes_leaves_with_its_own_hooks,
-        ),
-        (
-            "a_changed_vrid_says_goodbye_for_the_old_one",
             hosts::a_changed_vrid_says_goodbye_for_the_old_one,
-        ),
-    ];
-    let trials = tests
-        .iter()
-        .map(|&(name, test)| {
-            let entered = entered.clone();
-            Trial::ignorable_test(name, move || match entered.and_then(|()| test()) {
-                Ok(()) => Ok(Completion::Completed),
-                Err(why) => skip(&why),
-            })
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+        ]
+    })
 }
 
 // ---- the kinds ---------------------------------------------------------------------------------
@@ -807,7 +759,7 @@ impl Bench {
             router: "web".into(),
             group: false,
             number: 1,
-            state: vipd::helper::HookState::Master,
+            state: vipd::vrrp::Hook::Master,
             previous: "backup".into(),
             reason: "nobody was heard".into(),
             priority: 150,

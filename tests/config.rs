@@ -831,8 +831,14 @@ proptest! {
 mod fuzz_body;
 
 #[test]
-fn the_corpus_of_the_fuzzer_holds() {
-    for entry in std::fs::read_dir(repository("fuzz/corpus/config")).unwrap() {
+fn the_inputs_of_the_fuzz_target_are_accepted_or_refused() {
+    for (_, _, text) in all_cases() {
+        fuzz_body::config(text.as_bytes());
+    }
+    fuzz_body::config(&std::fs::read(repository("etc/vipd.toml")).unwrap());
+    fuzz_body::config(reference_in_force().as_bytes());
+    // What the fuzzer found is kept here.
+    for entry in std::fs::read_dir(repository("fuzz/corpus/config")).into_iter().flatten() {
         fuzz_body::config(&std::fs::read(entry.unwrap().path()).unwrap());
     }
 }

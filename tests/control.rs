@@ -2,6 +2,7 @@
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
 
 mod lab;
 mod suite;
@@ -18,9 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
-use libtest_mimic::Arguments;
 use serde_json::Value;
-use suite::trial;
+use suite::tests;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
@@ -29,59 +29,32 @@ const VIPD_GROUP: u32 = 54_321;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "lab-child") {
-        return lab::child_main(arguments);
-    }
-    let entered = lab::enter().map_err(|error| error.to_string());
-    let _groups = (entered.is_ok() && nix::unistd::getuid().is_root()).then(make_group);
-    let mut arguments = Arguments::from_args();
-    // Most of a test is waiting.
-    arguments.test_threads.get_or_insert(3);
-    let tests: &[(&str, fn())] = &[
-        ("status_agrees_with_the_kernel_and_the_wire", status_agrees_with_the_kernel_and_the_wire),
-        ("status_tells_a_person_and_a_script", status_tells_a_person_and_a_script),
-        (
-            "a_failover_names_the_successor_and_lasts_until_resume",
+    suite::main(3, |entered| {
+        if entered.is_ok() {
+            make_group();
+        }
+        tests![
+            status_agrees_with_the_kernel_and_the_wire,
+            status_tells_a_person_and_a_script,
             a_failover_names_the_successor_and_lasts_until_resume,
-        ),
-        (
-            "a_failover_to_nobody_leaves_the_address_here",
             a_failover_to_nobody_leaves_the_address_here,
-        ),
-        (
-            "an_exclusive_failover_names_the_successor_too",
             an_exclusive_failover_names_the_successor_too,
-        ),
-        (
-            "a_drain_outlives_restart_and_reboot_and_is_no_fault",
             a_drain_outlives_restart_and_reboot_and_is_no_fault,
-        ),
-        ("a_drain_that_cannot_be_stored_fails", a_drain_that_cannot_be_stored_fails),
-        ("the_master_announces_again_when_asked", the_master_announces_again_when_asked),
-        (
-            "a_reload_says_what_changed_or_every_problem",
+            a_drain_that_cannot_be_stored_fails,
+            the_master_announces_again_when_asked,
             a_reload_says_what_changed_or_every_problem,
-        ),
-        ("only_root_changes_anything", only_root_changes_anything),
-        ("garbage_is_answered_and_forgotten", garbage_is_answered_and_forgotten),
-        (
-            "events_tell_what_happened_before_and_since_the_restart",
+            only_root_changes_anything,
+            garbage_is_answered_and_forgotten,
             events_tell_what_happened_before_and_since_the_restart,
-        ),
-        ("silent_clients_give_their_places_back", silent_clients_give_their_places_back),
-        ("clients_that_never_read_delay_no_advert", clients_that_never_read_delay_no_advert),
-        (
-            "cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs",
+            silent_clients_give_their_places_back,
+            clients_that_never_read_delay_no_advert,
             cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
-        ),
-    ];
-    let trials = tests.iter().map(|&(name, test)| trial(name, entered.clone(), test)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+        ]
+    })
 }
 
 /// The group `vipd`, for this process and its children: the lab has a mount table of its own.
-fn make_group() -> tempfile::NamedTempFile {
+fn make_group() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let others = fs::read_to_string("/etc/group").unwrap();
     let others = others.lines().filter(|line| !line.starts_with("vipd:"));
@@ -90,7 +63,6 @@ fn make_group() -> tempfile::NamedTempFile {
     let none: Option<&str> = None;
     nix::mount::mount(Some(file.path()), "/etc/group", none, nix::mount::MsFlags::MS_BIND, none)
         .unwrap();
-    file
 }
 
 // ---- what is shown -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
 
 mod lab;
 mod suite;
@@ -16,10 +17,9 @@ use std::thread;
 use std::time::Duration;
 
 use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
-use libtest_mimic::Arguments;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use suite::trial;
+use suite::{Test, Tried, programs, tests};
 use vipd::doctor::ProblemKind;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
@@ -27,83 +27,71 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "lab-child") {
-        return lab::child_main(arguments);
-    }
-    let root = nix::unistd::getuid().is_root();
-    let entered = lab::enter().map_err(|error| error.to_string());
-    let mut arguments = Arguments::from_args();
-    // Most of a test is waiting.
-    arguments.test_threads.get_or_insert(3);
-    let tests: &[(&str, Needs, fn())] = &[
-        ("a_healthy_pair_has_nothing_in_the_way", Needs::Root, a_healthy_pair),
-        ("a_packet_filter_on_the_way_in_is_found", Needs::Nft, filtered_in),
-        ("a_packet_filter_of_iptables_is_found", Needs::Iptables, filtered_by_iptables),
-        ("a_packet_filter_on_the_way_out_is_found", Needs::Nft, filtered_out),
-        ("a_packet_filter_for_ipv6_is_found", Needs::Nft, filtered_ipv6),
-        ("a_packet_filter_between_unicast_peers_is_found", Needs::Nft, filtered_unicast),
-        ("a_filter_that_lets_the_peer_in_is_no_trouble", Needs::Nft, peers_may_enter),
-        ("a_reverse_path_filter_is_found", Needs::Sysctl, reverse_path_filter),
-        ("several_interfaces_in_one_lan_are_found", Needs::Sysctl, arp_flux),
-        ("an_interface_that_answers_no_arp_is_found", Needs::Sysctl, arp_silent),
-        ("another_daemon_on_this_host_is_found", Needs::Nothing, other_daemon),
-        ("two_masters_are_found", Needs::Nft, two_masters),
-        ("a_group_with_our_vrid_is_found", Needs::Nothing, different_addresses),
-        ("a_vrid_nobody_here_has_is_found_by_who_is_lonely", Needs::Nothing, foreign_vrid),
-        ("a_sender_who_is_not_accepted_is_found", Needs::Nothing, sender_refused),
-        ("an_incompatible_peer_is_found_with_and_without_a_daemon", Needs::Nothing, incompatible),
-        ("an_address_that_is_not_ours_is_found", Needs::Nothing, address_not_ours),
-        ("an_address_that_was_left_over_is_found", Needs::Nothing, address_left_over),
-        ("managers_that_remove_addresses_are_found", Needs::Nothing, managers),
-        ("a_service_that_is_stopped_beside_vipd_is_found", Needs::Nothing, unit_order),
-        ("missing_privileges_are_found", Needs::Root, privileges),
-        ("lateness_and_refused_adverts_are_found", Needs::Nft, late_and_refused),
-        ("what_the_operator_did_is_found", Needs::Nothing, drained_and_held_back),
-        ("a_wrong_file_and_missing_interfaces_are_found", Needs::Nothing, wrong_file),
-        ("a_person_reads_sentences_and_commands", Needs::Nothing, a_person_reads),
-        ("every_word_is_tried_here", Needs::Nothing, every_word_is_tried),
-    ];
-    let trials = tests
-        .iter()
-        .map(|&(name, needs, test)| {
-            let entered = entered.clone().and_then(|()| needs.met(root));
-            trial(name, entered, test)
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    // In a user namespace everybody is root.
+    let real_time = if nix::unistd::getuid().is_root() {
+        Ok(())
+    } else {
+        Err("only root has real-time priority".to_owned())
+    };
+    suite::main(3, move |entered| {
+        let writable = entered.clone().and_then(|()| sysctl_is_writable());
+        let needing =
+            |ready: Tried, tests: Vec<Test>| tests.into_iter().map(move |test| test.needs(&ready));
+        needing(
+            Ok(()),
+            tests![
+                another_daemon_on_this_host_is_found,
+                a_group_with_our_vrid_is_found,
+                a_vrid_nobody_here_has_is_found_by_who_is_lonely,
+                a_sender_who_is_not_accepted_is_found,
+                an_incompatible_peer_is_found_with_and_without_a_daemon,
+                an_address_that_is_not_ours_is_found,
+                an_address_that_was_left_over_is_found,
+                managers_that_remove_addresses_are_found,
+                a_service_that_is_stopped_beside_vipd_is_found,
+                what_the_operator_did_is_found,
+                a_wrong_file_and_missing_interfaces_are_found,
+                a_person_reads_sentences_and_commands,
+                every_word_is_tried_here,
+            ],
+        )
+        .chain(needing(
+            real_time,
+            tests![a_healthy_pair_has_nothing_in_the_way, missing_privileges_are_found],
+        ))
+        .chain(needing(
+            programs(&["nft"]),
+            tests![
+                a_packet_filter_on_the_way_in_is_found,
+                a_packet_filter_on_the_way_out_is_found,
+                a_packet_filter_for_ipv6_is_found,
+                a_packet_filter_between_unicast_peers_is_found,
+                a_filter_that_lets_the_peer_in_is_no_trouble,
+                two_masters_are_found,
+                lateness_and_refused_adverts_are_found
+            ],
+        ))
+        .chain(needing(programs(&["iptables-nft"]), tests![a_packet_filter_of_iptables_is_found]))
+        .chain(needing(
+            writable,
+            tests![
+                a_reverse_path_filter_is_found,
+                several_interfaces_in_one_lan_are_found,
+                an_interface_that_answers_no_arp_is_found
+            ],
+        ))
+        .collect()
+    })
 }
 
-#[derive(Clone, Copy)]
-enum Needs {
-    Nothing,
-    /// Real-time priority and locked memory.
-    Root,
-    Nft,
-    Iptables,
-    /// To write to /proc/sys/net.
-    Sysctl,
-}
-
-impl Needs {
-    fn met(self, root: bool) -> Result<(), String> {
-        let runs = |program: &str| Command::new(program).arg("--version").output().is_ok();
-        match self {
-            Needs::Root if !root => Err("only root has real-time priority".into()),
-            Needs::Nft if !runs("nft") => Err("nft is missing".into()),
-            Needs::Iptables if !runs("iptables-nft") => Err("iptables-nft is missing".into()),
-            Needs::Sysctl => {
-                let path = "/proc/sys/net/ipv4/conf/lo/arp_ignore";
-                fs::write(path, "0").map_err(|error| format!("{path} cannot be written: {error}"))
-            }
-            Needs::Nothing | Needs::Root | Needs::Nft | Needs::Iptables => Ok(()),
-        }
-    }
+fn sysctl_is_writable() -> Tried {
+    let path = "/proc/sys/net/ipv4/conf/lo/arp_ignore";
+    fs::write(path, "0").map_err(|error| format!("{path} cannot be written: {error}"))
 }
 
 // ---- all is well -------------------------------------------------------------------------------
 
-fn a_healthy_pair() {
+fn a_healthy_pair_has_nothing_in_the_way() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.meet();
@@ -135,7 +123,7 @@ const CLOSED: &str = "add table inet fence; add chain inet fence in { type filte
                       add rule inet fence in tcp dport 22 accept; \
                       add rule inet fence in ct state established,related accept";
 
-fn filtered_in() {
+fn a_packet_filter_on_the_way_in_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
@@ -158,7 +146,7 @@ fn filtered_in() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
-fn filtered_by_iptables() {
+fn a_packet_filter_of_iptables_is_found() {
     for (program, rule) in [
         ("iptables-nft", "-A INPUT -p 112 -j DROP"),
         ("iptables-nft", "-A INPUT -m pkttype --pkt-type multicast -j DROP"),
@@ -184,7 +172,7 @@ fn filtered_by_iptables() {
     }
 }
 
-fn filtered_out() {
+fn a_packet_filter_on_the_way_out_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredOut);
@@ -200,7 +188,7 @@ fn filtered_out() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredOut);
 }
 
-fn filtered_ipv6() {
+fn a_packet_filter_for_ipv6_is_found() {
     let mut clinic = Clinic::new();
     clinic.ip = "fe80::100".parse().unwrap();
     let _daemon = clinic.run(&clinic.a);
@@ -216,7 +204,7 @@ fn filtered_ipv6() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
-fn filtered_unicast() {
+fn a_packet_filter_between_unicast_peers_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "unicast_peers = [\"192.0.2.1\", \"192.0.2.2\"]\n".into();
     let _daemon = clinic.run(&clinic.a);
@@ -227,7 +215,7 @@ fn filtered_unicast() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
 }
 
-fn peers_may_enter() {
+fn a_filter_that_lets_the_peer_in_is_no_trouble() {
     let clinic = Clinic::new();
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
     clinic.sh(&clinic.a, "nft add rule inet fence in ip saddr 192.0.2.2 ip protocol 112 accept");
@@ -256,7 +244,7 @@ fn two_interfaces() -> Clinic {
     clinic
 }
 
-fn reverse_path_filter() {
+fn a_reverse_path_filter_is_found() {
     let clinic = two_interfaces();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
@@ -274,7 +262,7 @@ fn reverse_path_filter() {
     drop(peer);
 }
 
-fn arp_flux() {
+fn several_interfaces_in_one_lan_are_found() {
     let clinic = two_interfaces();
     let finding = clinic.expect(&clinic.a, ProblemKind::ArpFlux);
     assert!(finding.text.contains("eth0 is in the same network as eth1"), "{}", finding.text);
@@ -284,7 +272,7 @@ fn arp_flux() {
     clinic.expect_nothing_of(&clinic.b, ProblemKind::ArpFlux);
 }
 
-fn arp_silent() {
+fn an_interface_that_answers_no_arp_is_found() {
     let clinic = Clinic::new();
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpSilent);
     clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=8");
@@ -295,7 +283,7 @@ fn arp_silent() {
 
 // ---- who advertises ----------------------------------------------------------------------------
 
-fn other_daemon() {
+fn another_daemon_on_this_host_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
@@ -307,7 +295,7 @@ fn other_daemon() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::OtherDaemon);
 }
 
-fn two_masters() {
+fn two_masters_are_found() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.meet();
@@ -325,7 +313,7 @@ fn two_masters() {
     clinic.expect_nothing_of(&clinic.b, ProblemKind::TwoMasters);
 }
 
-fn different_addresses() {
+fn a_group_with_our_vrid_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
@@ -336,7 +324,7 @@ fn different_addresses() {
     assert!(finding.text.contains("192.0.2.2 advertises VRID 51"), "{}", finding.text);
 }
 
-fn foreign_vrid() {
+fn a_vrid_nobody_here_has_is_found_by_who_is_lonely() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
@@ -348,7 +336,7 @@ fn foreign_vrid() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
 }
 
-fn sender_refused() {
+fn a_sender_who_is_not_accepted_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "accept_from = [\"192.0.2.9\"]\n".into();
     let _daemon = clinic.run(&clinic.a);
@@ -358,7 +346,7 @@ fn sender_refused() {
     assert!(finding.mend.contains("add \"192.0.2.2\" to `accept_from`"), "{}", finding.mend);
 }
 
-fn incompatible() {
+fn an_incompatible_peer_is_found_with_and_without_a_daemon() {
     let mut clinic = Clinic::new();
     // Version 2 counts whole seconds.
     clinic.listen = "3s";
@@ -375,7 +363,7 @@ fn incompatible() {
 
 // ---- addresses ---------------------------------------------------------------------------------
 
-fn address_not_ours() {
+fn an_address_that_is_not_ours_is_found() {
     let clinic = Clinic::new();
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
     clinic.sh(&clinic.a, &format!("ip address add {}/24 dev eth0", clinic.ip));
@@ -388,7 +376,7 @@ fn address_not_ours() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
 }
 
-fn address_left_over() {
+fn an_address_that_was_left_over_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "address_lifetime = \"off\"\n".into();
     let mut daemon = clinic.run(&clinic.a);
@@ -405,7 +393,7 @@ fn address_left_over() {
 // ---- the rest of the host ----------------------------------------------------------------------
 
 /// With directories of its own where systemd-networkd, NetworkManager and systemd keep theirs.
-fn managers() {
+fn managers_that_remove_addresses_are_found() {
     let clinic = Clinic::new();
     clinic.expect_nothing_of(&clinic.a, ProblemKind::NetworkdRemoves);
     let index = clinic.a.namespace().links().index("eth0").unwrap();
@@ -434,7 +422,7 @@ fn managers() {
     assert!(!words.contains(&"networkmanager_removes"), "{words:?}");
 }
 
-fn unit_order() {
+fn a_service_that_is_stopped_beside_vipd_is_found() {
     let mut clinic = Clinic::new();
     clinic.expect_nothing_of(&clinic.a, ProblemKind::UnitOrder);
     clinic.more =
@@ -454,7 +442,7 @@ fn unit_order() {
     }
 }
 
-fn privileges() {
+fn missing_privileges_are_found() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::CapabilityMissing);
@@ -494,7 +482,7 @@ fn locks_memory() -> bool {
     unlimited || caps::has_cap(None, caps::CapSet::Permitted, resource).unwrap()
 }
 
-fn late_and_refused() {
+fn lateness_and_refused_adverts_are_found() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
@@ -516,7 +504,7 @@ fn late_and_refused() {
     clinic.expect(&clinic.a, ProblemKind::AdvertsRefused);
 }
 
-fn drained_and_held_back() {
+fn what_the_operator_did_is_found() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.expect(&clinic.a, ProblemKind::NeverHeard);
@@ -534,7 +522,7 @@ fn drained_and_held_back() {
     assert_eq!(finding.mend, "vipd undrain");
 }
 
-fn wrong_file() {
+fn a_wrong_file_and_missing_interfaces_are_found() {
     let clinic = Clinic::new();
     for trouble in [
         ProblemKind::ConfigRefused,
@@ -559,7 +547,7 @@ fn wrong_file() {
     assert!(finding.mend.starts_with("vipd check "), "{}", finding.mend);
 }
 
-fn a_person_reads() {
+fn a_person_reads_sentences_and_commands() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.vipd(&clinic.a, &["drain"]);
@@ -575,7 +563,7 @@ fn a_person_reads() {
     assert!(!said.contains('\x1b'), "{said}");
 }
 
-fn every_word_is_tried() {
+fn every_word_is_tried_here() {
     let source = include_str!("doctor.rs");
     let tried: BTreeSet<String> = source
         .split("ProblemKind::")

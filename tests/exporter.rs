@@ -3,6 +3,7 @@
 //! Needs root or user namespaces, and Debian's packages prometheus, chromium and chromium-driver.
 //! `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
 
 #[path = "exporter/browser.rs"]
 mod browser;
@@ -19,9 +20,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
-use libtest_mimic::Arguments;
 use serde_json::Value;
-use suite::trial;
+use suite::{Test, programs, tests};
 
 use browser::Browser;
 
@@ -30,59 +30,35 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: u16 = 9112;
 
-/// A name, the programs without which it is skipped, and what to do.
-type Test = (&'static str, &'static [&'static str], fn());
-
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "lab-child") {
-        return lab::child_main(arguments);
-    }
-    let entered = lab::enter().map_err(|error| error.to_string());
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
-    let tests: &[Test] = &[
-        ("metrics_agree_with_the_wire", &["promtool", "tcpdump"], metrics_agree_with_the_wire),
-        (
-            "every_metric_that_rules_and_dashboard_name_is_there",
-            &[],
-            every_metric_that_rules_and_dashboard_name_is_there,
-        ),
-        ("the_alert_rules_do_what_they_say", &["promtool"], the_alert_rules_do_what_they_say),
-        (
-            "prometheus_reads_both_hosts_and_sees_that_nobody_is_master",
-            &["prometheus"],
-            prometheus_reads_both_hosts_and_sees_that_nobody_is_master,
-        ),
-        ("without_a_daemon_everything_says_so", &["promtool"], without_a_daemon_everything_says_so),
-        ("nothing_but_reading_is_served", &[], nothing_but_reading_is_served),
-        ("silent_clients_do_not_keep_others_out", &[], silent_clients_do_not_keep_others_out),
-        (
-            "the_page_shows_a_failover_as_it_happens",
-            &["chromium", "chromedriver"],
-            the_page_shows_a_failover_as_it_happens,
-        ),
-    ];
-    let trials = tests
-        .iter()
-        .map(|&(name, programs, test)| {
-            let ready = entered.clone().and_then(|()| match missing(programs) {
-                Some(program) => Err(format!("{program} is not installed")),
-                None => Ok(()),
-            });
-            trial(name, ready, test)
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn missing(programs: &[&'static str]) -> Option<&'static str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |program: &str| {
-        let mut dirs = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-        dirs.any(|dir| dir.join(program).is_file())
-    };
-    programs.iter().copied().find(|program| !there(program))
+    suite::main(2, |_| {
+        let needing = |names: &[&str], tests: Vec<Test>| {
+            let installed = programs(names);
+            tests.into_iter().map(move |test| test.needs(&installed))
+        };
+        needing(&["promtool", "tcpdump"], tests![metrics_agree_with_the_wire])
+            .chain(needing(
+                &[],
+                tests![
+                    every_metric_that_rules_and_dashboard_name_is_there,
+                    nothing_but_reading_is_served,
+                    silent_clients_do_not_keep_others_out
+                ],
+            ))
+            .chain(needing(
+                &["promtool"],
+                tests![the_alert_rules_do_what_they_say, without_a_daemon_everything_says_so],
+            ))
+            .chain(needing(
+                &["prometheus"],
+                tests![prometheus_reads_both_hosts_and_sees_that_nobody_is_master],
+            ))
+            .chain(needing(
+                &["chromium", "chromedriver"],
+                tests![the_page_shows_a_failover_as_it_happens],
+            ))
+            .collect()
+    })
 }
 
 // ---- metrics -----------------------------------------------------------------------------------

@@ -1,21 +1,27 @@
-//! Everything the fuzzers were fed or found, run through the same code as there.
+//! The inputs of the fuzz targets `decode` and `events`, run through the same code as there: their
+//! corpus, and the captured adverts. Those of `config` are run by `tests/config.rs`.
 
 #![allow(clippy::unwrap_used)]
+
+#[path = "wire/captures.rs"]
+mod captures;
+#[path = "../fuzz/bodies/decode.rs"]
+mod decode;
+#[path = "../fuzz/bodies/events.rs"]
+mod events;
 
 use std::fs;
 use std::path::Path;
 
+use captures::captured;
 use proptest::test_runner::{Config, RngSeed};
-
-#[path = "../fuzz/bodies/decode.rs"]
-mod decode;
-
-#[path = "../fuzz/bodies/events.rs"]
-mod events;
 
 #[test]
 fn the_decoder_bears_its_corpus() {
     replay("decode", decode::run);
+    for packet in captured().into_values().flatten() {
+        decode::run(&packet);
+    }
 }
 
 #[test]

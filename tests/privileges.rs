@@ -1,20 +1,28 @@
 //! What the daemon gives up, in a process with a single thread.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
+
+mod lab;
+mod suite;
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
+use libtest_mimic::Arguments;
+use suite::{Tried, tests};
 use vipd::host::privileges::{NEEDED, keep_only, lock_memory, missing, realtime};
 
-fn main() {
-    a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more();
+fn main() -> ExitCode {
+    // Capabilities belong to a thread: with one at a time the tests run in this one.
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let tests = tests![a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more];
+    suite::run(&arguments, tests)
 }
 
-fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() {
-    let test = "a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more";
+fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
     if !nix::unistd::geteuid().is_root() || !missing().is_empty() {
-        println!("SKIPPED {test}: there are no privileges to give up");
-        return;
+        return Err("there are no privileges to give up".to_owned());
     }
     match realtime(10) {
         Ok(()) => {
@@ -48,7 +56,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() {
         let large = vec![1_u8; 64 * 1024 * 1024];
         assert_eq!(std::thread::spawn(move || large.len()).join().unwrap(), 64 * 1024 * 1024);
     }
-    println!("test {test} ... ok");
+    Ok(())
 }
 
 /// What a child of this process finds in a file.

@@ -3,6 +3,7 @@
 //! Needs tmux, and root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into
 //! failures.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
 
 mod lab;
 mod suite;
@@ -13,8 +14,7 @@ use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
 use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
-use libtest_mimic::Arguments;
-use suite::trial;
+use suite::{programs, tests};
 use vipd::cli::watch::Screen;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
@@ -24,40 +24,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PANICS: &str = "take-the-terminal-and-panic";
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next() {
-        Some(first) if first == "lab-child" => return lab::child_main(arguments),
-        Some(first) if first == PANICS => {
-            let screen = Screen::open().unwrap();
-            screen.draw(&["nobody is to read this".to_owned()]).unwrap();
-            panic!("all is lost");
-        }
-        Some(_) | None => {}
+    if std::env::args().nth(1).is_some_and(|first| first == PANICS) {
+        let screen = Screen::open().unwrap();
+        screen.draw(&["nobody is to read this".to_owned()]).unwrap();
+        panic!("all is lost");
     }
-    let tmux = Command::new("tmux").arg("-V").output();
-    let ready = match tmux {
-        Ok(_) => lab::enter().map_err(|error| error.to_string()),
-        Err(_) => Err("tmux is missing".to_owned()),
-    };
-    let mut arguments = Arguments::from_args();
-    // Most of a test is waiting.
-    arguments.test_threads.get_or_insert(3);
-    let tests: &[(&str, fn())] = &[
-        ("watch_counts_down_and_tells_changes_as_they_happen", watch_counts_down),
-        ("watch_fits_whatever_size_the_terminal_has", watch_fits),
-        ("watch_says_that_the_daemon_is_gone_and_comes_back_with_it", watch_reconnects),
-        ("the_terminal_is_given_back_as_it_was", the_terminal_is_given_back),
-        ("a_panic_gives_the_terminal_back_and_is_read", a_panic_gives_the_terminal_back),
-        ("colours_are_for_terminals_alone", colours_are_for_terminals),
-        ("a_new_operator_is_told_what_to_do_next", a_new_operator),
-    ];
-    let trials = tests.iter().map(|&(name, test)| trial(name, ready.clone(), test)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    suite::main(3, |_| {
+        let tests = tests![
+            watch_counts_down_and_tells_changes_as_they_happen,
+            watch_fits_whatever_size_the_terminal_has,
+            watch_says_that_the_daemon_is_gone_and_comes_back_with_it,
+            the_terminal_is_given_back_as_it_was,
+            a_panic_gives_the_terminal_back_and_is_read,
+            colours_are_for_terminals_alone,
+            a_new_operator_is_told_what_to_do_next,
+        ];
+        let tmux = programs(&["tmux"]);
+        tests.into_iter().map(|test| test.needs(&tmux)).collect()
+    })
 }
 
 // ---- watch -------------------------------------------------------------------------------------
 
-fn watch_counts_down() {
+fn watch_counts_down_and_tells_changes_as_they_happen() {
     let pair = Pair::new(Duration::from_secs(1));
     let _daemons = pair.run_both();
     let terminal = Terminal::open(&pair.b, 80, 24, &pair.command(&pair.b, "watch"));
@@ -98,7 +87,7 @@ fn watch_counts_down() {
     assert!(stderr(&refused).contains("\"vipd status --json\""), "{}", stderr(&refused));
 }
 
-fn watch_fits() {
+fn watch_fits_whatever_size_the_terminal_has() {
     let pair = Pair::new(Duration::from_millis(100));
     let _daemons = pair.run_both();
     let terminal = Terminal::open(&pair.b, 80, 24, &pair.command(&pair.b, "watch"));
@@ -118,7 +107,7 @@ fn watch_fits() {
     terminal.expect(|text| text.contains("100        ") && text.contains("  192.0.2.100\n"));
 }
 
-fn watch_reconnects() {
+fn watch_says_that_the_daemon_is_gone_and_comes_back_with_it() {
     let pair = Pair::new(Duration::from_millis(100));
     // Watched before it runs.
     let terminal = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch"));
@@ -160,7 +149,7 @@ fn expect_given_back(terminal: &Terminal, code: u8) -> String {
     text
 }
 
-fn the_terminal_is_given_back() {
+fn the_terminal_is_given_back_as_it_was() {
     let pair = Pair::new(Duration::from_millis(100));
     let _daemon = pair.run(&pair.a);
     for keys in ["q", "C-c", "Escape"] {
@@ -182,7 +171,7 @@ fn the_terminal_is_given_back() {
     expect_given_back(&terminal, 0);
 }
 
-fn a_panic_gives_the_terminal_back() {
+fn a_panic_gives_the_terminal_back_and_is_read() {
     let pair = Pair::new(Duration::from_millis(100));
     let this = std::env::current_exe().unwrap();
     let panics = format!("RUST_BACKTRACE=0 {} {PANICS}", this.display());
@@ -191,7 +180,7 @@ fn a_panic_gives_the_terminal_back() {
     assert!(text.contains("all is lost") && !text.contains("nobody is to read this"), "{text}");
 }
 
-fn colours_are_for_terminals() {
+fn colours_are_for_terminals_alone() {
     let pair = Pair::new(Duration::from_millis(100));
     let _daemon = pair.run(&pair.a);
     let master = || pair.vipd(&pair.a, &["status", "--is", "master"]).status.success();
@@ -210,7 +199,7 @@ fn colours_are_for_terminals() {
 // ---- the first hour ----------------------------------------------------------------------------
 
 /// What is typed and what is answered, in order; every answer says what to do next.
-fn a_new_operator() {
+fn a_new_operator_is_told_what_to_do_next() {
     let pair = Pair::new(Duration::from_secs(1));
     let _other = pair.run(&pair.b);
     let is = |host, role| pair.vipd(host, &["status", "--is", role]).status.success();

@@ -1,13 +1,14 @@
-//! Adverts of other people's daemons, as they stood on a wire: each is understood, and what was
-//! understood encodes to the same bytes. `wire/capture.sh` takes the captures anew.
+//! Captured adverts of other daemons: each is decoded, and what was decoded encodes to the same
+//! bytes. `wire/capture.sh` takes the captures anew.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::{IpAddr, Ipv6Addr};
-use std::path::Path;
+#[path = "wire/captures.rs"]
+mod captures;
 
+use std::net::{IpAddr, Ipv6Addr};
+
+use captures::captured;
 use vipd::vrrp::advert::{self, Authentication};
 use vipd::vrrp::{ChecksumForm, Version};
 
@@ -210,22 +211,4 @@ fn open(packet: &[u8]) -> Packet<'_> {
         }
         other => panic!("IP version {other}"),
     }
-}
-
-/// The packets of each file, by its name without `.hex`. A line is a packet or begins with `#`.
-fn captured() -> BTreeMap<String, Vec<Vec<u8>>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/captures");
-    let mut captured = BTreeMap::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        let packets = text.lines().filter(|line| !line.starts_with('#')).map(unhex).collect();
-        captured.insert(path.file_stem().unwrap().to_str().unwrap().to_owned(), packets);
-    }
-    captured
-}
-
-fn unhex(line: &str) -> Vec<u8> {
-    let digits = line.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    digits.map(|pair| u8::from_str_radix(pair, 16).expect(line)).collect()
 }

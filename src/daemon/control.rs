@@ -23,7 +23,7 @@ use tracing::{debug, error};
 use super::drained;
 use crate::api::events::newest;
 use crate::api::protocol::{Answer, Code, GROUP, Request, SOCKET, decode_request, encode};
-use crate::host::letterbox::Slot;
+use crate::host::event_channel::Sender;
 
 /// Clients served at the same time; more are refused.
 const MAX_CLIENTS: usize = 16;
@@ -113,7 +113,7 @@ fn group() -> Option<Gid> {
 pub fn serve(
     listener: blocking::UnixListener,
     state_dir: &Path,
-    requests: Slot<PendingRequest>,
+    requests: Sender<PendingRequest>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let server = Server {
@@ -129,7 +129,7 @@ pub fn serve(
 
 /// Shared by the tasks of all clients.
 struct Server {
-    requests: Slot<PendingRequest>,
+    requests: Sender<PendingRequest>,
     state_dir: PathBuf,
     /// Held while a drain is stored and applied, so that file and state agree when two clients race.
     storing_drained: Mutex<()>,

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::driver::Driver;
 use crate::api::status::{
     Address, Change, Check, Daemon, Heard, Incompatible, LastHook, Next, PriorityChange, Reason,
     Router, Status, Step,
 };
 use crate::helper::CheckResult;
-use crate::host::Host;
 use crate::vrrp::{
     self, Effect, Instant, Node, Phase, Priority, State, Verdict, Version, VirtualRouter,
 };
@@ -29,8 +29,8 @@ pub(super) struct Process<'a> {
 }
 
 /// The state now.
-pub(super) fn snapshot(process: Process<'_>, node: &Node, host: &Host) -> Status {
-    let now = host.now();
+pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> Status {
+    let now = driver.now();
     let mut there: BTreeMap<&str, There> = BTreeMap::new();
     Status {
         node: process.node.to_owned(),
@@ -47,14 +47,14 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, host: &Host) -> Status
             .map(|router| {
                 let interface = &router.config().interface;
                 let there = there.entry(interface).or_insert_with(|| {
-                    let found = host.addresses(interface);
+                    let found = driver.interfaces.addresses(interface);
                     found.into_iter().map(|found| (found.ip, found.ours)).collect()
                 });
-                one_router(now, router, node, host, there)
+                one_router(now, router, node, driver, there)
             })
             .collect(),
-        counters: host.tallies.total(),
-        stray_discards: host.tallies.strays().clone(),
+        counters: driver.counters.total(),
+        stray_discards: driver.counters.unmatched().clone(),
     }
 }
 
@@ -65,14 +65,14 @@ fn one_router(
     now: Instant,
     router: &VirtualRouter,
     node: &Node,
-    host: &Host,
+    driver: &Driver,
     there: &There,
 ) -> Router {
     let config = router.config();
-    let beside = host.beside(router.id());
-    let tally = host.tallies.tally(router);
+    let beyond = driver.status(router.id());
+    let counted = driver.counters.router(router);
     let ago = |at: Instant| seconds(now - at);
-    let transitions: Vec<Change> = beside
+    let transitions: Vec<Change> = beyond
         .transitions
         .iter()
         .map(|(at, change)| Change {
@@ -91,14 +91,14 @@ fn one_router(
         priority_changes: priority_changes(router, node),
         degraded: router.degraded(),
         group: node.group_of(router.id()).map(|group| group.name().to_string()),
-        checks: checks_of(router, node).map(|check| one_check(now, check, host)).collect(),
+        checks: checks_of(router, node).map(|check| one_check(now, check, driver)).collect(),
         fault_reasons: router
             .fault_reasons()
             .map(|reason| Reason { reason: reason.name().to_owned(), text: reason.to_string() })
             .collect(),
         last_change: transitions.first().cloned(),
         transitions,
-        addresses: addresses(now, router, there, beside.lease_until),
+        addresses: addresses(now, router, there, beyond.lease_until),
         interface: config.interface.to_string(),
         vrid: config.vrid.get(),
         family: config.family.to_string().to_lowercase(),
@@ -128,20 +128,20 @@ fn one_router(
             .map(|(step, at)| Next { what: step.name().to_owned(), in_seconds: seconds(at - now) }),
         held_back: router.held_back(),
         drained: node.is_drained(),
-        last_hook: beside.last_hook.map(|ended| LastHook {
+        last_hook: beyond.last_hook.map(|ended| LastHook {
             hook: ended.hook.name().to_owned(),
             outcome: ended.outcome.to_string(),
             failed: ended.outcome.is_failure(),
             at: rfc3339(ended.at),
             took_seconds: seconds(ended.took),
         }),
-        role_seconds: tally
-            .map(|tally| tally.spans(now))
+        role_seconds: counted
+            .map(|counted| counted.spans(now))
             .unwrap_or_default()
             .into_iter()
             .map(|(role, span)| (role.name().into(), seconds(span)))
             .collect(),
-        counters: tally.map(|tally| tally.counters.clone()).unwrap_or_default(),
+        counters: counted.map(|counted| counted.counters.clone()).unwrap_or_default(),
     }
 }
 
@@ -153,9 +153,9 @@ fn checks_of<'a>(
     node.checks().filter(|check| named.contains(&check.config().name))
 }
 
-fn one_check(now: Instant, check: &vrrp::Check, host: &Host) -> Check {
+fn one_check(now: Instant, check: &vrrp::Check, driver: &Driver) -> Check {
     let config = check.config();
-    let last = host.checks.last(&config.name);
+    let last = driver.checks.last(&config.name);
     let (effect, weight) = match config.effect {
         Effect::Fault => ("fault", None),
         Effect::Last => ("last", None),

@@ -7,40 +7,33 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::HookCommand;
-
-/// What the virtual router has become, or is about to do, as the hook is told.
-pub use crate::vrrp::Hook as HookState;
+use crate::vrrp::Hook;
 
 /// The state as keepalived passes it to the `notify` hook; `None`: that hook does not run.
-pub(super) const fn keepalived_state(state: HookState) -> Option<&'static str> {
+pub(super) const fn keepalived_state(state: Hook) -> Option<&'static str> {
     match state {
-        HookState::Master => Some("MASTER"),
-        HookState::Backup => Some("BACKUP"),
-        HookState::Fault => Some("FAULT"),
-        HookState::Stop => Some("STOP"),
-        HookState::BeforeRelease | HookState::BeforeClaim => None,
+        Hook::Master => Some("MASTER"),
+        Hook::Backup => Some("BACKUP"),
+        Hook::Fault => Some("FAULT"),
+        Hook::Stop => Some("STOP"),
+        Hook::BeforeRelease | Hook::BeforeClaim => None,
     }
 }
 
-/// Serializes a state by its name, because the protocol does not depend on serde.
-mod state_name {
+/// Serializes a hook by its name, because the protocol does not depend on serde.
+mod hook_name {
     use serde::de::{Deserialize as _, Deserializer, Error as _};
     use serde::ser::Serializer;
 
-    use super::HookState;
+    use super::Hook;
 
-    pub(super) fn serialize<S: Serializer>(
-        state: &HookState,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(state.name())
+    pub(super) fn serialize<S: Serializer>(hook: &Hook, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(hook.name())
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
-        deserializer: D,
-    ) -> Result<HookState, D::Error> {
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Hook, D::Error> {
         let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|()| D::Error::custom(format!("there is no state {name:?}")))
+        name.parse().map_err(|()| D::Error::custom(format!("there is no hook {name:?}")))
     }
 }
 
@@ -53,9 +46,9 @@ pub struct HookRun {
     pub group: bool,
     /// Chosen by the daemon, repeated in [`Finished`].
     pub number: u64,
-    /// The new state.
-    #[serde(with = "state_name")]
-    pub state: HookState,
+    /// What the virtual router has become, or is about to do (`VIPD_STATE`).
+    #[serde(with = "hook_name")]
+    pub state: Hook,
     /// The previous state (`VIPD_PREVIOUS_STATE`).
     pub previous: String,
     /// The reason of the change (`VIPD_REASON`).
@@ -81,8 +74,8 @@ pub struct Finished {
     /// As in the run.
     pub number: u64,
     /// As in the run.
-    #[serde(with = "state_name")]
-    pub state: HookState,
+    #[serde(with = "hook_name")]
+    pub state: Hook,
     /// Of several hooks, that of the first failure.
     pub outcome: Outcome,
     /// From the start of the first hook to the end of the last.

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::hook::HookState;
 use crate::host::sys::Readiness;
+use crate::vrrp::Hook;
 
 /// How long remaining output is read after the program has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ pub(super) enum Sink {
 /// Splits the output of a hook into lines for the log.
 pub(super) struct Lines {
     router: String,
-    state: HookState,
+    state: Hook,
     program: String,
     line: Vec<u8>,
     cut: bool,
@@ -43,7 +43,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn of(router: &str, state: HookState, program: &str) -> Self {
+    pub(super) fn of(router: &str, state: Hook, program: &str) -> Self {
         Lines {
             router: router.to_owned(),
             state,

@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::services::{self, Authority, Server, Service, Systemd};
-use crate::{PATIENCE, Tried, VIPD, is_root, until};
+use crate::suite::Tried;
+use crate::{PATIENCE, VIPD, is_root, until};
 
 /// Two hosts and a client; `a` has the better priority, and its checks are the test's.
 pub struct Pair {

@@ -13,16 +13,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-/// Mutants in these files need only the protocol and its tests, which compile in seconds.
-const PROTOCOL: [&str; 2] = ["src/vrrp", "src/host/outbox.rs"];
+/// Mutants in here need only the protocol and its tests, which compile in seconds.
+const PROTOCOL: &str = "src/vrrp";
 /// Mutants elsewhere take the whole project and namespaces: no more than this in a sample.
 const SLOW_IN_A_SAMPLE: usize = 3;
 /// A test that takes longer, in seconds, does not end: the mutant is found.
@@ -128,48 +130,74 @@ impl Mutant {
         if !place.starts_with("src") || !root().join(place).exists() {
             return Err(format!("{} is no place in src", place.display()));
         }
-        let mut sources: BTreeMap<PathBuf, String> = files_below(place)
-            .into_iter()
-            .filter(|path| has_extension(path, "rs"))
-            .map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap()))
-            .collect();
-        let mut changed = BTreeSet::new();
         if self.edit.is_empty() {
             return Err("find or replace is missing".into());
         }
+        let mut edits: BTreeMap<&Path, Vec<(Range<usize>, &str)>> = BTreeMap::new();
         for Edit { find, replace } in &self.edit {
             if squeeze(find).0 == squeeze(replace).0 {
                 return Err("replace is what was found".into());
             }
-            let found: Vec<_> = sources
-                .iter()
+            let found: Vec<_> = sources_below(place)
                 .flat_map(|(path, source)| {
-                    occurrences(source, find).into_iter().map(move |range| (path.clone(), range))
+                    source.occurrences(find).into_iter().map(move |range| (path, range))
                 })
                 .collect();
             let [(path, range)] = found.as_slice() else {
                 let times = found.len();
                 return Err(format!("occurs {times} times in {}: {find}", place.display()));
             };
-            sources.get_mut(path).unwrap().replace_range(range.clone(), replace);
-            changed.insert(path.clone());
+            edits.entry(path).or_default().push((range.clone(), replace));
         }
-        sources.retain(|path, _| changed.contains(path));
-        Ok(sources.into_iter().map(|(path, source)| (path, source.into_bytes())).collect())
+        let changed = edits.into_iter().map(|(path, mut edits)| {
+            let mut text = SOURCES[path].text.clone();
+            edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+            for (range, replace) in edits {
+                text.replace_range(range, replace);
+            }
+            (path.to_owned(), text.into_bytes())
+        });
+        Ok(changed.collect())
     }
 }
 
-/// Where `find` occurs in `source`, apart from white space and lines of comment.
-fn occurrences(source: &str, find: &str) -> Vec<std::ops::Range<usize>> {
-    let ((source, places), (find, _)) = (squeeze(source), squeeze(find));
-    let mut found = Vec::new();
-    let mut from = 0;
-    while let Some(at) = source[from..].find(&find).filter(|_| !find.is_empty()) {
-        let (first, last) = (from + at, from + at + find.len() - 1);
-        found.push(places[first]..places[last] + 1);
-        from += at + find.chars().next().map_or(1, char::len_utf8);
+/// All Rust files, by path.
+static SOURCES: LazyLock<BTreeMap<PathBuf, Source>> = LazyLock::new(|| {
+    ["src", "tests", "netns-tests"]
+        .iter()
+        .flat_map(files_below)
+        .filter(|path| has_extension(path, "rs"))
+        .map(|path| {
+            let text = fs::read_to_string(root().join(&path)).unwrap();
+            (path, Source { text, squeezed: OnceLock::new() })
+        })
+        .collect()
+});
+
+fn sources_below(place: &Path) -> impl Iterator<Item = (&'static Path, &'static Source)> {
+    let below = SOURCES.iter().filter(move |(path, _)| path.starts_with(place));
+    below.map(|(path, source)| (path.as_path(), source))
+}
+
+struct Source {
+    text: String,
+    squeezed: OnceLock<(String, Vec<usize>)>,
+}
+
+impl Source {
+    /// Where a text occurs, apart from white space and lines of comment.
+    fn occurrences(&self, find: &str) -> Vec<Range<usize>> {
+        let (source, places) = self.squeezed.get_or_init(|| squeeze(&self.text));
+        let find = squeeze(find).0;
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(at) = source[from..].find(&find).filter(|_| !find.is_empty()) {
+            let (first, last) = (from + at, from + at + find.len() - 1);
+            found.push(places[first]..places[last] + 1);
+            from += at + find.chars().next().map_or(1, char::len_utf8);
+        }
+        found
     }
-    found
 }
 
 /// The text without white space and lines of comment, and where each of its bytes was.
@@ -192,23 +220,16 @@ fn squeeze(text: &str) -> (String, Vec<usize>) {
 fn names_a_test(test: &str) -> Result<(), String> {
     let (target, name) = target_and_name(test);
     let places = match target {
-        "--lib" => vec![PathBuf::from("src")],
-        _ => [format!("tests/{target}.rs"), format!("tests/{target}"), format!("{target}-tests")]
-            .into_iter()
-            .map(PathBuf::from)
-            .filter(|place| root().join(place).exists())
-            .collect(),
+        "--lib" => vec!["src".to_owned()],
+        _ => {
+            vec![format!("tests/{target}.rs"), format!("tests/{target}"), format!("{target}-tests")]
+        }
     };
-    if places.is_empty() {
-        return Err(format!("there is no test target {target}"));
+    let mut sources = places.iter().flat_map(|place| sources_below(Path::new(place)));
+    match sources.any(|(_, source)| source.text.contains(name)) {
+        true => Ok(()),
+        false => Err(format!("there is no such test: {test}")),
     }
-    let named = |path: &PathBuf| {
-        has_extension(path, "rs") && fs::read_to_string(root().join(path)).unwrap().contains(name)
-    };
-    if places.iter().flat_map(files_below).any(|path| named(&path)) {
-        return Ok(());
-    }
-    Err(format!("{target} has no test {name}"))
 }
 
 fn target_and_name(test: &str) -> (&str, &str) {
@@ -229,8 +250,8 @@ impl Plan {
     }
 
     fn is_slow(&self) -> bool {
-        let quick = |path: &PathBuf| PROTOCOL.iter().any(|place| path.starts_with(place));
-        !self.changes.as_ref().is_ok_and(|changes| changes.keys().all(quick))
+        let changes = self.changes.as_ref();
+        !changes.is_ok_and(|changes| changes.keys().all(|path| path.starts_with(PROTOCOL)))
     }
 }
 
@@ -309,17 +330,11 @@ impl Copy {
     /// The protocol, which needs nothing but std, and the tests that need nothing but the protocol.
     fn protocol() -> Self {
         let mut files = Files::new();
-        for path in files_below("src").into_iter().chain(files_below("tests")) {
-            if path.starts_with("tests") || PROTOCOL.iter().any(|place| path.starts_with(place)) {
-                let content = fs::read(root().join(&path)).unwrap();
-                files.insert(path, content);
-            }
+        for path in files_below(PROTOCOL).into_iter().chain(files_below("tests")) {
+            let content = fs::read(root().join(&path)).unwrap();
+            files.insert(path, content);
         }
-        let mut library = "pub mod vrrp;\n".to_owned();
-        if files.contains_key(Path::new("src/host/outbox.rs")) {
-            library += "pub mod host { pub mod outbox; }\n";
-        }
-        files.insert("src/lib.rs".into(), library.into());
+        files.insert("src/lib.rs".into(), "pub mod vrrp;\n".into());
         files.insert("Cargo.toml".into(), protocol_manifest().into());
         files.insert("Cargo.lock".into(), fs::read(root().join("Cargo.lock")).unwrap());
         Self::new("protocol", files, false)

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use vipd::vrrp::delivery::{Delivery, DueAdvert, Effect, Job, JobError, JobKind, Work};
+use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Step, Work};
 use vipd::vrrp::{
     Action, Address, Command, Config, Contention, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Recorded, Role, RouterConfig,
@@ -880,17 +880,17 @@ impl World {
     /// Carries out everything that is due. What `waited` for the worker may no longer be true: none of
     /// it may come from a host that is not master any more.
     fn flush(&mut self, host: usize, process: &mut Process, waited: bool) {
-        while let Some(effect) = process.delivery.next(self.local(host, process.started)) {
-            if waited && let Some(what) = promised_in_vain(&effect, &process.node) {
+        while let Some(step) = process.delivery.next(self.local(host, process.started)) {
+            if waited && let Some(what) = promised_in_vain(&step, &process.node) {
                 self.fail(Some(host), format!("{what} from a host that is not master"));
             }
-            match effect {
-                Effect::Advertise(adverts) => {
+            match step {
+                Step::Advertise(adverts) => {
                     for advert in adverts {
                         self.advertise(host, process, &advert);
                     }
                 }
-                Effect::Announce(announcements) => {
+                Step::Announce(announcements) => {
                     for ip in announcements.iter().flat_map(|due| due.ips()) {
                         let link = usize::from(self.hosts[host].second.contains(&ip));
                         if self.hosts[host].is_up(link) {
@@ -898,12 +898,12 @@ impl World {
                         }
                     }
                 }
-                Effect::Notify(transitions) => {
+                Step::Notify(transitions) => {
                     for transition in transitions {
                         self.notify(host, process, &transition);
                     }
                 }
-                Effect::Start(job) => self.submit(host, process, job),
+                Step::Start(job) => self.submit(host, process, job),
             }
         }
     }
@@ -1202,24 +1202,24 @@ fn to_true(ppm: i64, span: u64) -> u64 {
     (i128::from(span) * 1_000_000 / i128::from(1_000_000 + ppm)) as u64
 }
 
-/// What of an effect speaks for a virtual router that has no addresses.
-fn promised_in_vain(effect: &Effect, node: &Node) -> Option<&'static str> {
+/// What of an step speaks for a virtual router that has no addresses.
+fn promised_in_vain(step: &Step, node: &Node) -> Option<&'static str> {
     let holds = |id: RouterId| {
         node.router(id).is_none_or(|router| {
             router.has_addresses() || router.config().priority == Priority::OWNER
         })
     };
-    let (what, vain) = match effect {
-        Effect::Advertise(adverts) => {
+    let (what, vain) = match step {
+        Step::Advertise(adverts) => {
             let live = |due: &&DueAdvert| due.advert.priority != Priority::LEAVING;
             ("an advert", adverts.iter().filter(live).any(|due| !holds(due.router)))
         }
-        Effect::Announce(due) => ("an announcement", due.iter().any(|due| !holds(due.router))),
-        Effect::Notify(transitions) => {
+        Step::Announce(due) => ("an announcement", due.iter().any(|due| !holds(due.router))),
+        Step::Notify(transitions) => {
             let master = |t: &&Transition| t.to == Role::Master && t.hooks;
             ("a hook", transitions.iter().filter(master).any(|t| !holds(t.router)))
         }
-        Effect::Start(_) => return None,
+        Step::Start(_) => return None,
     };
     vain.then_some(what)
 }

@@ -133,7 +133,7 @@ pub(super) fn check_lifetime(
             if span.subsec_nanos() != 0 || secs == 0 || secs > MAX_LIFETIME {
                 report.error(
                     place,
-                    "a lifetime is whole seconds, 1s to 1h: the kernel counts whole seconds",
+                    "a lifetime is 1s to 1h, in whole seconds",
                     format!("write \"{automatic}s\", or \"auto\""),
                 );
             } else if span <= interval.duration() {

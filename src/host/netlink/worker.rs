@@ -28,7 +28,7 @@ use super::failure::Failure;
 use super::socket::{self, MESSAGE_BUFFER, RECEIVE_BUFFER};
 use super::wire::{self, Found, IFA_PROTO_VIPD};
 use crate::host::clock::boottime;
-use crate::host::letterbox::{Letterbox, Slot};
+use crate::host::event_channel::{self, Receiver};
 use crate::host::privileges;
 use crate::vrrp::{Address, Family};
 
@@ -52,9 +52,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Worker {
     jobs: Sender<Job>,
-    reports: Letterbox<Report>,
+    reports: Receiver<Report>,
     /// Reports jobs that could not be handed over because the thread has ended.
-    reporter: Slot<Report>,
+    reporter: event_channel::Sender<Report>,
     renewal_port: u32,
 }
 
@@ -166,7 +166,7 @@ impl Worker {
         let mut renewer = Kernel::connect()?;
         let renewal_port = socket::port(&renewer.socket)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
-        let (reports, reporter) = Letterbox::new()?;
+        let (reporter, reports) = event_channel::channel()?;
         let from_thread = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
             // The first advert of a master waits for the claim. If real-time priority is refused
@@ -175,7 +175,7 @@ impl Worker {
             let (mut last_wake, mut unsignalled) = (boottime(), false);
             while let Ok(job) = inbox.try_recv().or_else(|_| {
                 if std::mem::take(&mut unsignalled) {
-                    from_thread.ring();
+                    from_thread.wake();
                 }
                 inbox.recv()
             }) {
@@ -187,11 +187,11 @@ impl Worker {
                     from_thread.send(Report::Claimed { ticket: job.ticket, part });
                 });
                 let finished = done.finished;
-                from_thread.put(Report::Done(done));
+                from_thread.send_quiet(Report::Done(done));
                 // While there are more jobs, several completions share one wake-up of the receiver.
                 unsignalled = finished.saturating_sub(last_wake) < REPORT_WITHIN;
                 if !unsignalled {
-                    from_thread.ring();
+                    from_thread.wake();
                     last_wake = finished;
                 }
             }
@@ -220,7 +220,7 @@ impl Worker {
 
     /// Takes the reports that have arrived, and makes the file descriptor unreadable again.
     pub fn reports(&mut self) -> impl Iterator<Item = Report> + '_ {
-        self.reports.letters()
+        self.reports.recv()
     }
 }
 

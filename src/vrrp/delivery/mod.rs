@@ -29,6 +29,7 @@
 //! hence `LEASE_MARGIN` before each advert and `LEASE_GUARD` for each renewal.
 
 mod batch;
+mod encoded;
 mod queue;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -43,6 +44,7 @@ use super::{
 };
 use batch::Batch;
 pub use batch::{DueAdvert, DueAnnouncement};
+pub use encoded::Encoded;
 use queue::ActionQueue;
 
 /// The kernel may remove an address this much before its lifetime ends. So an address that goes this
@@ -69,7 +71,7 @@ pub struct Delivery {
 
 /// What a driver has to carry out next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
+pub enum Step {
     /// Send these adverts, those of one [socket](DueAdvert::socket) together; report each by
     /// [`Delivery::sent`]. At most one of each virtual router.
     Advertise(Vec<DueAdvert>),
@@ -215,10 +217,10 @@ impl Delivery {
     /// What to carry out next. `now` is read just before the call.
     ///
     /// Give vectors back by [`recycle`](Self::recycle), so that adverts allocate nothing.
-    pub fn next(&mut self, now: Instant) -> Option<Effect> {
+    pub fn next(&mut self, now: Instant) -> Option<Step> {
         loop {
             if let Some(job) = self.next_job() {
-                return Some(Effect::Start(job));
+                return Some(Step::Start(job));
             }
             if !self.batch.adverts.is_empty() {
                 let mut adverts = std::mem::take(&mut self.batch.adverts);
@@ -226,7 +228,7 @@ impl Delivery {
                 if !adverts.is_sorted_by_key(DueAdvert::socket) {
                     adverts.sort_unstable_by_key(DueAdvert::socket);
                 }
-                return Some(Effect::Advertise(adverts));
+                return Some(Step::Advertise(adverts));
             }
             if let Some((id, addresses, lifetime)) = self.batch.renewals.pop_front() {
                 self.renew(id, addresses, lifetime);
@@ -237,10 +239,10 @@ impl Delivery {
                 if !due.is_sorted_by_key(|due| due.link) {
                     due.sort_by_key(|due| due.link);
                 }
-                return Some(Effect::Announce(due));
+                return Some(Step::Announce(due));
             }
             if !self.batch.transitions.is_empty() {
-                return Some(Effect::Notify(std::mem::take(&mut self.batch.transitions)));
+                return Some(Step::Notify(std::mem::take(&mut self.batch.transitions)));
             }
             let id = self.blocked.pop()?;
             self.resume(now, id);
@@ -253,28 +255,28 @@ impl Delivery {
         self.jobs.pop_front()
     }
 
-    /// Takes back the vectors of an effect that was carried out.
-    pub fn recycle(&mut self, effect: Effect) {
-        match effect {
-            Effect::Advertise(mut adverts) => {
+    /// Takes back the vectors of an step that was carried out.
+    pub fn recycle(&mut self, step: Step) {
+        match step {
+            Step::Advertise(mut adverts) => {
                 adverts.clear();
                 if self.batch.adverts.is_empty() {
                     self.batch.adverts = adverts;
                 }
             }
-            Effect::Announce(mut announcements) => {
+            Step::Announce(mut announcements) => {
                 announcements.clear();
                 if self.batch.announcements.is_empty() {
                     self.batch.announcements = announcements;
                 }
             }
-            Effect::Notify(mut transitions) => {
+            Step::Notify(mut transitions) => {
                 transitions.clear();
                 if self.batch.transitions.is_empty() {
                     self.batch.transitions = transitions;
                 }
             }
-            Effect::Start(_) => {}
+            Step::Start(_) => {}
         }
     }
 
@@ -593,15 +595,15 @@ mod tests {
         }
 
         /// Hands over what the election asked for, and says what is carried out.
-        fn carries_out(&mut self) -> Vec<Effect> {
-            let mut effects = Vec::new();
+        fn carries_out(&mut self) -> Vec<Step> {
+            let mut steps = Vec::new();
             for action in std::mem::take(&mut self.to_do) {
                 if self.delivery.push(self.now, action, &self.node) {
-                    effects.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+                    steps.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
                 }
             }
-            effects.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
-            effects
+            steps.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+            steps
         }
 
         fn finishes(&mut self, kind: JobKind, outcome: Result<(), JobError>) {
@@ -646,19 +648,19 @@ mod tests {
         }
     }
 
-    fn kinds(effects: &[Effect]) -> Vec<&'static str> {
-        let kind = |effect: &Effect| match effect {
-            Effect::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
-            Effect::Advertise(_) => "advertise",
-            Effect::Announce(_) => "announce",
-            Effect::Notify(_) => "notify",
-            Effect::Start(job) => match job.work.kind() {
+    fn kinds(steps: &[Step]) -> Vec<&'static str> {
+        let kind = |step: &Step| match step {
+            Step::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
+            Step::Advertise(_) => "advertise",
+            Step::Announce(_) => "announce",
+            Step::Notify(_) => "notify",
+            Step::Start(job) => match job.work.kind() {
                 JobKind::Claim => "claim",
                 JobKind::Release => "release",
                 JobKind::Renew => "renew",
             },
         };
-        effects.iter().map(kind).collect()
+        steps.iter().map(kind).collect()
     }
 
     #[test]
@@ -672,7 +674,7 @@ mod tests {
         master.carries_out();
         master.finishes(JobKind::Claim, Err(JobError::AlreadyThere));
         assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
-        let [Effect::Notify(transitions)] = &master.carries_out()[..] else {
+        let [Step::Notify(transitions)] = &master.carries_out()[..] else {
             panic!("only the change of role is told")
         };
         assert!(transitions.iter().all(|transition| !transition.hooks));
@@ -687,9 +689,9 @@ mod tests {
             for action in std::mem::take(&mut master.to_do) {
                 assert!(!master.delivery.push(master.now, action, &master.node));
             }
-            while let Some(effect) = master.delivery.next(master.now) {
-                seen.push(effect.clone());
-                if let Effect::Advertise(_) = &effect {
+            while let Some(step) = master.delivery.next(master.now) {
+                seen.push(step.clone());
+                if let Step::Advertise(_) = &step {
                     break;
                 }
             }
@@ -718,7 +720,7 @@ mod tests {
         let until = master.delivery.lease_until(ROUTER).unwrap();
         assert_eq!(until, master.now + Duration::from_secs(2));
         master.to_do = vec![master.renewal()];
-        let [Effect::Start(job)] = &master.carries_out()[..] else { panic!("a renewal") };
+        let [Step::Start(job)] = &master.carries_out()[..] else { panic!("a renewal") };
         let Work::Renew { not_after, .. } = job.work else { panic!("a renewal") };
         assert_eq!(not_after, until.before(Duration::from_millis(50)));
     }

@@ -1,14 +1,7 @@
-//! The daemon: waits, tells the protocol what happened, carries out what it says.
-
-mod control;
-mod drained;
-pub(crate) mod history;
-mod office;
-mod status;
-mod steer;
+//! The advert loop: one turn after the other, it waits, reads everything that came, acts on what is
+//! due and carries out what follows.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
@@ -17,220 +10,57 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Problems};
+use super::background::{Background, Completion};
+use super::commands::{PendingMoves, Reply};
+use super::control::{self, PendingRequest};
+use super::driver::Driver;
+use super::history::{self, Kind};
+use super::{Failure, Options, drained, load};
+use crate::config::Config;
 use crate::helper::Helper;
-use crate::host::clock::Clock;
-use crate::host::exclusive::{Identities, RuntimeDir, Taken};
-use crate::host::letterbox::{Letterbox, Slot};
+use crate::host::clock::{self, Clock};
+use crate::host::event_channel::{self, Receiver, Sender};
+use crate::host::exclusive::Identities;
 use crate::host::netlink::Worker;
 use crate::host::record::{Previous, Record};
 use crate::host::signals::{Signal, Signals};
-use crate::host::sys;
 use crate::host::systemd::Systemd;
-use crate::host::{self, Host, backoff, clock, privileges};
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
-use control::PendingRequest;
-use history::{History, Kind};
-use office::{Errand, Office};
-use steer::{Moves, Reply};
 
-/// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
-const REALTIME_PRIORITY: u8 = 50;
-/// Everything that arrived is read before a deadline is acted on, but a flood ends after this many
-/// rounds.
-const ROUNDS: usize = 4;
-/// A stop that has released everything waits no longer than this for hooks and the worker.
-const LAST_WORDS: Duration = Duration::from_secs(40);
-/// Where the daemon finds and leaves things.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The configuration file.
-    pub config: PathBuf,
-    /// Lock and record; gone at reboot.
-    pub runtime_dir: PathBuf,
-    /// What must survive a reboot.
-    pub state_dir: PathBuf,
-}
+/// How often in one turn everything that came is read before deadlines are acted on: packets go
+/// before timeouts, but a flood must not keep the loop from its own adverts.
+const MAX_ROUNDS: usize = 4;
+/// How long a stop that has released everything waits for hooks and the worker.
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Why the daemon did not start, or ended.
-#[derive(Debug)]
-pub enum Failure {
-    /// The configuration is wrong.
-    Config(Problems),
-    /// Another daemon is in the way.
-    Taken(Taken),
-    /// The kernel cannot mark addresses.
-    Kernel(String),
-    /// A capability is missing.
-    Privileges(String),
-    /// The system refused something without which nothing works.
-    System(&'static str, io::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Config(problems) => problems.fmt(f),
-            Failure::Taken(taken) => taken.fmt(f),
-            Failure::Kernel(release) => write!(
-                f,
-                "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
-            ),
-            Failure::Privileges(what) => f.write_str(what),
-            Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
-        }
-    }
-}
-
-/// Runs the daemon until it is told to stop.
-///
-/// # Errors
-/// When it cannot start, or when the kernel takes away what it cannot work without.
-pub fn run(options: &Options) -> Result<(), Failure> {
-    sys::map_large_allocations();
-    if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        std::thread::sleep(backoff::patience(&options.runtime_dir));
-    }
-    let config = load(&options.config).map_err(Failure::Config)?;
-    let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
-    let mut identities = Identities::default();
-    identities.take(&config.vrrp).map_err(Failure::Taken)?;
-    if let Some(release) = host::too_old_kernel() {
-        return Err(Failure::Kernel(release));
-    }
-    let missing = privileges::missing();
-    if !missing.is_empty() {
-        return Err(Failure::Privileges(privileges::explain(&missing)));
-    }
-    // The helper keeps what hooks of other users need; we keep what the network needs.
-    let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
-    let mut remarks = Vec::new();
-    let listener = control::bind(runtime.path(), &mut remarks);
-    remarks.extend(harden());
-    // It inherits what could not be asked for any more; what starts after it must not.
-    let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
-    let _ = privileges::realtime(REALTIME_PRIORITY);
-    let log = crate::log::init();
-    for remark in remarks {
-        warn!("{remark}");
-    }
-    let runtime_dir = runtime.path();
-    let office = Office::open().map_err(|e| Failure::System("start a thread", e))?;
-    let beside = office.runtime().clone();
-    let _tasks_are_there = beside.enter();
-    let mut daemon = Daemon::new(options, config, identities, helper, worker, runtime_dir, office)?;
-    if let Some(listener) = listener {
-        daemon.listen(listener, &options.state_dir)?;
-    }
-    daemon.host.history = History::start(&options.state_dir);
-    daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
-    info!(
-        node = %daemon.config.node.name,
-        pid = std::process::id(),
-        runtime_dir = %runtime_dir.display(),
-        version = env!("CARGO_PKG_VERSION"),
-        "vipd is running"
-    );
-    // It only costs memory if it fails.
-    let _ = sys::forget_code();
-    let outcome = daemon.serve();
-    // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
-    // everybody else from the processor.
-    if let Err(error) = privileges::ordinary_priority() {
-        warn!(%error, "cannot give up real-time priority");
-    }
-    daemon.note(Kind::Daemon, "vipd has ended");
-    let history = std::mem::take(&mut daemon.host.history);
-    daemon.office.close(history);
-    daemon.host.end();
-    drop(log);
-    outcome
-}
-
-/// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
-/// with hooks that can be run.
-fn load(path: &Path) -> Result<Config, Problems> {
-    let mut config = Config::load(path)?;
-    config.require_routers()?;
-    config.check_host()?;
-    // For `vipd check`, which shows it with the lines it is about.
-    config.advice = Vec::new();
-    Ok(config)
-}
-
-/// Real-time priority, locked memory, and no capability that is not needed. What is refused is
-/// worth a warning, not an end.
-fn harden() -> Vec<String> {
-    let mut remarks = Vec::new();
-    if let Err(error) = privileges::realtime_for_all(REALTIME_PRIORITY) {
-        remarks.push(format!(
-            "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
-        ));
-    }
-    if let Err(error) = privileges::lock_memory() {
-        remarks.push(format!(
-            "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
-        ));
-    }
-    if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
-        remarks.push(format!("cannot give up privileges: {error}"));
-    }
-    remarks
-}
-
-/// Whether the installed program and the file pass `vipd check`: what systemd starts next is the
-/// file on disk, not what runs now.
-fn successor(config: &Path) -> Result<(), String> {
-    let running = std::fs::read_link("/proc/self/exe").map_err(|error| error.to_string())?;
-    let path = running.to_string_lossy();
-    let installed = path.strip_suffix(" (deleted)").unwrap_or(&path);
-    let output = std::process::Command::new(installed)
-        .arg("check")
-        .arg(config)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|error| format!("{installed} cannot be run: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
-}
-
-/// What history says of a reload.
-fn applied(changes: &[String]) -> String {
-    match changes {
-        [] => "the configuration was read again; nothing in it has changed".to_owned(),
-        changes => format!("the configuration was applied:\n{}", changes.join("\n")),
-    }
-}
-
-struct Daemon {
-    path: PathBuf,
-    config: Config,
+/// The running daemon.
+pub(super) struct Daemon {
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
     identities: Identities,
     /// What an earlier daemon on this host left.
     previous: Previous,
     /// The operator drained this host before this daemon started.
     was_drained: bool,
-    started_at: SystemTime,
-    node: Node,
-    host: Host,
+    pub(super) started_at: SystemTime,
+    pub(super) node: Node,
+    pub(super) driver: Driver,
     signals: Signals,
     systemd: Systemd,
     actions: Vec<Action>,
-    office: Office,
+    background: Background,
     /// What clients of the control socket ask.
-    requests: Letterbox<PendingRequest>,
+    requests: Receiver<PendingRequest>,
     /// Not answered yet.
     asked: Vec<PendingRequest>,
-    errands: Letterbox<Errand>,
-    errand: Slot<Errand>,
+    completions: Receiver<Completion>,
+    completed: Sender<Completion>,
     /// Clients that wait for the end of a hand-over ...
-    moves: Vec<Moves>,
+    pub(super) moves: Vec<PendingMoves>,
     /// ... and the one that waits for the end of a reload.
-    reload_asked: Option<Reply>,
+    pub(super) reload_asked: Option<Reply>,
     /// The configuration is being read anew.
-    reloading: bool,
+    pub(super) reloading: bool,
     /// It is being tried whether a successor could start.
     restarting: bool,
     /// The kernel's picture of the interfaces is awaited, and then told whole.
@@ -240,31 +70,31 @@ struct Daemon {
     feed_at: Option<Instant>,
     /// The last turn left something unread.
     more: bool,
-    stopping: bool,
+    pub(super) stopping: bool,
     give_up_at: Option<Instant>,
 }
 
 impl Daemon {
-    fn new(
+    pub(super) fn new(
         options: &Options,
         config: Config,
         identities: Identities,
         helper: Helper,
         worker: Worker,
         runtime_dir: &Path,
-        office: Office,
+        background: Background,
     ) -> Result<Self, Failure> {
         let (record, previous) = Record::open(runtime_dir, clock::suspended())
             .map_err(|e| Failure::System("make the record in the runtime directory", e))?;
-        let host = Host::new(Clock::start(), helper, worker, record)
+        let driver = Driver::new(Clock::start(), helper, worker, record)
             .map_err(|e| Failure::System("open what the kernel's events need", e))?;
         let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
-        let letterbox = |e| Failure::System("make a letterbox", e);
+        let channel = |e| Failure::System("make an event channel", e);
         // Without a control socket nobody asks.
-        let (requests, _) = Letterbox::new().map_err(letterbox)?;
-        let (errands, errand) = Letterbox::new().map_err(letterbox)?;
-        for source in [signals.as_fd(), errands.as_fd()] {
-            host.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
+        let (_, requests) = event_channel::channel().map_err(channel)?;
+        let (completed, completions) = event_channel::channel().map_err(channel)?;
+        for source in [signals.as_fd(), completions.as_fd()] {
+            driver.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
         }
         let systemd = Systemd::from_env();
         let was_drained = drained::was_drained(&options.state_dir).unwrap_or_else(|error| {
@@ -282,16 +112,16 @@ impl Daemon {
             previous,
             was_drained,
             started_at: SystemTime::now(),
-            host,
+            driver,
             signals,
             feed_at: systemd.watchdog_interval().map(|_| Instant::START),
             systemd,
             actions: Vec::new(),
-            office,
+            background,
             requests,
             asked: Vec::new(),
-            errands,
-            errand,
+            completions,
+            completed,
             moves: Vec::new(),
             reload_asked: None,
             reloading: false,
@@ -305,24 +135,24 @@ impl Daemon {
     }
 
     /// Answers clients of the control socket from now on.
-    fn listen(&mut self, socket: UnixListener, state_dir: &Path) -> Result<(), Failure> {
+    pub(super) fn listen(&mut self, socket: UnixListener, state_dir: &Path) -> Result<(), Failure> {
         let failed = |e| Failure::System("serve the control socket", e);
-        let (requests, slot) = Letterbox::new().map_err(failed)?;
-        self.host.listen_to(requests.as_fd()).map_err(failed)?;
+        let (sender, requests) = event_channel::channel().map_err(failed)?;
+        self.driver.listen_to(requests.as_fd()).map_err(failed)?;
         self.requests = requests;
-        control::serve(socket, state_dir, slot).map_err(failed)
+        control::serve(socket, state_dir, sender).map_err(failed)
     }
 
-    fn serve(&mut self) -> Result<(), Failure> {
+    pub(super) fn serve(&mut self) -> Result<(), Failure> {
         let lost = |e| Failure::System("go on", e);
-        self.host.follow(&self.node, &self.config).map_err(lost)?;
-        self.host.watch(&self.config);
-        self.office.tidy();
+        self.driver.follow(&self.node, &self.config).map_err(lost)?;
+        self.driver.set_checks(&self.config);
+        self.background.free_memory_soon();
         while !self.is_over() {
             if !self.more
-                && let Some(lull) = self.host.lull()
+                && let Some(delay) = self.driver.coalesce_delay()
             {
-                std::thread::sleep(lull);
+                std::thread::sleep(delay);
             }
             self.turn().map_err(lost)?;
         }
@@ -333,30 +163,30 @@ impl Daemon {
     /// then what follows from both.
     fn turn(&mut self) -> io::Result<()> {
         let mut wait = !self.more;
-        for _ in 0..ROUNDS {
-            self.more = self.host.receive(wait, &mut self.node, &mut self.actions)?;
+        for _ in 0..MAX_ROUNDS {
+            self.more = self.driver.receive(wait, &mut self.node, &mut self.actions)?;
             wait = false;
-            if self.host.others_ready() {
+            if self.driver.others_ready() {
                 for signal in self.signals.take() {
                     self.signal(signal);
                 }
-                for errand in self.errands.letters().collect::<Vec<_>>() {
-                    self.returned(errand)?;
+                for completion in self.completions.recv().collect::<Vec<_>>() {
+                    self.returned(completion)?;
                 }
-                self.asked.extend(self.requests.letters());
+                self.asked.extend(self.requests.recv());
             }
             if !self.more {
                 break;
             }
         }
-        if self.links_due && self.host.knows_links() {
+        if self.links_due && self.driver.interfaces.synced() {
             self.links_due = false;
             if !self.begun {
                 self.begun = true;
                 self.begin();
                 self.systemd.ready("running");
             }
-            self.host.tell_links();
+            self.driver.tell_links();
         }
         if !self.begun {
             // What an earlier daemon left must be told before anything is decided.
@@ -365,19 +195,19 @@ impl Daemon {
         for asked in std::mem::take(&mut self.asked) {
             self.answer(asked);
         }
-        self.host.tell(&mut self.node, &mut self.actions);
-        let now = self.host.now();
+        self.driver.dispatch(&mut self.node, &mut self.actions);
+        let now = self.driver.now();
         if self.node.deadline().is_some_and(|at| at <= now) {
             self.handle(now, Event::Timeout);
         }
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
-                self.host.perform(now, action, &self.node);
+                self.driver.perform(now, action, &self.node);
             }
             self.actions = actions;
-            self.host.settle();
-            if !self.host.tell(&mut self.node, &mut self.actions) {
+            self.driver.flush();
+            if !self.driver.dispatch(&mut self.node, &mut self.actions) {
                 break;
             }
         }
@@ -386,12 +216,12 @@ impl Daemon {
         self.report_moves();
         self.feed_watchdog(now);
         if self.node.is_stopped() && self.give_up_at.is_none() {
-            self.give_up_at = Some(now + LAST_WORDS);
+            self.give_up_at = Some(now + STOP_TIMEOUT);
         }
-        let ask_at = Some(self.host.ask_helper(now));
+        let ping_at = Some(self.driver.keep_helper_alive(now));
         let deadlines =
-            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ask_at];
-        self.host.wake_at(now, deadlines.into_iter().flatten().min());
+            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ping_at];
+        self.driver.wake_at(now, deadlines.into_iter().flatten().min());
         Ok(())
     }
 
@@ -406,11 +236,11 @@ impl Daemon {
     }
 
     /// For operators who ask later.
-    fn note(&mut self, kind: Kind, text: impl Into<String>) {
-        self.host.history.note(history::Event::now(kind, None, text));
+    pub(super) fn note(&mut self, kind: Kind, text: impl Into<String>) {
+        self.driver.history.note(history::Event::now(kind, None, text));
     }
 
-    fn handle(&mut self, now: Instant, event: Event<'_>) {
+    pub(super) fn handle(&mut self, now: Instant, event: Event<'_>) {
         if let Err(discard) = self.node.handle(now, event, &mut self.actions) {
             warn!(%discard, "an event was refused");
         }
@@ -418,14 +248,14 @@ impl Daemon {
 
     /// The kernel's picture is complete: what an earlier daemon left is told first, then the links.
     fn begin(&mut self) {
-        let now = self.host.now();
+        let now = self.driver.now();
         let boottime = clock::boottime();
         let resumes_in_last_minute = self.previous.resumes_in_last_minute(boottime);
         let found: BTreeMap<_, _> = self
             .node
             .routers()
             .map(|router| {
-                let there = self.host.addresses(&router.config().interface);
+                let there = self.driver.interfaces.addresses(&router.config().interface);
                 let ours = |ip| there.iter().any(|address| address.ours && address.ip == ip);
                 let mut ips = router.addresses().iter().map(|address| address.ip);
                 let entry = self.previous.find(router.config()).unwrap_or_default();
@@ -443,9 +273,9 @@ impl Daemon {
             })
             .collect();
         for (interface, address) in self.previous.leftovers(&self.config.vrrp) {
-            let there = self.host.addresses(interface);
+            let there = self.driver.interfaces.addresses(interface);
             if there.iter().any(|there| there.ours && there.ip == address.ip) {
-                self.host.release_leftover(interface, address);
+                self.driver.release_leftover(interface, address);
             }
         }
         for (router, recorded) in found {
@@ -454,7 +284,7 @@ impl Daemon {
     }
 
     fn signal(&mut self, signal: Signal) {
-        let now = self.host.now();
+        let now = self.driver.now();
         match signal {
             Signal::Stop => self.stop(now),
             Signal::Restart => {
@@ -462,7 +292,11 @@ impl Daemon {
                     info!("a restart was announced: checking what would start next");
                     self.restarting = true;
                     let path = self.path.clone();
-                    self.office.commission(&self.errand, move || successor(&path), Errand::Restart);
+                    self.background.spawn(
+                        &self.completed,
+                        move || successor(&path),
+                        Completion::Restart,
+                    );
                 }
             }
             Signal::Reload => {
@@ -478,13 +312,13 @@ impl Daemon {
         }
     }
 
-    fn begin_reload(&mut self) {
+    pub(super) fn begin_reload(&mut self) {
         info!(file = %self.path.display(), "reading the configuration again");
         self.systemd.reloading();
         self.reloading = true;
         let path = self.path.clone();
         let work = move || load(&path).map(Box::new).map_err(|problems| problems.to_string());
-        self.office.commission(&self.errand, work, Errand::Reload);
+        self.background.spawn(&self.completed, work, Completion::Reload);
     }
 
     fn stop(&mut self, now: Instant) {
@@ -498,7 +332,7 @@ impl Daemon {
 
     /// Another process takes this one's place at once, if it can: then nothing is to be moved.
     fn leave_to_successor(&mut self, fit: Result<(), String>) {
-        let now = self.host.now();
+        let now = self.driver.now();
         match fit {
             Ok(()) => {
                 info!("leaving everything as it is to the process that follows");
@@ -513,13 +347,13 @@ impl Daemon {
     }
 
     /// What was to be done elsewhere is done.
-    fn returned(&mut self, errand: Errand) -> io::Result<()> {
-        match errand {
-            Errand::Reload(loaded) => {
+    fn returned(&mut self, completion: Completion) -> io::Result<()> {
+        match completion {
+            Completion::Reload(loaded) => {
                 self.reloading = false;
                 self.reloaded(loaded)
             }
-            Errand::Restart(fit) => {
+            Completion::Restart(fit) => {
                 self.restarting = false;
                 self.leave_to_successor(fit);
                 Ok(())
@@ -559,14 +393,21 @@ impl Daemon {
     }
 
     fn apply(&mut self, config: Config) -> io::Result<()> {
-        let now = self.host.now();
+        let now = self.driver.now();
         self.handle(now, Event::Reload(&config.vrrp));
         self.identities.keep(&config.vrrp);
         self.config = config;
         self.links_due = true;
-        self.office.tidy();
-        self.host.watch(&self.config);
-        self.host.follow(&self.node, &self.config)
+        self.background.free_memory_soon();
+        self.driver.set_checks(&self.config);
+        self.driver.follow(&self.node, &self.config)
+    }
+
+    /// Lets the history be written, for a moment, and ends the helper process.
+    pub(super) fn end(self) {
+        let Daemon { mut driver, background, .. } = self;
+        background.close(std::mem::take(&mut driver.history));
+        driver.end();
     }
 
     /// Stopped, and nothing is left to do or to wait for.
@@ -574,14 +415,40 @@ impl Daemon {
         if !self.node.is_stopped() {
             return false;
         }
-        if self.host.is_idle() {
+        if self.driver.is_idle() {
             info!("stopped");
             return true;
         }
-        let over = self.give_up_at.is_some_and(|at| at <= self.host.now());
+        let over = self.give_up_at.is_some_and(|at| at <= self.driver.now());
         if over {
             warn!("stopped without waiting any longer for hooks");
         }
         over
+    }
+}
+
+/// Whether the installed program and the file pass `vipd check`: what systemd starts next is the
+/// file on disk, not what runs now.
+fn successor(config: &Path) -> Result<(), String> {
+    let running = std::fs::read_link("/proc/self/exe").map_err(|error| error.to_string())?;
+    let path = running.to_string_lossy();
+    let installed = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    let output = std::process::Command::new(installed)
+        .arg("check")
+        .arg(config)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| format!("{installed} cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// What history says of a reload.
+fn applied(changes: &[String]) -> String {
+    match changes {
+        [] => "the configuration was read again; nothing in it has changed".to_owned(),
+        changes => format!("the configuration was applied:\n{}", changes.join("\n")),
     }
 }

@@ -1,4 +1,4 @@
-//! What happened since the daemon started: of each virtual router, and what means none of them.
+//! Counters since the start of the daemon: of each virtual router, and of packets for none of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use crate::vrrp::{Instant, Node, Role, RouterId, Transition, VirtualRouter};
 
 /// All that is counted.
 #[derive(Debug, Default)]
-pub struct Tallies {
+pub struct NodeCounters {
     /// Boxed, as half of a map's places are empty.
-    routers: BTreeMap<RouterId, Box<Tally>>,
+    routers: BTreeMap<RouterId, Box<RouterCounters>>,
     /// Of virtual routers that were removed: what the whole node counts never falls.
     gone: Counters,
     /// Packets that meant no virtual router here.
-    strays: BTreeMap<Word, u64>,
+    unmatched: BTreeMap<Word, u64>,
 }
 
 /// What is counted of one virtual router.
 #[derive(Debug)]
-pub struct Tally {
+pub struct RouterCounters {
     /// How often what happened.
     pub counters: Counters,
     role: Role,
@@ -27,11 +27,11 @@ pub struct Tally {
     spent: BTreeMap<Role, Duration>,
 }
 
-impl Tallies {
+impl NodeCounters {
     /// Counts for the virtual routers that the node has now.
     pub fn follow(&mut self, now: Instant, node: &Node) {
         for router in node.routers() {
-            let new = || Tally {
+            let new = || RouterCounters {
                 counters: Counters::default(),
                 role: router.role(),
                 since: now,
@@ -39,10 +39,10 @@ impl Tallies {
             };
             self.routers.entry(router.id()).or_insert_with(|| Box::new(new()));
         }
-        self.routers.retain(|id, tally| {
+        self.routers.retain(|id, router_counters| {
             let stays = node.router(*id).is_some();
             if !stays {
-                self.gone.add(&tally.counters);
+                self.gone.add(&router_counters.counters);
             }
             stays
         });
@@ -51,7 +51,7 @@ impl Tallies {
     /// Where what happens to a virtual router is counted.
     pub fn of(&mut self, router: RouterId) -> &mut Counters {
         match self.routers.get_mut(&router) {
-            Some(tally) => &mut tally.counters,
+            Some(router_counters) => &mut router_counters.counters,
             None => &mut self.gone,
         }
     }
@@ -60,7 +60,7 @@ impl Tallies {
     pub fn discarded(&mut self, meant: Option<RouterId>, why: &'static str) {
         match meant {
             Some(router) => self.of(router).discarded(why),
-            None => count_discard(&mut self.strays, why),
+            None => count_discard(&mut self.unmatched, why),
         }
     }
 
@@ -68,29 +68,30 @@ impl Tallies {
     pub fn changed(&mut self, now: Instant, transition: &Transition) {
         let (from, to) = (transition.from, transition.to);
         self.of(transition.router).changed(from.name(), to.name(), transition.why.name());
-        if let Some(tally) = self.routers.get_mut(&transition.router) {
-            *tally.spent.entry(tally.role).or_default() += now - tally.since;
-            (tally.role, tally.since) = (to, now);
+        if let Some(router_counters) = self.routers.get_mut(&transition.router) {
+            *router_counters.spent.entry(router_counters.role).or_default() +=
+                now - router_counters.since;
+            (router_counters.role, router_counters.since) = (to, now);
         }
     }
 
     /// What was counted of one virtual router.
-    pub fn tally(&self, router: &VirtualRouter) -> Option<&Tally> {
+    pub fn router(&self, router: &VirtualRouter) -> Option<&RouterCounters> {
         self.routers.get(&router.id()).map(Box::as_ref)
     }
 
     /// Packets that meant no virtual router here, by reason.
-    pub fn strays(&self) -> &BTreeMap<Word, u64> {
-        &self.strays
+    pub fn unmatched(&self) -> &BTreeMap<Word, u64> {
+        &self.unmatched
     }
 
     /// Of the whole node.
     pub fn total(&self) -> Counters {
         let mut total = self.gone.clone();
-        for tally in self.routers.values() {
-            total.add(&tally.counters);
+        for router_counters in self.routers.values() {
+            total.add(&router_counters.counters);
         }
-        for (why, count) in &self.strays {
+        for (why, count) in &self.unmatched {
             total.adverts_received += count;
             *total.discards.entry(why.clone()).or_default() += count;
         }
@@ -98,7 +99,7 @@ impl Tallies {
     }
 }
 
-impl Tally {
+impl RouterCounters {
     /// How long it has had which role.
     pub fn spans(&self, now: Instant) -> BTreeMap<Role, Duration> {
         let mut spans = self.spent.clone();
@@ -126,13 +127,13 @@ mod tests {
     #[test]
     fn what_the_node_counts_never_falls_and_every_second_has_a_role() {
         let mut node = Node::new(&config(&[1, 2]));
-        let mut tallies = Tallies::default();
-        tallies.follow(Instant::START, &node);
+        let mut node_counters = NodeCounters::default();
+        node_counters.follow(Instant::START, &node);
         let ids: Vec<RouterId> = node.routers().map(VirtualRouter::id).collect();
-        tallies.of(ids[0]).adverts_sent = 5;
-        tallies.of(ids[1]).adverts_sent = 7;
-        tallies.discarded(Some(ids[0]), "ttl");
-        tallies.discarded(None, "unknown_router");
+        node_counters.of(ids[0]).adverts_sent = 5;
+        node_counters.of(ids[1]).adverts_sent = 7;
+        node_counters.discarded(Some(ids[0]), "ttl");
+        node_counters.discarded(None, "unknown_router");
         let at = Instant::START + Duration::from_secs(3);
         let transition = Transition {
             router: ids[0],
@@ -143,22 +144,22 @@ mod tests {
             before_release: false,
             hooks: true,
         };
-        tallies.changed(at, &transition);
-        let spans = tallies
-            .tally(node.routers().next().unwrap())
+        node_counters.changed(at, &transition);
+        let spans = node_counters
+            .router(node.routers().next().unwrap())
             .unwrap()
             .spans(at + Duration::from_secs(4));
         assert_eq!(spans[&Role::Waiting], Duration::from_secs(3));
         assert_eq!(spans[&Role::Backup], Duration::from_secs(4));
-        let before = tallies.total();
+        let before = node_counters.total();
         assert_eq!((before.adverts_sent, before.adverts_received), (12, 1));
         assert_eq!((before.discards["ttl"], before.discards["unknown_router"]), (1, 1));
         // The second is removed, and what it sent stays sent.
         let mut actions = Vec::new();
         node.handle(at, Event::Reload(&config(&[1])), &mut actions).unwrap();
         let _ = node.handle(at, Event::Timeout, &mut actions);
-        tallies.follow(at, &node);
-        assert_eq!(tallies.total(), before);
-        assert_eq!(tallies.routers.len(), 1);
+        node_counters.follow(at, &node);
+        assert_eq!(node_counters.total(), before);
+        assert_eq!(node_counters.routers.len(), 1);
     }
 }

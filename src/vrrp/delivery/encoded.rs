@@ -1,18 +1,18 @@
-//! Adverts as bytes, kept from one to the next.
+//! Adverts as bytes, kept from one to the next: most say the same as the one before.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::DueAdvert;
 use crate::vrrp::Advert;
-use crate::vrrp::delivery::DueAdvert;
 
-/// The last advert of a virtual router as bytes: most say the same as the one before.
+/// The last advert of a virtual router as bytes.
 #[derive(Debug)]
 pub struct Encoded {
     from: IpAddr,
     to: Arc<[IpAddr]>,
     advert: Advert,
-    /// A message for each destination, all of one length.
+    /// One message for each destination, all of the same length.
     bytes: Vec<u8>,
 }
 
@@ -28,8 +28,8 @@ impl Encoded {
         Encoded { from: due.from, to: due.to.clone(), advert: due.advert.clone(), bytes }
     }
 
-    /// Whether this advert has the same bytes. What is shared is the same; what is not may be equal
-    /// and is encoded again.
+    /// Whether this advert has the same bytes. Lists are compared by identity: one that is equal but
+    /// not shared is encoded again, which costs less than comparing every list.
     pub fn is(&self, due: &DueAdvert) -> bool {
         let Advert { version, vrid, priority, interval, addresses, checksum, authentication } =
             &self.advert;

@@ -1,5 +1,6 @@
-//! What may take its time: clients of the control socket, history, reading files, trying out a
-//! successor. All of it on a thread without real-time priority, for which the advert loop never waits.
+//! Work that may take its time: clients of the control socket, history, reading files, checking
+//! whether a successor could start. It runs on a thread without real-time priority, for which the
+//! advert loop never waits.
 
 use std::io;
 use std::thread;
@@ -11,67 +12,70 @@ use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::daemon::history::History;
-use crate::host::letterbox::Slot;
+use crate::host::event_channel::Sender;
 use crate::host::sys;
 
-/// One each for a reload, a drain, a restart's check, writing and reading history, and a status
-/// document: a disk that hangs must not keep the others waiting.
+/// One thread each for a reload, a drain, the check before a restart, writing history, reading it, and
+/// a status document: a disk that hangs for one must not delay the others.
 const BLOCKING_THREADS: usize = 6;
 
-/// By then what a configuration brings about has been done, or nearly all of it.
+/// How long after a configuration was read most of what it brings about has been done.
 const APPLIED: Duration = Duration::from_secs(2);
 
-/// The thread, and the way to it.
+/// The background thread; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Office {
+pub(super) struct Background {
     runtime: Handle,
-    /// Dropped when the thread is to end.
+    /// Dropping it ends the thread.
     _open: oneshot::Sender<()>,
 }
 
-/// What came of something that was to be done there.
+/// The result of work that was done in the background.
 #[derive(Debug)]
-pub(super) enum Errand {
+pub(super) enum Completion {
     /// The configuration was read and checked.
     Reload(Result<Box<Config>, String>),
     /// Whether a successor could start.
     Restart(Result<(), String>),
 }
 
-impl Office {
+impl Background {
     /// Starts the thread, without the real-time priority of the one that calls this.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let (open, closed) = oneshot::channel();
-        let office = Office { runtime: runtime.handle().clone(), _open: open };
-        thread::Builder::new().name("office".to_owned()).spawn(move || serve(runtime, closed))?;
-        Ok(office)
+        let background = Background { runtime: runtime.handle().clone(), _open: open };
+        thread::Builder::new()
+            .name("background".to_owned())
+            .spawn(move || serve(runtime, closed))?;
+        Ok(background)
     }
 
-    /// For those who spawn tasks there.
+    /// The runtime, for spawning tasks on the thread.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// Has something done that may wait for a disk or a program, and sends what came of it.
-    pub(super) fn commission<T: Send + 'static>(
+    /// Does work that may wait for a disk or a program, and sends its result.
+    pub(super) fn spawn<T: Send + 'static>(
         &self,
-        to: &Slot<Errand>,
+        to: &Sender<Completion>,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
-        errand: impl FnOnce(Result<T, String>) -> Errand + Send + 'static,
+        completion: impl FnOnce(Result<T, String>) -> Completion + Send + 'static,
     ) {
         let to = to.clone();
         let done = self.runtime.spawn_blocking(work);
         self.runtime.spawn(async move {
-            to.send(errand(done.await.unwrap_or_else(|error| Err(error.to_string()))));
+            to.send(completion(done.await.unwrap_or_else(|error| Err(error.to_string()))));
         });
     }
 
-    /// Gives memory back soon: reading and applying a file takes several times what is kept of it.
-    pub(super) fn tidy(&self) {
+    /// Gives memory back soon: reading and applying a configuration takes several times what is kept
+    /// of it.
+    pub(super) fn free_memory_soon(&self) {
         self.runtime.spawn(async {
             sleep(APPLIED).await;
             sys::give_back_freed();

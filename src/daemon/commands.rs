@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::Daemon;
 use super::control::PendingRequest;
+use super::event_loop::Daemon;
 use super::history::Kind;
 use super::status::{self, Process};
 use crate::api::protocol::{Answer, Code, Move, Moved, Request};
@@ -21,16 +21,16 @@ pub(super) type Reply = oneshot::Sender<Answer>;
 
 /// A client that waits until it is known what became of virtual routers that it had handed over.
 #[derive(Debug)]
-pub(super) struct Moves {
+pub(super) struct PendingMoves {
     reply: Reply,
     drain: bool,
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingMove>,
     known: Vec<Move>,
 }
 
 /// A virtual router on its way to another host.
 #[derive(Debug)]
-struct Waiting {
+struct PendingMove {
     router: RouterId,
     name: Arc<str>,
     asked_at: Instant,
@@ -73,7 +73,7 @@ impl Daemon {
             started_at: self.started_at,
             stopping: self.is_ending(),
         };
-        Answer::Status(Box::new(status::snapshot(process, &self.node, &self.host)))
+        Answer::Status(Box::new(status::snapshot(process, &self.node, &self.driver)))
     }
 
     fn failover(&mut self, name: &str, reply: Reply) {
@@ -88,11 +88,16 @@ impl Daemon {
             );
             return drop(reply.send(Answer::error(Code::Failed, text)));
         }
-        let now = self.host.now();
-        let waiting = Waiting::new(router, name.into(), now);
+        let now = self.driver.now();
+        let waiting = PendingMove::new(router, name.into(), now);
         self.note(Kind::Command, format!("failover {name}"));
         self.handle(now, Event::Command(Command::Failover(router)));
-        self.moves.push(Moves { reply, drain: false, waiting: vec![waiting], known: Vec::new() });
+        self.moves.push(PendingMoves {
+            reply,
+            drain: false,
+            waiting: vec![waiting],
+            known: Vec::new(),
+        });
     }
 
     /// The virtual router of that name, if it can be handed over.
@@ -117,7 +122,7 @@ impl Daemon {
                         Some(peer) if peer.priority != Priority::LEAVING => format!(
                             "{} was heard as master {} ago: run \"vipd failover {name}\" there",
                             peer.source,
-                            span(self.host.now(), peer.at)
+                            span(self.driver.now(), peer.at)
                         ),
                         Some(_) | None => "no master is heard either".to_owned(),
                     }
@@ -140,7 +145,7 @@ impl Daemon {
             );
             return Err(Answer::error(Code::Failed, text));
         }
-        let now = self.host.now();
+        let now = self.driver.now();
         self.handle(now, Event::Command(Command::Resume(id)));
         let router = self.find(name)?;
         let follows = match router.peer() {
@@ -163,7 +168,7 @@ impl Daemon {
     fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
         let group = self.node.group_of(id);
         let together = group.map_or_else(|| vec![id], |group| group.members().to_vec());
-        together.into_iter().try_for_each(|id| self.host.record_held_back(id, held_back))
+        together.into_iter().try_for_each(|id| self.driver.record_held_back(id, held_back))
     }
 
     fn announce(&mut self, name: &str) -> Result<Answer, Answer> {
@@ -180,7 +185,7 @@ impl Daemon {
             router.config().interface
         );
         let id = router.id();
-        self.handle(self.host.now(), Event::Command(Command::Announce(id)));
+        self.handle(self.driver.now(), Event::Command(Command::Announce(id)));
         Ok(Answer::done(text))
     }
 
@@ -189,15 +194,15 @@ impl Daemon {
             let text = "stored: this vipd is about to end, and the next one starts drained";
             return drop(reply.send(Answer::done(text)));
         }
-        let now = self.host.now();
+        let now = self.driver.now();
         let here = self.node.routers().filter(|router| router.has_addresses());
         let waiting = here
-            .map(|router| Waiting::new(router.id(), router.config().name.clone(), now))
+            .map(|router| PendingMove::new(router.id(), router.config().name.clone(), now))
             .collect();
         info!("this host is drained: it takes nothing over until undrained");
         self.note(Kind::Command, "drain");
         self.handle(now, Event::Command(Command::Drain));
-        self.moves.push(Moves { reply, drain: true, waiting, known: Vec::new() });
+        self.moves.push(PendingMoves { reply, drain: true, waiting, known: Vec::new() });
     }
 
     fn undrain(&mut self) -> Answer {
@@ -206,7 +211,7 @@ impl Daemon {
         }
         info!("this host takes part again: undrain was asked for");
         self.note(Kind::Command, "undrain");
-        self.handle(self.host.now(), Event::Command(Command::Undrain));
+        self.handle(self.driver.now(), Event::Command(Command::Undrain));
         Answer::done("this host takes part again; \"vipd status\" says who is master")
     }
 
@@ -238,7 +243,7 @@ impl Daemon {
         if self.moves.is_empty() {
             return;
         }
-        let now = self.host.now();
+        let now = self.driver.now();
         for mut moves in std::mem::take(&mut self.moves) {
             let (node, drain) = (&self.node, moves.drain);
             moves.waiting.retain_mut(|waiting| match waiting.look(now, node, drain) {
@@ -286,9 +291,9 @@ impl Daemon {
     }
 }
 
-impl Waiting {
+impl PendingMove {
     fn new(router: RouterId, name: Arc<str>, asked_at: Instant) -> Self {
-        Waiting { router, name, asked_at, taker: None, give_up_at: None }
+        PendingMove { router, name, asked_at, taker: None, give_up_at: None }
     }
 
     /// What became of it, as soon as that is known.

@@ -1,0 +1,542 @@
+//! The driver: polls the machine, tells the protocol what happened, and holds what both sides need.
+//!
+//! An advert arrives by [`Driver::receive`]. What else happens is queued as a [`PendingEvent`] and
+//! told by [`Driver::dispatch`]. Actions are carried out in [`effects`](super::effects).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{debug, error, warn};
+
+use super::check_runs::{self, CheckRuns};
+use super::counters::NodeCounters;
+use super::history::{self, History, Kind};
+use super::hooks::{EndedHook, HookRunner, LastHook};
+use super::interfaces::Interfaces;
+use crate::config::Config;
+use crate::helper::{CheckRun, Helper};
+use crate::host::advert_socket::AdvertSocket;
+use crate::host::clock::{self, Alarm, Clock};
+use crate::host::netlink::{Report, Worker};
+use crate::host::poller::Poller;
+use crate::host::record::Record;
+use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
+use crate::vrrp::{
+    Action, Check, Contention, Event, Family, Hook, HookOutcome, Instant, LinkId, Mac, Node,
+    Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter, Vrid,
+};
+
+/// Changes of role of each virtual router that status shows; `vipd events` shows them all.
+const TRANSITIONS_SHOWN: usize = 5;
+/// Adverts that arrive at shorter intervals are not waited for one by one.
+const HIGH_RATE: Duration = Duration::from_millis(2);
+/// How long adverts that arrive at a high rate may wait to be read together.
+const COALESCE: Duration = Duration::from_micros(900);
+
+/// A file descriptor that is waited for; its token is what the poller reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Adverts(LinkId, Family),
+    Neighbours(LinkId),
+    Netlink,
+    Worker,
+    Helper,
+    Timer,
+    Other,
+}
+
+impl Source {
+    pub(super) fn token(self) -> u64 {
+        let with = |kind: u64, link: LinkId| kind << 32 | u64::from(link.0);
+        match self {
+            Source::Adverts(link, Family::V4) => with(1, link),
+            Source::Adverts(link, Family::V6) => with(2, link),
+            Source::Neighbours(link) => with(3, link),
+            Source::Netlink => 4 << 32,
+            Source::Worker => 5 << 32,
+            Source::Helper => 6 << 32,
+            Source::Timer => 7 << 32,
+            Source::Other => 8 << 32,
+        }
+    }
+
+    fn of(token: u64) -> Source {
+        let link = LinkId(token as u32);
+        match token >> 32 {
+            1 => Source::Adverts(link, Family::V4),
+            2 => Source::Adverts(link, Family::V6),
+            3 => Source::Neighbours(link),
+            4 => Source::Netlink,
+            5 => Source::Worker,
+            6 => Source::Helper,
+            7 => Source::Timer,
+            _ => Source::Other,
+        }
+    }
+}
+
+/// Something that the protocol must be told, noticed while doing something else.
+#[derive(Clone, Debug)]
+pub(super) enum PendingEvent {
+    AddressGone(RouterId, IpAddr),
+    Checked(String, CheckRun),
+    Contention(Contention),
+    HookFinished(RouterId, HookOutcome),
+    Link(LinkId),
+}
+
+/// What the driver keeps of one virtual router.
+pub(super) struct RouterState {
+    /// As it was when it was last known to the node: its last actions come when it has gone.
+    pub(super) config: Arc<RouterConfig>,
+    /// Its last advert.
+    pub(super) encoded: Option<Encoded>,
+    /// Whether all its addresses were there and marked, and in which state of the interface.
+    pub(super) intact: Option<(u64, bool)>,
+    /// The newest last, at most [`TRANSITIONS_SHOWN`] of them.
+    transitions: VecDeque<(SystemTime, Transition)>,
+    last_hook: Option<LastHook>,
+}
+
+impl RouterState {
+    pub(super) fn new(router: &VirtualRouter) -> Self {
+        RouterState {
+            config: Arc::clone(router.config()),
+            encoded: None,
+            intact: None,
+            transitions: VecDeque::new(),
+            last_hook: None,
+        }
+    }
+
+    pub(super) fn note_transition(&mut self, transition: &Transition) {
+        if self.transitions.len() == TRANSITIONS_SHOWN {
+            self.transitions.pop_front();
+        }
+        // Most routers never have as many as a growing list makes room for.
+        self.transitions.reserve_exact(1);
+        self.transitions.push_back((SystemTime::now(), transition.clone()));
+    }
+}
+
+/// What status shows of a virtual router that the protocol does not know.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DriverStatus<'a> {
+    /// The last changes of its role, by the wall clock, the newest first.
+    pub(super) transitions: Vec<&'a (SystemTime, Transition)>,
+    /// When the kernel removes its addresses if nobody renews them.
+    pub(super) lease_until: Option<Instant>,
+    /// The last hook that ended.
+    pub(super) last_hook: Option<&'a LastHook>,
+}
+
+/// The machine as the daemon uses it, and what is under way on it.
+pub(super) struct Driver {
+    pub(super) clock: Clock,
+    alarm: Alarm,
+    pub(super) poller: Poller,
+    /// A descriptor that somebody else owns is readable.
+    others_ready: bool,
+    /// When adverts were last received.
+    heard_at: Instant,
+    /// Whether adverts arrive at a high rate.
+    high_rate: bool,
+    pub(super) worker: Worker,
+    pub(super) interfaces: Interfaces,
+    /// Boxed, as half of a map's places are empty.
+    pub(super) routers: BTreeMap<RouterId, Box<RouterState>>,
+    pub(super) delivery: Delivery,
+    /// What the worker was asked for, and when, by ticket.
+    pub(super) jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
+    pub(super) next_ticket: u64,
+    pub(super) hooks: HookRunner,
+    pub(super) pending: VecDeque<PendingEvent>,
+    /// The last run of each check.
+    pub(super) checks: CheckRuns,
+    pub(super) record: Record,
+    /// What happened, for operators.
+    pub(super) history: History,
+    /// Counted since the start.
+    pub(super) counters: NodeCounters,
+}
+
+impl Driver {
+    /// Opens what does not depend on interfaces.
+    ///
+    /// # Errors
+    /// The kernel refuses netlink, epoll or timers: nothing can be done then.
+    pub(super) fn new(
+        clock: Clock,
+        helper: Helper,
+        worker: Worker,
+        record: Record,
+    ) -> io::Result<Self> {
+        let driver = Driver {
+            alarm: Alarm::new()?,
+            poller: Poller::new()?,
+            others_ready: false,
+            heard_at: Instant::START,
+            high_rate: false,
+            interfaces: Interfaces::open(worker.renewal_port())?,
+            worker,
+            routers: BTreeMap::new(),
+            delivery: Delivery::default(),
+            jobs: BTreeMap::new(),
+            next_ticket: 1,
+            hooks: HookRunner::new(helper, clock.now()),
+            pending: VecDeque::new(),
+            checks: CheckRuns::default(),
+            record,
+            history: History::default(),
+            counters: NodeCounters::default(),
+            clock,
+        };
+        driver.poller.add(driver.alarm.as_fd(), Source::Timer.token())?;
+        driver.poller.add(driver.worker.as_fd(), Source::Worker.token())?;
+        driver.poller.add(driver.interfaces.as_fd(), Source::Netlink.token())?;
+        driver.hooks.register(&driver.poller)?;
+        Ok(driver)
+    }
+
+    /// The time now.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Also wakes up when `fd` becomes readable; its owner looks at it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn listen_to(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poller.add(fd, Source::Other.token())
+    }
+
+    /// Whether a descriptor that is [listened to](Self::listen_to) has become readable since the last
+    /// call.
+    pub(super) fn others_ready(&mut self) -> bool {
+        std::mem::take(&mut self.others_ready)
+    }
+
+    // ---- configuration ---------------------------------------------------------------------
+
+    /// Follows the interfaces and hooks that the node's routers name now.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked for the interfaces.
+    pub(super) fn follow(&mut self, node: &Node, config: &Config) -> io::Result<()> {
+        self.hooks.follow(node, config);
+        let routers = node.routers().map(|router| (router.id(), &**router.config()));
+        if let Err(error) = self.record.assign(routers, clock::suspended()) {
+            warn!(%error, "cannot write the record: a restart will begin as backup");
+        }
+        self.counters.follow(self.clock.now(), node);
+        self.delivery.forget_removed(node);
+        let delivery = &self.delivery;
+        self.routers.retain(|id, _| node.router(*id).is_some() || !delivery.is_idle_for(*id));
+        for router in node.routers() {
+            if let Some(state) = self.routers.get_mut(&router.id()) {
+                state.config = Arc::clone(router.config());
+            }
+        }
+        self.interfaces.follow(node, &self.poller)
+    }
+
+    /// Has the checks of a configuration carried out, and no others.
+    pub(super) fn set_checks(&mut self, config: &Config) {
+        self.hooks.set_checks(config);
+        self.checks.keep_only(config.checks.iter().map(|plan| plan.name.as_str()));
+        self.poll_helper();
+    }
+
+    // ---- receiving -------------------------------------------------------------------------
+
+    /// Takes in what came since the last call: adverts first, for they may change what everything
+    /// else means. If nothing came, and it is to `wait`, it does so until something comes, or until
+    /// the time to [wake up](Self::wake_at).
+    ///
+    /// Returns whether there may be more: only after `false` may the next call wait.
+    ///
+    /// # Errors
+    /// The kernel's event sources themselves fail, or the helper process has ended.
+    pub(super) fn receive(
+        &mut self,
+        wait: bool,
+        node: &mut Node,
+        actions: &mut Vec<Action>,
+    ) -> io::Result<bool> {
+        let limit = if wait { self.alarm.limit(&self.clock) } else { Some(Duration::ZERO) };
+        let mut more = self.poller.wait(limit)?;
+        for place in 0..self.poller.ready() {
+            if let Source::Adverts(link, family) = Source::of(self.poller.token(place)) {
+                more |= self.receive_adverts(link, family, node, actions);
+            }
+        }
+        for place in 0..self.poller.ready() {
+            let source = Source::of(self.poller.token(place));
+            // Other sources are rare and may bring about more, so they are polled again before the
+            // loop sleeps.
+            more |= !matches!(source, Source::Adverts(..) | Source::Timer);
+            match source {
+                Source::Adverts(..) => {}
+                Source::Timer => self.alarm.fired(),
+                Source::Neighbours(link) => self.receive_announcements(link),
+                Source::Netlink => {
+                    self.interfaces.receive(node, &self.poller, &mut self.pending)?;
+                }
+                Source::Worker => self.receive_reports(),
+                Source::Helper => self.poll_helper(),
+                Source::Other => self.others_ready = true,
+            }
+        }
+        match self.hooks.failure() {
+            Some(error) => {
+                let event = history::Event::now(Kind::Warning, None, error.to_string());
+                self.history.note(event);
+                Err(error)
+            }
+            None => Ok(more),
+        }
+    }
+
+    /// How long to sleep, whatever arrives, before adverts are received again: where they arrive at
+    /// a high rate, being woken up by each of them costs several times what they cost themselves.
+    /// Never beyond a deadline, and not while an answer of the worker is awaited.
+    pub(super) fn coalesce_delay(&mut self) -> Option<Duration> {
+        let coalesce = std::mem::take(&mut self.high_rate) && self.jobs.is_empty();
+        let left = || self.alarm.at().map_or(COALESCE, |at| at - self.clock.now()).min(COALESCE);
+        coalesce.then(left).filter(|left| *left > COALESCE / 8)
+    }
+
+    /// Returns whether more adverts may be waiting.
+    fn receive_adverts(
+        &mut self,
+        link: LinkId,
+        family: Family,
+        node: &mut Node,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let now = self.clock.now();
+        let Some(socket) = self.interfaces.adverts(link, family) else { return false };
+        let counters = &mut self.counters;
+        let outcome = socket.receive(|received| {
+            let packet = Packet {
+                link,
+                source: received.source,
+                destination: received.destination,
+                ttl: received.ttl,
+                message: received.message,
+            };
+            let outcome = node.handle(now, Event::Packet(packet), actions);
+            let vrid = received.message.get(1).copied().and_then(Vrid::new);
+            let meant = vrid.and_then(|vrid| node.meant(link, family, vrid));
+            if let Some(router) = meant {
+                counters.of(router.id()).adverts_received += 1;
+            }
+            match outcome {
+                Ok(()) => {
+                    if let Some(router) = meant.filter(|router| router.role() == Role::Master) {
+                        counters.of(router.id()).contending_adverts += 1;
+                    }
+                }
+                Err(discard) => {
+                    counters.discarded(meant.map(VirtualRouter::id), discard.name());
+                    debug!(source = %received.source, %discard, "advert discarded");
+                }
+            }
+        });
+        match outcome {
+            Ok(0) => false,
+            Ok(count) => {
+                self.high_rate |= now - self.heard_at < HIGH_RATE;
+                self.heard_at = now;
+                count >= AdvertSocket::AT_ONCE
+            }
+            Err(error) => {
+                debug!(%error, "receiving adverts");
+                false
+            }
+        }
+    }
+
+    fn receive_announcements(&mut self, link: LinkId) {
+        let Some(socket) = self.interfaces.neighbours(link) else { return };
+        let pending = &mut self.pending;
+        let outcome = socket.receive(|seen| {
+            let contention = Contention { link, address: seen.address, mac: Mac(seen.mac) };
+            pending.push_back(PendingEvent::Contention(contention));
+        });
+        if let Err(error) = outcome {
+            debug!(%error, "receiving announcements");
+        }
+    }
+
+    fn receive_reports(&mut self) {
+        let reports: Vec<Report> = self.worker.reports().collect();
+        for report in reports {
+            match report {
+                Report::Claimed { ticket, part } => self.claimed_part(ticket, part),
+                Report::Done(done) => self.job_done(done),
+            }
+        }
+    }
+
+    fn claimed_part(&mut self, ticket: u64, part: Range<usize>) {
+        if let Some((router, ..)) = self.jobs.get(&ticket) {
+            self.delivery.claimed_part(*router, part);
+        }
+    }
+
+    /// Exchanges with the helper what both have to say.
+    pub(super) fn poll_helper(&mut self) {
+        let (ended, checked) = self.hooks.poll(&self.poller);
+        self.pending
+            .extend(checked.into_iter().map(|(name, run)| PendingEvent::Checked(name, run)));
+        for hook in ended {
+            self.hook_ended(hook);
+        }
+    }
+
+    fn hook_ended(&mut self, ended: EndedHook) {
+        let EndedHook { router, owner, finished, last, outcome } = ended;
+        self.counters.of(router).hook_ended(finished.state.name(), finished.outcome.name());
+        if finished.outcome.is_failure() {
+            let text = format!("{}: {}", finished.state, finished.outcome);
+            self.history.note(history::Event::now(Kind::Hook, Some(&finished.router), text));
+        }
+        let succeeded = finished.outcome == crate::helper::Outcome::Done;
+        for member in &owner.members {
+            if last.hook == Hook::Master && succeeded {
+                // If this cannot be written the hook runs once more after a restart, which hooks
+                // must bear.
+                let _ = self.record.note(*member, |entry| entry.hook_done = entry.master);
+            }
+            if let Some(state) = self.routers.get_mut(member) {
+                state.last_hook = Some(last.clone());
+            }
+        }
+        self.pending.extend(outcome.map(|outcome| PendingEvent::HookFinished(router, outcome)));
+    }
+
+    /// Asks the helper whether it is alive, now and then. Returns when to call this again.
+    pub(super) fn keep_helper_alive(&mut self, now: Instant) -> Instant {
+        self.hooks.keep_alive(now, &self.poller)
+    }
+
+    // ---- telling the protocol --------------------------------------------------------------
+
+    /// Tells the protocol what is pending. Returns whether there was anything.
+    pub(super) fn dispatch(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> bool {
+        let mut dispatched = false;
+        loop {
+            if let Some(event) = self.delivery.next_event() {
+                dispatched = true;
+                if let Event::AddressLost(router, _) = event
+                    && node.router(router).is_some_and(VirtualRouter::has_addresses)
+                {
+                    self.counters.of(router).addresses_removed += 1;
+                }
+                self.tell(node, event, actions);
+            } else if let Some(event) = self.pending.pop_front() {
+                dispatched = true;
+                self.dispatch_one(event, node, actions);
+            } else {
+                return dispatched;
+            }
+        }
+    }
+
+    fn dispatch_one(&mut self, event: PendingEvent, node: &mut Node, actions: &mut Vec<Action>) {
+        match event {
+            PendingEvent::AddressGone(router, ip) => {
+                let interface = node.router(router).map(|router| &router.config().interface);
+                if interface.is_none_or(|interface| !self.interfaces.has(interface, ip)) {
+                    self.delivery.address_gone(self.clock.now(), router, ip);
+                }
+            }
+            PendingEvent::Checked(name, run) => {
+                let Some(check) = node.find_check(&name) else { return };
+                let (id, before) = (check.id(), check.verdict());
+                let probe = check_runs::probe(run.result);
+                self.tell(node, Event::Probe { check: id, probe }, actions);
+                let after = node.find_check(&name).map_or(before, Check::verdict);
+                if let Some(text) = self.checks.note(&name, run, before, after) {
+                    self.history.note(history::Event::now(Kind::Check, None, text));
+                }
+            }
+            PendingEvent::Contention(seen) => {
+                let ours = |router: &VirtualRouter| {
+                    router.link() == seen.link
+                        && router.role() == Role::Master
+                        && router.addresses().iter().any(|address| address.ip == seen.address)
+                };
+                if let Some(router) = node.routers().find(|router| ours(router)) {
+                    self.counters.of(router.id()).contending_announcements += 1;
+                }
+                self.tell(node, Event::Contention(seen), actions);
+            }
+            PendingEvent::HookFinished(router, outcome) => {
+                self.tell(node, Event::HookFinished(router, outcome), actions);
+            }
+            PendingEvent::Link(link) => {
+                let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
+                let up = self.interfaces.is_up(name);
+                let addresses = self.interfaces.addresses(name);
+                self.tell(node, Event::Link { link, up, addresses: &addresses }, actions);
+            }
+        }
+    }
+
+    fn tell(&self, node: &mut Node, event: Event<'_>, actions: &mut Vec<Action>) {
+        if let Err(discard) = node.handle(self.clock.now(), event, actions) {
+            debug!(%discard, "an event was refused");
+        }
+    }
+
+    /// Tells the protocol of every interface anew, whether it exists or not.
+    pub(super) fn tell_links(&mut self) {
+        self.pending.extend(self.interfaces.ids().map(PendingEvent::Link));
+    }
+
+    // ---- questions -------------------------------------------------------------------------
+
+    /// What status shows of a virtual router that the protocol does not know.
+    pub(super) fn status(&self, id: RouterId) -> DriverStatus<'_> {
+        let Some(state) = self.routers.get(&id) else { return DriverStatus::default() };
+        DriverStatus {
+            transitions: state.transitions.iter().rev().collect(),
+            lease_until: self.delivery.lease_until(id),
+            last_hook: state.last_hook.as_ref(),
+        }
+    }
+
+    /// Whether neither the worker nor a hook is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.delivery.is_idle() && self.hooks.is_idle()
+    }
+
+    /// When to wake up, at the latest.
+    pub(super) fn wake_at(&mut self, now: Instant, at: Option<Instant>) {
+        if let Err(error) = self.alarm.set(&self.clock, now, at) {
+            error!(%error, "cannot set the timer");
+        }
+    }
+
+    /// Records for the next daemon that the operator moved a virtual router away, or that this is
+    /// over.
+    ///
+    /// # Errors
+    /// That could not be written.
+    pub(super) fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
+        self.record.note(id, |entry| entry.held_back = held_back)
+    }
+
+    /// Ends the helper process.
+    pub(super) fn end(self) {
+        self.hooks.end();
+    }
+}

@@ -1,0 +1,337 @@
+//! Carries out actions: adverts and announcements by the sockets, addresses by the worker, changes of
+//! role by the log, the record and the hooks. In which order, [`Delivery`] decides.
+//!
+//! [`Delivery`]: crate::vrrp::Delivery
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::{debug, error, info, warn};
+
+use super::driver::{Driver, PendingEvent, RouterState};
+use super::history::{self, Kind};
+use super::hooks::Started;
+use crate::host::netlink::{Done, Failure, Job, Work};
+use crate::host::{advert_socket, clock};
+use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Step};
+use crate::vrrp::{
+    Action, Address, Hook, Instant, Node, Role, RouterConfig, RouterId, Transition, VirtualRouter,
+    Why,
+};
+
+impl Driver {
+    /// Takes an action of the protocol. What can leave at once leaves with everything else of this
+    /// turn, by [`flush`](Self::flush); jobs are started at once.
+    pub(super) fn perform(&mut self, now: Instant, action: Action, node: &Node) {
+        let id = action.router();
+        let router = node.router(id);
+        if let Action::Warn { warning, .. } = &action {
+            let name = router.map_or("", |router| &router.config().name);
+            warn!(router = name, "{warning}");
+            let event = history::Event::now(Kind::Warning, Some(name), warning.to_string());
+            self.history.note(event);
+            return;
+        }
+        let state = match (router, self.routers.get_mut(&id)) {
+            // One that was removed may be forgotten by the node, and its last actions are to come.
+            (_, Some(state)) => state,
+            (Some(router), None) => {
+                self.routers.entry(id).or_insert_with(|| Box::new(RouterState::new(router)))
+            }
+            (None, None) => return,
+        };
+        if let Action::Notify(transition) = &action {
+            state.note_transition(transition);
+            self.counters.changed(now, transition);
+            // If this cannot be written a restart begins as backup, or preempts.
+            let held_back = router.is_some_and(VirtualRouter::held_back);
+            let _ = self.record.note(id, |entry| entry.held_back = held_back);
+        }
+        if self.delivery.push(self.clock.now(), action, node) {
+            self.flush();
+        }
+        while let Some(job) = self.delivery.next_job() {
+            self.start(&job);
+        }
+    }
+
+    /// Carries out everything that is due.
+    pub(super) fn flush(&mut self) {
+        while let Some(mut step) = self.delivery.next(self.clock.now()) {
+            match &mut step {
+                Step::Advertise(adverts) => self.advertise(adverts),
+                Step::Announce(announcements) => self.announce(announcements),
+                Step::Notify(transitions) => {
+                    for transition in transitions.drain(..) {
+                        self.role_changed(&transition);
+                    }
+                }
+                Step::Start(job) => self.start(job),
+            }
+            self.delivery.recycle(step);
+        }
+    }
+
+    // ---- adverts and announcements ---------------------------------------------------------
+
+    fn advertise(&mut self, due: &mut Vec<DueAdvert>) {
+        due.retain(|advert| self.encode(advert));
+        let mut failed = Vec::new();
+        for group in due.chunk_by(|one, other| one.socket() == other.socket()) {
+            let Some((link, family)) = group.first().map(DueAdvert::socket) else { continue };
+            let Some(socket) = self.interfaces.adverts(link, family) else { continue };
+            let routers = &self.routers;
+            let messages = group.iter().flat_map(|due| {
+                let encoded = routers.get(&due.router).and_then(|state| state.encoded.as_ref());
+                let messages = encoded.into_iter().flat_map(Encoded::messages);
+                messages.map(|(to, message)| advert_socket::Advert { from: due.from, to, message })
+            });
+            socket.send_many(messages, |place, error| failed.push((place, error)));
+            let now = self.clock.now();
+            let mut failures = failed.drain(..).peekable();
+            let mut place = 0;
+            for due in group {
+                place += due.to.len();
+                let mut outcome = Ok(());
+                while let Some((_, error)) = failures.next_if(|(failed, _)| *failed < place) {
+                    outcome = Err(error);
+                }
+                self.sent(now, due, outcome);
+            }
+        }
+    }
+
+    /// Encodes an advert, unless that was done for the one before. Returns whether there is a socket
+    /// for it.
+    fn encode(&mut self, due: &DueAdvert) -> bool {
+        let (link, family) = due.socket();
+        let has_socket = self.interfaces.adverts(link, family).is_some();
+        let Some(state) = self.routers.get_mut(&due.router).filter(|_| has_socket) else {
+            self.delivery.unsent(due.router);
+            return false;
+        };
+        if !state.encoded.as_ref().is_some_and(|encoded| encoded.is(due)) {
+            state.encoded = Some(Encoded::new(due));
+        }
+        true
+    }
+
+    /// The kernel has accepted an advert, or refused it.
+    fn sent(&mut self, now: Instant, due: &DueAdvert, outcome: io::Result<()>) {
+        let counters = self.counters.of(due.router);
+        let accepted_before = self.delivery.sent(now, due.router, outcome.is_ok());
+        match outcome {
+            Ok(()) => {
+                counters.adverts_sent += 1;
+                if let Some(due) = due.due {
+                    counters.advert_lateness.note(now - due);
+                }
+                self.record.sent(due.router, self.clock.boottime_of(now));
+            }
+            Err(error) => {
+                counters.adverts_refused += 1;
+                if accepted_before {
+                    let name = self.name(due.router);
+                    warn!(router = name, %error, "the kernel refuses adverts");
+                }
+            }
+        }
+    }
+
+    fn announce(&mut self, due: &[DueAnnouncement]) {
+        for group in due.chunk_by(|one, other| one.link == other.link) {
+            let Some(link) = group.first().map(|due| due.link) else { continue };
+            let Some(socket) = self.interfaces.neighbours(link) else { continue };
+            if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncement::ips)) {
+                debug!(%error, "the kernel refused an announcement");
+            }
+            for due in group.iter().filter(|due| due.completes_round) {
+                self.counters.of(due.router).announcements += 1;
+            }
+        }
+    }
+
+    // ---- addresses -------------------------------------------------------------------------
+
+    /// Hands a job to the worker.
+    fn start(&mut self, job: &delivery::Job) {
+        let (id, kind) = (job.router, job.work.kind());
+        let now = self.clock.now();
+        let Some(index) = self.interfaces.index(job.link) else {
+            // Without the interface there are no addresses to remove, and none can be added.
+            let outcome = if kind == JobKind::Release { Ok(()) } else { Err(JobError::Refused) };
+            self.finished(id, kind, now, outcome);
+            return;
+        };
+        let work = match &job.work {
+            delivery::Work::Claim { addresses, lifetime } => Work::Claim {
+                addresses: addresses.clone(),
+                lifetime: *lifetime,
+                absent: self.has_none(id, addresses),
+            },
+            delivery::Work::Release { addresses } => Work::Release { addresses: addresses.clone() },
+            delivery::Work::Renew { addresses, lifetime, not_after } => Work::Renew {
+                addresses: addresses.clone(),
+                lifetime: *lifetime,
+                not_after: self.clock.boottime_of(*not_after),
+                intact: self.has_all_marked(id, addresses),
+            },
+        };
+        let ticket = self.next_ticket();
+        self.jobs.insert(ticket, (id, kind, now));
+        self.worker.submit(Job { ticket, index, work });
+    }
+
+    /// The worker has answered.
+    pub(super) fn job_done(&mut self, done: Done) {
+        let Some((router, kind, asked_at)) = self.jobs.remove(&done.ticket) else { return };
+        for (address, failure) in &done.failures {
+            let name = self.name(router);
+            match (kind, failure) {
+                (JobKind::Claim, _) => {
+                    error!(router = name, %address, "cannot claim {address}: {failure}");
+                }
+                // What is reported of the interface says the rest.
+                (JobKind::Release, Failure::NoDevice)
+                | (JobKind::Renew, Failure::Gone | Failure::Late | Failure::NoDevice) => {
+                    debug!(router = name, %address, ?kind, "{failure}");
+                }
+                (JobKind::Release | JobKind::Renew, _) => {
+                    warn!(router = name, %address, ?kind, "the kernel refused: {failure}");
+                }
+            }
+        }
+        if kind == JobKind::Renew {
+            let counters = self.counters.of(router);
+            if done.failures.is_empty() {
+                let finished = self.clock.instant(done.finished);
+                counters.renewal_lateness.note(finished - asked_at);
+            } else {
+                counters.renewals_failed += 1;
+            }
+        }
+        let started = self.clock.instant(done.started);
+        self.finished(router, kind, started, outcome(kind, &done.failures));
+    }
+
+    fn finished(
+        &mut self,
+        router: RouterId,
+        kind: JobKind,
+        started: Instant,
+        outcome: Result<(), JobError>,
+    ) {
+        let now = self.clock.now();
+        let missing = self.delivery.finished(now, router, kind, started, outcome);
+        self.pending.extend(missing.into_iter().map(|ip| PendingEvent::AddressGone(router, ip)));
+    }
+
+    /// Removes an address that an earlier daemon left on an interface and that nobody is configured
+    /// to hold now.
+    pub(super) fn release_leftover(&mut self, interface: &str, address: Address) {
+        let Some(index) = self.interfaces.index_of(interface) else { return };
+        info!(interface, %address, "removing what an earlier daemon left");
+        let ticket = self.next_ticket();
+        let work = Work::Release { addresses: Arc::from([address]) };
+        self.worker.submit(Job { ticket, index, work });
+    }
+
+    fn next_ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
+    fn has_none(&self, id: RouterId, addresses: &[Address]) -> bool {
+        let Some(state) = self.routers.get(&id) else { return false };
+        self.interfaces.has_none(&state.config.interface, addresses)
+    }
+
+    fn has_all_marked(&mut self, id: RouterId, addresses: &[Address]) -> bool {
+        let Some(state) = self.routers.get_mut(&id) else { return false };
+        let interface = &state.config.interface;
+        self.interfaces.has_all_marked(interface, addresses, &mut state.intact)
+    }
+
+    fn name(&self, id: RouterId) -> &str {
+        self.routers.get(&id).map_or("", |state| &state.config.name)
+    }
+
+    // ---- changes of role -------------------------------------------------------------------
+
+    /// Logs a change of role with its one line, puts it into the history and the record, and runs
+    /// the hooks that go with it.
+    fn role_changed(&mut self, transition: &Transition) {
+        let id = transition.router;
+        let Some(state) = self.routers.get(&id) else { return };
+        let config = Arc::clone(&state.config);
+        info!(
+            router = %config.name,
+            from = %transition.from,
+            to = %transition.to,
+            priority = transition.priority.get(),
+            "{}: {} -> {}: {}",
+            config.name,
+            transition.from,
+            transition.to,
+            transition.why
+        );
+        self.history.note(history::Event::change(
+            &config.name,
+            transition.from.name(),
+            transition.to.name(),
+            transition.why.to_string(),
+        ));
+        let owner = self.hooks.owner(id, &config);
+        let master = transition.to == Role::Master;
+        let resumed = transition.why == Why::Resumed;
+        let has_hook = self.hooks.has_master_hook(&owner);
+        let running = self.hooks.runs_master_hook(&owner);
+        let _ = self.record.note(id, |entry| {
+            entry.master = master;
+            let done = !has_hook || (resumed && !transition.hooks && !running);
+            entry.hook_done = master && done;
+        });
+        if resumed {
+            self.record.resumed(clock::boottime());
+        }
+        if !transition.hooks {
+            return;
+        }
+        let members: Vec<&RouterConfig> = owner
+            .members
+            .iter()
+            .filter_map(|member| Some(&*self.routers.get(member)?.config))
+            .collect();
+        match self.hooks.start(transition, owner, &members) {
+            Started::Nothing => {}
+            Started::AgreedAtOnce(outcome) => {
+                self.pending.push_back(PendingEvent::HookFinished(id, outcome));
+            }
+            Started::Run(hook, owner) => {
+                if hook == Hook::Master {
+                    for member in &owner.members {
+                        let _ = self.record.note(*member, |entry| entry.hook_done = false);
+                    }
+                }
+                self.poll_helper();
+            }
+        }
+    }
+}
+
+/// Of several failures the first counts; a renewal that came too late is told as such in any case.
+fn outcome(kind: JobKind, failures: &[(Address, Failure)]) -> Result<(), JobError> {
+    let error = |failure: &Failure| match failure {
+        Failure::AlreadyThere => JobError::AlreadyThere,
+        Failure::Late => JobError::TooLate,
+        Failure::Gone | Failure::NoDevice | Failure::Os { .. } => JobError::Refused,
+    };
+    let mut errors = failures.iter().map(|(_, failure)| error(failure));
+    let late = kind == JobKind::Renew && errors.clone().any(|error| error == JobError::TooLate);
+    match errors.next() {
+        None => Ok(()),
+        Some(_) if late => Err(JobError::TooLate),
+        Some(first) => Err(first),
+    }
+}

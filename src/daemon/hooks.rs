@@ -1,0 +1,280 @@
+//! Hooks of virtual routers and sync groups: which commands run for a change of role, and their end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{debug, error};
+
+use super::driver::Source;
+use crate::config::{Config, Hooks};
+use crate::helper::{CheckRun, Finished, Helper, HookRun, Outcome};
+use crate::host::poller::Poller;
+use crate::vrrp::{Hook, HookOutcome, Instant, Node, Role, RouterConfig, RouterId, Transition};
+
+/// What runs hooks and checks: the helper process, and what it was asked for.
+pub(super) struct HookRunner {
+    helper: Helper,
+    /// Why there is no helper any more, until [`failure`](Self::failure) has told it.
+    gone: Option<io::Error>,
+    lost: bool,
+    /// When the helper is asked whether it is alive.
+    ping_at: Instant,
+    /// By the name of the virtual router or group.
+    configured: BTreeMap<Arc<str>, Hooks>,
+    /// The group of each virtual router that is in one.
+    groups: BTreeMap<RouterId, Arc<HookOwner>>,
+    runs: BTreeMap<u64, Run>,
+    next_number: u64,
+}
+
+/// Virtual routers for which hooks run once: a sync group, or a single one.
+#[derive(Clone, Debug)]
+pub(super) struct HookOwner {
+    pub(super) name: Arc<str>,
+    group: bool,
+    pub(super) members: Vec<RouterId>,
+}
+
+/// A hook that the helper was asked to run.
+struct Run {
+    router: RouterId,
+    hook: Hook,
+    owner: Arc<HookOwner>,
+}
+
+/// A hook that ended.
+#[derive(Clone, Debug)]
+pub(crate) struct LastHook {
+    pub(crate) hook: Hook,
+    pub(crate) outcome: Outcome,
+    /// By the wall clock.
+    pub(crate) at: SystemTime,
+    /// How long it ran.
+    pub(crate) took: Duration,
+}
+
+/// A hook that ended, and for whom it ran.
+pub(super) struct EndedHook {
+    pub(super) router: RouterId,
+    pub(super) owner: Arc<HookOwner>,
+    pub(super) finished: Finished,
+    pub(super) last: LastHook,
+    /// What the election is told; `None` for a run that never began, or whose hook was asked for
+    /// again meanwhile: then the later run decides.
+    pub(super) outcome: Option<HookOutcome>,
+}
+
+/// What a change of role asks for.
+pub(super) enum Started {
+    /// No hook is configured for it.
+    Nothing,
+    /// The election waits for a hook that is not configured: as if it had agreed.
+    AgreedAtOnce(HookOutcome),
+    /// The helper was asked to run this hook.
+    Run(Hook, Arc<HookOwner>),
+}
+
+impl HookRunner {
+    pub(super) fn new(helper: Helper, now: Instant) -> Self {
+        HookRunner {
+            helper,
+            gone: None,
+            lost: false,
+            ping_at: now + Helper::PING_INTERVAL,
+            configured: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            next_number: 1,
+        }
+    }
+
+    /// From now on also waits for the helper.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn register(&self, poller: &Poller) -> io::Result<()> {
+        poller.add(self.helper.as_fd(), Source::Helper.token())
+    }
+
+    /// Takes up the hooks of a configuration. What was removed leaves with its own hooks.
+    pub(super) fn follow(&mut self, node: &Node, config: &Config) {
+        let routers = config.vrrp.routers.iter().map(|router| &router.name);
+        let named: BTreeSet<_> =
+            routers.chain(config.vrrp.groups.iter().map(|group| &group.name)).collect();
+        let before = std::mem::replace(&mut self.configured, config.hooks.clone());
+        for (name, hooks) in before {
+            let here = || node.find(&name).is_some() || node.find_group(&name).is_some();
+            if !named.contains(&name) && here() {
+                self.configured.insert(name, hooks);
+            }
+        }
+        self.groups.clear();
+        for group in node.groups() {
+            let owner = Arc::new(HookOwner {
+                name: group.name().clone(),
+                group: true,
+                members: group.members().to_vec(),
+            });
+            self.groups.extend(group.members().iter().map(|id| (*id, Arc::clone(&owner))));
+        }
+    }
+
+    /// Has the checks of a configuration carried out, and no others; call [`poll`](Self::poll) after
+    /// it. Those that are as before go on undisturbed.
+    pub(super) fn set_checks(&mut self, config: &Config) {
+        let settled = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
+        self.helper.set_checks(config.checks.iter().zip(settled));
+    }
+
+    /// Exchanges with the helper what both have to say: hooks that ended and checks that were run.
+    pub(super) fn poll(&mut self, poller: &Poller) -> (Vec<EndedHook>, Vec<(String, CheckRun)>) {
+        let mut finished: Vec<Finished> = Vec::new();
+        let outcome = self.helper.poll(|run| finished.push(run));
+        let checked = self.helper.results();
+        self.note_exchange(outcome, poller);
+        (finished.into_iter().filter_map(|run| self.ended(run)).collect(), checked)
+    }
+
+    fn ended(&mut self, finished: Finished) -> Option<EndedHook> {
+        let Run { router, hook, owner } = self.runs.remove(&finished.number)?;
+        let asked_again = match hook {
+            Hook::BeforeClaim | Hook::BeforeRelease => {
+                self.runs.values().any(|run| run.hook == hook && run.owner.name == owner.name)
+            }
+            Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop => false,
+        };
+        let succeeded = finished.outcome == Outcome::Done;
+        let counts = finished.outcome != Outcome::Overtaken && !asked_again;
+        let outcome = counts.then_some(HookOutcome { hook, succeeded });
+        let last = LastHook {
+            hook,
+            outcome: finished.outcome.clone(),
+            at: SystemTime::now(),
+            took: finished.duration,
+        };
+        Some(EndedHook { router, owner, finished, last, outcome })
+    }
+
+    /// Asks a helper that has said nothing for some time whether it is alive. Returns when to call
+    /// this again.
+    pub(super) fn keep_alive(&mut self, now: Instant, poller: &Poller) -> Instant {
+        if now >= self.ping_at && !self.lost {
+            self.ping_at = now + Helper::PING_INTERVAL;
+            let outcome = self.helper.check_alive();
+            self.note_exchange(outcome, poller);
+        }
+        self.ping_at
+    }
+
+    /// Why the helper is gone, told once: a daemon without hooks and checks would mislead about its
+    /// state, so it has to end, and the next one has a helper.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        self.gone.take()
+    }
+
+    fn note_exchange(&mut self, outcome: io::Result<()>, poller: &Poller) {
+        match outcome {
+            // Wait for room in the helper's socket only while something waits for it.
+            Ok(()) => {
+                let (fd, token) = (self.helper.as_fd(), Source::Helper.token());
+                if let Err(error) = poller.set_writable(fd, token, self.helper.wants_write()) {
+                    debug!(%error, "waiting for the helper");
+                }
+            }
+            Err(_) if self.lost => {}
+            Err(error) => {
+                let text =
+                    format!("the helper process, which runs hooks and checks, is gone: {error}");
+                error!("{text}; ending, so that whoever starts vipd again starts a new one");
+                self.lost = true;
+                self.gone = Some(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+
+    /// The virtual routers that share the hooks of this one.
+    pub(super) fn owner(&self, id: RouterId, config: &RouterConfig) -> Arc<HookOwner> {
+        self.groups.get(&id).cloned().unwrap_or_else(|| {
+            Arc::new(HookOwner { name: config.name.clone(), group: false, members: vec![id] })
+        })
+    }
+
+    /// Whether a `master` or `notify` hook is configured for these.
+    pub(super) fn has_master_hook(&self, owner: &HookOwner) -> bool {
+        let hooks = self.configured.get(&owner.name);
+        hooks.is_some_and(|hooks| hooks.master.is_some() || hooks.notify.is_some())
+    }
+
+    /// Whether their `master` hook runs.
+    pub(super) fn runs_master_hook(&self, owner: &HookOwner) -> bool {
+        self.runs.values().any(|run| run.hook == Hook::Master && run.owner.name == owner.name)
+    }
+
+    /// Runs the hooks that go with a change of role; call [`poll`](Self::poll) after it. `members` are
+    /// the configurations of the owner's virtual routers.
+    pub(super) fn start(
+        &mut self,
+        transition: &Transition,
+        owner: Arc<HookOwner>,
+        members: &[&RouterConfig],
+    ) -> Started {
+        let none = Hooks::default();
+        let hooks = self.configured.get(&owner.name).unwrap_or(&none);
+        let (hook, command) = match transition.to {
+            Role::Master => (Hook::Master, &hooks.master),
+            Role::Backup => (Hook::Backup, &hooks.backup),
+            Role::Fault => (Hook::Fault, &hooks.fault),
+            Role::Stopped => (Hook::Stop, &hooks.stop),
+            Role::Claiming => (Hook::BeforeClaim, &hooks.before_claim),
+            Role::Leaving if transition.before_release => {
+                (Hook::BeforeRelease, &hooks.before_release)
+            }
+            Role::Leaving | Role::Waiting => return Started::Nothing,
+        };
+        let notify = match hook {
+            Hook::BeforeRelease | Hook::BeforeClaim => {
+                if command.is_none() {
+                    return Started::AgreedAtOnce(HookOutcome { hook, succeeded: true });
+                }
+                None
+            }
+            Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop => hooks.notify.clone(),
+        };
+        if command.is_none() && notify.is_none() {
+            return Started::Nothing;
+        }
+        let mut interfaces: Vec<&str> = members.iter().map(|config| &*config.interface).collect();
+        interfaces.dedup();
+        let addresses = members.iter().flat_map(|config| config.all_addresses());
+        let number = self.next_number;
+        self.next_number += 1;
+        let run = HookRun {
+            router: owner.name.to_string(),
+            group: owner.group,
+            number,
+            state: hook,
+            previous: transition.from.name().to_owned(),
+            reason: transition.why.to_string(),
+            priority: transition.priority.get(),
+            addresses: addresses.map(|address| address.ip).collect(),
+            interface: interfaces.join(" "),
+            commands: command.iter().cloned().collect(),
+            notify,
+        };
+        self.runs.insert(number, Run { router: transition.router, hook, owner: owner.clone() });
+        self.helper.run(run);
+        Started::Run(hook, owner)
+    }
+
+    /// Whether no hook runs or waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.helper.idle()
+    }
+
+    /// Ends the helper process.
+    pub(super) fn end(self) {
+        self.helper.end();
+    }
+}

@@ -1,0 +1,320 @@
+//! The interfaces of the virtual routers: followed by name, and the sockets on each.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use tracing::{debug, info, warn};
+
+use super::driver::{PendingEvent, Source};
+use crate::host::advert_socket::AdvertSocket;
+use crate::host::links::{Change, Links};
+use crate::host::neighbours::NeighbourSocket;
+use crate::host::netlink::{Events, Found, NetEvent};
+use crate::host::poller::Poller;
+use crate::vrrp::{Address, Family, LinkAddress, LinkId, Node, VirtualRouter, Vrid};
+
+/// What is known of the interfaces that virtual routers name, and the sockets opened on them.
+pub(super) struct Interfaces {
+    events: Events,
+    links: Links,
+    /// Whether `links` is complete: false from a request for everything until its answer.
+    synced: bool,
+    ids: BTreeMap<Arc<str>, LinkId>,
+    sockets: BTreeMap<LinkId, InterfaceSockets>,
+}
+
+/// The sockets on one interface, as long as it exists.
+struct InterfaceSockets {
+    index: u32,
+    mac: Option<[u8; 6]>,
+    v4: Option<AdvertSocket>,
+    v6: Option<AdvertSocket>,
+    neighbours: Option<NeighbourSocket>,
+}
+
+impl InterfaceSockets {
+    fn adverts(&mut self, family: Family) -> &mut Option<AdvertSocket> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
+impl Interfaces {
+    /// Listens to the kernel, but not to the renewals that the netlink port `renewals` asks for.
+    ///
+    /// # Errors
+    /// The kernel refuses a netlink socket.
+    pub(super) fn open(renewals: u32) -> io::Result<Self> {
+        let events = Events::open()?;
+        if let Err(error) = events.ignore_renewals(renewals) {
+            debug!(%error, "every renewal will be reported");
+        }
+        Ok(Interfaces {
+            events,
+            links: Links::default(),
+            synced: false,
+            ids: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+        })
+    }
+
+    /// Readable when the kernel has reported something.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Whether every interface has been reported: until then nothing is decided.
+    pub(super) fn synced(&self) -> bool {
+        self.synced
+    }
+
+    /// All interfaces that are or were named.
+    pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> + '_ {
+        self.ids.values().copied()
+    }
+
+    /// Follows the interfaces that the node's routers name now, and has everything reported anew.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub(super) fn follow(&mut self, node: &Node, poller: &Poller) -> io::Result<()> {
+        for (id, name) in node.links() {
+            self.ids.insert(name.clone(), id);
+        }
+        self.links.watch(self.ids.keys().cloned());
+        self.synced = false;
+        let known: Vec<LinkId> = self.sockets.keys().copied().collect();
+        for link in known {
+            self.open_sockets(link, node, poller);
+        }
+        self.events.dump()
+    }
+
+    /// The advert socket of one address family on an interface.
+    pub(super) fn adverts(&mut self, link: LinkId, family: Family) -> Option<&mut AdvertSocket> {
+        self.sockets.get_mut(&link)?.adverts(family).as_mut()
+    }
+
+    /// The socket for announcements on an interface.
+    pub(super) fn neighbours(&mut self, link: LinkId) -> Option<&mut NeighbourSocket> {
+        self.sockets.get_mut(&link)?.neighbours.as_mut()
+    }
+
+    /// The kernel's number of an interface that exists.
+    pub(super) fn index(&self, link: LinkId) -> Option<u32> {
+        self.sockets.get(&link).map(|sockets| sockets.index)
+    }
+
+    /// The kernel's number of the interface of this name, if it exists.
+    pub(super) fn index_of(&self, interface: &str) -> Option<u32> {
+        self.links.link(interface).map(|link| link.index)
+    }
+
+    /// Whether the interface of this name is up and has a carrier.
+    pub(super) fn is_up(&self, interface: &str) -> bool {
+        self.links.link(interface).is_some_and(|link| link.up)
+    }
+
+    /// The addresses of an interface, in the kernel's order.
+    pub(super) fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
+        let address = |a: &Found| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        self.links.addresses(interface).iter().map(address).collect()
+    }
+
+    /// Whether an interface has this address.
+    pub(super) fn has(&self, interface: &str, ip: IpAddr) -> bool {
+        self.links.addresses(interface).iter().any(|there| there.ip == ip)
+    }
+
+    /// Whether an interface is known to have none of these addresses.
+    pub(super) fn has_none(&self, interface: &str, addresses: &[Address]) -> bool {
+        let there = self.links.addresses(interface);
+        let there: HashSet<IpAddr> = there.iter().map(|address| address.ip).collect();
+        self.synced && !addresses.iter().any(|address| there.contains(&address.ip))
+    }
+
+    /// Whether an interface is known to have all of these addresses, with our mark. `known` is the
+    /// answer of the last time and the state of the interface it was about: looked up again only if
+    /// something has changed.
+    pub(super) fn has_all_marked(
+        &self,
+        interface: &str,
+        addresses: &[Address],
+        known: &mut Option<(u64, bool)>,
+    ) -> bool {
+        let changes = self.links.changes(interface);
+        let current = known.filter(|(as_of, _)| *as_of == changes);
+        let look = || {
+            let there = self.links.addresses(interface);
+            let ours = there.iter().filter(|address| address.ours).map(Found::address);
+            let ours: HashSet<Address> = ours.collect();
+            addresses.iter().all(|address| ours.contains(address))
+        };
+        let (_, all) = *known.insert(current.unwrap_or_else(|| (changes, look())));
+        all && self.synced
+    }
+
+    /// Takes in what the kernel has reported.
+    ///
+    /// # Errors
+    /// The netlink socket itself fails.
+    pub(super) fn receive(
+        &mut self,
+        node: &Node,
+        poller: &Poller,
+        pending: &mut VecDeque<PendingEvent>,
+    ) -> io::Result<()> {
+        let mut changes = Vec::new();
+        let (links, synced) = (&mut self.links, &mut self.synced);
+        self.events.read(|event| {
+            match event {
+                NetEvent::Resync => *synced = false,
+                NetEvent::Synced => *synced = true,
+                NetEvent::Link(_)
+                | NetEvent::LinkGone { .. }
+                | NetEvent::Address(_)
+                | NetEvent::AddressGone { .. } => {}
+            }
+            links.apply(event, |change| changes.push(change));
+        })?;
+        for change in changes {
+            self.changed(change, node, poller, pending);
+        }
+        if self.links.incomplete() {
+            self.events.dump()?;
+        }
+        Ok(())
+    }
+
+    fn changed(
+        &mut self,
+        change: Change,
+        node: &Node,
+        poller: &Poller,
+        pending: &mut VecDeque<PendingEvent>,
+    ) {
+        match change {
+            Change::Appeared { name, link: found } | Change::Changed { name, link: found } => {
+                let Some(&link) = self.ids.get(&name) else { return };
+                let (index, mac) = (found.index, found.mac);
+                let known = self.sockets.get(&link);
+                if known.is_none_or(|sockets| (sockets.index, sockets.mac) != (index, mac)) {
+                    info!(interface = %name, index, "interface found");
+                    let sockets =
+                        InterfaceSockets { index, mac, v4: None, v6: None, neighbours: None };
+                    self.sockets.insert(link, sockets);
+                    self.open_sockets(link, node, poller);
+                }
+                pending.push_back(PendingEvent::Link(link));
+            }
+            Change::Gone { name } => {
+                let Some(&link) = self.ids.get(&name) else { return };
+                warn!(interface = %name, "interface is gone; waiting for it to come back");
+                self.sockets.remove(&link);
+                pending.push_back(PendingEvent::Link(link));
+            }
+            Change::Addresses { name } | Change::Foreign { name, .. } => {
+                let Some(&link) = self.ids.get(&name) else { return };
+                let reported =
+                    |event: &PendingEvent| matches!(event, PendingEvent::Link(id) if *id == link);
+                if pending.iter().any(reported) {
+                    return;
+                }
+                if self.lacks_a_socket(link, node) {
+                    // A family that was switched off may have been switched on.
+                    self.open_sockets(link, node, poller);
+                }
+                pending.push_back(PendingEvent::Link(link));
+            }
+            Change::Lost { name, ip } => {
+                let Some(&link) = self.ids.get(&name) else { return };
+                for router in routers_on(node, link) {
+                    if router.addresses().iter().any(|address| address.ip == ip) {
+                        pending.push_back(PendingEvent::AddressGone(router.id(), ip));
+                    }
+                }
+            }
+        }
+    }
+
+    fn lacks_a_socket(&mut self, link: LinkId, node: &Node) -> bool {
+        let Some(sockets) = self.sockets.get_mut(&link) else { return false };
+        routers_on(node, link).any(|router| sockets.adverts(router.config().family).is_none())
+    }
+
+    /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
+    fn open_sockets(&mut self, link: LinkId, node: &Node, poller: &Poller) {
+        let Some(name) = self.ids.iter().find(|(_, id)| **id == link).map(|(name, _)| name.clone())
+        else {
+            return;
+        };
+        let Some(sockets) = self.sockets.get_mut(&link) else { return };
+        for family in [Family::V4, Family::V6] {
+            let vrids: Vec<Vrid> = routers_on(node, link)
+                .filter(|router| router.config().family == family)
+                .map(|router| router.config().vrid)
+                .collect();
+            if let Err(error) = sockets.open_adverts(link, family, &vrids, poller) {
+                warn!(interface = %name, %family, %error, "cannot open the advert socket");
+            }
+        }
+        let addresses: Vec<IpAddr> = routers_on(node, link)
+            .flat_map(|router| router.addresses().iter())
+            .map(|a| a.ip)
+            .collect();
+        if let Err(error) = sockets.open_neighbours(link, &addresses, poller) {
+            warn!(interface = %name, %error, "cannot open the announcement socket");
+        }
+    }
+}
+
+impl InterfaceSockets {
+    fn open_adverts(
+        &mut self,
+        link: LinkId,
+        family: Family,
+        vrids: &[Vrid],
+        poller: &Poller,
+    ) -> io::Result<()> {
+        let index = self.index;
+        let slot = self.adverts(family);
+        if vrids.is_empty() {
+            *slot = None;
+            return Ok(());
+        }
+        if let Some(socket) = slot {
+            return socket.listen_for(vrids);
+        }
+        let socket = AdvertSocket::open(index, family)?;
+        socket.listen_for(vrids)?;
+        poller.add(socket.as_fd(), Source::Adverts(link, family).token())?;
+        *slot = Some(socket);
+        Ok(())
+    }
+
+    fn open_neighbours(
+        &mut self,
+        link: LinkId,
+        addresses: &[IpAddr],
+        poller: &Poller,
+    ) -> io::Result<()> {
+        if self.neighbours.is_none() {
+            let socket = NeighbourSocket::open(self.index, self.mac)?;
+            poller.add(socket.as_fd(), Source::Neighbours(link).token())?;
+            self.neighbours = Some(socket);
+        }
+        match &mut self.neighbours {
+            Some(socket) => socket.watch(addresses),
+            None => Ok(()),
+        }
+    }
+}
+
+fn routers_on(node: &Node, link: LinkId) -> impl Iterator<Item = &VirtualRouter> + '_ {
+    node.routers().filter(move |router| router.link() == link)
+}

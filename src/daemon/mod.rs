@@ -1,0 +1,172 @@
+//! The daemon: its start, in the order that privileges and other daemons ask for, and its end.
+//!
+//! [`event_loop`] is the advert loop. What it must not wait for is done by [`background`] and, for
+//! clients, by [`control`]; hooks and checks run in the helper process ([`hooks`]).
+
+mod background;
+mod check_runs;
+mod commands;
+mod control;
+mod counters;
+mod drained;
+mod driver;
+mod effects;
+mod event_loop;
+pub(crate) mod history;
+mod hooks;
+mod interfaces;
+mod status;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+use crate::config::{Config, Problems};
+use crate::helper::Helper;
+use crate::host::exclusive::{Identities, RuntimeDir, Taken};
+use crate::host::netlink::Worker;
+use crate::host::{backoff, kernel, privileges, sys};
+use background::Background;
+use event_loop::Daemon;
+use history::{History, Kind};
+
+/// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
+const REALTIME_PRIORITY: u8 = 50;
+
+/// Where the daemon finds and leaves things.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Lock and record; gone at reboot.
+    pub runtime_dir: PathBuf,
+    /// What must survive a reboot.
+    pub state_dir: PathBuf,
+}
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is wrong.
+    Config(Problems),
+    /// Another daemon is in the way.
+    Taken(Taken),
+    /// The kernel cannot mark addresses.
+    Kernel(String),
+    /// A capability is missing.
+    Privileges(String),
+    /// The system refused something without which nothing works.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Config(problems) => problems.fmt(f),
+            Failure::Taken(taken) => taken.fmt(f),
+            Failure::Kernel(release) => write!(
+                f,
+                "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
+            ),
+            Failure::Privileges(what) => f.write_str(what),
+            Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or when the kernel takes away what it cannot work without.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    sys::map_large_allocations();
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        std::thread::sleep(backoff::patience(&options.runtime_dir));
+    }
+    let config = load(&options.config).map_err(Failure::Config)?;
+    let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
+    let mut identities = Identities::default();
+    identities.take(&config.vrrp).map_err(Failure::Taken)?;
+    if let Some(release) = kernel::too_old() {
+        return Err(Failure::Kernel(release));
+    }
+    let missing = privileges::missing();
+    if !missing.is_empty() {
+        return Err(Failure::Privileges(privileges::explain(&missing)));
+    }
+    // The helper keeps what hooks of other users need; we keep what the network needs.
+    let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
+    let mut remarks = Vec::new();
+    let listener = control::bind(runtime.path(), &mut remarks);
+    remarks.extend(harden());
+    // It inherits what could not be asked for any more; what starts after it must not.
+    let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
+    let _ = privileges::realtime(REALTIME_PRIORITY);
+    let log = crate::log::init();
+    for remark in remarks {
+        warn!("{remark}");
+    }
+    let runtime_dir = runtime.path();
+    let background = Background::start().map_err(|e| Failure::System("start a thread", e))?;
+    let runtime_of_tasks = background.runtime().clone();
+    let _spawning_works = runtime_of_tasks.enter();
+    let mut daemon =
+        Daemon::new(options, config, identities, helper, worker, runtime_dir, background)?;
+    if let Some(listener) = listener {
+        daemon.listen(listener, &options.state_dir)?;
+    }
+    daemon.driver.history = History::start(&options.state_dir);
+    daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
+    info!(
+        node = %daemon.config.node.name,
+        pid = std::process::id(),
+        runtime_dir = %runtime_dir.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "vipd is running"
+    );
+    // It only costs memory if it fails.
+    let _ = sys::forget_code();
+    let outcome = daemon.serve();
+    // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
+    // everybody else from the processor.
+    if let Err(error) = privileges::ordinary_priority() {
+        warn!(%error, "cannot give up real-time priority");
+    }
+    daemon.note(Kind::Daemon, "vipd has ended");
+    daemon.end();
+    drop(log);
+    outcome
+}
+
+/// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
+/// with hooks that can be run.
+fn load(path: &Path) -> Result<Config, Problems> {
+    let mut config = Config::load(path)?;
+    config.require_routers()?;
+    config.check_host()?;
+    // For `vipd check`, which shows it with the lines it is about.
+    config.advice = Vec::new();
+    Ok(config)
+}
+
+/// Real-time priority, locked memory, and no capability that is not needed. What is refused is
+/// worth a warning, not an end.
+fn harden() -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Err(error) = privileges::realtime_for_all(REALTIME_PRIORITY) {
+        remarks.push(format!(
+            "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
+        ));
+    }
+    if let Err(error) = privileges::lock_memory() {
+        remarks.push(format!(
+            "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
+        ));
+    }
+    if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
+        remarks.push(format!("cannot give up privileges: {error}"));
+    }
+    remarks
+}

@@ -1,0 +1,11 @@
+//! What the running kernel must be able to do.
+
+/// Returns the kernel's release if it is older than 5.18. Such a kernel does not store the mark of an
+/// address (`IFA_PROTO`), so ours could not be told from the host's.
+pub(crate) fn too_old() -> Option<String> {
+    let system = nix::sys::utsname::uname().ok()?;
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (version < (5, 18)).then_some(release)
+}
