@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub(super) use crate::host::netlink::Found as Address;
-use crate::host::netlink::{Events, Found, Link, NetEvent};
+pub(super) use crate::host::netlink::InterfaceAddress as Address;
+use crate::host::netlink::{InterfaceAddress, Link, Monitor, NetEvent};
 
 /// The kernel answers at once unless another process holds the rtnl lock.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,18 +18,18 @@ const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     pub links: Vec<Link>,
-    pub addresses: Vec<Found>,
+    pub addresses: Vec<InterfaceAddress>,
 }
 
 impl Snapshot {
     pub fn take() -> io::Result<Self> {
-        let mut events = Events::open()?;
+        let mut monitor = Monitor::open()?;
         let (mut snapshot, mut synced) = (Snapshot::default(), false);
         let end = Instant::now() + DUMP_TIMEOUT;
         while !synced {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) {
+            match poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) => {
                     let text = "the kernel does not tell its addresses";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
@@ -37,7 +37,7 @@ impl Snapshot {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            events.read(|event| match event {
+            monitor.read(|event| match event {
                 NetEvent::Resync => snapshot = Snapshot::default(),
                 NetEvent::Synced => synced = true,
                 NetEvent::Link(link) => {
@@ -65,7 +65,7 @@ impl Snapshot {
         self.links.iter().find(has)
     }
 
-    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &Found> {
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.iter().filter(move |address| address.index == index)
     }
 
@@ -104,7 +104,7 @@ pub(super) fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
 }
 
 /// The address of some other host in the same network.
-pub(super) fn neighbour(address: &Found) -> Option<IpAddr> {
+pub(super) fn neighbour(address: &InterfaceAddress) -> Option<IpAddr> {
     match address.ip {
         IpAddr::V4(ip) if address.prefix < 31 => {
             // Neither the network nor the broadcast address, unless the network is too small.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::host::sys::Inbox;
-use crate::host::wiretap::Wiretap;
+use crate::host::advert_capture::AdvertCapture;
+use crate::host::sys::PacketBuffer;
 use crate::vrrp::Family;
 use crate::vrrp::advert;
 
@@ -59,7 +59,7 @@ pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32
         });
         captures.push((
             index,
-            Wiretap::open(index)?,
+            AdvertCapture::open(index)?,
             sockets.collect::<Vec<_>>(),
             Capture::default(),
         ));
@@ -173,7 +173,7 @@ pub(super) fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Re
 /// A raw socket that receives every advert on the interface, including our own test packets.
 struct Receiver {
     socket: Socket,
-    inbox: Inbox,
+    buffer: PacketBuffer,
 }
 
 impl Receiver {
@@ -196,12 +196,12 @@ impl Receiver {
                 socket.join_multicast_v6(&group, index)?;
             }
         }
-        Ok(Receiver { socket, inbox: Inbox::default() })
+        Ok(Receiver { socket, buffer: PacketBuffer::default() })
     }
 
     /// Passes every queued packet to `handle`: its source and bytes, IPv4 with its header.
     fn receive(&mut self, mut handle: impl FnMut(IpAddr, &[u8])) -> io::Result<()> {
-        let drained = self.inbox.drain(self.socket.as_fd(), usize::MAX, |packet| {
+        let drained = self.buffer.drain(self.socket.as_fd(), usize::MAX, |packet| {
             if let Some(source) = packet.source() {
                 handle(source, packet.payload);
             }

@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let _ = prctl::set_name(c"vipd-helper");
-    let pings = echo::Sockets::open(checks::identifier());
+    let pings = echo::EchoSockets::open(checks::identifier());
     let privileges = privileges::keep_only(&NEEDED);
     let _log = log::init();
     if let Err(error) = privileges {
@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
         program::limit_open_files(soft);
     }
     // A failure only costs memory.
-    let _ = sys::forget_code();
+    let _ = sys::release_code_pages();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(socket, daemon, pings));
@@ -87,7 +87,7 @@ fn take_socket() -> io::Result<OwnedFd> {
 }
 
 /// Runs hooks and checks until the daemon closes its end of the socket, then kills what still runs.
-async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::Sockets) -> io::Result<()> {
+async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Result<()> {
     // tokio has no type for SOCK_SEQPACKET, but send and recv work alike for datagrams. No packet
     // is empty, so length 0 means that the other end is closed.
     let socket = StdUnixDatagram::from(socket);

@@ -67,7 +67,7 @@ struct CheckTask {
 
 impl Checks {
     /// No checks yet. The sockets for pings were opened before privileges were dropped.
-    pub(super) fn new(sockets: echo::Sockets) -> Self {
+    pub(super) fn new(sockets: echo::EchoSockets) -> Self {
         let (sender, receiver) = mpsc::channel(BATCH_MAX);
         let shared = Shared {
             epoch: Instant::now(),

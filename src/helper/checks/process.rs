@@ -254,7 +254,7 @@ fn scan(with_programs: bool) -> Vec<ProcessInfo> {
 
 /// The pid may have been reused since the scan, so the process is checked again through a pidfd.
 fn found(wanted: &ProcessPattern, pid: i32) -> Option<FoundProcess> {
-    let descriptor = sys::open_process(pid).ok()?;
+    let descriptor = sys::pidfd_open(pid).ok()?;
     if !wanted.is(pid) || has_ended(&descriptor) {
         return None;
     }
