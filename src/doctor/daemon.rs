@@ -87,7 +87,7 @@ fn check_lateness(router: &Router, report: &mut Report) {
         return;
     }
     let text = format!(
-        "of {} adverts of {name} {late} left more than one interval late, and {lost} times it lost its role by that",
+        "of {} adverts of {name}, {late} were sent more than one interval late; it lost its role {lost} times because of that",
         counted.adverts_sent
     );
     let fix = "vipd events  (when was it? what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked?)";

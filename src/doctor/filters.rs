@@ -66,7 +66,7 @@ fn check_multicast(
                     instance,
                     Direction::Out,
                     blocked,
-                    &format!("sending says: {error}"),
+                    &format!("sending failed: {error}"),
                     report,
                 );
             }
@@ -80,12 +80,12 @@ fn check_multicast(
                 let blocked = rules.and_then(|rules| rules.blocks(&packet(Direction::In, asked)));
                 if blocked.is_none() && source.is_none() && rules.is_some() {
                     // Rules that accept certain senders only also drop our test packet.
-                    let why = "rules let in some senders only, and which are the peers is not known: name them in `accept_from`";
+                    let why = "the rules accept certain senders only, and the peers are unknown: name them in `accept_from`";
                     report.skip(format!("whether adverts pass {}", link.name), why);
                     continue;
                 }
                 let from = source.map_or("this host".to_owned(), |source| source.to_string());
-                let seen = format!("a test packet as if from {from} did not get in");
+                let seen = format!("a test packet from {from} was not received");
                 report_filter(instance, Direction::In, blocked, &seen, report);
             }
         }
@@ -154,7 +154,7 @@ fn report_filter(
         }
         None => (
             "a rule".to_owned(),
-            "nft list ruleset  (accept IP protocol 112 before anything stops it)".to_owned(),
+            "nft list ruleset  (accept IP protocol 112 before any rule drops it)".to_owned(),
         ),
     };
     let text = format!(

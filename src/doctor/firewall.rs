@@ -61,7 +61,7 @@ impl Ruleset {
     /// # Errors
     /// It has another format.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let unknown = || "nft -j list ruleset prints what is not understood".to_owned();
+        let unknown = || "nft -j list ruleset prints an unknown format".to_owned();
         let all: Value = serde_json::from_slice(json).map_err(|_| unknown())?;
         let objects = all.get("nftables").and_then(Value::as_array).ok_or_else(unknown)?;
         Ok(Ruleset { objects: objects.clone() })

@@ -67,7 +67,7 @@ pub(super) fn check_arp(instance: &Instance<'_>, snapshot: &Snapshot, report: &m
     }
     if kernel::ipv4_switch(&link.name, "arp_ignore") == Some(8) {
         let text = format!(
-            "arp_ignore is 8: {} answers no ARP request, so nobody finds the addresses of {}",
+            "arp_ignore is 8: {} answers no ARP request, so clients do not find the addresses of {}",
             link.name, router.name
         );
         let fix = format!(

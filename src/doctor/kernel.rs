@@ -31,7 +31,7 @@ impl Snapshot {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) => {
-                    let text = "the kernel does not tell its addresses";
+                    let text = "the kernel did not answer with its addresses";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -139,7 +139,7 @@ pub(super) fn route(to: IpAddr) -> Result<Option<String>, String> {
     if !output.status.success() {
         return Ok(None);
     }
-    let unknown = || "ip -j route get prints what is not understood".to_owned();
+    let unknown = || "ip -j route get prints an unknown format".to_owned();
     let routes: serde_json::Value =
         serde_json::from_slice(&output.stdout).map_err(|_| unknown())?;
     let device = routes.pointer("/0/dev").and_then(serde_json::Value::as_str);

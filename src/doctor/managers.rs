@@ -70,7 +70,7 @@ pub(super) fn check_networkmanager(link: &Link, report: &mut Report) {
         return;
     }
     let text = format!(
-        "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd puts them back, but a moment is lost",
+        "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd adds them again, but packets are lost meanwhile",
         link.name
     );
     let fix = format!(

@@ -15,7 +15,7 @@ const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";
 pub(super) fn check_running(status: &Status, report: &mut Report) {
     let pid = status.daemon.pid;
     let Some((policy, locked)) = scheduling(pid) else {
-        report.skip("the daemon's privileges", format!("there is no process {pid} to be seen"));
+        report.skip("the daemon's privileges", format!("process {pid} is not visible"));
         return;
     };
     const SCHED_FIFO: u32 = libc::SCHED_FIFO as u32;

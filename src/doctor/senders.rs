@@ -139,7 +139,7 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
                         heard.vrid
                     );
                     let fix = format!(
-                        "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop it there"
+                        "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop that router"
                     );
                     report.found(ProblemKind::SenderRefused, about(name, from), text, fix);
                 }
@@ -172,7 +172,7 @@ fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
                 advert.addresses().take(3).map(|ip| ip.to_string()).collect();
             let (name, vrid) = (&instance.router.name, advert.vrid);
             let text = format!(
-                "{} advertises VRID {vrid} with {} on {}, which nobody here has, while {name} (VRID {}) hears nobody",
+                "{} advertises VRID {vrid} with {} on {}, which is not configured here, while {name} (VRID {}) hears no peer",
                 passed.source,
                 addresses.join(", "),
                 instance.link.name,

@@ -55,15 +55,17 @@ pub fn exec_hook(_args: Vec<OsString>) -> ExitCode {
 /// Returns only on failure, with the reason.
 fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, String> {
     let mut spec = Vec::new();
-    control.read_to_end(&mut spec).map_err(|error| format!("no order: {error}"))?;
-    let spec: ExecSpec =
-        serde_json::from_slice(&spec).map_err(|error| format!("no order: {error}"))?;
+    control
+        .read_to_end(&mut spec)
+        .map_err(|error| format!("cannot read what to execute: {error}"))?;
+    let spec: ExecSpec = serde_json::from_slice(&spec)
+        .map_err(|error| format!("cannot read what to execute: {error}"))?;
     let (name, arguments) = spec.argv.split_first().ok_or("no program is named")?;
 
     let user = spec.user.as_deref().map(look_up).transpose()?;
     let program = crate::config::find_program(name, user.as_ref())
         .map_err(|(what, help)| format!("{what} ({help})"))?;
-    forget_surroundings().map_err(|error| format!("cannot start afresh: {error}"))?;
+    forget_surroundings().map_err(|error| format!("cannot reset the process: {error}"))?;
     privileges::restrict_executed_programs(&[])
         .map_err(|error| format!("cannot drop privileges: {error}"))?;
     if let Some(user) = &user {

@@ -217,7 +217,7 @@ fn read(
             if good == 0 {
                 let why = found.errors.first().map_or(String::new(), |error| format!(": {error}"));
                 return Err(format!(
-                    "this system trusts no authority (package ca-certificates?){why}; `ca_file` names one"
+                    "this system has no certificate authorities (package ca-certificates?){why}; set `ca_file`"
                 ));
             }
         }

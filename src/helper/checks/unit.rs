@@ -101,7 +101,10 @@ impl Bus {
             answer.push(self.stream.read_u8().await.map_err(|error| describe(&error))?);
         }
         if !answer.starts_with(b"OK ") {
-            return Err(format!("refused us: {}", String::from_utf8_lossy(&answer).trim_end()));
+            return Err(format!(
+                "refused authentication: {}",
+                String::from_utf8_lossy(&answer).trim_end()
+            ));
         }
         // Required by a bus; systemd itself answers with an error, which does no harm.
         let hello = DbusCall {
@@ -126,7 +129,9 @@ impl Bus {
         };
         let reply = self.call(get).await?;
         match reply.kind {
-            METHOD_RETURN => reply.variant().ok_or_else(|| "systemd's answer is not a word".into()),
+            METHOD_RETURN => {
+                reply.variant().ok_or_else(|| "systemd's reply is not a string".into())
+            }
             _ => Err(format!("systemd says: {}", reply.string().unwrap_or_default())),
         }
     }
@@ -149,7 +154,7 @@ impl Bus {
     }
 
     async fn receive(&mut self) -> Result<DbusReply, String> {
-        let strange = || "the answer is not D-Bus as we know it".to_owned();
+        let strange = || "the reply is not a D-Bus message that vipd understands".to_owned();
         let mut begin = [0; 16];
         self.stream.read_exact(&mut begin).await.map_err(|error| describe(&error))?;
         let number =
