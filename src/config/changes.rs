@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{CheckPlan, Config};
-use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, Initial, RouterConfig, Vrid};
+use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, RouterConfig, Vrid};
 
 /// One line per difference. Virtual routers are the same if interface, family and VRID are.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
@@ -122,12 +122,8 @@ fn compare_check(
             ),
             (
                 "initial",
-                match initial {
-                    Initial::Passing => "passing".to_owned(),
-                    Initial::Failing => "failing".to_owned(),
-                    // The duration follows from the other keys.
-                    Initial::Wait(_) => "wait".to_owned(),
-                },
+                // The duration of a wait follows from the other keys.
+                initial.name().to_owned(),
             ),
         ]
     };
@@ -218,7 +214,7 @@ fn keys(router: &RouterConfig) -> Vec<(&'static str, Value)> {
         ("accept_from", Value::Shown(optional(accept_from))),
         ("authentication", Value::Secret(*authentication)),
         ("address_lifetime", Value::Shown(lifetime)),
-        ("handover", Value::Shown(handover.name().to_owned())),
+        ("handover", Value::Shown(handover.to_string())),
         ("checks", Value::Shown(list(checks.iter()))),
     ]
 }

@@ -50,7 +50,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         (false, Some(secs)) => format!("addresses end {secs}s after the last renewal"),
         (false, None) => "addresses have no lifetime".to_string(),
     };
-    let handover = router.handover.name();
+    let handover = router.handover;
     let preempt = match (router.preempt, router.preempt_delay) {
         (false, _) => "does not preempt".to_string(),
         (true, Duration::ZERO) => "preempts".to_string(),
@@ -285,16 +285,13 @@ fn hook_keys(config: &Config, name: &str) -> Vec<&'static str> {
 }
 
 fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> serde_json::Value {
-    let (effect, weight) = match counts.effect {
-        Effect::Fault => ("fault", None),
-        Effect::Last => ("last", None),
-        Effect::Weight(weight) => ("weight", Some(weight)),
-        Effect::Number => ("number", None),
+    let weight = match counts.effect {
+        Effect::Weight(weight) => Some(weight),
+        Effect::Fault | Effect::Last | Effect::Number => None,
     };
-    let (initial, wait) = match counts.initial {
-        Initial::Passing => ("passing", None),
-        Initial::Failing => ("failing", None),
-        Initial::Wait(limit) => ("wait", Some(limit.as_secs_f64())),
+    let wait = match counts.initial {
+        Initial::Wait(limit) => Some(limit.as_secs_f64()),
+        Initial::Passing | Initial::Failing => None,
     };
     json!({
         "name": plan.name,
@@ -304,9 +301,9 @@ fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> ser
         "timeout_seconds": plan.timeout.as_secs_f64(),
         "fall": counts.fall,
         "rise": counts.rise,
-        "effect": effect,
+        "effect": counts.effect.name(),
         "weight": weight,
-        "initial": initial,
+        "initial": counts.initial.name(),
         "longest_wait_seconds": wait,
         "routers": users_of(config, &plan.name),
     })

@@ -230,13 +230,12 @@ pub(super) enum InitialChoice {
     Wait,
 }
 
-const fn named(handover: Handover) -> (&'static str, Handover) {
-    (handover.name(), handover)
-}
-
 const CHECKSUM: [(&str, ChecksumForm); 2] =
     [("pseudo-header", ChecksumForm::PseudoHeader), ("plain", ChecksumForm::Plain)];
-const HANDOVER: [(&str, Handover); 2] = [named(Handover::Overlap), named(Handover::Exclusive)];
+const HANDOVER: [(&str, Handover); 2] = [
+    (Handover::Overlap.name(), Handover::Overlap),
+    (Handover::Exclusive.name(), Handover::Exclusive),
+];
 const LIFETIME: [(&str, Lifetime); 2] = [("auto", Lifetime::Auto), ("off", Lifetime::Off)];
 const ON_FAIL: [(&str, OnFail); 2] = [("fault", OnFail::Fault), ("last", OnFail::Last)];
 const INITIAL: [(&str, InitialChoice); 3] = [

@@ -231,7 +231,7 @@ fn decisive_keys(router: &file::RouterTable) -> [(&'static str, String, Option<&
     };
     let default = i64::from(Priority::DEFAULT.get());
     let priority = router.priority.as_ref().map_or(default, |priority| priority.value);
-    let handover = router.handover().name();
+    let handover = router.handover();
     [
         ("priority", priority.to_string(), at(&router.priority)),
         ("preempt", router.preempt().to_string(), at(&router.preempt)),

@@ -156,18 +156,17 @@ fn checks_of<'a>(
 fn one_check(now: Instant, check: &vrrp::Check, driver: &Driver) -> Check {
     let config = check.config();
     let last = driver.checks.last(&config.name);
-    let (effect, weight) = match config.effect {
-        Effect::Fault => ("fault", None),
-        Effect::Last => ("last", None),
-        Effect::Weight(weight) => ("weight", Some(weight)),
-        Effect::Number => ("number", Some(check.number())),
+    let weight = match config.effect {
+        Effect::Fault | Effect::Last => None,
+        Effect::Weight(weight) => Some(weight),
+        Effect::Number => Some(check.number()),
     };
     Check {
         name: config.name.to_string(),
         verdict: check.verdict().name().to_owned(),
         verdict_seconds: seconds(now - check.since()),
         streak: check.streak(),
-        effect: effect.to_owned(),
+        effect: config.effect.name().to_owned(),
         weight,
         output: last.map(|run| run.output.clone()),
         failed: last.is_some_and(|run| run.result == CheckResult::Failed),

@@ -4,36 +4,23 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::HookCommand;
 use crate::vrrp::Hook;
 
-/// The state as keepalived passes it to the `notify` hook; `None`: that hook does not run.
-pub(super) const fn keepalived_state(state: Hook) -> Option<&'static str> {
-    match state {
-        Hook::Master => Some("MASTER"),
-        Hook::Backup => Some("BACKUP"),
-        Hook::Fault => Some("FAULT"),
-        Hook::Stop => Some("STOP"),
-        Hook::BeforeRelease | Hook::BeforeClaim => None,
+/// By name, because the protocol does not depend on serde.
+impl Serialize for Hook {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
-/// Serializes a hook by its name, because the protocol does not depend on serde.
-mod hook_name {
-    use serde::de::{Deserialize as _, Deserializer, Error as _};
-    use serde::ser::Serializer;
-
-    use super::Hook;
-
-    pub(super) fn serialize<S: Serializer>(hook: &Hook, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(hook.name())
-    }
-
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Hook, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|()| D::Error::custom(format!("there is no hook {name:?}")))
+impl<'de> Deserialize<'de> for Hook {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        word.parse().map_err(|()| D::Error::custom(format_args!("no hook is named {word}")))
     }
 }
 
@@ -47,7 +34,6 @@ pub struct HookRun {
     /// Chosen by the daemon, repeated in [`Finished`].
     pub number: u64,
     /// What the virtual router has become, or is about to do (`VIPD_STATE`).
-    #[serde(with = "hook_name")]
     pub state: Hook,
     /// The previous state (`VIPD_PREVIOUS_STATE`).
     pub previous: String,
@@ -74,7 +60,6 @@ pub struct Finished {
     /// As in the run.
     pub number: u64,
     /// As in the run.
-    #[serde(with = "hook_name")]
     pub state: Hook,
     /// Of several hooks, that of the first failure.
     pub outcome: Outcome,

@@ -6,16 +6,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-use super::hook::{Finished, HookRun, Outcome, keepalived_state};
+use super::hook::{Finished, HookRun, Outcome};
 use super::output::{Lines, Sink};
 use super::program::{Program, language};
 use crate::config::HookCommand;
+use crate::vrrp::Hook;
 
 /// Runs the hooks of one change, until they end or `closing` becomes true as the daemon is gone.
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {
     let begin = Instant::now();
     let mut outcome = Outcome::Done;
-    let general = run.notify.as_ref().zip(keepalived_state(run.state)).map(|(notify, state)| {
+    let general = run.notify.as_ref().zip(keepalived(run.state)).map(|(notify, state)| {
         let mut notify = notify.clone();
         let priority = run.priority.to_string();
         let what = if run.group { "GROUP" } else { "INSTANCE" };
@@ -32,6 +33,17 @@ pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Fin
         }
     }
     Finished::of(&run, outcome, begin.elapsed())
+}
+
+/// The argument of the `notify` hook, as with keepalived; `None`: it does not run.
+const fn keepalived(hook: Hook) -> Option<&'static str> {
+    match hook {
+        Hook::Master => Some("MASTER"),
+        Hook::Backup => Some("BACKUP"),
+        Hook::Fault => Some("FAULT"),
+        Hook::Stop => Some("STOP"),
+        Hook::BeforeRelease | Hook::BeforeClaim => None,
+    }
 }
 
 /// Runs one hook and logs its outcome.
