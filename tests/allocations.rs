@@ -50,7 +50,7 @@ fn a_master_that_advertises_allocates_nothing() {
     for _ in 0..100 {
         let now = node.deadline().unwrap();
         // Another round of the same length.
-        let count = allocations(|| node.handle(now, Event::Timeout, &mut actions).unwrap());
+        let count = allocations(|| _ = node.handle(now, Event::Timeout, &mut actions).unwrap());
         assert_eq!(count, 0, "{} actions", actions.len());
         actions.clear();
     }
@@ -77,7 +77,7 @@ fn a_backup_that_hears_an_advert_allocates_nothing() {
                 message,
             };
             let event = Event::Packet(packet);
-            let count = allocations(|| backup.handle(now, event, &mut actions).unwrap());
+            let count = allocations(|| _ = backup.handle(now, event, &mut actions).unwrap());
             // The first time it becomes known who is there.
             assert!(count == 0 || round == 0, "{count} in round {round}");
         }

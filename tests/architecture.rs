@@ -34,28 +34,7 @@ const FENCED: [(&str, &str); 22] = [
 ];
 
 /// Where a use may begin in `src/vrrp`: nothing from crates.io, nothing from the rest of ours.
-const ROOTS: [&str; 5] = ["std", "super", "self", "crate::vrrp", "config"];
-
-/// The parts of `src/vrrp` and `src/vrrp/router` that their `mod.rs` re-export from.
-const PARTS: [&str; 16] = [
-    "action",
-    "advert",
-    "check",
-    "discard",
-    "event",
-    "group",
-    "id",
-    "node",
-    "router",
-    "time",
-    "warning",
-    "why",
-    // Of `router`.
-    "announcements",
-    "hearing",
-    "reason",
-    "states",
-];
+const ROOTS: [&str; 4] = ["std", "super", "self", "crate::vrrp"];
 
 /// Where giving up is right: no packet, kernel answer or file that we support brings it about.
 const GIVES_UP_RIGHTLY: [(&str, &str); 1] =
@@ -298,9 +277,13 @@ fn named_beyond_the_fence(file: &Source) -> Vec<String> {
 }
 
 fn used_beyond_the_fence(file: &Source) -> Vec<String> {
+    // A module may import from those that it declares itself.
+    let declared = file.code().filter_map(|(_, line)| {
+        line.trim().trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')
+    });
+    let roots: Vec<&str> = ROOTS.into_iter().chain(declared).collect();
     let inside = |path: &String| {
-        ROOTS.iter().any(|root| path == root || path.starts_with(&format!("{root}::")))
-            || PARTS.iter().any(|own| path.strip_prefix(own).is_some_and(|p| p.starts_with("::")))
+        roots.iter().any(|root| path == root || path.starts_with(&format!("{root}::")))
     };
     let strangers = imports(file).into_iter().filter(|path| !inside(path));
     strangers.map(|path| format!("{}: use {path}", file.path.display())).collect()

@@ -17,11 +17,13 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getgid, getuid};
 use socket2::{Domain, Socket, Type};
 
-use vipd::host::advert_socket::{Advert, AdvertSocket};
+use vipd::host::advert_socket::{AdvertSocket, OutgoingAdvert};
 use vipd::host::clock::{Clock, Timer, boottime};
-use vipd::host::links::{Change, Links};
-use vipd::host::neighbours::{NeighbourSocket, Sighting};
-use vipd::host::netlink::{Done, Events, Failure, Found, Job, NetEvent, Report, Work, Worker};
+use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
+use vipd::host::netlink::{
+    AddressError, InterfaceAddress, JobOutcome, LinkChange, Links, Monitor, NetEvent, Operation,
+    Progress, Worker, WorkerJob,
+};
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
 
@@ -34,28 +36,28 @@ fn main() -> process::ExitCode {
     let tests: &[(&str, fn())] = &[
         ("adverts_arrive_as_they_were_sent", adverts_arrive_as_they_were_sent),
         ("a_socket_outlives_a_link_that_was_down", a_socket_outlives_a_link_that_was_down),
-        ("adverts_leave_as_the_protocol_wants_them", adverts_leave_as_the_protocol_wants_them),
+        (
+            "sent_adverts_have_the_header_fields_of_the_rfc",
+            sent_adverts_have_the_header_fields_of_the_rfc,
+        ),
         ("only_the_vrids_listened_for_arrive", only_the_vrids_listened_for_arrive),
         ("one_advert_that_fails_does_not_stop_the_others", one_that_fails_does_not_stop_the_others),
         ("a_claimed_address_is_marked_and_disturbs_nobody", a_claimed_address_is_marked),
         ("a_lease_ends_and_is_not_brought_back", a_lease_ends_and_is_not_brought_back),
         ("a_renewal_keeps_the_mark_and_can_be_too_late", a_renewal_can_be_too_late),
-        ("what_the_host_has_itself_is_never_touched", what_the_host_has_is_never_touched),
+        ("addresses_of_the_host_are_never_touched", addresses_of_the_host_are_never_touched),
         ("a_claim_survives_a_changed_prefix_length", a_claim_survives_a_changed_prefix_length),
+        ("a_wrong_absent_hint_is_verified", a_wrong_absent_hint_is_verified),
         (
-            "what_is_said_to_be_absent_is_looked_at_all_the_same_when_it_is_not",
-            what_is_said_to_be_absent_is_looked_at_all_the_same_when_it_is_not,
-        ),
-        (
-            "a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard",
-            a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard,
+            "a_large_claim_reports_its_parts_and_renewals_are_filtered",
+            a_large_claim_reports_its_parts_and_renewals_are_filtered,
         ),
         ("thousands_of_addresses_go_in_one_job", thousands_of_addresses_go_in_one_job),
-        ("a_job_says_what_is_wrong", a_job_says_what_is_wrong),
+        ("a_failed_job_reports_the_reason", a_failed_job_reports_the_reason),
         ("an_interface_is_followed_by_its_name", an_interface_is_followed_by_its_name),
         ("addresses_come_and_go", addresses_come_and_go),
         ("a_bridge_port_that_leaves_is_not_gone", a_bridge_port_that_leaves_is_not_gone),
-        ("after_an_overrun_the_picture_is_right", after_an_overrun_the_picture_is_right),
+        ("after_an_overflow_the_state_is_right", after_an_overflow_the_state_is_right),
         ("announcements_are_right_to_the_byte", announcements_are_right_to_the_byte),
         ("neighbours_believe_announcements", neighbours_believe_announcements),
         ("other_announcers_are_seen_and_nothing_else", other_announcers_are_seen),
@@ -321,7 +323,7 @@ fn a_socket_outlives_a_link_that_was_down() {
     }
 }
 
-fn adverts_leave_as_the_protocol_wants_them() {
+fn sent_adverts_have_the_header_fields_of_the_rfc() {
     let lab = Lab::new();
     let capture = lab.there(|| Capture::on("right"));
 
@@ -400,8 +402,8 @@ fn one_that_fails_does_not_stop_the_others() {
     let ours = socket("left", Family::V4, &[]);
     let mut theirs = lab.there(|| socket("right", Family::V4, &[51]));
     let message = message(51);
-    let adverts: Vec<Advert<'_>> = (0..100)
-        .map(|place| Advert {
+    let adverts: Vec<OutgoingAdvert<'_>> = (0..100)
+        .map(|place| OutgoingAdvert {
             from: address(if place % 40 == 20 { "203.0.113.1" } else { "192.0.2.1" }),
             to: GROUP_V4.into(),
             message: &message,
@@ -416,18 +418,18 @@ fn one_that_fails_does_not_stop_the_others() {
 
 // Addresses.
 
-fn wait_for(worker: &mut Worker, ticket: u64) -> Done {
+fn wait_for(worker: &mut Worker, ticket: u64) -> JobOutcome {
     loop {
         assert!(readable(worker, Duration::from_secs(20)));
-        let Some(done) = worker.reports().find_map(Report::done) else { continue };
+        let Some(done) = worker.progress().find_map(Progress::outcome) else { continue };
         assert_eq!(done.ticket, ticket);
         assert!(done.started <= done.finished && done.finished <= boottime());
         return done;
     }
 }
 
-fn job(worker: &mut Worker, name: &str, work: Work) -> Vec<(Address, Failure)> {
-    worker.submit(Job { ticket: 7, index: index(name), work });
+fn job(worker: &mut Worker, name: &str, operation: Operation) -> Vec<(Address, AddressError)> {
+    worker.submit(WorkerJob { ticket: 7, index: index(name), operation });
     wait_for(worker, 7).failures
 }
 
@@ -440,22 +442,22 @@ fn addresses(list: &[&str]) -> Arc<[Address]> {
         .collect()
 }
 
-fn claim(list: &[&str], lifetime: Option<u32>) -> Work {
-    Work::Claim { addresses: addresses(list), lifetime, absent: false }
+fn claim(list: &[&str], lifetime: Option<u32>) -> Operation {
+    Operation::Claim { addresses: addresses(list), lifetime, absent: false }
 }
 
-fn renew(list: &[&str], lifetime: u32) -> Work {
+fn renew(list: &[&str], lifetime: u32) -> Operation {
     let not_after = boottime() + Duration::from_secs(60);
-    Work::Renew { addresses: addresses(list), lifetime, not_after, intact: false }
+    Operation::Renew { addresses: addresses(list), lifetime, not_after, intact: false }
 }
 
-fn release(list: &[&str]) -> Work {
-    Work::Release { addresses: addresses(list) }
+fn release(list: &[&str]) -> Operation {
+    Operation::Release { addresses: addresses(list) }
 }
 
 /// All addresses of an interface, as the kernel tells a newcomer.
-fn present(name: &str) -> Vec<Found> {
-    let mut events = Events::open().unwrap();
+fn present(name: &str) -> Vec<InterfaceAddress> {
+    let mut events = Monitor::open().unwrap();
     let (mut found, mut synced, wanted) = (Vec::new(), false, index(name));
     eventually("a list of addresses", || {
         events
@@ -463,7 +465,7 @@ fn present(name: &str) -> Vec<Found> {
                 NetEvent::Resync => found.clear(),
                 NetEvent::Address(address) if address.index == wanted => {
                     // Again, if something about it changes meanwhile.
-                    found.retain(|known: &Found| known.address() != address.address());
+                    found.retain(|known: &InterfaceAddress| known.address() != address.address());
                     found.push(address);
                 }
                 NetEvent::Synced => synced = true,
@@ -536,7 +538,7 @@ fn a_lease_ends_and_is_not_brought_back() {
     let list = ["192.0.2.10", "2001:db8::10"];
     assert_eq!(job(&mut worker, "left", claim(&list, Some(1))), []);
     eventually("the end of the lease", || marked("left").is_empty());
-    let gone: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::Gone)).collect();
+    let gone: Vec<_> = addresses(&list).iter().map(|a| (*a, AddressError::Gone)).collect();
     assert_eq!(job(&mut worker, "left", renew(&list, 30)), gone);
     assert_eq!(marked("left"), [""; 0]);
 }
@@ -551,18 +553,18 @@ fn a_renewal_can_be_too_late() {
     assert_eq!(detail("left", "2001:db8::10")["preferred_life_time"], 0);
     assert_eq!(marked("left").len(), 2);
 
-    let late = Work::Renew {
+    let late = Operation::Renew {
         addresses: addresses(&list),
         lifetime: 600,
         not_after: boottime(),
         intact: false,
     };
-    let failures: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::Late)).collect();
+    let failures: Vec<_> = addresses(&list).iter().map(|a| (*a, AddressError::Late)).collect();
     assert_eq!(job(&mut worker, "left", late), failures);
     assert!(list.iter().all(|ip| lifetime("left", ip) <= 90));
 }
 
-fn what_the_host_has_is_never_touched() {
+fn addresses_of_the_host_are_never_touched() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     // The same prefix length as ours would have, and others.
@@ -570,7 +572,8 @@ fn what_the_host_has_is_never_touched() {
     ip("addr add 2001:db8::10/128 dev left nodad");
     let theirs = ["192.0.2.1", "192.0.2.10", "2001:db8::1", "2001:db8::10"];
     let before = present("left");
-    let already: Vec<_> = addresses(&theirs).iter().map(|a| (*a, Failure::AlreadyThere)).collect();
+    let already: Vec<_> =
+        addresses(&theirs).iter().map(|a| (*a, AddressError::AlreadyThere)).collect();
 
     let mut wanted = theirs.to_vec();
     wanted.push("192.0.2.11");
@@ -593,35 +596,35 @@ fn a_claim_survives_a_changed_prefix_length() {
     assert_eq!(marked("left"), [""; 0], "whatever the prefix length it was claimed with");
 }
 
-fn what_is_said_to_be_absent_is_looked_at_all_the_same_when_it_is_not() {
+fn a_wrong_absent_hint_is_verified() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     ip("addr add 192.0.2.11/32 dev left");
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.12"], Some(300))), []);
     let list = addresses(&["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
-    let work = Work::Claim { addresses: list.clone(), lifetime: Some(300), absent: true };
-    let failures = job(&mut worker, "left", work);
-    assert_eq!(failures, [(list[1], Failure::AlreadyThere)]);
+    let operation = Operation::Claim { addresses: list.clone(), lifetime: Some(300), absent: true };
+    let failures = job(&mut worker, "left", operation);
+    assert_eq!(failures, [(list[1], AddressError::AlreadyThere)]);
     assert_eq!(marked("left"), ["192.0.2.12/32", "192.0.2.10/32"]);
 }
 
-fn a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard() {
+fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> =
         (0..300_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
-    let work = Work::Claim { addresses: many.clone(), lifetime: Some(300), absent: true };
-    worker.submit(Job { ticket: 7, index: index("left"), work });
+    let operation = Operation::Claim { addresses: many.clone(), lifetime: Some(300), absent: true };
+    worker.submit(WorkerJob { ticket: 7, index: index("left"), operation });
     let (mut next, mut over) = (0, None);
     eventually("the claim", || {
-        for report in worker.reports() {
+        for report in worker.progress() {
             match report {
-                Report::Claimed { ticket: 7, part } => {
+                Progress::Claimed { ticket: 7, part } => {
                     assert_eq!(part.start, next);
                     next = part.end;
                 }
-                Report::Claimed { .. } => panic!("there is no such job"),
-                Report::Done(done) => over = Some(done),
+                Progress::Claimed { .. } => panic!("there is no such job"),
+                Progress::Finished(done) => over = Some(done),
             }
         }
         over.is_some()
@@ -629,19 +632,19 @@ fn a_claim_of_many_tells_of_its_parts_and_renewals_are_not_heard() {
     assert_eq!(over.unwrap().failures, []);
     assert!((1..300).contains(&next), "all but the last part: {next}");
 
-    let events = Events::open().unwrap();
+    let events = Monitor::open().unwrap();
     events.ignore_renewals(worker.renewal_port()).unwrap();
     let mut follower = Follower::with(events, &["left"]);
     follower.until("the picture", |follower| follower.addresses("left").len() >= 300);
     let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
-    let work = Work::Renew { addresses, lifetime: 600, not_after, intact: true };
-    assert_eq!(job(&mut worker, "left", work), []);
+    let operation = Operation::Renew { addresses, lifetime: 600, not_after, intact: true };
+    assert_eq!(job(&mut worker, "left", operation), []);
     assert!(!readable(&follower.events, Duration::from_millis(20)), "an echo");
     ip("addr add 192.0.2.99/32 dev left");
     follower.until("what others add", |follower| {
         follower.addresses("left").contains(&"192.0.2.99/32".to_owned())
     });
-    assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
+    assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
 }
 
 fn thousands_of_addresses_go_in_one_job() {
@@ -659,56 +662,62 @@ fn thousands_of_addresses_go_in_one_job() {
     let foreign = Address::host(address("10.0.1.200"));
 
     let addresses = many.clone();
-    let failures =
-        job(&mut worker, "left", Work::Claim { addresses, lifetime: Some(300), absent: false });
-    assert_eq!(failures, [(foreign, Failure::AlreadyThere)]);
+    let failures = job(
+        &mut worker,
+        "left",
+        Operation::Claim { addresses, lifetime: Some(300), absent: false },
+    );
+    assert_eq!(failures, [(foreign, AddressError::AlreadyThere)]);
     assert_eq!(marked("left").len(), 1299);
     let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
     let failures = job(
         &mut worker,
         "left",
-        Work::Renew { addresses, lifetime: 600, not_after, intact: false },
+        Operation::Renew { addresses, lifetime: 600, not_after, intact: false },
     );
-    assert_eq!(failures, [(foreign, Failure::AlreadyThere)]);
+    assert_eq!(failures, [(foreign, AddressError::AlreadyThere)]);
     assert!(lifetime("left", "10.0.3.1") > 300 && lifetime("left", "2001:db8::1:12b") > 300);
-    assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
+    assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
     assert_eq!(marked("left"), [""; 0]);
     assert_eq!(lifetime("left", "10.0.1.200"), FOR_EVER);
 }
 
-fn a_job_says_what_is_wrong() {
+fn a_failed_job_reports_the_reason() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let list = ["192.0.2.10", "2001:db8::10"];
-    let no_device: Vec<_> = addresses(&list).iter().map(|a| (*a, Failure::NoDevice)).collect();
-    for (work, failures) in [
+    let no_device: Vec<_> = addresses(&list).iter().map(|a| (*a, AddressError::NoDevice)).collect();
+    for (operation, failures) in [
         (claim(&list, None), no_device.clone()),
         (renew(&list, 5), no_device),
         (release(&list), vec![]),
     ] {
-        worker.submit(Job { ticket: 1, index: 4711, work });
+        worker.submit(WorkerJob { ticket: 1, index: 4711, operation });
         assert_eq!(wait_for(&mut worker, 1).failures, failures);
     }
 
     fs::write("/proc/sys/net/ipv6/conf/left/disable_ipv6", "1").unwrap();
     let failures = job(&mut worker, "left", claim(&list, None));
     assert!(
-        matches!(failures[..], [(Address { ip: IpAddr::V6(_), .. }, Failure::Os { .. })]),
+        matches!(failures[..], [(Address { ip: IpAddr::V6(_), .. }, AddressError::Os { .. })]),
         "{failures:?}"
     );
     assert_eq!(marked("left"), ["192.0.2.10/32"]);
     let failures = job(&mut worker, "left", claim(&["192.0.2.11/33"], None));
-    assert!(matches!(failures[..], [(_, Failure::Os { errno: libc::EINVAL, .. })]), "{failures:?}");
+    assert!(
+        matches!(failures[..], [(_, AddressError::Os { errno: libc::EINVAL, .. })]),
+        "{failures:?}"
+    );
     assert_ne!(failures[0].1.to_string(), "");
 
     // Jobs are done in their order, and each is reported.
     for ticket in 0..50 {
-        let work = if ticket % 2 == 0 { release(&list) } else { claim(&list[..1], Some(9)) };
-        worker.submit(Job { ticket, index: index("left"), work });
+        let operation = if ticket % 2 == 0 { release(&list) } else { claim(&list[..1], Some(9)) };
+        worker.submit(WorkerJob { ticket, index: index("left"), operation });
     }
     let mut tickets = Vec::new();
     eventually("all reports", || {
-        tickets.extend(worker.reports().filter_map(Report::done).map(|done| done.ticket));
+        tickets.extend(worker.progress().filter_map(Progress::outcome).map(|done| done.ticket));
         tickets.len() == 50
     });
     assert!(tickets.is_sorted());
@@ -718,19 +727,19 @@ fn a_job_says_what_is_wrong() {
 // Interfaces.
 
 struct Follower {
-    events: Events,
+    events: Monitor,
     links: Links,
-    changes: Vec<Change>,
+    changes: Vec<LinkChange>,
     resyncs: usize,
     synced: usize,
 }
 
 impl Follower {
     fn of(names: &[&str]) -> Self {
-        Self::with(Events::open().unwrap(), names)
+        Self::with(Monitor::open().unwrap(), names)
     }
 
-    fn with(events: Events, names: &[&str]) -> Self {
+    fn with(events: Monitor, names: &[&str]) -> Self {
         let mut links = Links::default();
         links.watch(names.iter().map(|name| Arc::from(*name)));
         // The first picture is on its way.
@@ -762,7 +771,7 @@ impl Follower {
     }
 
     /// Until this change was told; then forgets all changes up to it.
-    fn until_told(&mut self, wanted: impl Fn(&Change) -> bool) -> Change {
+    fn until_told(&mut self, wanted: impl Fn(&LinkChange) -> bool) -> LinkChange {
         let mut told = None;
         self.until("a change", |follower| {
             if let Some(place) = follower.changes.iter().position(&wanted) {
@@ -775,12 +784,12 @@ impl Follower {
 
     fn until_appeared(&mut self, wanted: &str, at: u32) {
         self.until_told(|change| {
-            matches!(change, Change::Appeared { name, link } if **name == *wanted && link.index == at)
+            matches!(change, LinkChange::Appeared { name, link } if **name == *wanted && link.index == at)
         });
     }
 
     fn until_gone(&mut self, wanted: &str) {
-        self.until_told(|change| matches!(change, Change::Gone { name } if **name == *wanted));
+        self.until_told(|change| matches!(change, LinkChange::Gone { name } if **name == *wanted));
     }
 
     fn until_up(&mut self, wanted: bool) {
@@ -874,7 +883,7 @@ fn addresses_come_and_go() {
     follower.until("the claim", |follower| {
         follower.links.addresses("left").iter().filter(|found| found.ours).count() == 2
     });
-    assert!(follower.changes.iter().all(|change| matches!(change, Change::Addresses { .. })));
+    assert!(follower.changes.iter().all(|change| matches!(change, LinkChange::Addresses { .. })));
     follower.changes.clear();
 
     // A renewal is no news.
@@ -882,14 +891,14 @@ fn addresses_come_and_go() {
     // Taken away by somebody else; put back by somebody else.
     ip("addr del 192.0.2.10/32 dev left");
     let told = follower.until_told(|_| true);
-    assert_eq!(told, Change::Lost { name: name.clone(), ip: vip });
+    assert_eq!(told, LinkChange::Lost { name: name.clone(), ip: vip });
     ip("addr add 192.0.2.10/32 dev left");
-    follower.until_told(|change| *change == Change::Foreign { name: name.clone(), ip: vip });
+    follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: vip });
     // The mark erased.
     let v6 = address("2001:db8::10");
     ip("addr replace 2001:db8::10/128 dev left");
-    follower.until_told(|change| *change == Change::Lost { name: name.clone(), ip: v6 });
-    follower.until_told(|change| *change == Change::Foreign { name: name.clone(), ip: v6 });
+    follower.until_told(|change| *change == LinkChange::Lost { name: name.clone(), ip: v6 });
+    follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: v6 });
     // The interface as the kernel lists it: what comes first is its primary address.
     assert_eq!(follower.addresses("left")[0], "192.0.2.1/24");
     ip("addr flush dev left");
@@ -914,16 +923,16 @@ fn a_bridge_port_that_leaves_is_not_gone() {
     follower.until("what came last", |follower| {
         follower.addresses("left").contains(&"192.0.2.99/32".to_owned())
     });
-    let gone = follower.changes.iter().filter(|change| matches!(change, Change::Gone { .. }));
+    let gone = follower.changes.iter().filter(|change| matches!(change, LinkChange::Gone { .. }));
     assert_eq!(gone.count(), 0);
 }
 
-fn after_an_overrun_the_picture_is_right() {
+fn after_an_overflow_the_state_is_right() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "192.0.2.11"], None)), []);
     ip("link add doomed type veth peer name doomed2");
-    let events = Events::with_receive_buffer(1).unwrap();
+    let events = Monitor::with_receive_buffer(1).unwrap();
     let mut follower = Follower::with(events, &["left", "doomed", "late"]);
     follower.changes.clear();
     let before = follower.resyncs;
@@ -935,7 +944,7 @@ fn after_an_overrun_the_picture_is_right() {
         job(
             &mut worker,
             "left",
-            Work::Claim { addresses: many.clone(), lifetime: None, absent: false }
+            Operation::Claim { addresses: many.clone(), lifetime: None, absent: false }
         ),
         []
     );
@@ -943,17 +952,17 @@ fn after_an_overrun_the_picture_is_right() {
     ip("addr add 192.0.2.12/32 dev left");
     ip("link delete doomed");
     ip("link add late type veth peer name late2");
-    assert_eq!(job(&mut worker, "left", Work::Release { addresses: many }), []);
+    assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
     let synced = follower.synced;
     follower.until("everything anew", |follower| follower.synced > synced);
     assert!(follower.resyncs > before);
 
     let left: Arc<str> = "left".into();
     for change in [
-        Change::Lost { name: left.clone(), ip: address("192.0.2.10") },
-        Change::Foreign { name: left.clone(), ip: address("192.0.2.12") },
-        Change::Addresses { name: left },
-        Change::Gone { name: "doomed".into() },
+        LinkChange::Lost { name: left.clone(), ip: address("192.0.2.10") },
+        LinkChange::Foreign { name: left.clone(), ip: address("192.0.2.12") },
+        LinkChange::Addresses { name: left },
+        LinkChange::Gone { name: "doomed".into() },
     ] {
         assert!(follower.changes.contains(&change), "{change:?} in {:?}", follower.changes);
     }
@@ -1100,10 +1109,12 @@ fn other_announcers_are_seen() {
         let mut sightings = Vec::new();
         eventually("the last announcement", || {
             ours.receive(|sighting| sightings.push(sighting)).unwrap();
-            sightings.last().is_some_and(|last: &Sighting| last.address == end)
+            sightings.last().is_some_and(|last: &ForeignAnnouncement| last.address == end)
         });
-        let expected: Vec<Sighting> =
-            expected.into_iter().map(|address| Sighting { address, mac: RIGHT_MAC }).collect();
+        let expected: Vec<ForeignAnnouncement> = expected
+            .into_iter()
+            .map(|address| ForeignAnnouncement { address, mac: RIGHT_MAC })
+            .collect();
         assert_eq!(sightings, expected, "watching {}", watched.len());
     }
 

@@ -13,9 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::steer::{fail, say};
 use crate::config::Config;
-use crate::host::exclusive::{Identities, RuntimeDir};
-use crate::host::links::Links;
-use crate::host::netlink::{Events, Job, NetEvent, Report, Work, Worker};
+use crate::host::exclusive::{RouterLocks, RuntimeDir};
+use crate::host::netlink::{Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob};
 use crate::vrrp::Address;
 
 /// The kernel answers at once, unless somebody holds its lock.
@@ -32,7 +31,7 @@ pub fn cleanup(config: &Path, runtime_dir: &Path) -> ExitCode {
         Ok(lock) => lock,
         Err(taken) => return fail(taken),
     };
-    let mut identities = Identities::default();
+    let mut identities = RouterLocks::default();
     if let Err(taken) = identities.take(&config.vrrp) {
         return fail(taken);
     }
@@ -61,11 +60,11 @@ fn remove(config: &Config) -> io::Result<usize> {
         if addresses.is_empty() {
             continue;
         }
-        let work = Work::Release { addresses: addresses.clone() };
-        worker.submit(Job { ticket: 0, index: link.index, work });
+        let operation = Operation::Release { addresses: addresses.clone() };
+        worker.submit(WorkerJob { ticket: 0, index: link.index, operation });
         let report = loop {
             wait(worker.as_fd(), "the kernel does not remove addresses")?;
-            if let Some(report) = worker.reports().find_map(Report::done) {
+            if let Some(report) = worker.progress().find_map(Progress::outcome) {
                 break report;
             }
         };
@@ -84,14 +83,14 @@ fn remove(config: &Config) -> io::Result<usize> {
 
 /// The kernel's picture of the interfaces that the configuration names.
 fn present(config: &Config) -> io::Result<Links> {
-    let mut events = Events::open()?;
+    let mut monitor = Monitor::open()?;
     let mut links = Links::default();
     links.watch(config.vrrp.routers.iter().map(|router| router.interface.clone()));
-    events.dump()?;
+    monitor.dump()?;
     let mut synced = false;
     while !synced {
-        wait(events.as_fd(), "the kernel does not tell its addresses")?;
-        events.read(|event| {
+        wait(monitor.as_fd(), "the kernel does not tell its addresses")?;
+        monitor.read(|event| {
             synced |= matches!(event, NetEvent::Synced);
             links.apply(event, |_| {});
         })?;

@@ -78,7 +78,7 @@ impl Background {
     pub(super) fn free_memory_soon(&self) {
         self.runtime.spawn(async {
             sleep(APPLIED).await;
-            sys::give_back_freed();
+            sys::trim_heap();
         });
     }
 

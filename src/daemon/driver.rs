@@ -22,13 +22,13 @@ use crate::config::Config;
 use crate::helper::{CheckRun, Helper};
 use crate::host::advert_socket::AdvertSocket;
 use crate::host::clock::{self, Alarm, Clock};
-use crate::host::netlink::{Report, Worker};
+use crate::host::netlink::{Progress, Worker};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::{
-    Action, Check, Contention, Event, Family, Hook, HookOutcome, Instant, LinkId, Mac, Node,
-    Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter, Vrid,
+    Action, Check, Contention, Discard, Event, Family, Handled, Hook, HookOutcome, Instant, LinkId,
+    Mac, Node, Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
@@ -332,19 +332,19 @@ impl Driver {
                 message: received.message,
             };
             let outcome = node.handle(now, Event::Packet(packet), actions);
-            let vrid = received.message.get(1).copied().and_then(Vrid::new);
-            let meant = vrid.and_then(|vrid| node.meant(link, family, vrid));
+            let (Ok(Handled { router: meant }) | Err(Discard { router: meant, .. })) = outcome;
             if let Some(router) = meant {
-                counters.of(router.id()).adverts_received += 1;
+                counters.of(router).adverts_received += 1;
             }
             match outcome {
-                Ok(()) => {
-                    if let Some(router) = meant.filter(|router| router.role() == Role::Master) {
+                Ok(_) => {
+                    let router = meant.and_then(|id| node.router(id));
+                    if let Some(router) = router.filter(|router| router.role() == Role::Master) {
                         counters.of(router.id()).contending_adverts += 1;
                     }
                 }
                 Err(discard) => {
-                    counters.discarded(meant.map(VirtualRouter::id), discard.name());
+                    counters.discarded(meant, discard.reason.name());
                     debug!(source = %received.source, %discard, "advert discarded");
                 }
             }
@@ -354,7 +354,7 @@ impl Driver {
             Ok(count) => {
                 self.high_rate |= now - self.heard_at < HIGH_RATE;
                 self.heard_at = now;
-                count >= AdvertSocket::AT_ONCE
+                count >= AdvertSocket::BATCH_MAX
             }
             Err(error) => {
                 debug!(%error, "receiving adverts");
@@ -376,11 +376,11 @@ impl Driver {
     }
 
     fn receive_reports(&mut self) {
-        let reports: Vec<Report> = self.worker.reports().collect();
+        let reports: Vec<Progress> = self.worker.progress().collect();
         for report in reports {
             match report {
-                Report::Claimed { ticket, part } => self.claimed_part(ticket, part),
-                Report::Done(done) => self.job_done(done),
+                Progress::Claimed { ticket, part } => self.claimed_part(ticket, part),
+                Progress::Finished(done) => self.job_done(done),
             }
         }
     }

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use super::driver::{Driver, PendingEvent, RouterState};
 use super::history::{self, Kind};
 use super::hooks::Started;
-use crate::host::netlink::{Done, Failure, Job, Work};
+use crate::host::netlink::{AddressError, JobOutcome, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Step};
 use crate::vrrp::{
@@ -84,7 +84,11 @@ impl Driver {
             let messages = group.iter().flat_map(|due| {
                 let encoded = routers.get(&due.router).and_then(|state| state.encoded.as_ref());
                 let messages = encoded.into_iter().flat_map(Encoded::messages);
-                messages.map(|(to, message)| advert_socket::Advert { from: due.from, to, message })
+                messages.map(|(to, message)| advert_socket::OutgoingAdvert {
+                    from: due.from,
+                    to,
+                    message,
+                })
             });
             socket.send_many(messages, |place, error| failed.push((place, error)));
             let now = self.clock.now();
@@ -163,14 +167,16 @@ impl Driver {
             self.finished(id, kind, now, outcome);
             return;
         };
-        let work = match &job.work {
-            delivery::Work::Claim { addresses, lifetime } => Work::Claim {
+        let operation = match &job.work {
+            delivery::Work::Claim { addresses, lifetime } => Operation::Claim {
                 addresses: addresses.clone(),
                 lifetime: *lifetime,
                 absent: self.has_none(id, addresses),
             },
-            delivery::Work::Release { addresses } => Work::Release { addresses: addresses.clone() },
-            delivery::Work::Renew { addresses, lifetime, not_after } => Work::Renew {
+            delivery::Work::Release { addresses } => {
+                Operation::Release { addresses: addresses.clone() }
+            }
+            delivery::Work::Renew { addresses, lifetime, not_after } => Operation::Renew {
                 addresses: addresses.clone(),
                 lifetime: *lifetime,
                 not_after: self.clock.boottime_of(*not_after),
@@ -179,11 +185,11 @@ impl Driver {
         };
         let ticket = self.next_ticket();
         self.jobs.insert(ticket, (id, kind, now));
-        self.worker.submit(Job { ticket, index, work });
+        self.worker.submit(WorkerJob { ticket, index, operation });
     }
 
     /// The worker has answered.
-    pub(super) fn job_done(&mut self, done: Done) {
+    pub(super) fn job_done(&mut self, done: JobOutcome) {
         let Some((router, kind, asked_at)) = self.jobs.remove(&done.ticket) else { return };
         for (address, failure) in &done.failures {
             let name = self.name(router);
@@ -192,8 +198,11 @@ impl Driver {
                     error!(router = name, %address, "cannot claim {address}: {failure}");
                 }
                 // What is reported of the interface says the rest.
-                (JobKind::Release, Failure::NoDevice)
-                | (JobKind::Renew, Failure::Gone | Failure::Late | Failure::NoDevice) => {
+                (JobKind::Release, AddressError::NoDevice)
+                | (
+                    JobKind::Renew,
+                    AddressError::Gone | AddressError::Late | AddressError::NoDevice,
+                ) => {
                     debug!(router = name, %address, ?kind, "{failure}");
                 }
                 (JobKind::Release | JobKind::Renew, _) => {
@@ -232,8 +241,8 @@ impl Driver {
         let Some(index) = self.interfaces.index_of(interface) else { return };
         info!(interface, %address, "removing what an earlier daemon left");
         let ticket = self.next_ticket();
-        let work = Work::Release { addresses: Arc::from([address]) };
-        self.worker.submit(Job { ticket, index, work });
+        let operation = Operation::Release { addresses: Arc::from([address]) };
+        self.worker.submit(WorkerJob { ticket, index, operation });
     }
 
     fn next_ticket(&mut self) -> u64 {
@@ -321,11 +330,11 @@ impl Driver {
 }
 
 /// Of several failures the first counts; a renewal that came too late is told as such in any case.
-fn outcome(kind: JobKind, failures: &[(Address, Failure)]) -> Result<(), JobError> {
-    let error = |failure: &Failure| match failure {
-        Failure::AlreadyThere => JobError::AlreadyThere,
-        Failure::Late => JobError::TooLate,
-        Failure::Gone | Failure::NoDevice | Failure::Os { .. } => JobError::Refused,
+fn outcome(kind: JobKind, failures: &[(Address, AddressError)]) -> Result<(), JobError> {
+    let error = |failure: &AddressError| match failure {
+        AddressError::AlreadyThere => JobError::AlreadyThere,
+        AddressError::Late => JobError::TooLate,
+        AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => JobError::Refused,
     };
     let mut errors = failures.iter().map(|(_, failure)| error(failure));
     let late = kind == JobKind::Renew && errors.clone().any(|error| error == JobError::TooLate);

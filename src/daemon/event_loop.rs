@@ -20,9 +20,9 @@ use crate::config::Config;
 use crate::helper::Helper;
 use crate::host::clock::{self, Clock};
 use crate::host::event_channel::{self, Receiver, Sender};
-use crate::host::exclusive::Identities;
+use crate::host::exclusive::RouterLocks;
 use crate::host::netlink::Worker;
-use crate::host::record::{Previous, Record};
+use crate::host::record::{PreviousRecord, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
 use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
@@ -37,9 +37,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 pub(super) struct Daemon {
     pub(super) path: PathBuf,
     pub(super) config: Config,
-    identities: Identities,
+    identities: RouterLocks,
     /// What an earlier daemon on this host left.
-    previous: Previous,
+    previous: PreviousRecord,
     /// The operator drained this host before this daemon started.
     was_drained: bool,
     pub(super) started_at: SystemTime,
@@ -78,7 +78,7 @@ impl Daemon {
     pub(super) fn new(
         options: &Options,
         config: Config,
-        identities: Identities,
+        identities: RouterLocks,
         helper: Helper,
         worker: Worker,
         runtime_dir: &Path,

@@ -10,15 +10,15 @@ use tracing::{debug, info, warn};
 
 use super::driver::{PendingEvent, Source};
 use crate::host::advert_socket::AdvertSocket;
-use crate::host::links::{Change, Links};
 use crate::host::neighbours::NeighbourSocket;
-use crate::host::netlink::{Events, Found, NetEvent};
+use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
+use crate::host::netlink::{LinkChange, Links};
 use crate::host::poller::Poller;
 use crate::vrrp::{Address, Family, LinkAddress, LinkId, Node, VirtualRouter, Vrid};
 
 /// What is known of the interfaces that virtual routers name, and the sockets opened on them.
 pub(super) struct Interfaces {
-    events: Events,
+    monitor: Monitor,
     links: Links,
     /// Whether `links` is complete: false from a request for everything until its answer.
     synced: bool,
@@ -50,12 +50,12 @@ impl Interfaces {
     /// # Errors
     /// The kernel refuses a netlink socket.
     pub(super) fn open(renewals: u32) -> io::Result<Self> {
-        let events = Events::open()?;
-        if let Err(error) = events.ignore_renewals(renewals) {
+        let monitor = Monitor::open()?;
+        if let Err(error) = monitor.ignore_renewals(renewals) {
             debug!(%error, "every renewal will be reported");
         }
         Ok(Interfaces {
-            events,
+            monitor,
             links: Links::default(),
             synced: false,
             ids: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl Interfaces {
 
     /// Readable when the kernel has reported something.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+        self.monitor.as_fd()
     }
 
     /// Whether every interface has been reported: until then nothing is decided.
@@ -92,7 +92,7 @@ impl Interfaces {
         for link in known {
             self.open_sockets(link, node, poller);
         }
-        self.events.dump()
+        self.monitor.dump()
     }
 
     /// The advert socket of one address family on an interface.
@@ -122,7 +122,8 @@ impl Interfaces {
 
     /// The addresses of an interface, in the kernel's order.
     pub(super) fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
-        let address = |a: &Found| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        let address =
+            |a: &InterfaceAddress| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
         self.links.addresses(interface).iter().map(address).collect()
     }
 
@@ -151,7 +152,7 @@ impl Interfaces {
         let current = known.filter(|(as_of, _)| *as_of == changes);
         let look = || {
             let there = self.links.addresses(interface);
-            let ours = there.iter().filter(|address| address.ours).map(Found::address);
+            let ours = there.iter().filter(|address| address.ours).map(InterfaceAddress::address);
             let ours: HashSet<Address> = ours.collect();
             addresses.iter().all(|address| ours.contains(address))
         };
@@ -171,7 +172,7 @@ impl Interfaces {
     ) -> io::Result<()> {
         let mut changes = Vec::new();
         let (links, synced) = (&mut self.links, &mut self.synced);
-        self.events.read(|event| {
+        self.monitor.read(|event| {
             match event {
                 NetEvent::Resync => *synced = false,
                 NetEvent::Synced => *synced = true,
@@ -186,20 +187,21 @@ impl Interfaces {
             self.changed(change, node, poller, pending);
         }
         if self.links.incomplete() {
-            self.events.dump()?;
+            self.monitor.dump()?;
         }
         Ok(())
     }
 
     fn changed(
         &mut self,
-        change: Change,
+        change: LinkChange,
         node: &Node,
         poller: &Poller,
         pending: &mut VecDeque<PendingEvent>,
     ) {
         match change {
-            Change::Appeared { name, link: found } | Change::Changed { name, link: found } => {
+            LinkChange::Appeared { name, link: found }
+            | LinkChange::Changed { name, link: found } => {
                 let Some(&link) = self.ids.get(&name) else { return };
                 let (index, mac) = (found.index, found.mac);
                 let known = self.sockets.get(&link);
@@ -212,13 +214,13 @@ impl Interfaces {
                 }
                 pending.push_back(PendingEvent::Link(link));
             }
-            Change::Gone { name } => {
+            LinkChange::Gone { name } => {
                 let Some(&link) = self.ids.get(&name) else { return };
                 warn!(interface = %name, "interface is gone; waiting for it to come back");
                 self.sockets.remove(&link);
                 pending.push_back(PendingEvent::Link(link));
             }
-            Change::Addresses { name } | Change::Foreign { name, .. } => {
+            LinkChange::Addresses { name } | LinkChange::Foreign { name, .. } => {
                 let Some(&link) = self.ids.get(&name) else { return };
                 let reported =
                     |event: &PendingEvent| matches!(event, PendingEvent::Link(id) if *id == link);
@@ -231,7 +233,7 @@ impl Interfaces {
                 }
                 pending.push_back(PendingEvent::Link(link));
             }
-            Change::Lost { name, ip } => {
+            LinkChange::Lost { name, ip } => {
                 let Some(&link) = self.ids.get(&name) else { return };
                 for router in routers_on(node, link) {
                     if router.addresses().iter().any(|address| address.ip == ip) {

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Problems};
 use crate::helper::Helper;
-use crate::host::exclusive::{Identities, RuntimeDir, Taken};
+use crate::host::exclusive::{LockConflict, RouterLocks, RuntimeDir};
 use crate::host::netlink::Worker;
 use crate::host::{backoff, kernel, privileges, sys};
 use background::Background;
@@ -52,7 +52,7 @@ pub enum Failure {
     /// The configuration is wrong.
     Config(Problems),
     /// Another daemon is in the way.
-    Taken(Taken),
+    Taken(LockConflict),
     /// The kernel cannot mark addresses.
     Kernel(String),
     /// A capability is missing.
@@ -83,11 +83,11 @@ impl fmt::Display for Failure {
 pub fn run(options: &Options) -> Result<(), Failure> {
     sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        std::thread::sleep(backoff::patience(&options.runtime_dir));
+        std::thread::sleep(backoff::restart_delay(&options.runtime_dir));
     }
     let config = load(&options.config).map_err(Failure::Config)?;
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
-    let mut identities = Identities::default();
+    let mut identities = RouterLocks::default();
     identities.take(&config.vrrp).map_err(Failure::Taken)?;
     if let Some(release) = kernel::too_old() {
         return Err(Failure::Kernel(release));
@@ -127,11 +127,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         "vipd is running"
     );
     // It only costs memory if it fails.
-    let _ = sys::forget_code();
+    let _ = sys::release_code_pages();
     let outcome = daemon.serve();
     // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
     // everybody else from the processor.
-    if let Err(error) = privileges::ordinary_priority() {
+    if let Err(error) = privileges::drop_realtime() {
         warn!(%error, "cannot give up real-time priority");
     }
     daemon.note(Kind::Daemon, "vipd has ended");

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use crate::host::netlink::Found as Address;
-use crate::host::netlink::{Events, Found, Link, NetEvent};
+pub use crate::host::netlink::InterfaceAddress as Address;
+use crate::host::netlink::{InterfaceAddress, Link, Monitor, NetEvent};
 
 /// The kernel answers at once, unless somebody holds its lock.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// The interfaces.
     pub links: Vec<Link>,
     /// The addresses, in the kernel's order.
-    pub addresses: Vec<Found>,
+    pub addresses: Vec<InterfaceAddress>,
 }
 
 impl Snapshot {
@@ -30,13 +30,13 @@ impl Snapshot {
     /// # Errors
     /// What the kernel says, or that it says nothing.
     pub fn take() -> io::Result<Self> {
-        let mut events = Events::open()?;
+        let mut monitor = Monitor::open()?;
         let (mut snapshot, mut synced) = (Snapshot::default(), false);
         let end = Instant::now() + DUMP_TIMEOUT;
         while !synced {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) {
+            match poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) => {
                     let text = "the kernel does not tell its addresses";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
@@ -44,7 +44,7 @@ impl Snapshot {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            events.read(|event| match event {
+            monitor.read(|event| match event {
                 NetEvent::Resync => snapshot = Snapshot::default(),
                 NetEvent::Synced => synced = true,
                 NetEvent::Link(link) => {
@@ -73,7 +73,7 @@ impl Snapshot {
     }
 
     /// The addresses of an interface.
-    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &Found> {
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.iter().filter(move |address| address.index == index)
     }
 
@@ -113,7 +113,7 @@ pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
 }
 
 /// Some other host of the network that this address lies in.
-pub fn neighbour(address: &Found) -> Option<IpAddr> {
+pub fn neighbour(address: &InterfaceAddress) -> Option<IpAddr> {
     match address.ip {
         IpAddr::V4(ip) if address.prefix < 31 => {
             // Neither the network's own address nor the broadcast one, if it is large enough.

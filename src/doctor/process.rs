@@ -45,7 +45,7 @@ pub fn check_startable(report: &mut Report) {
         return;
     }
     match privileges::realtime(1) {
-        Ok(()) => drop(privileges::ordinary_priority()),
+        Ok(()) => drop(privileges::drop_realtime()),
         Err(error) => {
             no_realtime(
                 &format!("started from here vipd has no real-time priority ({error})"),

@@ -8,7 +8,7 @@ use super::evidence::Evidence;
 use super::finding::{ProblemKind, Report, about};
 use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
-use crate::vrrp::{Discard, Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
+use crate::vrrp::{DiscardReason, Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
 
 /// Who advertises, and whether he should.
 pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
@@ -120,18 +120,18 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
             else {
                 continue;
             };
-            let Some(router) = node.meant(link, heard.family, heard.vrid) else { continue };
+            let Some(router) = discard.router.and_then(|id| node.router(id)) else { continue };
             let (name, from) = (&router.config().name, passed.source);
             let file = evidence.path.display();
-            match discard {
-                Discard::Incompatible(mismatch) => {
+            match discard.reason {
+                DiscardReason::Incompatible(mismatch) => {
                     let text = format!("{name} cannot use the adverts of {from}: {mismatch}");
                     let fix = format!("correct it in {file}, then run: vipd reload");
                     report.found(ProblemKind::IncompatiblePeer, about(name, from), text, fix);
                 }
-                Discard::NotAccepted | Discard::NotAPeer => {
-                    let key = match discard {
-                        Discard::NotAccepted => "accept_from",
+                DiscardReason::NotAccepted | DiscardReason::NotAPeer => {
+                    let key = match discard.reason {
+                        DiscardReason::NotAccepted => "accept_from",
                         _ => "unicast_peers",
                     };
                     let text = format!(
@@ -143,10 +143,10 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
                     );
                     report.found(ProblemKind::SenderRefused, about(name, from), text, fix);
                 }
-                Discard::Malformed(_)
-                | Discard::UnknownRouter(_)
-                | Discard::OwnAdvert
-                | Discard::Ttl(_) => {}
+                DiscardReason::Malformed(_)
+                | DiscardReason::UnknownRouter(_)
+                | DiscardReason::OwnAdvert
+                | DiscardReason::Ttl(_) => {}
             }
         }
     }

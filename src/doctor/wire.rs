@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::host::sys::Inbox;
-use crate::host::wiretap::Wiretap;
+use crate::host::advert_capture::AdvertCapture;
+use crate::host::sys::PacketBuffer;
 use crate::vrrp::Family;
 use crate::vrrp::advert;
 
@@ -61,7 +61,7 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Captu
         });
         captures.push((
             index,
-            Wiretap::open(index)?,
+            AdvertCapture::open(index)?,
             sockets.collect::<Vec<_>>(),
             Capture::default(),
         ));
@@ -175,7 +175,7 @@ pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<Te
 /// A raw socket that hears every advert on the interface, and what is sent from it itself.
 struct Receiver {
     socket: Socket,
-    inbox: Inbox,
+    buffer: PacketBuffer,
 }
 
 impl Receiver {
@@ -198,12 +198,12 @@ impl Receiver {
                 socket.join_multicast_v6(&group, index)?;
             }
         }
-        Ok(Receiver { socket, inbox: Inbox::default() })
+        Ok(Receiver { socket, buffer: PacketBuffer::default() })
     }
 
     /// What waits: who sent it, and its bytes, of IPv4 with the header.
     fn receive(&mut self, mut handle: impl FnMut(IpAddr, &[u8])) -> io::Result<()> {
-        let drained = self.inbox.drain(self.socket.as_fd(), usize::MAX, |packet| {
+        let drained = self.buffer.drain(self.socket.as_fd(), usize::MAX, |packet| {
             if let Some(source) = packet.source() {
                 handle(source, packet.payload);
             }

@@ -304,7 +304,7 @@ mod tests {
     use crate::api::events::Kind;
     use crate::api::status::Step;
     use crate::helper::Outcome;
-    use crate::vrrp::{Discard, Hook, Leave, Reason, Role, Verdict, Why};
+    use crate::vrrp::{DiscardReason, Hook, Leave, Reason, Role, Verdict, Why};
 
     #[test]
     fn the_page_asks_nobody_but_its_own_server() {
@@ -380,7 +380,7 @@ mod tests {
             ("verdict", Verdict::ALL.map(Verdict::name).to_vec()),
             ("kind", Kind::ALL.map(Kind::name).to_vec()),
             ("cause", causes),
-            ("reason", [&Reason::NAMES[..], &Discard::NAMES].concat()),
+            ("reason", [&Reason::NAMES[..], &DiscardReason::NAMES].concat()),
             ("hook", Hook::ALL.map(Hook::name).to_vec()),
             ("outcome", Outcome::NAMES.to_vec()),
         ];

@@ -64,7 +64,8 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
     let program = crate::config::find_program(name, user.as_ref())
         .map_err(|(what, help)| format!("{what} ({help})"))?;
     forget_surroundings().map_err(|error| format!("cannot start afresh: {error}"))?;
-    privileges::never_regain(&[]).map_err(|error| format!("cannot drop privileges: {error}"))?;
+    privileges::restrict_executed_programs(&[])
+        .map_err(|error| format!("cannot drop privileges: {error}"))?;
     if let Some(user) = &user {
         become_user(user)?;
     }

@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let _ = prctl::set_name(c"vipd-helper");
-    let pings = echo::Sockets::open(checks::identifier());
+    let pings = echo::EchoSockets::open(checks::identifier());
     let privileges = privileges::keep_only(&NEEDED);
     let _log = log::init();
     if let Err(error) = privileges {
@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
         program::limit_open_files(soft);
     }
     // It only costs memory if it fails.
-    let _ = sys::forget_code();
+    let _ = sys::release_code_pages();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(socket, daemon, pings));
@@ -88,7 +88,7 @@ fn take_socket() -> io::Result<OwnedFd> {
 }
 
 /// Runs hooks and checks until the daemon's end of the socket closes, then ends what still runs.
-async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::Sockets) -> io::Result<()> {
+async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Result<()> {
     // Only sends and receives are used, and these are the same for datagrams and packets; an empty
     // packet is never sent, so nothing means the end.
     let socket = StdUnixDatagram::from(socket);

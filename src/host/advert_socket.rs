@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, Inbox, Outgoing};
+use crate::host::sys::{self, OutgoingPacket, PacketBuffer};
 use crate::vrrp::{Family, Vrid, advert};
 
 /// IP protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
@@ -33,13 +33,13 @@ pub struct AdvertSocket {
     socket: Socket,
     family: Family,
     index: u32,
-    inbox: Inbox,
+    buffer: PacketBuffer,
 }
 
 /// An advert as received. The message has at least 8 bytes and one of the VRIDs listened for;
 /// nothing else about it has been verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received<'a> {
+pub struct ReceivedAdvert<'a> {
     /// Source address, which may be forged.
     pub source: IpAddr,
     /// Destination: the multicast group or an address of this host.
@@ -52,7 +52,7 @@ pub struct Received<'a> {
 
 /// An advert to send.
 #[derive(Clone, Copy, Debug)]
-pub struct Advert<'a> {
+pub struct OutgoingAdvert<'a> {
     /// Source, an address of this host.
     pub from: IpAddr,
     /// Destination: the multicast group or a peer.
@@ -64,7 +64,7 @@ pub struct Advert<'a> {
 impl AdvertSocket {
     /// [`receive`](Self::receive) returns after about this many adverts, so that a flood does not
     /// starve the rest of the event loop.
-    pub const AT_ONCE: usize = 1024;
+    pub const BATCH_MAX: usize = 1024;
 
     /// Opens a socket on the interface with this index and joins the multicast group.
     ///
@@ -113,7 +113,7 @@ impl AdvertSocket {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        let mut opened = AdvertSocket { socket, family, index, inbox: Inbox::default() };
+        let mut opened = AdvertSocket { socket, family, index, buffer: PacketBuffer::default() };
         // Discard what arrived before the filter was attached.
         opened.receive(|_| {})?;
         Ok(opened)
@@ -129,13 +129,13 @@ impl AdvertSocket {
     }
 
     /// Passes waiting adverts to `handle`, without blocking. Returns the number of packets read; at
-    /// least [`Self::AT_ONCE`] means that more may be waiting.
+    /// least [`Self::BATCH_MAX`] means that more may be waiting.
     ///
     /// # Errors
     /// As recvmmsg(2).
-    pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> io::Result<usize> {
+    pub fn receive(&mut self, mut handle: impl FnMut(ReceivedAdvert<'_>)) -> io::Result<usize> {
         let family = self.family;
-        self.inbox.drain(self.socket.as_fd(), Self::AT_ONCE, |packet| {
+        self.buffer.drain(self.socket.as_fd(), Self::BATCH_MAX, |packet| {
             let received = match family {
                 Family::V4 => ipv4(packet),
                 Family::V6 => ipv6(packet),
@@ -152,7 +152,7 @@ impl AdvertSocket {
     /// The kernel refused it.
     pub fn send(&self, from: IpAddr, to: IpAddr, message: &[u8]) -> io::Result<()> {
         let mut outcome = Ok(());
-        self.send_many([Advert { from, to, message }], |_, error| outcome = Err(error));
+        self.send_many([OutgoingAdvert { from, to, message }], |_, error| outcome = Err(error));
         outcome
     }
 
@@ -160,21 +160,21 @@ impl AdvertSocket {
     /// one that the kernel refused.
     pub fn send_many<'a>(
         &self,
-        adverts: impl IntoIterator<Item = Advert<'a>>,
+        adverts: impl IntoIterator<Item = OutgoingAdvert<'a>>,
         failed: impl FnMut(usize, io::Error),
     ) {
         let packets = adverts.into_iter().map(|advert| self.outgoing(&advert));
         sys::send_all(self.socket.as_fd(), packets, failed);
     }
 
-    fn outgoing<'a>(&self, advert: &Advert<'a>) -> Outgoing<'a> {
+    fn outgoing<'a>(&self, advert: &OutgoingAdvert<'a>) -> OutgoingPacket<'a> {
         let mut to = SocketAddr::new(advert.to, 0);
         if let SocketAddr::V6(to) = &mut to
             && (to.ip().is_multicast() || to.ip().is_unicast_link_local())
         {
             to.set_scope_id(self.index);
         }
-        Outgoing {
+        OutgoingPacket {
             to: SockAddr::from(to),
             from: Some((advert.from, self.index)),
             payload: advert.message,
@@ -189,9 +189,9 @@ impl AsFd for AdvertSocket {
 }
 
 /// IPv4 raw sockets deliver the IP header too (raw(7)).
-fn ipv4(packet: sys::Packet<'_>) -> Option<Received<'_>> {
+fn ipv4(packet: sys::ReceivedPacket<'_>) -> Option<ReceivedAdvert<'_>> {
     let packet = advert::ipv4_packet(packet.payload).ok()?;
-    Some(Received {
+    Some(ReceivedAdvert {
         source: packet.source.into(),
         destination: packet.destination.into(),
         ttl: packet.ttl,
@@ -201,8 +201,8 @@ fn ipv4(packet: sys::Packet<'_>) -> Option<Received<'_>> {
 
 /// IPv6 raw sockets deliver the message alone; destination and hop limit are in control messages
 /// (RFC 3542 3).
-fn ipv6(packet: sys::Packet<'_>) -> Option<Received<'_>> {
-    Some(Received {
+fn ipv6(packet: sys::ReceivedPacket<'_>) -> Option<ReceivedAdvert<'_>> {
+    Some(ReceivedAdvert {
         source: packet.source()?,
         destination: packet.destination_v6()?.into(),
         ttl: packet.hop_limit()?,

@@ -17,7 +17,7 @@ const DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// Records this start in the runtime directory and returns how long to wait before it: nothing for
 /// the first five within a minute, then 1 s, 2 s, 4 s and so on up to 30 s.
-pub fn patience(runtime_dir: &Path) -> Duration {
+pub(crate) fn restart_delay(runtime_dir: &Path) -> Duration {
     let file = runtime_dir.join("starts");
     let now = clock::boottime();
     let text = std::fs::read_to_string(&file).unwrap_or_default();
@@ -50,15 +50,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_starts_are_free_and_the_wait_doubles_up_to_half_a_minute() {
+    fn the_first_starts_are_not_delayed_and_the_delay_doubles_up_to_half_a_minute() {
         let waits: Vec<u64> = (0..12).map(|recent| delay_after(recent).as_secs()).collect();
         assert_eq!(waits, [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 30, 30]);
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..5 {
-            assert_eq!(patience(dir.path()), Duration::ZERO);
+            assert_eq!(restart_delay(dir.path()), Duration::ZERO);
         }
-        assert_eq!(patience(dir.path()), Duration::from_secs(1));
+        assert_eq!(restart_delay(dir.path()), Duration::from_secs(1));
         std::fs::write(dir.path().join("starts"), "rubbish\n\u{0}").unwrap();
-        assert_eq!(patience(dir.path()), Duration::ZERO);
+        assert_eq!(restart_delay(dir.path()), Duration::ZERO);
     }
 }

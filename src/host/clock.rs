@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_limits_the_wait_and_what_is_far_is_left_to_the_timer() {
+    fn a_close_deadline_limits_the_wait_and_a_distant_one_sets_the_timer() {
         let clock = Clock::start();
         let mut alarm = Alarm::new().unwrap();
         assert_eq!((alarm.at(), alarm.limit(&clock)), (None, None));

@@ -10,28 +10,28 @@ use crate::vrrp::Family;
 
 /// A socket for each address family, or the error why there is none.
 #[derive(Debug)]
-pub struct Sockets {
+pub(crate) struct EchoSockets {
     /// For ICMP.
-    pub v4: io::Result<EchoSocket>,
+    pub(crate) v4: io::Result<EchoSocket>,
     /// For ICMPv6.
-    pub v6: io::Result<EchoSocket>,
+    pub(crate) v6: io::Result<EchoSocket>,
 }
 
 /// A non-blocking socket that sends echo requests and receives the replies.
 #[derive(Debug)]
-pub struct EchoSocket {
+pub(crate) struct EchoSocket {
     /// An ICMP socket: the type is that of UDP only for its methods.
-    pub socket: UdpSocket,
+    pub(crate) socket: UdpSocket,
     /// Whether received packets begin with the IP header.
-    pub with_header: bool,
+    pub(crate) with_header: bool,
 }
 
-impl Sockets {
+impl EchoSockets {
     /// Opens unprivileged ping sockets where `net.ipv4.ping_group_range` permits them (icmp(7)),
     /// and raw sockets elsewhere, which need CAP_NET_RAW. A raw socket only receives replies with
     /// `identifier`.
-    pub fn open(identifier: u16) -> Self {
-        Sockets { v4: open(Family::V4, identifier), v6: open(Family::V6, identifier) }
+    pub(crate) fn open(identifier: u16) -> Self {
+        EchoSockets { v4: open(Family::V4, identifier), v6: open(Family::V6, identifier) }
     }
 }
 
@@ -74,7 +74,7 @@ fn filter(family: Family, identifier: u16) -> Vec<socket2::SockFilter> {
 }
 
 /// ICMP type of an echo request (RFC 792, RFC 4443 4.1).
-pub const fn request_type(family: Family) -> u8 {
+pub(crate) const fn request_type(family: Family) -> u8 {
     match family {
         Family::V4 => 8,
         Family::V6 => 128,
@@ -82,7 +82,7 @@ pub const fn request_type(family: Family) -> u8 {
 }
 
 /// ICMP type of an echo reply (RFC 792, RFC 4443 4.2).
-pub const fn reply_type(family: Family) -> u8 {
+pub(crate) const fn reply_type(family: Family) -> u8 {
     match family {
         Family::V4 => 0,
         Family::V6 => 129,

@@ -27,7 +27,7 @@ pub struct RuntimeDir {
 
 /// Why a lock was not taken.
 #[derive(Debug)]
-pub enum Taken {
+pub enum LockConflict {
     /// Another daemon, with this pid if known, uses the runtime directory.
     Directory(PathBuf, Option<u32>),
     /// Another daemon on this host has a virtual router with the same interface, family and VRID.
@@ -47,25 +47,25 @@ pub enum Taken {
     Io(PathBuf, io::Error),
 }
 
-impl fmt::Display for Taken {
+impl fmt::Display for LockConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let process = |pid: &Option<u32>| match pid {
             Some(pid) => format!("pid {pid}"),
             None => "its pid is not known".to_owned(),
         };
         match self {
-            Taken::Directory(path, pid) => write!(
+            LockConflict::Directory(path, pid) => write!(
                 f,
                 "another vipd runs in {} ({}): stop it first, or give this one its own --runtime-dir",
                 path.display(),
                 process(pid)
             ),
-            Taken::Router { name, interface, family, vrid, pid } => write!(
+            LockConflict::Router { name, interface, family, vrid, pid } => write!(
                 f,
                 "another vipd on this host ({}) has {family} VRID {vrid} on {interface}: stop it first, or change `vrid` of \"{name}\"",
                 process(pid)
             ),
-            Taken::Io(path, error) => write!(
+            LockConflict::Io(path, error) => write!(
                 f,
                 "cannot use the runtime directory {}: {error}; create it, or name another with --runtime-dir",
                 path.display()
@@ -79,8 +79,8 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// Another daemon uses it, or a system call failed.
-    pub fn lock(path: &Path) -> Result<Self, Taken> {
-        let failed = |error| Taken::Io(path.to_owned(), error);
+    pub fn lock(path: &Path) -> Result<Self, LockConflict> {
+        let failed = |error| LockConflict::Io(path.to_owned(), error);
         std::fs::create_dir_all(path).map_err(failed)?;
         let file = OpenOptions::new()
             .read(true)
@@ -95,7 +95,7 @@ impl RuntimeDir {
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
-                return Err(Taken::Directory(path.to_owned(), pid.trim().parse().ok()));
+                return Err(LockConflict::Directory(path.to_owned(), pid.trim().parse().ok()));
             }
             Err((_, error)) => return Err(failed(error.into())),
         };
@@ -115,33 +115,33 @@ type Identity = (Arc<str>, Family, Vrid);
 /// The locks of our virtual routers. Each one is an abstract Unix socket (unix(7)): like interfaces
 /// these belong to a network namespace, and the kernel removes them when the process ends.
 #[derive(Debug, Default)]
-pub struct Identities {
+pub struct RouterLocks {
     held: BTreeMap<Identity, Option<UnixListener>>,
 }
 
-impl Identities {
+impl RouterLocks {
     /// Locks all virtual routers of `config` in addition to those already locked; all of them or
     /// none.
     ///
     /// # Errors
     /// Another daemon on this host has one of them.
-    pub fn take(&mut self, config: &Config) -> Result<(), Taken> {
-        let mut taken = BTreeMap::new();
+    pub fn take(&mut self, config: &Config) -> Result<(), LockConflict> {
+        let mut new = BTreeMap::new();
         for router in &config.routers {
             let identity = (router.interface.clone(), router.family, router.vrid);
             if self.held.contains_key(&identity) {
                 continue;
             }
-            let holder = hold(&identity).map_err(|pid| Taken::Router {
+            let holder = hold(&identity).map_err(|pid| LockConflict::Router {
                 name: router.name.clone(),
                 interface: router.interface.clone(),
                 family: router.family,
                 vrid: router.vrid,
                 pid,
             })?;
-            taken.insert(identity, holder);
+            new.insert(identity, holder);
         }
-        self.held.extend(taken);
+        self.held.extend(new);
         Ok(())
     }
 
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_directory_has_one_daemon_and_says_which() {
+    fn a_runtime_directory_has_one_daemon_and_the_error_names_its_pid() {
         let dir = tempfile::tempdir().unwrap();
         let first = RuntimeDir::lock(dir.path()).unwrap();
         let refused = RuntimeDir::lock(dir.path()).unwrap_err().to_string();

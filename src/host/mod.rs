@@ -4,6 +4,7 @@
 //! knows the protocol's [`Node`](crate::vrrp::Node), the helper process or the configuration file:
 //! that is the daemon's part.
 
+pub mod advert_capture;
 pub mod advert_socket;
 pub mod backoff;
 mod bpf;
@@ -20,6 +21,3 @@ pub mod record;
 pub mod signals;
 pub mod sys;
 pub mod systemd;
-pub mod wiretap;
-
-pub use netlink::links;

@@ -15,7 +15,7 @@ use pnet_base::MacAddr;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, Inbox, Outgoing, SEND_BATCH};
+use crate::host::sys::{self, OutgoingPacket, PacketBuffer, SEND_BATCH};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -41,12 +41,12 @@ pub struct NeighbourSocket {
     mac: Option<[u8; 6]>,
     /// Sorted, for binary search.
     watched: Vec<IpAddr>,
-    inbox: Inbox,
+    buffer: PacketBuffer,
 }
 
 /// An announcement of a watched address by another host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ForeignAnnouncement {
     /// The announced address.
     pub address: IpAddr,
     /// The MAC address that it is announced at; never our own.
@@ -55,7 +55,7 @@ pub struct Sighting {
 
 impl NeighbourSocket {
     /// [`receive`](Self::receive) returns after about this many packets.
-    pub const AT_ONCE: usize = 1024;
+    pub const BATCH_MAX: usize = 1024;
 
     /// Opens a socket on the interface with this index and MAC address (`None` if it is not
     /// Ethernet). It receives nothing before [`watch`](Self::watch). When the MAC address changes,
@@ -71,7 +71,13 @@ impl NeighbourSocket {
         if mac.is_some() {
             socket.bind(&sys::link_address(index, 0, [0; 6]))?;
         }
-        Ok(NeighbourSocket { socket, index, mac, watched: Vec::new(), inbox: Inbox::default() })
+        Ok(NeighbourSocket {
+            socket,
+            index,
+            mac,
+            watched: Vec::new(),
+            buffer: PacketBuffer::default(),
+        })
     }
 
     /// Announces that these addresses are at our MAC address, by a gratuitous ARP request or an
@@ -97,7 +103,7 @@ impl NeighbourSocket {
                 };
                 count += 1;
             }
-            let packets = frames.iter().take(count).map(|(frame, length)| Outgoing {
+            let packets = frames.iter().take(count).map(|(frame, length)| OutgoingPacket {
                 to: match *length {
                     ARP_LENGTH => sys::link_address(self.index, ETHERTYPE_ARP, BROADCAST_MAC),
                     _ => sys::link_address(self.index, ETHERTYPE_IPV6, ALL_NODES_MAC),
@@ -147,18 +153,18 @@ impl NeighbourSocket {
     }
 
     /// Passes received announcements of watched addresses to `handle`. Returns the number of
-    /// packets read; at least [`Self::AT_ONCE`] means that more may be waiting.
+    /// packets read; at least [`Self::BATCH_MAX`] means that more may be waiting.
     ///
     /// # Errors
     /// As recvmmsg(2), except ENETDOWN.
-    pub fn receive(&mut self, mut handle: impl FnMut(Sighting)) -> io::Result<usize> {
+    pub fn receive(&mut self, mut handle: impl FnMut(ForeignAnnouncement)) -> io::Result<usize> {
         loop {
-            let outcome = self.inbox.drain(self.socket.as_fd(), Self::AT_ONCE, |packet| {
-                if let Some(sighting) = sighting(packet.payload)
-                    && Some(sighting.mac) != self.mac
-                    && self.watched.binary_search(&sighting.address).is_ok()
+            let outcome = self.buffer.drain(self.socket.as_fd(), Self::BATCH_MAX, |packet| {
+                if let Some(announcement) = decode_announcement(packet.payload)
+                    && Some(announcement.mac) != self.mac
+                    && self.watched.binary_search(&announcement.address).is_ok()
                 {
-                    handle(sighting);
+                    handle(announcement);
                 }
             });
             match outcome {
@@ -254,7 +260,7 @@ fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, frame: &mut [u8]) {
 
 /// Decodes an ARP packet or neighbour advertisement: which address is announced at which MAC
 /// address.
-fn sighting(frame: &[u8]) -> Option<Sighting> {
+fn decode_announcement(frame: &[u8]) -> Option<ForeignAnnouncement> {
     let (header, packet) = frame.split_first_chunk::<14>()?;
     let sender = *header.get(6..)?.first_chunk::<6>()?;
     match u16::from_be_bytes([header[12], header[13]]) {
@@ -265,7 +271,7 @@ fn sighting(frame: &[u8]) -> Option<Sighting> {
             }
             let mac = *packet.get(8..)?.first_chunk()?;
             let address = Ipv4Addr::from(*packet.get(14..)?.first_chunk::<4>()?);
-            Some(Sighting { address: address.into(), mac })
+            Some(ForeignAnnouncement { address: address.into(), mac })
         }
         ETHERTYPE_IPV6 => {
             let (header, message) = packet.split_first_chunk::<40>()?;
@@ -278,7 +284,7 @@ fn sighting(frame: &[u8]) -> Option<Sighting> {
             }
             let address = Ipv6Addr::from(*message.get(8..)?.first_chunk::<16>()?);
             let mac = target_option(message.get(24..)?).unwrap_or(sender);
-            Some(Sighting { address: address.into(), mac })
+            Some(ForeignAnnouncement { address: address.into(), mac })
         }
         _ => None,
     }
@@ -403,28 +409,31 @@ mod tests {
     }
 
     #[test]
-    fn what_we_announce_can_be_read_back() {
+    fn announcements_decode_to_what_was_encoded() {
         let v4 = Ipv4Addr::new(192, 0, 2, 10);
         let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
-        assert_eq!(sighting(&arp(v4)), Some(Sighting { address: v4.into(), mac: MAC }));
         assert_eq!(
-            sighting(&advertisement(v6, true)),
-            Some(Sighting { address: v6.into(), mac: MAC })
+            decode_announcement(&arp(v4)),
+            Some(ForeignAnnouncement { address: v4.into(), mac: MAC })
+        );
+        assert_eq!(
+            decode_announcement(&advertisement(v6, true)),
+            Some(ForeignAnnouncement { address: v6.into(), mac: MAC })
         );
     }
 
     #[test]
-    fn a_frame_cut_off_anywhere_is_no_sighting_and_no_panic() {
+    fn a_truncated_frame_is_no_announcement_and_no_panic() {
         for frame in [arp(Ipv4Addr::LOCALHOST), advertisement(Ipv6Addr::LOCALHOST, false)] {
             for length in 0..frame.len() {
-                let _ = sighting(&frame[..length]);
+                let _ = decode_announcement(&frame[..length]);
             }
-            assert_eq!(sighting(&frame[..20]), None);
+            assert_eq!(decode_announcement(&frame[..20]), None);
         }
     }
 
     #[test]
-    fn options_that_make_no_sense_are_no_target_address() {
+    fn malformed_options_have_no_target_address() {
         assert_eq!(target_option(&[]), None);
         assert_eq!(target_option(&[0; 64]), None);
         assert_eq!(target_option(&[2, 0, 1, 1, 1, 1, 1, 1]), None);

@@ -56,7 +56,7 @@ impl Poller {
         if self.ready == self.events.len() {
             self.events.resize(2 * self.ready, EpollEvent::empty());
         }
-        self.ready = sys::wait(self.epoll.0.as_fd(), &mut self.events, limit)?;
+        self.ready = sys::epoll_wait(self.epoll.0.as_fd(), &mut self.events, limit)?;
         Ok(self.ready == self.events.len())
     }
 

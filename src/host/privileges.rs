@@ -39,7 +39,7 @@ pub fn explain(missing: &[Capability]) -> String {
 /// # Errors
 /// There is more than one thread, or the kernel refused.
 pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
-    never_regain(keep)?;
+    restrict_executed_programs(keep)?;
     let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     let kept: HashSet<_> = keep.iter().copied().filter(|cap| permitted.contains(cap)).collect();
     // The effective set must be a subset of the permitted set at all times, so it is reduced first.
@@ -52,7 +52,7 @@ pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`keep_only`].
-pub fn never_regain(keep: &[Capability]) -> io::Result<()> {
+pub fn restrict_executed_programs(keep: &[Capability]) -> io::Result<()> {
     if std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {
         return Err(io::Error::other("privileges must be given up before there are threads"));
     }
@@ -93,7 +93,7 @@ pub fn realtime_for_all(priority: u8) -> io::Result<()> {
 ///
 /// # Errors
 /// As sched_setscheduler(2), which always permits this.
-pub fn ordinary_priority() -> io::Result<()> {
+pub fn drop_realtime() -> io::Result<()> {
     // Clearing the reset-on-fork flag would need CAP_SYS_NICE.
     sys::set_scheduler(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_with_its_remedy() {
+    fn missing_capabilities_are_named_with_the_remedy() {
         assert_eq!(
             explain(&NEEDED),
             "CAP_NET_ADMIN CAP_NET_RAW missing: run as root, \
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn privileges_are_not_given_up_by_half_beside_other_threads() {
+    fn privileges_are_not_dropped_beside_other_threads() {
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
         let error = keep_only(&NEEDED).unwrap_err();

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::host::sys::Mapped;
+use crate::host::sys::MappedFile;
 use crate::vrrp::{Address, Config, Family, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
@@ -34,7 +34,7 @@ const HOOK_DONE: u8 = 4;
 
 /// The recorded state of one virtual router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct RecordEntry {
     /// It was master and was not giving up the role.
     pub master: bool,
     /// It was held back: an operator had moved it to another host.
@@ -45,7 +45,7 @@ pub struct Entry {
     pub sent_at: Duration,
 }
 
-impl Entry {
+impl RecordEntry {
     fn flags(self) -> u8 {
         let bit = |set: bool, bit: u8| if set { bit } else { 0 };
         bit(self.master, MASTER) | bit(self.held_back, HELD_BACK) | bit(self.hook_done, HOOK_DONE)
@@ -54,14 +54,14 @@ impl Entry {
 
 /// The record of the daemon before this one; empty if the host was rebooted or suspended since.
 #[derive(Debug, Default)]
-pub struct Previous {
-    entries: BTreeMap<u64, Entry>,
+pub struct PreviousRecord {
+    entries: BTreeMap<u64, RecordEntry>,
     resumes: Vec<Duration>,
     /// Addresses that it may have claimed, with their interfaces.
     addresses: Vec<(String, Address)>,
 }
 
-impl Previous {
+impl PreviousRecord {
     /// Addresses that may be left on an interface and that `config` does not name there.
     pub fn leftovers<'a>(
         &'a self,
@@ -78,7 +78,7 @@ impl Previous {
     }
 
     /// The entry of the same virtual router: same interface, address family, VRID and addresses.
-    pub fn find(&self, router: &RouterConfig) -> Option<Entry> {
+    pub fn find(&self, router: &RouterConfig) -> Option<RecordEntry> {
         self.entries.get(&identity(router)).copied()
     }
 
@@ -94,9 +94,9 @@ impl Previous {
 pub struct Record {
     file: File,
     /// The used part of the file, once the file has its full size.
-    mapped: Option<Mapped>,
+    mapped: Option<MappedFile>,
     addresses: PathBuf,
-    slots: BTreeMap<RouterId, (usize, Entry)>,
+    slots: BTreeMap<RouterId, (usize, RecordEntry)>,
     resumes: Vec<Duration>,
     boot_id: [u8; 16],
 }
@@ -107,7 +107,7 @@ impl Record {
     ///
     /// # Errors
     /// The file cannot be opened, or the boot ID cannot be read.
-    pub fn open(directory: &Path, suspended: Duration) -> io::Result<(Self, Previous)> {
+    pub fn open(directory: &Path, suspended: Duration) -> io::Result<(Self, PreviousRecord)> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -119,7 +119,7 @@ impl Record {
         let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
         let mut previous = match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => parse(&bytes, boot_id, suspended),
-            Err(_) => Previous::default(),
+            Err(_) => PreviousRecord::default(),
         };
         let addresses = directory.join("addresses");
         let text = std::fs::read_to_string(&addresses).unwrap_or_default();
@@ -161,7 +161,7 @@ impl Record {
         std::fs::write(&self.addresses, addresses)?;
         self.file.write_all_at(&bytes, 0)?;
         // Only the used part, since mapped pages are locked in memory.
-        self.mapped = Some(Mapped::of(&self.file, HEADER_SIZE + self.slots.len() * SLOT_SIZE)?);
+        self.mapped = Some(MappedFile::of(&self.file, HEADER_SIZE + self.slots.len() * SLOT_SIZE)?);
         Ok(())
     }
 
@@ -180,7 +180,7 @@ impl Record {
     ///
     /// # Errors
     /// They could not be written, so that the next daemon would start from the flags before.
-    pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
+    pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut RecordEntry)) -> io::Result<()> {
         let Some((slot, entry)) = self.slots.get_mut(&id) else {
             return Err(io::Error::other(format!("the record is full: it has {SLOTS} slots")));
         };
@@ -204,7 +204,7 @@ impl Record {
     }
 }
 
-fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
+fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord {
     let long = |at: usize| {
         let mut long = [0; 8];
         long.copy_from_slice(&bytes[at..at + 8]);
@@ -214,14 +214,14 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
     let was_suspended =
         Duration::from_nanos(long(24)).abs_diff(suspended) > Duration::from_millis(1);
     if bytes[..8] != MAGIC || bytes[8..24] != boot_id || was_suspended {
-        return Previous::default();
+        return PreviousRecord::default();
     }
     let entries = (0..SLOTS)
         .map(|slot| HEADER_SIZE + slot * SLOT_SIZE)
         .filter(|at| long(*at) != 0)
         .map(|at| {
             let flags = bytes[at + FLAGS_OFFSET];
-            let entry = Entry {
+            let entry = RecordEntry {
                 master: flags & MASTER != 0,
                 held_back: flags & HELD_BACK != 0,
                 hook_done: flags & HOOK_DONE != 0,
@@ -235,7 +235,7 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Previous {
         .filter(|at| *at != 0)
         .map(Duration::from_nanos)
         .collect();
-    Previous { entries, resumes, addresses: Vec::new() }
+    PreviousRecord { entries, resumes, addresses: Vec::new() }
 }
 
 fn parse_address(line: &str) -> Option<(String, Address)> {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_daemon_finds_who_was_master_and_what_is_left() {
+    fn the_next_daemon_finds_the_masters_and_the_leftover_addresses() {
         let dir = tempfile::tempdir().unwrap();
         let old = config(FILE);
         let (mut record, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
@@ -313,7 +313,7 @@ mod tests {
 
         let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
         let sent_at = Duration::from_secs(7);
-        let master = Entry { master: true, sent_at, ..Entry::default() };
+        let master = RecordEntry { master: true, sent_at, ..RecordEntry::default() };
         assert_eq!(previous.find(&old.routers[0]), Some(master));
         assert_eq!(previous.resumes_in_last_minute(Duration::from_secs(64)), 1);
         assert_eq!(previous.resumes_in_last_minute(Duration::from_secs(65)), 0);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_from_before_a_suspend_or_with_rubbish_says_nothing() {
+    fn a_record_from_before_a_suspend_or_a_corrupt_one_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(FILE);
         let (mut record, _) = Record::open(dir.path(), Duration::ZERO).unwrap();

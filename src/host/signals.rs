@@ -11,7 +11,7 @@ use signal_hook::{flag, low_level::pipe};
 
 /// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// SIGTERM or SIGINT: hand over and exit.
     Stop,
     /// SIGUSR2: exit without handing over, because another daemon on this host takes over.
@@ -22,7 +22,7 @@ pub enum Signal {
 
 /// The signal handlers of this process. There may be one.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     reader: UnixStream,
     stop: Arc<AtomicBool>,
     restart: Arc<AtomicBool>,
@@ -35,7 +35,7 @@ impl Signals {
     ///
     /// # Errors
     /// As socketpair(2) and sigaction(2).
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         let signals = Signals {
@@ -60,13 +60,13 @@ impl Signals {
     }
 
     /// Readable when a signal has arrived.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
 
     /// What was requested since the last call, each at most once: stop, then restart, then reload.
     /// Never blocks.
-    pub fn take(&mut self) -> impl Iterator<Item = Signal> + use<> {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Signal> + use<> {
         // Drain before reading the flags, so that a signal in between leaves the socket readable.
         let mut wakeups = [0; 64];
         while matches!(self.reader.read(&mut wakeups), Ok(1..)) {}

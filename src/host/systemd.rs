@@ -12,14 +12,14 @@ use sd_notify::NotifyState;
 /// The notification socket of the service manager. If systemd did not start this process, nothing
 /// is sent.
 #[derive(Debug)]
-pub struct Systemd {
+pub(crate) struct Systemd {
     manager: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
 }
 
 impl Systemd {
     /// Reads `NOTIFY_SOCKET` and the watchdog settings from the environment.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let manager = std::env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name).ok());
         let watchdog = manager.as_ref().and_then(|_| sd_notify::watchdog_enabled());
         Systemd { manager, watchdog }
@@ -27,17 +27,17 @@ impl Systemd {
 
     /// How often to call [`watchdog`](Self::watchdog): half of `WatchdogSec=`. `None` if the unit
     /// has no watchdog.
-    pub fn watchdog_interval(&self) -> Option<Duration> {
+    pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|allowed| allowed / 2)
     }
 
     /// Reports that the start or a reload is complete (`READY=1`).
-    pub fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
     /// Reports that a reload has begun (`RELOADING=1`); [`ready`](Self::ready) must follow.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.send(&[NotifyState::Reloading, now]),
             Err(_) => self.send(&[NotifyState::Reloading]),
@@ -45,17 +45,12 @@ impl Systemd {
     }
 
     /// Reports that the daemon is stopping (`STOPPING=1`).
-    pub fn stopping(&self, status: &str) {
+    pub(crate) fn stopping(&self, status: &str) {
         self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
     }
 
-    /// Sets the line that `systemctl status` shows.
-    pub fn status(&self, status: &str) {
-        self.send(&[NotifyState::Status(&one_line(status))]);
-    }
-
     /// Resets the watchdog; to be called by the loop that sends adverts.
-    pub fn watchdog(&self) {
+    pub(crate) fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);
     }
 
@@ -108,15 +103,15 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_told_in_its_own_words() {
+    fn notifications_have_the_format_of_sd_notify() {
         let (manager, systemd, _directory) = manager();
         systemd.ready("web: backup");
         assert_eq!(received(&manager), "READY=1\nSTATUS=web: backup\n");
         systemd.reloading();
         let reloading = received(&manager);
         assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-        systemd.status("two\nWATCHDOG=trigger");
-        assert_eq!(received(&manager), "STATUS=two WATCHDOG=trigger\n");
+        systemd.ready("two\nWATCHDOG=trigger");
+        assert_eq!(received(&manager), "READY=1\nSTATUS=two WATCHDOG=trigger\n");
         systemd.watchdog();
         assert_eq!(received(&manager), "WATCHDOG=1\n");
         systemd.stopping("handing over");

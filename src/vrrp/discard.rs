@@ -4,10 +4,27 @@ use std::fmt;
 
 use super::advert::Malformed;
 use super::config::{Interval, Version, Vrid};
+use super::id::RouterId;
 
-/// Why a packet was not acted on: the peer's business, counted, never an error of ours.
+/// A packet that was not acted on: the peer's business, counted, never an error of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Discard {
+pub struct Discard {
+    /// The virtual router it meant, if this host has it. Of a malformed packet only its VRID is
+    /// believed, so that it is counted where the operator looks for it.
+    pub router: Option<RouterId>,
+    /// Why it was not acted on.
+    pub reason: DiscardReason,
+}
+
+impl fmt::Display for Discard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+/// Why a packet was not acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiscardReason {
     /// No advert (RFC 9568 7.1).
     Malformed(Malformed),
     /// No virtual router of ours has this VRID on this link (RFC 9568 7.1).
@@ -25,7 +42,7 @@ pub enum Discard {
 }
 
 names! {
-    Discard {
+    DiscardReason {
         Malformed = "malformed",
         UnknownRouter = "unknown_router",
         OwnAdvert = "own_advert",
@@ -36,16 +53,18 @@ names! {
     }
 }
 
-impl fmt::Display for Discard {
+impl fmt::Display for DiscardReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Discard::Malformed(malformed) => malformed.fmt(f),
-            Discard::UnknownRouter(vrid) => write!(f, "no virtual router {vrid} on this link"),
-            Discard::OwnAdvert => f.write_str("it bears our own address"),
-            Discard::Ttl(ttl) => write!(f, "its TTL is {ttl}"),
-            Discard::NotAccepted => f.write_str("its sender is not in accept_from"),
-            Discard::NotAPeer => f.write_str("its sender is not in unicast_peers"),
-            Discard::Incompatible(mismatch) => mismatch.fmt(f),
+            DiscardReason::Malformed(malformed) => malformed.fmt(f),
+            DiscardReason::UnknownRouter(vrid) => {
+                write!(f, "no virtual router {vrid} on this link")
+            }
+            DiscardReason::OwnAdvert => f.write_str("it bears our own address"),
+            DiscardReason::Ttl(ttl) => write!(f, "its TTL is {ttl}"),
+            DiscardReason::NotAccepted => f.write_str("its sender is not in accept_from"),
+            DiscardReason::NotAPeer => f.write_str("its sender is not in unicast_peers"),
+            DiscardReason::Incompatible(mismatch) => mismatch.fmt(f),
         }
     }
 }

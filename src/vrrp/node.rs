@@ -12,13 +12,20 @@ use super::action::Action;
 use super::advert;
 use super::check::{Bearing, Check, CheckId, Probe};
 use super::config::{Config, Family, RouterConfig, Vrid};
-use super::discard::Discard;
+use super::discard::{Discard, DiscardReason};
 use super::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
 use super::group::Group;
 use super::id::{LinkId, RouterId};
 use super::router::{Leave, Membership, Surroundings, VirtualRouter};
 use super::time::Instant;
 use super::why::Why;
+
+/// What came of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Handled {
+    /// The virtual router that a packet meant; `None` for all other events.
+    pub router: Option<RouterId>,
+}
 
 /// An interface by name, as last told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,20 +110,20 @@ impl Node {
     /// Feed it what happened; carry out the actions it adds, in order.
     ///
     /// # Errors
-    /// A packet that was not acted on says why; it has changed nothing but what status tells of
-    /// incompatible peers. Other events never fail.
+    /// A packet that was not acted on; it has changed nothing but what status tells of incompatible
+    /// peers. Other events never fail.
     pub fn handle(
         &mut self,
         now: Instant,
         event: Event<'_>,
         actions: &mut Vec<Action>,
-    ) -> Result<(), Discard> {
+    ) -> Result<Handled, Discard> {
         self.forget_the_gone();
         if self.stop == Some(Stop::Restart) {
-            return Ok(());
+            return Ok(Handled::default());
         }
         let begin = actions.len();
-        let mut outcome = Ok(());
+        let mut outcome = Ok(Handled::default());
         match event {
             Event::AddressLost(id, ip) => {
                 self.with(now, id, |router| router.address_lost(now, ip, actions));
@@ -196,11 +203,6 @@ impl Node {
         self.routers().find(|router| &*router.config().name == name)
     }
 
-    /// The virtual router that an advert with this VRID means when it comes in by this link.
-    pub fn meant(&self, link: LinkId, family: Family, vrid: Vrid) -> Option<&VirtualRouter> {
-        self.router(*self.by_identity.get(&(link, family, vrid))?)
-    }
-
     /// The interfaces that any virtual router has lived on, by name.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, &Arc<str>)> + '_ {
         self.links.iter().zip(0..).map(|(link, n)| (LinkId(n), &link.name))
@@ -247,16 +249,25 @@ impl Node {
         now: Instant,
         packet: &Packet<'_>,
         actions: &mut Vec<Action>,
-    ) -> Result<(), Discard> {
+    ) -> Result<Handled, Discard> {
+        let router = self.router_meant(packet);
+        let discarded = |reason| Discard { router, reason };
         let heard = advert::decode(packet.source, packet.destination, packet.message)
-            .map_err(Discard::Malformed)?;
-        let identity = (packet.link, Family::of(packet.source), heard.vrid);
-        let Some(&id) = self.by_identity.get(&identity) else {
-            return Err(Discard::UnknownRouter(heard.vrid));
+            .map_err(|malformed| discarded(DiscardReason::Malformed(malformed)))?;
+        let Some(id) = router else {
+            return Err(discarded(DiscardReason::UnknownRouter(heard.vrid)));
         };
         let mut outcome = Ok(());
         self.with(now, id, |router| outcome = router.packet(now, packet, &heard, actions));
-        outcome
+        outcome.map(|()| Handled { router }).map_err(discarded)
+    }
+
+    /// The virtual router that a packet means, by the VRID in its second byte (RFC 9568 5.2.3):
+    /// known before the rest of it is checked.
+    fn router_meant(&self, packet: &Packet<'_>) -> Option<RouterId> {
+        let vrid = packet.message.get(1).copied().and_then(Vrid::new)?;
+        let identity = (packet.link, Family::of(packet.source), vrid);
+        self.by_identity.get(&identity).copied()
     }
 
     fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {

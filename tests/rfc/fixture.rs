@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, Discard,
+    Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, DiscardReason,
     Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
     LinkAddress, LinkId, Mac, Mismatch, Node, Packet, Priority, Probe, Reason, Recorded, Role,
     RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Warning, Why,
@@ -223,11 +223,11 @@ impl Host {
         self.done.clear();
     }
 
-    pub fn tell(&mut self, event: Event<'_>) -> Result<(), Discard> {
+    pub fn tell(&mut self, event: Event<'_>) -> Result<(), DiscardReason> {
         let mut actions = Vec::new();
         let result = self.node.handle(self.now, event, &mut actions);
         self.done.extend(actions.into_iter().map(|action| (self.now, action)));
-        result
+        result.map(|_| ()).map_err(|discard| discard.reason)
     }
 
     /// Time passes, and every deadline is kept to the nanosecond.
@@ -265,12 +265,12 @@ impl Host {
     }
 
     /// An advert of a peer that is set up as we are.
-    pub fn hears(&mut self, priority: u8, from: &str) -> Result<(), Discard> {
+    pub fn hears(&mut self, priority: u8, from: &str) -> Result<(), DiscardReason> {
         let advert = advert_of(self.router().config(), priority);
         self.hears_advert(&advert, from)
     }
 
-    pub fn hears_advert(&mut self, advert: &Advert, from: &str) -> Result<(), Discard> {
+    pub fn hears_advert(&mut self, advert: &Advert, from: &str) -> Result<(), DiscardReason> {
         let to = match (&self.router().config().unicast_peers, ip(from)) {
             (Some(_), IpAddr::V4(_)) => HERE,
             (Some(_), IpAddr::V6(_)) => HERE6,
@@ -281,7 +281,13 @@ impl Host {
         self.packet(from, to, 255, &message)
     }
 
-    pub fn packet(&mut self, from: &str, to: &str, ttl: u8, message: &[u8]) -> Result<(), Discard> {
+    pub fn packet(
+        &mut self,
+        from: &str,
+        to: &str,
+        ttl: u8,
+        message: &[u8],
+    ) -> Result<(), DiscardReason> {
         let (source, destination) = (ip(from), ip(to));
         self.tell(Event::Packet(Packet { link: ETH0, source, destination, ttl, message }))
     }
@@ -396,7 +402,7 @@ pub fn is_incompatible(host: &mut Host, advert: &Advert, mismatch: Mismatch) {
     host.sleeps(secs(60));
     host.done.clear();
     let result = host.hears_advert(advert, ABOVE);
-    assert_eq!(result, Err(Discard::Incompatible(mismatch)));
+    assert_eq!(result, Err(DiscardReason::Incompatible(mismatch)));
     assert_eq!(before, (host.router().state().clone(), host.router().peer().cloned()));
     assert_eq!(host.warnings(), [Warning::Incompatible { source: ip(ABOVE), mismatch }]);
     let known = host.router().incompatible().last().unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Discard, LinkAddress, Reason, RouterConfig, Vrid};
+use vipd::vrrp::{DiscardReason, LinkAddress, Reason, RouterConfig, Vrid};
 
 use crate::fixture::*;
 
@@ -62,7 +62,7 @@ fn rfc9568_5_1_1_3_an_advert_with_ttl_255_counts_and_every_other_ttl_is_discarde
     host.sleeps(SECOND);
     let untouched = host.node.clone();
     for ttl in 0..255 {
-        assert_eq!(host.packet(ABOVE, GROUP, ttl, &message), Err(Discard::Ttl(ttl)));
+        assert_eq!(host.packet(ABOVE, GROUP, ttl, &message), Err(DiscardReason::Ttl(ttl)));
         assert_eq!(host.node, untouched);
     }
     assert_eq!(host.packet(ABOVE, GROUP, 255, &message), Ok(()));
@@ -73,7 +73,7 @@ fn rfc9568_5_1_1_3_an_advert_with_ttl_255_counts_and_every_other_ttl_is_discarde
 fn rfc9568_5_1_1_3_a_unicast_peer_may_be_hops_away_down_to_the_minimum() {
     let mut host = Host::backup(RouterConfig { unicast_min_ttl: 60, ..unicast() });
     let message = encode(&advert_of(&web(), 200), ABOVE, HERE);
-    assert_eq!(host.packet(ABOVE, HERE, 59, &message), Err(Discard::Ttl(59)));
+    assert_eq!(host.packet(ABOVE, HERE, 59, &message), Err(DiscardReason::Ttl(59)));
     assert_eq!(host.packet(ABOVE, HERE, 60, &message), Ok(()));
 }
 
@@ -105,6 +105,6 @@ fn rfc9568_5_1_2_1_to_ipv6_unicast_peers_the_source_is_not_the_link_local_addres
 fn rfc9568_5_1_2_3_an_advert_with_hop_limit_64_is_discarded() {
     let mut host = Host::backup(web6());
     let message = encode(&advert_of(&web6(), 200), ABOVE6, GROUP6);
-    assert_eq!(host.packet(ABOVE6, GROUP6, 64, &message), Err(Discard::Ttl(64)));
+    assert_eq!(host.packet(ABOVE6, GROUP6, 64, &message), Err(DiscardReason::Ttl(64)));
     assert_eq!(host.packet(ABOVE6, GROUP6, 255, &message), Ok(()));
 }

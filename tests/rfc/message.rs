@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vipd::vrrp::advert::Malformed;
 use vipd::vrrp::{
-    Advert, ChecksumForm, Discard, Event, LinkId, Packet, Role, RouterConfig, Vrid, Warning,
+    Advert, ChecksumForm, DiscardReason, Event, LinkId, Packet, Role, RouterConfig, Vrid, Warning,
 };
 
 use crate::fixture::*;
@@ -16,7 +16,7 @@ fn is_refused(message: &[u8], why: Malformed) {
     host.sleeps(SECOND);
     host.done.clear();
     let untouched = host.node.clone();
-    assert_eq!(host.packet(ABOVE, GROUP, 255, message), Err(Discard::Malformed(why)));
+    assert_eq!(host.packet(ABOVE, GROUP, 255, message), Err(DiscardReason::Malformed(why)));
     assert_eq!(host.node, untouched);
     assert_eq!(host.done, []);
 }
@@ -61,7 +61,7 @@ fn rfc9568_5_2_3_an_advert_for_a_vrid_that_is_not_configured_is_discarded() {
     let untouched = host.node.clone();
     for vrid in (1..=255).filter(|vrid| *vrid != 51) {
         let result = host.packet(ABOVE, GROUP, 255, &altered(|m| m[1] = vrid));
-        assert_eq!(result, Err(Discard::UnknownRouter(Vrid::new(vrid).unwrap())));
+        assert_eq!(result, Err(DiscardReason::UnknownRouter(Vrid::new(vrid).unwrap())));
     }
     assert_eq!(host.node, untouched);
 }
@@ -72,11 +72,11 @@ fn rfc9568_5_2_3_the_same_vrid_on_another_link_or_in_the_other_family_is_another
     let vrid = Vrid::new(51).unwrap();
     let message = encode(&advert_of(&web6(), 200), ABOVE6, GROUP6);
     let result = host.packet(ABOVE6, GROUP6, 255, &message);
-    assert_eq!(result, Err(Discard::UnknownRouter(vrid)));
+    assert_eq!(result, Err(DiscardReason::UnknownRouter(vrid)));
     let message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
     let (source, destination) = (ip(ABOVE), ip(GROUP));
     let elsewhere = Packet { link: LinkId(1), source, destination, ttl: 255, message: &message };
-    assert_eq!(host.tell(Event::Packet(elsewhere)), Err(Discard::UnknownRouter(vrid)));
+    assert_eq!(host.tell(Event::Packet(elsewhere)), Err(DiscardReason::UnknownRouter(vrid)));
 }
 
 /// Erratum 8299.
@@ -160,7 +160,7 @@ fn rfc9568_5_2_8_over_ipv6_the_pseudo_header_is_required() {
     message[6..8].fill(0);
     let sum = plain_checksum(&message);
     message[6..8].copy_from_slice(&sum.to_be_bytes());
-    let refused = Err(Discard::Malformed(Malformed::BadChecksum(sum)));
+    let refused = Err(DiscardReason::Malformed(Malformed::BadChecksum(sum)));
     assert_eq!(host.packet(ABOVE6, GROUP6, 255, &message), refused);
 }
 
@@ -215,7 +215,7 @@ fn rfc9568_7_1_an_advert_from_our_own_address_is_discarded() {
     for priority in [0, 1, 150, 255] {
         let mut host = Host::master(web());
         let untouched = host.node.clone();
-        assert_eq!(host.hears(priority, HERE), Err(Discard::OwnAdvert));
+        assert_eq!(host.hears(priority, HERE), Err(DiscardReason::OwnAdvert));
         assert_eq!(host.node, untouched);
         assert_eq!(host.done, []);
     }

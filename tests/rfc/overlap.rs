@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vipd::vrrp::{Action, Command, Discard, Leave, Priority, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{Action, Command, DiscardReason, Leave, Priority, Role, RouterConfig, Stop, Why};
 
 use crate::fixture::*;
 
@@ -70,7 +70,7 @@ fn overlap_does_not_take_another_leaver_or_itself_for_the_successor() {
     let mut host = Host::master(web());
     host.stop(Stop::Leave);
     host.hears(0, ABOVE).unwrap();
-    assert_eq!(host.hears(150, HERE), Err(Discard::OwnAdvert));
+    assert_eq!(host.hears(150, HERE), Err(DiscardReason::OwnAdvert));
     host.sees(STRANGER, SHARED);
     host.wait(millis(900));
     assert_eq!(host.role(), Role::Leaving);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Discard, Mismatch, RouterConfig, Version};
+use vipd::vrrp::{DiscardReason, Mismatch, RouterConfig, Version};
 
 use crate::fixture::*;
 
@@ -18,7 +18,7 @@ fn incompatible_versions_are_named() {
 fn incompatible_unicast_where_multicast_is_expected_is_named() {
     let mut host = Host::backup(web());
     let message = encode(&advert_of(&web(), 200), ABOVE, HERE);
-    let refused = Err(Discard::Incompatible(Mismatch::Unicast));
+    let refused = Err(DiscardReason::Incompatible(Mismatch::Unicast));
     assert_eq!(host.packet(ABOVE, HERE, 255, &message), refused);
     assert_eq!(host.times("warn").len(), 1);
 }
@@ -27,7 +27,7 @@ fn incompatible_unicast_where_multicast_is_expected_is_named() {
 fn incompatible_multicast_where_unicast_is_expected_is_named() {
     let mut host = Host::backup(unicast());
     let message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
-    let refused = Err(Discard::Incompatible(Mismatch::Multicast));
+    let refused = Err(DiscardReason::Incompatible(Mismatch::Multicast));
     assert_eq!(host.packet(ABOVE, GROUP, 255, &message), refused);
     assert_eq!(host.times("warn").len(), 1);
 }
@@ -61,8 +61,8 @@ fn accept_from_admits_the_named_and_refuses_the_rest() {
     let mut host = Host::backup(RouterConfig { accept_from, ..web() });
     host.sleeps(SECOND);
     let untouched = host.node.clone();
-    assert_eq!(host.hears(200, BELOW), Err(Discard::NotAccepted));
-    assert_eq!(host.hears_advert(&advert_of(&web2(), 200), BELOW), Err(Discard::NotAccepted));
+    assert_eq!(host.hears(200, BELOW), Err(DiscardReason::NotAccepted));
+    assert_eq!(host.hears_advert(&advert_of(&web2(), 200), BELOW), Err(DiscardReason::NotAccepted));
     assert_eq!(host.node, untouched);
     assert_eq!(host.done, []);
     assert_eq!(host.hears(200, ABOVE), Ok(()));
@@ -73,7 +73,7 @@ fn unicast_adverts_go_to_the_peers_and_come_from_them_only() {
     let mut host = Host::started(&[unicast()]);
     host.link_up();
     let untouched = host.node.clone();
-    assert_eq!(host.hears(200, "10.0.0.77"), Err(Discard::NotAPeer));
+    assert_eq!(host.hears(200, "10.0.0.77"), Err(DiscardReason::NotAPeer));
     assert_eq!(host.node, untouched);
     assert_eq!(first_way(&mut host), (ip(HERE), vec![ip(BELOW), ip(ABOVE)]));
     assert_eq!(host.hears(200, ABOVE), Ok(()));

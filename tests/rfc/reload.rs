@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Command, Discard, Reason, Role, RouterConfig, Stop, Vrid};
+use vipd::vrrp::{Command, DiscardReason, Reason, Role, RouterConfig, Stop, Vrid};
 
 use crate::fixture::*;
 
@@ -120,7 +120,7 @@ fn reload_without_a_router_makes_it_leave_and_then_forgets_it() {
     assert_eq!(host.node.routers().count(), 0);
     assert_eq!(host.node.deadline(), None);
     let message = encode(&advert_of(&web(), 149), BELOW, GROUP);
-    let unknown = Err(Discard::UnknownRouter(Vrid::new(51).unwrap()));
+    let unknown = Err(DiscardReason::UnknownRouter(Vrid::new(51).unwrap()));
     assert_eq!(host.packet(BELOW, GROUP, 255, &message), unknown);
 }
 

@@ -1,7 +1,7 @@
 //! RFC 3768: version 2 of the protocol.
 
 use vipd::vrrp::advert::Malformed;
-use vipd::vrrp::{Advert, Discard, Mismatch, Priority, RouterConfig, Version};
+use vipd::vrrp::{Advert, DiscardReason, Mismatch, Priority, RouterConfig, Version};
 
 use crate::fixture::*;
 
@@ -71,7 +71,7 @@ fn rfc3768_7_1_authentication_type_2_is_incompatible() {
     message[6..8].fill(0);
     let sum = plain_checksum(&message);
     message[6..8].copy_from_slice(&sum.to_be_bytes());
-    let refused = Err(Discard::Incompatible(Mismatch::Authentication));
+    let refused = Err(DiscardReason::Incompatible(Mismatch::Authentication));
     assert_eq!(host.packet(ABOVE, GROUP, 255, &message), refused);
 }
 
@@ -80,7 +80,10 @@ fn rfc3768_7_1_a_version_2_advert_without_its_authentication_data_is_too_short()
     let mut host = Host::backup(web2());
     let message = encode(&advert_of(&web2(), 200), ABOVE, GROUP);
     let short = Malformed::TooShort { length: 12, needed: 20 };
-    assert_eq!(host.packet(ABOVE, GROUP, 255, &message[..12]), Err(Discard::Malformed(short)));
+    assert_eq!(
+        host.packet(ABOVE, GROUP, 255, &message[..12]),
+        Err(DiscardReason::Malformed(short))
+    );
 }
 
 #[test]
@@ -88,6 +91,6 @@ fn rfc3768_version_2_over_ipv6_is_refused() {
     let mut host = Host::backup(web6());
     let mut message = encode(&advert_of(&web6(), 200), ABOVE6, GROUP6);
     message[0] = 0x21;
-    let refused = Err(Discard::Malformed(Malformed::Version2OverIpv6));
+    let refused = Err(DiscardReason::Malformed(Malformed::Version2OverIpv6));
     assert_eq!(host.packet(ABOVE6, GROUP6, 255, &message), refused);
 }

@@ -68,7 +68,7 @@ struct Task {
 
 impl Checks {
     /// No check yet. The sockets are for pings, taken while that was still allowed.
-    pub(super) fn new(sockets: echo::Sockets) -> Self {
+    pub(super) fn new(sockets: echo::EchoSockets) -> Self {
         let (sender, receiver) = mpsc::channel(BATCH_MAX);
         let shared = Shared {
             epoch: Instant::now(),

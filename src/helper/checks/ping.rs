@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
 use super::tcp::describe;
-use crate::host::echo::{self, EchoSocket, Sockets};
+use crate::host::echo::{self, EchoSocket, EchoSockets};
 use crate::vrrp::Family;
 
 pub(super) struct PingCheck(IpAddr);
@@ -52,7 +52,7 @@ type PendingReplies = Mutex<HashMap<u64, (IpAddr, oneshot::Sender<()>)>>;
 
 impl Pings {
     /// Needs a running tokio runtime.
-    pub(super) fn new(sockets: Sockets) -> Self {
+    pub(super) fn new(sockets: EchoSockets) -> Self {
         Pings {
             v4: sockets.v4.and_then(|socket| Echo::new(socket, Family::V4)),
             v6: sockets.v6.and_then(|socket| Echo::new(socket, Family::V6)),

@@ -250,7 +250,7 @@ fn scan(with_programs: bool) -> Vec<ProcessInfo> {
 /// The number may have become another process's meanwhile: it is looked at again once its end can be
 /// seen.
 fn found(wanted: &Wanted, pid: i32) -> Option<Found> {
-    let descriptor = sys::open_process(pid).ok()?;
+    let descriptor = sys::pidfd_open(pid).ok()?;
     if !wanted.is(pid) || has_ended(&descriptor) {
         return None;
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::monitor::NetEvent;
-use super::wire::{Found, Link};
+use super::wire::{InterfaceAddress, Link};
 
 /// The state of the interfaces with the watched names. Alternative names count too.
 #[derive(Debug, Default)]
@@ -26,14 +26,14 @@ struct Watched {
     /// The interface that has the name now.
     link: Option<Link>,
     /// Its addresses, in the order of the kernel.
-    addresses: Vec<Found>,
+    addresses: Vec<InterfaceAddress>,
     /// Incremented with every change of `addresses`.
     changes: u64,
 }
 
 /// A change of a watched interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum LinkChange {
     /// An interface has got the name, which none had before.
     Appeared {
         /// The watched name.
@@ -76,7 +76,7 @@ pub enum Change {
 
 impl Links {
     /// Watches these names and no others. If the state is [`incomplete`](Self::incomplete)
-    /// afterwards, request a dump ([`Events::dump`](super::Events::dump)).
+    /// afterwards, request a dump ([`Monitor::dump`](super::Monitor::dump)).
     pub fn watch(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
         let mut watched = Vec::new();
         for name in names {
@@ -107,7 +107,7 @@ impl Links {
     /// Applies an event and calls `changed` for each resulting change of a watched interface.
     /// During a dump it is not called; at the end of the dump it is, for every difference to the
     /// state before.
-    pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(Change)) {
+    pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(LinkChange)) {
         match event {
             NetEvent::Resync => {
                 let unknown = |old: &Watched| Watched {
@@ -148,7 +148,7 @@ impl Links {
     }
 
     /// The addresses of the interface that has a watched name, in the order of the kernel.
-    pub fn addresses(&self, name: &str) -> &[Found] {
+    pub fn addresses(&self, name: &str) -> &[InterfaceAddress] {
         self.find(name).map_or(&[], |watched| &watched.addresses)
     }
 
@@ -164,7 +164,7 @@ impl Links {
 
 impl Watched {
     /// Applies an event. Returns whether an interface has got the name whose addresses are unknown.
-    fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(Change)) -> bool {
+    fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(LinkChange)) -> bool {
         let index = self.link.as_ref().map(|link| link.index);
         match event {
             NetEvent::Link(link) => {
@@ -175,7 +175,10 @@ impl Watched {
                     (true, false) => {
                         self.lose_link(changed);
                         self.link = Some(link.clone());
-                        changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
+                        changed(LinkChange::Appeared {
+                            name: self.name.clone(),
+                            link: link.clone(),
+                        });
                         return true;
                     }
                     (false, true) => self.lose_link(changed),
@@ -192,9 +195,9 @@ impl Watched {
                     let lost = self.addresses.remove(known);
                     self.changes += 1;
                     if lost.ours {
-                        changed(Change::Lost { name: self.name.clone(), ip: lost.ip });
+                        changed(LinkChange::Lost { name: self.name.clone(), ip: lost.ip });
                     }
-                    changed(Change::Addresses { name: self.name.clone() });
+                    changed(LinkChange::Addresses { name: self.name.clone() });
                 }
             }
             NetEvent::LinkGone { .. }
@@ -207,22 +210,22 @@ impl Watched {
     }
 
     /// The interface was removed or renamed.
-    fn lose_link(&mut self, changed: &mut impl FnMut(Change)) {
+    fn lose_link(&mut self, changed: &mut impl FnMut(LinkChange)) {
         self.addresses.clear();
         self.changes += 1;
         if self.link.take().is_some() {
-            changed(Change::Gone { name: self.name.clone() });
+            changed(LinkChange::Gone { name: self.name.clone() });
         }
     }
 
-    fn update_link(&mut self, link: &Link, changed: &mut impl FnMut(Change)) {
+    fn update_link(&mut self, link: &Link, changed: &mut impl FnMut(LinkChange)) {
         if self.link.as_ref() != Some(link) {
             self.link = Some(link.clone());
-            changed(Change::Changed { name: self.name.clone(), link: link.clone() });
+            changed(LinkChange::Changed { name: self.name.clone(), link: link.clone() });
         }
     }
 
-    fn update_address(&mut self, found: &Found, changed: &mut impl FnMut(Change)) {
+    fn update_address(&mut self, found: &InterfaceAddress, changed: &mut impl FnMut(LinkChange)) {
         let name = &self.name;
         let known = self.addresses.iter_mut().find(|known| known.address() == found.address());
         match known {
@@ -230,24 +233,24 @@ impl Watched {
             Some(known) if known == found => return,
             Some(known) => {
                 if known.ours && !found.ours {
-                    changed(Change::Lost { name: name.clone(), ip: found.ip });
-                    changed(Change::Foreign { name: name.clone(), ip: found.ip });
+                    changed(LinkChange::Lost { name: name.clone(), ip: found.ip });
+                    changed(LinkChange::Foreign { name: name.clone(), ip: found.ip });
                 }
                 *known = *found;
             }
             None => {
                 self.addresses.push(*found);
                 if !found.ours {
-                    changed(Change::Foreign { name: name.clone(), ip: found.ip });
+                    changed(LinkChange::Foreign { name: name.clone(), ip: found.ip });
                 }
             }
         }
         self.changes += 1;
-        changed(Change::Addresses { name: name.clone() });
+        changed(LinkChange::Addresses { name: name.clone() });
     }
 
     /// Takes over the state from a dump, and reports the differences.
-    fn replace_with(&mut self, new: Watched, changed: &mut impl FnMut(Change)) {
+    fn replace_with(&mut self, new: Watched, changed: &mut impl FnMut(LinkChange)) {
         let name = &self.name;
         let same = match (&self.link, &new.link) {
             (Some(old), Some(new)) => old.index == new.index,
@@ -256,31 +259,31 @@ impl Watched {
         if !same {
             self.lose_link(changed);
             if let Some(link) = new.link {
-                changed(Change::Appeared { name: self.name.clone(), link: link.clone() });
+                changed(LinkChange::Appeared { name: self.name.clone(), link: link.clone() });
                 self.link = Some(link);
             }
         } else if let Some(link) = &new.link
             && self.link.as_ref() != Some(link)
         {
-            changed(Change::Changed { name: name.clone(), link: link.clone() });
+            changed(LinkChange::Changed { name: name.clone(), link: link.clone() });
             self.link = new.link;
         }
 
         let name = &self.name;
-        let ours = |list: &[Found], wanted: bool| -> BTreeSet<(IpAddr, u8)> {
+        let ours = |list: &[InterfaceAddress], wanted: bool| -> BTreeSet<(IpAddr, u8)> {
             let ours = list.iter().filter(|address| address.ours == wanted);
             ours.map(|address| (address.ip, address.prefix)).collect()
         };
         for (ip, _) in ours(&self.addresses, true).difference(&ours(&new.addresses, true)) {
-            changed(Change::Lost { name: name.clone(), ip: *ip });
+            changed(LinkChange::Lost { name: name.clone(), ip: *ip });
         }
         for (ip, _) in ours(&new.addresses, false).difference(&ours(&self.addresses, false)) {
-            changed(Change::Foreign { name: name.clone(), ip: *ip });
+            changed(LinkChange::Foreign { name: name.clone(), ip: *ip });
         }
         if self.addresses != new.addresses {
             self.addresses = new.addresses;
             self.changes += 1;
-            changed(Change::Addresses { name: name.clone() });
+            changed(LinkChange::Addresses { name: name.clone() });
         }
     }
 }

@@ -15,7 +15,7 @@ use netlink_sys::{Socket, SocketAddr};
 use socket2::SockRef;
 
 use super::socket::{self, MESSAGE_BUFFER, RECEIVE_BUFFER};
-use super::wire::{self, Found, Link, Message};
+use super::wire::{self, InterfaceAddress, Link, Message};
 use crate::host::bpf;
 
 /// A change of an interface or address in this network namespace.
@@ -29,7 +29,7 @@ pub enum NetEvent {
         index: u32,
     },
     /// An address exists or has changed.
-    Address(Found),
+    Address(InterfaceAddress),
     /// An address was removed.
     AddressGone {
         /// Interface index.
@@ -49,7 +49,7 @@ pub enum NetEvent {
 /// A subscription to notifications about interfaces and addresses. Readable when there are some.
 /// After an overflow of the receive buffer everything is dumped again.
 #[derive(Debug)]
-pub struct Events {
+pub struct Monitor {
     socket: Socket,
     port: u32,
     sequence: u32,
@@ -72,7 +72,7 @@ enum Dump {
     Addresses,
 }
 
-impl Events {
+impl Monitor {
     /// Subscribes and requests a dump of everything that exists.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Events {
         for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
             socket.add_membership(group)?;
         }
-        let mut events = Events {
+        let mut monitor = Monitor {
             port: socket::port(&socket)?,
             socket,
             sequence: 0,
@@ -97,8 +97,8 @@ impl Events {
             changed_meanwhile: false,
             attempts: 0,
         };
-        events.dump()?;
-        Ok(events)
+        monitor.dump()?;
+        Ok(monitor)
     }
 
     /// Filters out notifications of addresses that were added or renewed from this netlink port.
@@ -202,7 +202,9 @@ impl Events {
                 }
             }
             libc::RTM_DELADDR => {
-                if let Some(Found { index, ip, prefix, .. }) = wire::found(message.payload) {
+                if let Some(InterfaceAddress { index, ip, prefix, .. }) =
+                    wire::found(message.payload)
+                {
                     handle(NetEvent::AddressGone { index, ip, prefix });
                 }
             }
@@ -249,7 +251,7 @@ impl Events {
     }
 }
 
-impl AsFd for Events {
+impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

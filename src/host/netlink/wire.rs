@@ -8,7 +8,7 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::failure::Failure;
+use super::error::AddressError;
 use crate::vrrp::{Address, Family};
 
 /// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
@@ -34,7 +34,7 @@ pub struct Link {
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct InterfaceAddress {
     /// Interface index.
     pub index: u32,
     /// The IP address.
@@ -52,7 +52,7 @@ pub struct Found {
     pub secondary: bool,
 }
 
-impl Found {
+impl InterfaceAddress {
     /// Address and prefix length without the interface.
     pub fn address(&self) -> Address {
         Address { ip: self.ip, prefix: self.prefix }
@@ -115,7 +115,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 
 impl Message<'_> {
     /// Decodes the result in an acknowledgement, an error or the end of a dump.
-    pub(super) fn outcome(&self) -> Result<(), Failure> {
+    pub(super) fn outcome(&self) -> Result<(), AddressError> {
         const NLMSGERR_ATTR_MSG: u16 = 1;
         let code = self.payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
         if code == 0 {
@@ -126,7 +126,7 @@ impl Message<'_> {
         let text = attributes(self.payload.get(before..).unwrap_or(&[]))
             .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
             .map_or_else(String::new, |(_, text)| string(text));
-        Err(Failure::new(code.saturating_neg(), text))
+        Err(AddressError::new(code.saturating_neg(), text))
     }
 }
 
@@ -186,7 +186,7 @@ pub(super) fn link_index(payload: &[u8]) -> Option<u32> {
 }
 
 /// Decodes `struct ifaddrmsg` and the attributes we need.
-pub(super) fn found(payload: &[u8]) -> Option<Found> {
+pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     const IFA_FLAGS: u16 = 8;
@@ -205,7 +205,7 @@ pub(super) fn found(payload: &[u8]) -> Option<Found> {
         }
     }
     let has = |flag: AddressFlags| flags & flag.bits() != 0;
-    Some(Found {
+    Some(InterfaceAddress {
         index,
         // On a point-to-point interface IFA_ADDRESS is the address of the peer.
         ip: local.or(address)?,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_that_makes_no_sense_costs_only_itself() {
+    fn a_malformed_attribute_does_not_hide_the_others() {
         let expected = Link {
             index: 7,
             name: "eth0".to_owned(),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_bridge_or_a_radio_says_of_an_interface_is_no_news_of_it() {
+    fn bridge_and_wireless_messages_are_no_link_changes() {
         let mut port = header(libc::AF_BRIDGE as u8);
         port.extend(attribute(3, b"eth0\0"));
         assert_eq!(link(&port), None);
@@ -292,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_point_to_point_interface_is_the_near_one() {
+    fn the_local_address_of_a_point_to_point_interface_is_decoded() {
         let mut bytes = vec![libc::AF_INET as u8, 32, 0, 0];
         bytes.extend(3_u32.to_ne_bytes());
         bytes.extend(attribute(1, &[192, 0, 2, 254]));
         bytes.extend(attribute(2, &[192, 0, 2, 1]));
         bytes.extend(attribute(8, &0x40_u32.to_ne_bytes()));
         bytes.extend(attribute(11, &[IFA_PROTO_VIPD]));
-        let expected = Found {
+        let expected = InterfaceAddress {
             index: 3,
             ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             prefix: 32,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_cut_off_anywhere_are_no_panic() {
+    fn truncated_messages_do_not_panic() {
         let mut bytes = Vec::new();
         for (kind, payload) in [(libc::RTM_NEWLINK, whole_link()), (NLMSG_ERROR, vec![1; 60])] {
             bytes.extend((16 + payload.len() as u32).to_ne_bytes());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_own_words_reach_the_operator() {
+    fn errors_contain_the_explanation_of_the_kernel() {
         let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
         payload.extend([0; 16]);
         payload.extend(attribute(1, b"Invalid prefix length\0"));
@@ -345,6 +345,6 @@ mod tests {
         assert_eq!(done.outcome(), Ok(()));
         let gone = (-libc::ENODEV).to_ne_bytes();
         let gone = Message { kind: NLMSG_DONE, payload: &gone, ..error };
-        assert_eq!(gone.outcome(), Err(Failure::NoDevice));
+        assert_eq!(gone.outcome(), Err(AddressError::NoDevice));
     }
 }

@@ -24,9 +24,9 @@ use netlink_packet_route::address::{
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::failure::Failure;
+use super::error::AddressError;
 use super::socket::{self, MESSAGE_BUFFER, RECEIVE_BUFFER};
-use super::wire::{self, Found, IFA_PROTO_VIPD};
+use super::wire::{self, IFA_PROTO_VIPD, InterfaceAddress};
 use crate::host::clock::boottime;
 use crate::host::event_channel::{self, Receiver};
 use crate::host::privileges;
@@ -51,30 +51,30 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// to read.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: Sender<Job>,
-    reports: Receiver<Report>,
+    jobs: Sender<WorkerJob>,
+    reports: Receiver<Progress>,
     /// Reports jobs that could not be handed over because the thread has ended.
-    reporter: event_channel::Sender<Report>,
+    reporter: event_channel::Sender<Progress>,
     renewal_port: u32,
 }
 
 /// One operation on addresses of one interface.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct WorkerJob {
     /// Chosen by the caller; returned in every report of this job.
     pub ticket: u64,
     /// Interface index.
     pub index: u32,
     /// The operation.
-    pub work: Work,
+    pub operation: Operation,
 }
 
 /// What a job does with its addresses.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum Operation {
     /// Adds the addresses with our `IFA_PROTO` mark. An address that is present and marked is
     /// renewed. One that is present without the mark, whatever its prefix length, belongs to the
-    /// host: it is left alone and reported as [`AlreadyThere`](Failure::AlreadyThere).
+    /// host: it is left alone and reported as [`AlreadyThere`](AddressError::AlreadyThere).
     Claim {
         /// Addresses to add, announced in this order.
         addresses: Arc<[Address]>,
@@ -85,14 +85,14 @@ pub enum Work {
         absent: bool,
     },
     /// Gives marked addresses a new lifetime. An address that is not present is not added, and
-    /// reported as [`Gone`](Failure::Gone).
+    /// reported as [`Gone`](AddressError::Gone).
     Renew {
         /// Addresses to renew.
         addresses: Arc<[Address]>,
         /// Seconds until the kernel removes them.
         lifetime: u32,
         /// `CLOCK_BOOTTIME` after which no renewal is sent: the kernel may have removed the address
-        /// by then, and the request would add it again. Reported as [`Late`](Failure::Late).
+        /// by then, and the request would add it again. Reported as [`Late`](AddressError::Late).
         not_after: Duration,
         /// The interface is known to have all of them, marked, so its addresses are not read first.
         intact: bool,
@@ -105,20 +105,20 @@ pub enum Work {
     },
 }
 
-impl Work {
+impl Operation {
     /// The addresses of any operation.
     pub fn addresses(&self) -> &Arc<[Address]> {
         match self {
-            Work::Claim { addresses, .. }
-            | Work::Renew { addresses, .. }
-            | Work::Release { addresses } => addresses,
+            Operation::Claim { addresses, .. }
+            | Operation::Renew { addresses, .. }
+            | Operation::Release { addresses } => addresses,
         }
     }
 }
 
 /// A report about a job.
 #[derive(Clone, Debug)]
-pub enum Report {
+pub enum Progress {
     /// The interface now has this part of a claim's addresses; the rest are being added. Never sent
     /// for the last part.
     Claimed {
@@ -128,26 +128,26 @@ pub enum Report {
         part: Range<usize>,
     },
     /// The job has ended.
-    Done(Done),
+    Finished(JobOutcome),
 }
 
-impl Report {
+impl Progress {
     /// The result, if the job has ended.
-    pub fn done(self) -> Option<Done> {
+    pub fn outcome(self) -> Option<JobOutcome> {
         match self {
-            Report::Claimed { .. } => None,
-            Report::Done(done) => Some(done),
+            Progress::Claimed { .. } => None,
+            Progress::Finished(outcome) => Some(outcome),
         }
     }
 }
 
 /// The result of a job.
 #[derive(Clone, Debug)]
-pub struct Done {
+pub struct JobOutcome {
     /// Ticket of the job.
     pub ticket: u64,
     /// The addresses that the operation failed for. It succeeded for all others.
-    pub failures: Vec<(Address, Failure)>,
+    pub failures: Vec<(Address, AddressError)>,
     /// `CLOCK_BOOTTIME` when the thread began the job.
     pub started: Duration,
     /// `CLOCK_BOOTTIME` when the last answer had arrived.
@@ -165,7 +165,7 @@ impl Worker {
         // by its port: there are many, and they carry no information.
         let mut renewer = Kernel::connect()?;
         let renewal_port = socket::port(&renewer.socket)?;
-        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (jobs, queue) = mpsc::channel::<WorkerJob>();
         let (reporter, reports) = event_channel::channel()?;
         let from_thread = reporter.clone();
         thread::Builder::new().name("netlink".to_owned()).spawn(move || {
@@ -173,21 +173,21 @@ impl Worker {
             // here, it was refused to the advert loop too, which has warned about it.
             let _ = privileges::realtime(REALTIME_PRIORITY);
             let (mut last_wake, mut unsignalled) = (boottime(), false);
-            while let Ok(job) = inbox.try_recv().or_else(|_| {
+            while let Ok(job) = queue.try_recv().or_else(|_| {
                 if std::mem::take(&mut unsignalled) {
                     from_thread.wake();
                 }
-                inbox.recv()
+                queue.recv()
             }) {
-                let kernel = match &job.work {
-                    Work::Claim { .. } | Work::Release { .. } => &mut kernel,
-                    Work::Renew { .. } => &mut renewer,
+                let kernel = match &job.operation {
+                    Operation::Claim { .. } | Operation::Release { .. } => &mut kernel,
+                    Operation::Renew { .. } => &mut renewer,
                 };
                 let done = kernel.execute(&job, |part| {
-                    from_thread.send(Report::Claimed { ticket: job.ticket, part });
+                    from_thread.send(Progress::Claimed { ticket: job.ticket, part });
                 });
                 let finished = done.finished;
-                from_thread.send_quiet(Report::Done(done));
+                from_thread.send_quiet(Progress::Finished(done));
                 // While there are more jobs, several completions share one wake-up of the receiver.
                 unsignalled = finished.saturating_sub(last_wake) < REPORT_WITHIN;
                 if !unsignalled {
@@ -200,26 +200,27 @@ impl Worker {
     }
 
     /// The netlink port that renewals are sent from, for
-    /// [`Events::ignore_renewals`](super::Events::ignore_renewals).
+    /// [`Monitor::ignore_renewals`](super::Monitor::ignore_renewals).
     pub fn renewal_port(&self) -> u32 {
         self.renewal_port
     }
 
     /// Queues a job. Jobs run one after the other, in this order. Never blocks. Every job gets its
-    /// [`Report::Done`], also if the thread has ended.
-    pub fn submit(&self, job: Job) {
+    /// [`Progress::Finished`], also if the thread has ended.
+    pub fn submit(&self, job: WorkerJob) {
         if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
-            let failure = Failure::new(libc::EPIPE, "the netlink worker has ended".to_owned());
-            let failures = job.work.addresses().iter().map(|a| (*a, failure.clone())).collect();
+            let failure = AddressError::new(libc::EPIPE, "the netlink worker has ended".to_owned());
+            let failures =
+                job.operation.addresses().iter().map(|a| (*a, failure.clone())).collect();
             let now = boottime();
             let (started, finished) = (now, now);
-            let done = Done { ticket: job.ticket, failures, started, finished };
-            self.reporter.send(Report::Done(done));
+            let done = JobOutcome { ticket: job.ticket, failures, started, finished };
+            self.reporter.send(Progress::Finished(done));
         }
     }
 
     /// Takes the reports that have arrived, and makes the file descriptor unreadable again.
-    pub fn reports(&mut self) -> impl Iterator<Item = Report> + '_ {
+    pub fn progress(&mut self) -> impl Iterator<Item = Progress> + '_ {
         self.reports.recv()
     }
 }
@@ -245,13 +246,13 @@ struct Request {
     message: RouteNetlinkMessage,
     flags: u16,
     /// The kernel's answer; `None` until it has arrived.
-    answer: Option<Result<(), Failure>>,
+    answer: Option<Result<(), AddressError>>,
 }
 
 /// What an answer means for the address.
 enum RequestOutcome {
     Done,
-    Failed(Failure),
+    Failed(AddressError),
     /// Something changed between reading the addresses and the request, or there was no answer.
     Retry,
 }
@@ -275,18 +276,18 @@ impl Kernel {
     }
 
     /// Runs one job. `claimed` is called for each completed part of a claim except the last.
-    fn execute(&mut self, job: &Job, claimed: impl FnMut(Range<usize>)) -> Done {
+    fn execute(&mut self, job: &WorkerJob, claimed: impl FnMut(Range<usize>)) -> JobOutcome {
         let started = boottime();
-        let failures = match &job.work {
-            Work::Claim { addresses, lifetime, absent } => {
+        let failures = match &job.operation {
+            Operation::Claim { addresses, lifetime, absent } => {
                 self.claim(job.index, addresses, *lifetime, *absent, claimed)
             }
-            Work::Renew { addresses, lifetime, not_after, intact } => {
+            Operation::Renew { addresses, lifetime, not_after, intact } => {
                 self.renew(job.index, addresses, *lifetime, *not_after, *intact)
             }
-            Work::Release { addresses } => self.release(job.index, addresses),
+            Operation::Release { addresses } => self.release(job.index, addresses),
         };
-        Done { ticket: job.ticket, failures, started, finished: boottime() }
+        JobOutcome { ticket: job.ticket, failures, started, finished: boottime() }
     }
 
     fn claim(
@@ -296,10 +297,10 @@ impl Kernel {
         lifetime: Option<u32>,
         absent: bool,
         claimed: impl FnMut(Range<usize>),
-    ) -> Vec<(Address, Failure)> {
+    ) -> Vec<(Address, AddressError)> {
         self.apply_with_retry(index, addresses, absent, claimed, |address, presence, requests| {
             if presence.foreign {
-                return Some(Failure::AlreadyThere);
+                return Some(AddressError::AlreadyThere);
             }
             // Claimed before the operator changed the prefix length.
             for other in presence.marked.iter().filter(|marked| marked.prefix != address.prefix) {
@@ -312,7 +313,7 @@ impl Kernel {
         })
     }
 
-    fn release(&mut self, index: u32, addresses: &[Address]) -> Vec<(Address, Failure)> {
+    fn release(&mut self, index: u32, addresses: &[Address]) -> Vec<(Address, AddressError)> {
         let mut failures = self.apply_with_retry(
             index,
             addresses,
@@ -324,7 +325,7 @@ impl Kernel {
                 None
             },
         );
-        failures.retain(|(_, failure)| *failure != Failure::NoDevice);
+        failures.retain(|(_, failure)| *failure != AddressError::NoDevice);
         failures
     }
 
@@ -338,8 +339,8 @@ impl Kernel {
         addresses: &[Address],
         absent: bool,
         mut completed: impl FnMut(Range<usize>),
-        plan: impl Fn(Address, &Presence, &mut Vec<Request>) -> Option<Failure>,
-    ) -> Vec<(Address, Failure)> {
+        plan: impl Fn(Address, &Presence, &mut Vec<Request>) -> Option<AddressError>,
+    ) -> Vec<(Address, AddressError)> {
         let mut failures = Vec::new();
         let mut pending = addresses.to_vec();
         for last in [false, true] {
@@ -396,7 +397,7 @@ impl Kernel {
         lifetime: u32,
         not_after: Duration,
         intact: bool,
-    ) -> Vec<(Address, Failure)> {
+    ) -> Vec<(Address, AddressError)> {
         let present = match intact {
             true => Ok(HashMap::new()),
             false => self.query(index, addresses),
@@ -412,9 +413,9 @@ impl Kernel {
             if intact || presence.marked.contains(address) {
                 requests.push(Request::add(index, *address, Some(lifetime), NLM_F_REPLACE));
             } else if presence.foreign {
-                failures.push((*address, Failure::AlreadyThere));
+                failures.push((*address, AddressError::AlreadyThere));
             } else {
-                failures.push((*address, Failure::Gone));
+                failures.push((*address, AddressError::Gone));
             }
         }
         for batch in requests.chunks_mut(BATCH_MAX) {
@@ -426,10 +427,10 @@ impl Kernel {
             let late = boottime() > not_after;
             failures.extend(batch.iter().filter_map(|request| {
                 let failure = match &request.answer {
-                    Some(Ok(())) | None if late => Failure::Late,
+                    Some(Ok(())) | None if late => AddressError::Late,
                     Some(Ok(())) => return None,
                     Some(Err(failure)) => failure.clone(),
-                    None => Failure::timed_out(),
+                    None => AddressError::timed_out(),
                 };
                 Some((request.address, failure))
             }));
@@ -442,7 +443,7 @@ impl Kernel {
         &mut self,
         index: u32,
         wanted: &[Address],
-    ) -> Result<HashMap<IpAddr, Presence>, Failure> {
+    ) -> Result<HashMap<IpAddr, Presence>, AddressError> {
         let mut present: HashMap<IpAddr, Presence> =
             wanted.iter().map(|address| (address.ip, Presence::default())).collect();
         for family in [Family::V4, Family::V6] {
@@ -466,8 +467,8 @@ impl Kernel {
         &mut self,
         index: u32,
         family: Family,
-        mut handle: impl FnMut(Found),
-    ) -> Result<(), Failure> {
+        mut handle: impl FnMut(InterfaceAddress),
+    ) -> Result<(), AddressError> {
         let mut wanted = AddressMessage::default();
         wanted.header.family = wire::address_family(family);
         wanted.header.index = index;
@@ -501,7 +502,7 @@ impl Kernel {
                 break;
             }
         }
-        complete.then_some(()).ok_or_else(Failure::timed_out)
+        complete.then_some(()).ok_or_else(AddressError::timed_out)
     }
 
     /// Sends all requests with one system call and stores the answers.
@@ -514,7 +515,7 @@ impl Kernel {
             bytes.extend(wire::encode(request.message.clone(), flags, self.sequence));
         }
         if let Err(error) = self.socket.send(&bytes, 0) {
-            let failure = Failure::from(error);
+            let failure = AddressError::from(error);
             requests.iter_mut().for_each(|request| request.answer = Some(Err(failure.clone())));
             return;
         }
@@ -594,18 +595,18 @@ impl Request {
         match self.answer {
             Some(Ok(())) => RequestOutcome::Done,
             Some(Err(failure)) if failure.is(libc::EEXIST) && last => {
-                RequestOutcome::Failed(Failure::AlreadyThere)
+                RequestOutcome::Failed(AddressError::AlreadyThere)
             }
             Some(Err(failure)) if last || !failure.is(libc::EEXIST) => {
                 RequestOutcome::Failed(failure)
             }
-            None if last => RequestOutcome::Failed(Failure::timed_out()),
+            None if last => RequestOutcome::Failed(AddressError::timed_out()),
             Some(Err(_)) | None => RequestOutcome::Retry,
         }
     }
 
     /// Removing an address that is already gone has succeeded.
-    fn accept_missing(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    fn accept_missing(&self, outcome: Result<(), AddressError>) -> Result<(), AddressError> {
         match outcome {
             Err(failure)
                 if failure.is(libc::EADDRNOTAVAIL)

@@ -14,15 +14,15 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 /// if the process is killed right after. The file must not be truncated while it is mapped: storing
 /// beyond its end raises SIGBUS.
 #[derive(Debug)]
-pub struct Mapped {
+pub struct MappedFile {
     start: NonNull<c_void>,
     words: usize,
 }
 
 // SAFETY: it is the only owner of its mapping, which belongs to the process and not to a thread.
-unsafe impl Send for Mapped {}
+unsafe impl Send for MappedFile {}
 
-impl Mapped {
+impl MappedFile {
     /// Maps the first `length` bytes, which the file must have.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Mapped {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: at an address that the kernel chooses a mapping replaces no other.
         let start = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?;
-        Ok(Mapped { start, words: length / mem::size_of::<u64>() })
+        Ok(MappedFile { start, words: length / mem::size_of::<u64>() })
     }
 
     /// Stores a word at an index counted in words of 8 bytes. Does nothing beyond the end.
@@ -47,7 +47,7 @@ impl Mapped {
     }
 }
 
-impl Drop for Mapped {
+impl Drop for MappedFile {
     fn drop(&mut self) {
         // SAFETY: nothing borrows from the mapping beyond a call.
         let _ = unsafe { munmap(self.start, self.words * mem::size_of::<u64>()) };

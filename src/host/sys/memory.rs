@@ -14,7 +14,7 @@ pub fn map_large_allocations() {
 
 /// Returns freed heap memory to the kernel (malloc_trim(3)), except 64 KiB: a takeover may need
 /// that much, and page faults would delay it.
-pub fn give_back_freed() {
+pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call changes only what nobody uses, under the allocator's own locks.
     let _ = unsafe { libc::malloc_trim(64 << 10) };
@@ -27,7 +27,7 @@ pub fn give_back_freed() {
 /// # Errors
 /// `/proc/self/maps` cannot be read, or madvise(2) fails: EINVAL before Linux 5.18, which does not
 /// know `MADV_DONTNEED_LOCKED`.
-pub fn forget_code() -> io::Result<()> {
+pub fn release_code_pages() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     // Address range, permissions, offset, device, inode, path (proc_pid_maps(5)). Read-only
     // segments at an offset other than 0 may hold relocations that the dynamic linker wrote before

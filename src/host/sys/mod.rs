@@ -10,9 +10,11 @@ mod process;
 mod readiness;
 mod socket;
 
-pub use mapped::Mapped;
-pub use memory::{forget_code, give_back_freed, map_large_allocations};
-pub use packets::{Inbox, Outgoing, Packet, SEND_BATCH, send_all};
-pub use process::{forbid_realtime, open_process, set_scheduler};
-pub use readiness::{Readiness, wait};
-pub use socket::{interface_flags, link_address, set_option};
+pub(crate) use mapped::MappedFile;
+pub(crate) use memory::{map_large_allocations, release_code_pages, trim_heap};
+pub(crate) use packets::{OutgoingPacket, PacketBuffer, ReceivedPacket, SEND_BATCH, send_all};
+pub(crate) use process::{forbid_realtime, pidfd_open, set_scheduler};
+pub use readiness::Readiness;
+pub(crate) use readiness::epoll_wait;
+pub(crate) use socket::interface_flags;
+pub use socket::{link_address, set_option};

@@ -26,7 +26,7 @@ const SOURCE_SIZE: usize = 40;
 
 /// A packet to send.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
+pub struct OutgoingPacket<'a> {
     /// Destination.
     pub to: SockAddr,
     /// Source address and interface index; the kernel chooses if `None`.
@@ -37,7 +37,7 @@ pub struct Outgoing<'a> {
 
 /// Sends at most [`SEND_BATCH`] packets with one system call, without blocking. Returns how many
 /// were sent. It stops at the first packet that fails; an error is that of the first packet.
-fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
+fn send(fd: BorrowedFd<'_>, packets: &[OutgoingPacket<'_>]) -> io::Result<usize> {
     #[derive(Clone, Copy)]
     #[repr(align(8))]
     struct Control([u8; SOURCE_SIZE]);
@@ -85,13 +85,13 @@ fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> io::Result<usize> {
 /// the index and error of each packet that the kernel refused; the others are sent all the same.
 pub fn send_all<'a>(
     fd: BorrowedFd<'_>,
-    packets: impl IntoIterator<Item = Outgoing<'a>>,
+    packets: impl IntoIterator<Item = OutgoingPacket<'a>>,
     mut failed: impl FnMut(usize, io::Error),
 ) {
     let mut packets = packets.into_iter();
     let mut place = 0;
     loop {
-        let mut room = [const { MaybeUninit::<Outgoing<'a>>::uninit() }; SEND_BATCH];
+        let mut room = [const { MaybeUninit::<OutgoingPacket<'a>>::uninit() }; SEND_BATCH];
         let mut count = 0;
         for (room, packet) in room.iter_mut().zip(&mut packets) {
             room.write(packet);
@@ -99,7 +99,7 @@ pub fn send_all<'a>(
         }
         // SAFETY: the first `count` elements have just been written.
         let batch = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
-        let mut rest: &[Outgoing<'a>] = batch;
+        let mut rest: &[OutgoingPacket<'a>] = batch;
         while !rest.is_empty() {
             // The kernel stops at the first packet that fails, and returns its error in the next
             // call.
@@ -146,7 +146,7 @@ fn write_source(control: &mut [u8; SOURCE_SIZE], source: IpAddr, index: u32) -> 
 
 /// Buffers for received packets, allocated once and reused.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct PacketBuffer {
     slots: Box<[Slot]>,
     /// Allocated separately and zeroed, so that unused ones occupy no memory.
     payloads: Box<[[u8; PAYLOAD_SIZE]]>,
@@ -165,7 +165,7 @@ struct Slot {
     payload_length: usize,
 }
 
-impl Default for Inbox {
+impl Default for PacketBuffer {
     fn default() -> Self {
         let empty = Slot {
             control: [0; CONTROL_SIZE],
@@ -175,11 +175,11 @@ impl Default for Inbox {
             payload_length: 0,
         };
         let payloads = vec![[0; PAYLOAD_SIZE]; RECEIVE_BATCH].into();
-        Inbox { slots: vec![empty; RECEIVE_BATCH].into(), payloads, room: MIN_BATCH }
+        PacketBuffer { slots: vec![empty; RECEIVE_BATCH].into(), payloads, room: MIN_BATCH }
     }
 }
 
-impl Inbox {
+impl PacketBuffer {
     /// Passes waiting packets to `handle`, without blocking. Returns their number; at least
     /// `batch_max` means that more may be waiting.
     ///
@@ -189,7 +189,7 @@ impl Inbox {
         &mut self,
         fd: BorrowedFd<'_>,
         batch_max: usize,
-        mut handle: impl FnMut(Packet<'_>),
+        mut handle: impl FnMut(ReceivedPacket<'_>),
     ) -> io::Result<usize> {
         let mut total = 0;
         while total < batch_max {
@@ -210,7 +210,7 @@ impl Inbox {
     fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
-    ) -> io::Result<(impl Iterator<Item = Packet<'_>>, bool)> {
+    ) -> io::Result<(impl Iterator<Item = ReceivedPacket<'_>>, bool)> {
         let room = self.room;
         // Uninitialised, as in `send`.
         let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; RECEIVE_BATCH];
@@ -263,7 +263,7 @@ impl Inbox {
         let full = count == room;
         self.room = if full { RECEIVE_BATCH } else { (2 * count).clamp(MIN_BATCH, RECEIVE_BATCH) };
         let received = self.slots.iter().zip(&self.payloads).take(count);
-        let packets = received.map(|(slot, payload)| Packet {
+        let packets = received.map(|(slot, payload)| ReceivedPacket {
             name: &slot.name[..slot.name_length],
             control: &slot.control[..slot.control_length],
             payload: &payload[..slot.payload_length],
@@ -274,14 +274,14 @@ impl Inbox {
 
 /// A received packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
+pub struct ReceivedPacket<'a> {
     name: &'a [u8],
     control: &'a [u8],
     /// Bytes as received, truncated beyond the length of the longest VRRP message.
     pub payload: &'a [u8],
 }
 
-impl<'a> Packet<'a> {
+impl<'a> ReceivedPacket<'a> {
     /// Source address, if the socket is an IP socket.
     pub fn source(&self) -> Option<IpAddr> {
         let family = u16::from_ne_bytes(self.name.first_chunk().copied()?);

@@ -9,7 +9,7 @@ use super::{EXTRA_ADVERT_GAP, LINGER, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::advert::{Authentication, Heard};
 use crate::vrrp::config::{ChecksumForm, Handover, Interval, Priority, Version};
-use crate::vrrp::discard::{Discard, Mismatch};
+use crate::vrrp::discard::{DiscardReason, Mismatch};
 use crate::vrrp::event::Packet;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
@@ -57,7 +57,7 @@ impl VirtualRouter {
         packet: &Packet<'_>,
         heard: &Heard<'_>,
         actions: &mut Vec<Action>,
-    ) -> Result<(), Discard> {
+    ) -> Result<(), DiscardReason> {
         self.check_late(now, actions);
         self.admit(now, packet, heard, actions)?;
         self.remark(now, packet.source, heard, actions);
@@ -87,28 +87,28 @@ impl VirtualRouter {
         packet: &Packet<'_>,
         heard: &Heard<'_>,
         actions: &mut Vec<Action>,
-    ) -> Result<(), Discard> {
+    ) -> Result<(), DiscardReason> {
         let multicast = packet.destination.is_multicast();
         if Some(packet.source) == self.source {
-            return Err(Discard::OwnAdvert);
+            return Err(DiscardReason::OwnAdvert);
         }
         if let Some(accepted) = &self.config.accept_from
             && !accepted.contains(&packet.source)
         {
-            return Err(Discard::NotAccepted);
+            return Err(DiscardReason::NotAccepted);
         }
         if multicast && packet.ttl != 255 {
-            return Err(Discard::Ttl(packet.ttl));
+            return Err(DiscardReason::Ttl(packet.ttl));
         }
         let mismatch = match (&self.config.unicast_peers, multicast) {
             (Some(_), true) => Some(Mismatch::Multicast),
             (None, false) => Some(Mismatch::Unicast),
             (Some(peers), false) => {
                 if !peers.contains(&packet.source) {
-                    return Err(Discard::NotAPeer);
+                    return Err(DiscardReason::NotAPeer);
                 }
                 if packet.ttl < self.config.unicast_min_ttl {
-                    return Err(Discard::Ttl(packet.ttl));
+                    return Err(DiscardReason::Ttl(packet.ttl));
                 }
                 None
             }
@@ -116,7 +116,7 @@ impl VirtualRouter {
         };
         if let Some(mismatch) = mismatch.or_else(|| self.message_mismatch(heard)) {
             self.remember_incompatible(now, packet.source, mismatch, actions);
-            return Err(Discard::Incompatible(mismatch));
+            return Err(DiscardReason::Incompatible(mismatch));
         }
         Ok(())
     }

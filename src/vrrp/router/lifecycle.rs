@@ -74,7 +74,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether an earlier daemon's role may simply go on (DESIGN section 4, "Resume").
+    /// Whether this daemon may continue as master where an earlier one stopped: its addresses are still
+    /// there, its peers still wait, and it did not crash time and again.
     fn may_resume(&self, recorded: &Recorded) -> bool {
         let patience = 3 * self.config.advert_interval.duration();
         recorded.was_master

@@ -8,71 +8,71 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::host::bpf;
-use crate::host::sys::{self, Inbox};
+use crate::host::sys::{self, PacketBuffer};
 use crate::vrrp::advert::{self, PROTOCOL};
 
-/// [`receive`](Wiretap::receive) returns after about this many packets.
+/// [`receive`](AdvertCapture::receive) returns after about this many packets.
 const BATCH_MAX: usize = 1024;
 
 /// A packet socket on one interface for packets of IP protocol 112.
 #[derive(Debug)]
-pub struct Wiretap {
+pub(crate) struct AdvertCapture {
     socket: Socket,
-    inbox: Inbox,
+    buffer: PacketBuffer,
 }
 
 /// A captured advert. The message has not been verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passed<'a> {
+pub(crate) struct CapturedAdvert<'a> {
     /// Whether this host sent it.
-    pub outgoing: bool,
+    pub(crate) outgoing: bool,
     /// Source address, which may be forged.
-    pub source: IpAddr,
+    pub(crate) source: IpAddr,
     /// Destination address.
-    pub destination: IpAddr,
+    pub(crate) destination: IpAddr,
     /// TTL or hop limit.
-    pub ttl: u8,
+    pub(crate) ttl: u8,
     /// The VRRP message, without the IP header.
-    pub message: &'a [u8],
+    pub(crate) message: &'a [u8],
 }
 
-impl Wiretap {
+impl AdvertCapture {
     /// Starts to capture on the interface with this index.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW; ENODEV if the interface is gone.
-    pub fn open(index: u32) -> io::Result<Self> {
+    pub(crate) fn open(index: u32) -> io::Result<Self> {
         // SOCK_DGRAM removes link-layer headers, so any kind of interface will do.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
         socket.attach_filter(&filter())?;
         socket.bind(&sys::link_address(index, libc::ETH_P_ALL as u16, [0; 6]))?;
-        Ok(Wiretap { socket, inbox: Inbox::default() })
+        Ok(AdvertCapture { socket, buffer: PacketBuffer::default() })
     }
 
     /// Passes the adverts captured since the last call to `handle`, about 1024 at most.
     ///
     /// # Errors
     /// As recvmmsg(2).
-    pub fn receive(&mut self, mut handle: impl FnMut(Passed<'_>)) -> io::Result<()> {
-        let drained = self.inbox.drain(self.socket.as_fd(), BATCH_MAX, |packet| {
+    pub(crate) fn receive(&mut self, mut handle: impl FnMut(CapturedAdvert<'_>)) -> io::Result<()> {
+        let drained = self.buffer.drain(self.socket.as_fd(), BATCH_MAX, |packet| {
             let outgoing = packet.is_outgoing();
             if let Some(passed) = ipv4(packet.payload).or_else(|| ipv6(packet.payload)) {
-                handle(Passed { outgoing, ..passed });
+                handle(CapturedAdvert { outgoing, ..passed });
             }
         });
         drained.map(drop)
     }
 }
 
-impl AsFd for Wiretap {
+impl AsFd for AdvertCapture {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-fn ipv4(packet: &[u8]) -> Option<Passed<'_>> {
+fn ipv4(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
     let packet = advert::ipv4_packet(packet).ok()?;
-    Some(Passed {
+    Some(CapturedAdvert {
         outgoing: false,
         source: packet.source.into(),
         destination: packet.destination.into(),
@@ -81,7 +81,7 @@ fn ipv4(packet: &[u8]) -> Option<Passed<'_>> {
     })
 }
 
-fn ipv6(packet: &[u8]) -> Option<Passed<'_>> {
+fn ipv6(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     let [version, _, _, _, length_high, length_low, next, ttl, addresses @ ..] = header;
     if version >> 4 != 6 || *next != PROTOCOL {
@@ -90,7 +90,7 @@ fn ipv6(packet: &[u8]) -> Option<Passed<'_>> {
     let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
     let source: [u8; 16] = *addresses.first_chunk()?;
     let destination: [u8; 16] = *addresses.last_chunk()?;
-    Some(Passed {
+    Some(CapturedAdvert {
         outgoing: false,
         source: Ipv6Addr::from(source).into(),
         destination: Ipv6Addr::from(destination).into(),

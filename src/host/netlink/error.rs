@@ -5,7 +5,7 @@ use std::io;
 
 /// Why an operation on an address failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum AddressError {
     /// The interface has the address without our mark, so it belongs to the host.
     AlreadyThere,
     /// The address to renew is not on the interface.
@@ -24,42 +24,44 @@ pub enum Failure {
     },
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::AlreadyThere => f.write_str("the host has this address itself"),
-            Failure::Gone => f.write_str("the address is gone"),
-            Failure::Late => f.write_str("too late to renew it"),
-            Failure::NoDevice => f.write_str("the interface is gone"),
-            Failure::Os { errno, text } if text.is_empty() => {
+            AddressError::AlreadyThere => f.write_str("the host has this address itself"),
+            AddressError::Gone => f.write_str("the address is gone"),
+            AddressError::Late => f.write_str("too late to renew it"),
+            AddressError::NoDevice => f.write_str("the interface is gone"),
+            AddressError::Os { errno, text } if text.is_empty() => {
                 io::Error::from_raw_os_error(*errno).fmt(f)
             }
-            Failure::Os { errno, text } => {
+            AddressError::Os { errno, text } => {
                 write!(f, "{text} ({})", io::Error::from_raw_os_error(*errno))
             }
         }
     }
 }
 
-impl From<io::Error> for Failure {
+impl std::error::Error for AddressError {}
+
+impl From<io::Error> for AddressError {
     fn from(error: io::Error) -> Self {
-        Failure::new(error.raw_os_error().unwrap_or(libc::EIO), String::new())
+        AddressError::new(error.raw_os_error().unwrap_or(libc::EIO), String::new())
     }
 }
 
-impl Failure {
+impl AddressError {
     pub(super) fn new(errno: i32, text: String) -> Self {
         match errno {
-            libc::ENODEV => Failure::NoDevice,
-            _ => Failure::Os { errno, text },
+            libc::ENODEV => AddressError::NoDevice,
+            _ => AddressError::Os { errno, text },
         }
     }
 
     pub(super) fn timed_out() -> Self {
-        Failure::new(libc::ETIMEDOUT, String::new())
+        AddressError::new(libc::ETIMEDOUT, String::new())
     }
 
     pub(super) fn is(&self, wanted: i32) -> bool {
-        matches!(self, Failure::Os { errno, .. } if *errno == wanted)
+        matches!(self, AddressError::Os { errno, .. } if *errno == wanted)
     }
 }
