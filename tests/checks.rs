@@ -759,7 +759,7 @@ impl Bench {
             router: "web".into(),
             group: false,
             number: 1,
-            state: vipd::helper::HookState::Master,
+            state: vipd::vrrp::Hook::Master,
             previous: "backup".into(),
             reason: "nobody was heard".into(),
             priority: 150,

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use super::CheckPlan;
 use super::Config;
-use super::file::HANDOVER;
-use super::reader::word;
-use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, Initial, RouterConfig, Vrid};
+use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, RouterConfig, Vrid};
 
 /// One line for each difference; virtual routers are the same if interface, family and VRID are.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
@@ -125,12 +123,8 @@ fn compare_check(
             ),
             (
                 "initial",
-                match initial {
-                    Initial::Passing => "passing".to_owned(),
-                    Initial::Failing => "failing".to_owned(),
-                    // How long follows from the other keys.
-                    Initial::Wait(_) => "wait".to_owned(),
-                },
+                // How long it waits follows from the other keys.
+                initial.name().to_owned(),
             ),
         ]
     };
@@ -221,7 +215,7 @@ fn keys(router: &RouterConfig) -> Vec<(&'static str, Value)> {
         ("accept_from", Value::Shown(optional(accept_from))),
         ("authentication", Value::Secret(*authentication)),
         ("address_lifetime", Value::Shown(lifetime)),
-        ("handover", Value::Shown(word(&HANDOVER, handover).to_owned())),
+        ("handover", Value::Shown(handover.to_string())),
         ("checks", Value::Shown(list(checks.iter()))),
     ]
 }

@@ -6,8 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Config;
-use super::file::HANDOVER;
-use super::reader::word;
 use super::{CheckPlan, Target};
 use crate::vrrp::{
     Address, CheckConfig, Effect, GroupConfig, Initial, Priority, RouterConfig, Version,
@@ -53,7 +51,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         (false, Some(secs)) => format!("addresses end {secs}s after the last renewal"),
         (false, None) => "addresses have no lifetime".to_string(),
     };
-    let handover = word(&HANDOVER, &router.handover);
+    let handover = router.handover;
     let preempt = match (router.preempt, router.preempt_delay) {
         (false, _) => "does not preempt".to_string(),
         (true, Duration::ZERO) => "preempts".to_string(),
@@ -231,7 +229,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
                 "patience_seconds": master_down_interval(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
-                "handover": word(&HANDOVER, &router.handover),
+                "handover": router.handover.name(),
                 "hooks": hooks,
                 "checks": names(&router.checks),
                 "sync_group": group_of(config, &router.name).map(|group| &*group.name),
@@ -288,16 +286,13 @@ fn hook_keys(config: &Config, name: &str) -> Vec<&'static str> {
 }
 
 fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> serde_json::Value {
-    let (effect, weight) = match counts.effect {
-        Effect::Fault => ("fault", None),
-        Effect::Last => ("last", None),
-        Effect::Weight(weight) => ("weight", Some(weight)),
-        Effect::Number => ("number", None),
+    let weight = match counts.effect {
+        Effect::Weight(weight) => Some(weight),
+        Effect::Fault | Effect::Last | Effect::Number => None,
     };
-    let (initial, wait) = match counts.initial {
-        Initial::Passing => ("passing", None),
-        Initial::Failing => ("failing", None),
-        Initial::Wait(limit) => ("wait", Some(limit.as_secs_f64())),
+    let wait = match counts.initial {
+        Initial::Wait(limit) => Some(limit.as_secs_f64()),
+        Initial::Passing | Initial::Failing => None,
     };
     json!({
         "name": plan.name,
@@ -307,9 +302,9 @@ fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> ser
         "timeout_seconds": plan.timeout.as_secs_f64(),
         "fall": counts.fall,
         "rise": counts.rise,
-        "effect": effect,
+        "effect": counts.effect.name(),
         "weight": weight,
-        "initial": initial,
+        "initial": counts.initial.name(),
         "longest_wait_seconds": wait,
         "routers": users_of(config, &plan.name),
     })

@@ -231,8 +231,10 @@ pub(super) enum InitialChoice {
 
 const CHECKSUM: [(&str, ChecksumForm); 2] =
     [("pseudo-header", ChecksumForm::PseudoHeader), ("plain", ChecksumForm::Plain)];
-pub(super) const HANDOVER: [(&str, Handover); 2] =
-    [("overlap", Handover::Overlap), ("exclusive", Handover::Exclusive)];
+const HANDOVER: [(&str, Handover); 2] = [
+    (Handover::Overlap.name(), Handover::Overlap),
+    (Handover::Exclusive.name(), Handover::Exclusive),
+];
 const LIFETIME: [(&str, Lifetime); 2] = [("auto", Lifetime::Auto), ("off", Lifetime::Off)];
 const ON_FAIL: [(&str, OnFail); 2] = [("fault", OnFail::Fault), ("last", OnFail::Last)];
 const INITIAL: [(&str, InitialChoice); 3] = [

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::hooks::{self, HookPlaces, HookSettings, Hooks};
 use super::names::check_name;
 use super::problem::Diagnostics;
-use super::reader::{At, closest, word};
+use super::reader::{At, closest};
 use super::{checks, file, router};
 use crate::vrrp::{GroupConfig, Priority, RouterConfig};
 
@@ -231,7 +231,7 @@ fn decisive_keys(router: &file::RouterTable) -> [(&'static str, String, Option<&
     };
     let default = i64::from(Priority::DEFAULT.get());
     let priority = router.priority.as_ref().map_or(default, |priority| priority.value);
-    let handover = word(&file::HANDOVER, &router.handover());
+    let handover = router.handover();
     [
         ("priority", priority.to_string(), at(&router.priority)),
         ("preempt", router.preempt().to_string(), at(&router.preempt)),

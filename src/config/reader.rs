@@ -365,11 +365,6 @@ fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w
     }
 }
 
-/// The word of a choice that means `value`.
-pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
-    words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| *word)
-}
-
 /// The word that was probably meant.
 pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     const MAX_WORD: usize = 40;

@@ -4,56 +4,22 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::HookCommand;
+use crate::vrrp::Hook;
 
-/// What a hook is told the virtual router has become, or is about to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HookState {
-    /// It holds the addresses.
-    Master,
-    /// It stands by.
-    Backup,
-    /// It cannot take part.
-    Fault,
-    /// The daemon ends; no later state overtakes this one.
-    Stop,
-    /// It is about to give its addresses away; only a newer one of its kind overtakes this one.
-    BeforeRelease,
-    /// It is about to claim its addresses, unless this refuses.
-    BeforeClaim,
-}
-
-impl HookState {
-    /// As `VIPD_STATE` and the logs have it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            HookState::Master => "master",
-            HookState::Backup => "backup",
-            HookState::Fault => "fault",
-            HookState::Stop => "stop",
-            HookState::BeforeRelease => "before_release",
-            HookState::BeforeClaim => "before_claim",
-        }
-    }
-
-    /// As keepalived's general script gets it; `None`: that script is not called.
-    pub(super) const fn keepalived(self) -> Option<&'static str> {
-        match self {
-            HookState::Master => Some("MASTER"),
-            HookState::Backup => Some("BACKUP"),
-            HookState::Fault => Some("FAULT"),
-            HookState::Stop => Some("STOP"),
-            HookState::BeforeRelease | HookState::BeforeClaim => None,
-        }
+impl Serialize for Hook {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
-impl fmt::Display for HookState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+impl<'de> Deserialize<'de> for Hook {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        word.parse().map_err(|()| D::Error::custom(format_args!("no hook is named {word}")))
     }
 }
 
@@ -67,8 +33,8 @@ pub struct HookRun {
     pub group: bool,
     /// The daemon's own number for this run, echoed in [`Finished`].
     pub number: u64,
-    /// What it has become.
-    pub state: HookState,
+    /// The hook; `VIPD_STATE` is its name.
+    pub state: Hook,
     /// What it was (`VIPD_PREVIOUS_STATE`).
     pub previous: String,
     /// Why (`VIPD_REASON`).
@@ -94,7 +60,7 @@ pub struct Finished {
     /// As in the run.
     pub number: u64,
     /// As in the run.
-    pub state: HookState,
+    pub state: Hook,
     /// How it went; of several hooks the first that did not succeed counts.
     pub outcome: Outcome,
     /// From the start of the first hook to the end of the last.

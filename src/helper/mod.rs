@@ -30,5 +30,5 @@ pub use crate::config::HookCommand;
 pub use check_run::{CheckResult, CheckRun};
 pub use client::Helper;
 pub use exec_hook::exec_hook;
-pub use hook::{Finished, HookRun, HookState, Outcome};
+pub use hook::{Finished, HookRun, Outcome};
 pub use process::main;

@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::hook::HookState;
 use crate::host::sys::Readiness;
+use crate::vrrp::Hook;
 
 /// How long the output of a program that has ended is still read.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ pub(super) enum Sink {
 /// What a hook prints, on its way to the log.
 pub(super) struct Lines {
     router: String,
-    state: HookState,
+    state: Hook,
     program: String,
     line: Vec<u8>,
     cut: bool,
@@ -45,7 +45,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Lines of this hook.
-    pub(super) fn of(router: &str, state: HookState, program: &str) -> Self {
+    pub(super) fn of(router: &str, state: Hook, program: &str) -> Self {
         Lines {
             router: router.to_owned(),
             state,
@@ -72,7 +72,7 @@ impl Lines {
             self.lines += 1;
             let text = printable(&self.line);
             let cut = if self.cut { "... (cut)" } else { "" };
-            let (router, state, program) = (&*self.router, self.state.as_str(), &*self.program);
+            let (router, state, program) = (&*self.router, self.state.name(), &*self.program);
             info!(router, state, program, "{text}{cut}");
         } else {
             self.lost += 1;
@@ -86,7 +86,7 @@ impl Lines {
             self.log_line();
         }
         if self.lost > 0 {
-            let (router, state, program) = (&*self.router, self.state.as_str(), &*self.program);
+            let (router, state, program) = (&*self.router, self.state.name(), &*self.program);
             warn!(router, state, program, "{} more lines of output are not logged", self.lost);
             self.lost = 0;
         }
