@@ -1,5 +1,5 @@
-//! Logging that never blocks: what the reader of the log does not take in time is lost, counted,
-//! and the loss is said.
+//! Logging that never blocks: lines that the reader of the log does not take in time are dropped,
+//! counted, and the number is logged.
 //!
 //! Lines go to standard error through a bounded queue and a thread of their own, or, when standard
 //! error is the journal, to journald's own socket with every value as a field `VIPD_...`.
@@ -23,22 +23,22 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Lines that wait for a slow reader of standard error.
+/// Maximum number of lines that wait for a slow reader of standard error.
 const QUEUE: usize = 1024;
-/// Losses are said at most this often.
-const BETWEEN_REMARKS: Duration = Duration::from_secs(10);
-/// Of one value, this much reaches the journal: a record must fit into one datagram.
+/// Minimum time between two lines about losses.
+const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Maximum length of a value in the journal, in bytes: a record must fit into one datagram.
 const MAX_VALUE: usize = 8 * 1024;
 
-/// Keeps logging alive; dropped, it waits about a second at most for what is still queued.
+/// Keeps logging active; dropping it waits about a second at most for queued lines.
 #[derive(Debug)]
 #[must_use]
 pub struct Guard {
     _worker: Option<WorkerGuard>,
 }
 
-/// Starts logging for this process, once. May start a thread, so capabilities must have been given
-/// up before ([`crate::host::privileges`]).
+/// Starts logging for this process, once. May start a thread, so capabilities must be dropped
+/// before ([`crate::host::privileges`]).
 pub fn init() -> Guard {
     let wanted = std::env::var("VIPD_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
     let (targets, problem) = match wanted.as_deref().map(str::parse::<Targets>) {
@@ -81,31 +81,31 @@ fn stderr_is_journal() -> bool {
     stream == format!("{}:{}", stderr.st_dev(), stderr.st_ino())
 }
 
-/// Knows when it is time to say how much was lost.
+/// Decides when to report how many lines were lost.
 #[derive(Debug, Default)]
-struct Losses(Mutex<Said>);
+struct Losses(Mutex<Reported>);
 
 #[derive(Debug, Default)]
-struct Said {
-    /// Lost when last looked at.
+struct Reported {
+    /// The count at the last line.
     seen: u64,
-    /// Lost when it was last said.
-    said: u64,
+    /// The count that was last reported.
+    reported: u64,
     at: Option<Instant>,
 }
 
 impl Losses {
-    /// Has `say` remark that `lost` were lost since the start, if there are new ones, not too soon
-    /// after the last time, and not while the reader is still too slow. `say` returns whether the
-    /// remark itself got through.
-    fn remark(&self, lost: u64, say: impl FnOnce() -> bool) {
-        // Only ever held for these lines; who would have to wait can leave it to the other.
+    /// Calls `report` if more lines were lost since the last report, not too soon after it, and not
+    /// while lines are still being lost. `lost` is the number since the start; `report` returns whether
+    /// its own line got through.
+    fn report(&self, lost: u64, report: impl FnOnce() -> bool) {
+        // Held for these lines only; a thread that finds it locked leaves the report to the other.
         let Ok(mut last) = self.0.try_lock() else { return };
         let still_losing = last.seen != lost;
         last.seen = lost;
-        let recently = last.at.is_some_and(|at| at.elapsed() < BETWEEN_REMARKS);
-        if !still_losing && last.said != lost && !recently && say() {
-            last.said = lost;
+        let recently = last.at.is_some_and(|at| at.elapsed() < LOSS_REPORT_INTERVAL);
+        if !still_losing && last.reported != lost && !recently && report() {
+            last.reported = lost;
             last.at = Some(Instant::now());
         }
     }
@@ -137,9 +137,10 @@ impl<'a> MakeWriter<'a> for Stderr {
     fn make_writer(&'a self) -> NonBlocking {
         let mut queue = self.queue.clone();
         let lost = self.lost.dropped_lines();
-        self.losses.remark(lost as u64, || {
-            let remark = format!("{lost} lines of this log were lost so far: too slow a reader\n");
-            queue.write_all(remark.as_bytes()).is_ok() && self.lost.dropped_lines() == lost
+        self.losses.report(lost as u64, || {
+            let line =
+                format!("{lost} lines of this log were lost so far: its reader is too slow\n");
+            queue.write_all(line.as_bytes()).is_ok() && self.lost.dropped_lines() == lost
         });
         queue
     }
@@ -149,7 +150,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 #[derive(Debug)]
 struct Journal {
     socket: UnixDatagram,
-    /// Looked up at each record, so that journald may restart.
+    /// Resolved for each record, so that journald may restart.
     path: PathBuf,
     lost: AtomicU64,
     losses: Losses,
@@ -163,7 +164,7 @@ impl Journal {
         Ok(Journal { socket, path: path.into(), lost, losses })
     }
 
-    /// Whether the journal took it.
+    /// Returns whether the journal accepted it.
     fn send(&self, record: &Record) -> bool {
         let sent = self.socket.send_to(&record.bytes(), &self.path).is_ok();
         if !sent {
@@ -176,11 +177,11 @@ impl Journal {
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let lost = self.lost.load(Ordering::Relaxed);
-        self.losses.remark(lost, || {
-            let mut remark = Record::new(Level::WARN);
-            remark.message =
-                format!("{lost} records of this log were lost so far: too slow a journal");
-            self.send(&remark)
+        self.losses.report(lost, || {
+            let mut record = Record::new(Level::WARN);
+            record.message =
+                format!("{lost} records of this log were lost so far: the journal is too slow");
+            self.send(&record)
         });
         let mut record = Record::new(*event.metadata().level());
         record.field("TARGET", event.metadata().target());
@@ -189,7 +190,7 @@ impl<S: Subscriber> Layer<S> for Journal {
     }
 }
 
-/// One record for the journal: what is read is the message with all values, as on a terminal.
+/// One record for the journal; its message has all values, as on a terminal.
 #[derive(Debug)]
 struct Record {
     priority: &'static str,
@@ -250,7 +251,7 @@ impl Visit for Record {
     }
 }
 
-/// One field in the form that may contain anything: name, newline, length, value, newline.
+/// One field in binary form: name, newline, length, value, newline.
 fn put(record: &mut Vec<u8>, name: &str, value: &str) {
     let end = (0..=MAX_VALUE.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
     let value = &value[..end.unwrap_or_default()];
@@ -416,7 +417,8 @@ mod tests {
             let records: Vec<_> = std::iter::from_fn(|| receive(&journald)).collect();
             let messages: Vec<_> = records.iter().map(|record| &record["MESSAGE"]).collect();
             let lost = 10_000 - received;
-            let remark = format!("{lost} records of this log were lost so far: too slow a journal");
+            let remark =
+                format!("{lost} records of this log were lost so far: the journal is too slow");
             assert_eq!(messages, ["again", &remark, "the end"]);
         });
     }
@@ -426,7 +428,7 @@ mod tests {
         let losses = Losses::default();
         let said = |lost, gets_through| {
             let mut said = false;
-            losses.remark(lost, || {
+            losses.report(lost, || {
                 said = true;
                 gets_through
             });
@@ -438,7 +440,7 @@ mod tests {
         assert!(said(3, true), "the first did not get through");
         assert!(!said(3, true), "it was said");
         assert!(!said(9, true) && !said(9, true), "too soon");
-        losses.0.lock().unwrap().at = Instant::now().checked_sub(BETWEEN_REMARKS);
+        losses.0.lock().unwrap().at = Instant::now().checked_sub(LOSS_REPORT_INTERVAL);
         assert!(said(9, true));
     }
 }

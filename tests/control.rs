@@ -127,7 +127,11 @@ fn status_tells_a_person_and_a_script() {
     let refused = pair.vipd(&pair.a, &["status"]);
     assert_eq!(refused.status.code(), Some(1));
     let why = stderr(&refused);
-    assert!(why.starts_with("vipd: no vipd runs in ") && why.contains("start it with"), "{why}");
+    assert!(
+        why.starts_with("vipd: vipd is not running (no daemon in ")
+            && why.contains("start it with"),
+        "{why}"
+    );
 
     let daemons = pair.start_both();
     let table = pair.says(&pair.a, &["status"]);

@@ -126,7 +126,7 @@ fn without_a_daemon_everything_says_so() {
     assert!(checked.status.success(), "{}", said(&checked));
     let health = pair.get(&pair.a, "/healthz");
     assert_eq!(health.status, 503);
-    assert!(health.body.starts_with("no vipd runs in "), "{}", health.body);
+    assert!(health.body.starts_with("vipd is not running (no daemon in "), "{}", health.body);
     for path in ["/status.json", "/events.json"] {
         let document = pair.get(&pair.a, path);
         assert_eq!(document.status, 503);
@@ -414,7 +414,7 @@ fn the_page_shows_a_failover_as_it_happens() {
     // Without a daemon, and without an exporter, it says so, since when, and shows what was.
     a.crash();
     browser.expect("the banner", "#lost", "vipd does not answer on this host since ");
-    browser.expect("why", "#lost", "no vipd runs in ");
+    browser.expect("why", "#lost", "vipd is not running (no daemon in ");
     browser.expect("what was", ".where", "At 192.0.2.2");
     browser.screenshot("page-daemon-down");
     exporter.crash();

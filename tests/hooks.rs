@@ -1,6 +1,8 @@
 //! Hooks, run by the real helper process of the real binary.
 #![allow(clippy::unwrap_used)]
 
+mod peers;
+
 use std::fs;
 use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +14,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vipd::helper::{Finished, Helper, HookCommand, HookRun, HookState, Outcome};
+use peers::skipped;
+use vipd::helper::{Finished, Helper, HookCommand, HookRun, Outcome};
+use vipd::vrrp::Hook;
 
 /// Far more than anything here takes, for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,14 +71,14 @@ impl Bench {
     }
 
     /// Has the hooks of `web` run and returns their number.
-    fn run(&mut self, state: HookState, commands: Vec<HookCommand>) -> u64 {
+    fn run(&mut self, state: Hook, commands: Vec<HookCommand>) -> u64 {
         self.run_of("web", state, commands, None)
     }
 
     fn run_of(
         &mut self,
         router: &str,
-        state: HookState,
+        state: Hook,
         commands: Vec<HookCommand>,
         notify: Option<HookCommand>,
     ) -> u64 {
@@ -111,7 +115,7 @@ impl Bench {
 
     /// Runs one hook to its end.
     fn outcome(&mut self, command: HookCommand) -> Outcome {
-        let number = self.run(HookState::Master, vec![command]);
+        let number = self.run(Hook::Master, vec![command]);
         let reports = self.reports(1);
         assert_eq!(reports[0].0, number);
         assert!(self.helper().idle());
@@ -168,7 +172,7 @@ fn is_root(test: &str) -> bool {
     let users = fs::read_to_string("/proc/self/uid_map").unwrap();
     let root = nix::unistd::geteuid().is_root() && users.contains("4294967295");
     if !root {
-        println!("SKIPPED {test}: only root becomes other users");
+        skipped(test, "only root becomes other users");
     }
     root
 }
@@ -208,11 +212,11 @@ fn the_general_hook_comes_last_and_gets_what_keepalived_gives() {
     let (first, second) = (say(&bench, "first"), say(&bench, "second"));
     let mut general = say(&bench, "general");
     general.argv.push("own".into());
-    for state in [HookState::Master, HookState::Backup, HookState::Fault, HookState::Stop] {
+    for state in [Hook::Master, Hook::Backup, Hook::Fault, Hook::Stop] {
         bench.run_of("web", state, Vec::new(), Some(general.clone()));
         bench.reports(1);
     }
-    bench.run_of("web", HookState::BeforeRelease, vec![first, second], Some(general));
+    bench.run_of("web", Hook::BeforeRelease, vec![first, second], Some(general));
     assert_eq!(bench.reports(1)[0].1, Outcome::Done);
     assert_eq!(
         bench.left("said"),
@@ -230,7 +234,7 @@ fn a_failed_hook_is_reported_and_does_not_keep_the_general_one_from_running() {
     let mut bench = Bench::new();
     let failing = bench.script("failing", "echo a remark; echo a complaint >&2; exit 3");
     let general = bench.script("general", "echo ran >general.ran");
-    bench.run_of("web", HookState::Fault, vec![failing], Some(general));
+    bench.run_of("web", Hook::Fault, vec![failing], Some(general));
     assert_eq!(bench.reports(1)[0].1, Outcome::Exited(3));
     assert_eq!(bench.left("general.ran"), "ran\n");
     bench.logged("a remark");
@@ -326,7 +330,7 @@ fn more_than_one_message_holds_is_reported_and_a_thousand_addresses_are_not_too_
         router: "web".into(),
         group: false,
         number: 1,
-        state: HookState::Master,
+        state: Hook::Master,
         previous: "backup".into(),
         reason: "nobody was heard".into(),
         priority: 150,
@@ -402,11 +406,11 @@ fn overtaken_states_are_skipped_and_the_last_hook_matches_the_last_state() {
     let mut bench = Bench::new();
     let hook =
         bench.script("hook", "until [ -e go ]; do sleep 0.01; done; echo $VIPD_STATE >>said");
-    let first = bench.run(HookState::Master, vec![hook.clone()]);
+    let first = bench.run(Hook::Master, vec![hook.clone()]);
     sleep(Duration::from_millis(100));
-    let second = bench.run(HookState::Backup, vec![hook.clone()]);
-    let third = bench.run(HookState::Fault, vec![hook.clone()]);
-    let last = bench.run(HookState::Backup, vec![hook]);
+    let second = bench.run(Hook::Backup, vec![hook.clone()]);
+    let third = bench.run(Hook::Fault, vec![hook.clone()]);
+    let last = bench.run(Hook::Backup, vec![hook]);
     assert_eq!(bench.reports(2), [(second, Outcome::Overtaken), (third, Outcome::Overtaken)]);
     assert!(!bench.helper().idle());
     fs::write(bench.path("go"), "").unwrap();
@@ -419,13 +423,13 @@ fn a_stop_and_a_hook_before_a_release_always_run() {
     let mut bench = Bench::new();
     let hook =
         bench.script("hook", "until [ -e go ]; do sleep 0.01; done; echo $VIPD_STATE >>said");
-    bench.run(HookState::Backup, vec![hook.clone()]);
+    bench.run(Hook::Backup, vec![hook.clone()]);
     sleep(Duration::from_millis(100));
-    let overtaken = bench.run(HookState::Master, vec![hook.clone()]);
-    bench.run(HookState::BeforeRelease, vec![hook.clone()]);
-    let also = bench.run(HookState::Backup, vec![hook.clone()]);
-    bench.run(HookState::Stop, vec![hook.clone()]);
-    bench.run(HookState::Fault, vec![hook]);
+    let overtaken = bench.run(Hook::Master, vec![hook.clone()]);
+    bench.run(Hook::BeforeRelease, vec![hook.clone()]);
+    let also = bench.run(Hook::Backup, vec![hook.clone()]);
+    bench.run(Hook::Stop, vec![hook.clone()]);
+    bench.run(Hook::Fault, vec![hook]);
     assert_eq!(bench.reports(2), [(overtaken, Outcome::Overtaken), (also, Outcome::Overtaken)]);
     fs::write(bench.path("go"), "").unwrap();
     bench.reports(4);
@@ -437,14 +441,14 @@ fn a_hook_before_a_claim_waits_for_its_turn_and_is_skipped_when_the_claim_is_off
     let mut bench = Bench::new();
     let hook =
         bench.script("hook", "until [ -e go ]; do sleep 0.01; done; echo $VIPD_STATE >>said");
-    bench.run(HookState::Backup, vec![hook.clone()]);
+    bench.run(Hook::Backup, vec![hook.clone()]);
     sleep(Duration::from_millis(100));
-    let asked = bench.run(HookState::BeforeClaim, vec![hook.clone()]);
-    let again = bench.run(HookState::BeforeClaim, vec![hook.clone()]);
+    let asked = bench.run(Hook::BeforeClaim, vec![hook.clone()]);
+    let again = bench.run(Hook::BeforeClaim, vec![hook.clone()]);
     assert_eq!(bench.reports(1), [(asked, Outcome::Overtaken)]);
-    let last = bench.run(HookState::Fault, vec![hook.clone()]);
+    let last = bench.run(Hook::Fault, vec![hook.clone()]);
     assert_eq!(bench.reports(1), [(again, Outcome::Overtaken)]);
-    let asked = bench.run(HookState::BeforeClaim, vec![hook]);
+    let asked = bench.run(Hook::BeforeClaim, vec![hook]);
     fs::write(bench.path("go"), "").unwrap();
     assert_eq!(bench.reports(3)[1..], [(last, Outcome::Done), (asked, Outcome::Done)]);
     assert_eq!(bench.left("said"), "backup\nfault\nbefore_claim\n");
@@ -458,7 +462,7 @@ fn hooks_of_a_group_are_told_that_it_is_one() {
         router: "gateway".into(),
         group: true,
         number: 1,
-        state: HookState::Master,
+        state: Hook::Master,
         previous: "backup".into(),
         reason: "its sync group takes over".into(),
         priority: 150,
@@ -480,7 +484,7 @@ fn hooks_of_one_router_never_overlap_and_those_of_two_routers_do() {
         "alone",
         "mkdir busy || echo overlap >>said; sleep 0.1; rmdir busy; echo $VIPD_STATE >>said",
     );
-    for state in [HookState::Master, HookState::Stop, HookState::Fault] {
+    for state in [Hook::Master, Hook::Stop, Hook::Fault] {
         bench.run(state, vec![alone.clone(), alone.clone()]);
         sleep(Duration::from_millis(20));
     }
@@ -491,8 +495,8 @@ fn hooks_of_one_router_never_overlap_and_those_of_two_routers_do() {
         "meet",
         "touch $VIPD_ROUTER; until [ -e inside ] && [ -e outside ]; do sleep 0.01; done",
     );
-    bench.run_of("inside", HookState::Master, vec![meet.clone()], None);
-    bench.run_of("outside", HookState::Master, vec![meet], None);
+    bench.run_of("inside", Hook::Master, vec![meet.clone()], None);
+    bench.run_of("outside", Hook::Master, vec![meet], None);
     assert!(bench.reports(2).iter().all(|(_, outcome)| *outcome == Outcome::Done));
 }
 
@@ -596,8 +600,8 @@ fn hooks_end_with_the_daemon() {
         "stubborn",
         "trap '' TERM; sh -c 'echo $$ >third; sleep 1000; :' & echo $$ >second; while :; do sleep 1; done",
     );
-    bench.run_of("a", HookState::Master, vec![polite], None);
-    bench.run_of("b", HookState::Master, vec![stubborn], None);
+    bench.run_of("a", Hook::Master, vec![polite], None);
+    bench.run_of("b", Hook::Master, vec![stubborn], None);
     let processes = ["first", "second", "third"].map(|name| bench.pid_left(name));
     let helper = Pid::from_raw(bench.helper().pid().cast_signed());
     bench.helper.take().unwrap().end();
@@ -623,7 +627,7 @@ fn signals_meant_for_the_daemon_leave_the_helper_and_its_hooks_alone() {
     let helper = Pid::from_raw(bench.helper().pid().cast_signed());
     assert_eq!(nix::unistd::getpgid(Some(helper)).unwrap(), helper);
     let hook = bench.script("hook", "echo $$ >running; until [ -e go ]; do sleep 0.01; done");
-    let number = bench.run(HookState::Master, vec![hook]);
+    let number = bench.run(Hook::Master, vec![hook]);
     bench.left("running");
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
         kill(helper, signal).unwrap();
@@ -637,8 +641,8 @@ fn signals_meant_for_the_daemon_leave_the_helper_and_its_hooks_alone() {
 fn a_helper_that_dies_is_noticed_and_no_run_is_forgotten() {
     let mut bench = Bench::new();
     let hook = bench.script("hook", "echo $$ >running; exec sleep 1000");
-    bench.run(HookState::Master, vec![hook.clone()]);
-    bench.run(HookState::Backup, vec![hook]);
+    bench.run(Hook::Master, vec![hook.clone()]);
+    bench.run(Hook::Backup, vec![hook]);
     let running = bench.pid_left("running");
     kill(Pid::from_raw(bench.helper().pid().cast_signed()), Signal::SIGKILL).unwrap();
     let mut reports = Vec::new();
@@ -648,7 +652,7 @@ fn a_helper_that_dies_is_noticed_and_no_run_is_forgotten() {
     assert_eq!(reports.len(), 2);
     assert!(reports.iter().all(|finished| matches!(finished.outcome, Outcome::NotRun(_))));
     until("the hook has ended too", || !is_alive(running));
-    bench.run(HookState::Fault, Vec::new());
+    bench.run(Hook::Fault, Vec::new());
     assert!(bench.helper().poll(|finished| reports.push(finished)).is_err());
     assert_eq!(reports.len(), 3);
     assert!(bench.helper().idle());
@@ -662,10 +666,10 @@ fn a_helper_that_does_not_listen_never_blocks_the_daemon() {
     let helper = Pid::from_raw(bench.helper().pid().cast_signed());
     kill(helper, Signal::SIGSTOP).unwrap();
     for _ in 0..5000 {
-        bench.run(HookState::Master, vec![hook.clone()]);
-        bench.run(HookState::Fault, vec![hook.clone()]);
+        bench.run(Hook::Master, vec![hook.clone()]);
+        bench.run(Hook::Fault, vec![hook.clone()]);
     }
-    let last = bench.run(HookState::Backup, vec![hook]);
+    let last = bench.run(Hook::Backup, vec![hook]);
     assert!(bench.helper().wants_write());
     kill(helper, Signal::SIGCONT).unwrap();
     let reports = bench.reports(10_001);

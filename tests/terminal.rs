@@ -111,7 +111,7 @@ fn watch_says_that_the_daemon_is_gone_and_comes_back_with_it() {
     let pair = Pair::new(Duration::from_millis(100));
     // Watched before it runs.
     let terminal = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch"));
-    terminal.expect(|text| text.contains("NO ANSWER: no vipd runs in "));
+    terminal.expect(|text| text.contains("NO ANSWER: vipd is not running (no daemon in"));
     let mut daemon = pair.run(&pair.a);
     terminal.expect(|text| text.contains("web     master") && !text.contains("NO ANSWER"));
     daemon.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
@@ -119,7 +119,7 @@ fn watch_says_that_the_daemon_is_gone_and_comes_back_with_it() {
     daemon.signal_all(nix::sys::signal::Signal::SIGCONT).unwrap();
     terminal.expect(|text| !text.contains("NO ANSWER"));
     daemon.crash();
-    terminal.expect(|text| text.contains("NO ANSWER: no vipd runs in "));
+    terminal.expect(|text| text.contains("NO ANSWER: vipd is not running (no daemon in"));
     let _daemon = pair.run(&pair.a);
     terminal.expect(|text| text.contains("web     master") && !text.contains("NO ANSWER"));
 }
@@ -227,7 +227,7 @@ fn a_new_operator_is_told_what_to_do_next() {
     let check = format!("check {}", wrong.display());
     let three = ["did you mean `vrid`", "1500", "\"1 sek\"", "\"1s\"", "3 problems in "];
     type_in(a, &check, 1, &three);
-    type_in(a, "status", 1, &["no vipd runs in ", "start it with"]);
+    type_in(a, "status", 1, &["vipd is not running (no daemon in", "start it with"]);
     let daemon = pair.run(a);
     let right = daemon.config().display().to_string();
     type_in(a, &format!("check {right}"), 0, &["ok"]);

@@ -152,12 +152,12 @@ impl Client {
         let mut bytes = Vec::new();
         let received = io::BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut bytes);
         if bytes.is_empty() {
-            let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ended the connection");
+            let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
             let error = sent.and(received).err().unwrap_or_else(ended);
             return Err(lost(match error.kind() {
                 io::ErrorKind::WouldBlock => io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "its process is there, but seems to be stopped, or has no processor time",
+                    "its process exists, but seems to be stopped or gets no processor time",
                 ),
                 _ => error,
             }));
@@ -211,20 +211,20 @@ impl fmt::Display for ClientError {
         match self {
             ClientError::NoDaemon(dir) => write!(
                 f,
-                "no vipd runs in {}: start it with \"systemctl start vipd\" or \"vipd run\", or name its directory with --runtime-dir",
+                "vipd is not running (no daemon in {}): start it with \"systemctl start vipd\" or \"vipd run\", or name its directory with --runtime-dir",
                 dir.display()
             ),
             ClientError::NotAllowed(dir) => write!(
                 f,
-                "you may not ask the vipd in {}: try again with sudo, or join the group {GROUP} to see its status",
+                "no permission to connect to vipd in {}: try again with sudo, or join the group {GROUP} to see its status",
                 dir.display()
             ),
             ClientError::Lost(dir, error) => {
-                write!(f, "the vipd in {} did not answer: {error}", dir.display())
+                write!(f, "vipd in {} did not answer: {error}", dir.display())
             }
             ClientError::NotUnderstood(error) => write!(
                 f,
-                "the vipd that runs answers what this program does not understand ({error}): use the program of its version"
+                "the running vipd sent an answer that this program does not understand ({error}): use the program of the same version"
             ),
             ClientError::Refused { text, .. } => f.write_str(text),
         }
@@ -248,7 +248,7 @@ mod tests {
                 drop(UnixListener::bind(dir.path().join(SOCKET)).unwrap());
             }
             let text = Client::new(dir.path()).status().unwrap_err().to_string();
-            assert!(text.starts_with("no vipd runs in "), "{text}");
+            assert!(text.starts_with("vipd is not running (no daemon in "), "{text}");
             assert!(text.contains("start it with"), "{text}");
         }
     }

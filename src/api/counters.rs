@@ -1,7 +1,7 @@
-//! What is counted: of each virtual router, and of the whole node.
+//! Counters of one virtual router, or of the whole node.
 //!
-//! One type for the advert loop, for `vipd status --json` and for metrics. Counting allocates only
-//! when something is counted for the first time.
+//! The advert loop counts in the type that `vipd status --json` shows. Counting allocates only when
+//! something is counted for the first time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,13 +18,13 @@ pub type Word = Cow<'static, str>;
 pub struct Counters {
     /// Adverts that the kernel accepted.
     pub adverts_sent: u64,
-    /// Adverts that it did not.
+    /// Adverts that the kernel refused.
     pub adverts_refused: u64,
     /// Packets that reached the protocol, discarded ones included.
     pub adverts_received: u64,
     /// Rounds of announcements.
     pub announcements: u64,
-    /// Adverts of others heard by a router that was master and stayed so.
+    /// Adverts of others that a master received and stayed master.
     pub contending_adverts: u64,
     /// Announcements by others of addresses that this host held.
     pub contending_announcements: u64,
@@ -34,9 +34,9 @@ pub struct Counters {
     pub renewals_failed: u64,
     /// Packets that were not acted on, by reason.
     pub discards: BTreeMap<Word, u64>,
-    /// How long after its moment an advert of the schedule left.
+    /// How late scheduled adverts were sent.
     pub advert_lateness: Histogram,
-    /// How long after the advert that it goes with a renewal was done; counts all that were done.
+    /// Time from an advert to the completion of the lease renewal that belongs to it.
     pub renewal_lateness: Histogram,
     /// Changes of role.
     pub transitions: Vec<TransitionCount>,
@@ -44,50 +44,50 @@ pub struct Counters {
     pub hooks: Vec<HookCount>,
 }
 
-/// Changes of role of one kind.
+/// A number of equal changes of role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionCount {
     /// The role before.
     pub from: Word,
-    /// The role since.
+    /// The role after.
     pub to: Word,
     /// The reason, as a word.
     pub cause: Word,
-    /// How often.
+    /// How many.
     pub count: u64,
 }
 
-/// Hooks that ended in one way.
+/// A number of runs of one hook with the same outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookCount {
-    /// master, backup, fault, stop or before_release.
+    /// Name of the hook.
     pub hook: Word,
     /// "done", or how it failed, as a word.
     pub outcome: Word,
-    /// How often.
+    /// How many.
     pub count: u64,
 }
 
 impl Counters {
-    /// A packet that was not acted on.
+    /// Counts a discarded packet.
     pub fn discarded(&mut self, why: &'static str) {
         count_discard(&mut self.discards, why);
     }
 
-    /// A change of role.
+    /// Counts a change of role.
     pub fn changed(&mut self, from: &'static str, to: &'static str, cause: &'static str) {
         let counted =
             TransitionCount { from: from.into(), to: to.into(), cause: cause.into(), count: 1 };
         add_transition(&mut self.transitions, counted);
     }
 
-    /// A hook that ended.
+    /// Counts the end of a hook.
     pub fn hook_ended(&mut self, hook: &'static str, outcome: &'static str) {
         let counted = HookCount { hook: hook.into(), outcome: outcome.into(), count: 1 };
         add_hook(&mut self.hooks, counted);
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Counters) {
         let Counters {
             adverts_sent,
@@ -126,7 +126,7 @@ impl Counters {
     }
 }
 
-/// A packet that was not acted on, where packets are counted by reason.
+/// Counts a discarded packet by its reason.
 pub fn count_discard(discards: &mut BTreeMap<Word, u64>, why: &'static str) {
     *discards.entry(Word::Borrowed(why)).or_default() += 1;
 }
@@ -138,7 +138,7 @@ fn add_transition(counts: &mut Vec<TransitionCount>, counted: TransitionCount) {
     match counts.iter_mut().find(same) {
         Some(known) => known.count += counted.count,
         None => {
-            // Two or three are usual, and every virtual router has such a list.
+            // Exact: two or three are usual, and every virtual router has such a list.
             counts.reserve_exact(1);
             counts.push(counted);
         }
@@ -158,14 +158,14 @@ fn add_hook(counts: &mut Vec<HookCount>, counted: HookCount) {
 const BOUNDS: [f64; 12] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
-/// Spans of time by how long they were, in fixed buckets.
+/// Durations in fixed buckets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Upper bounds of the buckets, in seconds, each counted in.
+    /// Inclusive upper bounds of the buckets, in seconds.
     pub bounds_seconds: Cow<'static, [f64]>,
-    /// How many fell into each bucket and no lower one; the last one is for what is above all bounds.
+    /// Count of each bucket, not cumulative; the last one is for durations above all bounds.
     pub counts: Vec<u64>,
-    /// All together, in seconds.
+    /// Sum of all durations, in seconds.
     pub sum_seconds: f64,
 }
 
@@ -180,7 +180,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// One more span.
+    /// Counts a duration.
     pub fn note(&mut self, span: Duration) {
         let seconds = span.as_secs_f64();
         let bucket = self.bounds_seconds.partition_point(|bound| *bound < seconds);
@@ -190,7 +190,7 @@ impl Histogram {
         self.sum_seconds += seconds;
     }
 
-    /// How many there were.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

@@ -1,7 +1,7 @@
-//! What `vipd status` tells: the daemon's state as one JSON document.
+//! The status document: the state of the daemon and of all its virtual routers.
 //!
 //! [`Status`] is the schema. Names are snake_case and stay once published; fields may be added, and
-//! words (roles, reasons, outcomes) too, so consumers must bear new ones. Times are RFC 3339 in UTC,
+//! words (roles, reasons, outcomes) too, so consumers must accept new ones. Times are RFC 3339 in UTC,
 //! durations are numbers of seconds named `_seconds`, and `null` means "there is none".
 //!
 //! ```json
@@ -58,17 +58,17 @@ use super::counters::{Counters, Word};
 pub struct Status {
     /// The node's name in the configuration.
     pub node: String,
-    /// Maintenance: the host takes nothing over until undrained.
+    /// The host takes nothing over until `vipd undrain`.
     pub drained: bool,
     /// The daemon is about to end.
     pub stopping: bool,
-    /// The process.
+    /// The process that answered.
     pub daemon: Daemon,
-    /// In the configuration's order, those that are leaving for good last.
+    /// In the order of the configuration; those that a reload removed last.
     pub routers: Vec<Router>,
-    /// Counted since the daemon started, of all virtual routers, also of those removed meanwhile.
+    /// The sums over all virtual routers since the daemon started, with those removed meanwhile.
     pub counters: Counters,
-    /// Those of the discarded packets that meant no virtual router here, by reason.
+    /// Discarded packets that belong to no virtual router of this host, by reason.
     #[serde(default)]
     pub stray_discards: BTreeMap<Word, u64>,
 }
@@ -76,13 +76,13 @@ pub struct Status {
 /// The process that answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// Of the program.
+    /// Version of the program.
     pub version: String,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// The file it was told to read.
+    /// The configuration file.
     pub config: String,
-    /// When it started.
+    /// Start of the daemon.
     pub started_at: String,
 }
 
@@ -91,20 +91,19 @@ pub struct Daemon {
 pub struct Router {
     /// Its name in the configuration.
     pub name: String,
-    /// master, backup, claiming, fault, leaving, waiting or stopped.
+    /// Word of the role.
     pub role: String,
     /// The configured priority.
     pub priority: u8,
-    /// The priority in force: the configured one with `priority_changes`.
+    /// The advertised priority: the configured one with `priority_changes`.
     pub effective_priority: u8,
-    /// What makes the two differ.
+    /// Why the two differ.
     #[serde(default)]
     pub priority_changes: Vec<PriorityChange>,
-    /// A check without which it should not be master fails, and it stays one only as long as no
-    /// other host is fit (`on_fail = "last"`).
+    /// A check with `on_fail = "last"` fails: it stays master only while no other host is fit.
     #[serde(default)]
     pub degraded: bool,
-    /// The sync group with whose other members it is master, or not.
+    /// Its sync group.
     #[serde(default)]
     pub group: Option<String>,
     /// Its checks, in the order of the configuration.
@@ -112,7 +111,7 @@ pub struct Router {
     pub checks: Vec<Check>,
     /// Why it cannot take part; empty unless the role is fault or waiting.
     pub fault_reasons: Vec<Reason>,
-    /// `None` before the first decision.
+    /// The last change of role; `None` before the first.
     pub last_change: Option<Change>,
     /// The last few changes of role since the daemon started, the newest (`last_change`) first.
     #[serde(default)]
@@ -121,32 +120,32 @@ pub struct Router {
     pub addresses: Vec<Address>,
     /// The interface that carries adverts and addresses.
     pub interface: String,
-    /// Identifies it on its link.
+    /// VRID.
     pub vrid: u8,
-    /// "ipv4" or "ipv6": of the adverts.
+    /// Family of the adverts: "ipv4" or "ipv6".
     pub family: String,
-    /// Of the protocol: 2 or 3.
+    /// Version of VRRP: 2 or 3.
     pub version: u8,
     /// Time between our adverts.
     pub advert_interval_seconds: f64,
-    /// Where our adverts come from; `None`: the interface has no fitting address.
+    /// Source address of our adverts; `None`: the interface has no suitable one.
     pub source: Option<IpAddr>,
-    /// The last advert of another router; `None`: never heard anybody.
+    /// The last advert of another router; `None`: there was none.
     pub heard: Option<Heard>,
-    /// Peers that mean this virtual router, but whose settings differ.
+    /// Peers with adverts for this virtual router but with other settings.
     pub incompatible: Vec<Incompatible>,
-    /// What it does next by itself; `None`: it waits for something to happen.
+    /// Its next deadline; `None`: it waits for an event.
     pub next: Option<Next>,
     /// Moved away by `vipd failover`: it does not preempt until `vipd resume`.
     pub held_back: bool,
-    /// As the whole host is.
+    /// As [`Status::drained`].
     pub drained: bool,
     /// The last hook that ended.
     pub last_hook: Option<LastHook>,
-    /// How long it has had which role since the daemon started.
+    /// Time spent in each role since the daemon started.
     #[serde(default)]
     pub role_seconds: BTreeMap<Word, f64>,
-    /// Counted of it since the daemon started.
+    /// Its counters since the daemon started.
     #[serde(default)]
     pub counters: Counters,
 }
@@ -154,7 +153,7 @@ pub struct Router {
 /// A reason for fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// A word for programs.
+    /// Word of the reason, for programs.
     pub reason: String,
     /// A sentence for people.
     pub text: String,
@@ -163,9 +162,9 @@ pub struct Reason {
 /// A reason why the priority in force is not the configured one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PriorityChange {
-    /// The check; `None`: it is a newcomer that may be deaf.
+    /// The check; `None`: it started without hearing any peer.
     pub check: Option<String>,
-    /// What is added to the priority; `None`: it is 1, whatever else is added.
+    /// What is added to the priority; `None`: the priority is 1.
     pub adds: Option<i32>,
     /// A few words for people.
     pub text: String,
@@ -176,39 +175,39 @@ pub struct PriorityChange {
 pub struct Check {
     /// Its name in the configuration.
     pub name: String,
-    /// unknown, passing or failing.
+    /// Word of the verdict.
     pub verdict: String,
-    /// For how long that has been its verdict.
+    /// Age of the verdict.
     pub verdict_seconds: f64,
-    /// How many runs in a row have passed, or have failed; up to a second old.
+    /// Number of successive runs that passed, or failed; up to a second old.
     pub streak: u32,
-    /// What it means if it fails: fault, last, weight or number.
+    /// Word of the effect.
     pub effect: String,
-    /// What it adds to the priority: while it passes if it is positive, while it fails if it is
-    /// negative; of a file the number in it.
+    /// What it adds to the priority: a positive weight while it passes, a negative one while it fails;
+    /// the number that a check of a file reads.
     pub weight: Option<i16>,
-    /// What the last run printed or found; `None`: there was none yet.
+    /// Output of the last run; `None`: there was none yet.
     pub output: Option<String>,
     /// Whether the last run failed.
     pub failed: bool,
-    /// When it ended.
+    /// End of the last run.
     pub at: Option<String>,
-    /// How long it took.
+    /// Duration of the last run.
     pub took_seconds: Option<f64>,
 }
 
 /// A change of role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// When.
+    /// Time of the change.
     pub at: String,
     /// The role before.
     pub from: String,
-    /// The role since.
+    /// The role after.
     pub to: String,
     /// The reason, as in the log.
     pub why: String,
-    /// A word for the reason.
+    /// Word of the reason, for programs.
     #[serde(default)]
     pub cause: Word,
 }
@@ -218,11 +217,11 @@ pub struct Change {
 pub struct Address {
     /// The address.
     pub address: IpAddr,
-    /// Whether it stands in the adverts.
+    /// Whether it is in the adverts.
     pub advertised: bool,
-    /// The interface has it, put there by us (or, for priority 255, by the host).
+    /// Whether the interface has it, added by vipd (or, for priority 255, by the host).
     pub present: bool,
-    /// When the kernel removes it unless it is renewed; `None`: never, or it is not here.
+    /// Time until the kernel removes it unless it is renewed; `None`: never, or it is not here.
     pub lease_seconds: Option<f64>,
 }
 
@@ -231,24 +230,24 @@ pub struct Address {
 pub struct Heard {
     /// Who sent it.
     pub address: IpAddr,
-    /// Its priority; 0: it was leaving.
+    /// Its priority; 0: it gave up its role.
     pub priority: u8,
-    /// The interval it uses.
+    /// Its advert interval.
     pub interval_seconds: f64,
     /// "pseudo-header" or "plain"; `None` where there is only one form.
     pub checksum: Option<String>,
-    /// How long ago.
+    /// Age of the advert.
     pub seconds_ago: f64,
 }
 
-/// A peer that cannot be understood.
+/// A peer whose adverts cannot be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incompatible {
-    /// Who.
+    /// Its address.
     pub address: IpAddr,
-    /// What differs and which key to change.
+    /// What differs and which key to change, as a sentence.
     pub change: String,
-    /// When it was last heard.
+    /// Age of its last advert.
     pub seconds_ago: f64,
 }
 
@@ -258,7 +257,7 @@ pub struct Next {
     /// The name of a [`Step`].
     #[serde(rename = "for")]
     pub what: String,
-    /// In how long.
+    /// Time until then.
     pub in_seconds: f64,
 }
 
@@ -284,21 +283,21 @@ words! {
 /// A hook that ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastHook {
-    /// master, backup, fault, stop or before_release.
+    /// Name of the hook.
     pub hook: String,
     /// "done", or how it failed.
     pub outcome: String,
-    /// It did not do its work; one that was overtaken by a newer state had none to do.
+    /// Whether it failed; one overtaken by a newer state did not.
     #[serde(default)]
     pub failed: bool,
     /// When it ended.
     pub at: String,
-    /// How long it ran.
+    /// Duration of the run.
     pub took_seconds: f64,
 }
 
 impl Status {
-    /// The same after a while in which nothing happened.
+    /// The document as it would be later if nothing happened meanwhile: ages and deadlines advance.
     pub fn aged(mut self, by: Duration) -> Self {
         let by = by.as_millis() as f64 / 1000.0;
         for router in &mut self.routers {
@@ -320,7 +319,7 @@ impl Status {
     }
 }
 
-/// A master as it is most of the time, for tests of what shows it.
+/// A master without peers, for tests.
 #[cfg(test)]
 pub(crate) fn example() -> Status {
     Status {

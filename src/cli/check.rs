@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use crate::config::Config;
 
-/// Checks the file, and with `file_only` nothing of this machine. Problems go to stderr, what the
-/// file means goes to stdout, as text or as JSON.
-pub fn check(path: &Path, file_only: bool, json: bool) -> ExitCode {
+/// Checks the file, and unless `file_only` the hooks and users of this machine. Problems go to
+/// stderr, the meaning of the file to stdout, as text or as JSON.
+pub(super) fn run(path: &Path, file_only: bool, json: bool) -> ExitCode {
     let checked = Config::load(path).and_then(|config| match file_only {
         true => Ok(config),
         false => config.check_host().map(|()| config),
@@ -16,7 +16,7 @@ pub fn check(path: &Path, file_only: bool, json: bool) -> ExitCode {
     match checked {
         Ok(config) => {
             let text = if json { config.explain_as_json() } else { config.explain() };
-            // A reader that has gone away has seen enough.
+            // A closed pipe is no error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             if !json {
                 let colours = std::io::stderr().is_terminal();

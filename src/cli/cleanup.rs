@@ -1,4 +1,4 @@
-//! `vipd cleanup`: removes what a daemon left that no longer runs.
+//! `vipd cleanup`: removes addresses left behind by a daemon that is gone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,12 +17,12 @@ use crate::host::exclusive::{RouterLocks, RuntimeDir};
 use crate::host::netlink::{Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob};
 use crate::vrrp::Address;
 
-/// The kernel answers at once, unless somebody holds its lock.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the kernel, which answers at once unless its rtnl lock is held.
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Removes the addresses that the configuration names and that carry vipd's mark. Both locks are
-/// held meanwhile, so no daemon runs, and none starts before it is done.
-pub fn cleanup(config: &Path, runtime_dir: &Path) -> ExitCode {
+/// Removes the addresses that the configuration names and that have vipd's mark. It holds both locks,
+/// so that no daemon runs or starts meanwhile.
+pub(super) fn run(config: &Path, runtime_dir: &Path) -> ExitCode {
     let config = match Config::load(config) {
         Ok(config) => config,
         Err(problems) => return fail(problems),
@@ -43,7 +43,7 @@ pub fn cleanup(config: &Path, runtime_dir: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// How many addresses were removed.
+/// Returns how many addresses were removed.
 fn remove(config: &Config) -> io::Result<usize> {
     let links = present(config)?;
     let mut worker = Worker::start()?;
@@ -63,7 +63,7 @@ fn remove(config: &Config) -> io::Result<usize> {
         let operation = Operation::Release { addresses: addresses.clone() };
         worker.submit(WorkerJob { ticket: 0, index: link.index, operation });
         let report = loop {
-            wait(worker.as_fd(), "the kernel does not remove addresses")?;
+            wait(worker.as_fd(), "the kernel did not answer the request to remove addresses")?;
             if let Some(report) = worker.progress().find_map(Progress::outcome) {
                 break report;
             }
@@ -81,7 +81,7 @@ fn remove(config: &Config) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// The kernel's picture of the interfaces that the configuration names.
+/// The interfaces that the configuration names, with their addresses.
 fn present(config: &Config) -> io::Result<Links> {
     let mut monitor = Monitor::open()?;
     let mut links = Links::default();
@@ -89,7 +89,7 @@ fn present(config: &Config) -> io::Result<Links> {
     monitor.dump()?;
     let mut synced = false;
     while !synced {
-        wait(monitor.as_fd(), "the kernel does not tell its addresses")?;
+        wait(monitor.as_fd(), "the kernel did not answer the request for its addresses")?;
         monitor.read(|event| {
             synced |= matches!(event, NetEvent::Synced);
             links.apply(event, |_| {});
@@ -99,7 +99,7 @@ fn present(config: &Config) -> io::Result<Links> {
 }
 
 fn wait(fd: std::os::fd::BorrowedFd<'_>, otherwise: &str) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + KERNEL_TIMEOUT;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

@@ -19,16 +19,16 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const PRIORITY_A: u8 = 150;
 const PRIORITY_B: u8 = 100;
 const PROBE_PERIOD: Duration = Duration::from_millis(1);
-/// What a busy machine may add to the protocol's patience before we call it wrong.
+/// How much a busy machine may add to the protocol's own limits before a step counts as failed.
 const MARGIN: Duration = Duration::from_millis(100);
-/// How long a step is watched after it has come to its end.
+/// How long a step is measured after its end.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
-/// Nothing in the demo takes as long.
-const GIVE_UP: Duration = Duration::from_secs(6);
+/// Longer than any step takes.
+const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Runs the demo. Must be called while the process has one thread. The status is 0 only if all
-/// went as it should, and 130 if a signal ended it.
-pub fn demo() -> ExitCode {
+/// Runs the demo. Must be called while the process has one thread. The exit status is 0 if every step
+/// met its expectation, and 130 if a signal ended it.
+pub(super) fn run() -> ExitCode {
     let mut terminal = Terminal::new();
     let result = lab::enter().map_err(Failure::Io).and_then(|()| {
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -54,7 +54,7 @@ pub fn demo() -> ExitCode {
     }
 }
 
-/// Why the demo did not come to its end.
+/// Why the demo was not completed.
 enum Failure {
     Interrupted,
     Io(io::Error),
@@ -67,7 +67,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What the client may see of a step.
+/// The longest interruption that the client may see in a step.
 #[derive(Clone, Copy)]
 enum Expectation {
     NothingLost,
@@ -119,7 +119,7 @@ struct Demo<'a> {
     terminal: &'a mut Terminal,
     interrupted: Arc<AtomicBool>,
     began: Instant,
-    // Before the lab, or the daemons would see their namespaces go.
+    // Dropped before the lab, so that the daemons end before their namespaces.
     daemons: Vec<Daemon>,
     prober: Option<Prober>,
     a: Host,
@@ -178,7 +178,7 @@ impl<'a> Demo<'a> {
         ])
     }
 
-    /// Nobody answers before the election, so the client begins after it.
+    /// The client starts after the election, as nobody answers before.
     fn election(&mut self) -> Result<Step, Failure> {
         let name = "the election";
         self.terminal.title(name);
@@ -280,7 +280,7 @@ impl<'a> Demo<'a> {
         servers.filter(|host| host.serves(SHARED).unwrap_or(false)).map(Host::name).collect()
     }
 
-    /// Waits until `host` alone has the address and advertises it, and tells how that went.
+    /// Waits until only `host` has the address and advertises it, and prints how that went.
     fn becomes_master(&mut self, host: &'static str, since: Instant) -> Result<(), Failure> {
         let settled = |demo: &Self| {
             (demo.owners() == [host] && demo.observer.master(VRID).as_deref() == Some(host))
@@ -309,7 +309,7 @@ impl<'a> Demo<'a> {
         adverts.iter().find(|(_, advert)| advert.priority > 0).map(|(at, _)| *at)
     }
 
-    /// Watches on for a while, and tells what the client saw.
+    /// Goes on measuring for a while, and prints what the client saw.
     fn finish(
         &mut self,
         name: &'static str,
@@ -318,7 +318,7 @@ impl<'a> Demo<'a> {
         from: Instant,
     ) -> Result<Step, Failure> {
         let to = Instant::now() + AFTERWARDS;
-        // Then every answer that counts has come.
+        // By then every reply has arrived that counts.
         let until = to + lab::Prober::TOO_LATE;
         while Instant::now() < until {
             self.pause()?;
@@ -347,7 +347,7 @@ impl<'a> Demo<'a> {
     }
 
     fn wait<T>(&self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> Result<T, Failure> {
-        let end = Instant::now() + GIVE_UP;
+        let end = Instant::now() + STEP_TIMEOUT;
         while Instant::now() < end {
             if let Some(value) = found(self) {
                 return Ok(value);
@@ -383,7 +383,7 @@ impl<'a> Demo<'a> {
 const COLUMNS: usize = 60;
 const COLUMN_SPAN: Duration = Duration::from_millis(20);
 
-/// Milliseconds for people.
+/// A duration in milliseconds, for people.
 struct Millis(Duration);
 
 impl fmt::Display for Millis {
@@ -393,7 +393,7 @@ impl fmt::Display for Millis {
     }
 }
 
-/// Standard output: 80 columns, colours only where somebody looks.
+/// Standard output: 80 columns, colours only in a terminal.
 struct Terminal {
     colours: bool,
 }
@@ -404,7 +404,7 @@ impl Terminal {
         Self { colours: wanted && io::stdout().is_terminal() }
     }
 
-    /// A reader that has gone is no reason to leave processes behind.
+    /// A closed pipe must not end the demo: it has processes to clean up.
     fn say(&mut self, text: &str) {
         let _ = writeln!(io::stdout(), "{text}");
     }

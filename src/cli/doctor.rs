@@ -1,4 +1,4 @@
-//! `vipd doctor`: what stands in the way on this host, each with the command that mends it.
+//! `vipd doctor`: the problems of this host, each with the command that fixes it.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use super::steer::{fail, say};
 use crate::api::protocol::Message;
 use crate::doctor::{self, Options, Report};
 
-/// No line of a sentence is longer; commands are not broken.
+/// Maximum width of a line of text, in columns; commands are not broken.
 const WIDTH: usize = 100;
 
-/// Looks, and says by the exit status whether anything was found.
-pub fn doctor(options: &Options, json: bool) -> ExitCode {
+/// Prints the findings; the exit status says whether there are any.
+pub(super) fn run(options: &Options, json: bool) -> ExitCode {
     let report = doctor::examine(options);
     if json {
         match serde_json::to_string_pretty(&Message::new(&report)) {
@@ -44,10 +44,10 @@ fn text(report: &Report, colours: bool) -> String {
         lines.extend(wrap(&sentence, WIDTH).iter().map(|part| paint(colours, PLAIN, part)));
     }
     lines.push(match report.findings.len() {
-        0 => "nothing was found that stands in the way".to_owned(),
-        1 => "1 thing stands in the way; the line that begins with $ mends it".to_owned(),
+        0 => "no problem was found".to_owned(),
+        1 => "1 problem; the line that begins with $ fixes it".to_owned(),
         more => {
-            format!("{more} things stand in the way; the lines that begin with $ mend them")
+            format!("{more} problems; the lines that begin with $ fix them")
         }
     });
     lines.join("\n")

@@ -1,4 +1,4 @@
-//! `vipd events`: what happened on this host, also before the last restart.
+//! `vipd events`: the history of this host, which outlives restarts.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -10,17 +10,17 @@ use std::time::Duration;
 use super::steer::fail;
 use crate::api::events::{Event, FILE, OLDER_FILE};
 
-/// How often the file is looked at for more.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the file is checked for new events.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Prints the history, and with `follow` what happens from now on until interrupted.
-pub fn events(state_dir: &Path, follow: bool, json: bool) -> ExitCode {
+/// Prints the history, and with `follow` new events until interrupted.
+pub(super) fn run(state_dir: &Path, follow: bool, json: bool) -> ExitCode {
     match print(state_dir, follow, json) {
-        // A reader that has gone away has seen enough.
+        // A closed pipe is no error.
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::NotFound => fail(format_args!(
-            "there is no history in {}: no vipd has run with this state directory, or name another with --state-dir",
+            "there is no history in {}: no daemon has run with this state directory; --state-dir names another",
             state_dir.display()
         )),
         Err(error) => fail(format_args!("cannot read {}: {error}", state_dir.display())),
@@ -29,7 +29,7 @@ pub fn events(state_dir: &Path, follow: bool, json: bool) -> ExitCode {
 
 fn print(state_dir: &Path, follow: bool, json: bool) -> io::Result<()> {
     let path = state_dir.join(FILE);
-    // Opened before the older one is read, so that nothing is missed if they change meanwhile.
+    // Opened before the older one is read, so that nothing is missed if they are rotated meanwhile.
     let mut file = File::open(&path)?;
     let mut text = Vec::new();
     if let Ok(mut older) = File::open(state_dir.join(OLDER_FILE))
@@ -44,7 +44,7 @@ fn print(state_dir: &Path, follow: bool, json: bool) -> io::Result<()> {
         if !follow {
             return Ok(());
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
         if let Ok(newer) = File::open(&path)
             && newer.metadata()?.ino() != file.metadata()?.ino()
         {
@@ -54,7 +54,7 @@ fn print(state_dir: &Path, follow: bool, json: bool) -> io::Result<()> {
     }
 }
 
-/// Prints the whole lines and leaves the rest.
+/// Prints the complete lines and keeps the rest.
 fn show(text: &mut Vec<u8>, json: bool) -> io::Result<()> {
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let mut out = io::stdout().lock();
@@ -72,7 +72,7 @@ fn show(text: &mut Vec<u8>, json: bool) -> io::Result<()> {
 
 fn sentence(event: &Event) -> String {
     let Event { at, kind, router, from, to, text } = event;
-    // Several lines, as of a refused configuration, stay together.
+    // Text of several lines, as of a refused configuration, is indented.
     let text = text.trim_end().replace('\n', "\n    ");
     match (router, from, to) {
         (Some(router), Some(from), Some(to)) => format!("{at}  {router}: {from} -> {to}: {text}"),

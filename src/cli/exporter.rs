@@ -7,12 +7,11 @@ use std::process::ExitCode;
 use super::steer::fail;
 use crate::exporter;
 
-/// Serves until it is killed.
-pub fn exporter(listen: SocketAddr, runtime_dir: &Path) -> ExitCode {
+pub(super) fn run(listen: SocketAddr, runtime_dir: &Path) -> ExitCode {
     match exporter::run(listen, runtime_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!(
-            "cannot serve on {listen}: {error}; --listen ADDRESS:PORT chooses another place"
+            "cannot serve on {listen}: {error}; --listen ADDRESS:PORT chooses another address"
         )),
     }
 }

@@ -1,5 +1,5 @@
-//! `vipd man`: the manual pages, made of the help texts and of the commented reference
-//! configuration, so that they say what the program does. `vipd completions`: for shells.
+//! `vipd man`: manual pages generated from the help texts and the commented reference configuration.
+//! `vipd completions`: completion scripts for shells.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::steer::{fail, say};
 use crate::config::reference::{Block, REFERENCE, Reference};
 
 /// Writes `vipd.8` and `vipd.toml.5` into this directory.
-pub fn man(command: &Command, directory: &Path) -> ExitCode {
+pub(super) fn man(command: &Command, directory: &Path) -> ExitCode {
     let pages = [("vipd.8", program(command)), ("vipd.toml.5", configuration(REFERENCE))];
     for (name, text) in pages {
         let path = directory.join(name);
@@ -27,16 +27,15 @@ pub fn man(command: &Command, directory: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints the completions for a shell.
-pub fn completions(command: &Command, shell: clap_complete::Shell) -> ExitCode {
+pub(super) fn completions(command: &Command, shell: clap_complete::Shell) -> ExitCode {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut visible(command), "vipd", &mut text);
-    // A reader that has gone away has seen enough.
+    // A closed pipe is no error.
     let _ = io::Write::write_all(&mut io::stdout(), &text);
     ExitCode::SUCCESS
 }
 
-/// Without what is of no use by hand.
+/// The command line without hidden commands.
 fn visible(command: &Command) -> Command {
     let seen = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
     Command::new("vipd")
@@ -45,7 +44,7 @@ fn visible(command: &Command) -> Command {
         .subcommands(seen)
 }
 
-/// A manual page while it is written.
+/// A manual page under construction.
 struct Page {
     roff: Roff,
 }
@@ -116,7 +115,7 @@ impl Page {
     }
 }
 
-/// What stands between backquotes is bold.
+/// Text between backquotes is bold.
 fn marked(text: &str) -> Vec<Inline> {
     let parts = text.split('`').zip([false, true].into_iter().cycle());
     parts.map(|(part, code)| if code { bold(part) } else { roman(part) }).collect()
@@ -142,7 +141,7 @@ fn program(command: &Command) -> String {
     }
     page.head("EXIT STATUS");
     page.paragraph(
-        "0: it was done, or it is so. 1: it failed, or it is not so. 2: wrong arguments.",
+        "0: success, or the answer is yes. 1: failure, or the answer is no. 2: wrong arguments.",
     );
     page.head("SIGNALS");
     for (signal, what) in SIGNALS {
@@ -163,7 +162,7 @@ const SIGNALS: &[(&str, &str)] = &[
     ("TERM, INT", "Hand everything over, release the addresses and end."),
     (
         "USR2",
-        "A successor follows at once: end and move nothing, if the installed program and the file pass \"vipd check\".",
+        "Restart: end without moving anything, if the installed program and the file pass \"vipd check\".",
     ),
     ("HUP", "Read the configuration again, as \"vipd reload\" does."),
 ];

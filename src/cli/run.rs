@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use crate::daemon::{self, Options};
 
-/// Runs until told to stop.
-pub fn run(config: &Path, runtime_dir: &Path, state_dir: &Path) -> ExitCode {
+pub(super) fn run(config: &Path, runtime_dir: &Path, state_dir: &Path) -> ExitCode {
     let options = Options {
         config: config.to_owned(),
         runtime_dir: runtime_dir.to_owned(),

@@ -1,4 +1,4 @@
-//! `vipd status`: who is master, since when and why, and what stands in the way.
+//! `vipd status`: who is master, since when and why, and what is wrong.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -12,14 +12,19 @@ use crate::api::protocol::Message;
 use crate::api::status::{Change, Check, Router, Status, Step};
 use crate::vrrp::{Role, Verdict};
 
-/// No line is longer.
+/// Maximum width of a line, in columns.
 const WIDTH: usize = 100;
-/// Longer names are cut in the table; the view of one shows all of it.
-const LONGEST_NAME: usize = 24;
+/// Maximum width of a name in the table; longer ones are cut, and whole in the view of one router.
+const MAX_NAME: usize = 24;
 
-/// Prints the status of all virtual routers or of one; with `is`, only says by its exit status
-/// whether it, or each of them, has that role.
-pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&str>) -> ExitCode {
+/// Prints the status of all virtual routers or of one; with `is`, prints nothing, and the exit status
+/// says whether it, or each of them, has that role.
+pub(super) fn run(
+    runtime_dir: &Path,
+    name: Option<&str>,
+    json: bool,
+    is: Option<&str>,
+) -> ExitCode {
     let mut status = match Client::new(runtime_dir).status() {
         Ok(status) => status,
         Err(error) => return fail(error),
@@ -50,20 +55,20 @@ pub fn status(runtime_dir: &Path, name: Option<&str>, json: bool, is: Option<&st
     ExitCode::SUCCESS
 }
 
-/// What is said of a name that there is not.
+/// The error for a name that no virtual router has.
 pub(super) fn unknown(status: &Status, name: &str) -> String {
     let names: Vec<&str> = status.routers.iter().map(|r| &*r.name).take(20).collect();
     format!("no virtual router is named \"{name}\" here; there is: {}", names.join(", "))
 }
 
-/// How a status is written for people.
+/// How the status is written for people.
 #[derive(Clone, Copy)]
 pub(super) struct View {
-    /// What spans are counted from.
+    /// The time that ages are counted from.
     pub now: SystemTime,
-    /// Only in a terminal.
+    /// Whether to use colours; only in a terminal.
     pub colours: bool,
-    /// No line is longer, in columns, except for the heading of the table.
+    /// Maximum width of a line, in columns; the heading of the table may be wider.
     pub width: usize,
 }
 
@@ -74,11 +79,11 @@ pub(super) const GREEN: &str = "32";
 pub(super) const YELLOW: &str = "33";
 
 impl View {
-    /// One row for each virtual router, and below it why it is so and what is not as it should be.
+    /// One row for each virtual router, and below it the reason for its role and what is wrong.
     pub fn table(self, status: &Status) -> String {
         let mut text = self.head(status);
         let longest = status.routers.iter().map(|router| width(&router.name)).max().unwrap_or(0);
-        let names = longest.clamp(6, LONGEST_NAME);
+        let names = longest.clamp(6, MAX_NAME);
         let heading = format!(
             "{:names$}  {:8}  {:9}  {:7}  {:14}  {}",
             "ROUTER", "ROLE", "PRIORITY", "FOR", "NEXT", "ADDRESSES"
@@ -108,8 +113,8 @@ impl View {
             if let Some(change) = &router.last_change {
                 self.indented(&mut text, PLAIN, &change.why);
             }
-            for trouble in troubles(status, router) {
-                self.indented(&mut text, YELLOW, &trouble);
+            for problem in problems(status, router) {
+                self.indented(&mut text, YELLOW, &problem);
             }
             for check in
                 router.checks.iter().filter(|check| check.verdict == Verdict::Failing.name())
@@ -117,7 +122,7 @@ impl View {
                 self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
             }
             if router.role == Role::Master.name() && heard_nobody(router) {
-                self.indented(&mut text, PLAIN, &format!("heard {NOBODY_YET}"));
+                self.indented(&mut text, PLAIN, NOBODY_YET);
             }
         }
         text
@@ -143,8 +148,8 @@ impl View {
             );
             line("why", &change.why, PLAIN);
         }
-        for trouble in troubles(status, router) {
-            line("attention", &trouble, YELLOW);
+        for problem in problems(status, router) {
+            line("attention", &problem, YELLOW);
         }
         line("priority", &priority(router), PLAIN);
         if let Some(group) = &router.group {
@@ -237,7 +242,7 @@ impl View {
     }
 }
 
-/// Text in a colour, where there are any.
+/// The text in this colour, if colours are used.
 pub(super) fn paint(colours: bool, colour: &str, text: &str) -> String {
     if colours && !colour.is_empty() {
         format!("\x1b[{colour}m{text}\x1b[0m")
@@ -260,12 +265,12 @@ fn colour(role: &str) -> &'static str {
     }
 }
 
-/// What somebody should know at once.
-fn troubles(status: &Status, router: &Router) -> Vec<String> {
-    let mut troubles = Vec::new();
+/// What needs an operator's attention.
+fn problems(status: &Status, router: &Router) -> Vec<String> {
+    let mut problems = Vec::new();
     if router.held_back {
         let name = &router.name;
-        troubles.push(format!(
+        problems.push(format!(
             "HELD BACK after a failover: does not preempt until \"vipd resume {name}\""
         ));
     }
@@ -273,22 +278,22 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
         let why: Vec<&str> =
             router.priority_changes.iter().map(|change| change.text.as_str()).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
-        troubles.push(format!(
+        problems.push(format!(
             "DEGRADED: priority {} instead of {}{why}",
             router.effective_priority, router.priority
         ));
     }
     if router.role == Role::Master.name() && status.drained {
-        troubles.push(
+        problems.push(
             "nobody took over when this host was drained, so the address is still here".into(),
         );
     }
     let told = router.last_change.as_ref().is_some_and(|change| change.to == Role::Fault.name());
     if !(told && router.fault_reasons.len() == 1) {
-        troubles.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
+        problems.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
     }
     if router.role == Role::Master.name() {
-        troubles.extend(
+        problems.extend(
             router
                 .addresses
                 .iter()
@@ -296,16 +301,16 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
                 .map(|address| format!("{} is not on {} now", address.address, router.interface)),
         );
     }
-    // A backup that is about to take over has not listened for long.
+    // A backup whose takeover timer runs may just not have listened for long enough.
     let listens = router.next.as_ref().is_some_and(|next| next.what == Step::Takeover.name());
     if router.role == Role::Backup.name() && heard_nobody(router) && !listens {
-        troubles.push(
+        problems.push(
             "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
                 .to_owned(),
         );
     }
     for peer in &router.incompatible {
-        troubles.push(format!(
+        problems.push(format!(
             "adverts of {} ({:.1} s ago) cannot be used: {}",
             peer.address, peer.seconds_ago, peer.change
         ));
@@ -313,20 +318,19 @@ fn troubles(status: &Status, router: &Router) -> Vec<String> {
     if let Some(hook) = &router.last_hook
         && hook.failed
     {
-        troubles.push(format!("hook {} failed: {}", hook.hook, hook.outcome));
+        problems.push(format!("hook {} failed: {}", hook.hook, hook.outcome));
     }
-    troubles
+    problems
 }
 
-/// Of a master that is as it should be: only who hears it knows that he is there.
-const NOBODY_YET: &str =
-    "nobody yet: backups are silent; \"vipd status\" there shows whether they hear this one";
+/// What a master shows that hears no other router, as it should be.
+const NOBODY_YET: &str = "no other router seen (normal: backups do not send)";
 
 fn heard_nobody(router: &Router) -> bool {
     router.heard.is_none() && router.incompatible.is_empty()
 }
 
-/// What a check amounts to, and what its last run found.
+/// A check's verdict, and what its last run printed.
 fn one_check(check: &Check) -> String {
     let times = match check.streak {
         0 => String::new(),
@@ -349,7 +353,7 @@ fn priority(router: &Router) -> String {
     }
 }
 
-/// The first one, how many more, and when the kernel removes the first of them to go.
+/// The first address, how many more there are, and the shortest lease.
 fn addresses(router: &Router) -> String {
     let first = router.addresses.first().map(|each| each.address.to_string()).unwrap_or_default();
     let more = match router.addresses.len() {
@@ -363,7 +367,7 @@ fn addresses(router: &Router) -> String {
     }
 }
 
-/// What it does next by itself, and in how long; at most 14 characters for a day.
+/// The next step and the time until then: at most 14 characters for a day.
 fn next_cell(router: &Router) -> String {
     let Some(next) = &router.next else { return "-".to_owned() };
     let what = match next.what.parse() {
@@ -374,7 +378,7 @@ fn next_cell(router: &Router) -> String {
     format!("{what} {}", seconds(next.in_seconds))
 }
 
-/// In tenths while they matter.
+/// With tenths below 100 s.
 fn seconds(seconds: f64) -> String {
     if seconds < 100.0 {
         return format!("{seconds:.1}s");
@@ -413,7 +417,7 @@ fn next_word(what: &str) -> &str {
     }
 }
 
-/// In the two largest units that matter: at most 7 characters for a decade.
+/// In the two largest units: at most 7 characters for a decade.
 fn span(span: Duration) -> String {
     let secs = span.as_secs();
     match secs {
@@ -437,7 +441,7 @@ fn cut(text: &str, to: usize) -> String {
     cut
 }
 
-/// At spaces, where there are any.
+/// Breaks lines at spaces, and longer words anywhere.
 pub(super) fn wrap(text: &str, to: usize) -> Vec<String> {
     let to = to.max(1);
     let mut lines = vec![String::new()];
@@ -482,7 +486,7 @@ web-a: vipd 0.1.0, pid 4711, running for 3h00m
 ROUTER  ROLE      PRIORITY   FOR      NEXT            ADDRESSES
 web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
     no master was heard
-    heard nobody yet: backups are silent; \"vipd status\" there shows whether they hear this one
+    no other router seen (normal: backups do not send)
 "
         );
     }
@@ -515,7 +519,7 @@ priority    150
 address     192.0.2.10, here, ends in 1.6 s unless renewed
 interface   eth0
 adverts     VRID 51, IPv4, VRRP version 3, every 1 s, from 192.0.2.1
-heard       nobody yet: backups are silent; \"vipd status\" there shows whether they hear this one
+heard       no other router seen (normal: backups do not send)
 next        an advert in 0.620 s
 "
         );

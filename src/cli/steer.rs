@@ -1,5 +1,5 @@
-//! `vipd failover`, `resume`, `drain`, `undrain`, `announce` and `reload`: one request each to the
-//! daemon that runs, and what it answered.
+//! `vipd failover`, `resume`, `drain`, `undrain`, `announce` and `reload`: each sends one request to
+//! the running daemon and prints its answer.
 
 use std::fmt;
 use std::io::Write as _;
@@ -10,26 +10,22 @@ use crate::api::client::Drained;
 use crate::api::protocol::{Move, Moved};
 use crate::api::{Client, ClientError};
 
-/// Hands one virtual router over and says who took it.
-pub fn failover(runtime_dir: &Path, router: &str) -> ExitCode {
+pub(super) fn failover(runtime_dir: &Path, router: &str) -> ExitCode {
     match Client::new(runtime_dir).failover(router) {
         Ok(moves) => say_moves(moves),
         Err(error) => fail(error),
     }
 }
 
-/// Lets this host take a virtual router back.
-pub fn resume(runtime_dir: &Path, router: &str) -> ExitCode {
+pub(super) fn resume(runtime_dir: &Path, router: &str) -> ExitCode {
     say_done(Client::new(runtime_dir).resume(router))
 }
 
-/// Announces the addresses of a virtual router again.
-pub fn announce(runtime_dir: &Path, router: &str) -> ExitCode {
+pub(super) fn announce(runtime_dir: &Path, router: &str) -> ExitCode {
     say_done(Client::new(runtime_dir).announce(router))
 }
 
-/// Hands everything over and takes nothing, also after a reboot.
-pub fn drain(runtime_dir: &Path) -> ExitCode {
+pub(super) fn drain(runtime_dir: &Path) -> ExitCode {
     match Client::new(runtime_dir).drain() {
         Ok(Drained::Moved(moves)) => {
             say("this host is drained, also after a restart or a reboot, until \"vipd undrain\"");
@@ -40,13 +36,11 @@ pub fn drain(runtime_dir: &Path) -> ExitCode {
     }
 }
 
-/// Ends a drain.
-pub fn undrain(runtime_dir: &Path) -> ExitCode {
+pub(super) fn undrain(runtime_dir: &Path) -> ExitCode {
     say_done(Client::new(runtime_dir).undrain())
 }
 
-/// Has the configuration read again.
-pub fn reload(runtime_dir: &Path) -> ExitCode {
+pub(super) fn reload(runtime_dir: &Path) -> ExitCode {
     match Client::new(runtime_dir).reload() {
         Ok(changes) if changes.is_empty() => {
             say("the configuration was read again; nothing in it has changed");
@@ -70,7 +64,7 @@ fn say_done(done: Result<String, ClientError>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Who took what; what nobody took goes to standard error and fails.
+/// Prints who took over; a hand-over that failed goes to standard error, and the command fails.
 fn say_moves(moves: Vec<Move>) -> ExitCode {
     let mut outcome = ExitCode::SUCCESS;
     for ended in moves {
@@ -82,12 +76,12 @@ fn say_moves(moves: Vec<Move>) -> ExitCode {
     outcome
 }
 
-/// To standard output; a reader that has gone away has seen enough.
+/// Prints to standard output; a closed pipe is no error.
 pub(super) fn say(text: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// To standard error.
+/// Prints an error to standard error.
 pub(super) fn fail(text: impl fmt::Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "vipd: {text}");
     ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! `vipd watch`: the status, live in a terminal.
+//! `vipd watch`: the status, live in the terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -25,21 +25,21 @@ use super::steer::fail;
 use crate::api::status::{Change, Status};
 use crate::api::{Client, ClientError};
 
-/// From one question to the next.
+/// Time between two requests.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// From one picture to the next: tenths of a second are counted down.
+/// Time between two redraws: deadlines count down in tenths of a second.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// A status this old is shown with a warning.
 const STALE: Duration = Duration::from_millis(1500);
-/// No line is longer, however wide the terminal is.
-const WIDEST: usize = 100;
+/// Maximum width of a line, however wide the terminal is.
+const MAX_WIDTH: usize = 100;
 
-/// Shows the status until told to end.
-pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
+/// Shows the status until a key or a signal ends it.
+pub(super) fn run(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return fail("watch needs a terminal; for programs there is \"vipd status --json\"");
     }
-    // What waiting does not change is said at once.
+    // Fail at once with an error that waiting does not change.
     match Client::new(runtime_dir).status() {
         Ok(status) => {
             if let Some(name) = name
@@ -61,14 +61,14 @@ pub fn watch(runtime_dir: &Path, name: Option<&str>) -> ExitCode {
 
 fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
     let told_to_end = Arc::new(AtomicBool::new(false));
-    // Not SIGHUP: a terminal that has gone is given back to nobody, and nothing is to wait for it.
+    // Not SIGHUP: when the terminal is gone there is nothing to restore or to wait for.
     for signal in [libc::SIGTERM, libc::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
     }
     let (told, answers) = mpsc::sync_channel(1);
     let client = Client::new(runtime_dir);
     std::thread::Builder::new().name("ask".into()).spawn(move || ask(&client, &told))?;
-    let mut seen = Seen { name, status: None, trouble: None, began: Instant::now() };
+    let mut seen = Seen { name, status: None, error: None, began: Instant::now() };
     let screen = Screen::open()?;
     while !told_to_end.load(Ordering::Relaxed) {
         seen.take_in(&answers);
@@ -87,8 +87,8 @@ fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for a key, for one picture's time. Returns whether the terminal is still there: where it is
-/// not, crossterm would read for ever.
+/// Waits for a key until the next redraw. Returns whether the terminal is still there; crossterm would
+/// block for ever without one.
 fn waited_for_key() -> io::Result<bool> {
     let stdin = io::stdin();
     let mut waiting = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
@@ -112,7 +112,7 @@ fn is_end(event: &Event) -> bool {
         }
 }
 
-/// Beside the terminal: a daemon that does not answer must not keep a key waiting.
+/// Runs on a thread of its own, so that a daemon that does not answer delays no key.
 fn ask(client: &Client, told: &SyncSender<(Instant, Result<Status, String>)>) {
     loop {
         let asked_at = Instant::now();
@@ -124,13 +124,13 @@ fn ask(client: &Client, told: &SyncSender<(Instant, Result<Status, String>)>) {
     }
 }
 
-/// What is known of the daemon.
+/// What the daemon last answered.
 struct Seen<'a> {
     name: Option<&'a str>,
-    /// The newest status, and when it was asked for.
+    /// The newest status, and when it was requested.
     status: Option<(Instant, Status)>,
     /// Why there is no newer one.
-    trouble: Option<String>,
+    error: Option<String>,
     began: Instant,
 }
 
@@ -138,20 +138,20 @@ impl Seen<'_> {
     fn take_in(&mut self, answers: &Receiver<(Instant, Result<Status, String>)>) {
         while let Ok((at, answer)) = answers.try_recv() {
             match answer {
-                Ok(status) => (self.status, self.trouble) = (Some((at, status)), None),
-                Err(why) => self.trouble = Some(why),
+                Ok(status) => (self.status, self.error) = (Some((at, status)), None),
+                Err(why) => self.error = Some(why),
             }
         }
     }
 
-    /// The whole picture, not larger than this.
+    /// The whole screen, at most this large.
     fn lines(&self, columns: usize, rows: usize, colours: bool) -> Vec<String> {
-        let width = columns.clamp(20, WIDEST);
+        let width = columns.clamp(20, MAX_WIDTH);
         let view = View { now: SystemTime::now(), colours, width };
         let mut lines = Vec::new();
         let age = self.status.as_ref().map_or(self.began.elapsed(), |(at, _)| at.elapsed());
-        if self.trouble.is_some() || age > STALE {
-            let why = self.trouble.as_deref().unwrap_or("vipd does not answer");
+        if self.error.is_some() || age > STALE {
+            let why = self.error.as_deref().unwrap_or("vipd does not answer");
             let since = match &self.status {
                 Some(_) => format!("; what follows is {} s old", age.as_secs()),
                 None => String::new(),
@@ -172,7 +172,7 @@ impl Seen<'_> {
                 }
                 None => {
                     lines.extend(view.table(&status).lines().map(str::to_owned));
-                    lines.extend(happened(&status, view));
+                    lines.extend(last_changes(&status, view));
                 }
             }
         }
@@ -190,7 +190,7 @@ impl Seen<'_> {
 }
 
 /// The last changes of all virtual routers, the newest first.
-fn happened(status: &Status, view: View) -> Vec<String> {
+fn last_changes(status: &Status, view: View) -> Vec<String> {
     let mut changes: Vec<(&str, &Change)> = status
         .routers
         .iter()
@@ -211,27 +211,27 @@ fn happened(status: &Status, view: View) -> Vec<String> {
     lines
 }
 
-/// There is one terminal, and it is ours.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal is in our mode.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// The terminal while it is ours; given back as it was when this is dropped, and when we panic.
+/// The terminal in raw mode and on its alternate screen; restored when this is dropped and on a panic.
 #[derive(Debug)]
 pub struct Screen(());
 
 impl Screen {
-    /// Takes the terminal.
+    /// Switches the terminal over.
     ///
     /// # Errors
-    /// It is none, or cannot do what is needed.
+    /// It is not a terminal, or does not support this.
     pub fn open() -> io::Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore();
             before(panic);
         }));
         terminal::enable_raw_mode()?;
-        TAKEN.store(true, Ordering::Relaxed);
-        // From here on it is given back whatever happens.
+        ACTIVE.store(true, Ordering::Relaxed);
+        // From here on it is restored whatever happens.
         let screen = Screen(());
         execute!(io::stdout(), EnterAlternateScreen, Hide, DisableLineWrap)?;
         Ok(screen)
@@ -240,7 +240,7 @@ impl Screen {
     /// Shows these lines and nothing else.
     ///
     /// # Errors
-    /// What the terminal says.
+    /// Writing to the terminal fails.
     pub fn draw(&self, lines: &[String]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         queue!(out, BeginSynchronizedUpdate, MoveTo(0, 0))?;
@@ -257,14 +257,13 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
-/// Given back once: what was printed since would be written over. What cannot be given back is lost
-/// either way.
-fn give_back() {
-    if !TAKEN.swap(false, Ordering::Relaxed) {
+/// Restores the terminal, only once, so that later output is not overwritten. Errors have no remedy.
+fn restore() {
+    if !ACTIVE.swap(false, Ordering::Relaxed) {
         return;
     }
     let _ = execute!(io::stdout(), EnableLineWrap, Show, LeaveAlternateScreen);

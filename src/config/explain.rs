@@ -1,14 +1,11 @@
-//! What a configuration means, for a reader who wrote it and wants to be sure.
+//! What `vipd check` prints of a valid configuration: what is configured, and what follows from it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::Config;
-use super::file::HANDOVER;
-use super::reader::word;
-use super::{CheckPlan, Target};
+use super::{CheckPlan, Config, Target};
 use crate::vrrp::{
     Address, CheckConfig, Effect, GroupConfig, Initial, Priority, RouterConfig, Version,
 };
@@ -53,7 +50,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         (false, Some(secs)) => format!("addresses end {secs}s after the last renewal"),
         (false, None) => "addresses have no lifetime".to_string(),
     };
-    let handover = word(&HANDOVER, &router.handover);
+    let handover = router.handover;
     let preempt = match (router.preempt, router.preempt_delay) {
         (false, _) => "does not preempt".to_string(),
         (true, Duration::ZERO) => "preempts".to_string(),
@@ -96,7 +93,7 @@ fn group_of<'c>(config: &'c Config, router: &str) -> Option<&'c GroupConfig> {
     config.vrrp.groups.iter().find(is_member)
 }
 
-/// The hooks of a virtual router or group, and what a failure of each means; `settings` has that.
+/// The hooks of a virtual router or group, and what a failure of each means by `settings`.
 fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> String {
     let Some(hooks) = config.hooks.get(name) else { return "no hooks".into() };
     let each = hooks.iter().map(|(key, command)| {
@@ -115,7 +112,7 @@ fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> Str
     format!("hooks: {}", each.collect::<Vec<_>>().join(", "))
 }
 
-/// Between which priorities the checks can move it, if they can.
+/// The range of priorities that the checks can produce; empty if they change none.
 fn priorities(config: &Config, router: &RouterConfig) -> String {
     let base = i32::from(router.priority.get());
     let (mut low, mut high) = (base, base);
@@ -195,8 +192,8 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
     format!("check {name}: {target}\n  {rhythm}\n  {effect}; {initial}\n  named by {users}")
 }
 
-/// How long a backup with this configuration waits for a master with the same interval:
-/// 3 x interval + skew (RFC 9568 6.1).
+/// `Master_Down_Interval` of a backup whose master has the same advert interval: 3 x interval plus
+/// skew time (RFC 9568 6.1).
 fn master_down_interval(router: &RouterConfig) -> Duration {
     let interval = router.advert_interval.duration();
     let steps = 256 - u32::from(router.priority.get());
@@ -231,7 +228,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
                 "patience_seconds": master_down_interval(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
-                "handover": word(&HANDOVER, &router.handover),
+                "handover": router.handover.name(),
                 "hooks": hooks,
                 "checks": names(&router.checks),
                 "sync_group": group_of(config, &router.name).map(|group| &*group.name),
@@ -288,16 +285,13 @@ fn hook_keys(config: &Config, name: &str) -> Vec<&'static str> {
 }
 
 fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> serde_json::Value {
-    let (effect, weight) = match counts.effect {
-        Effect::Fault => ("fault", None),
-        Effect::Last => ("last", None),
-        Effect::Weight(weight) => ("weight", Some(weight)),
-        Effect::Number => ("number", None),
+    let weight = match counts.effect {
+        Effect::Weight(weight) => Some(weight),
+        Effect::Fault | Effect::Last | Effect::Number => None,
     };
-    let (initial, wait) = match counts.initial {
-        Initial::Passing => ("passing", None),
-        Initial::Failing => ("failing", None),
-        Initial::Wait(limit) => ("wait", Some(limit.as_secs_f64())),
+    let wait = match counts.initial {
+        Initial::Wait(limit) => Some(limit.as_secs_f64()),
+        Initial::Passing | Initial::Failing => None,
     };
     json!({
         "name": plan.name,
@@ -307,9 +301,9 @@ fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> ser
         "timeout_seconds": plan.timeout.as_secs_f64(),
         "fall": counts.fall,
         "rise": counts.rise,
-        "effect": effect,
+        "effect": counts.effect.name(),
         "weight": weight,
-        "initial": initial,
+        "initial": counts.initial.name(),
         "longest_wait_seconds": wait,
         "routers": users_of(config, &plan.name),
     })

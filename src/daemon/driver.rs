@@ -403,7 +403,7 @@ impl Driver {
 
     fn hook_ended(&mut self, ended: EndedHook) {
         let EndedHook { router, owner, finished, last, outcome } = ended;
-        self.counters.of(router).hook_ended(finished.state.as_str(), finished.outcome.name());
+        self.counters.of(router).hook_ended(finished.state.name(), finished.outcome.name());
         if finished.outcome.is_failure() {
             let text = format!("{}: {}", finished.state, finished.outcome);
             self.history.note(history::Event::now(Kind::Hook, Some(&finished.router), text));

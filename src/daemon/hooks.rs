@@ -9,7 +9,7 @@ use tracing::{debug, error};
 
 use super::driver::Source;
 use crate::config::{Config, Hooks};
-use crate::helper::{CheckRun, Finished, Helper, HookRun, HookState, Outcome};
+use crate::helper::{CheckRun, Finished, Helper, HookRun, Outcome};
 use crate::host::poller::Poller;
 use crate::vrrp::{Hook, HookOutcome, Instant, Node, Role, RouterConfig, RouterId, Transition};
 
@@ -222,27 +222,25 @@ impl HookRunner {
     ) -> Started {
         let none = Hooks::default();
         let hooks = self.configured.get(&owner.name).unwrap_or(&none);
-        let (state, hook, command) = match transition.to {
-            Role::Master => (HookState::Master, Hook::Master, &hooks.master),
-            Role::Backup => (HookState::Backup, Hook::Backup, &hooks.backup),
-            Role::Fault => (HookState::Fault, Hook::Fault, &hooks.fault),
-            Role::Stopped => (HookState::Stop, Hook::Stop, &hooks.stop),
-            Role::Claiming => (HookState::BeforeClaim, Hook::BeforeClaim, &hooks.before_claim),
+        let (hook, command) = match transition.to {
+            Role::Master => (Hook::Master, &hooks.master),
+            Role::Backup => (Hook::Backup, &hooks.backup),
+            Role::Fault => (Hook::Fault, &hooks.fault),
+            Role::Stopped => (Hook::Stop, &hooks.stop),
+            Role::Claiming => (Hook::BeforeClaim, &hooks.before_claim),
             Role::Leaving if transition.before_release => {
-                (HookState::BeforeRelease, Hook::BeforeRelease, &hooks.before_release)
+                (Hook::BeforeRelease, &hooks.before_release)
             }
             Role::Leaving | Role::Waiting => return Started::Nothing,
         };
-        let notify = match state {
-            HookState::BeforeRelease | HookState::BeforeClaim => {
+        let notify = match hook {
+            Hook::BeforeRelease | Hook::BeforeClaim => {
                 if command.is_none() {
                     return Started::AgreedAtOnce(HookOutcome { hook, succeeded: true });
                 }
                 None
             }
-            HookState::Master | HookState::Backup | HookState::Fault | HookState::Stop => {
-                hooks.notify.clone()
-            }
+            Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop => hooks.notify.clone(),
         };
         if command.is_none() && notify.is_none() {
             return Started::Nothing;
@@ -256,7 +254,7 @@ impl HookRunner {
             router: owner.name.to_string(),
             group: owner.group,
             number,
-            state,
+            state: hook,
             previous: transition.from.name().to_owned(),
             reason: transition.why.to_string(),
             priority: transition.priority.get(),

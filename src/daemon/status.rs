@@ -156,18 +156,17 @@ fn checks_of<'a>(
 fn one_check(now: Instant, check: &vrrp::Check, driver: &Driver) -> Check {
     let config = check.config();
     let last = driver.checks.last(&config.name);
-    let (effect, weight) = match config.effect {
-        Effect::Fault => ("fault", None),
-        Effect::Last => ("last", None),
-        Effect::Weight(weight) => ("weight", Some(weight)),
-        Effect::Number => ("number", Some(check.number())),
+    let weight = match config.effect {
+        Effect::Fault | Effect::Last => None,
+        Effect::Weight(weight) => Some(weight),
+        Effect::Number => Some(check.number()),
     };
     Check {
         name: config.name.to_string(),
         verdict: check.verdict().name().to_owned(),
         verdict_seconds: seconds(now - check.since()),
         streak: check.streak(),
-        effect: effect.to_owned(),
+        effect: config.effect.name().to_owned(),
         weight,
         output: last.map(|run| run.output.clone()),
         failed: last.is_some_and(|run| run.result == CheckResult::Failed),
@@ -190,7 +189,7 @@ fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> 
             (Effect::Number, Verdict::Passing) if check.number() != 0 => {
                 (Some(check.number()), "reads that number")
             }
-            (Effect::Last, Verdict::Failing) => (None, "fails, and means last"),
+            (Effect::Last, Verdict::Failing) => (None, "fails: used only if no other host is fit"),
             (Effect::Fault | Effect::Last | Effect::Weight(_) | Effect::Number, _) => continue,
         };
         changes.push(PriorityChange {

@@ -1,9 +1,9 @@
-//! [`Status`] as metrics, for Prometheus and whoever reads its formats.
+//! The [`Status`] as metrics in the formats of Prometheus.
 //!
-//! Names, labels and units follow Prometheus's conventions: base units, `_total` on counters. What is
-//! counted begins anew with the daemon. A virtual router has the label `router`, its name on this host;
+//! Names, labels and units follow Prometheus's conventions: base units, `_total` on counters. Counters
+//! start at zero with the daemon. A virtual router has the label `router`, its name on this host;
 //! `vipd_router_role` and `vipd_router_info` also say `vrid` and `address`, the first advertised
-//! address, which are the same on all hosts: rules over several hosts group by those.
+//! address, which are the same on all hosts: rules over several hosts group by these.
 
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,17 +12,17 @@ use crate::api::counters::Histogram;
 use crate::api::status::{Check, Router, Status};
 use crate::vrrp::{Role, Verdict};
 
-/// How metrics are written down.
+/// The format of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus's text format 0.0.4, which everything else reads.
+    /// Prometheus's text format 0.0.4.
     Text,
 }
 
 impl Format {
-    /// What a scraper that sends this `Accept` header wants.
+    /// The format for a scraper that sends this `Accept` header.
     pub fn wanted(accept: &str) -> Format {
         match accept.contains("application/openmetrics-text") {
             true => Format::OpenMetrics,
@@ -39,7 +39,7 @@ impl Format {
     }
 }
 
-/// All metrics; without a status, that there is none.
+/// All metrics; without a status, only that the daemon does not answer.
 pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
     let mut page = Page { text: String::new(), format };
     page.gauge("vipd_up", "Whether the daemon answered.", |up| {
@@ -51,7 +51,7 @@ pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> Stri
     if let Some(status) = status {
         node(&mut page, status);
         let routers = &status.routers;
-        standing(&mut page, routers);
+        state(&mut page, routers);
         checks(&mut page, routers);
         addresses(&mut page, routers);
         peers(&mut page, routers, now);
@@ -93,8 +93,7 @@ fn node(page: &mut Page, status: &Status) {
     );
 }
 
-/// Where each virtual router stands.
-fn standing(page: &mut Page, routers: &[Router]) {
+fn state(page: &mut Page, routers: &[Router]) {
     page.gauge("vipd_router_info", "What a virtual router is, on this host.", |info| {
         for router in routers {
             let (vrid, version) = (router.vrid.to_string(), router.version.to_string());
@@ -500,8 +499,7 @@ impl Page {
         help: &str,
         mut samples: impl FnMut(&mut Family<'_>),
     ) {
-        // OpenMetrics takes the suffix for a part of the sample's name, the older format for one of
-        // the metric's.
+        // The suffix belongs to the sample's name in OpenMetrics, to the metric's in the older format.
         let whole = match self.format {
             Format::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
             Format::Text => name,

@@ -1,4 +1,4 @@
-//! One run of hooks: the programs one after another, their output to the log, their end in time.
+//! Carries out one run of hooks: one program after another, with logging and timeouts.
 
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use super::hook::{Finished, HookRun, Outcome};
 use super::output::{Lines, Sink};
 use super::program::{Program, language};
 use crate::config::HookCommand;
+use crate::vrrp::Hook;
 
-/// Runs the hooks of one change, to the end or until `closing` says that the daemon is gone.
+/// Runs the hooks of one change, until they end or `closing` becomes true as the daemon is gone.
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {
     let begin = Instant::now();
     let mut outcome = Outcome::Done;
-    let general = run.notify.as_ref().zip(run.state.keepalived()).map(|(notify, state)| {
+    let general = run.notify.as_ref().zip(keepalived(run.state)).map(|(notify, state)| {
         let mut notify = notify.clone();
         let priority = run.priority.to_string();
         let what = if run.group { "GROUP" } else { "INSTANCE" };
@@ -34,7 +35,18 @@ pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Fin
     Finished::of(&run, outcome, begin.elapsed())
 }
 
-/// Runs one hook and logs how it went.
+/// The argument of the `notify` hook, as with keepalived; `None`: it does not run.
+const fn keepalived(hook: Hook) -> Option<&'static str> {
+    match hook {
+        Hook::Master => Some("MASTER"),
+        Hook::Backup => Some("BACKUP"),
+        Hook::Fault => Some("FAULT"),
+        Hook::Stop => Some("STOP"),
+        Hook::BeforeRelease | Hook::BeforeClaim => None,
+    }
+}
+
+/// Runs one hook and logs its outcome.
 async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver<bool>) -> Outcome {
     let begin = Instant::now();
     let program = command.argv.first().map_or("", String::as_str);
@@ -45,7 +57,7 @@ async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver
         Ok(hook) => finish(hook, command.timeout, closing).await,
         Err(error) => Outcome::NotRun(format!("cannot start a process: {error}")),
     };
-    let (router, state, duration) = (&*run.router, run.state.as_str(), begin.elapsed());
+    let (router, state, duration) = (&*run.router, run.state.name(), begin.elapsed());
     match &outcome {
         Outcome::Done => info!(router, state, program, ?duration, "hook done"),
         Outcome::Exited(status) => {
@@ -94,13 +106,13 @@ async fn finish(
     outcome
 }
 
-/// What a hook gets to see.
+/// The environment of a hook.
 fn environment(run: &HookRun) -> Vec<(String, String)> {
     let addresses: Vec<String> = run.addresses.iter().map(ToString::to_string).collect();
     let mut environment: Vec<(String, String)> = [
         ("PATH", crate::config::HOOK_PATH.join(":").as_str()),
         ("VIPD_ROUTER", &run.router),
-        ("VIPD_STATE", run.state.as_str()),
+        ("VIPD_STATE", run.state.name()),
         ("VIPD_PREVIOUS_STATE", &run.previous),
         ("VIPD_REASON", &run.reason),
         ("VIPD_PRIORITY", &run.priority.to_string()),

@@ -322,6 +322,15 @@ pub enum Effect {
     Number,
 }
 
+names! {
+    Effect {
+        Fault = "fault",
+        Last = "last",
+        Weight = "weight",
+        Number = "number",
+    }
+}
+
 /// What a check counts as before its first result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Initial {
@@ -332,6 +341,14 @@ pub enum Initial {
     /// The virtual router waits for the first result, but no longer than this; then it takes part as
     /// if there were no such check.
     Wait(Duration),
+}
+
+names! {
+    Initial {
+        Passing = "passing",
+        Failing = "failing",
+        Wait = "wait",
+    }
 }
 
 /// Virtual routers that are master together or not at all. Its members have the same priority,
