@@ -87,10 +87,10 @@ impl Node {
         let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::qualifies);
         let resumes = all && starting.iter().all(sound);
         for &id in starting {
-            let culprit = self.culprit_beside(id);
+            let failed = self.failed_beside(now, id);
             self.with(now, id, |router| {
                 if !resumes {
-                    router.share_trouble(culprit.as_ref());
+                    router.share_fault(failed.as_ref());
                 }
                 router.start(now, resumes, actions);
             });
@@ -105,14 +105,14 @@ impl Node {
         act: impl FnOnce(&mut VirtualRouter, Surroundings<'_>),
     ) {
         let Some(mut router) = self.routers.remove(&id) else { return };
-        let before = router.standing(now);
+        let before = router.member_state(now);
         let had = router.has_addresses();
         let around = self.surroundings(router.link());
         act(&mut router, around);
         if router.bearing().provisional && had != router.has_addresses() {
             self.turned.push(id);
         }
-        if before != router.standing(now) {
+        if before != router.member_state(now) {
             self.touched.extend(self.group_by_member.get(&id));
         }
         let deadline = router.deadline();

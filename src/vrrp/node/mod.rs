@@ -5,6 +5,7 @@
 //! model checker.
 
 mod checks;
+mod groups;
 mod links;
 mod reload;
 
@@ -46,18 +47,18 @@ pub struct Node {
     /// In the configuration's order; those that are leaving for good last.
     order: Vec<RouterId>,
     /// Boxed, as half of a map's places are empty.
-    pub(super) routers: BTreeMap<RouterId, Box<VirtualRouter>>,
+    routers: BTreeMap<RouterId, Box<VirtualRouter>>,
     links: Vec<Link>,
     by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
     /// In the configuration's order.
     checks: Vec<Check>,
     /// Which of the checks a virtual router names; it is not here if it names none.
     checked: BTreeMap<RouterId, Vec<usize>>,
-    pub(super) groups: Vec<Group>,
+    groups: Vec<Group>,
     /// Which of the groups a virtual router is a member of.
-    pub(super) group_by_member: BTreeMap<RouterId, usize>,
+    group_by_member: BTreeMap<RouterId, usize>,
     /// Groups with a member for which something changed in this event.
-    pub(super) touched: BTreeSet<usize>,
+    touched: BTreeSet<usize>,
     /// Who has, or no longer has, the addresses since a moment ago, and must be judged anew.
     turned: Vec<RouterId>,
     /// Every address shared here, sorted.
@@ -103,7 +104,7 @@ impl Node {
         }
         node.note_checks(Instant::START, config);
         node.note_shared();
-        node.regroup(config);
+        node.regroup(Instant::START, config);
         for id in node.order.clone() {
             // Nothing has begun that could follow from it.
             node.judge(Instant::START, id, &mut Vec::new());
@@ -314,22 +315,17 @@ impl Node {
     }
 
     /// Lets a router do something, and notes when it wants to be called.
-    pub(super) fn with(
-        &mut self,
-        now: Instant,
-        id: RouterId,
-        act: impl FnOnce(&mut VirtualRouter),
-    ) {
+    fn with(&mut self, now: Instant, id: RouterId, act: impl FnOnce(&mut VirtualRouter)) {
         if let Some(router) = self.routers.get_mut(&id) {
             let member = router.membership() != Membership::Alone;
-            let before = member.then(|| router.standing(now));
+            let before = member.then(|| router.member_state(now));
             let had = router.has_addresses();
             act(router);
             if router.bearing().provisional && had != router.has_addresses() {
                 self.turned.push(id);
             }
             let deadline = router.deadline();
-            if member && (before != Some(router.standing(now)) || router.waits_for_group(now)) {
+            if member && (before != Some(router.member_state(now)) || router.waits_for_group(now)) {
                 self.touched.extend(self.group_by_member.get(&id));
             }
             self.schedule(id, deadline);

@@ -63,7 +63,7 @@ impl Node {
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
             self.within(now, id, |router, around| router.reload(now, wanted, around, actions));
         }
-        let ungrouped = self.regroup(config);
+        let ungrouped = self.regroup(now, config);
         for id in self.order.clone() {
             self.judge(now, id, actions);
             if !staying.contains(&id) {
@@ -71,7 +71,7 @@ impl Node {
             }
         }
         for id in ungrouped {
-            self.share_trouble(now, id, None, actions);
+            self.share_fault(now, id, None, actions);
         }
     }
 
