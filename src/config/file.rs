@@ -191,19 +191,21 @@ pub(super) struct Subject {
     pub object: Text,
 }
 
-/// What a check looks at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum CheckKind {
-    Command,
-    Tcp,
-    Http,
-    Process,
-    Unit,
-    File,
-    FilePresent,
-    FileAbsent,
-    Interface,
-    Ping,
+words! {
+    /// What a check looks at.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum CheckKind {
+        Command = "command",
+        Tcp = "tcp",
+        Http = "http",
+        Process = "process",
+        Unit = "unit",
+        File = "file",
+        FilePresent = "file_present",
+        FileAbsent = "file_absent",
+        Interface = "interface",
+        Ping = "ping",
+    }
 }
 
 /// A span, or one of two words.
@@ -276,7 +278,7 @@ impl Subject {
         let mut object = None;
         let mut command = None;
         for kind in CheckKind::ALL {
-            let key = kind.key();
+            let key = kind.name();
             let place = table.get(key).map(|value| value.span());
             let first = kinds.is_empty();
             match kind {
@@ -304,38 +306,10 @@ impl Subject {
 }
 
 impl CheckKind {
-    pub const ALL: [CheckKind; 10] = [
-        CheckKind::Command,
-        CheckKind::Tcp,
-        CheckKind::Http,
-        CheckKind::Process,
-        CheckKind::Unit,
-        CheckKind::File,
-        CheckKind::FilePresent,
-        CheckKind::FileAbsent,
-        CheckKind::Interface,
-        CheckKind::Ping,
-    ];
-
-    pub const fn key(self) -> &'static str {
-        match self {
-            CheckKind::Command => "command",
-            CheckKind::Tcp => "tcp",
-            CheckKind::Http => "http",
-            CheckKind::Process => "process",
-            CheckKind::Unit => "unit",
-            CheckKind::File => "file",
-            CheckKind::FilePresent => "file_present",
-            CheckKind::FileAbsent => "file_absent",
-            CheckKind::Interface => "interface",
-            CheckKind::Ping => "ping",
-        }
-    }
-
     /// Whether a key that nobody asked for was probably meant to be one of these. To be asked when all
     /// others have been read.
     fn is_mistyped(table: &mut Table<'_, '_>, _: &'static str) -> bool {
-        table.mistypes(&CheckKind::ALL.map(CheckKind::key))
+        table.mistypes(&CheckKind::ALL.map(CheckKind::name))
     }
 }
 

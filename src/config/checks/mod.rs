@@ -107,7 +107,7 @@ fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
     match file.subject.kinds.as_slice() {
         [] if report.is_partial() || file.mistyped_kind => {}
         [] => {
-            let all = CheckKind::ALL.map(CheckKind::key).join(", ");
+            let all = CheckKind::ALL.map(CheckKind::name).join(", ");
             let help = format!("add one of {all}; such as: tcp = \"127.0.0.1:80\"");
             report.error(&file.at, "this [[check]] looks at nothing", help);
         }
@@ -117,8 +117,8 @@ fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
                     &other.at,
                     format!(
                         "a check looks at one thing: `{}` and `{}` are two",
-                        first.value.key(),
-                        other.value.key()
+                        first.value.name(),
+                        other.value.name()
                     ),
                     "write a [[check]] for each, and name both in `checks`",
                     &first.at,
@@ -132,7 +132,7 @@ fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
 fn refuse_options_of_other_kinds(file: &file::CheckTable, kind: CheckKind, report: &Diagnostics) {
     let refuse = |key: &str, at: Option<&Range<usize>>, fits: bool, why: &str, help: &str| {
         if let Some(at) = at.filter(|_| !fits) {
-            report.error(at, format!("`{key}` is not for `{}`: {why}", kind.key()), help);
+            report.error(at, format!("`{key}` is not for `{}`: {why}", kind.name()), help);
         }
     };
     fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {

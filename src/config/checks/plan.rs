@@ -159,6 +159,6 @@ impl Target {
             Target::Interface { .. } => CheckKind::Interface,
             Target::Ping { .. } => CheckKind::Ping,
         };
-        kind.key()
+        kind.name()
     }
 }

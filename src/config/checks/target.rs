@@ -37,7 +37,7 @@ pub(super) fn check_target(
 ) -> Option<Target> {
     if kind.value == CheckKind::Command {
         let argv =
-            program::check_argv(kind.value.key(), file.subject.command.as_ref()?, "check", report);
+            program::check_argv(kind.value.name(), file.subject.command.as_ref()?, "check", report);
         if let Some(user) = &file.user {
             program::check_user(user, report);
         }
