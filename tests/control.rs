@@ -367,7 +367,7 @@ fn only_root_changes_anything() {
         let refused = nobody(VIPD_GROUP, arguments);
         assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
         let why = stderr(&refused);
-        assert!(why.contains("only root and the user vipd runs as"), "{arguments:?}: {why}");
+        assert!(why.contains("only root and the user of the daemon"), "{arguments:?}: {why}");
     }
     let status = pair.status(&pair.a);
     assert_eq!(status["drained"], false);
