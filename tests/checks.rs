@@ -24,6 +24,7 @@ use lab::{LinkChanges, Links, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use services::{Authority, Process, Systemd, WebServer};
+use suite::peers::skipped;
 use suite::{Tried, tests};
 use vipd::config::{CheckPlan, Http, Target};
 use vipd::helper::{CheckResult, CheckRun, Helper};
@@ -797,7 +798,7 @@ fn is_root(test: &str) -> bool {
     let users = fs::read_to_string("/proc/self/uid_map").unwrap();
     let root = nix::unistd::geteuid().is_root() && users.contains("4294967295");
     if !root {
-        println!("SKIPPED {test}: only root can do what it takes");
+        skipped(test, "only root becomes other users and makes control groups");
     }
     root
 }

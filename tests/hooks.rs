@@ -1,6 +1,8 @@
 //! Hooks, run by the real helper process of the real binary.
 #![allow(clippy::unwrap_used)]
 
+mod peers;
+
 use std::fs;
 use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use peers::skipped;
 use vipd::helper::{Finished, Helper, HookCommand, HookRun, Outcome};
 use vipd::vrrp::Hook;
 
@@ -169,7 +172,7 @@ fn is_root(test: &str) -> bool {
     let users = fs::read_to_string("/proc/self/uid_map").unwrap();
     let root = nix::unistd::geteuid().is_root() && users.contains("4294967295");
     if !root {
-        println!("SKIPPED {test}: only root becomes other users");
+        skipped(test, "only root becomes other users");
     }
     root
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::Arguments;
+use suite::peers::skipped;
 use suite::{Tried, tests};
 use vipd::host::privileges::{NEEDED, keep_only, lock_memory, missing, realtime};
 
@@ -29,7 +30,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
             assert_eq!(policy(&fs::read_to_string("/proc/self/stat").unwrap()), "1");
             assert_eq!(policy(&cat("/proc/self/stat")), "0");
         }
-        Err(error) => println!("SKIPPED real-time priority: {error}"),
+        Err(error) => skipped("real-time priority", &error.to_string()),
     }
     let locked = lock_memory();
     match &locked {
@@ -38,7 +39,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
             let size = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
             assert_ne!(size.trim(), "0 kB");
         }
-        Err(error) => println!("SKIPPED locked memory: {error}"),
+        Err(error) => skipped("locked memory", &error.to_string()),
     }
     keep_only(&NEEDED).unwrap();
     assert!(missing().is_empty());

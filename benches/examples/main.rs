@@ -10,6 +10,9 @@ mod http;
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 mod machine;
+#[path = "../../tests/peers/mod.rs"]
+#[expect(dead_code, reason = "it ends with a status instead of a panic")]
+mod peers;
 mod postgresql;
 mod proxies;
 mod sql;
@@ -90,8 +93,7 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == "lab-child") {
         return lab::child_main(arguments);
     }
-    let required = std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_some();
-    let unmet = if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let unmet = if peers::required() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     if !nix::unistd::geteuid().is_root() {
         println!("SKIPPED: PostgreSQL and the proxies change their users, so this needs root");
         return unmet;

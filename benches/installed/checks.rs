@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::{self, Daemon, Lab, Prober, Program, RouterSpec, wait_for};
+use crate::peers::skipped;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -470,8 +471,7 @@ fn container_image(site: &Site) {
 fn static_binary(_: &Site) {
     let file = Path::new(ROOT).join("target/x86_64-unknown-linux-musl/release/vipd");
     if !file.exists() {
-        println!("SKIPPED the static binary: not built");
-        return;
+        return skipped("static_binary", "it is not built");
     }
     let lab = Lab::new().unwrap();
     let host = lab.host("a", 1).unwrap();

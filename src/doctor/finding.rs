@@ -5,48 +5,48 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 words! {
-    /// What can stand in the way.
+    /// The kinds of problems that `vipd doctor` knows, in the order in which findings are sorted.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum ProblemKind {
         /// The configuration is refused.
         ConfigRefused = "config_refused",
-        /// A configured interface is not there.
+        /// A configured interface does not exist.
         InterfaceAbsent = "interface_absent",
         /// A configured interface is down.
         InterfaceDown = "interface_down",
         /// A configured interface has no address to send adverts from.
         NoAddress = "no_address",
-        /// A packet filter stops adverts on their way in.
+        /// A packet filter drops incoming adverts.
         AdvertsFilteredIn = "adverts_filtered_in",
-        /// A packet filter stops adverts on their way out.
+        /// A packet filter drops outgoing adverts.
         AdvertsFilteredOut = "adverts_filtered_out",
-        /// Adverts come by another way than the kernel would answer by, and it drops them.
+        /// The reverse path filter drops adverts: the route back uses another interface.
         RpFilter = "rp_filter",
-        /// Several interfaces in one LAN all answer for the address.
+        /// Several interfaces in one LAN answer ARP requests for the address.
         ArpFlux = "arp_flux",
-        /// The interface answers no ARP at all.
+        /// The interface answers no ARP requests.
         ArpSilent = "arp_silent",
-        /// Something else on this host advertises one of our virtual routers.
+        /// Another program on this host advertises one of our virtual routers.
         OtherDaemon = "other_daemon",
         /// More than one host is master of one of our virtual routers.
         TwoMasters = "two_masters",
-        /// Another group uses one of our VRIDs, or a peer has another list of addresses.
+        /// Adverts for one of our VRIDs have other addresses.
         DifferentAddresses = "different_addresses",
-        /// Adverts for a VRID that nobody here has.
+        /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.
         ForeignVrid = "foreign_vrid",
-        /// Adverts for our VRID from somebody whom the configuration does not accept.
+        /// Adverts from a host that `accept_from` or `unicast_peers` does not name.
         SenderRefused = "sender_refused",
-        /// A peer that cannot be understood.
+        /// A peer whose adverts do not fit our configuration.
         IncompatiblePeer = "incompatible_peer",
-        /// Nobody was ever heard.
+        /// No other router was ever heard.
         NeverHeard = "never_heard",
-        /// A shared address is there, and is not vipd's.
+        /// A virtual address is present that vipd did not add.
         AddressNotOurs = "address_not_ours",
-        /// A shared address is vipd's, and no vipd runs.
+        /// A virtual address was left behind by a vipd that is gone.
         AddressLeftOver = "address_left_over",
-        /// systemd-networkd removes addresses that it does not know.
+        /// systemd-networkd removes unknown addresses from the interface.
         NetworkdRemoves = "networkd_removes",
-        /// NetworkManager removes addresses that it does not know.
+        /// NetworkManager removes unknown addresses from the interface.
         NetworkmanagerRemoves = "networkmanager_removes",
         /// A capability is missing.
         CapabilityMissing = "capability_missing",
@@ -54,15 +54,15 @@ words! {
         NoRealtime = "no_realtime",
         /// The daemon's memory is not locked.
         MemoryNotLocked = "memory_not_locked",
-        /// Adverts came too late to keep the role.
+        /// Adverts were sent too late, or a role was lost by that.
         Late = "late",
-        /// The kernel refused adverts.
+        /// The kernel refused to send adverts.
         AdvertsRefused = "adverts_refused",
         /// A checked service is stopped in parallel with vipd.
         UnitOrder = "unit_order",
         /// This host is drained.
         Drained = "drained",
-        /// A virtual router was moved away by hand.
+        /// A virtual router was moved away by `vipd failover`.
         HeldBack = "held_back",
     }
 }
@@ -73,36 +73,36 @@ impl Serialize for ProblemKind {
     }
 }
 
-/// Something that stands in the way.
+/// One problem found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which kind.
+    /// What is wrong.
     #[serde(rename = "trouble")]
     pub kind: ProblemKind,
     /// The virtual router, interface or unit that it is about; empty for the whole host.
     pub about: String,
-    /// What is so, and what follows from it.
+    /// The state, and its consequence.
     pub text: String,
-    /// The command that mends it, or what to change and the command that makes it so.
+    /// The command that fixes it, or what to change and the command that applies it.
     #[serde(rename = "mend")]
     pub fix: String,
 }
 
-/// Something that could not be looked at.
+/// Something that could not be examined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// What.
+    /// What was not examined.
     pub what: String,
-    /// Why not, and what would help.
+    /// The reason, and what would help.
     pub why: String,
 }
 
-/// What was found.
+/// The result of an examination.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// What stands in the way.
+    /// Problems, by kind.
     pub findings: Vec<Finding>,
-    /// What could not be looked at.
+    /// What could not be examined.
     pub not_examined: Vec<Skipped>,
 }
 
@@ -115,7 +115,7 @@ impl Report {
         fix: impl Into<String>,
     ) {
         let about = about.to_string();
-        // Many virtual routers share one interface; the first to find it says it.
+        // Virtual routers that share an interface share its problems; report them once.
         if !self.findings.iter().any(|known| (known.kind, &known.about) == (kind, &about)) {
             self.findings.push(Finding { kind, about, text: text.into(), fix: fix.into() });
         }

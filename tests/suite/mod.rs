@@ -6,6 +6,9 @@
 // Not every program has use for all of it.
 #![allow(dead_code, unused_macros, unused_imports)]
 
+#[path = "../peers/mod.rs"]
+pub mod peers;
+
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
@@ -126,7 +129,7 @@ pub fn programs(names: &[&str]) -> Tried {
 
 /// Says why a test cannot run here; a failure where everything was promised to be there.
 pub fn skip(why: &str) -> Result<Completion, Failed> {
-    if env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_some_and(|value| value == "1") {
+    if peers::required() {
         return Err(format!("cannot run: {why}").into());
     }
     println!("SKIPPED: {why}");

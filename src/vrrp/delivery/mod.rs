@@ -550,11 +550,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::vrrp::{Advert, Recorded, Role};
+    use crate::vrrp::{
+        Advert, ChecksumForm, Config, Family, Handover, Interval, Recorded, Role, Version, Vrid,
+    };
 
     const ROUTER: RouterId = RouterId(0);
 
-    /// A master with adverts every `interval` and addresses that last two seconds.
+    /// A master with adverts every second and addresses that last two seconds.
     struct Master {
         node: Node,
         delivery: Delivery,
@@ -563,13 +565,35 @@ mod tests {
     }
 
     impl Master {
-        fn new(interval: &str) -> Self {
-            let text = format!(
-                "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
-                 addresses = [\"192.0.2.10\"]\nadvert_interval = \"{interval}\"\n\
-                 address_lifetime = \"2s\"\nlink_delay = \"0s\"\n"
-            );
-            let config = crate::config::Config::parse("test", &text).unwrap().vrrp;
+        fn new() -> Self {
+            let web = RouterConfig {
+                name: Arc::from("web"),
+                interface: Arc::from("eth0"),
+                vrid: Vrid::new(51).unwrap(),
+                family: Family::V4,
+                version: Version::V3,
+                priority: Priority::DEFAULT,
+                addresses: Arc::from([Address::host("192.0.2.10".parse().unwrap())]),
+                unadvertised_addresses: Arc::from([]),
+                advert_interval: Interval::DEFAULT,
+                preempt: true,
+                preempt_delay: Duration::ZERO,
+                start_delay: Duration::ZERO,
+                link_delay: Duration::ZERO,
+                checksum: ChecksumForm::PseudoHeader,
+                unicast_peers: None,
+                unicast_min_ttl: 255,
+                source_address: None,
+                accept_from: None,
+                authentication: None,
+                address_lifetime: Some(2),
+                handover: Handover::Overlap,
+                before_release: None,
+                before_claim: None,
+                fault_for: BTreeMap::new(),
+                checks: Arc::from([]),
+            };
+            let config = Config { routers: vec![web], ..Config::default() };
             let mut master = Master {
                 node: Node::new(&config),
                 delivery: Delivery::default(),
@@ -611,8 +635,8 @@ mod tests {
         }
 
         /// The claim is answered, and the first advert accepted.
-        fn settled(interval: &str) -> Self {
-            let mut master = Master::new(interval);
+        fn settled() -> Self {
+            let mut master = Master::new();
             assert_eq!(kinds(&master.carries_out()), ["notify", "claim"]);
             master.finishes(JobKind::Claim, Ok(()));
             assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
@@ -665,12 +689,12 @@ mod tests {
 
     #[test]
     fn everything_waits_for_the_claim_and_leaves_in_order_after_it() {
-        Master::settled("1s");
+        Master::settled();
     }
 
     #[test]
     fn a_failed_claim_is_told_and_nothing_of_what_followed_is_seen() {
-        let mut master = Master::new("1s");
+        let mut master = Master::new();
         master.carries_out();
         master.finishes(JobKind::Claim, Err(JobError::AlreadyThere));
         assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
@@ -682,7 +706,7 @@ mod tests {
 
     #[test]
     fn an_accepted_advert_is_renewed_once_at_a_time_and_a_refused_one_is_not() {
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let push = |master: &mut Master| {
             master.to_do = vec![master.advert(Priority::new(100)), master.renewal()];
             let mut seen = Vec::new();
@@ -716,7 +740,7 @@ mod tests {
 
     #[test]
     fn a_renewal_is_not_carried_out_in_the_last_50_ms_of_the_lease() {
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let until = master.delivery.lease_until(ROUTER).unwrap();
         assert_eq!(until, master.now + Duration::from_secs(2));
         master.to_do = vec![master.renewal()];
@@ -728,7 +752,7 @@ mod tests {
     #[test]
     fn no_advert_leaves_in_the_last_100_ms_of_the_lease_but_priority_0_does() {
         let nano = Duration::from_nanos(1);
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
         master.now = late.before(nano);
         master.to_do = vec![master.advert(Priority::new(100))];
@@ -745,7 +769,7 @@ mod tests {
     #[test]
     fn an_address_that_goes_in_the_last_100_ms_of_the_lease_was_taken_by_nobody() {
         let ip = "192.0.2.10".parse().unwrap();
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
         master.delivery.address_gone(late.before(Duration::from_nanos(1)), ROUTER, ip);
         assert_eq!(master.told().unwrap(), "AddressLost(RouterId(0), 192.0.2.10)");
@@ -756,7 +780,7 @@ mod tests {
     #[test]
     fn what_goes_while_a_job_is_under_way_is_asked_about_again_after_it() {
         let ip = "192.0.2.10".parse().unwrap();
-        let mut master = Master::new("1s");
+        let mut master = Master::new();
         master.carries_out();
         master.delivery.address_gone(master.now, ROUTER, ip);
         assert_eq!(master.told(), None);
@@ -766,7 +790,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_says_nothing_for_three_intervals_makes_the_next_advert_late() {
-        let mut master = Master::new("1s");
+        let mut master = Master::new();
         master.carries_out();
         let begun = master.now;
         master.now = (begun + Duration::from_secs(3)).before(Duration::from_nanos(1));
@@ -781,7 +805,7 @@ mod tests {
 
     #[test]
     fn adverts_refused_for_three_intervals_make_late() {
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let begun = master.now;
         let late = begun + Duration::from_secs(3);
         assert!(master.delivery.sent(late.before(Duration::from_nanos(1)), ROUTER, false));
@@ -792,7 +816,7 @@ mod tests {
 
     #[test]
     fn a_job_waits_until_what_was_asked_for_before_has_left() {
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let addresses = master.node.router(ROUTER).unwrap().addresses().clone();
         let farewell = master.advert(Priority::LEAVING);
         assert!(!master.delivery.push(master.now, farewell, &master.node));
@@ -804,7 +828,7 @@ mod tests {
 
     #[test]
     fn two_adverts_of_one_router_leave_one_after_the_other() {
-        let mut master = Master::settled("1s");
+        let mut master = Master::settled();
         let (one, zero) = (master.advert(Priority::new(100)), master.advert(Priority::LEAVING));
         assert!(!master.delivery.push(master.now, one, &master.node));
         assert!(master.delivery.push(master.now, zero, &master.node), "to be flushed first");
