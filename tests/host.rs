@@ -35,7 +35,7 @@ fn main() -> process::ExitCode {
     }
     let tests: &[(&str, fn())] = &[
         ("adverts_arrive_as_they_were_sent", adverts_arrive_as_they_were_sent),
-        ("a_socket_outlives_a_link_that_was_down", a_socket_outlives_a_link_that_was_down),
+        ("a_socket_survives_a_link_that_was_down", a_socket_survives_a_link_that_was_down),
         (
             "sent_adverts_have_the_header_fields_of_the_rfc",
             sent_adverts_have_the_header_fields_of_the_rfc,
@@ -52,13 +52,16 @@ fn main() -> process::ExitCode {
             "a_large_claim_reports_its_parts_and_renewals_are_filtered",
             a_large_claim_reports_its_parts_and_renewals_are_filtered,
         ),
-        ("thousands_of_addresses_go_in_one_job", thousands_of_addresses_go_in_one_job),
+        (
+            "thousands_of_addresses_are_claimed_in_one_job",
+            thousands_of_addresses_are_claimed_in_one_job,
+        ),
         ("a_failed_job_reports_the_reason", a_failed_job_reports_the_reason),
         ("an_interface_is_followed_by_its_name", an_interface_is_followed_by_its_name),
         ("addresses_come_and_go", addresses_come_and_go),
         ("a_bridge_port_that_leaves_is_not_gone", a_bridge_port_that_leaves_is_not_gone),
         ("after_an_overflow_the_state_is_right", after_an_overflow_the_state_is_right),
-        ("announcements_are_right_to_the_byte", announcements_are_right_to_the_byte),
+        ("announcements_are_encoded_exactly", announcements_are_encoded_exactly),
         ("neighbours_believe_announcements", neighbours_believe_announcements),
         ("other_announcers_are_seen_and_nothing_else", other_announcers_are_seen),
         ("readiness_reaches_tokio", readiness_reaches_tokio),
@@ -295,7 +298,7 @@ fn adverts_arrive_as_they_were_sent() {
     }
 }
 
-fn a_socket_outlives_a_link_that_was_down() {
+fn a_socket_survives_a_link_that_was_down() {
     let lab = Lab::new();
     for (family, from, to) in
         [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
@@ -647,7 +650,7 @@ fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
     assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
 }
 
-fn thousands_of_addresses_go_in_one_job() {
+fn thousands_of_addresses_are_claimed_in_one_job() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> = (0..1000_u32)
@@ -999,7 +1002,7 @@ fn icmpv6_sum(frame: &[u8]) -> u16 {
     sum as u16
 }
 
-fn announcements_are_right_to_the_byte() {
+fn announcements_are_encoded_exactly() {
     let lab = Lab::new();
     let capture = lab.there(|| Capture::on("right"));
     let ours = neighbours("left", LEFT_MAC);
