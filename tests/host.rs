@@ -1,5 +1,5 @@
-//! The machine side on a real kernel: every test has two network namespaces of its own, joined by
-//! a cable, and no privileges but those it has inside them.
+//! The host modules on a real kernel. Every test has two network namespaces of its own, connected
+//! by a veth pair, and no privileges outside them.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
 
 fn main() -> process::ExitCode {
-    // Before any thread exists: a user namespace can only be entered alone.
+    // Only a process with a single thread can enter a user namespace.
     if let Err(error) = enter_namespace() {
         eprintln!("these tests need root, or user namespaces: {error}");
         return process::ExitCode::FAILURE;
@@ -91,13 +91,13 @@ fn enter_namespace() -> io::Result<()> {
     Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
 }
 
-// The lab.
+// ---- namespaces ----
 
 const LEFT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const RIGHT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
-/// Two namespaces: the thread is in one, with `left` (192.0.2.1, 2001:db8::1, fe80::ff:fe00:1);
-/// `right` (the same with 2) is over there.
+/// Two namespaces: the thread runs in one, which has the interface `left` (192.0.2.1, 2001:db8::1,
+/// fe80::ff:fe00:1). The other has `right` (192.0.2.2, 2001:db8::2, fe80::ff:fe00:2).
 struct Lab {
     here: File,
     there: File,
@@ -162,7 +162,7 @@ fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap()
 }
 
-/// Waits for something that comes soon; the bound is only there so that a failure is one.
+/// Waits until `holds` is true; fails after 20 s.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !holds() {
@@ -176,7 +176,7 @@ fn readable(fd: &impl AsFd, within: Duration) -> bool {
     poll(&mut fds, PollTimeout::try_from(within).unwrap()).unwrap() == 1
 }
 
-/// Everything that arrives at an interface, and nothing that leaves it.
+/// Captures frames that an interface receives, but not those it sends.
 struct Capture(Socket);
 
 impl Capture {
@@ -193,7 +193,7 @@ impl Capture {
         nix::unistd::write(&self.0, frame).unwrap();
     }
 
-    /// The frames that arrive until `count` of them are wanted.
+    /// Waits for `count` frames that are `wanted`, and drops the others.
     fn frames(&self, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         while frames.len() < count {
@@ -209,7 +209,7 @@ impl Capture {
     }
 }
 
-// Adverts.
+// ---- adverts ----
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
@@ -259,7 +259,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// A checksum that is wrong, and bytes behind the end: all of it must arrive untouched.
+/// A message with a wrong checksum and trailing bytes, which must arrive unchanged.
 fn message(vrid: u8) -> Vec<u8> {
     vec![0x31, vrid, 100, 1, 0xf0, 100, 0xde, 0xad, 192, 0, 2, 10, 0xbe, 0xef]
 }
@@ -286,7 +286,7 @@ fn adverts_arrive_as_they_were_sent() {
         assert!(readable(&theirs, Duration::from_secs(20)));
         assert_eq!(received(&mut theirs, 1), [expected]);
         assert!(!readable(&theirs, Duration::ZERO));
-        // The answer comes after anything that was looped back to us.
+        // This reply would arrive after a copy of our own advert.
         let (back, home) = match family {
             Family::V4 => ("192.0.2.2", "192.0.2.1"),
             Family::V6 => ("2001:db8::2", "2001:db8::1"),
@@ -367,7 +367,7 @@ fn only_the_vrids_listened_for_arrive() {
                 send(&[0x31, vrid]);
             }
             send(&[]);
-            // The header is longer then, and nothing else is different: four no-operations.
+            // Four no-operation options make the IPv4 header longer and change nothing else.
             if family == Family::V4 {
                 let options = |value| {
                     let level = libc::IPPROTO_IP;
@@ -379,7 +379,7 @@ fn only_the_vrids_listened_for_arrive() {
                 send(&[0x31, 52, 0, 0, 0, 0, 0, 1]);
                 options(0);
             }
-            // The last one of all says that nothing more is on the way.
+            // After this one nothing else is on the way.
             theirs.listen_for(&vrids(&[200])).unwrap();
             send(&[0x31, 200, 0, 0, 0, 0, 0, 200]);
             let mut seen = Vec::new();
@@ -419,7 +419,7 @@ fn one_that_fails_does_not_stop_the_others() {
     ours.send_many([], |_, _| panic!("nothing was sent"));
 }
 
-// Addresses.
+// ---- addresses ----
 
 fn wait_for(worker: &mut Worker, ticket: u64) -> JobOutcome {
     loop {
@@ -458,7 +458,7 @@ fn release(list: &[&str]) -> Operation {
     Operation::Release { addresses: addresses(list) }
 }
 
-/// All addresses of an interface, as the kernel tells a newcomer.
+/// All addresses of an interface, as a new monitor lists them.
 fn present(name: &str) -> Vec<InterfaceAddress> {
     let mut events = Monitor::open().unwrap();
     let (mut found, mut synced, wanted) = (Vec::new(), false, index(name));
@@ -467,7 +467,7 @@ fn present(name: &str) -> Vec<InterfaceAddress> {
             .read(|event| match event {
                 NetEvent::Resync => found.clear(),
                 NetEvent::Address(address) if address.index == wanted => {
-                    // Again, if something about it changes meanwhile.
+                    // An address that changes during the dump is reported again.
                     found.retain(|known: &InterfaceAddress| known.address() != address.address());
                     found.push(address);
                 }
@@ -485,7 +485,7 @@ fn marked(name: &str) -> Vec<String> {
     ours.map(|found| format!("{}/{}", found.ip, found.prefix)).collect()
 }
 
-/// What iproute2 says about one address.
+/// One address as iproute2 shows it.
 fn detail(name: &str, ip: &str) -> serde_json::Value {
     let text = output("ip", &format!("-j addr show dev {name}"));
     let all: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -525,7 +525,7 @@ fn a_claimed_address_is_marked() {
         (routes(), output("ip", "route get 192.0.2.2"), output("ip", "-6 route get 2001:db8::2"));
     assert_eq!(after, before, "routes and source addresses are the host's own");
 
-    // Again, as after a restart; then away, twice.
+    // Claim again, as after a restart; then release twice.
     assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
     assert!(list.iter().all(|ip| (20..=30).contains(&lifetime("left", ip))));
     assert_eq!(marked("left").len(), 4);
@@ -570,7 +570,7 @@ fn a_renewal_can_be_too_late() {
 fn addresses_of_the_host_are_never_touched() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
-    // The same prefix length as ours would have, and others.
+    // With the prefix length that ours would have, and with others.
     ip("addr add 192.0.2.10/32 dev left");
     ip("addr add 2001:db8::10/128 dev left nodad");
     let theirs = ["192.0.2.1", "192.0.2.10", "2001:db8::1", "2001:db8::10"];
@@ -660,7 +660,7 @@ fn thousands_of_addresses_are_claimed_in_one_job() {
         )
         .map(Address::host)
         .collect();
-    // One of them in the middle is the host's.
+    // One in the middle belongs to the host.
     ip("addr add 10.0.1.200/8 dev left");
     let foreign = Address::host(address("10.0.1.200"));
 
@@ -713,7 +713,7 @@ fn a_failed_job_reports_the_reason() {
     );
     assert_ne!(failures[0].1.to_string(), "");
 
-    // Jobs are done in their order, and each is reported.
+    // Jobs run in order, and each is reported.
     for ticket in 0..50 {
         let operation = if ticket % 2 == 0 { release(&list) } else { claim(&list[..1], Some(9)) };
         worker.submit(WorkerJob { ticket, index: index("left"), operation });
@@ -727,7 +727,7 @@ fn a_failed_job_reports_the_reason() {
     assert_eq!(marked("left"), ["192.0.2.10/32"]);
 }
 
-// Interfaces.
+// ---- interfaces ----
 
 struct Follower {
     events: Monitor,
@@ -745,7 +745,7 @@ impl Follower {
     fn with(events: Monitor, names: &[&str]) -> Self {
         let mut links = Links::default();
         links.watch(names.iter().map(|name| Arc::from(*name)));
-        // The first picture is on its way.
+        // The first dump has been requested.
         assert!(links.incomplete());
         let mut new = Follower { events, links, changes: Vec::new(), resyncs: 0, synced: 0 };
         new.until("the first picture", |new| new.synced == 1);
@@ -773,7 +773,7 @@ impl Follower {
         });
     }
 
-    /// Until this change was told; then forgets all changes up to it.
+    /// Waits for a change that is `wanted`, and discards all changes up to it.
     fn until_told(&mut self, wanted: impl Fn(&LinkChange) -> bool) -> LinkChange {
         let mut told = None;
         self.until("a change", |follower| {
@@ -814,7 +814,7 @@ fn an_interface_is_followed_by_its_name() {
     assert_eq!(follower.links.link("uplink"), None);
     assert_eq!(follower.addresses("lo"), ["127.0.0.1/8", "::1/128"]);
 
-    // Late.
+    // An interface that appears late.
     ip("link add uplink address 02:00:00:00:00:01 type veth peer name other");
     let first = index("uplink");
     follower.until_appeared("uplink", first);
@@ -824,7 +824,7 @@ fn an_interface_is_followed_by_its_name() {
     ip("link set uplink up");
     follower.until_up(true);
 
-    // The cable, the switch, another MAC.
+    // No carrier, set down, another MAC address.
     ip("link set other down");
     follower.until_up(false);
     ip("link set other up");
@@ -836,7 +836,7 @@ fn an_interface_is_followed_by_its_name() {
         follower.links.link("uplink").is_some_and(|link| link.mac == Some(RIGHT_MAC))
     });
 
-    // Renamed, with an address that was told long ago; the other takes its name.
+    // Renamed, with an address that was reported before; the other takes its name.
     ip("link set other down");
     ip("addr add 192.0.2.2/24 dev other");
     follower.read();
@@ -848,7 +848,7 @@ fn an_interface_is_followed_by_its_name() {
     follower.until_appeared("uplink", second);
     follower.until("its address", |follower| follower.addresses("uplink") == ["192.0.2.2/24"]);
 
-    // By an alternative name: of an interface that is down the kernel does not tell them.
+    // By an alternative name: the kernel does not report a new one while the interface is down.
     ip("link set former up");
     ip("link property add dev former altname alias");
     follower.until_appeared("alias", first);
@@ -856,7 +856,7 @@ fn an_interface_is_followed_by_its_name() {
     ip("link property del dev former altname alias");
     follower.until_gone("alias");
 
-    // Deleted, and created anew.
+    // Deleted and created again.
     ip("link delete uplink");
     follower.until_gone("uplink");
     ip("link add uplink type veth peer name other");
@@ -864,7 +864,7 @@ fn an_interface_is_followed_by_its_name() {
     assert!(third != first && third != second);
     follower.until_appeared("uplink", third);
 
-    // A name that is watched from now on.
+    // Another name is watched from now on.
     ip("addr add 192.0.2.3/24 dev other");
     follower.read();
     follower.links.watch(["other".into(), "uplink".into()]);
@@ -889,25 +889,25 @@ fn addresses_come_and_go() {
     assert!(follower.changes.iter().all(|change| matches!(change, LinkChange::Addresses { .. })));
     follower.changes.clear();
 
-    // A renewal is no news.
+    // A renewal is not reported.
     assert_eq!(job(&mut worker, "left", renew(&["192.0.2.10", "2001:db8::10"], 90)), []);
-    // Taken away by somebody else; put back by somebody else.
+    // Removed and added again by another program.
     ip("addr del 192.0.2.10/32 dev left");
     let told = follower.until_told(|_| true);
     assert_eq!(told, LinkChange::Lost { name: name.clone(), ip: vip });
     ip("addr add 192.0.2.10/32 dev left");
     follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: vip });
-    // The mark erased.
+    // Replaced by another program, without the mark.
     let v6 = address("2001:db8::10");
     ip("addr replace 2001:db8::10/128 dev left");
     follower.until_told(|change| *change == LinkChange::Lost { name: name.clone(), ip: v6 });
     follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: v6 });
-    // The interface as the kernel lists it: what comes first is its primary address.
+    // In the order of the kernel, the primary address comes first.
     assert_eq!(follower.addresses("left")[0], "192.0.2.1/24");
     ip("addr flush dev left");
     follower.until("nothing", |follower| follower.addresses("left").is_empty());
 
-    // Duplicate detection is waited for.
+    // An address is usable only after duplicate address detection.
     fs::write("/proc/sys/net/ipv6/conf/left/accept_dad", "1").unwrap();
     fs::write("/proc/sys/net/ipv6/conf/left/dad_transmits", "1").unwrap();
     ip("addr add 2001:db8::99/64 dev left");
@@ -940,7 +940,7 @@ fn after_an_overflow_the_state_is_right() {
     follower.changes.clear();
     let before = follower.resyncs;
 
-    // All of this while nobody reads.
+    // All of this happens while nobody reads.
     let many: Arc<[Address]> =
         (0..1000_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
     assert_eq!(
@@ -973,14 +973,14 @@ fn after_an_overflow_the_state_is_right() {
     assert_eq!(follower.links.addresses("left"), present("left"));
     assert_eq!(marked("left"), ["192.0.2.11/32"]);
 
-    // And it goes on.
+    // Later changes are reported as usual.
     ip("addr del 192.0.2.12/32 dev left");
     follower.until("what came after", |follower| {
         !follower.addresses("left").contains(&"192.0.2.12/32".to_owned())
     });
 }
 
-// Neighbours.
+// ---- neighbours ----
 
 fn neighbours(name: &str, mac: [u8; 6]) -> NeighbourSocket {
     NeighbourSocket::open(index(name), Some(mac)).unwrap()
@@ -991,7 +991,7 @@ fn is_announcement(frame: &[u8]) -> bool {
         || (frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] == 136)
 }
 
-/// One's complement sum over the pseudo-header and the message: 0xffff if the checksum is right.
+/// One's complement sum over pseudo-header and message; 0xffff if the checksum is right (RFC 1071).
 fn icmpv6_sum(frame: &[u8]) -> u16 {
     let length = [0, 0, frame[18], frame[19], 0, 0, 0, 58];
     let words = frame[22..54].chunks(2).chain(length.chunks(2)).chain(frame[54..].chunks(2));
@@ -1044,7 +1044,7 @@ fn announcements_are_encoded_exactly() {
         frames.iter().map(|f| Ipv4Addr::new(f[28], f[29], f[30], f[31]).into()).collect();
     assert_eq!(announced, many);
 
-    // Nobody is there to be told.
+    // Interfaces without neighbours, or that are down.
     let mut loopback = NeighbourSocket::open(index("lo"), None).unwrap();
     loopback.announce(both).unwrap();
     loopback.watch(&both).unwrap();
@@ -1082,7 +1082,7 @@ fn other_announcers_are_seen() {
     let same_end = address("2001:db8:1::10");
     let with = |list: &[IpAddr], more: &[IpAddr]| [list, more].concat();
 
-    // What is watched, and what of it is announced in this order.
+    // The watched addresses, and those of them that are announced, in order.
     let cases: [(Vec<IpAddr>, Vec<IpAddr>); 6] = [
         (vec![v4, end], vec![v4, end]),
         (vec![v6, end], vec![v6, end]),
@@ -1093,11 +1093,11 @@ fn other_announcers_are_seen() {
     ];
     for (watched, expected) in cases {
         ours.watch(&watched).unwrap();
-        // Left over from before.
+        // Discard what is left of the case before.
         ours.receive(|_| {}).unwrap();
         ours.announce([v4, v6]).unwrap();
         theirs.announce([many[0], many[250], many[899], many[2999], v4, same_end, v6]).unwrap();
-        // Our own, come back to us by way of a loop; and of another link on the same wire.
+        // Our own announcement that has come back by a loop, and one of another VLAN on the wire.
         let mut own = vec![0xff; 6];
         own.extend(RIGHT_MAC);
         own.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 0, 2, 10, 0xff, 0xff]);
@@ -1126,7 +1126,7 @@ fn other_announcers_are_seen() {
     raw.send(&[0; 60]);
     assert!(!readable(&ours, Duration::from_millis(20)));
 
-    // A link that was away is one again.
+    // The socket works again when the link has come back.
     ours.watch(&[v4]).unwrap();
     ip("link set left down");
     ours.receive(|_| panic!("nobody is there")).unwrap();
@@ -1139,7 +1139,7 @@ fn other_announcers_are_seen() {
     });
 }
 
-// Time.
+// ---- readiness ----
 
 fn readiness_reaches_tokio() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
