@@ -77,7 +77,7 @@ const REQUIRED: [&str; 12] = [
     "src/lib.rs",
     "src/main.rs",
     "src/vrrp/advert.rs",
-    "src/vrrp/node.rs",
+    "src/vrrp/node/mod.rs",
     "src/vrrp/router/mod.rs",
     "src/host/sys/mod.rs",
     "systemd/vipd.service",
