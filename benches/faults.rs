@@ -2,7 +2,8 @@
 //! real binaries in network namespaces.
 //!
 //! `cargo bench --bench faults [-- PART_OF_A_NAME]`, as root. `FAULT_RUNS=1` makes every fault
-//! happen once, `FAULT_JOBS=1` one at a time. Prints a table for benches/README.md; what happens
+//! happen once, `FAULT_JOBS=1` one at a time; with `VIPD_BEFORE=PATH` another vipd runs beside it, to
+//! see what a change has done. Prints a table for benches/README.md; what happens
 //! meanwhile, and the logs of a daemon that did not come as far as its fault, go to stderr.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -522,6 +523,9 @@ fn main() -> ExitCode {
     }
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let mut programs = vec![("vipd", Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()))];
+    if let Some(before) = std::env::var_os("VIPD_BEFORE") {
+        programs.push(("vipd before", Program::Vipd(before.into())));
+    }
     match lab::keepalived() {
         Some(file) => programs.push(("keepalived", Program::Keepalived(file))),
         None => println!("SKIPPED: keepalived is not installed"),

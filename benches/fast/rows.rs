@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,20 +44,16 @@ const CLIENT: u8 = 3;
 
 pub struct Bench {
     vipd: Program,
-    keepalived: Option<Program>,
+    /// keepalived, or the vipd to compare with.
+    beside: Option<Program>,
     rounds: usize,
     /// Only vipd, for whoever looks where its time goes.
     alone: bool,
 }
 
 impl Bench {
-    pub fn new(keepalived: Option<PathBuf>, rounds: usize, alone: bool) -> Self {
-        Bench {
-            vipd: Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()),
-            keepalived: keepalived.map(Program::Keepalived),
-            rounds,
-            alone,
-        }
+    pub fn new(beside: Option<Program>, rounds: usize, alone: bool) -> Self {
+        Bench { vipd: Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()), beside, rounds, alone }
     }
 
     /// Measures all programs in turn, so that a machine's moods are everybody's.
@@ -71,7 +66,7 @@ impl Bench {
     fn once(&self, subjects: &[Subject], mut measure: impl FnMut(Subject)) {
         for subject in subjects {
             let there = match subject {
-                Subject::Keepalived => self.keepalived.is_some() && !self.alone,
+                Subject::Keepalived => self.beside.is_some() && !self.alone,
                 Subject::Floor => !self.alone,
                 Subject::Vipd => true,
             };
@@ -85,7 +80,7 @@ impl Bench {
         match subject {
             Subject::Floor => start_floor(host, floor, true),
             Subject::Keepalived => {
-                Daemon::start(host, self.keepalived.as_ref().unwrap(), specs).unwrap()
+                Daemon::start(host, self.beside.as_ref().unwrap(), specs).unwrap()
             }
             Subject::Vipd => Daemon::start(host, &self.vipd, specs).unwrap(),
         }
@@ -655,7 +650,7 @@ fn reload(bench: &Bench) -> Vec<Row> {
         for round in 0..bench.rounds {
             specs[500].priority = 160 + round as u8;
             let program = match subject {
-                Subject::Keepalived => bench.keepalived.as_ref().unwrap(),
+                Subject::Keepalived => bench.beside.as_ref().unwrap(),
                 Subject::Floor | Subject::Vipd => &bench.vipd,
             };
             std::fs::write(daemon.config(), configuration("a", program, &specs)).unwrap();
