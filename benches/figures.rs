@@ -78,7 +78,7 @@ fn failover(program: &Program) -> Vec<(String, String)> {
                 lab.observer().adverts("a", Instant::now() - 3 * interval).pop().unwrap();
             a.cut().unwrap();
             let won = await_announcement(&lab, "b", last);
-            crashes.push(late(won, last + spec(100).patience()));
+            crashes.push(late(won, last + spec(100).master_down_interval()));
             await_master(&lab, "b");
 
             a.boot().unwrap();

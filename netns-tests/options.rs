@@ -16,23 +16,23 @@ use crate::suite::{Test, Tried, tests};
 
 pub fn tests() -> Vec<Test> {
     tests![
-        version_2_hears_only_who_has_its_authentication_beside_vipd,
-        version_2_hears_only_who_has_its_authentication_beside_keepalived,
+        version_2_accepts_only_its_own_authentication_beside_vipd,
+        version_2_accepts_only_its_own_authentication_beside_keepalived,
         an_address_that_nobody_renews_ends_after_its_lifetime,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6,
-        either_checksum_is_sent_as_asked_for_and_understood,
+        either_checksum_is_sent_as_configured_and_accepted,
         adverts_come_from_the_source_address,
         a_better_host_that_accept_from_does_not_name_changes_nothing,
         an_alternative_name_names_the_interface,
     ]
 }
 
-fn version_2_hears_only_who_has_its_authentication_beside_vipd() -> Tried {
+fn version_2_accepts_only_its_own_authentication_beside_vipd() -> Tried {
     authentication(Peer::Vipd)
 }
 
-fn version_2_hears_only_who_has_its_authentication_beside_keepalived() -> Tried {
+fn version_2_accepts_only_its_own_authentication_beside_keepalived() -> Tried {
     authentication(Peer::Keepalived)
 }
 
@@ -108,7 +108,7 @@ fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Tried {
     Ok(())
 }
 
-fn either_checksum_is_sent_as_asked_for_and_understood() -> Tried {
+fn either_checksum_is_sent_as_configured_and_accepted() -> Tried {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[with("checksum = \"plain\"\n", 150)]);

@@ -23,7 +23,7 @@ use crate::suite::{Test, Tried};
 /// On top of what a scenario allows.
 const MARGIN: Duration = Duration::from_millis(500);
 /// For the end of a daemon that was asked to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn tests() -> Vec<Test> {
     let mut all: Vec<_> = scenarios::ALL.iter().collect();
@@ -305,7 +305,7 @@ impl Actor {
     fn end(&mut self, signal: Signal) -> Result<(), String> {
         let mut daemon = self.daemon.take().unwrap();
         daemon.signal(signal).unwrap();
-        match daemon.wait(PATIENCE).unwrap() {
+        match daemon.wait(TIMEOUT).unwrap() {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("it ended: {status}")),
             None => Err("it does not end".to_owned()),

@@ -28,10 +28,10 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|first| first == "helper") {
         return vipd::helper::main();
     }
-    suite::main(1, |_| tests![an_advert_that_leaves_or_arrives_allocates_nothing])
+    suite::main(1, |_| tests![sending_or_receiving_an_advert_allocates_nothing])
 }
 
-fn an_advert_that_leaves_or_arrives_allocates_nothing() {
+fn sending_or_receiving_an_advert_allocates_nothing() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let mut spec =

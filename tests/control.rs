@@ -26,7 +26,7 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
 const VIPD_GROUP: u32 = 54_321;
 /// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     suite::main(3, |entered| {
@@ -35,18 +35,18 @@ fn main() -> ExitCode {
         }
         tests![
             status_agrees_with_the_kernel_and_the_wire,
-            status_tells_a_person_and_a_script,
+            status_serves_people_and_scripts,
             a_failover_names_the_successor_and_lasts_until_resume,
             a_failover_to_nobody_leaves_the_address_here,
             an_exclusive_failover_names_the_successor_too,
-            a_drain_outlives_restart_and_reboot_and_is_no_fault,
+            a_drain_survives_restart_and_reboot_and_is_no_fault,
             a_drain_that_cannot_be_stored_fails,
             the_master_announces_again_when_asked,
             a_reload_says_what_changed_or_every_problem,
             only_root_changes_anything,
-            garbage_is_answered_and_forgotten,
+            a_malformed_request_gets_an_error,
             events_tell_what_happened_before_and_since_the_restart,
-            silent_clients_give_their_places_back,
+            idle_clients_are_disconnected,
             clients_that_never_read_delay_no_advert,
             cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
         ]
@@ -122,7 +122,7 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     assert!(scheduled > 0 && scheduled < sent && scheduled + 3 >= sent, "{router:#}");
 }
 
-fn status_tells_a_person_and_a_script() {
+fn status_serves_people_and_scripts() {
     let pair = Pair::new(|_| {});
     let refused = pair.vipd(&pair.a, &["status"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -149,7 +149,7 @@ fn status_tells_a_person_and_a_script() {
     // Frozen, its peer takes over, and nobody waits long to hear why it says nothing.
     daemons.0.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let taken = || (pair.router(&pair.b)["role"] == "master").then_some(());
-    wait_for(PATIENCE, taken).unwrap();
+    wait_for(TIMEOUT, taken).unwrap();
     let silent = pair.vipd(&pair.a, &["status"]);
     assert_eq!(silent.status.code(), Some(1));
     assert!(stderr(&silent).contains("seems to be stopped"), "{}", stderr(&silent));
@@ -172,12 +172,12 @@ fn a_failover_names_the_successor_and_lasts_until_resume() {
     assert_eq!(pair.router(&pair.a)["held_back"], true);
 
     // It stays away, although it preempts, and also after a crash.
-    thread::sleep(2 * pair.spec_a.patience());
+    thread::sleep(2 * pair.spec_a.master_down_interval());
     daemon.crash();
     let _daemon = pair.start(&pair.a);
-    wait_for(PATIENCE, || (pair.router(&pair.a)["role"] == "backup").then_some(())).unwrap();
+    wait_for(TIMEOUT, || (pair.router(&pair.a)["role"] == "backup").then_some(())).unwrap();
     assert_eq!(pair.router(&pair.a)["held_back"], true);
-    thread::sleep(2 * pair.spec_a.patience());
+    thread::sleep(2 * pair.spec_a.master_down_interval());
     assert_eq!(pair.lab.owners(pair.ip), ["b"]);
 
     // Where it is not, it cannot be taken from.
@@ -237,16 +237,16 @@ fn an_exclusive_failover_names_the_successor_too() {
     pair.expect_master(&pair.a);
 }
 
-fn a_drain_outlives_restart_and_reboot_and_is_no_fault() {
+fn a_drain_survives_restart_and_reboot_and_is_no_fault() {
     let pair = Pair::new(|_| {});
     let (mut daemon, _other) = pair.start_both();
     let text = pair.says(&pair.a, &["drain"]);
     assert!(text.contains("until \"vipd undrain\""), "{text}");
     assert!(text.contains("web: 192.0.2.2 took over after "), "{text}");
     let expect_drained = || {
-        wait_for(PATIENCE, || (pair.router(&pair.a)["role"] == "backup").then_some(()))
+        wait_for(TIMEOUT, || (pair.router(&pair.a)["role"] == "backup").then_some(()))
             .unwrap_or_else(|| panic!("{:#}", pair.status(&pair.a)));
-        thread::sleep(2 * pair.spec_a.patience());
+        thread::sleep(2 * pair.spec_a.master_down_interval());
         let status = pair.status(&pair.a);
         assert_eq!(status["drained"], true);
         assert_eq!(status["routers"][0]["role"], "backup");
@@ -255,7 +255,7 @@ fn a_drain_outlives_restart_and_reboot_and_is_no_fault() {
         assert_eq!(pair.lab.owners(pair.ip), ["b"]);
     };
     expect_drained();
-    daemon.stop(PATIENCE).unwrap();
+    daemon.stop(TIMEOUT).unwrap();
     let mut daemon = pair.start(&pair.a);
     expect_drained();
     pair.a.cut().unwrap();
@@ -292,7 +292,7 @@ fn the_master_announces_again_when_asked() {
     let text = pair.says(&pair.a, &["announce", "web"]);
     assert_eq!(text, "web: announced 192.0.2.100 on eth0\n");
     let seen = || pair.lab.observer().announcements("a", pair.ip, before).pop();
-    assert!(wait_for(PATIENCE, seen).is_some());
+    assert!(wait_for(TIMEOUT, seen).is_some());
     let refused = pair.vipd(&pair.b, &["announce", "web"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("web is backup here"), "{}", stderr(&refused));
@@ -338,7 +338,7 @@ fn only_root_changes_anything() {
     let daemon =
         Daemon::start(&pair.a, &Program::Vipd(wrapper), std::slice::from_ref(&pair.spec_a))
             .unwrap();
-    wait_for(PATIENCE, || pair.vipd(&pair.a, &["status"]).status.success().then_some(()))
+    wait_for(TIMEOUT, || pair.vipd(&pair.a, &["status"]).status.success().then_some(()))
         .unwrap_or_else(|| panic!("{}", daemon.log()));
     pair.expect_master(&pair.a);
     let program = pair.lab.dir().join("vipd");
@@ -393,14 +393,14 @@ fn events_tell_what_happened_before_and_since_the_restart() {
     pair.says(&pair.a, &["failover", "web"]);
     pair.says(&pair.a, &["resume", "web"]);
     pair.expect_master(&pair.a);
-    daemon.stop(PATIENCE).unwrap();
+    daemon.stop(TIMEOUT).unwrap();
     let _daemon = pair.start(&pair.a);
     pair.expect_master(&pair.a);
     let told = || {
         let said = stdout(&events(&[]));
         (said.matches("web: backup -> master: ").count() == 3).then_some(said)
     };
-    let said = wait_for(PATIENCE, told).unwrap_or_else(|| panic!("{}", stdout(&events(&[]))));
+    let said = wait_for(TIMEOUT, told).unwrap_or_else(|| panic!("{}", stdout(&events(&[]))));
     let running = concat!("daemon: vipd ", env!("CARGO_PKG_VERSION"), " is running");
     let order = [
         running,
@@ -424,7 +424,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
     // Who follows sees the same, as it happens.
     let expected = stdout(&events(&["--json"]));
     let followed = || follower.log().starts_with(&expected).then_some(());
-    assert!(wait_for(PATIENCE, followed).is_some(), "{}\n{expected}", follower.log());
+    assert!(wait_for(TIMEOUT, followed).is_some(), "{}\n{expected}", follower.log());
     // Without a disk there is no history, and everything else goes on.
     fs::remove_dir_all(&state).unwrap();
     fs::write(&state, "in the way").unwrap();
@@ -432,7 +432,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
     pair.expect_master(&pair.b);
 }
 
-fn garbage_is_answered_and_forgotten() {
+fn a_malformed_request_gets_an_error() {
     let pair = Pair::new(|_| {});
     let _daemons = pair.start_both();
     let socket = pair.socket(&pair.a);
@@ -468,7 +468,7 @@ fn garbage_is_answered_and_forgotten() {
     assert_eq!(pair.router(&pair.a)["role"], "master");
 }
 
-fn silent_clients_give_their_places_back() {
+fn idle_clients_are_disconnected() {
     let pair = Pair::new(|_| {});
     let _daemon = pair.start(&pair.a);
     let socket = pair.socket(&pair.a);
@@ -492,13 +492,13 @@ fn clients_that_never_read_delay_no_advert() {
         spec
     }));
     let daemon = Daemon::start(&pair.a, &Program::Vipd(VIPD.into()), &routers).unwrap();
-    wait_for(PATIENCE, || pair.socket(&pair.a).exists().then_some(())).unwrap();
+    wait_for(TIMEOUT, || pair.socket(&pair.a).exists().then_some(())).unwrap();
     let settled = || {
         let status = pair.status(&pair.a);
         let routers = status["routers"].as_array().unwrap();
         routers.iter().all(|router| router["role"] == "master").then_some(())
     };
-    wait_for(PATIENCE, settled).unwrap();
+    wait_for(TIMEOUT, settled).unwrap();
     let socket = &pair.socket(&pair.a);
     // What so many clients need at once is had after the first of them.
     ask_from_many(socket, 1_000);
@@ -557,7 +557,7 @@ fn ask_from_many(socket: &Path, questions: usize) -> Asked {
     let began = Instant::now();
     let goes_on = || {
         let more = asked.fetch_add(1, Ordering::Relaxed) < questions;
-        more && began.elapsed() < 6 * PATIENCE
+        more && began.elapsed() < 6 * TIMEOUT
     };
     thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -672,7 +672,7 @@ impl Pair {
         let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
         let socket = self.socket(host);
         let asked = || converse(&socket, STATUS).ok();
-        let answered = wait_for(PATIENCE, || asked().filter(|answer| answer.contains("routers")));
+        let answered = wait_for(TIMEOUT, || asked().filter(|answer| answer.contains("routers")));
         assert!(answered.is_some(), "{}", daemon.log());
         daemon
     }
@@ -686,7 +686,7 @@ impl Pair {
             let router = self.router(&self.b);
             (router["role"] == "backup" && !router["heard"].is_null()).then_some(())
         };
-        wait_for(PATIENCE, heard).unwrap_or_else(|| panic!("{:#}", self.status(&self.b)));
+        wait_for(TIMEOUT, heard).unwrap_or_else(|| panic!("{:#}", self.status(&self.b)));
         (a, b)
     }
 
@@ -695,7 +695,7 @@ impl Pair {
             let here = self.lab.owners(self.ip) == [host.name()];
             (here && self.router(host)["role"] == "master").then_some(())
         };
-        let settled = wait_for(PATIENCE, settled);
+        let settled = wait_for(TIMEOUT, settled);
         assert!(settled.is_some(), "{}: {:#}", host.name(), self.status(host));
     }
 
@@ -744,7 +744,7 @@ fn in_namespace(host: &Host, arguments: &[&str]) -> Output {
 /// Sends this and reads until the end.
 fn converse(socket: &Path, request: &[u8]) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     // Who is refused need not be listened to.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();

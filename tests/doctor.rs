@@ -24,7 +24,7 @@ use vipd::doctor::ProblemKind;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     // In a user namespace everybody is root.
@@ -41,23 +41,23 @@ fn main() -> ExitCode {
             Ok(()),
             tests![
                 another_daemon_on_this_host_is_found,
-                a_group_with_our_vrid_is_found,
-                a_vrid_nobody_here_has_is_found_by_who_is_lonely,
+                another_virtual_router_with_our_vrid_is_found,
+                adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers,
                 a_sender_who_is_not_accepted_is_found,
                 an_incompatible_peer_is_found_with_and_without_a_daemon,
                 an_address_that_is_not_ours_is_found,
-                an_address_that_was_left_over_is_found,
+                an_address_left_behind_is_found,
                 managers_that_remove_addresses_are_found,
                 a_service_that_is_stopped_beside_vipd_is_found,
-                what_the_operator_did_is_found,
+                drained_and_held_back_routers_are_found,
                 a_wrong_file_and_missing_interfaces_are_found,
-                a_person_reads_sentences_and_commands,
-                every_word_is_tried_here,
+                the_text_for_people_has_sentences_and_commands,
+                every_kind_of_problem_is_tested_here,
             ],
         )
         .chain(needing(
             real_time,
-            tests![a_healthy_pair_has_nothing_in_the_way, missing_privileges_are_found],
+            tests![a_healthy_pair_has_no_findings, missing_privileges_are_found],
         ))
         .chain(needing(
             programs(&["nft"]),
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
                 a_packet_filter_between_unicast_peers_is_found,
                 a_filter_that_lets_the_peer_in_is_no_trouble,
                 two_masters_are_found,
-                lateness_and_refused_adverts_are_found
+                late_and_refused_adverts_are_found
             ],
         ))
         .chain(needing(programs(&["iptables-nft"]), tests![a_packet_filter_of_iptables_is_found]))
@@ -91,7 +91,7 @@ fn sysctl_is_writable() -> Tried {
 
 // ---- all is well -------------------------------------------------------------------------------
 
-fn a_healthy_pair_has_nothing_in_the_way() {
+fn a_healthy_pair_has_no_findings() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.meet();
@@ -258,7 +258,7 @@ fn a_reverse_path_filter_is_found() {
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
     let heard = || (!clinic.router(&clinic.a)["heard"].is_null()).then_some(());
-    wait_for(PATIENCE, heard).unwrap();
+    wait_for(TIMEOUT, heard).unwrap();
     drop(peer);
 }
 
@@ -302,18 +302,18 @@ fn two_masters_are_found() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::TwoMasters);
     clinic.sh(&clinic.b, &format!("nft '{CLOSED}'"));
     let both = || (clinic.router(&clinic.b)["role"] == "master").then_some(());
-    wait_for(PATIENCE, both).unwrap();
+    wait_for(TIMEOUT, both).unwrap();
     let finding = clinic.expect(&clinic.b, ProblemKind::TwoMasters);
     assert!(finding.text.contains("192.0.2.1 and this host"), "{}", finding.text);
     // Why, is found beside it.
     let why = clinic.expect(&clinic.b, ProblemKind::AdvertsFilteredIn);
     clinic.mend(&clinic.b, &why);
     let one = || (clinic.router(&clinic.b)["role"] == "backup").then_some(());
-    wait_for(PATIENCE, one).unwrap();
+    wait_for(TIMEOUT, one).unwrap();
     clinic.expect_nothing_of(&clinic.b, ProblemKind::TwoMasters);
 }
 
-fn a_group_with_our_vrid_is_found() {
+fn another_virtual_router_with_our_vrid_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
@@ -324,7 +324,7 @@ fn a_group_with_our_vrid_is_found() {
     assert!(finding.text.contains("192.0.2.2 advertises VRID 51"), "{}", finding.text);
 }
 
-fn a_vrid_nobody_here_has_is_found_by_who_is_lonely() {
+fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
@@ -376,7 +376,7 @@ fn an_address_that_is_not_ours_is_found() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
 }
 
-fn an_address_that_was_left_over_is_found() {
+fn an_address_left_behind_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "address_lifetime = \"off\"\n".into();
     let mut daemon = clinic.run(&clinic.a);
@@ -406,7 +406,7 @@ fn managers_that_remove_addresses_are_found() {
          printf 'ADMIN_STATE=configured\\nNETWORK_FILE=/etc/systemd/network/10-lan.network\\n' > /run/systemd/netif/links/{index}\n\
          printf '[device]\\nmanaged=true\\n' > /run/NetworkManager/devices/{index}\n"
     );
-    let found = clinic.in_a_room_of_its_own(&clinic.a, &script);
+    let found = clinic.in_its_own_namespace(&clinic.a, &script);
     let networkd = found.iter().find(|finding| finding.word == "networkd_removes").unwrap();
     let manager = found.iter().find(|finding| finding.word == "networkmanager_removes").unwrap();
     assert!(networkd.text.contains("10-lan.network"), "{}", networkd.text);
@@ -416,7 +416,7 @@ fn managers_that_remove_addresses_are_found() {
     let script = format!(
         "{script}{files}\nprintf '[device]\\nmanaged=false\\n' > /run/NetworkManager/devices/{index}\n"
     );
-    let found = clinic.in_a_room_of_its_own(&clinic.a, &script);
+    let found = clinic.in_its_own_namespace(&clinic.a, &script);
     let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
     assert!(!words.contains(&"networkd_removes"), "{words:?}");
     assert!(!words.contains(&"networkmanager_removes"), "{words:?}");
@@ -429,14 +429,14 @@ fn a_service_that_is_stopped_beside_vipd_is_found() {
         "checks = [\"db\"]\n[[check]]\nname = \"db\"\nunit = \"postgresql.service\"\n".into();
     let script = "set -e\nmount -t tmpfs none /etc\nmkdir -p /etc/systemd/system\n\
                   printf '[Unit]\\nAfter=network.target\\n' > /etc/systemd/system/vipd.service\n";
-    let found = clinic.in_a_room_of_its_own(&clinic.a, script);
+    let found = clinic.in_its_own_namespace(&clinic.a, script);
     let finding = found.iter().find(|finding| finding.word == "unit_order").unwrap();
     assert_eq!(finding.about, "postgresql.service");
     let (mend, _) = finding.mend.split_once(" && systemctl daemon-reload").unwrap();
     let ordered_there = "mkdir /etc/systemd/system/postgresql.service.d; printf '[Unit]\\nBefore=\
                          vipd.service x.service\\n' > /etc/systemd/system/postgresql.service.d/a.conf";
     for mended in [mend, ordered_there] {
-        let found = clinic.in_a_room_of_its_own(&clinic.a, &format!("{script}{mended}\n"));
+        let found = clinic.in_its_own_namespace(&clinic.a, &format!("{script}{mended}\n"));
         let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
         assert!(!words.contains(&"unit_order"), "{words:?}");
     }
@@ -482,7 +482,7 @@ fn locks_memory() -> bool {
     unlimited || caps::has_cap(None, caps::CapSet::Permitted, resource).unwrap()
 }
 
-fn lateness_and_refused_adverts_are_found() {
+fn late_and_refused_adverts_are_found() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
@@ -494,7 +494,7 @@ fn lateness_and_refused_adverts_are_found() {
     daemon.signal(Signal::SIGCONT).unwrap();
     clinic.expect_master(&clinic.a);
     let finding = clinic.expect(&clinic.a, ProblemKind::Late);
-    assert!(finding.text.contains("1 times it lost its role"), "{}", finding.text);
+    assert!(finding.text.contains("it lost its role 1 times"), "{}", finding.text);
     clinic.sh(
         &clinic.a,
         "nft 'add table inet fence; add chain inet fence out { type filter hook output priority \
@@ -504,7 +504,7 @@ fn lateness_and_refused_adverts_are_found() {
     clinic.expect(&clinic.a, ProblemKind::AdvertsRefused);
 }
 
-fn what_the_operator_did_is_found() {
+fn drained_and_held_back_routers_are_found() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.expect(&clinic.a, ProblemKind::NeverHeard);
@@ -547,7 +547,7 @@ fn a_wrong_file_and_missing_interfaces_are_found() {
     assert!(finding.mend.starts_with("vipd check "), "{}", finding.mend);
 }
 
-fn a_person_reads_sentences_and_commands() {
+fn the_text_for_people_has_sentences_and_commands() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.vipd(&clinic.a, &["drain"]);
@@ -556,14 +556,11 @@ fn a_person_reads_sentences_and_commands() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("drained\n    this host is drained"), "{said}");
     assert!(said.contains("\n    $ vipd undrain\n"), "{said}");
-    assert!(
-        said.trim_end().ends_with("in the way; the lines that begin with $ mend them"),
-        "{said}"
-    );
+    assert!(said.trim_end().ends_with("problems; the lines that begin with $ fix them"), "{said}");
     assert!(!said.contains('\x1b'), "{said}");
 }
 
-fn every_word_is_tried_here() {
+fn every_kind_of_problem_is_tested_here() {
     let source = include_str!("doctor.rs");
     let tried: BTreeSet<String> = source
         .split("ProblemKind::")
@@ -639,7 +636,7 @@ impl Clinic {
 
     fn expect_answer(&self, host: &Host, daemon: &Daemon) {
         let answers = || self.vipd(host, &["status"]).status.success().then_some(());
-        wait_for(PATIENCE, answers).unwrap_or_else(|| panic!("{}", daemon.log()));
+        wait_for(TIMEOUT, answers).unwrap_or_else(|| panic!("{}", daemon.log()));
     }
 
     fn run_both(&self) -> (Daemon, Daemon) {
@@ -647,7 +644,7 @@ impl Clinic {
         self.expect_master(&self.a);
         let b = self.run(&self.b);
         let heard = || (!self.router(&self.b)["heard"].is_null()).then_some(());
-        wait_for(PATIENCE, heard);
+        wait_for(TIMEOUT, heard);
         (a, b)
     }
 
@@ -660,7 +657,7 @@ impl Clinic {
 
     fn expect_master(&self, host: &Host) {
         let master = || (self.router(host)["role"] == "master").then_some(());
-        assert!(wait_for(PATIENCE, master).is_some(), "{:#}", self.router(host));
+        assert!(wait_for(TIMEOUT, master).is_some(), "{:#}", self.router(host));
     }
 
     /// Somebody who advertises with priority 90, below all others.
@@ -729,7 +726,7 @@ impl Clinic {
     }
 
     /// With other files than the machine's, made by this script.
-    fn in_a_room_of_its_own(&self, host: &Host, script: &str) -> Vec<Finding> {
+    fn in_its_own_namespace(&self, host: &Host, script: &str) -> Vec<Finding> {
         let script = format!("{script}exec \"$@\"\n");
         let before = ["unshare", "--mount", "sh", "-c", &script, "sh"];
         let output = self.doctor_by(host, &before);

@@ -27,7 +27,7 @@ use browser::Browser;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PORT: u16 = 9112;
 
 fn main() -> ExitCode {
@@ -41,13 +41,16 @@ fn main() -> ExitCode {
                 &[],
                 tests![
                     every_metric_that_rules_and_dashboard_name_is_there,
-                    nothing_but_reading_is_served,
-                    silent_clients_do_not_keep_others_out
+                    only_reading_requests_are_served,
+                    idle_clients_do_not_block_others
                 ],
             ))
             .chain(needing(
                 &["promtool"],
-                tests![the_alert_rules_do_what_they_say, without_a_daemon_everything_says_so],
+                tests![
+                    the_alert_rules_do_what_they_say,
+                    without_a_daemon_page_metrics_and_health_report_it
+                ],
             ))
             .chain(needing(
                 &["prometheus"],
@@ -116,7 +119,7 @@ fn metrics_agree_with_the_wire() {
     }
 }
 
-fn without_a_daemon_everything_says_so() {
+fn without_a_daemon_page_metrics_and_health_report_it() {
     let pair = Pair::new("");
     let _exporter = pair.export(&pair.a, &[]);
     let metrics = pair.get(&pair.a, "/metrics");
@@ -138,7 +141,7 @@ fn without_a_daemon_everything_says_so() {
     }
     // As soon as there is one, it is asked.
     let mut daemon = pair.start(&pair.a);
-    let fit = wait_for(PATIENCE, || (pair.get(&pair.a, "/healthz").status == 200).then_some(()));
+    let fit = wait_for(TIMEOUT, || (pair.get(&pair.a, "/healthz").status == 200).then_some(()));
     assert!(fit.is_some(), "{}", daemon.log());
     assert_eq!(pair.number(&pair.a, "vipd_up"), 1.0);
     // History is written beside.
@@ -146,23 +149,23 @@ fn without_a_daemon_everything_says_so() {
         let events: Value = serde_json::from_str(&pair.get(&pair.a, "/events.json").body).unwrap();
         events["events"].as_array()?.iter().any(|event| event["to"] == "backup").then_some(())
     };
-    wait_for(PATIENCE, told).expect("no events");
+    wait_for(TIMEOUT, told).expect("no events");
     // A fault is the host's, and said; a drain is not.
     pair.vipd(&pair.a, &["drain"]);
     let drained = || Some(pair.get(&pair.a, "/healthz")).filter(|h| h.body.contains("drained"));
-    assert_eq!(wait_for(PATIENCE, drained).unwrap().status, 200);
+    assert_eq!(wait_for(TIMEOUT, drained).unwrap().status, 200);
     pair.a.down("eth0").unwrap();
     let fault = || Some(pair.get(&pair.a, "/healthz")).filter(|health| health.status == 503);
-    let fault = wait_for(PATIENCE, fault).unwrap();
+    let fault = wait_for(TIMEOUT, fault).unwrap();
     assert!(fault.body.contains("web is fault: "), "{}", fault.body);
     // Frozen is not gone, and the exporter does not hang with it.
     daemon.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let frozen = || Some(pair.get(&pair.a, "/healthz")).filter(|h| h.body.contains("seems to be"));
-    assert_eq!(wait_for(PATIENCE, frozen).unwrap().status, 503);
+    assert_eq!(wait_for(TIMEOUT, frozen).unwrap().status, 503);
     daemon.crash();
 }
 
-fn nothing_but_reading_is_served() {
+fn only_reading_requests_are_served() {
     let pair = Pair::new("");
     let _daemon = pair.start(&pair.a);
     pair.expect_role(&pair.a, "master");
@@ -204,7 +207,7 @@ fn nothing_but_reading_is_served() {
     assert_eq!(pair.get(&pair.a, "/healthz").body, "ok: web is master\n");
 }
 
-fn silent_clients_do_not_keep_others_out() {
+fn idle_clients_do_not_block_others() {
     let pair = Pair::new("");
     let _daemon = pair.start(&pair.a);
     let _exporter = pair.export(&pair.a, &[]);
@@ -253,10 +256,10 @@ fn every_metric_that_rules_and_dashboard_name_is_there() {
     let _daemons = pair.start_both();
     let _exporter = pair.export(&pair.a, &[]);
     let hook = || pair.metrics(&pair.a).contains("outcome=\"exited\"").then_some(());
-    wait_for(PATIENCE, hook).unwrap();
+    wait_for(TIMEOUT, hook).unwrap();
     let failing = "vipd_check_verdict{router=\"web\",check=\"broken\",verdict=\"failing\"} 1";
     let failing = || pair.metrics(&pair.a).contains(failing).then_some(());
-    assert!(wait_for(PATIENCE, failing).is_some(), "{}", pair.metrics(&pair.a));
+    assert!(wait_for(TIMEOUT, failing).is_some(), "{}", pair.metrics(&pair.a));
     assert_eq!(pair.number(&pair.a, "vipd_last_hook_success{router=\"web\",hook=\"master\"}"), 0.0);
     let there = pair.metrics(&pair.a);
     let there: BTreeSet<&str> =
@@ -315,7 +318,7 @@ fn prometheus_reads_both_hosts_and_sees_that_nobody_is_master() {
         )
     };
     let expect = |query: &str, expected: &[&str]| {
-        let found = wait_for(PATIENCE, || values(query).filter(|values| *values == expected));
+        let found = wait_for(TIMEOUT, || values(query).filter(|values| *values == expected));
         assert!(found.is_some(), "{query}: {:?}\n{}", values(query), prometheus.log());
     };
     expect("up", &["1", "1"]);
@@ -337,9 +340,9 @@ fn prometheus_reads_both_hosts_and_sees_that_nobody_is_master() {
         };
         // Neither hooks nor strangers here.
         let quiet = ["Hooks", "Discarded packets and contention"].map(Value::from);
-        let patience = if quiet.contains(&panel["title"]) { Duration::ZERO } else { PATIENCE };
-        let found = wait_for(patience, found).is_some();
-        assert!(found || patience.is_zero(), "{}: nothing", panel["title"]);
+        let timeout = if quiet.contains(&panel["title"]) { Duration::ZERO } else { TIMEOUT };
+        let found = wait_for(timeout, found).is_some();
+        assert!(found || timeout.is_zero(), "{}: nothing", panel["title"]);
     }
     daemons.0.crash();
     daemons.1.crash();
@@ -426,7 +429,7 @@ fn the_page_shows_a_failover_as_it_happens() {
     let _a = pair.start(&pair.a);
     let gone =
         || (browser.script("return document.getElementById('lost').hidden") == true).then_some(());
-    assert!(wait_for(PATIENCE, gone).is_some());
+    assert!(wait_for(TIMEOUT, gone).is_some());
     assert_eq!(browser.script("return window.sameDocument"), true);
     // Its policy forbade nothing that it does; what failed to load is what was not there.
     let complaints: Vec<String> = browser
@@ -492,7 +495,7 @@ impl Pair {
         let program = Program::Vipd(VIPD.into());
         let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
         let asked = || self.vipd(host, &["status"]).status.success().then_some(());
-        assert!(wait_for(PATIENCE, asked).is_some(), "{}", daemon.log());
+        assert!(wait_for(TIMEOUT, asked).is_some(), "{}", daemon.log());
         daemon
     }
 
@@ -508,7 +511,7 @@ impl Pair {
     fn expect_role(&self, host: &Host, role: &str) {
         let is =
             || self.vipd(host, &["status", "web", "--is", role]).status.success().then_some(());
-        let settled = wait_for(PATIENCE, is);
+        let settled = wait_for(TIMEOUT, is);
         assert!(settled.is_some(), "{}", said(&self.vipd(host, &["status", "web"])));
     }
 
@@ -527,7 +530,7 @@ impl Pair {
         let exporter = Daemon::spawn(host, &command, PathBuf::new(), log).unwrap();
         let request = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n";
         let serves = || ask(host, self.exporter(host), request).map(drop);
-        assert!(wait_for(PATIENCE, serves).is_some(), "{}", exporter.log());
+        assert!(wait_for(TIMEOUT, serves).is_some(), "{}", exporter.log());
         exporter
     }
 
@@ -577,7 +580,7 @@ fn ask(host: &Host, address: SocketAddr, request: &str) -> Option<Answer> {
     let request = request.to_owned();
     let text = host.namespace().run(move || {
         let mut stream = TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         // Who is refused need not be listened to.
         let _ = stream.write_all(request.as_bytes());
         let (mut bytes, mut buffer) = (Vec::new(), [0; 64 << 10]);
@@ -625,13 +628,13 @@ impl Capture {
         let log = host.dir().join("tcpdump.log");
         let tcpdump = Daemon::spawn(host, &command, PathBuf::new(), log).unwrap();
         let listens = || tcpdump.log().contains("listening on").then_some(());
-        assert!(wait_for(PATIENCE, listens).is_some(), "{}", tcpdump.log());
+        assert!(wait_for(TIMEOUT, listens).is_some(), "{}", tcpdump.log());
         Capture { tcpdump }
     }
 
     fn stop(mut self) -> Vec<Captured> {
         thread::sleep(Duration::from_millis(200));
-        self.tcpdump.stop(PATIENCE).unwrap();
+        self.tcpdump.stop(TIMEOUT).unwrap();
         let text = self.tcpdump.log();
         // Each is two lines: the IP header with the time, and indented what VRRP says.
         let lines: Vec<&str> = text.lines().collect();

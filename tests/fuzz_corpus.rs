@@ -17,7 +17,7 @@ use captures::captured;
 use proptest::test_runner::{Config, RngSeed};
 
 #[test]
-fn the_decoder_bears_its_corpus() {
+fn the_decoder_handles_its_corpus() {
     replay("decode", decode::run);
     for packet in captured().into_values().flatten() {
         decode::run(&packet);
@@ -25,7 +25,7 @@ fn the_decoder_bears_its_corpus() {
 }
 
 #[test]
-fn the_election_bears_its_corpus() {
+fn the_election_handles_its_corpus() {
     replay("events", events::events);
 }
 
@@ -46,7 +46,7 @@ proptest::proptest! {
     #![proptest_config(draws())]
 
     #[test]
-    fn the_election_bears_any_events(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+    fn the_election_handles_any_events(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
         events::events(&bytes);
     }
 }

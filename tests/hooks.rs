@@ -19,7 +19,7 @@ use vipd::helper::{Finished, Helper, HookCommand, HookRun, Outcome};
 use vipd::vrrp::Hook;
 
 /// Far more than anything here takes, for machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file that is open for writing in a process just forked cannot be executed ("text file busy"),
 /// so scripts are not written while helpers are started.
@@ -105,7 +105,7 @@ impl Bench {
         let mut reports: Vec<Finished> = Vec::new();
         let begin = Instant::now();
         while reports.len() < count {
-            assert!(begin.elapsed() < PATIENCE, "only {reports:?}; log:\n{}", self.log());
+            assert!(begin.elapsed() < TIMEOUT, "only {reports:?}; log:\n{}", self.log());
             self.helper().poll(|finished| reports.push(finished)).unwrap();
             sleep(Duration::from_millis(5));
         }
@@ -142,7 +142,7 @@ impl Bench {
     fn logged(&self, text: &str) {
         let begin = Instant::now();
         while !self.log().contains(text) {
-            assert!(begin.elapsed() < PATIENCE, "{text:?} is not in the log:\n{}", self.log());
+            assert!(begin.elapsed() < TIMEOUT, "{text:?} is not in the log:\n{}", self.log());
             sleep(Duration::from_millis(10));
         }
     }
@@ -155,7 +155,7 @@ fn command<const N: usize>(argv: [&str; N]) -> HookCommand {
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        assert!(begin.elapsed() < TIMEOUT, "never: {what}");
         sleep(Duration::from_millis(5));
     }
 }
@@ -249,7 +249,7 @@ fn a_failed_hook_is_reported_and_does_not_keep_the_general_one_from_running() {
 }
 
 #[test]
-fn a_hook_that_dies_of_a_signal_is_reported_so() {
+fn a_hook_that_a_signal_ended_is_reported_as_such() {
     let mut bench = Bench::new();
     let hook = bench.script("hook", "kill -SEGV $$");
     assert_eq!(bench.outcome(hook), Outcome::Killed(11));
@@ -257,7 +257,7 @@ fn a_hook_that_dies_of_a_signal_is_reported_so() {
 }
 
 #[test]
-fn a_hook_that_takes_too_long_is_told_to_end() {
+fn a_hook_that_takes_too_long_gets_sigterm() {
     let mut bench = Bench::new();
     let mut hook = bench.script("hook", "trap 'echo ended >ended; exit 0' TERM; sleep 1000 & wait");
     hook.timeout = Duration::from_millis(300);
@@ -267,7 +267,7 @@ fn a_hook_that_takes_too_long_is_told_to_end() {
 }
 
 #[test]
-fn a_hook_that_ignores_being_told_is_killed_with_its_whole_group() {
+fn a_hook_that_ignores_sigterm_is_killed_with_its_process_group() {
     let mut bench = Bench::new();
     let mut hook = bench.script(
         "hook",
@@ -283,7 +283,7 @@ fn a_hook_that_ignores_being_told_is_killed_with_its_whole_group() {
 }
 
 #[test]
-fn what_a_hook_leaves_in_the_background_is_left_alone_and_not_waited_for() {
+fn background_processes_of_a_hook_are_neither_killed_nor_waited_for() {
     let mut bench = Bench::new();
     let hook = bench.script(
         "hook",
@@ -395,14 +395,14 @@ fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_program_without_a_path_is_found_in_the_usual_places() {
+fn a_program_without_a_path_is_searched_in_the_usual_directories() {
     let mut bench = Bench::new();
     assert_eq!(bench.outcome(command(["true"])), Outcome::Done);
     assert_eq!(bench.outcome(command(["false"])), Outcome::Exited(1));
 }
 
 #[test]
-fn overtaken_states_are_skipped_and_the_last_hook_matches_the_last_state() {
+fn superseded_states_are_skipped_and_the_last_hook_matches_the_last_state() {
     let mut bench = Bench::new();
     let hook =
         bench.script("hook", "until [ -e go ]; do sleep 0.01; done; echo $VIPD_STATE >>said");
@@ -659,7 +659,7 @@ fn a_helper_that_dies_is_noticed_and_no_run_is_forgotten() {
 }
 
 #[test]
-fn a_helper_that_does_not_listen_never_blocks_the_daemon() {
+fn a_helper_that_does_not_read_never_blocks_the_daemon() {
     let mut bench = Bench::new();
     let hook = bench.script("hook", "echo $VIPD_STATE >>said");
     assert_eq!(bench.outcome(command(["true"])), Outcome::Done);

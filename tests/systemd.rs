@@ -22,8 +22,8 @@ fn has_systemd_analyze(test: &str) -> bool {
 }
 
 #[test]
-fn systemd_finds_no_fault_with_the_units() {
-    if !has_systemd_analyze("systemd_finds_no_fault_with_the_units") {
+fn systemd_accepts_the_units() {
+    if !has_systemd_analyze("systemd_accepts_the_units") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -46,12 +46,12 @@ fn systemd_finds_no_fault_with_the_units() {
 }
 
 #[test]
-fn the_daemon_is_exposed_to_no_more_than_hooks_need() {
+fn the_unit_of_the_daemon_restricts_all_but_what_hooks_need() {
     assert_exposed_at_most("vipd.service", 30);
 }
 
 #[test]
-fn the_exporter_is_exposed_to_little_more_than_its_clients() {
+fn the_unit_of_the_exporter_restricts_nearly_everything() {
     assert_exposed_at_most("vipd-exporter.service", 12);
 }
 

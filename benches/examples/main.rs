@@ -183,13 +183,13 @@ fn start_vipd(machine: &mut Machine) {
 }
 
 /// Waits until something is so; else this example has failed.
-fn await_that(patience: Duration, what: &str, machines: &[&Machine], so: impl Fn() -> bool) {
+fn await_that(timeout: Duration, what: &str, machines: &[&Machine], so: impl Fn() -> bool) {
     let slowly = || {
         assert!(!OVER.load(Ordering::Relaxed), "ended while it waited: {what}");
         thread::sleep(Duration::from_millis(9));
         so().then_some(())
     };
-    if wait_for(patience, slowly).is_none() {
+    if wait_for(timeout, slowly).is_none() {
         for machine in machines {
             for log in ["vipd", "haproxy", "nginx", "postgresql"] {
                 let printed = machine.printed(log);
@@ -200,7 +200,7 @@ fn await_that(patience: Duration, what: &str, machines: &[&Machine], so: impl Fn
                 eprintln!("--- {} {log}\n{}", machine.name(), lines[from..].join("\n"));
             }
         }
-        panic!("not within {patience:?}: {what}");
+        panic!("not within {timeout:?}: {what}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::lab::Host;
 
 /// Then a client gives up and connects anew.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// How a statement ended.
@@ -33,9 +33,9 @@ pub struct Connection {
 impl Connection {
     pub fn open(server: Ipv4Addr) -> io::Result<Self> {
         let server = SocketAddr::from((server, 5432));
-        let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let mut hello = 196_608_u32.to_be_bytes().to_vec();
         hello.extend(b"user\0counter\0database\0counter\0\0");
         let length = u32::try_from(hello.len() + 4).unwrap();

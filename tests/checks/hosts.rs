@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::services::{self, Authority, Server, Service, Systemd};
 use crate::suite::Tried;
-use crate::{PATIENCE, VIPD, is_root, until};
+use crate::{TIMEOUT, VIPD, is_root, until};
 
 /// Two hosts and a client; `a` has the better priority, and its checks are the test's.
 pub struct Pair {
@@ -54,7 +54,7 @@ impl Pair {
 
     fn start_a(&self, program: &Program, routers: &[RouterSpec]) -> Daemon {
         let a = Daemon::start(&self.a, program, routers).unwrap();
-        let up = wait_for(PATIENCE, || self.try_status(&self.a));
+        let up = wait_for(TIMEOUT, || self.try_status(&self.a));
         assert!(up.is_some(), "a does not start: {}", a.log());
         a
     }
@@ -66,7 +66,7 @@ impl Pair {
     fn expect_owner(&self, ip: IpAddr, host: &Host) {
         let settled = || (self.lab.owners(ip) == [host.name()]).then_some(());
         let why = || format!("{:#?}", [&self.a, &self.b].map(|host| self.try_status(host)));
-        let found = wait_for(PATIENCE, settled);
+        let found = wait_for(TIMEOUT, settled);
         assert!(found.is_some(), "{} has not {ip}: {}", host.name(), why());
     }
 
@@ -96,7 +96,7 @@ impl Pair {
     /// When the first advert of `b` was seen after this.
     fn taken_over(&self, from: Instant) -> Instant {
         let first = || self.lab.observer().adverts("b", from).first().map(|seen| seen.0);
-        wait_for(PATIENCE, first).expect("b takes over")
+        wait_for(TIMEOUT, first).expect("b takes over")
     }
 }
 
@@ -148,7 +148,7 @@ impl Notes {
     }
 
     fn expect(&self, what: &str, holds: impl Fn(&str) -> bool) {
-        let found = wait_for(PATIENCE, || holds(&self.said()).then_some(()));
+        let found = wait_for(TIMEOUT, || holds(&self.said()).then_some(()));
         assert!(found.is_some(), "waited in vain until {what}:\n{}", self.said());
     }
 
@@ -337,7 +337,7 @@ pub fn a_dead_process_moves_the_address_at_once() -> Tried {
     Ok(())
 }
 
-pub fn a_sick_web_server_moves_the_address_in_time() -> Tried {
+pub fn a_failing_web_server_moves_the_address_in_time() -> Tried {
     let pair = Pair::new();
     let web = Server::new(&pair.a, 8080);
     let check = "http = \"http://127.0.0.1:8080/fine\"\ninterval = \"200ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n";
@@ -365,7 +365,7 @@ pub fn a_sick_web_server_moves_the_address_in_time() -> Tried {
     Ok(())
 }
 
-pub fn a_drain_by_a_file_loses_no_probe() -> Tried {
+pub fn a_drain_by_a_file_check_loses_no_probe() -> Tried {
     let pair = Pair::new();
     let client = pair.lab.host("client", 3).unwrap();
     let switch = pair.a.dir().join("maintenance");
@@ -400,7 +400,7 @@ pub fn a_drain_by_a_file_loses_no_probe() -> Tried {
     thread::sleep(Duration::from_millis(500));
     fs::write(&switch, "").unwrap();
     let degraded = || (pair.router(&pair.a)["degraded"] == true).then_some(());
-    wait_for(PATIENCE, degraded).unwrap();
+    wait_for(TIMEOUT, degraded).unwrap();
     thread::sleep(Duration::from_millis(500));
     let router = pair.router(&pair.a);
     assert_eq!(
@@ -431,7 +431,7 @@ pub fn a_hook_may_refuse_to_take_over() -> Tried {
         let reason = router["fault_reasons"][0]["reason"].clone();
         (router["role"] == "fault" && reason == "vetoed").then_some(router)
     };
-    let router = wait_for(PATIENCE, vetoed).unwrap();
+    let router = wait_for(TIMEOUT, vetoed).unwrap();
     assert_eq!(router["last_hook"]["hook"], "before_claim", "{router:#}");
     assert_eq!(router["last_hook"]["failed"], true);
     assert_eq!(pair.lab.owners(pair.ip), ["b"]);
@@ -442,7 +442,7 @@ pub fn a_hook_may_refuse_to_take_over() -> Tried {
         let text = fs::read_to_string(&said).unwrap();
         text.ends_with("before_claim\nmaster\n").then_some(text)
     };
-    let text = wait_for(PATIENCE, all).unwrap();
+    let text = wait_for(TIMEOUT, all).unwrap();
     assert!(text.lines().filter(|line| *line == "before_claim").count() >= 2, "{text}");
     assert_eq!(text.lines().filter(|line| *line == "master").count(), 1, "{text}");
     Ok(())
@@ -461,12 +461,12 @@ pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> Tried {
         let router = pair.router(&pair.a);
         (router["role"] == "fault").then_some(router)
     };
-    let router = wait_for(PATIENCE, vetoed).unwrap();
+    let router = wait_for(TIMEOUT, vetoed).unwrap();
     assert_eq!(router["fault_reasons"][0]["reason"], "vetoed", "{router:#}");
     let ended = || (pair.router(&pair.a)["last_hook"]["outcome"] == "timed out").then_some(());
-    wait_for(PATIENCE, ended).unwrap();
+    wait_for(TIMEOUT, ended).unwrap();
     // Also when nobody else is there.
-    b.stop(PATIENCE).unwrap();
+    b.stop(TIMEOUT).unwrap();
     thread::sleep(Duration::from_millis(800));
     assert!(pair.lab.owners(pair.ip).is_empty());
     Ok(())
@@ -503,7 +503,7 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     let held_by = |host: &Host| {
         let both = || ips.iter().all(|ip| lab.owners(*ip) == [host.name()]).then_some(());
         assert!(
-            wait_for(PATIENCE, both).is_some(),
+            wait_for(TIMEOUT, both).is_some(),
             "{} has not both: {}",
             host.name(),
             daemons[0].log()
@@ -541,14 +541,14 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     Ok(())
 }
 
-pub fn a_dead_helper_ends_the_daemon_loudly() -> Tried {
+pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> Tried {
     let pair = Pair::new();
     let (mut a, _b) = pair.start(
         "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"true\"\ninterval = \"100ms\"\n",
     );
     pair.expect_master(&pair.a);
     kill(helper_of(&a), Signal::SIGKILL).unwrap();
-    let status = a.wait(PATIENCE).unwrap().expect("a daemon without checks ends");
+    let status = a.wait(TIMEOUT).unwrap().expect("a daemon without checks ends");
     assert_eq!(status.code(), Some(1), "{status}");
     let log = a.log();
     assert!(
@@ -639,7 +639,7 @@ pub fn a_unit_adds_to_the_priority() -> Tried {
 }
 
 /// Each adds another power of two to the priority while it passes.
-pub fn options_of_checks_are_obeyed() -> Tried {
+pub fn options_of_checks_have_their_effect() -> Tried {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let authority = Authority::new(&dir.join("authority"), "Our authority")?;
@@ -681,7 +681,7 @@ pub fn options_of_checks_are_obeyed() -> Tried {
     let _a = pair.start_a(&vipd(), &[spec]);
     let expect = |priority: i32, what: &dyn Fn() -> bool| {
         let is = || pair.router(&pair.a)["effective_priority"] == priority && what();
-        let found = wait_for(PATIENCE, || is().then_some(()));
+        let found = wait_for(TIMEOUT, || is().then_some(()));
         assert!(found.is_some(), "not {priority}: {:#}", pair.router(&pair.a));
     };
     let all: i32 = checks.iter().map(|(_, weight, _)| weight).sum();
@@ -702,7 +702,7 @@ pub fn options_of_checks_are_obeyed() -> Tried {
     Ok(())
 }
 
-pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
+pub fn a_check_counts_as_its_initial_result_until_it_has_run() -> Tried {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let (slow, go) = (dir.join("slow"), dir.join("go"));
@@ -724,7 +724,7 @@ pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
     let _a = pair.start_a(&vipd(), &routers);
     pair.expect_owner(ips[0], &pair.a);
     // Longer than a silent master would be waited for.
-    thread::sleep(4 * pair.spec(100).patience());
+    thread::sleep(4 * pair.spec(100).master_down_interval());
     let status = pair.try_status(&pair.a).unwrap();
     let seen = |router: &Value| {
         let check = &router["checks"][0];
@@ -743,7 +743,7 @@ pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
     Ok(())
 }
 
-pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
+pub fn a_first_result_is_waited_for_for_a_limited_time() -> Tried {
     // interval and timeout together.
     const LONGEST: Duration = Duration::from_secs(5);
     let pair = Pair::new();
@@ -772,7 +772,7 @@ pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
     Ok(())
 }
 
-pub fn delays_mean_what_they_say() -> Tried {
+pub fn start_link_and_preempt_delays_are_kept() -> Tried {
     const DELAY: Duration = Duration::from_secs(4);
     let pair = Pair::new();
     let lines = [
@@ -799,7 +799,7 @@ pub fn delays_mean_what_they_say() -> Tried {
             }
             taken.iter().all(|after| !after.is_zero()).then_some(())
         };
-        assert!(wait_for(PATIENCE, all).is_some(), "{taken:?}");
+        assert!(wait_for(TIMEOUT, all).is_some(), "{taken:?}");
         taken
     };
     let b = Daemon::start(&pair.b, &vipd(), &routers(100)).unwrap();
@@ -858,7 +858,7 @@ pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
     fs::remove_file(&sick).unwrap();
     pair.expect_master(&pair.a);
     notes.expect_last(&["before_claim root", &master]);
-    a.stop(PATIENCE).unwrap();
+    a.stop(TIMEOUT).unwrap();
     notes.expect_last(&[&before_release, &stop]);
     pair.expect_master(&pair.b);
     Ok(())
@@ -876,19 +876,19 @@ pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
         let router = pair.router(&pair.a);
         (router["role"] == "fault").then_some(router)
     };
-    let router = wait_for(PATIENCE, failed).unwrap();
+    let router = wait_for(TIMEOUT, failed).unwrap();
     assert_eq!(router["fault_reasons"][0]["reason"], "hook_failed", "{router:#}");
     assert_eq!(router["last_hook"]["hook"], "master", "{router:#}");
     assert_eq!(router["last_hook"]["outcome"], "timed out", "{router:#}");
     pair.expect_master(&pair.b);
     fs::write(notes.path("said.fine"), "").unwrap();
     let done = || (pair.router(&pair.a)["last_hook"]["outcome"] == "done").then_some(());
-    assert!(wait_for(PATIENCE, done).is_some(), "{:#}", pair.router(&pair.a));
+    assert!(wait_for(TIMEOUT, done).is_some(), "{:#}", pair.router(&pair.a));
     pair.expect_master(&pair.a);
     Ok(())
 }
 
-pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
+pub fn a_router_removed_by_a_reload_leaves_with_its_own_hooks() -> Tried {
     let pair = Pair::new();
     let notes = Notes::new("echo $1 $VIPD_STATE >>$said");
     let hooks = |whose: &str| {
@@ -933,7 +933,7 @@ pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
     });
     reload(&b, &pair.b, &of_b);
     // ... and a master, who asks before he releases.
-    thread::sleep(2 * pair.spec(100).patience());
+    thread::sleep(2 * pair.spec(100).master_down_interval());
     reload(&a, &pair.a, &[with_hooks(stays, "later")]);
     for ip in &ips[1..] {
         pair.expect_owner(*ip, &pair.b);
@@ -951,7 +951,7 @@ pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
     Ok(())
 }
 
-pub fn a_changed_vrid_says_goodbye_for_the_old_one() -> Tried {
+pub fn a_changed_vrid_sends_priority_0_for_the_old_one() -> Tried {
     let pair = Pair::new();
     let (a, _b) = pair.start("");
     pair.expect_master(&pair.a);
@@ -964,7 +964,7 @@ pub fn a_changed_vrid_says_goodbye_for_the_old_one() -> Tried {
         pair.vipd(&pair.a, &["reload"]);
         let said = || pair.lab.observer().adverts("a", begun);
         let master = || said().iter().any(|(_, advert)| advert.vrid == after).then_some(());
-        assert!(wait_for(PATIENCE, master).is_some(), "{}", a.log());
+        assert!(wait_for(TIMEOUT, master).is_some(), "{}", a.log());
         let last = said().into_iter().rfind(|(_, advert)| advert.vrid == before).unwrap();
         assert_eq!(last.1.priority, 0, "{}", a.log());
     }

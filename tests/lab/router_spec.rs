@@ -72,7 +72,7 @@ impl RouterSpec {
     }
 
     /// How long a backup of this priority waits for a silent master: 3 x interval + skew.
-    pub fn patience(&self) -> Duration {
+    pub fn master_down_interval(&self) -> Duration {
         3 * self.interval + self.skew()
     }
 

@@ -146,7 +146,7 @@ const fn s(seconds: u64) -> Duration {
 }
 
 /// Patience with adverts of one second, and some: 3 intervals and a skew.
-const PATIENCE: Duration = Duration::from_millis(4500);
+const TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// A pair as most people run it.
 const PAIR: &[Setup] = &[host("a", 150), host("b", 100)];
@@ -158,16 +158,16 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Crash("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             NobodyAnsweredAtMost(ms(4000)),
             TwoAnsweredAtMost(ms(0)),
             Mark,
             Start("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
         ],
     },
@@ -176,11 +176,11 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).asleep(), host("b", 100)],
         steps: &[
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Wait(s(2)),
             Mark,
             Start("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(3)),
             MasterIs("a"),
             NothingWasLost,
@@ -192,7 +192,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).no_preempt().asleep(), host("b", 100)],
         steps: &[
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Mark,
             Start("a"),
             Wait(s(9)),
@@ -200,7 +200,7 @@ pub const ALL: &[Scenario] = &[
             NothingWasLost,
             TwoAnsweredAtMost(ms(0)),
             Crash("b"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
         ],
     },
     Scenario {
@@ -208,7 +208,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).no_preempt().asleep(), host("b", 100).no_preempt()],
         steps: &[
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Wait(s(65)),
             CutOneWay("b", "a"),
             Wait(ms(300)),
@@ -225,7 +225,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Cut("a", "b"),
             Wait(s(6)),
             Heal,
@@ -242,7 +242,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Stop("a"),
@@ -257,7 +257,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).exclusive(), host("b", 100).exclusive()],
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Stop("a"),
@@ -271,14 +271,14 @@ pub const ALL: &[Scenario] = &[
         name: "a_stop_with_nobody_to_take_over_leaves_no_address_behind",
         interval_ms: 1000,
         hosts: &[host("a", 150)],
-        steps: &[MasterWithin("a", PATIENCE), Stop("a"), HasNot("a")],
+        steps: &[MasterWithin("a", TIMEOUT), Stop("a"), HasNot("a")],
     },
     Scenario {
         name: "a_failover_moves_it_and_it_stays_there",
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Failover("a"),
@@ -286,7 +286,7 @@ pub const ALL: &[Scenario] = &[
             Wait(s(10)),
             MasterIs("b"),
             Resume("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
             TwoAnsweredAtMost(ms(50)),
         ],
@@ -296,7 +296,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150), host("b", 100).asleep()],
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Mark,
             Failover("a"),
             Wait(s(5)),
@@ -309,7 +309,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Mark,
             Drain("a"),
             MasterWithin("b", s(2)),
@@ -318,7 +318,7 @@ pub const ALL: &[Scenario] = &[
             Wait(s(6)),
             NobodyIsMaster,
             Undrain("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
         ],
     },
     Scenario {
@@ -339,18 +339,18 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Freeze("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             TwoAnsweredAtMost(ms(0)),
             Wait(s(3)),
             Mark,
             Thaw("a"),
             Wait(s(1)),
             MasterIs("b"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
         ],
     },
@@ -359,11 +359,11 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(ms(2300)),
             Mark,
             Kill("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             TwoAnsweredAtMost(ms(0)),
         ],
     },
@@ -372,7 +372,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Kill("a"),
@@ -390,7 +390,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Restart("a"),
@@ -406,7 +406,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Mark,
             RemoveAddress("a"),
             Wait(ms(500)),
@@ -421,13 +421,13 @@ pub const ALL: &[Scenario] = &[
         steps: &[
             MasterWithin("a", s(12)),
             LinkDown("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             HasNot("a"),
             Mark,
             LinkUp("a"),
             Wait(s(6)),
             MasterIs("b"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
         ],
     },
@@ -436,14 +436,14 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 200), host("b", 150), host("c", 100)],
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Crash("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Wait(s(2)),
             Crash("b"),
-            MasterWithin("c", PATIENCE),
+            MasterWithin("c", TIMEOUT),
             NobodyAnsweredAtMost(ms(4000)),
             TwoAnsweredAtMost(ms(0)),
         ],

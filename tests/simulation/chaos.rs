@@ -603,7 +603,7 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     if faulty {
         world.run_for(3 * longest + Duration::from_secs(31));
     }
-    let patience = world
+    let interval = world
         .hosts
         .iter()
         .filter_map(|host| host.node())
@@ -611,14 +611,14 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         .map(|router| router.master_down() + router.config().before_claim.unwrap_or_default())
         .max()
         .unwrap_or_default();
-    world.run_for(2 * patience + 4 * longest + Duration::from_secs(1));
+    world.run_for(2 * interval + 4 * longest + Duration::from_secs(1));
     forgotten_addresses(world);
     for ip in &shared {
         world.forget_service(*ip);
     }
     judge(world);
     let before = roles(world);
-    world.run_for(3 * patience + Duration::from_secs(1));
+    world.run_for(3 * interval + Duration::from_secs(1));
     judge(world);
     if before != roles(world) {
         world.fail(None, "roles change although all is calm".to_owned());

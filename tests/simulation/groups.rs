@@ -125,7 +125,10 @@ pub fn planned_moves_of_a_group_lose_nothing(
 
 /// Both links are cut and healed, in any order: each host is master of both members, and each would
 /// win the tie on another link.
-pub fn groups_that_disagree_come_to_terms(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
+pub fn groups_that_disagree_settle_on_one_master(
+    seed: u64,
+    tell: bool,
+) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0xd15a);
     let interval = Interval::from_centis(random.pick(&[100, 100, 10])).unwrap();
     let span = interval.duration();
