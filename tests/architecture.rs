@@ -1,14 +1,14 @@
-//! The fence round the protocol, and what the house promises about itself.
-//!
-//! It reads the source as text: a rule that a newcomer can break without a compiler's word.
+//! Rules about the source that the compiler does not check: what the protocol may name, which part
+//! may use which, where code may be unsafe or panic. They are checked on the text of the source.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What `src/vrrp` may not name, and why.
-const FENCED: [(&str, &str); 22] = [
+const FORBIDDEN_IN_VRRP: [(&str, &str); 22] = [
     ("std::time::Instant", "the protocol is told the time"),
     ("std::time::SystemTime", "the protocol is told the time"),
     ("SystemTime", "the protocol is told the time"),
@@ -33,20 +33,38 @@ const FENCED: [(&str, &str); 22] = [
     ("f64", "states are compared and hashed"),
 ];
 
-/// Where a use may begin in `src/vrrp`: nothing from crates.io, nothing from the rest of ours.
-const ROOTS: [&str; 4] = ["std", "super", "self", "crate::vrrp"];
+/// The parts of `src`, each with those that it may use, which lie below it.
+const PARTS: [(&str, &[&str]); 14] = [
+    ("main", &["cli"]),
+    ("cli", &["api", "config", "daemon", "doctor", "exporter", "helper", "host", "lab", "vrrp"]),
+    ("daemon", &["api", "config", "helper", "host", "log", "vrrp"]),
+    ("doctor", &["api", "config", "host", "vrrp"]),
+    ("exporter", &["api", "host", "vrrp"]),
+    ("lab", &["host"]),
+    ("helper", &["config", "host", "log", "vrrp"]),
+    ("log", &["host", "vrrp"]),
+    ("config", &["vrrp"]),
+    ("host", &["vrrp"]),
+    ("vrrp", &["words"]),
+    ("api", &["words"]),
+    ("words", &[]),
+    ("lib", &[]),
+];
 
-/// Where a use may begin in `src/api`.
-const API_ROOTS: [&str; 4] = ["std", "serde", "serde_json", "super"];
+/// How an import may begin in `src/vrrp`: no other crate, no other part of this one.
+const VRRP_IMPORTS: [&str; 4] = ["std", "super", "self", "crate::vrrp"];
 
-/// Where giving up is right: no packet, kernel answer or file that we support brings it about.
-const GIVES_UP_RIGHTLY: [(&str, &str); 1] =
+/// How an import may begin in `src/api`: no other part, and no crate but serde.
+const API_IMPORTS: [&str; 4] = ["std", "serde", "serde_json", "super"];
+
+/// Panics that are right: no packet, kernel answer or supported file brings them about.
+const ALLOWED_PANICS: [(&str, &str); 1] =
     [("src/host/clock.rs", "expect(\"the kernel has no such clock\")")];
 
-/// Where code may be `unsafe`.
-const UNSAFE_ROOM: &str = "src/host/sys";
+/// The directory whose code may be `unsafe`.
+const UNSAFE_CODE: &str = "src/host/sys";
 
-/// Without these nobody finds his way.
+/// Files whose paths are known outside, or that a reader looks for first.
 const REQUIRED: [&str; 12] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -56,58 +74,79 @@ const REQUIRED: [&str; 12] = [
     "src/lib.rs",
     "src/main.rs",
     "src/vrrp/advert.rs",
-    "src/vrrp/node.rs",
+    "src/vrrp/node/mod.rs",
     "src/vrrp/router/mod.rs",
     "src/host/sys/mod.rs",
     "systemd/vipd.service",
 ];
 
 #[test]
-fn the_protocol_names_nothing_of_the_machine() {
-    assert_none(sources("src/vrrp").flat_map(|file| named_beyond_the_fence(&file)));
+fn the_protocol_names_no_clock_socket_file_or_thread() {
+    assert_none(sources("src/vrrp").flat_map(|file| forbidden_names(&file)));
 }
 
 #[test]
 fn the_protocol_uses_nothing_but_std_and_itself() {
-    assert_none(sources("src/vrrp").flat_map(|file| used_beyond_the_fence(&file)));
+    assert_none(sources("src/vrrp").flat_map(|file| forbidden_imports(&file)));
 }
 
 #[test]
 fn the_api_uses_nothing_but_std_serde_and_itself() {
-    assert_none(sources("src/api").flat_map(|file| used_beyond(&file, &API_ROOTS)));
-    let named = |file: Source| {
-        let lines = file.code().filter(|(_, line)| line.contains("crate::"));
-        lines.map(|(n, _)| format!("{}:{n}", file.path.display())).collect::<Vec<_>>()
-    };
-    assert_none(sources("src/api").flat_map(named));
+    assert_none(sources("src/api").flat_map(|file| imports_beyond(&file, &API_IMPORTS)));
+    assert_none(sources("src/api").flat_map(|file| other_crates(&file)));
 }
 
 #[test]
-fn unsafe_code_lives_in_one_room() {
-    let others = || sources("src").filter(|file| !file.path.starts_with(UNSAFE_ROOM));
-    let why = format!("only {UNSAFE_ROOM} may");
+fn parts_use_only_the_parts_below_them() {
+    assert_none(sources("src").flat_map(|file| forbidden_arrows(&file)));
+}
+
+#[test]
+fn the_table_of_parts_is_complete_and_has_no_circle() {
+    let parts = sources("src").map(|file| part(&file.path)).collect::<BTreeSet<_>>();
+    let missing = parts.iter().filter(|part| !PARTS.iter().any(|(name, _)| name == part));
+    assert_none(missing.map(|part| format!("{part} is not in the table")));
+    for (n, (name, below)) in PARTS.iter().enumerate() {
+        assert!(parts.contains(*name), "src has no {name}");
+        for other in *below {
+            let later = PARTS[n + 1..].iter().any(|(name, _)| name == other);
+            assert!(later, "{name} uses {other}, which is not below it in the table");
+        }
+    }
+}
+
+#[test]
+fn the_host_does_not_know_the_election() {
+    let why = "the host yields events, and the daemon passes them to the election";
+    assert_none(sources("src/host").flat_map(|file| named(&file, "Node", why)));
+}
+
+#[test]
+fn unsafe_code_is_in_one_directory() {
+    let others = || sources("src").filter(|file| !file.path.starts_with(UNSAFE_CODE));
+    let why = format!("only {UNSAFE_CODE} may");
     assert_none(others().flat_map(|file| named(&file, "unsafe", &why)));
     assert_none(others().flat_map(|file| named(&file, "allow(unsafe_code)", &why)));
 }
 
 #[test]
 fn every_unsafe_block_says_why_it_is_sound() {
-    assert_none(sources(UNSAFE_ROOM).flat_map(|file| unsafe_without_a_reason(&file)));
+    assert_none(sources(UNSAFE_CODE).flat_map(|file| unsafe_without_reason(&file)));
 }
 
 #[test]
-fn nothing_gives_up_where_it_could_say_what_is_wrong() {
-    assert_none(sources("src").flat_map(|file| given_up(&file)));
+fn no_code_panics_where_it_could_return_an_error() {
+    assert_none(sources("src").flat_map(|file| panics_in(&file)));
 }
 
 #[test]
-fn what_everybody_looks_for_is_there() {
+fn the_files_that_a_reader_looks_for_exist() {
     let missing = REQUIRED.iter().filter(|path| !root().join(path).is_file());
     assert_none(missing.map(|path| format!("{path} is missing")));
 }
 
 #[test]
-fn the_architecture_is_read_in_one_sitting() {
+fn the_architecture_has_less_than_150_lines() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     assert!(text.lines().count() < 150, "ARCHITECTURE.md has {} lines", text.lines().count());
 }
@@ -121,63 +160,108 @@ fn files_that_the_architecture_names_exist() {
     assert_none(missing.map(|path| format!("ARCHITECTURE.md names {path}")));
 }
 
-// ---- the fence itself --------------------------------------------------------------------------
+// ---- the rules themselves --------------------------------------------------------------------------
 
 #[test]
 fn a_planted_clock_socket_float_or_lock_is_found() {
-    for (word, _) in FENCED {
+    for (word, _) in FORBIDDEN_IN_VRRP {
         let planted = Source::planted(&format!("fn f() {{\n    let x = {word}::new();\n}}\n"));
-        let found = named_beyond_the_fence(&planted);
+        let found = forbidden_names(&planted);
         assert!(found.iter().any(|line| line.contains("planted.rs:2")), "{word}: {found:?}");
     }
     let grouped = Source::planted("use std::{fs, thread};\nuse std::time::{Duration, Instant};\n");
-    let found = named_beyond_the_fence(&grouped);
+    let found = forbidden_names(&grouped);
     assert!(found.iter().any(|line| line.contains("std::fs")), "{found:?}");
     assert!(found.iter().any(|line| line.contains("std::thread")), "{found:?}");
     assert!(found.iter().any(|line| line.contains("std::time::Instant")), "{found:?}");
 }
 
 #[test]
-fn words_that_only_look_like_it_are_not_found() {
+fn similar_words_are_not_found() {
     let harmless =
         "use std::time::Duration;\nuse super::time::Instant;\n// std::fs\nlet f64x = 1;\n";
-    assert_none(named_beyond_the_fence(&Source::planted(harmless)));
+    assert_none(forbidden_names(&Source::planted(harmless)));
     let test = "#[cfg(test)]\nmod tests {\n    use std::collections::HashMap;\n}\n";
-    assert_none(named_beyond_the_fence(&Source::planted(test)));
+    assert_none(forbidden_names(&Source::planted(test)));
     let comment = "/// [`Instant`] is no HashMap.\nstruct S; // no Mutex either\n";
-    assert_none(named_beyond_the_fence(&Source::planted(comment)));
+    assert_none(forbidden_names(&Source::planted(comment)));
 }
 
 #[test]
 fn a_planted_import_is_found() {
     for line in ["use tokio::time;", "use crate::host::clock;", "pub use libc::c_int;"] {
         let planted = Source::planted(&format!("{line}\n"));
-        assert_eq!(used_beyond_the_fence(&planted).len(), 1, "{line}");
+        assert_eq!(forbidden_imports(&planted).len(), 1, "{line}");
     }
     for line in ["use std::fmt;", "use super::config::Vrid;", "use crate::vrrp::Node;"] {
-        assert_none(used_beyond_the_fence(&Source::planted(&format!("{line}\n"))));
+        assert_none(forbidden_imports(&Source::planted(&format!("{line}\n"))));
+    }
+}
+
+#[test]
+fn a_planted_use_of_another_part_is_found() {
+    let found = |path: &str, text: &str| {
+        forbidden_arrows(&Source::new(Path::new(path), &format!("{text}\n"))).len()
+    };
+    for (path, line) in [
+        ("src/host/clock.rs", "use crate::daemon::Options;"),
+        ("src/host/clock.rs", "use crate::{helper::Outcome, vrrp::Vrid};"),
+        ("src/host/clock.rs", "    let config = crate::config::Config::parse(name, text);"),
+        ("src/host/clock.rs", "use super::super::helper;"),
+        ("src/host/netlink/links.rs", "use super::super::super::api::status::Status;"),
+        ("src/config/mod.rs", "use super::host::clock;"),
+        ("src/vrrp/node.rs", "fn f(clock: &crate::host::clock::Clock) {}"),
+        ("src/api/status.rs", "pub use crate::vrrp::Role;"),
+        ("src/log.rs", "use crate::daemon;"),
+        ("src/main.rs", "    vipd::daemon::run(&options)"),
+    ] {
+        assert_eq!(found(path, line), 1, "{path}: {line}");
+    }
+    for (path, line) in [
+        ("src/host/clock.rs", "use crate::host::sys;"),
+        ("src/host/clock.rs", "use crate::vrrp::{Node, Vrid};"),
+        ("src/host/clock.rs", "use super::sys; // crate::daemon"),
+        ("src/host/netlink/links.rs", "use super::super::clock;"),
+        ("src/daemon/mod.rs", "use crate::{api::status::Status, helper, log};"),
+        ("src/main.rs", "    vipd::cli::main()"),
+        ("src/lib.rs", "pub mod vrrp;"),
+    ] {
+        assert_eq!(found(path, line), 0, "{path}: {line}");
+    }
+    let test = "#[cfg(test)]\nmod tests {\n    use crate::daemon;\n}";
+    assert_eq!(found("src/host/clock.rs", test), 0);
+}
+
+#[test]
+fn a_planted_crate_in_the_api_is_found() {
+    for line in ["use humantime::format_rfc3339;", "    let now = libc::time(null());"] {
+        assert_eq!(other_crates(&Source::planted(&format!("{line}\n"))).len(), 1, "{line}");
+    }
+    for line in ["use serde::Serialize;", "use std::time::Duration;", "use super::status::Status;"]
+    {
+        assert_none(other_crates(&Source::planted(&format!("{line}\n"))));
     }
 }
 
 #[test]
 fn a_planted_unwrap_is_found_and_one_in_a_test_is_not() {
-    assert_eq!(given_up(&Source::planted("fn f() {\n    x.unwrap();\n}\n")).len(), 1);
-    assert_eq!(given_up(&Source::planted("fn f() {\n    x.expect(\"y\");\n}\n")).len(), 1);
-    assert_none(given_up(&Source::planted("x.unwrap_or(1); // x.unwrap()\n")));
+    assert_eq!(panics_in(&Source::planted("fn f() {\n    x.unwrap();\n}\n")).len(), 1);
+    assert_eq!(panics_in(&Source::planted("fn f() {\n    x.expect(\"y\");\n}\n")).len(), 1);
+    assert_none(panics_in(&Source::planted("x.unwrap_or(1); // x.unwrap()\n")));
     let test = "#[cfg(test)]\nmod tests {\n    fn f() {\n        x.unwrap();\n    }\n}\n";
-    assert_none(given_up(&Source::planted(test)));
+    assert_none(panics_in(&Source::planted(test)));
     let after = "#[cfg(test)]\nmod tests {\n}\n\nfn f() {\n    x.unwrap();\n}\n";
-    assert_eq!(given_up(&Source::planted(after)).len(), 1);
+    assert_eq!(panics_in(&Source::planted(after)).len(), 1);
 }
 
 #[test]
-fn a_planted_unsafe_without_a_reason_is_found() {
+fn a_planted_unsafe_without_reason_is_found() {
     let bare = "fn f() {\n    unsafe { g() }\n}\n";
-    assert_eq!(unsafe_without_a_reason(&Source::planted(bare)).len(), 1);
+    assert_eq!(unsafe_without_reason(&Source::planted(bare)).len(), 1);
     let bare = "unsafe impl Send for S {}\n";
-    assert_eq!(unsafe_without_a_reason(&Source::planted(bare)).len(), 1);
+    assert_eq!(unsafe_without_reason(&Source::planted(bare)).len(), 1);
     let reasoned = "fn f() {\n    // SAFETY: g does nothing.\n    unsafe { g() }\n}\n";
-    assert_none(unsafe_without_a_reason(&Source::planted(reasoned)));
+    assert_none(unsafe_without_reason(&Source::planted(reasoned)));
 }
 
 // ---- reading source ----------------------------------------------------------------------------
@@ -272,15 +356,15 @@ fn named(file: &Source, word: &str, why: &str) -> Vec<String> {
     file.code().filter(|(_, line)| alone(line)).map(|(n, _)| report(n)).collect()
 }
 
-fn named_beyond_the_fence(file: &Source) -> Vec<String> {
+fn forbidden_names(file: &Source) -> Vec<String> {
     let mut found: Vec<String> =
-        FENCED.iter().flat_map(|(word, why)| named(file, word, why)).collect();
+        FORBIDDEN_IN_VRRP.iter().flat_map(|(word, why)| named(file, word, why)).collect();
     // `AtomicU64` and its kind are words of their own.
     for (n, line) in file.code().filter(|(_, line)| line.contains("Atomic")) {
         found.push(format!("{}:{n}: {}", file.path.display(), line.trim()));
     }
     for path in imports(file) {
-        for (word, why) in FENCED {
+        for (word, why) in FORBIDDEN_IN_VRRP {
             if path == word || path.starts_with(&format!("{word}::")) {
                 found.push(format!("{}: {path}: {why}", file.path.display()));
             }
@@ -289,11 +373,11 @@ fn named_beyond_the_fence(file: &Source) -> Vec<String> {
     found
 }
 
-fn used_beyond_the_fence(file: &Source) -> Vec<String> {
-    used_beyond(file, &ROOTS)
+fn forbidden_imports(file: &Source) -> Vec<String> {
+    imports_beyond(file, &VRRP_IMPORTS)
 }
 
-fn used_beyond(file: &Source, roots: &[&str]) -> Vec<String> {
+fn imports_beyond(file: &Source, roots: &[&str]) -> Vec<String> {
     // A module may import from those that it declares itself.
     let declared = file.code().filter_map(|(_, line)| {
         line.trim().trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')
@@ -302,27 +386,96 @@ fn used_beyond(file: &Source, roots: &[&str]) -> Vec<String> {
     let inside = |path: &String| {
         roots.iter().any(|root| path == root || path.starts_with(&format!("{root}::")))
     };
-    let strangers = imports(file).into_iter().filter(|path| !inside(path));
-    strangers.map(|path| format!("{}: use {path}", file.path.display())).collect()
+    let others = imports(file).into_iter().filter(|path| !inside(path));
+    others.map(|path| format!("{}: use {path}", file.path.display())).collect()
 }
 
-/// Every path that the file imports, groups taken apart.
-fn imports(file: &Source) -> Vec<String> {
-    let text: Vec<&str> = file.code().map(|(_, line)| line.trim()).collect();
-    let text = text.join(" ");
-    let mut paths = Vec::new();
-    for (at, _) in text.match_indices("use ") {
-        if at > 0 && !text[..at].ends_with([' ', ';', '}']) {
-            continue;
+/// The part of `src` that a file belongs to: a directory, or a file beside `lib.rs`.
+fn part(path: &Path) -> String {
+    let first = path.components().nth(1).unwrap();
+    Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Uses of parts that the table does not allow, in imports and in paths within code.
+fn forbidden_arrows(file: &Source) -> Vec<String> {
+    let own = part(&file.path);
+    let allowed = PARTS.iter().find(|(name, _)| *name == own).map_or(&[][..], |(_, below)| below);
+    let mut used = BTreeSet::new();
+    for path in imports(file) {
+        used.extend(part_of_import(&file.path, &path));
+    }
+    for (_, line) in file.code() {
+        for prefix in ["crate::", "vipd::"] {
+            for (at, _) in line.match_indices(prefix) {
+                let name =
+                    line[at + prefix.len()..].split(|c: char| !(c.is_alphanumeric() || c == '_'));
+                used.extend(name.take(1).map(str::to_owned));
+            }
         }
-        if let Some(end) = text[at..].find(';') {
-            take_apart("", &text[at + 4..at + end], &mut paths);
+    }
+    let known = |name: &&String| PARTS.iter().any(|(part, _)| part == name);
+    let others = used.iter().filter(known).filter(|name| **name != own);
+    let forbidden = others.filter(|name| !allowed.contains(&name.as_str()));
+    forbidden.map(|name| format!("{}: {own} may not use {name}", file.path.display())).collect()
+}
+
+/// The part that an import leads to, if it leads out of the file's own part.
+fn part_of_import(file: &Path, import: &str) -> Option<String> {
+    let inner = file.components().count() - 1;
+    let depth = if file.file_name()? == "mod.rs" { inner - 1 } else { inner };
+    let names: Vec<&str> = import.split("::").collect();
+    let up = names.iter().take_while(|name| **name == "super").count();
+    let outside = up == depth || (up == 0 && ["crate", "vipd"].contains(&names[0]));
+    let part = names.get(up.max(1)).filter(|_| outside)?;
+    Some((*part).to_owned())
+}
+
+/// The crates that the file names, in imports and in paths within code, without those that it may.
+fn other_crates(file: &Source) -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, after) = manifest.split_once("[dependencies]\n").unwrap();
+    let (dependencies, _) = after.split_once("\n[").unwrap();
+    let names =
+        dependencies.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    let crates = names.map(|name| name.replace('-', "_"));
+    let others: Vec<_> = crates.filter(|name| !API_IMPORTS.contains(&name.as_str())).collect();
+    let leads = |path: &str, name: &str| path.split("::").next() == Some(name);
+    let begins = |line: &str, name: &str| {
+        let part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        line.match_indices(&format!("{name}::")).any(|(at, _)| !line[..at].ends_with(part))
+    };
+    let mut found = Vec::new();
+    for name in &others {
+        let imported = imports(file).iter().any(|path| leads(path, name));
+        if imported || file.code().any(|(_, line)| begins(line, name)) {
+            found.push(format!("{}: {name}: only serde may be used", file.path.display()));
+        }
+    }
+    found
+}
+
+/// Every path that the file imports, groups expanded. An import begins a line.
+fn imports(file: &Source) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut begun: Option<String> = None;
+    for (_, line) in file.code() {
+        let line = line.trim();
+        let public = ["pub(crate) ", "pub(super) ", "pub "];
+        let item = public.iter().find_map(|prefix| line.strip_prefix(prefix)).unwrap_or(line);
+        let tree = match (begun.take(), item.strip_prefix("use ")) {
+            (Some(tree), _) => format!("{tree} {line}"),
+            (None, Some(tree)) => tree.to_owned(),
+            (None, None) => continue,
+        };
+        match tree.split_once(';') {
+            Some((tree, _)) => expand("", tree, &mut paths),
+            None => begun = Some(tree),
         }
     }
     paths
 }
 
-fn take_apart(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     let Some(open) = tree.find('{') else {
         let name = tree.split(" as ").next().unwrap_or(tree).trim();
         paths.push(format!("{prefix}{name}"));
@@ -336,22 +489,22 @@ fn take_apart(prefix: &str, tree: &str, paths: &mut Vec<String>) {
         c == ',' && depth == 0
     });
     for part in parts.filter(|part| !part.trim().is_empty()) {
-        take_apart(&prefix, part, paths);
+        expand(&prefix, part, paths);
     }
 }
 
 /// `unwrap` and `expect` where a program runs.
-fn given_up(file: &Source) -> Vec<String> {
-    let gives_up = |line: &str| line.contains(".unwrap()") || line.contains(".expect(");
-    let rightly = |line: &str| {
+fn panics_in(file: &Source) -> Vec<String> {
+    let may_panic = |line: &str| line.contains(".unwrap()") || line.contains(".expect(");
+    let allowed = |line: &str| {
         let is = |(path, what): &(&str, &str)| file.path == Path::new(path) && line.contains(what);
-        GIVES_UP_RIGHTLY.iter().any(is)
+        ALLOWED_PANICS.iter().any(is)
     };
     let report = |(n, line): (usize, &str)| format!("{}:{n}: {}", file.path.display(), line.trim());
-    file.code().filter(|(_, line)| gives_up(line) && !rightly(line)).map(report).collect()
+    file.code().filter(|(_, line)| may_panic(line) && !allowed(line)).map(report).collect()
 }
 
-fn unsafe_without_a_reason(file: &Source) -> Vec<String> {
+fn unsafe_without_reason(file: &Source) -> Vec<String> {
     let mut found = Vec::new();
     let begins = |line: &str| line.contains("unsafe {") || line.contains("unsafe impl");
     for (n, line) in file.code().filter(|(_, line)| begins(line)) {

@@ -1,22 +1,22 @@
-//! The machine side on a real kernel: every test has two network namespaces of its own, joined by
-//! a cable, and no privileges but those it has inside them.
+//! The host modules on a real kernel. Every test has two network namespaces of its own, connected
+//! by a veth pair, and no privileges outside them.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
+
+mod lab;
+mod suite;
 
 use std::fs::{self, File};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::process::{self, Command};
+use std::process::{self, Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
-use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{getgid, getuid};
 use socket2::{Domain, Socket, Type};
-
+use suite::tests;
 use vipd::host::advert_socket::{AdvertSocket, OutgoingAdvert};
 use vipd::host::clock::{Clock, Timer, boottime};
 use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
@@ -27,74 +27,42 @@ use vipd::host::netlink::{
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
 
-fn main() -> process::ExitCode {
-    // Before any thread exists: a user namespace can only be entered alone.
-    if let Err(error) = enter_namespace() {
-        eprintln!("these tests need root, or user namespaces: {error}");
-        return process::ExitCode::FAILURE;
-    }
-    let tests: &[(&str, fn())] = &[
-        ("adverts_arrive_as_they_were_sent", adverts_arrive_as_they_were_sent),
-        ("a_socket_outlives_a_link_that_was_down", a_socket_outlives_a_link_that_was_down),
-        (
-            "sent_adverts_have_the_header_fields_of_the_rfc",
+fn main() -> ExitCode {
+    suite::main(2, |_| {
+        tests![
+            adverts_arrive_as_they_were_sent,
+            a_socket_survives_a_link_that_was_down,
             sent_adverts_have_the_header_fields_of_the_rfc,
-        ),
-        ("only_the_vrids_listened_for_arrive", only_the_vrids_listened_for_arrive),
-        ("one_advert_that_fails_does_not_stop_the_others", one_that_fails_does_not_stop_the_others),
-        ("a_claimed_address_is_marked_and_disturbs_nobody", a_claimed_address_is_marked),
-        ("a_lease_ends_and_is_not_brought_back", a_lease_ends_and_is_not_brought_back),
-        ("a_renewal_keeps_the_mark_and_can_be_too_late", a_renewal_can_be_too_late),
-        ("addresses_of_the_host_are_never_touched", addresses_of_the_host_are_never_touched),
-        ("a_claim_survives_a_changed_prefix_length", a_claim_survives_a_changed_prefix_length),
-        ("a_wrong_absent_hint_is_verified", a_wrong_absent_hint_is_verified),
-        (
-            "a_large_claim_reports_its_parts_and_renewals_are_filtered",
+            only_the_vrids_listened_for_arrive,
+            one_advert_that_fails_does_not_stop_the_others,
+            a_claimed_address_is_marked_and_disturbs_nobody,
+            a_lease_ends_and_is_not_brought_back,
+            a_renewal_keeps_the_mark_and_can_be_too_late,
+            addresses_of_the_host_are_never_touched,
+            a_claim_survives_a_changed_prefix_length,
+            a_wrong_absent_hint_is_verified,
             a_large_claim_reports_its_parts_and_renewals_are_filtered,
-        ),
-        ("thousands_of_addresses_go_in_one_job", thousands_of_addresses_go_in_one_job),
-        ("a_failed_job_reports_the_reason", a_failed_job_reports_the_reason),
-        ("an_interface_is_followed_by_its_name", an_interface_is_followed_by_its_name),
-        ("addresses_come_and_go", addresses_come_and_go),
-        ("a_bridge_port_that_leaves_is_not_gone", a_bridge_port_that_leaves_is_not_gone),
-        ("after_an_overflow_the_state_is_right", after_an_overflow_the_state_is_right),
-        ("announcements_are_right_to_the_byte", announcements_are_right_to_the_byte),
-        ("neighbours_believe_announcements", neighbours_believe_announcements),
-        ("other_announcers_are_seen_and_nothing_else", other_announcers_are_seen),
-        ("readiness_reaches_tokio", readiness_reaches_tokio),
-    ];
-    let trials = tests.iter().map(|&(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+            thousands_of_addresses_are_claimed_in_one_job,
+            a_failed_job_reports_the_reason,
+            an_interface_is_followed_by_its_name,
+            addresses_come_and_go,
+            a_bridge_port_that_leaves_is_not_gone,
+            after_an_overflow_the_state_is_right,
+            announcements_are_encoded_exactly,
+            neighbours_accept_announcements,
+            other_announcers_are_seen_and_nothing_else,
+            readiness_reaches_tokio,
+        ]
+    })
 }
 
-fn enter_namespace() -> io::Result<()> {
-    let (user, group) = (getuid(), getgid());
-    let mut flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
-    if !user.is_root() {
-        flags |= CloneFlags::CLONE_NEWUSER;
-    }
-    unshare(flags)?;
-    if !user.is_root() {
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-        fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    }
-    let none = None::<&str>;
-    Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
-}
-
-// The lab.
+// ---- namespaces ----
 
 const LEFT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const RIGHT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
-/// Two namespaces: the thread is in one, with `left` (192.0.2.1, 2001:db8::1, fe80::ff:fe00:1);
-/// `right` (the same with 2) is over there.
+/// Two namespaces: the thread runs in one, which has the interface `left` (192.0.2.1, 2001:db8::1,
+/// fe80::ff:fe00:1). The other has `right` (192.0.2.2, 2001:db8::2, fe80::ff:fe00:2).
 struct Lab {
     here: File,
     there: File,
@@ -159,7 +127,7 @@ fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap()
 }
 
-/// Waits for something that comes soon; the bound is only there so that a failure is one.
+/// Waits until `holds` is true; fails after 20 s.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !holds() {
@@ -173,7 +141,7 @@ fn readable(fd: &impl AsFd, within: Duration) -> bool {
     poll(&mut fds, PollTimeout::try_from(within).unwrap()).unwrap() == 1
 }
 
-/// Everything that arrives at an interface, and nothing that leaves it.
+/// Captures frames that an interface receives, but not those it sends.
 struct Capture(Socket);
 
 impl Capture {
@@ -190,7 +158,7 @@ impl Capture {
         nix::unistd::write(&self.0, frame).unwrap();
     }
 
-    /// The frames that arrive until `count` of them are wanted.
+    /// Waits for `count` frames that are `wanted`, and drops the others.
     fn frames(&self, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         while frames.len() < count {
@@ -206,7 +174,7 @@ impl Capture {
     }
 }
 
-// Adverts.
+// ---- adverts ----
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
@@ -256,7 +224,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// A checksum that is wrong, and bytes behind the end: all of it must arrive untouched.
+/// A message with a wrong checksum and trailing bytes, which must arrive unchanged.
 fn message(vrid: u8) -> Vec<u8> {
     vec![0x31, vrid, 100, 1, 0xf0, 100, 0xde, 0xad, 192, 0, 2, 10, 0xbe, 0xef]
 }
@@ -283,7 +251,7 @@ fn adverts_arrive_as_they_were_sent() {
         assert!(readable(&theirs, Duration::from_secs(20)));
         assert_eq!(received(&mut theirs, 1), [expected]);
         assert!(!readable(&theirs, Duration::ZERO));
-        // The answer comes after anything that was looped back to us.
+        // This reply would arrive after a copy of our own advert.
         let (back, home) = match family {
             Family::V4 => ("192.0.2.2", "192.0.2.1"),
             Family::V6 => ("2001:db8::2", "2001:db8::1"),
@@ -295,7 +263,7 @@ fn adverts_arrive_as_they_were_sent() {
     }
 }
 
-fn a_socket_outlives_a_link_that_was_down() {
+fn a_socket_survives_a_link_that_was_down() {
     let lab = Lab::new();
     for (family, from, to) in
         [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
@@ -364,7 +332,7 @@ fn only_the_vrids_listened_for_arrive() {
                 send(&[0x31, vrid]);
             }
             send(&[]);
-            // The header is longer then, and nothing else is different: four no-operations.
+            // Four no-operation options make the IPv4 header longer and change nothing else.
             if family == Family::V4 {
                 let options = |value| {
                     let level = libc::IPPROTO_IP;
@@ -376,7 +344,7 @@ fn only_the_vrids_listened_for_arrive() {
                 send(&[0x31, 52, 0, 0, 0, 0, 0, 1]);
                 options(0);
             }
-            // The last one of all says that nothing more is on the way.
+            // After this one nothing else is on the way.
             theirs.listen_for(&vrids(&[200])).unwrap();
             send(&[0x31, 200, 0, 0, 0, 0, 0, 200]);
             let mut seen = Vec::new();
@@ -397,7 +365,7 @@ fn only_the_vrids_listened_for_arrive() {
     }
 }
 
-fn one_that_fails_does_not_stop_the_others() {
+fn one_advert_that_fails_does_not_stop_the_others() {
     let lab = Lab::new();
     let ours = socket("left", Family::V4, &[]);
     let mut theirs = lab.there(|| socket("right", Family::V4, &[51]));
@@ -416,7 +384,7 @@ fn one_that_fails_does_not_stop_the_others() {
     ours.send_many([], |_, _| panic!("nothing was sent"));
 }
 
-// Addresses.
+// ---- addresses ----
 
 fn wait_for(worker: &mut Worker, ticket: u64) -> JobOutcome {
     loop {
@@ -455,7 +423,7 @@ fn release(list: &[&str]) -> Operation {
     Operation::Release { addresses: addresses(list) }
 }
 
-/// All addresses of an interface, as the kernel tells a newcomer.
+/// All addresses of an interface, as a new monitor lists them.
 fn present(name: &str) -> Vec<InterfaceAddress> {
     let mut events = Monitor::open().unwrap();
     let (mut found, mut synced, wanted) = (Vec::new(), false, index(name));
@@ -464,7 +432,7 @@ fn present(name: &str) -> Vec<InterfaceAddress> {
             .read(|event| match event {
                 NetEvent::Resync => found.clear(),
                 NetEvent::Address(address) if address.index == wanted => {
-                    // Again, if something about it changes meanwhile.
+                    // An address that changes during the dump is reported again.
                     found.retain(|known: &InterfaceAddress| known.address() != address.address());
                     found.push(address);
                 }
@@ -482,7 +450,7 @@ fn marked(name: &str) -> Vec<String> {
     ours.map(|found| format!("{}/{}", found.ip, found.prefix)).collect()
 }
 
-/// What iproute2 says about one address.
+/// One address as iproute2 shows it.
 fn detail(name: &str, ip: &str) -> serde_json::Value {
     let text = output("ip", &format!("-j addr show dev {name}"));
     let all: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -496,7 +464,7 @@ fn lifetime(name: &str, ip: &str) -> u64 {
 
 const FOR_EVER: u64 = u32::MAX as u64;
 
-fn a_claimed_address_is_marked() {
+fn a_claimed_address_is_marked_and_disturbs_nobody() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let routes = || output("ip", "route") + &output("ip", "-6 route");
@@ -522,7 +490,7 @@ fn a_claimed_address_is_marked() {
         (routes(), output("ip", "route get 192.0.2.2"), output("ip", "-6 route get 2001:db8::2"));
     assert_eq!(after, before, "routes and source addresses are the host's own");
 
-    // Again, as after a restart; then away, twice.
+    // Claim again, as after a restart; then release twice.
     assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
     assert!(list.iter().all(|ip| (20..=30).contains(&lifetime("left", ip))));
     assert_eq!(marked("left").len(), 4);
@@ -543,7 +511,7 @@ fn a_lease_ends_and_is_not_brought_back() {
     assert_eq!(marked("left"), [""; 0]);
 }
 
-fn a_renewal_can_be_too_late() {
+fn a_renewal_keeps_the_mark_and_can_be_too_late() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let list = ["192.0.2.10", "2001:db8::10"];
@@ -567,7 +535,7 @@ fn a_renewal_can_be_too_late() {
 fn addresses_of_the_host_are_never_touched() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
-    // The same prefix length as ours would have, and others.
+    // With the prefix length that ours would have, and with others.
     ip("addr add 192.0.2.10/32 dev left");
     ip("addr add 2001:db8::10/128 dev left nodad");
     let theirs = ["192.0.2.1", "192.0.2.10", "2001:db8::1", "2001:db8::10"];
@@ -647,7 +615,7 @@ fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
     assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
 }
 
-fn thousands_of_addresses_go_in_one_job() {
+fn thousands_of_addresses_are_claimed_in_one_job() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> = (0..1000_u32)
@@ -657,7 +625,7 @@ fn thousands_of_addresses_go_in_one_job() {
         )
         .map(Address::host)
         .collect();
-    // One of them in the middle is the host's.
+    // One in the middle belongs to the host.
     ip("addr add 10.0.1.200/8 dev left");
     let foreign = Address::host(address("10.0.1.200"));
 
@@ -710,7 +678,7 @@ fn a_failed_job_reports_the_reason() {
     );
     assert_ne!(failures[0].1.to_string(), "");
 
-    // Jobs are done in their order, and each is reported.
+    // Jobs run in order, and each is reported.
     for ticket in 0..50 {
         let operation = if ticket % 2 == 0 { release(&list) } else { claim(&list[..1], Some(9)) };
         worker.submit(WorkerJob { ticket, index: index("left"), operation });
@@ -724,7 +692,7 @@ fn a_failed_job_reports_the_reason() {
     assert_eq!(marked("left"), ["192.0.2.10/32"]);
 }
 
-// Interfaces.
+// ---- interfaces ----
 
 struct Follower {
     events: Monitor,
@@ -742,7 +710,7 @@ impl Follower {
     fn with(events: Monitor, names: &[&str]) -> Self {
         let mut links = Links::default();
         links.watch(names.iter().map(|name| Arc::from(*name)));
-        // The first picture is on its way.
+        // The first dump has been requested.
         assert!(links.incomplete());
         let mut new = Follower { events, links, changes: Vec::new(), resyncs: 0, synced: 0 };
         new.until("the first picture", |new| new.synced == 1);
@@ -770,7 +738,7 @@ impl Follower {
         });
     }
 
-    /// Until this change was told; then forgets all changes up to it.
+    /// Waits for a change that is `wanted`, and discards all changes up to it.
     fn until_told(&mut self, wanted: impl Fn(&LinkChange) -> bool) -> LinkChange {
         let mut told = None;
         self.until("a change", |follower| {
@@ -811,7 +779,7 @@ fn an_interface_is_followed_by_its_name() {
     assert_eq!(follower.links.link("uplink"), None);
     assert_eq!(follower.addresses("lo"), ["127.0.0.1/8", "::1/128"]);
 
-    // Late.
+    // An interface that appears late.
     ip("link add uplink address 02:00:00:00:00:01 type veth peer name other");
     let first = index("uplink");
     follower.until_appeared("uplink", first);
@@ -821,7 +789,7 @@ fn an_interface_is_followed_by_its_name() {
     ip("link set uplink up");
     follower.until_up(true);
 
-    // The cable, the switch, another MAC.
+    // No carrier, set down, another MAC address.
     ip("link set other down");
     follower.until_up(false);
     ip("link set other up");
@@ -833,7 +801,7 @@ fn an_interface_is_followed_by_its_name() {
         follower.links.link("uplink").is_some_and(|link| link.mac == Some(RIGHT_MAC))
     });
 
-    // Renamed, with an address that was told long ago; the other takes its name.
+    // Renamed, with an address that was reported before; the other takes its name.
     ip("link set other down");
     ip("addr add 192.0.2.2/24 dev other");
     follower.read();
@@ -845,7 +813,7 @@ fn an_interface_is_followed_by_its_name() {
     follower.until_appeared("uplink", second);
     follower.until("its address", |follower| follower.addresses("uplink") == ["192.0.2.2/24"]);
 
-    // By an alternative name: of an interface that is down the kernel does not tell them.
+    // By an alternative name: the kernel does not report a new one while the interface is down.
     ip("link set former up");
     ip("link property add dev former altname alias");
     follower.until_appeared("alias", first);
@@ -853,7 +821,7 @@ fn an_interface_is_followed_by_its_name() {
     ip("link property del dev former altname alias");
     follower.until_gone("alias");
 
-    // Deleted, and created anew.
+    // Deleted and created again.
     ip("link delete uplink");
     follower.until_gone("uplink");
     ip("link add uplink type veth peer name other");
@@ -861,7 +829,7 @@ fn an_interface_is_followed_by_its_name() {
     assert!(third != first && third != second);
     follower.until_appeared("uplink", third);
 
-    // A name that is watched from now on.
+    // Another name is watched from now on.
     ip("addr add 192.0.2.3/24 dev other");
     follower.read();
     follower.links.watch(["other".into(), "uplink".into()]);
@@ -886,25 +854,25 @@ fn addresses_come_and_go() {
     assert!(follower.changes.iter().all(|change| matches!(change, LinkChange::Addresses { .. })));
     follower.changes.clear();
 
-    // A renewal is no news.
+    // A renewal is not reported.
     assert_eq!(job(&mut worker, "left", renew(&["192.0.2.10", "2001:db8::10"], 90)), []);
-    // Taken away by somebody else; put back by somebody else.
+    // Removed and added again by another program.
     ip("addr del 192.0.2.10/32 dev left");
     let told = follower.until_told(|_| true);
     assert_eq!(told, LinkChange::Lost { name: name.clone(), ip: vip });
     ip("addr add 192.0.2.10/32 dev left");
     follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: vip });
-    // The mark erased.
+    // Replaced by another program, without the mark.
     let v6 = address("2001:db8::10");
     ip("addr replace 2001:db8::10/128 dev left");
     follower.until_told(|change| *change == LinkChange::Lost { name: name.clone(), ip: v6 });
     follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: v6 });
-    // The interface as the kernel lists it: what comes first is its primary address.
+    // In the order of the kernel, the primary address comes first.
     assert_eq!(follower.addresses("left")[0], "192.0.2.1/24");
     ip("addr flush dev left");
     follower.until("nothing", |follower| follower.addresses("left").is_empty());
 
-    // Duplicate detection is waited for.
+    // An address is usable only after duplicate address detection.
     fs::write("/proc/sys/net/ipv6/conf/left/accept_dad", "1").unwrap();
     fs::write("/proc/sys/net/ipv6/conf/left/dad_transmits", "1").unwrap();
     ip("addr add 2001:db8::99/64 dev left");
@@ -937,7 +905,7 @@ fn after_an_overflow_the_state_is_right() {
     follower.changes.clear();
     let before = follower.resyncs;
 
-    // All of this while nobody reads.
+    // All of this happens while nobody reads.
     let many: Arc<[Address]> =
         (0..1000_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
     assert_eq!(
@@ -970,14 +938,14 @@ fn after_an_overflow_the_state_is_right() {
     assert_eq!(follower.links.addresses("left"), present("left"));
     assert_eq!(marked("left"), ["192.0.2.11/32"]);
 
-    // And it goes on.
+    // Later changes are reported as usual.
     ip("addr del 192.0.2.12/32 dev left");
     follower.until("what came after", |follower| {
         !follower.addresses("left").contains(&"192.0.2.12/32".to_owned())
     });
 }
 
-// Neighbours.
+// ---- neighbours ----
 
 fn neighbours(name: &str, mac: [u8; 6]) -> NeighbourSocket {
     NeighbourSocket::open(index(name), Some(mac)).unwrap()
@@ -988,7 +956,7 @@ fn is_announcement(frame: &[u8]) -> bool {
         || (frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] == 136)
 }
 
-/// One's complement sum over the pseudo-header and the message: 0xffff if the checksum is right.
+/// One's complement sum over pseudo-header and message; 0xffff if the checksum is right (RFC 1071).
 fn icmpv6_sum(frame: &[u8]) -> u16 {
     let length = [0, 0, frame[18], frame[19], 0, 0, 0, 58];
     let words = frame[22..54].chunks(2).chain(length.chunks(2)).chain(frame[54..].chunks(2));
@@ -999,7 +967,7 @@ fn icmpv6_sum(frame: &[u8]) -> u16 {
     sum as u16
 }
 
-fn announcements_are_right_to_the_byte() {
+fn announcements_are_encoded_exactly() {
     let lab = Lab::new();
     let capture = lab.there(|| Capture::on("right"));
     let ours = neighbours("left", LEFT_MAC);
@@ -1041,7 +1009,7 @@ fn announcements_are_right_to_the_byte() {
         frames.iter().map(|f| Ipv4Addr::new(f[28], f[29], f[30], f[31]).into()).collect();
     assert_eq!(announced, many);
 
-    // Nobody is there to be told.
+    // Interfaces without neighbours, or that are down.
     let mut loopback = NeighbourSocket::open(index("lo"), None).unwrap();
     loopback.announce(both).unwrap();
     loopback.watch(&both).unwrap();
@@ -1050,7 +1018,7 @@ fn announcements_are_right_to_the_byte() {
     ours.announce(both).unwrap_err();
 }
 
-fn neighbours_believe_announcements() {
+fn neighbours_accept_announcements() {
     let lab = Lab::new();
     let both = ["192.0.2.10", "2001:db8::10"];
     lab.there(|| {
@@ -1066,7 +1034,7 @@ fn neighbours_believe_announcements() {
     });
 }
 
-fn other_announcers_are_seen() {
+fn other_announcers_are_seen_and_nothing_else() {
     let lab = Lab::new();
     let mut ours = neighbours("left", LEFT_MAC);
     let (theirs, raw) = lab.there(|| (neighbours("right", RIGHT_MAC), Capture::on("right")));
@@ -1079,7 +1047,7 @@ fn other_announcers_are_seen() {
     let same_end = address("2001:db8:1::10");
     let with = |list: &[IpAddr], more: &[IpAddr]| [list, more].concat();
 
-    // What is watched, and what of it is announced in this order.
+    // The watched addresses, and those of them that are announced, in order.
     let cases: [(Vec<IpAddr>, Vec<IpAddr>); 6] = [
         (vec![v4, end], vec![v4, end]),
         (vec![v6, end], vec![v6, end]),
@@ -1090,11 +1058,11 @@ fn other_announcers_are_seen() {
     ];
     for (watched, expected) in cases {
         ours.watch(&watched).unwrap();
-        // Left over from before.
+        // Discard what is left of the case before.
         ours.receive(|_| {}).unwrap();
         ours.announce([v4, v6]).unwrap();
         theirs.announce([many[0], many[250], many[899], many[2999], v4, same_end, v6]).unwrap();
-        // Our own, come back to us by way of a loop; and of another link on the same wire.
+        // Our own announcement that has come back by a loop, and one of another VLAN on the wire.
         let mut own = vec![0xff; 6];
         own.extend(RIGHT_MAC);
         own.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 0, 2, 10, 0xff, 0xff]);
@@ -1123,7 +1091,7 @@ fn other_announcers_are_seen() {
     raw.send(&[0; 60]);
     assert!(!readable(&ours, Duration::from_millis(20)));
 
-    // A link that was away is one again.
+    // The socket works again when the link has come back.
     ours.watch(&[v4]).unwrap();
     ip("link set left down");
     ours.receive(|_| panic!("nobody is there")).unwrap();
@@ -1136,7 +1104,7 @@ fn other_announcers_are_seen() {
     });
 }
 
-// Time.
+// ---- readiness ----
 
 fn readiness_reaches_tokio() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();

@@ -1,4 +1,4 @@
-//! What the daemon gives up, in a process with a single thread.
+//! Dropping privileges, in a process with a single thread.
 #![allow(clippy::unwrap_used)]
 #![deny(dead_code)]
 
@@ -9,7 +9,8 @@ use std::fs;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::Arguments;
-use suite::{Tried, tests};
+use suite::peers::skipped;
+use suite::{TestResult, tests};
 use vipd::host::privileges::{NEEDED, keep_only, lock_memory, missing, realtime};
 
 fn main() -> ExitCode {
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     suite::run(&arguments, tests)
 }
 
-fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
+fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> TestResult {
     if !nix::unistd::geteuid().is_root() || !missing().is_empty() {
         return Err("there are no privileges to give up".to_owned());
     }
@@ -29,7 +30,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
             assert_eq!(policy(&fs::read_to_string("/proc/self/stat").unwrap()), "1");
             assert_eq!(policy(&cat("/proc/self/stat")), "0");
         }
-        Err(error) => println!("SKIPPED real-time priority: {error}"),
+        Err(error) => skipped("real-time priority", &error.to_string()),
     }
     let locked = lock_memory();
     match &locked {
@@ -38,7 +39,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
             let size = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
             assert_ne!(size.trim(), "0 kB");
         }
-        Err(error) => println!("SKIPPED locked memory: {error}"),
+        Err(error) => skipped("locked memory", &error.to_string()),
     }
     keep_only(&NEEDED).unwrap();
     assert!(missing().is_empty());
@@ -52,7 +53,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
     assert_eq!(capabilities(&fs::read_to_string("/proc/self/status").unwrap()), expected);
     assert_eq!(capabilities(&cat("/proc/self/status")), expected);
     if locked.is_ok() {
-        // What is locked does not count against a limit now.
+        // Locked memory is not limited now.
         let large = vec![1_u8; 64 * 1024 * 1024];
         assert_eq!(std::thread::spawn(move || large.len()).join().unwrap(), 64 * 1024 * 1024);
     }

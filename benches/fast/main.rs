@@ -1,10 +1,11 @@
-//! How much it costs and how late it is, beside keepalived and beside a program that does nothing
+//! Processor time and delays of vipd, beside keepalived and beside a program that does nothing
 //! else (`floor`), in the same run.
 //!
 //! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about a quarter of an hour for all rows, in network
 //! namespaces; as root, or as anybody, without real-time priority then. Prints a table in Markdown.
 //! Processor time is what the kernel's scheduler counted for the threads of the measured program;
-//! times are the kernel's, taken where the frames reach a client.
+//! times are the kernel's, taken where the frames reach a client. With `VIPD_BEFORE=PATH` another vipd
+//! takes keepalived's place, to see what a change has cost.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod floor;
@@ -17,6 +18,7 @@ mod table;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
+use lab::Program;
 use rows::{Bench, ROWS};
 use table::Row;
 
@@ -49,11 +51,14 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let alone = arguments.iter().any(|argument| argument == "--alone");
-    let keepalived = lab::keepalived();
-    if keepalived.is_none() {
+    let (name, beside) = match std::env::var_os("VIPD_BEFORE") {
+        Some(before) => ("vipd before", Some(Program::Vipd(before.into()))),
+        None => ("keepalived", lab::keepalived().map(Program::Keepalived)),
+    };
+    if beside.is_none() {
         println!("SKIPPED: keepalived is not installed, so nothing is beside it");
     }
-    let bench = Bench::new(keepalived, given.unwrap_or(3), alone);
+    let bench = Bench::new(beside, given.unwrap_or(3), alone);
     let mut rows: Vec<Row> = Vec::new();
     for (name, row) in ROWS {
         if wanted.is_empty() || wanted.contains(&&name.to_owned()) {
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
             rows.extend(row(&bench));
         }
     }
-    table::print(&rows);
+    table::print(&rows, name);
     ExitCode::SUCCESS
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,23 +44,19 @@ const CLIENT: u8 = 3;
 
 pub struct Bench {
     vipd: Program,
-    keepalived: Option<Program>,
+    /// keepalived, or the vipd to compare with.
+    beside: Option<Program>,
     rounds: usize,
-    /// Only vipd, for whoever looks where its time goes.
+    /// Only vipd, for profiling.
     alone: bool,
 }
 
 impl Bench {
-    pub fn new(keepalived: Option<PathBuf>, rounds: usize, alone: bool) -> Self {
-        Bench {
-            vipd: Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()),
-            keepalived: keepalived.map(Program::Keepalived),
-            rounds,
-            alone,
-        }
+    pub fn new(beside: Option<Program>, rounds: usize, alone: bool) -> Self {
+        Bench { vipd: Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()), beside, rounds, alone }
     }
 
-    /// Measures all programs in turn, so that a machine's moods are everybody's.
+    /// Measures all programs in turn, so that disturbances of the machine affect all of them.
     fn each(&self, subjects: &[Subject], mut measure: impl FnMut(Subject)) {
         for _ in 0..self.rounds {
             self.once(subjects, &mut measure);
@@ -71,7 +66,7 @@ impl Bench {
     fn once(&self, subjects: &[Subject], mut measure: impl FnMut(Subject)) {
         for subject in subjects {
             let there = match subject {
-                Subject::Keepalived => self.keepalived.is_some() && !self.alone,
+                Subject::Keepalived => self.beside.is_some() && !self.alone,
                 Subject::Floor => !self.alone,
                 Subject::Vipd => true,
             };
@@ -85,7 +80,7 @@ impl Bench {
         match subject {
             Subject::Floor => start_floor(host, floor, true),
             Subject::Keepalived => {
-                Daemon::start(host, self.keepalived.as_ref().unwrap(), specs).unwrap()
+                Daemon::start(host, self.beside.as_ref().unwrap(), specs).unwrap()
             }
             Subject::Vipd => Daemon::start(host, &self.vipd, specs).unwrap(),
         }
@@ -123,7 +118,7 @@ impl Scene {
 
     /// Until so many virtual routers of a host have been heard within the last interval.
     fn await_adverts(&self, host: u8, routers: usize, interval: Duration) {
-        let patience = Instant::now() + Duration::from_secs(30);
+        let give_up = Instant::now() + Duration::from_secs(30);
         loop {
             let from = Instant::now() - 2 * interval - Duration::from_millis(50);
             let heard = adverts(&self.listener.between(from, Instant::now()), host);
@@ -135,7 +130,7 @@ impl Scene {
                 ["vipd.log", "keepalived.log", "floor.log"]
                     .map(|name| read(name).unwrap_or_default())
             });
-            assert!(Instant::now() < patience, "only {} of {routers}\n{logs:?}", heard.len());
+            assert!(Instant::now() < give_up, "only {} of {routers}\n{logs:?}", heard.len());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -250,7 +245,7 @@ fn master_10ms(bench: &Bench) -> Vec<Row> {
         let window = window(&daemon, &scene.listener, millis(2500));
         let heard = adverts(&window.heard, MASTER);
         let sent: usize = heard.values().map(Vec::len).sum();
-        // Who sends fewer has less to do.
+        // A program that sends fewer adverts has less to do.
         share.add(subject, 100.0 * window.processor / sent as f64 * 25_500.0);
         let (lost, gap) = regularity(&heard, interval);
         missing.add(subject, lost);
@@ -394,8 +389,8 @@ fn fall(scene: &Scene, sender: Floor, spec: &RouterSpec, addresses: &[IpAddr]) -
     thread::sleep(millis(5));
     let lasts = adverts(&scene.listener.between(from, Instant::now()), MASTER);
     let deadline = lasts.values().map(|times| times[times.len() - 1]).max().unwrap();
-    let deadline = deadline + spec.patience();
-    let patience = Instant::now() + Duration::from_secs(20);
+    let deadline = deadline + spec.master_down_interval();
+    let give_up = Instant::now() + Duration::from_secs(20);
     loop {
         thread::sleep(millis(30));
         let heard = scene.listener.between(from, Instant::now());
@@ -413,7 +408,7 @@ fn fall(scene: &Scene, sender: Floor, spec: &RouterSpec, addresses: &[IpAddr]) -
             return Fall { deadline, announced, heard };
         }
         let missing = addresses.len() - announced.len();
-        assert!(Instant::now() < patience, "{missing} addresses were not announced");
+        assert!(Instant::now() < give_up, "{missing} addresses were not announced");
     }
 }
 
@@ -655,7 +650,7 @@ fn reload(bench: &Bench) -> Vec<Row> {
         for round in 0..bench.rounds {
             specs[500].priority = 160 + round as u8;
             let program = match subject {
-                Subject::Keepalived => bench.keepalived.as_ref().unwrap(),
+                Subject::Keepalived => bench.beside.as_ref().unwrap(),
                 Subject::Floor | Subject::Vipd => &bench.vipd,
             };
             std::fs::write(daemon.config(), configuration("a", program, &specs)).unwrap();

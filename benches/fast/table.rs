@@ -95,7 +95,7 @@ impl Row {
     }
 }
 
-/// Nothing of nothing is not a number.
+/// A ratio to zero is not a number.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -106,12 +106,13 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-pub fn print(rows: &[Row]) {
+/// `beside`: what stands in keepalived's place.
+pub fn print(rows: &[Row], beside: &str) {
     println!();
     println!("{}, {}.", output("date", &["+%F %H:%M"]), machine());
     println!("Median (smallest-largest).");
     println!();
-    println!("| work | keepalived | floor | vipd | to reach | reached |");
+    println!("| work | {beside} | floor | vipd | to reach | reached |");
     println!("|---|---|---|---|---|---|");
     for row in rows {
         let cells = [&row.keepalived, &row.floor, &row.vipd].map(|values| row.cell(values));

@@ -12,6 +12,8 @@ mod checks;
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 mod machine;
+#[path = "../../tests/peers/mod.rs"]
+mod peers;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -58,8 +60,7 @@ fn main() -> ExitCode {
     let missing: Vec<_> = TOOLS.into_iter().filter(|(tool, _)| !is_installed(tool)).collect();
     if !missing.is_empty() || !getuid().is_root() {
         println!("SKIPPED: this needs root and {missing:?}");
-        let required = std::env::var_os("VIPD_TESTS_REQUIRE_PEERS").is_some_and(|v| v == "1");
-        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        return if peers::required() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     // In a process table of its own, which takes everything with it when it ends, however it ends.
     if let Err(errno) = unshare(CloneFlags::CLONE_NEWPID) {

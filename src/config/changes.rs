@@ -1,14 +1,13 @@
-//! What a reload changes, for the operator who asked for it.
+//! The differences between two configurations, as `vipd reload` prints them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::CheckPlan;
-use super::Config;
+use super::{CheckPlan, Config};
 use crate::vrrp::{Address, CheckConfig, Effect, Family, GroupConfig, RouterConfig, Vrid};
 
-/// One line for each difference; virtual routers are the same if interface, family and VRID are.
+/// One line per difference. Virtual routers are the same if interface, family and VRID are.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     if old.node != new.node {
@@ -28,7 +27,7 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
                 let group = group_of(new, router).filter(|group| {
                     group_of(old, before).is_some_and(|before| before.name == group.name)
                 });
-                // Those of a group are told of once.
+                // The hooks of a group are listed with the group.
                 if group.is_none() && hooks(old, before) != hooks(new, router) {
                     lines.push(format!("{}: hooks", router.name));
                 }
@@ -44,7 +43,7 @@ fn group_of<'c>(config: &'c Config, router: &RouterConfig) -> Option<&'c GroupCo
     config.vrrp.groups.iter().find(|group| group.members.contains(&router.name))
 }
 
-/// The hooks that run for it, its own or its group's, and what they mean to the protocol.
+/// The hooks that run for the router, its own or its group's, with their settings for the protocol.
 fn hooks<'c>(config: &'c Config, router: &'c RouterConfig) -> impl PartialEq + 'c {
     let name = group_of(config, router).map_or(&router.name, |group| &group.name);
     let RouterConfig { before_release, before_claim, fault_for, .. } = router;
@@ -97,7 +96,7 @@ fn compare_checks(old: &Config, new: &Config, lines: &mut Vec<String>) {
     }
 }
 
-/// Every key is named here, so that the next one stops the compiler.
+/// Destructured field by field, so that a new key does not compile until it is listed.
 fn compare_check(
     old: (&CheckConfig, &CheckPlan),
     new: (&CheckConfig, &CheckPlan),
@@ -123,7 +122,7 @@ fn compare_check(
             ),
             (
                 "initial",
-                // How long it waits follows from the other keys.
+                // The duration of a wait follows from the other keys.
                 initial.name().to_owned(),
             ),
         ]
@@ -161,12 +160,12 @@ fn compare(old: &RouterConfig, new: &RouterConfig, lines: &mut Vec<String>) {
 #[derive(PartialEq)]
 enum Value {
     Shown(String),
-    /// A password is nobody's to read.
+    /// Compared, but never printed.
     Secret(Option<[u8; 8]>),
 }
 
-/// Every key is named here, so that the next one stops the compiler; but not the identity, which is
-/// the same, and what belongs to the hooks.
+/// The keys and their values. Destructured field by field, so that a new one does not compile until
+/// it is listed. The identity is the same in both, and three fields belong to the hooks.
 fn keys(router: &RouterConfig) -> Vec<(&'static str, Value)> {
     let RouterConfig {
         name,

@@ -1,8 +1,8 @@
-//! Spans of time as the file writes them: a number and its unit.
+//! Durations as the file writes them: a number and its unit.
 
 use std::time::Duration;
 
-/// The units, and how many nanoseconds each is.
+/// The units in nanoseconds.
 const UNITS: [(&str, u128); 4] = [
     ("ms", 1_000_000),
     ("s", 1_000_000_000),
@@ -10,7 +10,7 @@ const UNITS: [(&str, u128); 4] = [
     ("h", 3600 * 1_000_000_000),
 ];
 
-/// What people write instead.
+/// Other spellings of the units, for suggestions.
 const OTHER_NAMES: [(&str, &[&str]); 4] = [
     ("ms", &["msec", "msecs", "millis", "millisecond", "milliseconds"]),
     ("s", &["sec", "secs", "second", "seconds"]),
@@ -18,17 +18,17 @@ const OTHER_NAMES: [(&str, &[&str]); 4] = [
     ("h", &["hr", "hrs", "hour", "hours"]),
 ];
 
-/// Nothing here waits longer; it also keeps sums of spans far from overflow.
+/// One leap year, in nanoseconds; keeps sums of durations far from overflow.
 const MAX_NANOS: u128 = 366 * 24 * 3600 * 1_000_000_000;
 
-/// "250ms", "1.5s", "2m", "1h". The error is what is wrong, and what to write instead.
+/// Parses "250ms", "1.5s", "2m", "1h". The error is the message and the suggestion.
 pub(super) fn parse(text: &str) -> Result<Duration, (String, String)> {
     let help = || "write a number and its unit: \"250ms\", \"1s\", \"2m\", \"1h\"".to_string();
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let unit_at = compact.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(compact.len());
     let (number, unit) = compact.split_at(unit_at);
     if compact.starts_with('-') {
-        return Err((format!("`{text}` is less than no time"), help()));
+        return Err((format!("`{text}` is negative"), help()));
     }
     let Some(number_nanos) = decimal(number) else {
         return Err((format!("`{text}` is not a span of time"), help()));
@@ -49,9 +49,9 @@ pub(super) fn parse(text: &str) -> Result<Duration, (String, String)> {
         return Err((format!("`{unit}` is not a unit of time"), help));
     };
     if compact != text {
-        return Err((format!("`{text}` has blanks in it"), format!("write \"{compact}\"")));
+        return Err((format!("`{text}` contains spaces"), format!("write \"{compact}\"")));
     }
-    // A number is held as billionths, so that decimals stay exact.
+    // Numbers are held in billionths, so that decimals stay exact.
     let billionths = number_nanos.saturating_mul(*factor);
     if billionths / 1_000_000_000 > MAX_NANOS {
         return Err((format!("`{text}` is longer than a year"), help()));
@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, (String, String)> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// A decimal number in billionths.
+/// Parses a decimal number, in billionths.
 fn decimal(number: &str) -> Option<u128> {
     let (whole, fraction) = match number.split_once('.') {
         Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),

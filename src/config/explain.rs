@@ -1,12 +1,11 @@
-//! What a configuration means, for a reader who wrote it and wants to be sure.
+//! What `vipd check` prints of a valid configuration: what is configured, and what follows from it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::Config;
-use super::{CheckPlan, Target};
+use super::{CheckPlan, Config, Target};
 use crate::vrrp::{
     Address, CheckConfig, Effect, GroupConfig, Initial, Priority, RouterConfig, Version,
 };
@@ -94,7 +93,7 @@ fn group_of<'c>(config: &'c Config, router: &str) -> Option<&'c GroupConfig> {
     config.vrrp.groups.iter().find(is_member)
 }
 
-/// The hooks of a virtual router or group, and what a failure of each means; `settings` has that.
+/// The hooks of a virtual router or group, and what a failure of each means by `settings`.
 fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> String {
     let Some(hooks) = config.hooks.get(name) else { return "no hooks".into() };
     let each = hooks.iter().map(|(key, command)| {
@@ -113,7 +112,7 @@ fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> Str
     format!("hooks: {}", each.collect::<Vec<_>>().join(", "))
 }
 
-/// Between which priorities the checks can move it, if they can.
+/// The range of priorities that the checks can produce; empty if they change none.
 fn priorities(config: &Config, router: &RouterConfig) -> String {
     let base = i32::from(router.priority.get());
     let (mut low, mut high) = (base, base);
@@ -193,8 +192,8 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
     format!("check {name}: {target}\n  {rhythm}\n  {effect}; {initial}\n  named by {users}")
 }
 
-/// How long a backup with this configuration waits for a master with the same interval:
-/// 3 x interval + skew (RFC 9568 6.1).
+/// `Master_Down_Interval` of a backup whose master has the same advert interval: 3 x interval plus
+/// skew time (RFC 9568 6.1).
 fn master_down_interval(router: &RouterConfig) -> Duration {
     let interval = router.advert_interval.duration();
     let steps = 256 - u32::from(router.priority.get());

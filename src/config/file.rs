@@ -1,4 +1,4 @@
-//! The shape of the TOML, nothing else: which tables and keys there are, and of what type.
+//! The shape of the TOML: its tables and keys, and their types. The rules are elsewhere.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::problem::Diagnostics;
 use super::reader::{At, Table};
 use crate::vrrp::{ChecksumForm, Handover};
 
-/// What tables are called that have no brackets.
+/// Names of tables that are written without brackets.
 pub(super) const FILE: &str = "the file";
 pub(super) const HOOK: &str = "a hook's table";
 
-/// Declares a table of the file. A row is a key: the name of the field, the type of its value, how it
-/// is read, and, if it must be there, an example. Nothing else tells which keys there are: messages
-/// about unknown keys and [`keys`] ask what was read.
+/// Declares a table of the file, one row per key: its name, the type of its value, the function
+/// that reads it, and, if it is required, an example. This is the only list of keys: messages about
+/// unknown keys and [`keys`] are derived from what was read.
 macro_rules! table {
     (
         $(#[$doc:meta])*
@@ -44,7 +44,6 @@ type Integer = Option<At<i64>>;
 type Span = Option<At<Duration>>;
 type Flag = Option<At<bool>>;
 
-/// The file.
 pub(super) struct File {
     pub node: Option<NodeTable>,
     pub virtual_routers: Vec<RouterTable>,
@@ -88,7 +87,7 @@ table! {
     }
 }
 
-/// What is meant if a key is left out that more than one rule looks at.
+/// Values, with the default, of keys that several rules use.
 impl RouterTable {
     pub fn preempt(&self) -> bool {
         self.preempt.as_ref().is_none_or(|preempt| preempt.value)
@@ -182,31 +181,33 @@ pub(super) enum Argv {
     List(Vec<At<String>>),
 }
 
-/// What a check tests: the keys that say so, as far as they are written.
+/// What a check tests: the keys of that kind that are present.
 pub(super) struct Subject {
-    /// One, if all is well.
+    /// Exactly one in a valid file.
     pub kinds: Vec<At<CheckKind>>,
     pub command: Option<At<Argv>>,
     /// The value of the first of `kinds`, unless that is `command`.
     pub object: Text,
 }
 
-/// What a check looks at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum CheckKind {
-    Command,
-    Tcp,
-    Http,
-    Process,
-    Unit,
-    File,
-    FilePresent,
-    FileAbsent,
-    Interface,
-    Ping,
+words! {
+    /// The kinds of checks, each named by its key.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum CheckKind {
+        Command = "command",
+        Tcp = "tcp",
+        Http = "http",
+        Process = "process",
+        Unit = "unit",
+        File = "file",
+        FilePresent = "file_present",
+        FileAbsent = "file_absent",
+        Interface = "interface",
+        Ping = "ping",
+    }
 }
 
-/// A span, or one of two words.
+/// `address_lifetime`: a duration or one of two words.
 #[derive(Clone, Copy)]
 pub(super) enum Lifetime {
     Auto,
@@ -214,14 +215,14 @@ pub(super) enum Lifetime {
     Fixed(Duration),
 }
 
-/// What a failing check means that has no weight.
+/// What failing means for a check without a weight.
 #[derive(Clone, Copy)]
 pub(super) enum OnFail {
     Fault,
     Last,
 }
 
-/// What a check counts as before its first result.
+/// The state of a check before its first result.
 #[derive(Clone, Copy)]
 pub(super) enum InitialChoice {
     Passing,
@@ -263,7 +264,7 @@ impl File {
     }
 }
 
-/// Reads a table and reports the keys in it that nobody asked for.
+/// Reads a table and reports its unknown keys.
 fn whole<'r, 'd, T>(mut table: Table<'r, 'd>, read: impl FnOnce(&mut Table<'r, 'd>) -> T) -> T {
     let value = read(&mut table);
     table.finish();
@@ -276,7 +277,7 @@ impl Subject {
         let mut object = None;
         let mut command = None;
         for kind in CheckKind::ALL {
-            let key = kind.key();
+            let key = kind.name();
             let place = table.get(key).map(|value| value.span());
             let first = kinds.is_empty();
             match kind {
@@ -304,38 +305,10 @@ impl Subject {
 }
 
 impl CheckKind {
-    pub const ALL: [CheckKind; 10] = [
-        CheckKind::Command,
-        CheckKind::Tcp,
-        CheckKind::Http,
-        CheckKind::Process,
-        CheckKind::Unit,
-        CheckKind::File,
-        CheckKind::FilePresent,
-        CheckKind::FileAbsent,
-        CheckKind::Interface,
-        CheckKind::Ping,
-    ];
-
-    pub const fn key(self) -> &'static str {
-        match self {
-            CheckKind::Command => "command",
-            CheckKind::Tcp => "tcp",
-            CheckKind::Http => "http",
-            CheckKind::Process => "process",
-            CheckKind::Unit => "unit",
-            CheckKind::File => "file",
-            CheckKind::FilePresent => "file_present",
-            CheckKind::FileAbsent => "file_absent",
-            CheckKind::Interface => "interface",
-            CheckKind::Ping => "ping",
-        }
-    }
-
-    /// Whether a key that nobody asked for was probably meant to be one of these. To be asked when all
-    /// others have been read.
+    /// Whether an unknown key is probably a misspelt kind. To be called after all other keys are
+    /// read.
     fn is_mistyped(table: &mut Table<'_, '_>, _: &'static str) -> bool {
-        table.mistypes(&CheckKind::ALL.map(CheckKind::key))
+        table.mistypes(&CheckKind::ALL.map(CheckKind::name))
     }
 }
 
@@ -404,7 +377,7 @@ impl Argv {
     }
 }
 
-/// Every table there is, as it is written, and its keys.
+/// Every table, by its name in the file, and its keys.
 pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
     fn of<T>(
         name: &'static str,

@@ -1,4 +1,4 @@
-//! The rules for sync groups: virtual routers that are master together or not at all.
+//! The rules for sync groups: virtual routers that change their roles together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,7 +12,7 @@ use super::reader::{At, closest};
 use super::{checks, file, router};
 use crate::vrrp::{GroupConfig, Priority, RouterConfig};
 
-/// A group as far as it could be understood.
+/// A group as far as it could be read.
 pub(super) struct GroupDraft {
     pub config: GroupConfig,
     pub hooks: Hooks,
@@ -22,8 +22,8 @@ pub(super) struct GroupDraft {
 }
 
 impl GroupDraft {
-    /// What the members have in common: the hooks of the group, and the checks of them all, in the
-    /// order of the file.
+    /// Gives every member the hooks of the group and the checks of all members, in the order of the
+    /// file.
     pub fn apply(&self, routers: &mut [RouterConfig], defined: &[checks::CheckDraft<'_>]) {
         let is_member = |router: &RouterConfig| self.config.members.contains(&router.name);
         let mut union = self.checks.clone();
@@ -42,8 +42,7 @@ impl GroupDraft {
     }
 }
 
-/// Every group, and what must be different from one to the next. `None` if a name or the members
-/// are missing.
+/// Checks all groups. An entry is `None` if its name is missing.
 pub(super) fn check(
     groups: &[file::GroupTable],
     routers: &[router::RouterDraft<'_>],
@@ -101,7 +100,7 @@ fn check_one<'f>(
         router::advise_on_release(group.hooks.as_ref(), first.handover(), report);
     }
     let own = checks::named(group.checks.as_ref(), defined, report);
-    // What stands in the way of a member stands in the way of the group.
+    // A check that a member cannot use cannot be used by the group either.
     for member in &members {
         checks::check_use(&own, member, false, report);
     }
@@ -118,7 +117,7 @@ fn check_one<'f>(
     })
 }
 
-/// Those that are defined, and of no other group.
+/// The members that are defined and belong to no other group.
 fn check_members<'f>(
     group: &'f file::GroupTable,
     homes: &mut BTreeMap<&'f str, &'f Range<usize>>,
@@ -129,7 +128,7 @@ fn check_members<'f>(
     if list.value.len() < 2 && !report.is_partial() {
         report.error(
             &list.at,
-            "a sync group has at least two members: who else is to move along?",
+            "a sync group has at least two members",
             "name two virtual routers, or leave the group out",
         );
     }
@@ -138,7 +137,7 @@ fn check_members<'f>(
         let named =
             |router: &&router::RouterDraft<'_>| router.name.is_some_and(|it| it.value == *value);
         let Some(router) = routers.iter().find(named) else {
-            // It may stand behind a syntax error.
+            // It may be defined after a syntax error.
             if !report.is_partial() {
                 let names = routers.iter().filter_map(|it| it.name).map(|it| it.value.as_str());
                 let help = match closest(value, names) {
@@ -166,7 +165,7 @@ fn check_members<'f>(
     members
 }
 
-/// What a member must not have of its own.
+/// Settings that a member must not have: priority 255 and its own hooks.
 fn check_member(router: &file::RouterTable, at: &Range<usize>, report: &Diagnostics) {
     let name = router.name.as_ref().map_or("", |name| name.value.as_str());
     let owner = router.priority.as_ref();
@@ -194,7 +193,7 @@ fn check_member(router: &file::RouterTable, at: &Range<usize>, report: &Diagnost
     }
 }
 
-/// What decides together must decide alike.
+/// The keys that decide when members change roles must be equal.
 fn check_same(first: &file::RouterTable, other: &file::RouterTable, report: &Diagnostics) {
     let (Some(first_name), Some(other_name)) = (&first.name, &other.name) else { return };
     let decisive = decisive_keys(first).into_iter().zip(decisive_keys(other));
@@ -202,7 +201,7 @@ fn check_same(first: &file::RouterTable, other: &file::RouterTable, report: &Dia
         if wanted == found {
             continue;
         }
-        // That an owner cannot be a member is said elsewhere.
+        // `check_member` reports owners.
         let owner = Priority::OWNER.get().to_string();
         if key == "priority" && [&wanted, &found].contains(&&owner) {
             continue;
@@ -220,7 +219,8 @@ fn check_same(first: &file::RouterTable, other: &file::RouterTable, report: &Dia
     }
 }
 
-/// The keys that decide when a virtual router takes over: their values as they are written, and where.
+/// The keys that decide when a virtual router takes over: name, value as written, place in the
+/// file.
 fn decisive_keys(router: &file::RouterTable) -> [(&'static str, String, Option<&Range<usize>>); 6] {
     fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
         value.as_ref().map(|value| &value.at)

@@ -1,4 +1,4 @@
-//! Programs that run when a virtual router changes its role.
+//! The rules for hooks: programs that run when a virtual router changes its role.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::vrrp::{Hook, RouterConfig};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
-/// `before_claim` delays a takeover: nobody answers meanwhile.
+/// Short, because `before_claim` delays a takeover and no host answers meanwhile.
 const DEFAULT_CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
-/// For how long a veto of `before_claim` means fault.
+/// How long a failure of `before_claim` keeps the virtual router in fault.
 const DEFAULT_VETO: Duration = Duration::from_secs(30);
 const MIN_FAULT: Duration = Duration::from_secs(1);
 const MAX_FAULT: Duration = Duration::from_secs(3600);
 
-/// The key of the hook that runs at every change; the others are named as the protocol names them.
+/// The key of the hook that runs at every change; the other keys are the names of [`Hook`].
 const NOTIFY: &str = "notify";
 
 /// The hooks of one virtual router, or of a sync group.
@@ -50,13 +50,13 @@ pub struct HookCommand {
     /// The program (an absolute path, or a name to be found in [`HOOK_PATH`]) and its arguments;
     /// never empty.
     pub argv: Vec<String>,
-    /// After this it is ended.
+    /// After this it is terminated.
     pub timeout: Duration,
-    /// Whom it runs as; `None`: the user the daemon was started as.
+    /// The user to run it as; `None`: the user the daemon was started as.
     pub user: Option<String>,
 }
 
-/// What the protocol must know of the hooks.
+/// What the protocol needs to know about the hooks.
 #[derive(Debug, Default)]
 pub(super) struct HookSettings {
     before_release: Option<Duration>,
@@ -72,11 +72,11 @@ impl HookSettings {
     }
 }
 
-/// Where the hooks stand in the file, by key; the second place is that of the user.
+/// Key, place of the program, and place of the user in the file.
 pub(super) type HookPlaces = Vec<(&'static str, Place, Option<Place>)>;
 
 impl Hooks {
-    /// Those that are configured, with their keys.
+    /// The configured hooks, with their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &HookCommand)> {
         [
             (Hook::Master.name(), &self.master),
@@ -91,13 +91,13 @@ impl Hooks {
         .filter_map(|(key, command)| Some((key, command.as_ref()?)))
     }
 
-    /// Whether none is configured.
+    /// Whether no hook is configured.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 }
 
-/// What can be said about hooks by the file alone.
+/// The rules that need nothing but the file.
 pub(super) fn check(
     hooks: &file::HooksTable,
     report: &Diagnostics,
@@ -176,7 +176,7 @@ fn check_timeout(
     timeout.value
 }
 
-/// For how long a failure means fault; `None`: it is only reported.
+/// How long a failure means fault; `None`: it is only reported.
 fn check_fault_for(
     key: &str,
     hook: Option<Hook>,
@@ -188,8 +188,8 @@ fn check_fault_for(
         Some(
             Hook::BeforeClaim | Hook::Master | Hook::Backup | Hook::Fault | Hook::BeforeRelease,
         ) => None,
-        Some(Hook::Stop) => Some("after it nothing is left that could have a fault"),
-        None => Some("it only tells what has happened"),
+        Some(Hook::Stop) => Some("the daemon ends, and nothing is left to be in fault"),
+        None => Some("it only reports what has happened"),
     };
     let At { value, at } = span?;
     if let Some(why) = refused {
@@ -205,7 +205,7 @@ fn check_fault_for(
     Some(*value)
 }
 
-/// What can only be seen on this machine.
+/// The rules that need this machine: users and programs.
 pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Diagnostics) {
     for (key, command) in hooks.iter() {
         let places = places.and_then(|places| places.iter().find(|(name, ..)| *name == key));

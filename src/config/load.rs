@@ -1,4 +1,4 @@
-//! Reads the file itself, if only root and we ourselves can change it.
+//! Reads the file, and refuses one that users other than root or our own could have changed.
 
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -6,13 +6,12 @@ use std::path::Path;
 
 use super::problem::{Diagnostics, Problems};
 
-/// A file for thousands of virtual routers is smaller than this; what is larger is another file.
+/// Ample for thousands of virtual routers; a larger file is not a configuration.
 const MAX_FILE_SIZE: u64 = 4 << 20;
 
-/// The text of a file that only root and we ourselves can change.
 pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
     let refuse = |message: String, help: &str| Err(Problems::about_file(name, message, help));
-    // Opening a pipe must not wait for a writer.
+    // So that opening a named pipe does not wait for a writer.
     let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let mut open = std::fs::OpenOptions::new();
     let opened = open.read(true).custom_flags(flags).open(path);
@@ -27,7 +26,7 @@ pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
         Err(error) => {
             return refuse(
                 format!("cannot open {name}: {error}"),
-                "see who may read it: ls -l, and the directories above",
+                "check who may read it: ls -l, and the directories above",
             );
         }
     };
@@ -52,7 +51,7 @@ pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
     }
     let mut bytes = Vec::new();
     if let Err(error) = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes) {
-        return refuse(format!("cannot read {name}: {error}"), "see whether the disk is well");
+        return refuse(format!("cannot read {name}: {error}"), "check the disk (dmesg, smartctl)");
     }
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return refuse(

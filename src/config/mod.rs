@@ -1,8 +1,9 @@
-//! The configuration file, checked: either all of it holds, or every problem is named at once.
+//! The configuration file: either all of it is valid, or all problems are reported at once.
 //!
-//! `load` reads the file, `syntax` explains errors of the TOML, `file` is its shape and `reader` walks
-//! it. `router`, `checks`, `group` and `hooks` hold the rules, `problem` says where, what, and what to
-//! write instead, and `explain` what it comes to.
+//! `load` reads the file, `syntax` explains TOML errors, `file` declares tables and keys, and
+//! `reader` reads them. `router`, `checks`, `group` and `hooks` hold the rules, `problem` collects
+//! what is wrong. Of a valid configuration, `explain` says what it means and `changes` what a
+//! reload changes; `reference` is `etc/vipd.toml` as data, for the manual page.
 
 mod changes;
 mod checks;
@@ -16,7 +17,7 @@ mod names;
 mod problem;
 mod program;
 mod reader;
-pub mod reference;
+pub(crate) mod reference;
 mod router;
 mod syntax;
 
@@ -38,19 +39,18 @@ use hooks::HookPlaces;
 use names::check_name;
 use problem::Diagnostics;
 
-/// The whole file, checked. Two are equal if they ask for the same, however they are written.
+/// A valid configuration. Equality compares the meaning, not how the file is written.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This host.
+    /// The `[node]` table.
     pub node: NodeConfig,
-    /// What the protocol is told.
+    /// For the protocol.
     pub vrrp: vrrp::Config,
-    /// What the helper process looks at; `vrrp.checks` has the same names in the same order.
+    /// For the helper process; `vrrp.checks` has the same names in the same order.
     pub checks: Vec<CheckPlan>,
-    /// By name of the virtual router or, for all members together, of the group; those without hooks
-    /// are absent.
+    /// By name of the virtual router or sync group; only those with hooks.
     pub hooks: BTreeMap<Arc<str>, Hooks>,
-    /// Legal, but an operator should know; in the order of the file.
+    /// Notes on legal but questionable settings, in the order of the file.
     pub advice: Vec<Problem>,
     file: Arc<str>,
     hook_places: BTreeMap<Arc<str>, HookPlaces>,
@@ -58,10 +58,10 @@ pub struct Config {
     check_places: Vec<CheckPlaces>,
 }
 
-/// The host itself.
+/// The `[node]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// For status, logs and metrics; nothing on the wire. The host name unless configured.
+    /// Used in status, logs and metrics, not on the wire. Defaults to the host name.
     pub name: String,
 }
 
@@ -80,14 +80,14 @@ impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// Every problem of the text; or that it cannot be read, or that others may write it: whoever
-    /// writes it decides which programs we run.
+    /// Every problem of the text; or that the file cannot be read, or that other users can write
+    /// it, and so choose which programs run as root.
     pub fn load(path: &Path) -> Result<Config, Problems> {
         let name = path.display().to_string();
         Config::parse(&name, &load::read(path, &name)?)
     }
 
-    /// Checks the text of a file; `name` is what problems call it. Looks at nothing of this
+    /// Checks the text of a file; `name` is its name in messages. Depends on nothing of this
     /// machine but its host name.
     ///
     /// # Errors
@@ -145,12 +145,12 @@ impl Config {
         Ok(Config { node, vrrp, checks: plans, hooks, advice, file, hook_places, check_places })
     }
 
-    /// What can only be seen on this machine: that every program of a hook or check is there, can be
-    /// run by its user and cannot be changed by others, that the users exist, and that a `ca_file`
-    /// has certificates.
+    /// Checks what depends on this machine: that every program of a hook or check exists, can be
+    /// executed by its user and cannot be changed by others, that the users exist, and that a
+    /// `ca_file` has certificates.
     ///
     /// # Errors
-    /// Every problem found, at the line that names the program or file.
+    /// Every problem, at the line that names the program or file.
     pub fn check_host(&self) -> Result<(), Problems> {
         let report = Diagnostics::new(&self.file, "");
         for (router, hooks) in &self.hooks {
@@ -163,26 +163,25 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// "ok", and who is configured where, with what and what follows from it: some lines for each
-    /// virtual router.
+    /// "ok" and a summary: some lines for each virtual router, sync group and check.
     pub fn explain(&self) -> String {
         explain::as_text(self)
     }
 
-    /// As [`Config::explain`], for programs, with the advice.
+    /// As [`Config::explain`], as JSON, with the advice.
     pub fn explain_as_json(&self) -> String {
         explain::as_json(self)
     }
 
-    /// What is different from `before`, one line for each key; empty if the two ask for the same.
+    /// The differences from `before`, one line per key; empty if the two are equal.
     pub fn changes_since(&self, before: &Config) -> Vec<String> {
         changes::changes(before, self)
     }
 
-    /// For whoever has nothing to do without a virtual router.
+    /// Fails if no virtual router is configured.
     ///
     /// # Errors
-    /// The file has none.
+    /// There is none.
     pub fn require_routers(&self) -> Result<(), Problems> {
         if self.vrrp.routers.is_empty() {
             return Err(Problems::about_file(
@@ -195,7 +194,7 @@ impl Config {
     }
 }
 
-/// Every check that somebody names.
+/// The names of all checks that a virtual router or sync group uses.
 fn used_checks(file: &file::File) -> BTreeSet<&str> {
     let of_routers = file.virtual_routers.iter().map(|router| &router.checks);
     let of_groups = file.sync_groups.iter().map(|group| &group.checks);

@@ -1,13 +1,14 @@
-//! Names in the file: of what it defines, and of interfaces.
+//! The rules for names: of virtual routers, groups, checks and nodes, and of interfaces.
 
 use super::problem::Diagnostics;
 use super::reader::At;
 
-/// The kernel's limit for names of interfaces, and that for alternative names.
+/// `IFNAMSIZ` without the terminating zero.
 pub(super) const MAX_INTERFACE_NAME: usize = 15;
+/// `ALTIFNAMSIZ` without the terminating zero.
 pub(super) const MAX_ALTERNATIVE_NAME: usize = 127;
 
-/// Names are typed in commands and stand in logs and metrics.
+/// Names are typed in commands and appear in logs and metrics, so their characters are limited.
 pub(super) fn check_name(what: &str, name: &At<String>, report: &Diagnostics) {
     const MAX_LENGTH: usize = 64;
     let fits = |c: char| c.is_alphanumeric() || "-_.:@+".contains(c);

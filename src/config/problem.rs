@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where it is, what it is, and what to write instead.
+//! Problems of a configuration: the place in the file, the message, and the suggestion.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -7,26 +7,26 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
-/// More than this many are counted, not shown: whoever has so many corrects the first ones first.
+/// Further problems are only counted.
 const MAX_SHOWN: usize = 100;
-/// Lines of more bytes than this are named, not shown: 255 IPv6 addresses fit into one.
+/// In bytes; longer lines are not quoted. 255 IPv6 addresses fit.
 const MAX_SHOWN_LINE: usize = 12_000;
 
-/// Whether a problem keeps the file from being used.
+/// Whether a problem makes the file unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The file is refused.
     Error,
-    /// Legal, but an operator should know.
+    /// The file is valid, but the operator should know.
     Advice,
 }
 
-/// One thing to correct, or to know.
+/// One error or note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Error or advice.
+    /// Whether the file is refused.
     pub severity: Severity,
-    /// The file as it was named to us.
+    /// The name of the file.
     pub file: Arc<str>,
     /// Where in the file; `None` if it is about the file itself.
     pub place: Option<Place>,
@@ -34,12 +34,12 @@ pub struct Problem {
     pub message: String,
     /// What to write or do instead.
     pub suggestion: String,
-    /// Another place that it contradicts, and what that is.
+    /// Another place in the file that it conflicts with, and a label for it.
     pub earlier: Option<(Place, String)>,
 }
 
 impl Problem {
-    /// The problem with its lines and markers, over several lines of text.
+    /// Several lines of text: the message, the quoted line with a marker, and the suggestion.
     pub fn render(&self, colours: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -47,7 +47,7 @@ impl Problem {
         };
         let title = level.primary_title(&*self.message);
         let mut group = match &self.place {
-            // The renderer takes its time for long lines, and nobody could read them.
+            // Rendering a long line is slow, and the result is unreadable.
             Some(place) if place.line_at.len() > MAX_SHOWN_LINE => {
                 title.element(Origin::path(&*self.file).line(place.line).char_column(place.column))
             }
@@ -71,7 +71,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A stretch of one line of the file.
+/// A range within one line of the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     /// Counted from 1.
@@ -108,17 +108,17 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Why a file is refused: every problem that was found in it, by position.
+/// All errors of a file, by position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     file: Arc<str>,
     problems: Vec<Problem>,
-    /// The line behind which nothing could be checked.
+    /// The line of the first syntax error; nothing after it could be checked.
     unchecked_after: Option<usize>,
 }
 
 impl Problems {
-    /// A refusal that is about the file itself, or about this machine.
+    /// One error that concerns the file as a whole.
     pub fn about_file(file: &str, message: impl AsRef<str>, suggestion: impl AsRef<str>) -> Self {
         let report = Diagnostics::new(file, "");
         report.error_without_place(message, suggestion);
@@ -135,12 +135,12 @@ impl Problems {
         self.problems.len()
     }
 
-    /// Whether there is nothing to complain about.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// All of them and their count, as text of many lines that ends without a line break.
+    /// All problems and their number, as text without a line break at the end.
     pub fn render(&self, colours: bool) -> String {
         let mut text = String::new();
         for problem in self.problems.iter().take(MAX_SHOWN) {
@@ -171,7 +171,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Collects problems while a file is read.
+/// Collects errors and notes while a file is read.
 pub(super) struct Diagnostics {
     file: Arc<str>,
     text: Arc<str>,
@@ -184,7 +184,7 @@ impl Diagnostics {
     pub fn new(file: &str, text: &str) -> Self {
         let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
         let mut line_starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
-        // What is wrong at the end of the file is wrong in its last line.
+        // An error at the end of the file is shown at its last line.
         if line_starts.len() > 1 && line_starts.last() == Some(&text.len()) {
             line_starts.pop();
         }
@@ -197,12 +197,12 @@ impl Diagnostics {
         }
     }
 
-    /// The file must not be used: `message` says why, `suggestion` what to write instead.
+    /// Adds an error: `message` says what is wrong, `suggestion` what to write instead.
     pub fn error(&self, at: &Range<usize>, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
         self.add(Severity::Error, Some(self.place(at)), message, suggestion, None);
     }
 
-    /// As [`Diagnostics::error`], for two places that contradict each other.
+    /// As [`Diagnostics::error`], for two places that conflict.
     pub fn conflict(
         &self,
         at: &Range<usize>,
@@ -223,7 +223,7 @@ impl Diagnostics {
         self.add(Severity::Error, None, message, suggestion, None);
     }
 
-    /// Legal, but to be known.
+    /// Adds a note: the file stays valid.
     pub fn advice(&self, at: &Range<usize>, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
         self.add(Severity::Advice, Some(self.place(at)), message, suggestion, None);
     }
@@ -236,7 +236,7 @@ impl Diagnostics {
         suggestion: impl AsRef<str>,
         earlier: Option<(Place, String)>,
     ) {
-        // Nobody can say what a line means that stands behind a syntax error.
+        // What follows a syntax error may have been parsed wrongly.
         if let (Some(place), Some(last)) = (&place, self.unchecked_after.get())
             && place.line >= last
         {
@@ -252,14 +252,14 @@ impl Diagnostics {
         });
     }
 
-    /// From the first syntax error on, which has been reported, nothing else is.
+    /// Drops everything reported from now on that lies after the first error so far.
     pub fn stop_at_first_problem(&self) {
         let problems = self.problems.borrow();
         let lines = problems.iter().filter_map(|problem| problem.place.as_ref()).map(|p| p.line);
         self.unchecked_after.set(lines.min());
     }
 
-    /// Whether what is not there may stand behind a syntax error.
+    /// Whether there was a syntax error, so that anything missing may follow it.
     pub fn is_partial(&self) -> bool {
         self.unchecked_after.get().is_some()
     }
@@ -286,7 +286,7 @@ impl Diagnostics {
         }
     }
 
-    /// The errors, if any, and the advice.
+    /// The errors and the notes, each by position.
     pub fn into_parts(self) -> (Problems, Vec<Problem>) {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.place.as_ref().map(|p| (p.line, p.column)));
@@ -307,7 +307,7 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// Text of the file on its way to a terminal: no escape sequences, and not without end.
+/// Text from the file, made safe for a terminal: no escape sequences, limited length.
 fn plain(text: &str) -> String {
     const MAX_LENGTH: usize = 400;
     let mut plain: String = annotate_snippets::normalize_untrusted_str(text)

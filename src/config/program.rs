@@ -1,5 +1,5 @@
-//! Programs of hooks and checks: how the file names them, and whether this machine can run them
-//! and nobody else can change them.
+//! The programs of hooks and checks: how the file names them, and whether they can be executed here
+//! and changed by nobody else.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use super::file::Argv;
 use super::problem::{Diagnostics, Place};
 use super::reader::At;
 
-/// Where a hook's program is looked for that is named without a directory.
+/// Where programs of hooks and checks are searched that are named without a directory.
 pub const HOOK_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// The program and its arguments; `what` has them: a hook or a check.
+/// The program and its arguments; `what` is "hook" or "check".
 pub(super) fn check_argv(
     key: &str,
     argv: &At<Argv>,
@@ -28,7 +28,7 @@ pub(super) fn check_argv(
             if words.len() > 1 {
                 report.error(
                     &argv.at,
-                    format!("`{key}` names one program, and has blanks in it"),
+                    format!("`{key}` names one program, and contains spaces"),
                     format!("write it as a list: {key} = [{}]", words.join(", ")),
                 );
                 return Vec::new();
@@ -55,11 +55,15 @@ pub(super) fn check_argv(
     } else if name.contains('/') && !name.starts_with('/') {
         report.error(
             &program.at,
-            format!("`{name}` is a relative path: relative to what?"),
+            format!("`{name}` is a relative path"),
             "write the whole path, beginning with /",
         );
     } else if name == ".." || name.split('/').any(|part| part == "..") {
-        report.error(&program.at, format!("`{name}` goes through `..`"), "write the path without");
+        report.error(
+            &program.at,
+            format!("`{name}` goes through `..`"),
+            "write the path without it",
+        );
     }
     if let Some(wrong) = list.iter().find(|argument| argument.value.contains('\0')) {
         report.error(&wrong.at, "a NUL byte cannot be passed to a program", "leave it out");
@@ -79,7 +83,7 @@ pub(super) fn check_user(user: &At<String>, report: &Diagnostics) {
     }
 }
 
-/// Whether the user is there, and can run the program, and nobody else can change it.
+/// Whether the user exists and can execute the program, and nobody else can change it.
 pub(super) fn check_program(
     argv: &[String],
     user: Option<&str>,
@@ -107,11 +111,11 @@ pub(super) fn check_program(
     }
 }
 
-/// The file that the name of a hook's or check's program means: an absolute path, or a name in [`HOOK_PATH`].
+/// The path of a program named by an absolute path, or by a name to be found in [`HOOK_PATH`].
 ///
 /// # Errors
-/// It is missing, `user` may not execute it, or somebody else could change it: what is wrong, and
-/// what to do.
+/// It is missing, `user` may not execute it, or other users could change it: message and
+/// suggestion.
 pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String, String)> {
     let found = if Path::new(name).is_absolute() {
         Some(PathBuf::from(name)).filter(|path| path.is_file())
@@ -132,7 +136,7 @@ pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String,
     let real = path.canonicalize().map_err(|error| {
         (format!("cannot look at `{}`: {error}", path.display()), "see: ls -l".to_string())
     })?;
-    // A link is as safe as the directories it lies in; what it points to, as those it ends in.
+    // A symbolic link could be replaced through its directories, its target through the target's.
     let trust = Trust::of_this_process();
     for part in path.ancestors().skip(1).chain(real.ancestors()) {
         let metadata = part.metadata().map_err(|error| {
@@ -160,7 +164,7 @@ fn no_execution(
     (format!("`{part}` cannot be executed by {who}"), format!("chmod +x {part}"))
 }
 
-/// By the permission bits; without a user: whether anybody may.
+/// By the permission bits; without a user: whether anybody may execute it.
 fn may_execute(metadata: &std::fs::Metadata, user: Option<&User>) -> bool {
     let mode = metadata.mode();
     let Some(user) = user.filter(|user| !user.uid.is_root()) else {
@@ -182,15 +186,15 @@ fn groups(user: &User) -> Vec<Gid> {
         .unwrap_or_else(|| vec![user.gid])
 }
 
-/// Who may own and write what we run.
+/// The users and groups that may own and write programs that we run.
 struct Trust {
     owners: Vec<u32>,
     groups: Vec<u32>,
 }
 
 impl Trust {
-    /// Root and ourselves. In a user namespace that does not know all users, root of the host is
-    /// among the unknown ones.
+    /// Root and our own user. In a user namespace that does not map all users, root of the host
+    /// appears as the overflow user.
     fn of_this_process() -> Self {
         let mut trust = Trust { owners: vec![0, Uid::effective().as_raw()], groups: vec![0] };
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -212,7 +216,7 @@ impl Trust {
                 format!("chown root {shown}"),
             ));
         }
-        // In a sticky directory nobody can replace what belongs to another.
+        // In a sticky directory users cannot replace files of others.
         if metadata.is_dir() && metadata.mode() & 0o1000 != 0 {
             return Ok(());
         }

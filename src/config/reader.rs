@@ -1,4 +1,4 @@
-//! Reads tables key by key, so that every wrong key and type is reported and not only the first.
+//! Reads tables key by key, so that all unknown keys and wrong types are reported at once.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,23 +10,23 @@ use toml::de::{DeTable, DeValue};
 use super::duration;
 use super::problem::Diagnostics;
 
-/// What an entry of a list is called that is a table.
+/// The name of a table that is an entry of a list.
 pub(super) const ENTRY: &str = "an entry of a list";
 
-/// Gives every table there is, as it is written, and its keys.
+/// Returns every table, by its name in the file, and its keys.
 pub(super) type AllKeys = fn() -> Vec<(&'static str, Vec<&'static str>)>;
 
-/// A value and where it stands in the file.
+/// A value and its byte range in the file.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub value: T,
     pub at: Range<usize>,
 }
 
-/// Keys to come, by table: they must not look as if they worked.
+/// Keys of a later version, by table, with a message of their own.
 const NOT_YET: [(&str, &str); 1] = [(ENTRY, "interface")];
 
-/// What other daemons call it, and what to do here.
+/// Keys of keepalived, and what to write instead.
 const KEEPALIVED_KEYS: [(&str, &str); 36] = [
     ("advert_int", "write advert_interval = \"1s\""),
     ("auth_pass", "write authentication = \"...\"; it is for version 2 only"),
@@ -66,7 +66,7 @@ const KEEPALIVED_KEYS: [(&str, &str); 36] = [
     ("vrrp_version", "write version = 3"),
 ];
 
-/// Those of them that stand for a key that must be there: two problems would be one too many.
+/// Keys of keepalived that replace a required key, so that the latter is not reported as missing.
 const REPLACED_KEYS: [(&str, &str); 4] = [
     ("group", "members"),
     ("script", "command"),
@@ -74,7 +74,7 @@ const REPLACED_KEYS: [(&str, &str); 4] = [
     ("virtual_router_id", "vrid"),
 ];
 
-/// One table of the file: remembers which keys were asked for, and complains about the others.
+/// One table of the file. Records which keys are read, and reports the others as unknown.
 pub(super) struct Table<'r, 'd> {
     report: &'r Diagnostics,
     name: &'static str,
@@ -85,7 +85,7 @@ pub(super) struct Table<'r, 'd> {
 }
 
 impl<'r, 'd> Table<'r, 'd> {
-    /// `name` is what problems call the table; `all_keys` is asked where an unknown key belongs.
+    /// `name` is used in messages; `all_keys` finds the tables that an unknown key belongs to.
     pub fn outermost(
         report: &'r Diagnostics,
         name: &'static str,
@@ -96,14 +96,14 @@ impl<'r, 'd> Table<'r, 'd> {
         Table { report, name, table, at, keys: Vec::new(), all_keys }
     }
 
-    /// A table within this one; `name` is the table as the operator writes it: `[node]`.
+    /// A table within this one; `name` is as the operator writes it: `[node]`.
     pub fn inner(&self, name: &'static str, table: &'d DeTable<'d>, at: Range<usize>) -> Self {
         Table::outermost(self.report, name, table, at, self.all_keys)
     }
 
-    /// Reports that `key` is not there, if so; `example` is a line to write.
+    /// Reports `key` if it is missing; `example` is a line to write.
     pub fn require(&mut self, key: &'static str, example: &str) {
-        // A mistyped key is asked about at its own place.
+        // A misspelt key is reported at its own place.
         let mistyped = || {
             self.table.keys().any(|there| meant(there.get_ref(), [key].into_iter()) == Some(key))
         };
@@ -143,7 +143,7 @@ impl<'r, 'd> Table<'r, 'd> {
         let at = value.span();
         match value.get_ref() {
             DeValue::Integer(number) => {
-                // What does not fit is out of every range, too.
+                // Too large for an i64 is out of every range, too.
                 let number = i64::from_str_radix(number.as_str(), number.radix());
                 Some(At { value: number.unwrap_or(i64::MAX), at })
             }
@@ -154,7 +154,7 @@ impl<'r, 'd> Table<'r, 'd> {
                     Err(_) => format!("write {key} = 1, without quotes"),
                 };
                 let nothing: Option<At<i64>> = self.wrong(key, value, "a whole number", help);
-                // Go on with what was meant: rules about other keys may depend on it.
+                // Continue with the intended number: rules for other keys may depend on it.
                 number.map_or(nothing, |value| Some(At { value, at }))
             }
         }
@@ -207,12 +207,12 @@ impl<'r, 'd> Table<'r, 'd> {
                 }
             }
         }
-        // Of a list whose every entry was refused nothing more is to be said.
+        // A list without a valid entry counts as absent, to avoid errors that follow from that.
         let nothing_left = list.is_empty() && !array.is_empty();
         (!nothing_left).then(|| At { value: list, at: value.span() })
     }
 
-    /// One of a few words.
+    /// One of several words.
     pub fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -248,7 +248,7 @@ impl<'r, 'd> Table<'r, 'd> {
         match value.get_ref() {
             DeValue::Table(table) => Some(self.inner(name, table, value.span())),
             DeValue::Array(array) => {
-                // Every `[[...]]` is at fault, not the list they make up.
+                // Mark each `[[...]]` rather than the whole list.
                 for item in array.iter() {
                     let message = format!("`{key}` is one table, not a list of them");
                     let help = format!("write {name}, with one bracket, and once");
@@ -266,7 +266,7 @@ impl<'r, 'd> Table<'r, 'd> {
         let help = || format!("write {name}, with two brackets, before each of them");
         let DeValue::Array(array) = value.get_ref() else {
             self.wrong::<()>(key, value, "a list of tables", help());
-            // It can be read all the same, so that its own problems come to light at once.
+            // Read it nevertheless, so that its own problems are reported at once.
             return match value.get_ref() {
                 DeValue::Table(table) => {
                     vec![self.inner(name, table, value.span())]
@@ -288,7 +288,7 @@ impl<'r, 'd> Table<'r, 'd> {
         tables
     }
 
-    /// The raw value, for shapes of its own.
+    /// The raw value, for types that are read elsewhere.
     pub fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
         if !self.keys.contains(&key) {
             self.keys.push(key);
@@ -309,13 +309,13 @@ impl<'r, 'd> Table<'r, 'd> {
         None
     }
 
-    /// Where the table stands; no key.
+    /// The byte range of the table; reads no key.
     pub fn place(&mut self, _: &'static str) -> Range<usize> {
         self.at.clone()
     }
 
-    /// Whether a key that nobody asked for was probably meant to be one of these: it is reported at
-    /// its own place.
+    /// Whether an unknown key is probably a misspelling of one of these; it is reported at its own
+    /// place.
     pub fn mistypes(&self, keys: &[&str]) -> bool {
         self.unasked()
             .filter_map(|key| meant(key.get_ref(), self.keys.iter().copied()))
@@ -326,7 +326,7 @@ impl<'r, 'd> Table<'r, 'd> {
         self.table.keys().filter(|key| !self.keys.iter().any(|asked| *asked == key.get_ref()))
     }
 
-    /// Reports every key that nobody asked for. Gives the keys that were.
+    /// Reports every unknown key. Returns the keys that were read.
     pub fn finish(self) -> Vec<&'static str> {
         for key in self.unasked() {
             let (message, help) = self.unknown(key.get_ref());
@@ -357,7 +357,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 }
 
-/// The key that was probably meant, be it mistyped or another daemon's word.
+/// The key that was probably meant by a misspelling or a key of keepalived.
 fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     match REPLACED_KEYS.iter().find(|(theirs, _)| *theirs == typed) {
         Some((_, ours)) => keys.find(|key| key == ours),
@@ -365,7 +365,7 @@ fn meant<'w>(typed: &str, mut keys: impl Iterator<Item = &'w str>) -> Option<&'w
     }
 }
 
-/// The word that was probably meant.
+/// The word that was probably meant by a misspelling.
 pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     const MAX_WORD: usize = 40;
     if typed.len() > MAX_WORD {
@@ -379,7 +379,7 @@ pub(super) fn closest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
         .map(|(_, word)| word)
 }
 
-/// A scalar as the operator wrote it, without quotes; of a list, its first.
+/// A scalar as text without quotes; of a list, its first entry.
 fn show(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => text.to_string(),
@@ -395,7 +395,7 @@ fn show(value: &DeValue<'_>) -> String {
     }
 }
 
-/// What kind of value it is, with its article.
+/// The type of a value, with its article.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

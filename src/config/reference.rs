@@ -1,62 +1,62 @@
-//! The commented reference configuration, `etc/vipd.toml`, taken apart: what stands there is what
-//! the manual page says.
+//! The commented reference configuration, `etc/vipd.toml`, as data: the manual page is made from
+//! it.
 
-/// The file as it is installed.
+/// The text of the installed file.
 pub const REFERENCE: &str = include_str!("../../etc/vipd.toml");
 
-/// What the comments say, in the order of the file.
+/// Its contents, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reference<'a> {
-    /// Before everything else.
+    /// The first comment.
     pub head: Vec<Block<'a>>,
-    /// The parts that have a title, and before them one that has none.
+    /// The sections; the first one has no title.
     pub sections: Vec<Section<'a>>,
 }
 
-/// What stands below one title.
+/// The part below one title.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Section<'a> {
-    /// Empty for what comes before the first one.
+    /// Empty for the part before the first title.
     pub title: &'a str,
-    /// The tables, those that follow one another under the same name as one.
-    pub tables: Vec<Table<'a>>,
+    /// Consecutive tables of the same name count as one.
+    pub tables: Vec<ReferenceTable<'a>>,
 }
 
 /// `[node]`, `[[virtual_router]]` and the like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table<'a> {
-    /// As it is written, with its brackets.
+pub struct ReferenceTable<'a> {
+    /// With its brackets.
     pub name: &'a str,
-    /// What is said of it.
+    /// The comment above it.
     pub about: Vec<Block<'a>>,
-    /// Its keys that something is said of.
+    /// The keys that have a comment.
     pub keys: Vec<Key<'a>>,
-    /// All its lines, as they are written to have effect.
+    /// All its lines, without the `#` in front.
     pub lines: Vec<&'a str>,
 }
 
 /// One key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Key<'a> {
-    /// Its name.
+    /// Without its value.
     pub name: &'a str,
-    /// What is said of it.
+    /// The comment above it.
     pub about: Vec<Block<'a>>,
-    /// An example: the whole line.
+    /// The whole line, without the `#` in front.
     pub example: &'a str,
 }
 
 /// A piece of a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block<'a> {
-    /// Sentences.
+    /// Sentences, joined to one line.
     Paragraph(String),
-    /// A line that is shown as it is.
+    /// An indented line, to be shown as it is.
     Literal(&'a str),
 }
 
 impl<'a> Reference<'a> {
-    /// Takes the text apart. Lines that begin with "# " explain, others that begin with "#" are
+    /// Parses the text. Lines that begin with "# " are comments, others that begin with "#" are
     /// settings.
     pub fn parse(text: &'a str) -> Self {
         let mut reference = Reference::default();
@@ -96,7 +96,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// One line of a comment continues the paragraph before it.
+/// Adds one line of a comment, which continues the paragraph before it.
 fn explain<'a>(pending: &mut Vec<Block<'a>>, comment: &'a str) {
     if let Some(literal) = comment.strip_prefix("    ") {
         pending.push(Block::Literal(literal));
@@ -117,7 +117,7 @@ fn setting<'a>(section: &mut Section<'a>, line: &'a str, pending: &mut Vec<Block
         let about = std::mem::take(pending);
         match section.tables.last_mut() {
             Some(table) if table.name == line && about.is_empty() => table.lines.push(line),
-            _ => section.tables.push(Table {
+            _ => section.tables.push(ReferenceTable {
                 name: line,
                 about,
                 keys: Vec::new(),

@@ -1,8 +1,8 @@
-//! Errors of TOML's syntax, in words that say what to do.
+//! TOML syntax errors, with messages that say what to do.
 
 use super::problem::Diagnostics;
 
-/// At most one error for a line, and one for a list without an end: the others follow from it.
+/// Reports at most one error per line, and one per unclosed list: further ones follow from it.
 pub(super) fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Diagnostics) {
     let mut found: Vec<_> = errors
         .iter()
@@ -20,8 +20,8 @@ pub(super) fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Dia
             report.error(at, explained, help);
             continue;
         }
-        // The comma is missing behind the entry before. If that is lines above, it is the end of
-        // the list that is missing, and what follows is no part of it, up to the next table.
+        // The comma is missing after the previous entry. If that entry is on an earlier line, the
+        // end of the list is missing instead, and errors up to the next table follow from it.
         let before = text.get(..at.start).unwrap_or_default().trim_end().len();
         report.error(&(before..before), explained, help);
         if text.get(before..at.start).is_some_and(|gap| gap.contains('\n')) {
@@ -34,11 +34,11 @@ pub(super) fn report_syntax(text: &str, errors: &[toml::de::Error], report: &Dia
     }
 }
 
-/// The parser's message in words that say what to do.
+/// Message and suggestion for a message of the parser.
 fn explain_syntax(message: &str, found: &str) -> (String, String) {
     match message.split(',').next().unwrap_or(message) {
         "string values must be quoted" if found.is_empty() => {
-            ("a value is missing here".into(), "write it behind the `=`".into())
+            ("a value is missing here".into(), "write it after the `=`".into())
         }
         "string values must be quoted" => {
             (format!("`{found}` must be in quotes"), format!("write \"{found}\""))
@@ -48,8 +48,8 @@ fn explain_syntax(message: &str, found: &str) -> (String, String) {
             "close it with the quote it began with".into(),
         ),
         "missing comma between array elements" | "unclosed array" => (
-            "the list goes on without a comma, or does not end".into(),
-            "put a comma between the entries, and ] behind the last one".into(),
+            "a comma, or the ] at the end of the list, is missing".into(),
+            "put a comma between the entries, and ] after the last one".into(),
         ),
         "unexpected leading zero" => {
             ("a number does not begin with 0".into(), "write it without the leading zeros".into())
@@ -59,12 +59,12 @@ fn explain_syntax(message: &str, found: &str) -> (String, String) {
             "close it as it began, with ] or ]]".into(),
         ),
         "key with no value" => (
-            "there is no = behind this key".into(),
+            "there is no = after this key".into(),
             "write key = \"text\", key = 1, key = true, or key = [\"a\", \"b\"]".into(),
         ),
         "duplicate key" => (
             format!("`{found}` is set twice"),
-            "keep one of the two; what repeats is written [[...]]".into(),
+            "keep one of the two; tables that may repeat are written [[...]]".into(),
         ),
         _ => (
             format!("this is not TOML: {message}"),

@@ -15,11 +15,11 @@ pub struct CheckRuns(BTreeMap<String, LastRun>);
 /// The last run of a check.
 #[derive(Clone, Debug)]
 pub struct LastRun {
-    /// How it went.
+    /// The result.
     pub result: CheckResult,
     /// What it printed or found.
     pub output: String,
-    /// From its begin to its result.
+    /// From its start to its result.
     pub took: Duration,
     /// When, by the wall clock.
     pub at: SystemTime,
@@ -31,13 +31,13 @@ impl CheckRuns {
         self.0.get(name)
     }
 
-    /// Forgets the checks that are not among these.
+    /// Forgets all other checks.
     pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         let names: BTreeSet<&str> = names.collect();
         self.0.retain(|name, _| names.contains(name.as_str()));
     }
 
-    /// Keeps a run, and logs it once if it made a difference: then also what history is told.
+    /// Keeps a run, and logs it if it made a difference. Returns what to put into the history.
     pub(super) fn note(
         &mut self,
         name: &str,
@@ -84,7 +84,7 @@ impl CheckRuns {
     }
 }
 
-/// In the protocol's words.
+/// A result as the protocol takes it.
 pub(super) fn probe(result: CheckResult) -> Probe {
     match result {
         CheckResult::Passed => Probe::Passed,

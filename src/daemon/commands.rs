@@ -1,4 +1,4 @@
-//! What operators ask of the running daemon, answered in the loop's own turn.
+//! Commands of operators, carried out in the advert loop.
 
 use std::io;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use crate::vrrp::{
     Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
 };
 
-/// The way back to a client.
+/// Answers a client.
 pub(super) type Reply = oneshot::Sender<Answer>;
 
-/// A client that waits until it is known what became of virtual routers that it had handed over.
+/// A client that waits for the end of the moves that it asked for.
 #[derive(Debug)]
 pub(super) struct PendingMoves {
     reply: Reply,
@@ -34,20 +34,20 @@ struct PendingMove {
     router: RouterId,
     name: Arc<str>,
     asked_at: Instant,
-    /// Who was heard first since, and when.
+    /// Who was heard first since then, and when.
     taker: Option<(IpAddr, Instant)>,
-    /// Released, and nobody was heard: not waited for any longer than this.
+    /// Released, and nobody was heard: when to stop waiting.
     give_up_at: Option<Instant>,
 }
 
 impl Daemon {
-    /// Answers now, or when what was asked for has come to its end.
+    /// Carries a request out, and answers now or when what was asked for has ended.
     pub(super) fn answer(&mut self, asked: PendingRequest) {
         let PendingRequest { request, reply } = asked;
         let answer = match request {
             Request::Status => Ok(self.status()),
             Request::Events => {
-                Err(Answer::error(Code::Failed, "history is told by who serves the socket"))
+                Err(Answer::error(Code::Failed, "events are answered by the control server"))
             }
             Request::Failover { router } => return self.failover(&router, reply),
             Request::Resume { router } => self.resume(&router),
@@ -62,7 +62,7 @@ impl Daemon {
                 Err(refused) => Err(refused),
             },
         };
-        // A client that has gone away needs no answer; here and below.
+        // A client that has gone away loses its answer; here and below.
         let _ = reply.send(answer.unwrap_or_else(|refused| refused));
     }
 
@@ -159,7 +159,7 @@ impl Daemon {
             None => String::new(),
         };
         let follows = if router.role() == Role::Backup { follows } else { String::new() };
-        info!(router = name, "takes part fully again: resume was asked for");
+        info!(router = name, "resumed by an operator");
         self.note(Kind::Command, format!("resume {name}"));
         Ok(Answer::done(format!("{name} takes part fully again{follows}")))
     }
@@ -199,7 +199,7 @@ impl Daemon {
         let waiting = here
             .map(|router| PendingMove::new(router.id(), router.config().name.clone(), now))
             .collect();
-        info!("this host is drained: it takes nothing over until undrained");
+        info!("drained by an operator: this host takes nothing over until undrained");
         self.note(Kind::Command, "drain");
         self.handle(now, Event::Command(Command::Drain));
         self.moves.push(PendingMoves { reply, drain: true, waiting, known: Vec::new() });
@@ -209,7 +209,7 @@ impl Daemon {
         if !self.node.is_drained() {
             return Answer::done("this host was not drained: it takes part");
         }
-        info!("this host takes part again: undrain was asked for");
+        info!("undrained by an operator");
         self.note(Kind::Command, "undrain");
         self.handle(self.driver.now(), Event::Command(Command::Undrain));
         Answer::done("this host takes part again; \"vipd status\" says who is master")
@@ -224,7 +224,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// The changes, or why there are none.
+    /// Answers the client that asked for a reload: with the changes, or with why it was refused.
     pub(super) fn report_reload(&mut self, outcome: Result<Vec<String>, String>) {
         let Some(reply) = self.reload_asked.take() else { return };
         let _ = reply.send(match outcome {
@@ -238,7 +238,7 @@ impl Daemon {
         });
     }
 
-    /// Answers those whose virtual routers have arrived somewhere.
+    /// Answers the clients whose moves have ended.
     pub(super) fn report_moves(&mut self) {
         if self.moves.is_empty() {
             return;
@@ -246,7 +246,7 @@ impl Daemon {
         let now = self.driver.now();
         for mut moves in std::mem::take(&mut self.moves) {
             let (node, drain) = (&self.node, moves.drain);
-            moves.waiting.retain_mut(|waiting| match waiting.look(now, node, drain) {
+            moves.waiting.retain_mut(|waiting| match waiting.outcome(now, node, drain) {
                 None => true,
                 Some(ended) => {
                     moves.known.push(ended);
@@ -261,7 +261,7 @@ impl Daemon {
         }
     }
 
-    /// When [`Daemon::report_moves`] has something to say although nothing happens.
+    /// When to call [`Daemon::report_moves`] even if nothing happens.
     pub(super) fn report_moves_at(&self) -> Option<Instant> {
         let waiting = self.moves.iter().flat_map(|moves| &moves.waiting);
         waiting.filter_map(|waiting| waiting.give_up_at).min()
@@ -296,8 +296,8 @@ impl PendingMove {
         PendingMove { router, name, asked_at, taker: None, give_up_at: None }
     }
 
-    /// What became of it, as soon as that is known.
-    fn look(&mut self, now: Instant, node: &Node, drain: bool) -> Option<Move> {
+    /// How the move ended, as soon as that is known.
+    fn outcome(&mut self, now: Instant, node: &Node, drain: bool) -> Option<Move> {
         let name = self.name.clone();
         let Some(router) = node.router(self.router) else {
             return Some(self.ended(
@@ -315,7 +315,7 @@ impl PendingMove {
         }
         let (since, why) = router.since();
         match router.role() {
-            // Before it takes over again a hook is asked.
+            // Claiming: it takes over again if its `before_claim` hook agrees.
             Role::Leaving | Role::Claiming => None,
             Role::Backup => {
                 if let Some((taker, at)) = self.taker {
@@ -389,7 +389,7 @@ impl PendingMove {
     }
 }
 
-/// In whole milliseconds, from a second on in seconds.
+/// A span in whole milliseconds, from a second on in seconds.
 fn span(to: Instant, from: Instant) -> String {
     let span = to - from;
     match span.as_secs() {

@@ -6,21 +6,21 @@ use std::time::Duration;
 use crate::api::counters::{Counters, Word, count_discard};
 use crate::vrrp::{Instant, Node, Role, RouterId, Transition, VirtualRouter};
 
-/// All that is counted.
+/// The counters of the whole daemon.
 #[derive(Debug, Default)]
 pub struct NodeCounters {
     /// Boxed, as half of a map's places are empty.
     routers: BTreeMap<RouterId, Box<RouterCounters>>,
-    /// Of virtual routers that were removed: what the whole node counts never falls.
+    /// The sum over virtual routers that were removed, so that totals never fall.
     gone: Counters,
-    /// Packets that meant no virtual router here.
+    /// Packets for no virtual router of this host, by reason.
     unmatched: BTreeMap<Word, u64>,
 }
 
-/// What is counted of one virtual router.
+/// The counters of one virtual router.
 #[derive(Debug)]
 pub struct RouterCounters {
-    /// How often what happened.
+    /// Events since the start.
     pub counters: Counters,
     role: Role,
     since: Instant,
@@ -28,7 +28,7 @@ pub struct RouterCounters {
 }
 
 impl NodeCounters {
-    /// Counts for the virtual routers that the node has now.
+    /// Takes up the virtual routers that the node has now.
     pub fn follow(&mut self, now: Instant, node: &Node) {
         for router in node.routers() {
             let new = || RouterCounters {
@@ -48,7 +48,7 @@ impl NodeCounters {
         });
     }
 
-    /// Where what happens to a virtual router is counted.
+    /// The counters of a virtual router; of one that is gone, their sum.
     pub fn of(&mut self, router: RouterId) -> &mut Counters {
         match self.routers.get_mut(&router) {
             Some(router_counters) => &mut router_counters.counters,
@@ -56,7 +56,7 @@ impl NodeCounters {
         }
     }
 
-    /// A packet that was not acted on, and which virtual router it meant.
+    /// Counts a packet that was discarded.
     pub fn discarded(&mut self, meant: Option<RouterId>, why: &'static str) {
         match meant {
             Some(router) => self.of(router).discarded(why),
@@ -64,7 +64,7 @@ impl NodeCounters {
         }
     }
 
-    /// A change of role.
+    /// Counts a change of role.
     pub fn changed(&mut self, now: Instant, transition: &Transition) {
         let (from, to) = (transition.from, transition.to);
         self.of(transition.router).changed(from.name(), to.name(), transition.why.name());
@@ -75,17 +75,17 @@ impl NodeCounters {
         }
     }
 
-    /// What was counted of one virtual router.
+    /// The counters of one virtual router.
     pub fn router(&self, router: &VirtualRouter) -> Option<&RouterCounters> {
         self.routers.get(&router.id()).map(Box::as_ref)
     }
 
-    /// Packets that meant no virtual router here, by reason.
+    /// Packets for no virtual router of this host, by reason.
     pub fn unmatched(&self) -> &BTreeMap<Word, u64> {
         &self.unmatched
     }
 
-    /// Of the whole node.
+    /// The sum over everything.
     pub fn total(&self) -> Counters {
         let mut total = self.gone.clone();
         for router_counters in self.routers.values() {
@@ -100,7 +100,7 @@ impl NodeCounters {
 }
 
 impl RouterCounters {
-    /// How long it has had which role.
+    /// How long the virtual router has had each role.
     pub fn spans(&self, now: Instant) -> BTreeMap<Role, Duration> {
         let mut spans = self.spent.clone();
         *spans.entry(self.role).or_default() += now - self.since;

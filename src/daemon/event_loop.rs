@@ -40,7 +40,7 @@ pub(super) struct Daemon {
     identities: RouterLocks,
     /// What an earlier daemon on this host left.
     previous: PreviousRecord,
-    /// The operator drained this host before this daemon started.
+    /// Whether the host was drained when this daemon started.
     was_drained: bool,
     pub(super) started_at: SystemTime,
     pub(super) node: Node,
@@ -51,23 +51,24 @@ pub(super) struct Daemon {
     background: Background,
     /// What clients of the control socket ask.
     requests: Receiver<PendingRequest>,
-    /// Not answered yet.
+    /// Requests that are answered at the end of this turn.
     asked: Vec<PendingRequest>,
     completions: Receiver<Completion>,
     completed: Sender<Completion>,
-    /// Clients that wait for the end of a hand-over ...
+    /// Clients that wait for the end of a planned move.
     pub(super) moves: Vec<PendingMoves>,
-    /// ... and the one that waits for the end of a reload.
+    /// The client that waits for the end of a reload.
     pub(super) reload_asked: Option<Reply>,
-    /// The configuration is being read anew.
+    /// A reload is reading the file.
     pub(super) reloading: bool,
-    /// It is being tried whether a successor could start.
+    /// A restart is checking whether a successor could start.
     restarting: bool,
-    /// The kernel's picture of the interfaces is awaited, and then told whole.
+    /// The kernel was asked for all interfaces; the protocol is told of all of them afterwards.
     links_due: bool,
+    /// Whether the protocol has been told what an earlier daemon left.
     begun: bool,
-    /// When the watchdog is to be fed; `None`: there is none.
-    feed_at: Option<Instant>,
+    /// When to notify systemd's watchdog; `None`: there is none.
+    watchdog_at: Option<Instant>,
     /// The last turn left something unread.
     more: bool,
     pub(super) stopping: bool,
@@ -90,7 +91,7 @@ impl Daemon {
             .map_err(|e| Failure::System("open what the kernel's events need", e))?;
         let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
         let channel = |e| Failure::System("make an event channel", e);
-        // Without a control socket nobody asks.
+        // Replaced by the one of the control socket, if that can be opened.
         let (_, requests) = event_channel::channel().map_err(channel)?;
         let (completed, completions) = event_channel::channel().map_err(channel)?;
         for source in [signals.as_fd(), completions.as_fd()] {
@@ -114,7 +115,7 @@ impl Daemon {
             started_at: SystemTime::now(),
             driver,
             signals,
-            feed_at: systemd.watchdog_interval().map(|_| Instant::START),
+            watchdog_at: systemd.watchdog_interval().map(|_| Instant::START),
             systemd,
             actions: Vec::new(),
             background,
@@ -144,7 +145,7 @@ impl Daemon {
     }
 
     pub(super) fn serve(&mut self) -> Result<(), Failure> {
-        let lost = |e| Failure::System("go on", e);
+        let lost = |e| Failure::System("run the event loop", e);
         self.driver.follow(&self.node, &self.config).map_err(lost)?;
         self.driver.set_checks(&self.config);
         self.background.free_memory_soon();
@@ -159,8 +160,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// One round: waits, unless there was more already, then everything that came, then what is due,
-    /// then what follows from both.
+    /// One turn: waits, unless something is left to read; reads everything that came; acts on the
+    /// deadlines that have passed; carries out what follows from both.
     fn turn(&mut self) -> io::Result<()> {
         let mut wait = !self.more;
         for _ in 0..MAX_ROUNDS {
@@ -189,7 +190,7 @@ impl Daemon {
             self.driver.tell_links();
         }
         if !self.begun {
-            // What an earlier daemon left must be told before anything is decided.
+            // The protocol decides nothing before it knows what an earlier daemon left.
             return Ok(());
         }
         for asked in std::mem::take(&mut self.asked) {
@@ -211,31 +212,37 @@ impl Daemon {
                 break;
             }
         }
-        // Adverts and renewals of all; what a takeover of all needed is not kept.
+        // Room for adverts and renewals of all routers; what a takeover of all of them needed is not
+        // kept.
         self.actions.shrink_to(2 * self.config.vrrp.routers.len() + 64);
         self.report_moves();
-        self.feed_watchdog(now);
+        self.notify_watchdog(now);
         if self.node.is_stopped() && self.give_up_at.is_none() {
             self.give_up_at = Some(now + STOP_TIMEOUT);
         }
         let ping_at = Some(self.driver.keep_helper_alive(now));
-        let deadlines =
-            [self.node.deadline(), self.feed_at, self.give_up_at, self.report_moves_at(), ping_at];
+        let deadlines = [
+            self.node.deadline(),
+            self.watchdog_at,
+            self.give_up_at,
+            self.report_moves_at(),
+            ping_at,
+        ];
         self.driver.wake_at(now, deadlines.into_iter().flatten().min());
         Ok(())
     }
 
-    /// systemd restarts a daemon whose advert loop no longer turns.
-    fn feed_watchdog(&mut self, now: Instant) {
-        if let (Some(every), Some(at)) = (self.systemd.watchdog_interval(), self.feed_at)
+    /// Notifies systemd's watchdog, which restarts a daemon whose advert loop hangs.
+    fn notify_watchdog(&mut self, now: Instant) {
+        if let (Some(every), Some(at)) = (self.systemd.watchdog_interval(), self.watchdog_at)
             && at <= now
         {
             self.systemd.watchdog();
-            self.feed_at = Some(now + every);
+            self.watchdog_at = Some(now + every);
         }
     }
 
-    /// For operators who ask later.
+    /// Puts something into the history that `vipd events` shows.
     pub(super) fn note(&mut self, kind: Kind, text: impl Into<String>) {
         self.driver.history.note(history::Event::now(kind, None, text));
     }
@@ -246,7 +253,8 @@ impl Daemon {
         }
     }
 
-    /// The kernel's picture is complete: what an earlier daemon left is told first, then the links.
+    /// Every interface has been reported for the first time: tells the protocol what an earlier daemon
+    /// left, and removes what of it nobody is configured to hold now.
     fn begin(&mut self) {
         let now = self.driver.now();
         let boottime = clock::boottime();
@@ -330,7 +338,7 @@ impl Daemon {
         }
     }
 
-    /// Another process takes this one's place at once, if it can: then nothing is to be moved.
+    /// Ends for a restart. If the process that follows could start, nothing is moved.
     fn leave_to_successor(&mut self, fit: Result<(), String>) {
         let now = self.driver.now();
         match fit {
@@ -346,7 +354,7 @@ impl Daemon {
         }
     }
 
-    /// What was to be done elsewhere is done.
+    /// Work in the background has ended.
     fn returned(&mut self, completion: Completion) -> io::Result<()> {
         match completion {
             Completion::Reload(loaded) => {
@@ -361,7 +369,7 @@ impl Daemon {
         }
     }
 
-    /// The file is applied whole, or not at all.
+    /// A reload has read the file: it is applied as a whole or not at all.
     fn reloaded(&mut self, loaded: Result<Box<Config>, String>) -> io::Result<()> {
         let outcome = match loaded {
             Err(why) => Err(why),
@@ -410,7 +418,7 @@ impl Daemon {
         driver.end();
     }
 
-    /// Stopped, and nothing is left to do or to wait for.
+    /// Whether the daemon has stopped, and nothing is left to do or to wait for.
     fn is_over(&self) -> bool {
         if !self.node.is_stopped() {
             return false;

@@ -35,14 +35,14 @@ use history::{History, Kind};
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
 const REALTIME_PRIORITY: u8 = 50;
 
-/// Where the daemon finds and leaves things.
+/// The daemon's files and directories.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
-    /// Lock and record; gone at reboot.
+    /// The runtime directory: lock, record, control socket. Emptied by a reboot.
     pub runtime_dir: PathBuf,
-    /// What must survive a reboot.
+    /// The state directory: what must survive a reboot.
     pub state_dir: PathBuf,
 }
 
@@ -96,17 +96,19 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if !missing.is_empty() {
         return Err(Failure::Privileges(privileges::explain(&missing)));
     }
-    // The helper keeps what hooks of other users need; we keep what the network needs.
+    // Started first: it keeps the capabilities that hooks of other users need, and this process those
+    // that the network needs.
     let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
-    let mut remarks = Vec::new();
-    let listener = control::bind(runtime.path(), &mut remarks);
-    remarks.extend(harden());
-    // It inherits what could not be asked for any more; what starts after it must not.
+    let mut warnings = Vec::new();
+    let listener = control::bind(runtime.path(), &mut warnings);
+    warnings.extend(harden());
+    // The worker inherits real-time priority, which cannot be asked for any more after this; threads
+    // that are started later must not have it.
     let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
     let _ = privileges::realtime(REALTIME_PRIORITY);
     let log = crate::log::init();
-    for remark in remarks {
-        warn!("{remark}");
+    for warning in warnings {
+        warn!("{warning}");
     }
     let runtime_dir = runtime.path();
     let background = Background::start().map_err(|e| Failure::System("start a thread", e))?;
@@ -126,11 +128,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         version = env!("CARGO_PKG_VERSION"),
         "vipd is running"
     );
-    // It only costs memory if it fails.
+    // If it fails, that costs memory and nothing else.
     let _ = sys::release_code_pages();
     let outcome = daemon.serve();
-    // Nothing that comes now is urgent, and waiting for the log at real-time priority would keep
-    // everybody else from the processor.
+    // Nothing is urgent from now on, and waiting for the log at real-time priority would keep other
+    // processes from the processor.
     if let Err(error) = privileges::drop_realtime() {
         warn!(%error, "cannot give up real-time priority");
     }
@@ -140,33 +142,33 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     outcome
 }
 
-/// Reads and checks the file as `run` and a reload want it: with at least one virtual router, and
-/// with hooks that can be run.
+/// Reads and checks the file as `run` and a reload need it: with at least one virtual router, and with
+/// hooks that can be run.
 fn load(path: &Path) -> Result<Config, Problems> {
     let mut config = Config::load(path)?;
     config.require_routers()?;
     config.check_host()?;
-    // For `vipd check`, which shows it with the lines it is about.
+    // Only `vipd check` shows advice.
     config.advice = Vec::new();
     Ok(config)
 }
 
-/// Real-time priority, locked memory, and no capability that is not needed. What is refused is
-/// worth a warning, not an end.
+/// Asks for real-time priority and locked memory, and gives up every capability that is not needed.
+/// Returns a warning for each that is refused: none of them is a reason not to run.
 fn harden() -> Vec<String> {
-    let mut remarks = Vec::new();
+    let mut warnings = Vec::new();
     if let Err(error) = privileges::realtime_for_all(REALTIME_PRIORITY) {
-        remarks.push(format!(
+        warnings.push(format!(
             "no real-time priority ({error}): under load adverts may be late; set LimitRTPRIO=50, or give it CAP_SYS_NICE"
         ));
     }
     if let Err(error) = privileges::lock_memory() {
-        remarks.push(format!(
+        warnings.push(format!(
             "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
         ));
     }
     if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
-        remarks.push(format!("cannot give up privileges: {error}"));
+        warnings.push(format!("cannot give up privileges: {error}"));
     }
-    remarks
+    warnings
 }

@@ -1,4 +1,4 @@
-//! What the running daemon itself tells.
+//! Problems that the status of the running daemon shows.
 
 use std::path::Path;
 
@@ -17,7 +17,6 @@ pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<
     }
 }
 
-/// What the daemon itself tells.
 pub(super) fn check_status(status: &Status, report: &mut Report) {
     if status.drained {
         let text = "this host is drained: it takes nothing over, also after a reboot";
@@ -65,7 +64,7 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
     }
 }
 
-/// Adverts that left too late, or not at all.
+/// Reports adverts that were sent too late, or not at all.
 fn check_lateness(router: &Router, report: &mut Report) {
     let (name, counted) = (&router.name, &router.counters);
     let causes = [Why::Late.name(), Why::LeaseRanOut.name()];
@@ -88,7 +87,7 @@ fn check_lateness(router: &Router, report: &mut Report) {
         return;
     }
     let text = format!(
-        "of {} adverts of {name} {late} left more than one interval late, and {lost} times it lost its role by that",
+        "of {} adverts of {name}, {late} were sent more than one interval late; it lost its role {lost} times because of that",
         counted.adverts_sent
     );
     let fix = "vipd events  (when was it? what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked?)";

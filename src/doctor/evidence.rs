@@ -1,5 +1,5 @@
-//! What is known of adverts on this host: what passed on the wire, who the peers are, and what the
-//! daemon said meanwhile.
+//! What was observed about adverts: captured packets, known peers, and the daemon's status before
+//! and after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,20 +13,18 @@ use crate::host::netlink::Link;
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{Family, RouterConfig};
 
-/// One virtual router with its interface.
+/// A virtual router and its interface.
 pub(super) struct Instance<'a> {
     pub router: &'a RouterConfig,
     pub link: &'a Link,
 }
 
 impl Instance<'_> {
-    /// Somewhere else than multicast?
     pub fn unicast(&self) -> bool {
         self.router.unicast_peers.is_some()
     }
 }
 
-/// Everything that is known when it comes to adverts.
 pub(super) struct Evidence<'a> {
     pub path: &'a Path,
     pub config: &'a Config,
@@ -42,7 +40,7 @@ impl Evidence<'_> {
         self.heard.get(&index).into_iter().flat_map(|heard| &heard.passed)
     }
 
-    /// The adverts on the wire that mean a virtual router.
+    /// The captured adverts of a virtual router.
     pub fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::CapturedAdvert, Heard<'_>)> {
         self.passed(instance.link.index)
             .filter_map(|passed| {
@@ -56,8 +54,7 @@ impl Evidence<'_> {
             .collect()
     }
 
-    /// Whether this host is master, as the daemon said before and after listening: in between it
-    /// may have become one.
+    /// Whether this host was master before and after the capture.
     pub fn master(&self, router: &RouterConfig) -> (bool, bool) {
         let is = |status: Option<&Status>| {
             let router = status.and_then(|status| status.find(&router.name));
@@ -70,7 +67,7 @@ impl Evidence<'_> {
         self.snapshot.addresses.iter().any(|own| own.ip == address)
     }
 
-    /// Other hosts that are known to take part in a virtual router.
+    /// Other hosts of a virtual router: configured, reported by the daemon, or captured.
     pub fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
         let named = [&instance.router.unicast_peers, &instance.router.accept_from];
         let named = named.into_iter().flatten().flat_map(|list| list.iter().copied());

@@ -1,15 +1,15 @@
-//! Whether a packet filter lets adverts in and out.
+//! Whether a packet filter drops adverts, incoming or outgoing.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, Report};
-use super::firewall::{self, Direction, Ruleset};
+use super::firewall::{Blocked, Ruleset};
+use super::rule_match::{AdvertPacket, Direction};
 use super::wire::{self, TestResult};
 use crate::vrrp::Family;
 
-/// Whether a packet filter lets adverts in and out.
 pub(super) fn check_filters(evidence: &Evidence<'_>, report: &mut Report) {
     let rules = Ruleset::read();
     if let Err(why) = &rules {
@@ -39,7 +39,7 @@ fn check_multicast(
         .addresses_of(link.index)
         .find(|own| Family::of(own.ip) == router.family && own.usable)
         .map(|own| own.ip);
-    let packet = |direction, source| firewall::Packet {
+    let packet = |direction, source| AdvertPacket {
         direction,
         interface: &link.name,
         source,
@@ -66,7 +66,7 @@ fn check_multicast(
                     instance,
                     Direction::Out,
                     blocked,
-                    &format!("sending says: {error}"),
+                    &format!("sending failed: {error}"),
                     report,
                 );
             }
@@ -79,13 +79,13 @@ fn check_multicast(
                 let asked = source.or(own.filter(|_| rules.is_none()));
                 let blocked = rules.and_then(|rules| rules.blocks(&packet(Direction::In, asked)));
                 if blocked.is_none() && source.is_none() && rules.is_some() {
-                    // Rules that let only some senders in stop a test of our own.
-                    let why = "rules let in some senders only, and which are the peers is not known: name them in `accept_from`";
+                    // Rules that accept certain senders only also drop our test packet.
+                    let why = "the rules accept certain senders only, and the peers are unknown: name them in `accept_from`";
                     report.skip(format!("whether adverts pass {}", link.name), why);
                     continue;
                 }
                 let from = source.map_or("this host".to_owned(), |source| source.to_string());
-                let seen = format!("a test packet as if from {from} did not get in");
+                let seen = format!("a test packet from {from} was not received");
                 report_filter(instance, Direction::In, blocked, &seen, report);
             }
         }
@@ -111,7 +111,7 @@ fn check_unicast(
             [(Direction::In, peer, own.ip), (Direction::Out, own.ip, peer)]
         {
             let source = Some(source);
-            let packet = firewall::Packet { direction, interface, source, destination };
+            let packet = AdvertPacket { direction, interface, source, destination };
             if let Some(blocked) = rules.blocks(&packet) {
                 report_filter(instance, direction, Some(blocked), "the rules say so", report);
             }
@@ -122,7 +122,7 @@ fn check_unicast(
 fn report_filter(
     instance: &Instance<'_>,
     direction: Direction,
-    blocked: Option<firewall::Blocked>,
+    blocked: Option<Blocked>,
     seen: &str,
     report: &mut Report,
 ) {
@@ -133,7 +133,7 @@ fn report_filter(
     };
     let (by, fix) = match blocked {
         Some(blocked) => {
-            // Where iptables has made the rules, it is to change them, too.
+            // Rules made by iptables should be changed by iptables.
             let by_iptables =
                 ["ip filter INPUT", "ip filter OUTPUT", "ip6 filter INPUT", "ip6 filter OUTPUT"];
             let fix = if by_iptables.contains(&blocked.chain.as_str()) {
@@ -154,7 +154,7 @@ fn report_filter(
         }
         None => (
             "a rule".to_owned(),
-            "nft list ruleset  (accept IP protocol 112 before anything stops it)".to_owned(),
+            "nft list ruleset  (accept IP protocol 112 before any rule drops it)".to_owned(),
         ),
     };
     let text = format!(

@@ -4,132 +4,66 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
-/// What can stand in the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProblemKind {
-    /// The configuration is refused.
-    ConfigRefused,
-    /// A configured interface is not there.
-    InterfaceAbsent,
-    /// A configured interface is down.
-    InterfaceDown,
-    /// A configured interface has no address to send adverts from.
-    NoAddress,
-    /// A packet filter stops adverts on their way in.
-    AdvertsFilteredIn,
-    /// A packet filter stops adverts on their way out.
-    AdvertsFilteredOut,
-    /// Adverts come by another way than the kernel would answer by, and it drops them.
-    RpFilter,
-    /// Several interfaces in one LAN all answer for the address.
-    ArpFlux,
-    /// The interface answers no ARP at all.
-    ArpSilent,
-    /// Something else on this host advertises one of our virtual routers.
-    OtherDaemon,
-    /// More than one host is master of one of our virtual routers.
-    TwoMasters,
-    /// Another group uses one of our VRIDs, or a peer has another list of addresses.
-    DifferentAddresses,
-    /// Adverts for a VRID that nobody here has.
-    ForeignVrid,
-    /// Adverts for our VRID from somebody whom the configuration does not accept.
-    SenderRefused,
-    /// A peer that cannot be understood.
-    IncompatiblePeer,
-    /// Nobody was ever heard.
-    NeverHeard,
-    /// A shared address is there, and is not vipd's.
-    AddressNotOurs,
-    /// A shared address is vipd's, and no vipd runs.
-    AddressLeftOver,
-    /// systemd-networkd removes addresses that it does not know.
-    NetworkdRemoves,
-    /// NetworkManager removes addresses that it does not know.
-    NetworkmanagerRemoves,
-    /// A capability is missing.
-    CapabilityMissing,
-    /// The daemon has no real-time priority.
-    NoRealtime,
-    /// The daemon's memory is not locked.
-    MemoryNotLocked,
-    /// Adverts came too late to keep the role.
-    Late,
-    /// The kernel refused adverts.
-    AdvertsRefused,
-    /// A checked service is stopped in parallel with vipd.
-    UnitOrder,
-    /// This host is drained.
-    Drained,
-    /// A virtual router was moved away by hand.
-    HeldBack,
-}
-
-impl ProblemKind {
-    /// All of them.
-    pub const ALL: [ProblemKind; 28] = [
-        ProblemKind::ConfigRefused,
-        ProblemKind::InterfaceAbsent,
-        ProblemKind::InterfaceDown,
-        ProblemKind::NoAddress,
-        ProblemKind::AdvertsFilteredIn,
-        ProblemKind::AdvertsFilteredOut,
-        ProblemKind::RpFilter,
-        ProblemKind::ArpFlux,
-        ProblemKind::ArpSilent,
-        ProblemKind::OtherDaemon,
-        ProblemKind::TwoMasters,
-        ProblemKind::DifferentAddresses,
-        ProblemKind::ForeignVrid,
-        ProblemKind::SenderRefused,
-        ProblemKind::IncompatiblePeer,
-        ProblemKind::NeverHeard,
-        ProblemKind::AddressNotOurs,
-        ProblemKind::AddressLeftOver,
-        ProblemKind::NetworkdRemoves,
-        ProblemKind::NetworkmanagerRemoves,
-        ProblemKind::CapabilityMissing,
-        ProblemKind::NoRealtime,
-        ProblemKind::MemoryNotLocked,
-        ProblemKind::Late,
-        ProblemKind::AdvertsRefused,
-        ProblemKind::UnitOrder,
-        ProblemKind::Drained,
-        ProblemKind::HeldBack,
-    ];
-
-    /// The word for programs: never changed once published.
-    pub const fn name(self) -> &'static str {
-        match self {
-            ProblemKind::ConfigRefused => "config_refused",
-            ProblemKind::InterfaceAbsent => "interface_absent",
-            ProblemKind::InterfaceDown => "interface_down",
-            ProblemKind::NoAddress => "no_address",
-            ProblemKind::AdvertsFilteredIn => "adverts_filtered_in",
-            ProblemKind::AdvertsFilteredOut => "adverts_filtered_out",
-            ProblemKind::RpFilter => "rp_filter",
-            ProblemKind::ArpFlux => "arp_flux",
-            ProblemKind::ArpSilent => "arp_silent",
-            ProblemKind::OtherDaemon => "other_daemon",
-            ProblemKind::TwoMasters => "two_masters",
-            ProblemKind::DifferentAddresses => "different_addresses",
-            ProblemKind::ForeignVrid => "foreign_vrid",
-            ProblemKind::SenderRefused => "sender_refused",
-            ProblemKind::IncompatiblePeer => "incompatible_peer",
-            ProblemKind::NeverHeard => "never_heard",
-            ProblemKind::AddressNotOurs => "address_not_ours",
-            ProblemKind::AddressLeftOver => "address_left_over",
-            ProblemKind::NetworkdRemoves => "networkd_removes",
-            ProblemKind::NetworkmanagerRemoves => "networkmanager_removes",
-            ProblemKind::CapabilityMissing => "capability_missing",
-            ProblemKind::NoRealtime => "no_realtime",
-            ProblemKind::MemoryNotLocked => "memory_not_locked",
-            ProblemKind::Late => "late",
-            ProblemKind::AdvertsRefused => "adverts_refused",
-            ProblemKind::UnitOrder => "unit_order",
-            ProblemKind::Drained => "drained",
-            ProblemKind::HeldBack => "held_back",
-        }
+words! {
+    /// The kinds of problems that `vipd doctor` knows, in the order in which findings are sorted.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum ProblemKind {
+        /// The configuration is refused.
+        ConfigRefused = "config_refused",
+        /// A configured interface does not exist.
+        InterfaceAbsent = "interface_absent",
+        /// A configured interface is down.
+        InterfaceDown = "interface_down",
+        /// A configured interface has no address to send adverts from.
+        NoAddress = "no_address",
+        /// A packet filter drops incoming adverts.
+        AdvertsFilteredIn = "adverts_filtered_in",
+        /// A packet filter drops outgoing adverts.
+        AdvertsFilteredOut = "adverts_filtered_out",
+        /// The reverse path filter drops adverts: the route back uses another interface.
+        RpFilter = "rp_filter",
+        /// Several interfaces in one LAN answer ARP requests for the address.
+        ArpFlux = "arp_flux",
+        /// The interface answers no ARP requests.
+        ArpSilent = "arp_silent",
+        /// Another program on this host advertises one of our virtual routers.
+        OtherDaemon = "other_daemon",
+        /// More than one host is master of one of our virtual routers.
+        TwoMasters = "two_masters",
+        /// Adverts for one of our VRIDs have other addresses.
+        DifferentAddresses = "different_addresses",
+        /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.
+        ForeignVrid = "foreign_vrid",
+        /// Adverts from a host that `accept_from` or `unicast_peers` does not name.
+        SenderRefused = "sender_refused",
+        /// A peer whose adverts do not fit our configuration.
+        IncompatiblePeer = "incompatible_peer",
+        /// No other router was ever heard.
+        NeverHeard = "never_heard",
+        /// A virtual address is present that vipd did not add.
+        AddressNotOurs = "address_not_ours",
+        /// A virtual address was left behind by a vipd that is gone.
+        AddressLeftOver = "address_left_over",
+        /// systemd-networkd removes unknown addresses from the interface.
+        NetworkdRemoves = "networkd_removes",
+        /// NetworkManager removes unknown addresses from the interface.
+        NetworkmanagerRemoves = "networkmanager_removes",
+        /// A capability is missing.
+        CapabilityMissing = "capability_missing",
+        /// The daemon has no real-time priority.
+        NoRealtime = "no_realtime",
+        /// The daemon's memory is not locked.
+        MemoryNotLocked = "memory_not_locked",
+        /// Adverts were sent too late, or a role was lost by that.
+        Late = "late",
+        /// The kernel refused to send adverts.
+        AdvertsRefused = "adverts_refused",
+        /// A checked service is stopped in parallel with vipd.
+        UnitOrder = "unit_order",
+        /// This host is drained.
+        Drained = "drained",
+        /// A virtual router was moved away by `vipd failover`.
+        HeldBack = "held_back",
     }
 }
 
@@ -139,36 +73,36 @@ impl Serialize for ProblemKind {
     }
 }
 
-/// Something that stands in the way.
+/// One problem found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which kind.
+    /// What is wrong.
     #[serde(rename = "trouble")]
     pub kind: ProblemKind,
     /// The virtual router, interface or unit that it is about; empty for the whole host.
     pub about: String,
-    /// What is so, and what follows from it.
+    /// The state, and its consequence.
     pub text: String,
-    /// The command that mends it, or what to change and the command that makes it so.
+    /// The command that fixes it, or what to change and the command that applies it.
     #[serde(rename = "mend")]
     pub fix: String,
 }
 
-/// Something that could not be looked at.
+/// Something that could not be examined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// What.
+    /// What was not examined.
     pub what: String,
-    /// Why not, and what would help.
+    /// The reason, and what would help.
     pub why: String,
 }
 
-/// What was found.
+/// The result of an examination.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// What stands in the way.
+    /// Problems, by kind.
     pub findings: Vec<Finding>,
-    /// What could not be looked at.
+    /// What could not be examined.
     pub not_examined: Vec<Skipped>,
 }
 
@@ -181,7 +115,7 @@ impl Report {
         fix: impl Into<String>,
     ) {
         let about = about.to_string();
-        // Many virtual routers share one interface; the first to find it says it.
+        // Virtual routers that share an interface share its problems; report them once.
         if !self.findings.iter().any(|known| (known.kind, &known.about) == (kind, &about)) {
             self.findings.push(Finding { kind, about, text: text.into(), fix: fix.into() });
         }

@@ -1,104 +1,47 @@
-//! What the packet filter of this host does to adverts: the nftables rules, those of `iptables-nft`
-//! included, played through for one packet. What cannot be known of a rule (a rate, a mark, an
-//! extension of iptables) may match or not, so a verdict is certain or not.
+//! Evaluates the nftables rules of this host, those of `iptables-nft` included, for one advert.
+//! Whether a rule matches can be unknown (a rate, a mark, an extension of iptables), and so can the
+//! verdict.
 
-use std::net::IpAddr;
 use std::process::Command;
 
 use serde_json::Value;
 
+use super::rule_match::{AdvertPacket, Direction, Match, meta_is, payload_is};
 use crate::vrrp::Family;
 
-/// A verdict of a rule that a chain may jump to this deep.
+/// The kernel's limit for nested jumps (`NFT_JUMP_STACK_SIZE`).
 const MAX_JUMP_DEPTH: u8 = 16;
 
-/// The direction of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// To us.
-    In,
-    /// From us.
-    Out,
-}
-
-/// An advert, as far as a packet filter looks at it.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
-    pub direction: Direction,
-    /// The interface it comes or goes by.
-    pub interface: &'a str,
-    /// Who sends it; `None`: somebody.
-    pub source: Option<IpAddr>,
-    /// The group or a host.
-    pub destination: IpAddr,
-}
-
-/// The rules of this host.
+/// All objects of `nft -j list ruleset`.
 #[derive(Clone, Debug)]
-pub struct Ruleset {
+pub(super) struct Ruleset {
     objects: Vec<Value>,
 }
 
-/// What certainly stops a packet.
+/// A rule or policy that certainly drops a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// Family, table and chain, as `nft` wants them.
+pub(super) struct Blocked {
+    /// Family, table and chain, in the syntax of `nft`.
     pub chain: String,
-    /// What stops it there.
+    /// The rule or policy.
     pub by: String,
 }
 
-/// What may become of a packet in a chain.
+/// The possible results of a chain for a packet.
 #[derive(Clone, Debug, Default)]
-struct Verdict {
+struct ChainVerdict {
     accepted: bool,
-    /// By which rule, or which policy.
+    /// The rule or policy that may drop it.
     dropped: Option<String>,
-    /// It may come to the end of the chain without a verdict.
+    /// It may reach the end of the chain without a verdict.
     passes: bool,
 }
 
-/// Whether a rule holds for a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Match {
-    Yes,
-    No,
-    Perhaps,
-}
-
-impl Match {
-    fn and(self, other: Match) -> Match {
-        match (self, other) {
-            (Match::No, _) | (_, Match::No) => Match::No,
-            (Match::Yes, Match::Yes) => Match::Yes,
-            (Match::Perhaps, Match::Yes | Match::Perhaps) | (Match::Yes, Match::Perhaps) => {
-                Match::Perhaps
-            }
-        }
-    }
-
-    fn or(self, other: Match) -> Match {
-        self.not().and(other.not()).not()
-    }
-
-    fn not(self) -> Match {
-        match self {
-            Match::Yes => Match::No,
-            Match::No => Match::Yes,
-            Match::Perhaps => Match::Perhaps,
-        }
-    }
-
-    fn of(holds: bool) -> Match {
-        if holds { Match::Yes } else { Match::No }
-    }
-}
-
 impl Ruleset {
-    /// Asks `nft` for the rules.
+    /// Reads the rules with `nft`.
     ///
     /// # Errors
-    /// Why they cannot be known, as a sentence.
+    /// Why they cannot be read, as a sentence.
     pub fn read() -> Result<Self, String> {
         let output = Command::new("nft").args(["-j", "list", "ruleset"]).output();
         let output = output.map_err(|error| match error.kind() {
@@ -113,19 +56,19 @@ impl Ruleset {
         Self::parse(&output.stdout)
     }
 
-    /// What `nft -j list ruleset` prints.
+    /// Parses the output of `nft -j list ruleset`.
     ///
     /// # Errors
-    /// It is something else.
+    /// It has another format.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let unknown = || "nft -j list ruleset prints what is not understood".to_owned();
+        let unknown = || "nft -j list ruleset prints an unknown format".to_owned();
         let all: Value = serde_json::from_slice(json).map_err(|_| unknown())?;
         let objects = all.get("nftables").and_then(Value::as_array).ok_or_else(unknown)?;
         Ok(Ruleset { objects: objects.clone() })
     }
 
-    /// The first chain that lets no such packet pass, whatever else is so.
-    pub fn blocks(&self, packet: &Packet<'_>) -> Option<Blocked> {
+    /// The first chain that certainly drops the packet.
+    pub fn blocks(&self, packet: &AdvertPacket<'_>) -> Option<Blocked> {
         let mut chains: Vec<&Value> = self
             .all("chain")
             .filter(|chain| self.concerns(chain, packet) && chain.get("hook").is_some())
@@ -146,7 +89,7 @@ impl Ruleset {
         self.objects.iter().filter_map(move |object| object.get(kind))
     }
 
-    fn concerns(&self, chain: &Value, packet: &Packet<'_>) -> bool {
+    fn concerns(&self, chain: &Value, packet: &AdvertPacket<'_>) -> bool {
         let family = match Family::of(packet.destination) {
             Family::V4 => ["ip", "inet"],
             Family::V6 => ["ip6", "inet"],
@@ -163,7 +106,7 @@ impl Ruleset {
         }
     }
 
-    fn base(&self, chain: &Value, packet: &Packet<'_>) -> Verdict {
+    fn base(&self, chain: &Value, packet: &AdvertPacket<'_>) -> ChainVerdict {
         let chain_id = [text(chain, "family"), text(chain, "table"), text(chain, "name")];
         let mut outcome = self.play(chain_id, packet, 0);
         if outcome.passes {
@@ -176,8 +119,8 @@ impl Ruleset {
         outcome
     }
 
-    fn play(&self, chain_id: [&str; 3], packet: &Packet<'_>, depth: u8) -> Verdict {
-        let mut outcome = Verdict { passes: true, ..Verdict::default() };
+    fn play(&self, chain_id: [&str; 3], packet: &AdvertPacket<'_>, depth: u8) -> ChainVerdict {
+        let mut outcome = ChainVerdict { passes: true, ..ChainVerdict::default() };
         if depth > MAX_JUMP_DEPTH {
             outcome.accepted = true;
             return outcome;
@@ -210,40 +153,46 @@ impl Ruleset {
         outcome
     }
 
-    /// What a part of a rule decides; `None` if it only asks.
+    /// The verdict of a statement; `None` if it is a match.
     fn verdict(
         &self,
         kind: &str,
         part: &Value,
         [family, table, _]: [&str; 3],
-        packet: &Packet<'_>,
+        packet: &AdvertPacket<'_>,
         depth: u8,
-    ) -> Option<Verdict> {
-        let stopped = || Verdict { dropped: Some(kind.to_owned()), ..Verdict::default() };
+    ) -> Option<ChainVerdict> {
+        let stopped = || ChainVerdict { dropped: Some(kind.to_owned()), ..ChainVerdict::default() };
         match kind {
-            "accept" => Some(Verdict { accepted: true, ..Verdict::default() }),
+            "accept" => Some(ChainVerdict { accepted: true, ..ChainVerdict::default() }),
             "drop" | "reject" => Some(stopped()),
-            // Who takes it from the queue may let it pass.
-            "queue" => Some(Verdict { accepted: true, ..Verdict::default() }),
-            "return" => Some(Verdict { passes: true, ..Verdict::default() }),
+            // The program that reads the queue may accept it.
+            "queue" => Some(ChainVerdict { accepted: true, ..ChainVerdict::default() }),
+            "return" => Some(ChainVerdict { passes: true, ..ChainVerdict::default() }),
             "jump" | "goto" => {
                 let mut outcome =
                     self.play([family, table, text(part, "target")], packet, depth + 1);
-                // Behind a goto nothing follows but the policy, which then may drop or accept.
+                // After a goto only the policy follows, which may drop or accept.
                 outcome.accepted |= kind == "goto" && outcome.passes;
                 Some(outcome)
             }
             "xt" if text(part, "type") == "target" => match text(part, "name") {
                 "REJECT" | "DROP" => Some(stopped()),
-                _ => Some(Verdict { passes: true, accepted: true, ..Verdict::default() }),
+                _ => Some(ChainVerdict { passes: true, accepted: true, ..ChainVerdict::default() }),
             },
             "vmap" => Some(self.mapped(part, [family, table, ""], packet, depth)),
             _ => None,
         }
     }
 
-    fn mapped(&self, map: &Value, chain_id: [&str; 3], packet: &Packet<'_>, depth: u8) -> Verdict {
-        let mut outcome = Verdict { passes: true, ..Verdict::default() };
+    fn mapped(
+        &self,
+        map: &Value,
+        chain_id: [&str; 3],
+        packet: &AdvertPacket<'_>,
+        depth: u8,
+    ) -> ChainVerdict {
+        let mut outcome = ChainVerdict { passes: true, ..ChainVerdict::default() };
         let pairs = map.pointer("/data/set").and_then(Value::as_array);
         let (Some(key), Some(pairs)) = (map.get("key"), pairs) else {
             outcome.accepted = true;
@@ -268,7 +217,13 @@ impl Ruleset {
         outcome
     }
 
-    fn holds(&self, kind: &str, part: &Value, chain_id: [&str; 3], packet: &Packet<'_>) -> Match {
+    fn holds(
+        &self,
+        kind: &str,
+        part: &Value,
+        chain_id: [&str; 3],
+        packet: &AdvertPacket<'_>,
+    ) -> Match {
         match kind {
             "match" => {
                 let (Some(left), Some(right)) = (part.get("left"), part.get("right")) else {
@@ -287,13 +242,13 @@ impl Ruleset {
         }
     }
 
-    /// Whether what `left` asks of the packet is (one of) `right`.
+    /// Whether the field `left` of the packet is (one of) `right`.
     fn equals(
         &self,
         left: &Value,
         right: &Value,
         chain_id: [&str; 3],
-        packet: &Packet<'_>,
+        packet: &AdvertPacket<'_>,
     ) -> Match {
         if let Some(list) = members(right) {
             let any = |holds: Match, one| holds.or(self.equals(left, one, chain_id, packet));
@@ -318,7 +273,7 @@ impl Ruleset {
             return payload_is(text(payload, "protocol"), text(payload, "field"), right, packet);
         }
         if left.get("ct").is_some_and(|ct| text(ct, "key") == "state") {
-            // An advert is never answered.
+            // Adverts have no replies, so no connection is ever established.
             return match right.as_str() {
                 Some("new" | "untracked") => Match::Perhaps,
                 Some("established" | "related" | "invalid") => Match::No,
@@ -332,98 +287,6 @@ impl Ruleset {
 /// The members of an anonymous set or a list.
 fn members(value: &Value) -> Option<&Vec<Value>> {
     value.as_array().or_else(|| value.get("set").and_then(Value::as_array))
-}
-
-fn meta_is(key: &str, right: &Value, packet: &Packet<'_>) -> Match {
-    let multicast = packet.destination.is_multicast();
-    let interface = |ours: bool| match (ours, right.as_str()) {
-        (true, Some(name)) => Match::of(match name.strip_suffix('*') {
-            Some(beginning) => packet.interface.starts_with(beginning),
-            None => packet.interface == name,
-        }),
-        // On its way in a packet has no interface to go out by.
-        (false, Some(_)) => Match::No,
-        (_, None) => Match::Perhaps,
-    };
-    match key {
-        "iif" | "iifname" => interface(packet.direction == Direction::In),
-        "oif" | "oifname" => interface(packet.direction == Direction::Out),
-        "l4proto" => is_vrrp(right),
-        "nfproto" => match right.as_str() {
-            Some("ipv4") => Match::of(packet.destination.is_ipv4()),
-            Some("ipv6") => Match::of(packet.destination.is_ipv6()),
-            Some(_) | None => Match::Perhaps,
-        },
-        "protocol" => match right.as_str() {
-            Some("ip") => Match::of(packet.destination.is_ipv4()),
-            Some("ip6") => Match::of(packet.destination.is_ipv6()),
-            Some(_) => Match::No,
-            None => Match::Perhaps,
-        },
-        "pkttype" if packet.direction == Direction::In => match right.as_str() {
-            Some("multicast") => Match::of(multicast),
-            Some("host" | "unicast") => Match::of(!multicast),
-            Some("broadcast") => Match::No,
-            Some(_) | None => Match::Perhaps,
-        },
-        _ => Match::Perhaps,
-    }
-}
-
-fn payload_is(protocol: &str, field: &str, right: &Value, packet: &Packet<'_>) -> Match {
-    let family = match protocol {
-        "ip" => Family::V4,
-        "ip6" => Family::V6,
-        "tcp" | "udp" | "udplite" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah"
-        | "arp" => return Match::No,
-        _ => return Match::Perhaps,
-    };
-    if family != Family::of(packet.destination) {
-        return Match::No;
-    }
-    match field {
-        "protocol" | "nexthdr" => is_vrrp(right),
-        "daddr" => covers(right, packet.destination),
-        "saddr" => match packet.source {
-            Some(source) => covers(right, source),
-            None => Match::Perhaps,
-        },
-        "ttl" | "hoplimit" if packet.destination.is_multicast() => match right.as_u64() {
-            Some(ttl) => Match::of(ttl == 255),
-            None => Match::Perhaps,
-        },
-        _ => Match::Perhaps,
-    }
-}
-
-/// Protocol numbers are printed by the names of /etc/protocols.
-fn is_vrrp(right: &Value) -> Match {
-    match (right.as_u64(), right.as_str()) {
-        (Some(number), _) => Match::of(number == 112),
-        (_, Some(name)) => Match::of(["vrrp", "carp", "112"].contains(&name)),
-        (None, None) => Match::Perhaps,
-    }
-}
-
-fn covers(right: &Value, address: IpAddr) -> Match {
-    let parse = |value: &Value| value.as_str().and_then(|text| text.parse::<IpAddr>().ok());
-    if let Some(prefix) = right.get("prefix") {
-        let length = prefix.get("len").and_then(Value::as_u64);
-        return match (prefix.get("addr").and_then(parse), length) {
-            (Some(network), Some(length)) => {
-                Match::of(super::kernel::same_network(network, address, length as u8))
-            }
-            _ => Match::Perhaps,
-        };
-    }
-    if let Some(range) = right.get("range") {
-        return match (range.get(0).and_then(parse), range.get(1).and_then(parse)) {
-            (Some(first), Some(last)) => Match::of(first <= address && address <= last),
-            _ => Match::Perhaps,
-        };
-    }
-    let element = right.pointer("/elem/val").unwrap_or(right);
-    parse(element).map_or(Match::Perhaps, |one| Match::of(one == address))
 }
 
 fn described(rule: &Value) -> String {
@@ -443,8 +306,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn advert(source: Option<&str>) -> Packet<'static> {
-        Packet {
+    fn advert(source: Option<&str>) -> AdvertPacket<'static> {
+        AdvertPacket {
             direction: Direction::In,
             interface: "eth0",
             source: source.map(|source| source.parse().unwrap()),
@@ -502,7 +365,7 @@ mod tests {
         let closed = rules("drop", &[rule], &[]);
         assert_eq!(closed.blocks(&advert(Some("192.0.2.2"))), None);
         assert!(closed.blocks(&advert(Some("192.0.2.99"))).is_some());
-        // Somebody may be one of them.
+        // An unknown source may match.
         assert_eq!(closed.blocks(&advert(None)), None);
     }
 
@@ -530,7 +393,7 @@ mod tests {
                                    "data": {"set": [["lo", {"accept": null}],
                                                     ["eth0", {"drop": null}]]}}}]);
         assert!(rules("accept", &[map], &[]).blocks(&advert(None)).is_some());
-        // A chain that jumps to itself ends.
+        // A chain that jumps to itself does not loop for ever.
         let endless = rules("accept", std::slice::from_ref(&jump), std::slice::from_ref(&jump));
         assert_eq!(endless.blocks(&advert(None)), None);
     }

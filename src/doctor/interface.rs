@@ -1,4 +1,4 @@
-//! One interface of a virtual router: whose its addresses are, and who answers ARP for them.
+//! The interface of a virtual router: who added its addresses, and which interfaces answer ARP.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::finding::{ProblemKind, Report};
 use super::kernel::{self, Snapshot, sysctl};
 use crate::vrrp::{Family, Priority};
 
-/// Whose the addresses are that are on the interface now.
+/// Checks for an own address to send from, and for virtual addresses that should not be present.
 pub(super) fn check_addresses(
     instance: &Instance<'_>,
     snapshot: &Snapshot,
@@ -59,7 +59,7 @@ pub(super) fn check_addresses(
     }
 }
 
-/// The kernel's switches that concern answers to ARP.
+/// Checks the sysctls that decide which interfaces answer ARP requests.
 pub(super) fn check_arp(instance: &Instance<'_>, snapshot: &Snapshot, report: &mut Report) {
     let Instance { router, link } = instance;
     if !router.all_addresses().any(|address| address.ip.is_ipv4()) {
@@ -67,7 +67,7 @@ pub(super) fn check_arp(instance: &Instance<'_>, snapshot: &Snapshot, report: &m
     }
     if kernel::ipv4_switch(&link.name, "arp_ignore") == Some(8) {
         let text = format!(
-            "arp_ignore is 8: {} answers no ARP request, so nobody finds the addresses of {}",
+            "arp_ignore is 8: {} answers no ARP request, so clients do not find the addresses of {}",
             link.name, router.name
         );
         let fix = format!(

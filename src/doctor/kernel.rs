@@ -1,5 +1,4 @@
-//! What the kernel is set to: interfaces, addresses, routes, and the switches that keep adverts or
-//! answers away.
+//! The state of the kernel: interfaces, addresses, routes and sysctls.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,26 +8,20 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use crate::host::netlink::InterfaceAddress as Address;
+pub(super) use crate::host::netlink::InterfaceAddress as Address;
 use crate::host::netlink::{InterfaceAddress, Link, Monitor, NetEvent};
 
-/// The kernel answers at once, unless somebody holds its lock.
+/// The kernel answers at once unless another process holds the rtnl lock.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Every interface, and every address.
+/// All interfaces and addresses at one time.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// The interfaces.
+pub(super) struct Snapshot {
     pub links: Vec<Link>,
-    /// The addresses, in the kernel's order.
     pub addresses: Vec<InterfaceAddress>,
 }
 
 impl Snapshot {
-    /// As it is now.
-    ///
-    /// # Errors
-    /// What the kernel says, or that it says nothing.
     pub fn take() -> io::Result<Self> {
         let mut monitor = Monitor::open()?;
         let (mut snapshot, mut synced) = (Snapshot::default(), false);
@@ -38,7 +31,7 @@ impl Snapshot {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) => {
-                    let text = "the kernel does not tell its addresses";
+                    let text = "the kernel did not answer with its addresses";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -72,18 +65,16 @@ impl Snapshot {
         self.links.iter().find(has)
     }
 
-    /// The addresses of an interface.
     pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.iter().filter(move |address| address.index == index)
     }
 
-    /// The name of an interface.
     pub fn name(&self, index: u32) -> &str {
         self.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name)
     }
 
-    /// Other interfaces that are up and have an IPv4 address in a network of this one: they are
-    /// most likely plugged into the same LAN.
+    /// Other interfaces that are up and have an IPv4 address in a network of this one: most likely
+    /// they are in the same LAN.
     pub fn in_same_network(&self, link: &Link) -> Vec<&Link> {
         let own =
             |index| self.addresses_of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.ours);
@@ -103,7 +94,7 @@ impl Snapshot {
 }
 
 /// Whether the first `prefix` bits are the same.
-pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
+pub(super) fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     let differ = match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
         (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
@@ -112,11 +103,11 @@ pub fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     differ.leading_zeros() >= u32::from(prefix)
 }
 
-/// Some other host of the network that this address lies in.
-pub fn neighbour(address: &InterfaceAddress) -> Option<IpAddr> {
+/// The address of some other host in the same network.
+pub(super) fn neighbour(address: &InterfaceAddress) -> Option<IpAddr> {
     match address.ip {
         IpAddr::V4(ip) if address.prefix < 31 => {
-            // Neither the network's own address nor the broadcast one, if it is large enough.
+            // Neither the network nor the broadcast address, unless the network is too small.
             let other = ip.to_bits() ^ if ip.to_bits() & 3 == 1 { 3 } else { 1 };
             Some(IpAddr::V4(other.into()))
         }
@@ -124,8 +115,8 @@ pub fn neighbour(address: &InterfaceAddress) -> Option<IpAddr> {
     }
 }
 
-/// A switch of IPv4 as it is in force: the larger of the interface's and that of all.
-pub fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
+/// The effective value of an IPv4 sysctl: the maximum of `all` and the interface.
+pub(super) fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
     let read = |of: &str| -> Option<u32> {
         let path = format!("/proc/sys/net/ipv4/conf/{}/{name}", of.replace('/', "."));
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
@@ -133,22 +124,22 @@ pub fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
     Some(read("all")?.max(read(interface)?))
 }
 
-/// Interface names with dots in them are written with slashes.
+/// The interface in the name of a sysctl: dots are written as slashes.
 pub(super) fn sysctl(interface: &str) -> String {
     interface.replace('.', "/")
 }
 
-/// The interface by which the kernel would answer `to`; `None` if it knows no way.
+/// The interface of the route to an address; `None` if there is none.
 ///
 /// # Errors
-/// Why that cannot be known, as a sentence.
-pub fn route(to: IpAddr) -> Result<Option<String>, String> {
+/// Why that is unknown, as a sentence.
+pub(super) fn route(to: IpAddr) -> Result<Option<String>, String> {
     let output = Command::new("ip").args(["-j", "route", "get", &to.to_string()]).output();
     let output = output.map_err(|error| format!("the program ip cannot be run: {error}"))?;
     if !output.status.success() {
         return Ok(None);
     }
-    let unknown = || "ip -j route get prints what is not understood".to_owned();
+    let unknown = || "ip -j route get prints an unknown format".to_owned();
     let routes: serde_json::Value =
         serde_json::from_slice(&output.stdout).map_err(|_| unknown())?;
     let device = routes.pointer("/0/dev").and_then(serde_json::Value::as_str);

@@ -1,5 +1,5 @@
-//! Who else on this host changes addresses, or stops services: systemd-networkd, NetworkManager,
-//! and the order of systemd's units.
+//! Other managers on this host: whether systemd-networkd or NetworkManager removes addresses, and
+//! whether systemd stops checked services too early.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +9,10 @@ use super::finding::{ProblemKind, Report};
 use crate::config::{CheckPlan, Config, Target};
 use crate::host::netlink::Link;
 
-/// What each of these says of an interface is in a file named after its index.
+/// Directories of these two with a file per interface, named by its index.
 const NETWORKD: &str = "/run/systemd/netif/links";
 const NETWORKMANAGER: &str = "/run/NetworkManager/devices";
-/// Later ones win.
+/// In ascending order of precedence.
 const NETWORK_DIRS: [&str; 4] = [
     "/usr/lib/systemd/network",
     "/usr/local/lib/systemd/network",
@@ -27,9 +27,9 @@ const UNIT_DIRS: [&str; 4] = [
 ];
 const OUR_UNIT: &str = "vipd.service";
 
-/// Whether systemd-networkd manages the interface and removes what it does not know: when it
-/// starts, when it reads its configuration again, when the lease of DHCP changes.
-pub fn check_networkd(link: &Link, report: &mut Report) {
+/// systemd-networkd removes unknown addresses from interfaces that it manages: when it starts, when
+/// it reloads its configuration, and when a DHCP lease changes.
+pub(super) fn check_networkd(link: &Link, report: &mut Report) {
     let Ok(state) = fs::read_to_string(Path::new(NETWORKD).join(link.index.to_string())) else {
         return;
     };
@@ -43,7 +43,7 @@ pub fn check_networkd(link: &Link, report: &mut Report) {
         .iter()
         .filter_map(|file| value(&fs::read_to_string(file).ok()?, "Network", "KeepConfiguration"))
         .next_back();
-    // "static" keeps what is there for ever, and an address of ours has a lifetime.
+    // "static" keeps addresses with an infinite lifetime only; ours have a finite one.
     if kept.is_some_and(|kept| ["yes", "true", "on", "1"].contains(&kept.to_lowercase().as_str())) {
         return;
     }
@@ -58,9 +58,9 @@ pub fn check_networkd(link: &Link, report: &mut Report) {
     report.found(ProblemKind::NetworkdRemoves, &link.name, text, fix);
 }
 
-/// Whether NetworkManager manages the interface: it then removes what it does not know whenever it
-/// brings a connection up or applies it again.
-pub fn check_networkmanager(link: &Link, report: &mut Report) {
+/// NetworkManager removes unknown addresses from interfaces that it manages whenever it activates
+/// or reapplies a connection.
+pub(super) fn check_networkmanager(link: &Link, report: &mut Report) {
     let Ok(state) = fs::read_to_string(Path::new(NETWORKMANAGER).join(link.index.to_string()))
     else {
         return;
@@ -70,7 +70,7 @@ pub fn check_networkmanager(link: &Link, report: &mut Report) {
         return;
     }
     let text = format!(
-        "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd puts them back, but a moment is lost",
+        "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd adds them again, but packets are lost meanwhile",
         link.name
     );
     let fix = format!(
@@ -80,8 +80,8 @@ pub fn check_networkmanager(link: &Link, report: &mut Report) {
     report.found(ProblemKind::NetworkmanagerRemoves, &link.name, text, fix);
 }
 
-/// Whether services whose state decides the role are stopped only after vipd has handed over.
-pub fn check_unit_order(config: &Config, report: &mut Report) {
+/// Checked services should be stopped only after vipd has handed over.
+pub(super) fn check_unit_order(config: &Config, report: &mut Report) {
     for unit in checked_units(config) {
         if unit == OUR_UNIT || stops_after_us(&unit) {
             continue;
@@ -113,7 +113,7 @@ fn checked_units(config: &Config) -> BTreeSet<String> {
     config.checks.iter().filter_map(unit).collect()
 }
 
-/// What starts before us stops after us; units may say so in either of the two.
+/// Units stop in the reverse order of their start, which `After` or `Before` declares.
 fn stops_after_us(unit: &str) -> bool {
     let says = |of: &str, key: &str, other: &str| {
         let lists = unit_files(of);
@@ -124,7 +124,7 @@ fn stops_after_us(unit: &str) -> bool {
     says(OUR_UNIT, "After", unit) || says(unit, "Before", OUR_UNIT)
 }
 
-/// The unit's file, of those of this name the one that counts, and its drop-ins.
+/// The contents of the unit's effective file and of its drop-ins.
 fn unit_files(unit: &str) -> Vec<String> {
     let mut paths: Vec<PathBuf> = UNIT_DIRS.iter().map(|dir| Path::new(dir).join(unit)).collect();
     paths.retain(|path| path.exists());
@@ -134,7 +134,7 @@ fn unit_files(unit: &str) -> Vec<String> {
         .collect()
 }
 
-/// In the order in which they count: by name, whichever directory they are in.
+/// In the order in which systemd reads them: by file name, whatever the directory.
 fn drop_ins(directories: &[&str], name: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for directory in directories {

@@ -1,11 +1,10 @@
-//! `vipd doctor`: looks at this host and says what stands in the way, each [`Finding`] with the
-//! command that mends it. Everything is looked at, nothing is changed; the only packets that are sent
-//! never leave the host.
+//! `vipd doctor`: examines this host for problems and reports each [`Finding`] with the command
+//! that fixes it. Nothing is changed, and the test packets that are sent never leave the host.
 //!
-//! `kernel` knows interfaces, addresses, routes and switches, `firewall` the packet filter's rules, and
-//! `wire` what passes and what gets through; [`examine`] hands what they know to `interface`, `senders`,
-//! `filters` and `reverse_path`, which judge it. `daemon` and `process` look at the daemon, `managers`
-//! at who else changes addresses or stops services.
+//! `kernel` reads interfaces, addresses, routes and sysctls, `firewall` evaluates packet filter
+//! rules, and `wire` captures adverts and sends test packets. [`examine`] passes their results to
+//! the checks in `interface`, `senders`, `filters` and `reverse_path`. `daemon` and `process` check
+//! the daemon, `managers` other programs that change addresses or stop services.
 
 mod daemon;
 mod evidence;
@@ -17,6 +16,7 @@ mod kernel;
 mod managers;
 mod process;
 mod reverse_path;
+mod rule_match;
 mod senders;
 mod wire;
 
@@ -32,20 +32,20 @@ use crate::config::Config;
 use evidence::{Evidence, Instance};
 use kernel::Snapshot;
 
-/// Where and how to look.
+/// What to examine, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The configuration; `None`: that of the daemon that runs, or this one.
+    /// The configuration file; `None`: that of the running daemon, or `default_config`.
     pub config: Option<PathBuf>,
-    /// If there is no daemon to ask for it.
+    /// Used if no daemon is running.
     pub default_config: PathBuf,
-    /// Where the daemon that is meant has its socket.
+    /// Runtime directory of the daemon.
     pub runtime_dir: PathBuf,
-    /// How long to listen; zero: not at all.
+    /// How long to capture adverts; zero: not at all.
     pub listen: Duration,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub fn examine(options: &Options) -> Report {
     let mut report = Report::default();
     let before = daemon::request_status(&options.runtime_dir, &mut report);

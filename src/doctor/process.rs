@@ -1,5 +1,5 @@
-//! What the daemon may do: real-time priority, locked memory, capabilities. Of one that runs the
-//! kernel tells; for one that does not, this process tries.
+//! The privileges of the daemon: real-time priority, locked memory, capabilities. Read from /proc
+//! if it is running; otherwise this process tries to acquire them.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use super::finding::{ProblemKind, Report};
 use crate::api::status::Status;
 use crate::host::privileges;
 
-/// In the unit's drop-in that mends a limit.
+/// The drop-in that raises a limit.
 const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";
 
-/// Looks at the daemon that runs.
-pub fn check_running(status: &Status, report: &mut Report) {
+/// Checks the running daemon.
+pub(super) fn check_running(status: &Status, report: &mut Report) {
     let pid = status.daemon.pid;
     let Some((policy, locked)) = scheduling(pid) else {
-        report.skip("the daemon's privileges", format!("there is no process {pid} to be seen"));
+        report.skip("the daemon's privileges", format!("process {pid} is not visible"));
         return;
     };
     const SCHED_FIFO: u32 = libc::SCHED_FIFO as u32;
@@ -28,8 +28,8 @@ pub fn check_running(status: &Status, report: &mut Report) {
     }
 }
 
-/// Whether one that is started from here would have what it wants.
-pub fn check_startable(report: &mut Report) {
+/// Checks whether a daemon started from here would get its privileges.
+pub(super) fn check_startable(report: &mut Report) {
     let missing = privileges::missing();
     if !nix::unistd::geteuid().is_root() {
         report.skip("what vipd may do on this host", "only root can try: try again with sudo");
@@ -61,7 +61,7 @@ pub fn check_startable(report: &mut Report) {
 
 fn no_realtime(what: &str, report: &mut Report) {
     let text = format!("{what}: under load adverts may be late, and a backup takes over");
-    // A control group without real-time time refuses it whatever the limits say.
+    // With RT_GROUP_SCHED a control group may have no real-time budget, whatever the limits are.
     let fix = match group_without_realtime() {
         Some(file) => format!("echo 950000 > {file} && systemctl restart vipd"),
         None => limit("LimitRTPRIO=50"),
@@ -81,7 +81,7 @@ fn limit(line: &str) -> String {
     )
 }
 
-/// The file that gives our control group no real-time time (sched-rt-group.txt of the kernel).
+/// The file that gives our control group no real-time budget (sched-rt-group.rst of the kernel).
 fn group_without_realtime() -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups
@@ -103,8 +103,8 @@ fn scheduling(pid: u32) -> Option<(u32, u64)> {
     Some((policy, locked.trim().trim_end_matches(" kB").parse().ok()?))
 }
 
-/// A keepalived in our network namespace.
-pub fn keepalived() -> Option<u32> {
+/// The pid of a keepalived in our network namespace.
+pub(super) fn keepalived() -> Option<u32> {
     let ours = fs::read_link("/proc/self/ns/net").ok()?;
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;

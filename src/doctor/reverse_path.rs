@@ -1,11 +1,10 @@
-//! Whether the kernel drops adverts because it would answer by another interface.
+//! Whether the kernel's reverse path filter (rp_filter) drops adverts.
 
 use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, Report};
 use super::kernel::{self, sysctl};
 use crate::vrrp::Family;
 
-/// Whether the kernel drops adverts because it would answer by another interface.
 pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) {
     for instance in
         evidence.instances.iter().filter(|instance| instance.router.family == Family::V4)
@@ -31,11 +30,11 @@ pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) 
             };
             let (how, fix) = match by {
                 Some(by) if by != link.name && mode == 1 => (
-                    format!("the kernel would answer it by {by}"),
+                    format!("the kernel would answer through {by}"),
                     format!("sysctl -w net.ipv4.conf.{}.rp_filter=2", sysctl(&link.name)),
                 ),
                 None => (
-                    "the kernel knows no way to it".to_owned(),
+                    "the kernel has no route to it".to_owned(),
                     format!(
                         "sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{}.rp_filter=0",
                         sysctl(&link.name)

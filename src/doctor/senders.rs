@@ -1,4 +1,4 @@
-//! Who advertises on the wire, and whether he should.
+//! The senders of the captured adverts: unexpected masters, and adverts that we would ignore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,6 @@ use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{DiscardReason, Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
 
-/// Who advertises, and whether he should.
 pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
     replay(evidence, report);
     for instance in evidence.instances {
@@ -65,7 +64,7 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
                 );
             }
         }
-        // At the same time, not one after the other.
+        // Only those that overlap in time, not a master and its successor.
         masters.retain(|_, (first, last)| last > first);
         let began = masters.values().map(|(first, _)| *first).max();
         let ended = masters.values().map(|(_, last)| *last).min();
@@ -85,7 +84,8 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
     check_unknown_vrids(evidence, report);
 }
 
-/// What the daemon's own protocol code makes of what passes, packet filter or not.
+/// Feeds the captured adverts to the protocol, as if no packet filter were there, and reports those
+/// that it discards.
 fn replay(evidence: &Evidence<'_>, report: &mut Report) {
     let mut node = Node::new(&evidence.config.vrrp);
     let mut unused = Vec::new();
@@ -139,7 +139,7 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
                         heard.vrid
                     );
                     let fix = format!(
-                        "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop it there"
+                        "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop that router"
                     );
                     report.found(ProblemKind::SenderRefused, about(name, from), text, fix);
                 }
@@ -152,7 +152,7 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
     }
 }
 
-/// VRIDs that nobody here has are others' business, unless somebody here misses his peer.
+/// Unknown VRIDs are legitimate, unless a virtual router of ours hears no peer.
 fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
     for (&index, heard) in evidence.heard {
         for passed in heard.passed.iter().filter(|passed| !passed.outgoing) {
@@ -172,7 +172,7 @@ fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
                 advert.addresses().take(3).map(|ip| ip.to_string()).collect();
             let (name, vrid) = (&instance.router.name, advert.vrid);
             let text = format!(
-                "{} advertises VRID {vrid} with {} on {}, which nobody here has, while {name} (VRID {}) hears nobody",
+                "{} advertises VRID {vrid} with {} on {}, which is not configured here, while {name} (VRID {}) hears no peer",
                 passed.source,
                 addresses.join(", "),
                 instance.link.name,

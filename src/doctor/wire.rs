@@ -1,5 +1,5 @@
-//! Adverts on the wire: who sends which, whether they get through to a socket, and whether a test
-//! packet does. The test packets never leave the host: their TTL is 0.
+//! Captures adverts on the wire and counts those that reach a socket; sends test packets, which
+//! never leave the host, as their TTL is 0.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,47 +16,45 @@ use crate::host::sys::PacketBuffer;
 use crate::vrrp::Family;
 use crate::vrrp::advert;
 
-/// A packet to ourselves arrives at once, or not at all.
+/// A looped-back packet arrives at once, or not at all.
 const TEST_TIMEOUT: Duration = Duration::from_millis(300);
-/// Nobody keeps more than this.
+/// Adverts per interface; further ones are dropped.
 const MAX_CAPTURED: usize = 4096;
 
-/// An advert that passed an interface.
+/// An advert seen on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CapturedAdvert {
-    /// It left from this host.
+pub(super) struct CapturedAdvert {
+    /// Sent by this host.
     pub outgoing: bool,
-    /// Who sent it.
     pub source: IpAddr,
-    /// The group or a host.
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// The message.
+    /// Without the IP header.
     pub message: Vec<u8>,
-    /// When, since listening began.
+    /// Since the capture began.
     pub at: Duration,
 }
 
-/// What was heard on one interface.
+/// The adverts captured on one interface.
 #[derive(Debug, Default)]
-pub struct Capture {
-    /// On the wire, in order.
+pub(super) struct Capture {
+    /// As seen on the wire, in order.
     pub passed: Vec<CapturedAdvert>,
-    /// How many of each sender arrived at a socket, behind packet filter and routing.
+    /// Number per sender that reached a raw socket, after packet filter and routing.
     pub arrived: BTreeMap<IpAddr, usize>,
 }
 
-/// Listens on the interfaces of these indices, in both families, for this long. A raw socket per
-/// family hears what the kernel lets through, a packet socket what passes at all.
+/// Captures adverts on these interfaces, in both families. A packet socket sees everything, a raw
+/// socket per family only what the kernel accepts.
 ///
 /// # Errors
-/// What the kernel says, as without CAP_NET_RAW.
-pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Capture>> {
+/// Opening or reading a socket failed, for example without CAP_NET_RAW.
+pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Capture>> {
     let mut captures = Vec::new();
     for &index in indices {
         let sockets = [Family::V4, Family::V6].into_iter().filter_map(|family| {
-            // A family may be switched off.
+            // A family may be disabled.
             Receiver::open(index, family).ok()
         });
         captures.push((
@@ -93,7 +91,7 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Captu
                 }
             });
             match told {
-                // Said once when the interface goes down.
+                // Reported once when the interface goes down.
                 Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
                 told => told?,
             }
@@ -105,27 +103,27 @@ pub fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32, Captu
     Ok(captures.into_iter().map(|(index, _, _, heard)| (index, heard)).collect())
 }
 
-/// What became of a test packet.
+/// The result of a test packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TestResult {
-    /// It arrived.
+pub(super) enum TestResult {
+    /// It was received.
     Arrived,
-    /// The kernel refused to send it: a packet filter on its way out.
+    /// The kernel refused to send it: a filter on output.
     Refused(String),
-    /// It was sent and did not arrive: a packet filter on its way in.
+    /// It was sent but not received: a filter on input.
     Lost,
 }
 
-/// Sends a packet of protocol 112 to the group, as if from `source` if that is an IPv4 address, and
-/// receives it on the same interface, through all rules for what goes out and comes in by it. It
-/// never leaves this host, and says nothing that any VRRP daemon acts on.
+/// Sends a packet of protocol 112 to the multicast group, with `source` as its source address if
+/// that is IPv4, and receives it on the same interface, through all rules for output and input. It
+/// never leaves this host, and no VRRP daemon acts on it.
 ///
 /// # Errors
-/// What the kernel says, as without CAP_NET_RAW.
-pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
+/// Opening or reading a socket failed, for example without CAP_NET_RAW.
+pub(super) fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
     let mut receiver = Receiver::open(index, family)?;
     let socket = &receiver.socket;
-    // Version 0 for VRID 0: nobody means that. The rest tells it from others' tests.
+    // Version 0 and VRID 0, which nobody uses. The pid tells it from test packets of others.
     let mut message = vec![0; 4];
     message.extend(std::process::id().to_be_bytes());
     let token = message.clone();
@@ -172,7 +170,7 @@ pub fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<Te
     }
 }
 
-/// A raw socket that hears every advert on the interface, and what is sent from it itself.
+/// A raw socket that receives every advert on the interface, including our own test packets.
 struct Receiver {
     socket: Socket,
     buffer: PacketBuffer,
@@ -201,7 +199,7 @@ impl Receiver {
         Ok(Receiver { socket, buffer: PacketBuffer::default() })
     }
 
-    /// What waits: who sent it, and its bytes, of IPv4 with the header.
+    /// Passes every queued packet to `handle`: its source and bytes, IPv4 with its header.
     fn receive(&mut self, mut handle: impl FnMut(IpAddr, &[u8])) -> io::Result<()> {
         let drained = self.buffer.drain(self.socket.as_fd(), usize::MAX, |packet| {
             if let Some(source) = packet.source() {
@@ -212,7 +210,7 @@ impl Receiver {
     }
 }
 
-/// Its checksum and lengths are the kernel's to fill in. TTL 0: not beyond this host.
+/// The kernel fills in checksum and lengths. TTL 0 keeps it on this host.
 fn ipv4_packet(source: Ipv4Addr, destination: Ipv4Addr, message: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x45, 0xc0, 0, 0, 0, 0, 0, 0, 0, advert::PROTOCOL, 0, 0];
     packet.extend(source.octets());

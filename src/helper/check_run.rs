@@ -4,18 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// One run of a check.
+/// The result of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRun {
-    /// The number under which the helper was told of it.
+    /// The number of the check.
     pub(super) number: u64,
-    /// How it went.
+    /// Passed, failed, or a number.
     pub result: CheckResult,
-    /// What it printed or found, one short printable line; `None`: the same as the run before.
+    /// Its output or finding, as one short printable line; `None`: as in the previous run.
     pub output: Option<String>,
-    /// From its begin to its result.
+    /// How long the run took.
     pub took: Duration,
-    /// When the result was there.
+    /// When the run ended.
     pub at: SystemTime,
 }
 
@@ -23,11 +23,11 @@ pub struct CheckRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckResult {
-    /// It passed.
+    /// The condition holds.
     Passed,
-    /// It failed, or took too long.
+    /// The condition does not hold, or the run timed out.
     Failed,
-    /// It read this number.
+    /// The number that a `file` check read.
     Number(i16),
 }
 

@@ -1,4 +1,4 @@
-//! The daemon's end: starts the helper process, gives it requests and takes what it reports.
+//! The daemon's end: starts the helper process, sends requests and receives events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -16,36 +16,36 @@ use super::protocol::{HelperEvent, HelperRequest, SendOutcome, next_packet, send
 use super::queue::enqueue;
 use crate::config::CheckPlan;
 
-/// One that was waited for so often, [`Helper::PING_INTERVAL`] each time, is not there any more.
+/// After so many [`Helper::PING_INTERVAL`]s without an answer the helper counts as dead.
 const MAX_UNANSWERED: u32 = 3;
-/// How long [`Helper::end`] waits: hooks get 2 s after TERM, and their deaths must be seen.
+/// How long [`Helper::end`] waits: hooks have 2 s between TERM and KILL, and must be reaped.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The daemon's end.
+/// The helper process, as the daemon sees it. None of its methods but `start` and `end` blocks.
 #[derive(Debug)]
 pub struct Helper {
     process: Child,
     socket: Socket,
     gone: bool,
-    /// Not yet taken by the socket.
+    /// Hook runs that the socket has not accepted yet.
     waiting: VecDeque<HookRun>,
-    /// The same of what is not about hooks; goes first.
+    /// Other requests that the socket has not accepted yet; sent first.
     requests: VecDeque<HelperRequest>,
-    /// Taken by the socket and not yet reported; without the hooks.
+    /// Hook runs that were sent and have not ended.
     running: Vec<Finished>,
-    /// To be reported at the next poll.
+    /// Hook runs to report at the next poll.
     finished: Vec<Finished>,
-    /// The checks that are carried out, by name.
+    /// The running checks, by name.
     checks: BTreeMap<String, StartedCheck>,
     next_number: u64,
-    /// Results of checks, with the checks' names.
+    /// Results since the last call of [`Helper::results`], with the names of the checks.
     results: Vec<(String, CheckRun)>,
     last_heard: Instant,
-    /// How often it was asked, or waited for, since it was heard.
+    /// Number of calls of [`Helper::check_alive`] since a ping was sent; 0: no ping is pending.
     unanswered: u32,
 }
 
-/// A check as the helper was told it.
+/// A check as it was requested from the helper.
 #[derive(Debug)]
 struct StartedCheck {
     number: u64,
@@ -54,15 +54,16 @@ struct StartedCheck {
 }
 
 impl Helper {
-    /// A helper that said nothing for so long is asked for a sign of life.
+    /// A helper that sent nothing for this long is pinged.
     pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// Starts the helper from this very binary, whose `main` hands the argument `helper` on to
-    /// [`main`]. To be called before privileges are given up, because the helper must be able to
-    /// become other users; and best in the main thread, whose death the kernel tells the helper.
+    /// Starts the helper from this binary, whose `main` function calls [`super::main`] for the
+    /// argument `helper`. Must be called before privileges are dropped, because the helper needs to
+    /// change users, and should be called in the main thread, because the kernel signals the helper
+    /// when the calling thread ends.
     ///
     /// # Errors
-    /// No process or no socket to be had.
+    /// No socket pair or process could be created.
     pub fn start() -> io::Result<Helper> {
         Helper::start_with(Path::new("/proc/self/exe"))
     }
@@ -70,7 +71,7 @@ impl Helper {
     /// As [`Helper::start`], with another program that has a `helper` subcommand.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Helper::start`].
     pub fn start_with(program: &Path) -> io::Result<Helper> {
         let (socket, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.set_nonblocking(true)?;
@@ -81,7 +82,7 @@ impl Helper {
             .stdout(Stdio::null())
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC")
-            // A terminal's Ctrl-C is for the daemon, which decides what becomes of hooks.
+            // Ctrl-C of a terminal is for the daemon, which ends the helper in its turn.
             .process_group(0)
             .spawn()?;
         Ok(Helper {
@@ -100,9 +101,8 @@ impl Helper {
         })
     }
 
-    /// Has these hooks run after those of the same virtual router that were begun before. Never
-    /// blocks, never fails: what the socket does not take waits here, and of that a newer state
-    /// overtakes an older one just as in the helper.
+    /// Runs hooks, after those of the same virtual router that were requested before. What the
+    /// socket does not accept is queued here, by the same rules as in the helper.
     pub fn run(&mut self, run: HookRun) {
         for overtaken in enqueue(&mut self.waiting, run) {
             self.finished.push(Finished::of(&overtaken, Outcome::Overtaken, Duration::ZERO));
@@ -110,9 +110,8 @@ impl Helper {
         self.write();
     }
 
-    /// Has these checks carried out from now on, and no others; each with the number of equal results
-    /// in a row after which one more changes nothing. A check that is as before goes on undisturbed.
-    /// Never blocks, never fails.
+    /// Sets the checks to run, each with the number of equal results in a row after which another
+    /// equal one changes nothing. Unchanged checks continue, others are started or stopped.
     pub fn set_checks<'a>(&mut self, checks: impl IntoIterator<Item = (&'a CheckPlan, u32)>) {
         let mut before = std::mem::take(&mut self.checks);
         for (plan, stable_after) in checks {
@@ -149,21 +148,21 @@ impl Helper {
         self.write();
     }
 
-    /// The results of checks that have come since the last call, with the checks' names, in order.
+    /// Takes the results received since the last call, with the names of the checks, in order.
     pub fn results(&mut self) -> Vec<(String, CheckRun)> {
         std::mem::take(&mut self.results)
     }
 
-    /// Asks for a sign of life if there was none for a while. To be called every
-    /// [`Helper::PING_INTERVAL`], and no more often: a host that stood still for long counts as once.
+    /// Pings the helper if it sent nothing for [`Helper::PING_INTERVAL`]. Must be called at that
+    /// interval: counting calls, not time, tolerates a host that was suspended.
     ///
     /// # Errors
-    /// It has owed one for so long that no check and no hook can be relied on: it was killed, and
-    /// counts as gone.
+    /// It did not answer for several intervals, so no check or hook can be relied on: it was
+    /// killed, and counts as gone.
     pub fn check_alive(&mut self) -> io::Result<()> {
         if self.unanswered == MAX_UNANSWERED {
             self.gone = true;
-            // It may be dead already.
+            // It may have exited already.
             let _ = self.process.kill();
             let text =
                 format!("it has not answered for {:?}", MAX_UNANSWERED * Helper::PING_INTERVAL);
@@ -179,13 +178,12 @@ impl Helper {
         Ok(())
     }
 
-    /// Writes what waits and hands what has finished to `report`. Never blocks. To be called when
+    /// Sends queued requests and passes hook runs that have ended to `report`. To be called when
     /// [`Helper::as_fd`] is readable (or writable, if [`Helper::wants_write`]), and after each
     /// [`Helper::run`].
     ///
     /// # Errors
-    /// The helper is gone. Every run that was under way is reported as not run, and so is every
-    /// later one.
+    /// The helper is gone. All pending and later hook runs are reported as not run.
     pub fn poll(&mut self, mut report: impl FnMut(Finished)) -> io::Result<()> {
         self.write();
         while !self.gone {
@@ -224,18 +222,18 @@ impl Helper {
         !(self.waiting.is_empty() && self.requests.is_empty() || self.gone)
     }
 
-    /// Nothing waits, nothing runs, and everything has been reported.
+    /// Whether all hook runs have ended and been reported.
     pub fn idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty() && self.finished.is_empty()
     }
 
-    /// Its process id.
+    /// The process id of the helper.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Ends the helper, and with it the hooks that still run: TERM, and KILL 2 s later. Waits for
-    /// that, a few seconds at most.
+    /// Ends the helper and the hooks that still run (TERM, and KILL 2 s later), and waits for that,
+    /// at most 4 s.
     pub fn end(mut self) {
         drop(self.socket);
         let deadline = Instant::now() + EXIT_TIMEOUT;
@@ -247,7 +245,7 @@ impl Helper {
         }
         tracing::error!("the helper process did not end and is killed");
         if self.process.kill().is_ok() {
-            // A killed process may hang in the kernel; its parent ends soon, so nobody waits.
+            // Do not wait: a killed process may hang in the kernel, and the daemon ends soon.
             let _ = self.process.try_wait();
         }
     }
@@ -307,14 +305,14 @@ impl Helper {
             }
             Ok(HelperEvent::CheckRuns(runs)) => {
                 for run in runs {
-                    // Of a check that is stopped, or was changed meanwhile, nothing is wanted.
+                    // Ignore late results of checks that were stopped or changed.
                     let name = self.checks.iter().find(|(_, check)| check.number == run.number);
                     let name = name.map(|(name, _)| name.clone());
                     self.results.extend(name.map(|name| (name, run)));
                 }
             }
             Ok(HelperEvent::Pong) => {}
-            // Only another binary can speak another language: it is not our helper.
+            // Cannot come from the same binary.
             Err(_) => self.gone = true,
         }
     }

@@ -1,6 +1,6 @@
-//! A hook's first steps, and a command check's: a fresh process that gives everything up, becomes the
-//! configured user and then executes the hook. Whatever takes time here (a user in LDAP, a script on a stuck file
-//! system) is within the hook's own timeout.
+//! `vipd exec-hook`: a fresh process that drops all privileges, changes to the configured user, and
+//! executes the program of a hook or check. Slow steps (a user in LDAP, a script on a hanging file
+//! system) count towards the program's own timeout.
 
 use std::ffi::{CString, OsString};
 use std::io::{self, Read, Write};
@@ -22,24 +22,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{privileges, sys};
 
-/// What is to be executed; comes through standard input, so that `ps` shows the hook's own
-/// arguments only, and once.
+/// What to execute. Sent through standard input, so that `ps` shows only the program's own
+/// arguments.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ExecSpec {
-    /// The helper's process id: without it, nobody waits for the hook.
+    /// The process id of the helper; if it has ended, the program is not executed.
     pub helper: u32,
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Whom to become.
+    /// The user to change to.
     pub user: Option<String>,
-    /// All of its environment but the user's.
+    /// The environment, without the variables of the user.
     pub environment: Vec<(String, String)>,
-    /// How many files it may open, unless it asks for more: as the daemon was started.
+    /// The soft limit of open files that the daemon was started with.
     pub open_files: Option<u64>,
 }
 
-/// The entry point of `vipd exec-hook`, which only the helper calls: becomes the hook, or writes
-/// why not to the socket on its standard input and returns.
+/// The entry point of `vipd exec-hook`, which only the helper starts: executes the program, or
+/// writes the reason why not to the socket on standard input and returns.
 pub fn exec_hook(_args: Vec<OsString>) -> ExitCode {
     let control = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(control) => UnixStream::from(control),
@@ -52,18 +52,20 @@ pub fn exec_hook(_args: Vec<OsString>) -> ExitCode {
     ExitCode::from(127)
 }
 
-/// Returns only if it could not, with the reason.
+/// Returns only on failure, with the reason.
 fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, String> {
     let mut spec = Vec::new();
-    control.read_to_end(&mut spec).map_err(|error| format!("no order: {error}"))?;
-    let spec: ExecSpec =
-        serde_json::from_slice(&spec).map_err(|error| format!("no order: {error}"))?;
+    control
+        .read_to_end(&mut spec)
+        .map_err(|error| format!("cannot read what to execute: {error}"))?;
+    let spec: ExecSpec = serde_json::from_slice(&spec)
+        .map_err(|error| format!("cannot read what to execute: {error}"))?;
     let (name, arguments) = spec.argv.split_first().ok_or("no program is named")?;
 
     let user = spec.user.as_deref().map(look_up).transpose()?;
     let program = crate::config::find_program(name, user.as_ref())
         .map_err(|(what, help)| format!("{what} ({help})"))?;
-    forget_surroundings().map_err(|error| format!("cannot start afresh: {error}"))?;
+    forget_surroundings().map_err(|error| format!("cannot reset the process: {error}"))?;
     privileges::restrict_executed_programs(&[])
         .map_err(|error| format!("cannot drop privileges: {error}"))?;
     if let Some(user) = &user {
@@ -76,7 +78,7 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
         setrlimit(Resource::RLIMIT_NOFILE, files.min(most), most)
             .map_err(|error| error.to_string())?;
     }
-    // A change of user clears it, so only now.
+    // Not earlier, because changing the user clears it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
     if unistd::getppid().as_raw() != spec.helper.cast_signed() {
         return Err("the helper has ended".into());
@@ -91,26 +93,25 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
     Err(format!("{} cannot be executed: {}", program.display(), hook.exec()))
 }
 
-/// Undoes what a hook must not inherit: signals, umask, directory, real-time and OOM priority.
+/// Resets what a hook must not inherit: signals, umask, directory, scheduling and OOM score.
 fn forget_surroundings() -> io::Result<()> {
     let devnull = std::fs::File::open("/dev/null")?;
     unistd::dup2_stdin(devnull)?;
     umask(Mode::from_bits_truncate(0o022));
     unistd::chdir("/")?;
-    // A signal that is handled becomes its default when the hook is executed, one that was ignored
-    // would stay so.
+    // exec resets handled signals to their default, but leaves ignored ones ignored.
     let noticed = Arc::new(AtomicBool::new(false));
     for signal in 1..=64 {
         if !signal_hook::consts::FORBIDDEN.contains(&signal) {
-            // Not every number is a signal one can handle.
+            // Some numbers are not signals that can be handled.
             let _ = signal_hook::flag::register(signal, Arc::clone(&noticed));
         }
     }
     SigSet::empty().thread_set_mask()?;
     sys::set_scheduler(libc::SCHED_OTHER, 0)?;
-    // The unit's limit on it is the daemon's alone.
+    // LimitRTPRIO of the unit is meant for the daemon only.
     sys::forbid_realtime()?;
-    // Raising it again is always allowed; where there is no such file there is nothing to undo.
+    // Raising the score is always allowed; without the file there is nothing to reset.
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     Ok(())
 }
@@ -121,7 +122,7 @@ fn look_up(name: &str) -> Result<User, String> {
         .ok_or_else(|| format!("there is no user {name:?}"))
 }
 
-/// Becomes the user, with all groups it is a member of.
+/// Changes to the user, with all its groups.
 fn become_user(user: &User) -> Result<(), String> {
     let already = unistd::getresuid()
         .is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [user.uid; 3])

@@ -1,4 +1,4 @@
-//! A run of hooks, as the daemon asks for it, and how it went.
+//! A run of hooks as the daemon requests it, and its outcome.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::config::HookCommand;
 use crate::vrrp::Hook;
 
+/// By name, because the protocol does not depend on serde.
 impl Serialize for Hook {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
@@ -23,32 +24,31 @@ impl<'de> Deserialize<'de> for Hook {
     }
 }
 
-/// The hooks of one change of one virtual router.
+/// The hooks to run for one change of a virtual router or sync group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookRun {
-    /// Name of the virtual router, or of the group whose members change together; its runs are kept
-    /// in order.
+    /// The virtual router or sync group. Runs of one name are kept in order.
     pub router: String,
-    /// It is a group's (`GROUP` instead of `INSTANCE`, and `VIPD_GROUP`).
+    /// Whether `router` is a sync group (`GROUP` instead of `INSTANCE`, and `VIPD_GROUP`).
     pub group: bool,
-    /// The daemon's own number for this run, echoed in [`Finished`].
+    /// Chosen by the daemon, repeated in [`Finished`].
     pub number: u64,
-    /// The hook; `VIPD_STATE` is its name.
+    /// What the virtual router has become, or is about to do (`VIPD_STATE`).
     pub state: Hook,
-    /// What it was (`VIPD_PREVIOUS_STATE`).
+    /// The previous state (`VIPD_PREVIOUS_STATE`).
     pub previous: String,
-    /// Why (`VIPD_REASON`).
+    /// The reason of the change (`VIPD_REASON`).
     pub reason: String,
-    /// Its priority at the time.
+    /// The effective priority at that time.
     pub priority: u8,
-    /// All its addresses.
+    /// All virtual addresses.
     pub addresses: Vec<IpAddr>,
-    /// The interface it is on.
+    /// The interface of the virtual router.
     pub interface: String,
-    /// The hooks for this very state, in order.
+    /// The hooks for this state, in order.
     pub commands: Vec<HookCommand>,
-    /// The general hook, run last, with `INSTANCE` (or `GROUP`), the name, the state in upper case
-    /// and the priority appended; not run before a claim or a release.
+    /// The `notify` hook, run last, with the arguments `INSTANCE` (or `GROUP`), name, state in
+    /// upper case and priority appended. Not run before a claim or a release.
     pub notify: Option<HookCommand>,
 }
 
@@ -61,7 +61,7 @@ pub struct Finished {
     pub number: u64,
     /// As in the run.
     pub state: Hook,
-    /// How it went; of several hooks the first that did not succeed counts.
+    /// Of several hooks, that of the first failure.
     pub outcome: Outcome,
     /// From the start of the first hook to the end of the last.
     pub duration: Duration,
@@ -74,26 +74,26 @@ impl Finished {
     }
 }
 
-/// How a run of hooks went.
+/// The outcome of a run of hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Exit status 0.
     Done,
-    /// Another exit status.
+    /// A nonzero exit status.
     Exited(i32),
-    /// Ended by this signal, which was not ours.
+    /// Killed by this signal, which vipd did not send.
     Killed(i32),
-    /// Took too long and was ended.
+    /// Exceeded its timeout and was killed.
     TimedOut,
-    /// Could not be started, or was refused, for this reason.
+    /// Could not be started, for this reason.
     NotRun(String),
-    /// A newer state came before it began.
+    /// Skipped, because a newer state arrived before it started.
     Overtaken,
 }
 
 impl Outcome {
-    /// Whether hooks had work to do and did not do it.
+    /// Whether a hook failed or did not run.
     pub const fn is_failure(&self) -> bool {
         match self {
             Outcome::Done | Outcome::Overtaken => false,

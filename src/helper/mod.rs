@@ -1,18 +1,19 @@
-//! The helper process runs hooks and checks, so that none can ever delay an advert or inherit a
+//! The helper process runs hooks and checks, so that they can neither delay an advert nor inherit a
 //! capability.
 //!
-//! It is this same binary, started before privileges are given up (`vipd helper`, hidden), at the
-//! other end of a SOCK_SEQPACKET socket pair: one JSON message per packet. [`Helper`] is the
-//! daemon's end. Each virtual router's hooks run one at a time and in order, different routers'
-//! side by side; a state that was overtaken by a newer one before its hooks began is skipped, so
-//! the hooks run last always match the last state.
+//! It is this same binary (`vipd helper`, hidden), started before the daemon drops its privileges,
+//! and connected by a SOCK_SEQPACKET socket pair with one JSON message per packet (`protocol`).
+//! [`Helper`] is the daemon's end (`client`), `process` the other one.
 //!
-//! A check goes on by itself from when it is told to until it is told to stop. A result that may
-//! change what the check amounts to is reported at once; the others are collected, for a second at
-//! most, so that they cost the daemon next to nothing.
+//! The hooks of one virtual router run one at a time and in order, those of different routers in
+//! parallel. If a newer state arrives before the hooks of an older one have started, these are
+//! skipped (`queue`), so the hooks that ran last always match the last state. A hook runs *at
+//! least* once per change: after a restart of the daemon the hooks of the current state run again
+//! unless they are known to have succeeded.
 //!
-//! A hook is called *at least* once per change: after a restart of the daemon its state's hooks run
-//! again unless they are known to have finished with success.
+//! Once started, a check repeats until it is stopped. A result that may change the check's verdict
+//! is reported at once; others are batched, for at most a second, so that they cost the daemon
+//! little.
 
 mod check_run;
 mod checks;

@@ -1,5 +1,4 @@
-//! What programs print: to the log line by line, or the end of it kept; never in the way of a
-//! terminal or of the log.
+//! The output of programs: logged line by line, or its end kept; made safe for logs and terminals.
 
 use std::io::{self, PipeReader, Read as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,25 +13,25 @@ use tracing::{info, warn};
 use crate::host::sys::Readiness;
 use crate::vrrp::Hook;
 
-/// How long the output of a program that has ended is still read.
+/// How long remaining output is read after the program has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
-/// Of the output of one hook, this much is logged.
+/// Limits of what is logged of one hook: lines, and bytes per line.
 const MAX_LINES: usize = 100;
 const MAX_LINE: usize = 1000;
-/// Of the output of one check, this much is kept: the end, which says what went wrong.
+/// Bytes kept of the output of a check: the end, which usually contains the error.
 const MAX_KEPT: usize = 400;
-/// So many pipes are held open for what programs left running in the background.
+/// Limit of pipes that are kept open for background processes that programs leave behind.
 const MAX_DETACHED: usize = 64;
 
 /// Where the output of a program goes.
 pub(super) enum Sink {
-    /// To the log, line by line.
+    /// Logged line by line.
     Log(Lines),
-    /// Nowhere, but the end of it is kept.
+    /// Discarded except for its end.
     Keep(Vec<u8>),
 }
 
-/// What a hook prints, on its way to the log.
+/// Splits the output of a hook into lines for the log.
 pub(super) struct Lines {
     router: String,
     state: Hook,
@@ -44,7 +43,6 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Lines of this hook.
     pub(super) fn of(router: &str, state: Hook, program: &str) -> Self {
         Lines {
             router: router.to_owned(),
@@ -93,22 +91,22 @@ impl Lines {
     }
 }
 
-/// What a program prints.
-pub(super) struct Output {
+/// The pipe that a program writes to.
+pub(super) struct ProgramOutput {
     pipe: PipeReader,
-    /// Set up when it is waited for.
+    /// Registered with the event loop only when it is waited for.
     watched: Option<Readiness>,
-    /// Everybody who could write has closed it.
+    /// All writers have closed it.
     pub ended: bool,
     to: Sink,
 }
 
-impl Output {
+impl ProgramOutput {
     pub(super) fn new(pipe: PipeReader, to: Sink) -> Self {
-        Output { pipe, watched: None, ended: false, to }
+        ProgramOutput { pipe, watched: None, ended: false, to }
     }
 
-    /// Waits for output and takes some of it.
+    /// Waits for output and reads some of it.
     pub(super) async fn read(&mut self) {
         let watched = match self.watched.take() {
             Some(watched) => Ok(watched),
@@ -129,7 +127,7 @@ impl Output {
         self.watched = Some(watched);
     }
 
-    /// Takes some of what is there; `false` if there is nothing now.
+    /// Reads some output without waiting; `false` if there is none now.
     fn take(&mut self) -> bool {
         let mut buffer = [0; 8192];
         match self.pipe.read(&mut buffer) {
@@ -140,7 +138,7 @@ impl Output {
                     Sink::Log(lines) => bytes.iter().for_each(|byte| lines.push(*byte)),
                     Sink::Keep(kept) => {
                         kept.extend_from_slice(bytes);
-                        // One more, to know that there was more.
+                        // One byte more, to know whether something was cut.
                         kept.drain(..kept.len().saturating_sub(MAX_KEPT + 1));
                     }
                 }
@@ -165,8 +163,7 @@ impl Output {
         }
     }
 
-    /// What the program left running in the background may go on writing to nobody: a closed pipe
-    /// could kill it.
+    /// Keeps reading what background processes of the program write: a closed pipe could kill them.
     pub(super) fn detach(&mut self) {
         static DETACHED: AtomicUsize = AtomicUsize::new(0);
         if self.ended || DETACHED.load(Ordering::Relaxed) >= MAX_DETACHED {
@@ -185,7 +182,7 @@ impl Output {
     }
 }
 
-/// Text that cannot disturb a terminal or forge a line of the log.
+/// Text with control characters escaped, so that it cannot disturb a terminal or forge a log line.
 pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut printable = String::with_capacity(text.len());
@@ -199,7 +196,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     printable
 }
 
-/// The end of what a program printed, or of what an error says, as one line of at most 400 bytes.
+/// The end of a text as one line of at most 400 bytes.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let lines: Vec<&[u8]> = bytes
         .split(|byte| *byte == b'\n')

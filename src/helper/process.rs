@@ -1,5 +1,4 @@
-//! The helper process itself: takes requests from the daemon, keeps each virtual router's hooks in
-//! order, carries checks out, and ends with the daemon.
+//! The helper process: receives requests, runs hooks in order and checks, and ends with the daemon.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -30,8 +29,8 @@ use super::{program, run};
 use crate::host::{echo, privileges, sys};
 use crate::log;
 
-/// What it takes to become another user without capabilities, to end that user's processes, and
-/// (where it is given) to see which programs they run.
+/// Needed to change to another user without capabilities, to kill that user's processes, and
+/// (optional) to read which programs processes run.
 const NEEDED: [Capability; 5] = [
     Capability::CAP_KILL,
     Capability::CAP_SETGID,
@@ -60,12 +59,12 @@ pub fn main() -> ExitCode {
     {
         program::limit_open_files(soft);
     }
-    // It only costs memory if it fails.
+    // A failure only costs memory.
     let _ = sys::release_code_pages();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(socket, daemon, pings));
-        // A name server or a file system that hangs keeps nobody waiting.
+        // Do not wait for threads that a name server or file system blocks.
         runtime.shutdown_background();
         outcome
     });
@@ -78,7 +77,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Standard input, if it is what [`super::Helper::start`] made it.
+/// Standard input, if it is the socket made by [`super::Helper::start`].
 fn take_socket() -> io::Result<OwnedFd> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     match getsockopt(&socket, sockopt::SockType)? {
@@ -87,10 +86,10 @@ fn take_socket() -> io::Result<OwnedFd> {
     }
 }
 
-/// Runs hooks and checks until the daemon's end of the socket closes, then ends what still runs.
+/// Runs hooks and checks until the daemon closes its end of the socket, then kills what still runs.
 async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Result<()> {
-    // Only sends and receives are used, and these are the same for datagrams and packets; an empty
-    // packet is never sent, so nothing means the end.
+    // tokio has no type for SOCK_SEQPACKET, but send and recv work alike for datagrams. No packet
+    // is empty, so length 0 means that the other end is closed.
     let socket = StdUnixDatagram::from(socket);
     socket.set_nonblocking(true)?;
     let socket = UnixDatagram::from_std(socket)?;
@@ -149,8 +148,8 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
                 Err(error) => break Err(io::Error::other(error)),
             },
             runs = checks.next_batch() => vec![HelperEvent::CheckRuns(runs)],
-            // The kernel sends it when the daemon dies, should somebody else still hold the
-            // daemon's end of the socket. Otherwise it is not for the helper: the daemon decides.
+            // The kernel sends TERM when the daemon dies, in case another process still holds the
+            // daemon's end of the socket. From anybody else it is ignored: the daemon decides.
             _ = terminated.read_u8() => {
                 if unistd::getppid() != daemon {
                     break Ok(());
@@ -168,8 +167,8 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
     ended
 }
 
-/// Signals meant for the daemon, or for its terminal, must not end the helper. They are handled
-/// rather than ignored, because what is ignored stays so in hooks. Readable after TERM.
+/// Keeps signals that are meant for the daemon from ending the helper. They are handled rather than
+/// ignored, because hooks would inherit ignored signals. The stream is readable after TERM.
 fn signals() -> io::Result<UnixStream> {
     let noticed = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {

@@ -1,5 +1,5 @@
-//! A program that runs: in a process group of its own, as its user, without any privilege, its
-//! output to the log or kept, its end in time.
+//! Runs a program: in its own process group, as its user, without privileges, with its output
+//! captured, and ended in time.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -22,36 +22,35 @@ use tracing::error;
 
 use super::exec_hook::ExecSpec;
 use super::hook::Outcome;
-use super::output::{Output, Sink, printable};
+use super::output::{ProgramOutput, Sink, printable};
 use crate::host::sys::Readiness;
 
 /// Between TERM and KILL.
 const KILL_GRACE: Duration = Duration::from_secs(2);
-/// After KILL; a process stuck in the kernel may outlive it.
+/// How long to wait after KILL; a process that hangs in the kernel does not end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Most programs end within this. Nothing they write is read before, for being woken for it and told
-/// of it would cost more than starting them.
+/// Most programs end within this. Their output is read only afterwards, because waking up for it
+/// would cost more than starting them.
 const FAST_EXIT: Duration = Duration::from_millis(100);
 
-/// How many files programs may open: as many as the daemon was started with. Checks need more.
+/// The soft limit of open files for programs: that of the daemon. The helper itself needs more.
 static OPEN_FILES: OnceLock<u64> = OnceLock::new();
 
 pub(super) fn limit_open_files(limit: u64) {
     OPEN_FILES.get_or_init(|| limit);
 }
 
-/// A program that runs: its process leads a process group of its own, which is killed if this is
-/// dropped before the process has ended.
+/// A running program. Its process group is killed if this is dropped before the process has ended.
 pub(super) struct Program {
     child: Child,
     group: Pid,
-    control: Control,
-    output: Output,
+    channel: ExecChannel,
+    output: ProgramOutput,
 }
 
 impl Program {
-    /// Starts a program as a user (`None`: as the daemon was started) with this environment and
-    /// nothing else.
+    /// Starts a program as a user (`None`: the user the daemon was started as) with exactly this
+    /// environment.
     pub(super) fn start(
         argv: &[String],
         user: Option<&str>,
@@ -84,12 +83,12 @@ impl Program {
         Ok(Program {
             child,
             group: Pid::from_raw(group),
-            control: Control::new(ours, serde_json::to_vec(&spec)?),
-            output: Output::new(reader, to),
+            channel: ExecChannel::new(ours, serde_json::to_vec(&spec)?),
+            output: ProgramOutput::new(reader, to),
         })
     }
 
-    /// Waits for its end. If this is dropped before, what is left to do is to end the program.
+    /// Waits for the program to end. If this future is dropped, call `end` or `kill`.
     pub(super) async fn run(&mut self) -> Outcome {
         let ended = match timeout(FAST_EXIT, self.child.wait()).await {
             Ok(ended) => ended,
@@ -97,26 +96,26 @@ impl Program {
         };
         match ended {
             Ok(status) => {
-                let why = self.control.refusal();
+                let why = self.channel.refusal();
                 if why.is_empty() { outcome_of(status) } else { Outcome::NotRun(why) }
             }
             Err(error) => Outcome::NotRun(format!("cannot wait for it: {error}")),
         }
     }
 
-    /// Waits for its end, gives it its spec and takes what it writes.
+    /// Waits for the program to end, while sending the rest of the spec and reading output.
     async fn serve(&mut self) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {
                 status = self.child.wait() => return status,
-                () = self.control.send(), if !self.control.spec.is_empty() => {}
+                () = self.channel.send(), if !self.channel.spec.is_empty() => {}
                 () = self.output.read(), if !self.output.ended => {}
             }
         }
     }
 
-    /// TERM to the whole process group, and KILL when its time is up or nobody is left to mind. Its
-    /// leader is not reaped before that, so the number cannot have become another group's.
+    /// Sends TERM to the process group, and KILL when [`KILL_GRACE`] is over or the program has
+    /// ended. The leader is not reaped before that, so the group number cannot have been reused.
     pub(super) async fn end(&mut self) {
         if let Err(error) = killpg(self.group, Signal::SIGTERM) {
             error!(pid = self.group.as_raw(), "cannot end a hook: {error}");
@@ -138,7 +137,7 @@ impl Program {
         }
     }
 
-    /// KILL to the whole process group, if its leader has not been reaped.
+    /// Sends KILL to the process group, unless its leader has been reaped.
     pub(super) fn kill(&self) {
         if self.child.id().is_some() {
             let _ = killpg(self.group, Signal::SIGKILL);
@@ -146,17 +145,16 @@ impl Program {
         }
     }
 
-    /// Whether its process has ended, at the latest after `limit`.
+    /// Waits at most `limit`; whether the process has ended.
     pub(super) async fn is_gone(&mut self, limit: Duration) -> bool {
         timeout(limit, self.child.wait()).await.is_ok()
     }
 
-    /// Its process id.
     pub(super) fn pid(&self) -> i32 {
         self.group.as_raw()
     }
 
-    /// Takes what it had written when it ended; gives what is kept of it, for a person to read.
+    /// Reads the remaining output, and returns what is kept of it.
     pub(super) fn finish_output(&mut self) -> String {
         self.output.finish()
     }
@@ -169,22 +167,22 @@ impl Drop for Program {
     }
 }
 
-/// The way of the spec to the process, and of its refusal back.
-struct Control {
+/// The socket that sends the spec to exec-hook and returns the reason of a failure.
+struct ExecChannel {
     stream: StdUnixStream,
-    /// What is left to be sent.
+    /// The part of the spec not sent yet.
     spec: Vec<u8>,
 }
 
-impl Control {
-    /// Sends what the socket takes; that is all of it, unless it is very long.
+impl ExecChannel {
+    /// Sends what the socket accepts: everything, unless the spec is very long.
     fn new(stream: StdUnixStream, spec: Vec<u8>) -> Self {
-        let mut control = Control { stream, spec };
-        control.advance();
-        control
+        let mut channel = ExecChannel { stream, spec };
+        channel.advance();
+        channel
     }
 
-    /// An error means that the process has ended, and that is noticed elsewhere.
+    /// Ignores errors: they mean that the process has ended, which `run` notices.
     fn advance(&mut self) {
         match self.stream.write(&self.spec) {
             Ok(sent) => drop(self.spec.drain(..sent)),
@@ -197,7 +195,7 @@ impl Control {
         }
     }
 
-    /// Waits until more can be sent, and sends it.
+    /// Waits until the socket accepts more.
     async fn send(&mut self) {
         match Readiness::of(&self.stream, Interest::WRITABLE) {
             Ok(readiness) => drop(readiness.writable().await),
@@ -206,7 +204,7 @@ impl Control {
         self.advance();
     }
 
-    /// Why the process that has ended refused; nobody else held the other end.
+    /// The reason why exec-hook failed; empty if it executed the program.
     fn refusal(&mut self) -> String {
         let mut why = Vec::new();
         let _ = (&self.stream).take(4096).read_to_end(&mut why);
@@ -222,13 +220,13 @@ fn outcome_of(status: ExitStatus) -> Outcome {
     }
 }
 
-/// Whether the process has ended; it is not reaped.
+/// Whether the process has ended, without reaping it.
 fn has_exited(process: Pid) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     !matches!(waitid(Id::Pid(process), flags), Ok(WaitStatus::StillAlive))
 }
 
-/// What of our own environment a program gets to see.
+/// The only variable that programs inherit.
 pub(super) fn language() -> Option<(String, String)> {
     Some(("LANG".to_owned(), std::env::var("LANG").ok()?))
 }

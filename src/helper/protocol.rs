@@ -1,4 +1,4 @@
-//! What the daemon and the helper tell each other: one JSON message per packet of the socket pair.
+//! The messages between the daemon and the helper: one JSON document per packet.
 
 use std::io::{self, Read as _, Write as _};
 
@@ -9,37 +9,37 @@ use super::check_run::CheckRun;
 use super::hook::{Finished, HookRun};
 use crate::config::CheckPlan;
 
-/// What the daemon tells the helper.
+/// Sent by the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum HelperRequest {
-    /// Run these hooks.
+    /// Run hooks, or queue them.
     RunHooks(HookRun),
-    /// Carry this check out from now on, under this number.
+    /// Run a check repeatedly. `number` identifies it; for `stable_after` see `SetStableAfter`.
     StartCheck { number: u64, plan: CheckPlan, stable_after: u32 },
-    /// After so many equal results in a row, one more need not be told at once.
+    /// After so many equal results in a row, further ones need not be reported at once.
     SetStableAfter { number: u64, stable_after: u32 },
-    /// Carry that check out no more.
+    /// Stop running a check.
     StopCheck { number: u64 },
-    /// Say that you are there.
+    /// Answer with [`HelperEvent::Pong`].
     Ping,
 }
 
-/// What the helper tells the daemon.
+/// Sent by the helper.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum HelperEvent {
-    /// These hooks have ended.
+    /// A run of hooks has ended.
     HooksFinished(Finished),
-    /// Checks were carried out, in this order.
+    /// Results of checks, in order.
     CheckRuns(Vec<CheckRun>),
     /// The answer to [`HelperRequest::Ping`].
     Pong,
 }
 
-/// The longest message; by default the kernel takes no longer ones anyway.
+/// The maximum size of a message; the default send buffer accepts no larger ones.
 pub(super) const PACKET_SIZE: usize = 256 * 1024;
 const TOO_LONG: &str = "too many addresses or arguments for one message";
 
-/// What became of a request.
+/// The result of sending a request.
 pub(super) enum SendOutcome {
     Sent,
     WouldBlock,
@@ -47,8 +47,9 @@ pub(super) enum SendOutcome {
     Closed,
 }
 
-/// The next packet, empty at the end. It is as long as the kernel says: nearly all are short, and
-/// room for the longest would never be given back.
+/// Receives a packet; empty if the other end is closed. The buffer is sized by the kernel's answer
+/// to MSG_PEEK, because nearly all packets are short, and a buffer for the longest would stay
+/// allocated.
 pub(super) fn next_packet(mut socket: &Socket) -> io::Result<Vec<u8>> {
     let length = socket.recv_with_flags(&mut [], libc::MSG_PEEK | libc::MSG_TRUNC)?;
     let mut packet = vec![0; length];

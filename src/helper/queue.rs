@@ -1,14 +1,14 @@
-//! The hooks that have not begun: in order, and without those that a newer state overtakes.
+//! The queue of hook runs that have not started, in which newer states replace older ones.
 
 use std::collections::VecDeque;
 
 use super::hook::HookRun;
 use crate::vrrp::Hook;
 
-/// Adds a run to those that have not begun and returns those it overtakes: the older states of its
-/// virtual router, and what was to run before a claim that is off now; but not a stop and a hook
-/// before a release, which must not be left out. Of the latter there is never more than one, and what
-/// is queued per virtual router stays bounded.
+/// Adds a run and returns the queued ones of the same virtual router that it replaces: older
+/// states, and `before_claim` of a claim that no longer happens. `stop` and `before_release` must
+/// run and are replaced only by their own kind, so the number of queued runs per virtual router is
+/// bounded.
 pub(super) fn enqueue(waiting: &mut VecDeque<HookRun>, run: HookRun) -> Vec<HookRun> {
     let overtakes = |older: Hook| match (run.state, older) {
         (Hook::BeforeRelease, Hook::BeforeRelease)

@@ -1,4 +1,4 @@
-//! One run of hooks: the programs one after another, their output to the log, their end in time.
+//! Carries out one run of hooks: one program after another, with logging and timeouts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::program::{Program, language};
 use crate::config::HookCommand;
 use crate::vrrp::Hook;
 
-/// Runs the hooks of one change, to the end or until `closing` says that the daemon is gone.
+/// Runs the hooks of one change, until they end or `closing` becomes true as the daemon is gone.
 pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Finished {
     let begin = Instant::now();
     let mut outcome = Outcome::Done;
@@ -35,7 +35,7 @@ pub(super) async fn run(run: HookRun, mut closing: watch::Receiver<bool>) -> Fin
     Finished::of(&run, outcome, begin.elapsed())
 }
 
-/// The state as keepalived's general script gets it; `None`: that script is not called.
+/// The argument of the `notify` hook, as with keepalived; `None`: it does not run.
 const fn keepalived(hook: Hook) -> Option<&'static str> {
     match hook {
         Hook::Master => Some("MASTER"),
@@ -46,7 +46,7 @@ const fn keepalived(hook: Hook) -> Option<&'static str> {
     }
 }
 
-/// Runs one hook and logs how it went.
+/// Runs one hook and logs its outcome.
 async fn one(run: &HookRun, command: &HookCommand, closing: &mut watch::Receiver<bool>) -> Outcome {
     let begin = Instant::now();
     let program = command.argv.first().map_or("", String::as_str);
@@ -106,7 +106,7 @@ async fn finish(
     outcome
 }
 
-/// What a hook gets to see.
+/// The environment of a hook.
 fn environment(run: &HookRun) -> Vec<(String, String)> {
     let addresses: Vec<String> = run.addresses.iter().map(ToString::to_string).collect();
     let mut environment: Vec<(String, String)> = [

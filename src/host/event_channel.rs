@@ -1,5 +1,5 @@
-//! A channel from other threads to the advert loop, which hears of it by a file descriptor, as of
-//! everything else.
+//! A channel from other threads to the advert loop. A file descriptor signals messages, so that the
+//! loop can wait for it together with everything else.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,24 +8,24 @@ use std::sync::mpsc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The loop's end.
+/// The receiving end, which the loop owns. Readable when a sender has [woken](Sender::wake) it.
 #[derive(Debug)]
 pub(crate) struct Receiver<T> {
     messages: mpsc::Receiver<T>,
     wakeup: Arc<EventFd>,
 }
 
-/// The end of the other threads.
+/// A sending end; clones send into the same channel.
 #[derive(Debug)]
 pub(crate) struct Sender<T> {
     messages: mpsc::Sender<T>,
     wakeup: Arc<EventFd>,
 }
 
-/// Makes a channel.
+/// Creates a channel.
 ///
 /// # Errors
-/// The kernel has no descriptor for us.
+/// As eventfd(2).
 pub(crate) fn channel<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
     let (sender, receiver) = mpsc::channel();
     let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
@@ -35,16 +35,16 @@ pub(crate) fn channel<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
 }
 
 impl<T> Receiver<T> {
-    /// Takes what has arrived, and makes the file descriptor unreadable again. Never blocks.
+    /// Takes the messages that have arrived, and makes the file descriptor unreadable again. Never
+    /// blocks.
     pub(crate) fn recv(&mut self) -> impl Iterator<Item = T> + '_ {
-        // Fails only if nobody has woken us, and then there is nothing to reset.
+        // Fails only if the counter is 0, and then there is nothing to reset.
         let _ = self.wakeup.read();
         self.messages.try_iter()
     }
 }
 
 impl<T> AsFd for Receiver<T> {
-    /// Readable when a sender has [woken](Sender::wake) the receiver.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wakeup.as_fd()
     }
@@ -58,7 +58,7 @@ impl<T> Sender<T> {
         self.wake();
     }
 
-    /// Sends a message that may wait until somebody [wakes](Self::wake) the receiver.
+    /// Sends a message without waking the receiver, which [`wake`](Self::wake) must do later.
     pub(crate) fn send_quiet(&self, message: T) {
         let _ = self.messages.send(message);
     }

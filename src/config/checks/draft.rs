@@ -1,14 +1,13 @@
-//! A check as far as it could be understood.
+//! A check as far as it could be read.
 
 use super::host::CheckPlaces;
 use super::plan::CheckPlan;
 use crate::config::file;
 use crate::vrrp::CheckConfig;
 
-/// A check as far as it could be understood.
 pub(in crate::config) struct CheckDraft<'f> {
     pub file: &'f file::CheckTable,
-    /// `None` if something that has no default is missing or wrong.
+    /// `None` if a required value is missing or wrong.
     pub result: Option<(CheckConfig, CheckPlan, CheckPlaces)>,
 }
 

@@ -1,14 +1,14 @@
-//! Hosts, ports and URLs as the file writes them.
+//! Parses hosts, ports and URLs.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 const MAX_HOST: usize = 253;
 
-/// A host, without brackets, and its port. The error is what is wrong, and what to write instead.
+/// The host without brackets, and the port. The error is the message and the suggestion.
 pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), (String, String)> {
     let example = || "write a host and its port: \"127.0.0.1:80\", \"[::1]:80\"".to_string();
     if text.parse::<Ipv6Addr>().is_ok() {
-        let message = format!("`{text}` needs brackets: where would its port begin?");
+        let message = format!("`{text}` is an IPv6 address and must be in brackets");
         return Err((message, format!("write \"[{text}]:80\"")));
     }
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -95,9 +95,9 @@ pub(super) fn normal_url(url: &str) -> Result<String, (String, String)> {
     }
     if authority.parse::<Ipv6Addr>().is_ok() {
         let help = format!("write \"{scheme}[{authority}]{slash}{path}\"");
-        return Err((format!("`{authority}` needs brackets: where would its port begin?"), help));
+        return Err((format!("`{authority}` is an IPv6 address and must be in brackets"), help));
     }
-    // An IPv4 address without a port is looked at, too.
+    // With a port, so that an IPv4 address without one is checked, too.
     let with_port = match authority.rsplit_once(':') {
         Some(_) => authority.to_string(),
         None => format!("{authority}:80"),

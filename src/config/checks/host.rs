@@ -1,4 +1,4 @@
-//! What checks need on this machine: programs, users, and files of certificates.
+//! The rules for checks that need this machine: programs, users, and files of certificates.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::plan::{CheckPlan, Http, Target};
 use crate::config::problem::{Diagnostics, Place};
 use crate::config::program;
 
-/// Where that stands which this machine must have.
+/// Places in the file of what must exist on this machine.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct CheckPlaces {
     pub object: Place,
@@ -14,7 +14,6 @@ pub(in crate::config) struct CheckPlaces {
     pub ca_file: Option<Place>,
 }
 
-/// What can only be seen on this machine.
 pub(in crate::config) fn check_host(
     plan: &CheckPlan,
     places: Option<&CheckPlaces>,
@@ -62,7 +61,7 @@ fn has_certificates(path: &Path) -> Result<(), (String, String)> {
         Ok(_) => {}
     }
     match std::fs::read(path) {
-        Err(why) => error(format!("cannot read `{shown}`: {why}"), "see who may read it: ls -l"),
+        Err(why) => error(format!("cannot read `{shown}`: {why}"), "check who may read it: ls -l"),
         Ok(bytes) => {
             let begin = b"-----BEGIN CERTIFICATE-----";
             if bytes.windows(begin.len()).any(|window| window == begin) {

@@ -25,10 +25,10 @@ use crate::vrrp::{CheckConfig, Effect, Initial};
 use numbers::{check_effect, check_fall, check_interval, check_rise, check_timeout};
 use target::check_target;
 
-/// A first result is waited for at least this long: the helper process must start, too.
+/// `initial = "wait"` waits at least this long for the first result, as the helper must start, too.
 const MIN_WAIT: Duration = Duration::from_secs(5);
 
-/// What is true of one check whatever the others are.
+/// The rules for one check by itself.
 pub(super) fn check<'f>(file: &'f file::CheckTable, report: &Diagnostics) -> CheckDraft<'f> {
     if let Some(name) = &file.name {
         check_name("the name of a check", name, report);
@@ -48,7 +48,7 @@ pub(super) fn check<'f>(file: &'f file::CheckTable, report: &Diagnostics) -> Che
     let fall = check_fall(file.fall.as_ref(), report);
     let rise = check_rise(file.rise.as_ref(), report);
     let effect = check_effect(file, report);
-    // Those two say what there is at once: nothing is gained by asking again.
+    // Their results are certain, so one is enough.
     let (fall, rise, effect) = match kind.map(|kind| kind.value) {
         Some(CheckKind::Process) => (1, 1, effect),
         Some(CheckKind::File) => (1, 1, Effect::Number),
@@ -87,7 +87,7 @@ pub(super) fn check<'f>(file: &'f file::CheckTable, report: &Diagnostics) -> Che
     CheckDraft { file, result: result() }
 }
 
-/// What must be different from one check to the next.
+/// Names must be unique.
 pub(super) fn check_together(checks: &[CheckDraft<'_>], report: &Diagnostics) {
     let mut names = BTreeMap::new();
     for At { value, at } in checks.iter().filter_map(|check| check.file.name.as_ref()) {
@@ -107,18 +107,18 @@ fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
     match file.subject.kinds.as_slice() {
         [] if report.is_partial() || file.mistyped_kind => {}
         [] => {
-            let all = CheckKind::ALL.map(CheckKind::key).join(", ");
+            let all = CheckKind::ALL.map(CheckKind::name).join(", ");
             let help = format!("add one of {all}; such as: tcp = \"127.0.0.1:80\"");
-            report.error(&file.at, "this [[check]] looks at nothing", help);
+            report.error(&file.at, "this [[check]] does not say what it tests", help);
         }
         [first, others @ ..] => {
             for other in others {
                 report.conflict(
                     &other.at,
                     format!(
-                        "a check looks at one thing: `{}` and `{}` are two",
-                        first.value.key(),
-                        other.value.key()
+                        "a check tests one thing, not both `{}` and `{}`",
+                        first.value.name(),
+                        other.value.name()
                     ),
                     "write a [[check]] for each, and name both in `checks`",
                     &first.at,
@@ -132,7 +132,7 @@ fn check_number_of_kinds(file: &file::CheckTable, report: &Diagnostics) {
 fn refuse_options_of_other_kinds(file: &file::CheckTable, kind: CheckKind, report: &Diagnostics) {
     let refuse = |key: &str, at: Option<&Range<usize>>, fits: bool, why: &str, help: &str| {
         if let Some(at) = at.filter(|_| !fits) {
-            report.error(at, format!("`{key}` is not for `{}`: {why}", kind.key()), help);
+            report.error(at, format!("`{key}` is not for `{}`: {why}", kind.name()), help);
         }
     };
     fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
@@ -154,7 +154,7 @@ fn refuse_options_of_other_kinds(file: &file::CheckTable, kind: CheckKind, repor
     refuse("ca_file", at(&file.ca_file), is_http, why, "leave it out");
     let is_process = kind == CheckKind::Process;
     let why = "it is how long there may be no process";
-    let help = "leave it out; `interval` and `fall` say how patient this check is";
+    let help = "leave it out; `interval` and `fall` decide how soon this check fails";
     refuse("delay", at(&file.delay), is_process, why, help);
 
     let why = "the end of a process is noticed at once, through a pidfd";

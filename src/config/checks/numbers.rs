@@ -1,4 +1,4 @@
-//! How often a check runs, how many results count, and what they do to the priority.
+//! How often a check runs, how many results count, and what they mean.
 
 use std::time::Duration;
 
@@ -13,48 +13,48 @@ const DEFAULT_FALL: u32 = 3;
 const DEFAULT_RISE: u32 = 2;
 const DEFAULT_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// With a priority of 1 to 254 a larger weight says no more.
+/// Priorities are 1 to 254, so a larger weight has no further effect.
 const MAX_WEIGHT: i16 = 253;
 
-/// SpanRange that are accepted, and how they are written.
-struct SpanRange {
+/// A range of durations, with the limits as they are written.
+struct DurationRange {
     shortest: (Duration, &'static str),
     longest: (Duration, &'static str),
 }
 
-const INTERVALS: SpanRange = SpanRange {
+const INTERVALS: DurationRange = DurationRange {
     shortest: (Duration::from_millis(100), "100ms"),
     longest: (Duration::from_secs(3600), "1h"),
 };
-const TIMEOUTS: SpanRange = SpanRange {
+const TIMEOUTS: DurationRange = DurationRange {
     shortest: (Duration::from_millis(10), "10ms"),
     longest: (Duration::from_secs(600), "10m"),
 };
-const DELAYS: SpanRange =
-    SpanRange { shortest: (Duration::ZERO, "0s"), longest: (MAX_DELAY, "1m") };
+const DELAYS: DurationRange =
+    DurationRange { shortest: (Duration::ZERO, "0s"), longest: (MAX_DELAY, "1m") };
 
 pub(super) fn check_interval(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
-    check_span(span, "interval", &INTERVALS, DEFAULT_INTERVAL, report)
+    check_duration(span, "interval", &INTERVALS, DEFAULT_INTERVAL, report)
 }
 
 pub(super) fn check_timeout(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
-    check_span(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
+    check_duration(span, "timeout", &TIMEOUTS, DEFAULT_TIMEOUT, report)
 }
 
-/// How long there may be no process.
+/// How long a process may be missing.
 pub(super) fn check_delay(span: Option<&At<Duration>>, report: &Diagnostics) -> Duration {
-    check_span(span, "delay", &DELAYS, DEFAULT_DELAY, report)
+    check_duration(span, "delay", &DELAYS, DEFAULT_DELAY, report)
 }
 
-fn check_span(
+fn check_duration(
     span: Option<&At<Duration>>,
     key: &str,
-    accepted: &SpanRange,
+    accepted: &DurationRange,
     default: Duration,
     report: &Diagnostics,
 ) -> Duration {
     let Some(At { value, at }) = span else { return default };
-    let SpanRange { shortest, longest } = accepted;
+    let DurationRange { shortest, longest } = accepted;
     let nearest = if *value < shortest.0 {
         shortest.1
     } else if *value > longest.0 {
@@ -70,12 +70,10 @@ fn check_span(
     default
 }
 
-/// How many failures in a row make a check fail.
 pub(super) fn check_fall(count: Option<&At<i64>>, report: &Diagnostics) -> u32 {
     check_count("fall", count, DEFAULT_FALL, report)
 }
 
-/// How many passes in a row make it pass again.
 pub(super) fn check_rise(count: Option<&At<i64>>, report: &Diagnostics) -> u32 {
     check_count("rise", count, DEFAULT_RISE, report)
 }
@@ -98,7 +96,7 @@ pub(super) fn check_effect(file: &file::CheckTable, report: &Diagnostics) -> Eff
     if let (Some(weight), Some(on_fail), false) = (&file.weight, &file.on_fail, is_number) {
         report.conflict(
             &on_fail.at,
-            "a check has a weight, or fails: `weight` and `on_fail` are two answers to one question",
+            "`weight` and `on_fail` exclude each other",
             "leave one of the two out",
             &weight.at,
             "changes the priority",

@@ -1,4 +1,4 @@
-//! What the helper process is told of a check: what it tests, and how often.
+//! A check as the helper process runs it: what it tests, and how often.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,22 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::file::CheckKind;
 
-/// One check as the helper process carries it out; how its results count is the protocol's business
-/// (`vrrp::CheckConfig`).
+/// One check as the helper process runs it. How its results count is in `vrrp::CheckConfig`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckPlan {
     /// Its name in the configuration.
     pub name: String,
-    /// What it looks at.
+    /// What it tests.
     pub target: Target,
-    /// From the beginning of one run to the beginning of the next; a run that takes longer delays
-    /// the next one. A process is looked for at least so often while there is none.
+    /// From the start of one run to the start of the next; a run that takes longer delays the next
+    /// one. For a process: the longest time between two searches while it is missing.
     pub interval: Duration,
     /// A run that takes longer has failed.
     pub timeout: Duration,
 }
 
-/// What a check looks at.
+/// What a check tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// A program passes with exit status 0. Never through a shell.
@@ -32,24 +31,24 @@ pub enum Target {
         /// The program (an absolute path, or a name to be found in [`super::HOOK_PATH`]) and its
         /// arguments; never empty.
         argv: Vec<String>,
-        /// Whom it runs as; `None`: as the daemon was started.
+        /// The user to run it as; `None`: the user the daemon was started as.
         user: Option<String>,
     },
     /// A TCP connection is accepted.
     Tcp {
         /// A name or an address.
         host: String,
-        /// The port.
+        /// 1 to 65535.
         port: u16,
     },
     /// A web server answers.
     Http(Http),
-    /// A process of that name (as in `/proc/PID/comm`) or of that program (a whole path) runs; its
-    /// death is noticed at once, and it has failed when there is none for `delay`.
+    /// A process with this name (`/proc/PID/comm`) or program (absolute path) runs. Its exit is
+    /// noticed at once; the check fails when none has run for `delay`.
     Process {
         /// The name, or the whole path of the program.
         process: String,
-        /// How long there may be none.
+        /// How long it may be missing.
         delay: Duration,
     },
     /// A systemd unit is active.
@@ -57,34 +56,34 @@ pub enum Target {
         /// Its name with the suffix, such as `nginx.service`.
         unit: String,
     },
-    /// A file holds a number that is added to the priority; without the file the number is 0.
+    /// The number in the file is added to the priority; 0 if there is no file.
     File {
-        /// Its whole path.
+        /// Absolute.
         path: PathBuf,
     },
-    /// A file is there.
+    /// The file exists.
     FilePresent {
-        /// Its whole path.
+        /// Absolute.
         path: PathBuf,
     },
-    /// A file is not there.
+    /// The file does not exist.
     FileAbsent {
-        /// Its whole path.
+        /// Absolute.
         path: PathBuf,
     },
     /// An interface is up and has carrier.
     Interface {
-        /// Its name.
+        /// Name or alternative name of at most 15 bytes.
         interface: String,
     },
     /// A host answers an echo request.
     Ping {
-        /// Which.
+        /// The host's address.
         address: IpAddr,
     },
 }
 
-/// An HTTP request and the answer that passes.
+/// An HTTP request, and the response that passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Http {
     /// `http://` or `https://` in small letters, a host, a port unless it is 80 or 443, and a path
@@ -94,7 +93,7 @@ pub struct Http {
     pub status: Option<u16>,
     /// What the first 64 KiB of the body must contain; `None`: anything passes.
     pub body: Option<String>,
-    /// `https`: a PEM file of authorities to trust instead of the system's; `None`: the system's.
+    /// For `https`: a PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -145,7 +144,7 @@ impl fmt::Display for Http {
 }
 
 impl Target {
-    /// The key that names it in the configuration.
+    /// The key of the configuration that selects it.
     pub fn kind(&self) -> &'static str {
         let kind = match self {
             Target::Command { .. } => CheckKind::Command,
@@ -159,6 +158,6 @@ impl Target {
             Target::Interface { .. } => CheckKind::Interface,
             Target::Ping { .. } => CheckKind::Ping,
         };
-        kind.key()
+        kind.name()
     }
 }

@@ -1,4 +1,4 @@
-//! What one check tests, by its kind.
+//! The rules for what a check tests, by kind.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::config::problem::Diagnostics;
 use crate::config::program;
 use crate::config::reader::At;
 
-/// What the kernel keeps of the name of a process.
+/// `TASK_COMM_LEN` without the terminating zero.
 const MAX_COMM: usize = 15;
 const MAX_UNIT: usize = 255;
 const UNIT_TYPES: [&str; 11] = [
@@ -37,7 +37,7 @@ pub(super) fn check_target(
 ) -> Option<Target> {
     if kind.value == CheckKind::Command {
         let argv =
-            program::check_argv(kind.value.key(), file.subject.command.as_ref()?, "check", report);
+            program::check_argv(kind.value.name(), file.subject.command.as_ref()?, "check", report);
         if let Some(user) = &file.user {
             program::check_user(user, report);
         }
@@ -94,7 +94,7 @@ fn check_tcp(object: &At<String>, report: &Diagnostics) -> Option<Target> {
     parsed.map_err(|(message, help)| report.error(&object.at, message, help)).ok()
 }
 
-/// The URL as [`Http::url`] says it is written.
+/// The URL in the form of [`Http::url`].
 fn check_url(object: &At<String>, report: &Diagnostics) -> Option<String> {
     normal_url(&object.value)
         .map_err(|(message, help)| report.error(&object.at, message, help))
@@ -125,7 +125,7 @@ fn check_ca_file(path: &At<String>, url: &At<String>, report: &Diagnostics) -> O
     if !url.value.to_ascii_lowercase().starts_with("https://") {
         report.conflict(
             &path.at,
-            "`ca_file` is for https://: without TLS nobody proves who he is",
+            "`ca_file` is for https:// only: without TLS there is no certificate to verify",
             "leave it out, or write https://",
             &url.at,
             "this is not https://",
@@ -144,9 +144,7 @@ fn check_process(object: &At<String>, report: &Diagnostics) -> Option<String> {
     let problem = if name.is_empty() || name.contains(char::is_control) {
         Some("this cannot be the name of a process".to_string())
     } else if name.len() > MAX_COMM {
-        Some(format!(
-            "the kernel keeps {MAX_COMM} bytes of the name of a process: `{name}` has more"
-        ))
+        Some(format!("`{name}` is too long: the kernel keeps {MAX_COMM} bytes of a process name"))
     } else {
         None
     };
@@ -172,8 +170,8 @@ fn check_unit(object: &At<String>, report: &Diagnostics) -> Option<String> {
         if !stem.is_empty() && !stem.ends_with('@') {
             return Some(name.to_string());
         }
-        let message = format!("`{name}` is no unit, but what units are made from");
-        (message, "write the name of one of them, such as \"postgresql@15-main.service\"".into())
+        let message = format!("`{name}` is a template, not a unit");
+        (message, "write the name of an instance, such as \"postgresql@15-main.service\"".into())
     } else {
         (format!("`{name}` does not say what kind of unit"), format!("write \"{name}.service\""))
     };
@@ -198,10 +196,10 @@ fn check_file(object: &At<String>, report: &Diagnostics) -> Option<PathBuf> {
 fn check_path(object: &At<String>, report: &Diagnostics) -> Option<PathBuf> {
     let path = object.value.as_str();
     let (message, help) = if !path.starts_with('/') {
-        let message = format!("`{path}` is a relative path: relative to what?");
+        let message = format!("`{path}` is a relative path");
         (message, "write the whole path, beginning with /")
     } else if path.split('/').any(|part| part == "..") {
-        (format!("`{path}` goes through `..`"), "write the path without")
+        (format!("`{path}` goes through `..`"), "write the path without it")
     } else if path.ends_with('/') {
         (format!("`{path}` is a directory"), "write the path of a file")
     } else if path.contains('\0') {
@@ -213,13 +211,15 @@ fn check_path(object: &At<String>, report: &Diagnostics) -> Option<PathBuf> {
     None
 }
 
-/// The kernel is asked in a way that never blocks, and has room for so many bytes.
+/// Checks read the flags by an ioctl that never blocks, but takes no longer alternative name.
 fn check_short_name(object: &At<String>, report: &Diagnostics) {
     let (name, longest) = (object.value.as_str(), MAX_INTERFACE_NAME);
     if name.len() > longest && name.len() <= MAX_ALTERNATIVE_NAME {
         report.error(
             &object.at,
-            format!("a check knows an interface by {longest} bytes at most: `{name}` has more"),
+            format!(
+                "a check needs an interface name of at most {longest} bytes: `{name}` is longer"
+            ),
             "write its name, or a shorter alternative one; see: ip link show",
         );
     }

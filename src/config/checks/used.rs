@@ -1,4 +1,4 @@
-//! The checks that virtual routers and sync groups name, and whether they can make use of them.
+//! The rules for the checks that virtual routers and sync groups use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::config::problem::Diagnostics;
 use crate::config::reader::{At, closest};
 use crate::vrrp::Effect;
 
-/// The checks that a list names, and where it names them; those that are not defined are reported.
+/// The checks of a list, each with its place there; undefined ones are reported.
 pub(in crate::config) fn named<'c, 'f>(
     list: Option<&At<Vec<At<String>>>>,
     defined: &'c [CheckDraft<'f>],
@@ -22,7 +22,7 @@ pub(in crate::config) fn named<'c, 'f>(
         if let Some(earlier) = seen.insert(value, at) {
             report.conflict(
                 at,
-                format!("`{value}` is twice in this list"),
+                format!("`{value}` is listed twice"),
                 "leave it out here",
                 earlier,
                 "first here",
@@ -31,7 +31,7 @@ pub(in crate::config) fn named<'c, 'f>(
         }
         match defined.iter().find(|check| check.name() == Some(value)) {
             Some(check) => found.push((at.clone(), check)),
-            // It may stand behind a syntax error.
+            // It may be defined after a syntax error.
             None if report.is_partial() => {}
             None => {
                 let help = match closest(value, defined.iter().filter_map(CheckDraft::name)) {
@@ -45,7 +45,7 @@ pub(in crate::config) fn named<'c, 'f>(
     found
 }
 
-/// Whether a virtual router can make use of the checks that it names.
+/// Whether the checks can have an effect on the virtual router.
 pub(in crate::config) fn check_use(
     used: &[(Range<usize>, &CheckDraft<'_>)],
     router: &file::RouterTable,
@@ -75,8 +75,8 @@ pub(in crate::config) fn check_use(
             report.advice(
                 at,
                 format!(
-                    "with preempt = false on the peers, too, `{name}` moves nothing: a living master \
-                     is left alone, whatever its priority"
+                    "if the peers have preempt = false, too, `{name}` moves nothing: they leave a \
+                     running master alone, whatever its priority"
                 ),
                 "a check without weight and on_fail means fault, and moves the addresses",
             );
@@ -87,14 +87,14 @@ pub(in crate::config) fn check_use(
         {
             report.advice(
                 at,
-                format!("`{name}` looks at {interface}, which is watched anyway"),
+                format!("`{name}` tests {interface}, which vipd watches anyway"),
                 "leave it out: a virtual router whose own link is down has a fault at once",
             );
         }
     }
 }
 
-/// A check that nobody names is carried out, and nothing else.
+/// An unused check runs, but has no effect.
 pub(in crate::config) fn advise_on_unused(
     checks: &[CheckDraft<'_>],
     used: &BTreeSet<&str>,
@@ -104,9 +104,7 @@ pub(in crate::config) fn advise_on_unused(
         if !used.contains(value.as_str()) && !report.is_partial() {
             report.advice(
                 at,
-                format!(
-                    "nobody names the check `{value}`: its results are shown and change nothing"
-                ),
+                format!("the check `{value}` is unused: no virtual router or sync group names it"),
                 format!("add checks = [\"{value}\"] to a virtual router or a sync group"),
             );
         }

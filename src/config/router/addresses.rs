@@ -1,4 +1,4 @@
-//! The addresses of one virtual router: which can be shared, and how they are written.
+//! The rules for the virtual addresses of one virtual router.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,12 +8,12 @@ use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Family;
 
-/// The count in an advert is one byte (RFC 9568 5.2.5).
+/// The count of an advert is one byte (RFC 9568 5.2.5).
 const MAX_ADVERTISED: usize = 255;
-/// What fits into 1500 bytes, behind 40 of IPv6 and 8 of VRRP.
+/// What fits into 1500 bytes with the headers of IPv6 (40) and VRRP (8).
 pub(super) const MAX_ADVERTISED_IPV6_UNFRAGMENTED: usize = 90;
 
-/// An address of a list, and where it stands.
+/// An address of a list, with its byte range in the file.
 #[derive(Clone)]
 pub(super) struct ListedAddress {
     pub ip: IpAddr,
@@ -55,7 +55,7 @@ pub(super) fn check_advertised(
                 Family::of(other.ip)
             ),
             format!(
-                "move it: unadvertised_addresses = [\"{}\"], and it goes where the others go",
+                "move it: unadvertised_addresses = [\"{}\"]: it moves with the others",
                 other.ip
             ),
             &first.at,
@@ -66,7 +66,7 @@ pub(super) fn check_advertised(
     advertised
 }
 
-/// Those entries that can be virtual addresses.
+/// The entries that are valid virtual addresses; the others are reported.
 pub(super) fn virtual_addresses(
     list: Option<&At<Vec<At<String>>>>,
     report: &Diagnostics,
@@ -89,16 +89,16 @@ pub(super) fn virtual_addresses(
         .collect()
 }
 
-/// Why an address cannot be shared.
+/// Why an address cannot be a virtual or host address, if so.
 pub(super) fn not_virtual(ip: IpAddr, prefix: Option<u8>) -> Option<&'static str> {
     let bits = match ip {
-        IpAddr::V4(ip) if ip.octets()[0] == 0 => return Some("it says \"this network\""),
+        IpAddr::V4(ip) if ip.octets()[0] == 0 => return Some("it means \"this network\""),
         IpAddr::V4(ip) if ip.is_broadcast() => return Some("it is the broadcast address"),
-        IpAddr::V6(ip) if ip.is_unspecified() => return Some("it says \"no address\""),
+        IpAddr::V6(ip) if ip.is_unspecified() => return Some("it is the unspecified address"),
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
-            return Some("it is an IPv4 address in IPv6 clothes; write it as IPv4");
+            return Some("it is an IPv4-mapped IPv6 address; write it as IPv4");
         }
-        ip if ip.is_loopback() => return Some("it never leaves its host"),
+        ip if ip.is_loopback() => return Some("it is a loopback address"),
         ip if ip.is_multicast() => return Some("it is a multicast group"),
         IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
         IpAddr::V6(ip) => ip.to_bits(),
@@ -115,7 +115,7 @@ pub(super) fn not_virtual(ip: IpAddr, prefix: Option<u8>) -> Option<&'static str
     }
 }
 
-/// An address, with a prefix length where that is allowed.
+/// Parses an address, with a prefix length where that is allowed.
 pub(super) fn parse_address(
     entry: &At<String>,
     with_prefix: bool,
@@ -137,10 +137,13 @@ pub(super) fn parse_address(
                 && before.parse::<Ipv6Addr>().is_ok()
             {
                 let help = format!("write \"{before}\"");
-                return error("the interface is the virtual router's: no % here".into(), &help);
+                return error(
+                    "no interface is given here (%): it is that of the virtual router".into(),
+                    &help,
+                );
             }
             if let Some(without) = without_leading_zeros(ip) {
-                let message = format!("`{text}` is octal to some and decimal to others");
+                let message = format!("`{text}` is ambiguous: leading zeros may mean octal");
                 return error(message, &format!("write \"{without}\""));
             }
             let help = "write an IPv4 or IPv6 address, such as 192.0.2.10; names are not looked up";
@@ -165,7 +168,7 @@ pub(super) fn parse_address(
     Some(ListedAddress { ip, prefix, at: entry.at.clone() })
 }
 
-/// The address that remains of four decimal numbers if leading zeros are left out.
+/// The IPv4 address meant by four decimal numbers with leading zeros.
 fn without_leading_zeros(ip: &str) -> Option<IpAddr> {
     let numbers: Option<Vec<u8>> = ip.split('.').map(|number| number.parse().ok()).collect();
     let octets: [u8; 4] = numbers?.try_into().ok()?;
@@ -178,7 +181,7 @@ pub(super) fn check_repeated(all: &[ListedAddress], report: &Diagnostics) {
         if let Some(earlier) = seen.insert(listed.ip, &listed.at) {
             report.conflict(
                 &listed.at,
-                format!("{} is twice in this virtual router", listed.ip),
+                format!("{} is listed twice in this virtual router", listed.ip),
                 "leave it out here",
                 earlier,
                 "first here",

@@ -1,4 +1,4 @@
-//! What the adverts of one virtual router look like: VRID, version, interval, checksum, authentication.
+//! The rules for the fields of an advert: VRID, version, interval, checksum, authentication.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) fn check_version(
             report.error(
                 at,
                 "the versions of VRRP are 2 and 3",
-                "write version = 3, or 2 for peers that know nothing else",
+                "write version = 3, or 2 for peers that support nothing else",
             );
             None
         }
@@ -123,7 +123,7 @@ pub(super) fn check_authentication(
         report.error(
             at,
             "version 3 has no authentication (RFC 9568 9)",
-            "leave it out; accept_from and a packet filter keep strangers away",
+            "leave it out; keep other hosts out with accept_from and a packet filter",
         );
         return None;
     }
@@ -143,7 +143,7 @@ pub(super) fn check_authentication(
     report.advice(
         at,
         "the authentication text can be read by everybody on the link",
-        "it protects from mistakes only; keep strangers away by accept_from and a packet filter",
+        "it only protects against mistakes; keep other hosts out with accept_from and a packet filter",
     );
     Some(data)
 }

@@ -1,4 +1,4 @@
-//! A virtual router as far as it could be understood.
+//! A virtual router as far as it could be read.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::config::hooks::{HookPlaces, Hooks};
 use crate::config::reader::At;
 use crate::vrrp::{Family, RouterConfig, Vrid};
 
-/// A router as far as it could be understood, so that routers can be compared.
+/// Holds what is valid on its own, so that routers can be compared in spite of errors.
 pub(in crate::config) struct RouterDraft<'f> {
     pub file: &'f file::RouterTable,
     pub name: Option<&'f At<String>>,
@@ -16,6 +16,6 @@ pub(in crate::config) struct RouterDraft<'f> {
     pub(super) vrid: Option<(Vrid, Range<usize>)>,
     pub(super) family: Option<Family>,
     pub(super) addresses: Vec<ListedAddress>,
-    /// `None` if something that has no default is missing or wrong.
+    /// `None` if a required value is missing or wrong.
     pub result: Option<(RouterConfig, Hooks, HookPlaces)>,
 }

@@ -1,4 +1,4 @@
-//! Who becomes master, and when: priority, preemption and delays.
+//! The rules for the election: priority, preemption and delays.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::vrrp::{Family, Priority, Version};
 
 const MAX_DELAY: Duration = Duration::from_secs(3600);
 
-/// The default after an error, which has been reported.
+/// The default if it is missing, or wrong, which is reported.
 pub(super) fn check_priority(priority: Option<&At<i64>>, report: &Diagnostics) -> Priority {
     let Some(priority) = priority else { return Priority::DEFAULT };
     match u8::try_from(priority.value) {
         Ok(0) => report.error(
             &priority.at,
-            "priority 0 says \"I am leaving\" on the wire: no router can have it",
+            "priority 0 is reserved for the last advert of a master that leaves",
             "write 1 to 254; the highest one is master",
         ),
         Ok(number) => return Priority::new(number),
@@ -49,7 +49,7 @@ pub(super) fn check_preemption(file: &file::RouterTable, is_owner: bool, report:
         if let Some(delay) = file.preempt_delay.as_ref().filter(|delay| !delay.value.is_zero()) {
             report.conflict(
                 &delay.at,
-                "`preempt_delay` delays what preempt = false forbids",
+                "`preempt_delay` has no effect with preempt = false",
                 "leave one of the two out",
                 &preempt.at,
                 "forbidden here",
@@ -91,7 +91,7 @@ pub(super) fn advise_on_election(
     if !is_link_local(first.ip) {
         report.advice(
             &first.at,
-            "an IPv6 list is to begin with a link-local address (RFC 9568 5.2.9)",
+            "an IPv6 address list should begin with a link-local address (RFC 9568 5.2.9)",
             "peers are known to accept this; if one does not, put fe80::... first on all hosts",
         );
     }

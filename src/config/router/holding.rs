@@ -1,4 +1,4 @@
-//! How a master holds its addresses and gives them away: lifetime, prefix, handover.
+//! The rules for how a master holds and releases its addresses: lifetime, prefix, handover.
 
 use super::addresses::{ListedAddress, longest};
 use crate::config::file::{self, Lifetime};
@@ -7,7 +7,8 @@ use crate::config::reader::At;
 use crate::vrrp::{Handover, Interval, RouterConfig};
 
 const MAX_LIFETIME: u32 = 3600;
-/// Faster adverts leave no room for a lifetime of whole seconds, in centiseconds.
+/// In centiseconds. With faster adverts no lifetime of whole seconds ends before the peers take
+/// over.
 const MIN_CENTIS_WITH_LEASE: u16 = 70;
 
 pub(super) fn check_claim_prefix(
@@ -27,7 +28,7 @@ pub(super) fn check_claim_prefix(
         ),
         (Some(claim), Some(_)) if claimed && !is_owner => report.advice(
             &claim.at,
-            "with its prefix a virtual address brings a route, and may become the host's primary one",
+            "with claim_prefix an address adds a route, too, and may become the primary one of the host",
             "leave claim_prefix out unless the host has no address of its own in that network",
         ),
         (_, Some(first)) if !claimed => report.advice(
@@ -43,7 +44,6 @@ pub(super) fn check_claim_prefix(
     claimed
 }
 
-/// The owner claims nothing that a hook could refuse.
 pub(super) fn check_claiming_of_owner(
     file: &file::RouterTable,
     is_owner: bool,
@@ -53,7 +53,7 @@ pub(super) fn check_claiming_of_owner(
     if let (Some(hook), Some(priority), true) = (hook, &file.priority, is_owner) {
         report.conflict(
             &hook.argv.at,
-            "before_claim cannot refuse what the owner (priority 255) never claims",
+            "before_claim never runs: the owner (priority 255) claims nothing",
             "leave it out, or write at most priority = 254",
             &priority.at,
             "the owner",
@@ -78,7 +78,7 @@ pub(in crate::config) fn advise_on_release(
     }
 }
 
-/// The lifetime in seconds; `None`: for ever.
+/// The lifetime in seconds; `None`: infinite.
 pub(super) fn check_lifetime(
     file: &file::RouterTable,
     interval: Interval,
@@ -120,7 +120,7 @@ pub(super) fn check_lifetime(
                 report.advice(
                     at,
                     "without a lifetime the addresses stay if the daemon alone is killed or frozen",
-                    "leave address_lifetime out unless something else sees to that",
+                    "leave address_lifetime out unless something else removes them",
                 );
             }
             None
@@ -133,7 +133,7 @@ pub(super) fn check_lifetime(
             if span.subsec_nanos() != 0 || secs == 0 || secs > MAX_LIFETIME {
                 report.error(
                     place,
-                    "a lifetime is whole seconds, 1s to 1h: the kernel counts no others",
+                    "a lifetime is 1s to 1h, in whole seconds",
                     format!("write \"{automatic}s\", or \"auto\""),
                 );
             } else if span <= interval.duration() {

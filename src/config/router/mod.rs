@@ -30,7 +30,7 @@ use election::{advise_on_election, check_delay, check_preemption, check_priority
 use holding::{check_claim_prefix, check_claiming_of_owner, check_lifetime};
 use peers::{check_min_ttl, check_peers, check_senders, check_source};
 
-/// What is true of one virtual router whatever the others are.
+/// The rules for one virtual router by itself.
 pub(super) fn check<'f>(
     file: &'f file::RouterTable,
     defined: &[checks::CheckDraft<'_>],
@@ -72,8 +72,8 @@ pub(super) fn check<'f>(
     {
         report.advice(
             &source.at,
-            "IPv6 adverts to the group are to come from a link-local address (RFC 9568 5.1.2.1)",
-            "leave source_address out: the interface's link-local address is taken by itself",
+            "IPv6 adverts to the group must come from a link-local address (RFC 9568 5.1.2.1)",
+            "leave source_address out: the interface's link-local address is the default",
         );
     }
 

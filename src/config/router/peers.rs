@@ -1,4 +1,4 @@
-//! Where the adverts of one virtual router come from and go to.
+//! The rules for the hosts that adverts come from and go to.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -99,7 +99,7 @@ pub(super) fn check_senders(
     Some(senders)
 }
 
-/// Addresses of other hosts, none of them twice.
+/// The valid entries of a list of other hosts, without duplicates.
 fn other_hosts(
     list: &At<Vec<At<String>>>,
     family: Option<Family>,
@@ -113,7 +113,7 @@ fn other_hosts(
             None => hosts.push(host),
             Some(earlier) => report.conflict(
                 &host.at,
-                format!("{} is twice in this list", host.ip),
+                format!("{} is listed twice", host.ip),
                 "leave it out here",
                 &earlier,
                 "first here",
@@ -123,7 +123,7 @@ fn other_hosts(
     hosts
 }
 
-/// The address of a host of the adverts' family.
+/// Parses the address of a host, which must have the family of the adverts.
 fn one_host(
     entry: &At<String>,
     family: Option<Family>,

@@ -1,4 +1,4 @@
-//! What must be different from one virtual router to the next.
+//! The rules for all virtual routers together: names, identities and addresses are unique.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,9 @@ use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Priority;
 
-/// As far as renewing them in one step was measured to be harmless.
+/// Per interface. Renewing this many at once was measured not to delay adverts.
 const MAX_LEASED: usize = 255;
 
-/// What must be different from one virtual router to the next.
 pub(in crate::config) fn check_together(routers: &[RouterDraft<'_>], report: &Diagnostics) {
     let mut names = BTreeMap::new();
     let mut identities = BTreeMap::new();
@@ -48,10 +47,10 @@ pub(in crate::config) fn check_together(routers: &[RouterDraft<'_>], report: &Di
         }
         let interface = router.interface.map(|interface| interface.value.as_str());
         for listed in &router.addresses {
-            // A link-local address is another one on another link.
+            // The same link-local address on two links means two addresses.
             let link = interface.filter(|_| is_link_local(listed.ip));
             let before = holders.insert((listed.ip, link), (index, name, &listed.at));
-            // Twice in one router has been reported.
+            // Duplicates within one router are reported by `check_repeated`.
             if let Some((_, holder, earlier)) = before.filter(|(other, ..)| *other != index) {
                 report.conflict(
                     &listed.at,
@@ -76,7 +75,7 @@ pub(in crate::config) fn check_together(routers: &[RouterDraft<'_>], report: &Di
                         "more than {MAX_LEASED} addresses on {} have a lifetime",
                         interface.value
                     ),
-                    "renewing so many in time is not promised: address_lifetime = \"off\" for some",
+                    "renewing so many in time is not guaranteed: set address_lifetime = \"off\" for some",
                 );
             }
         }

@@ -1,9 +1,9 @@
-//! Work that may block for as long as it likes (a name server, a file system on a network): done by
-//! the blocking pool, one piece at a time for each check.
+//! Work that may block for long (name server, network file system), run on the blocking pool, at
+//! most one job at a time per check.
 
 use tokio::task::JoinHandle;
 
-/// The one piece of such work of one check.
+/// The blocking job of one check.
 #[derive(Debug)]
 pub(super) struct Blocking<T>(Option<JoinHandle<T>>);
 
@@ -14,8 +14,8 @@ impl<T> Default for Blocking<T> {
 }
 
 impl<T: Send + 'static> Blocking<T> {
-    /// Does the work, after what is left of an earlier run whose limit ended: what that finds is
-    /// old.
+    /// Runs a job, after waiting for one that an earlier, timed out run left behind, whose result
+    /// is discarded.
     pub(super) async fn run(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,

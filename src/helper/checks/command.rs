@@ -12,7 +12,7 @@ pub(super) struct CommandCheck {
     name: String,
     argv: Vec<String>,
     user: Option<String>,
-    /// Killed because it took too long, and not yet seen to have ended.
+    /// A program that was killed at its timeout and may not have ended yet.
     lingering: Option<Program>,
 }
 

@@ -1,4 +1,4 @@
-//! `file`, `file_present`, `file_absent`: a number in a file, or the file itself.
+//! `file`, `file_present`, `file_absent`: a number in a file, or whether a file exists.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,21 +8,21 @@ use super::blocking::Blocking;
 use super::tcp::describe;
 use crate::helper::check_run::CheckResult;
 
-/// No number that counts is longer.
+/// Bytes read at most; valid numbers are shorter.
 const MAX_LENGTH: u64 = 64;
-/// What a priority can differ by.
+/// The largest possible difference of two priorities.
 const MAX_NUMBER: i16 = 254;
 
 pub(super) struct FileCheck {
     path: PathBuf,
-    wanted: Wanted,
-    inspection: Blocking<Found>,
+    wanted: FileCondition,
+    inspection: Blocking<FileResult>,
 }
 
-type Found = Result<(CheckResult, String), String>;
+type FileResult = Result<(CheckResult, String), String>;
 
 #[derive(Clone, Copy)]
-enum Wanted {
+enum FileCondition {
     Number,
     Presence,
     Absence,
@@ -30,24 +30,24 @@ enum Wanted {
 
 impl FileCheck {
     pub(super) fn number(path: PathBuf) -> Self {
-        FileCheck { path, wanted: Wanted::Number, inspection: Blocking::default() }
+        FileCheck { path, wanted: FileCondition::Number, inspection: Blocking::default() }
     }
 
     pub(super) fn present(path: PathBuf) -> Self {
-        FileCheck { path, wanted: Wanted::Presence, inspection: Blocking::default() }
+        FileCheck { path, wanted: FileCondition::Presence, inspection: Blocking::default() }
     }
 
     pub(super) fn absent(path: PathBuf) -> Self {
-        FileCheck { path, wanted: Wanted::Absence, inspection: Blocking::default() }
+        FileCheck { path, wanted: FileCondition::Absence, inspection: Blocking::default() }
     }
 
-    pub(super) async fn run(&mut self) -> Found {
+    pub(super) async fn run(&mut self) -> FileResult {
         let (path, wanted) = (self.path.clone(), self.wanted);
         self.inspection.run(move || inspect(&path, wanted)).await?
     }
 }
 
-fn inspect(path: &Path, wanted: Wanted) -> Found {
+fn inspect(path: &Path, wanted: FileCondition) -> FileResult {
     let shown = path.display();
     let missing = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -59,7 +59,7 @@ fn inspect(path: &Path, wanted: Wanted) -> Found {
         Err(error) => return Err(complain(&error)),
     };
     match (wanted, there) {
-        (Wanted::Number, _) => match read(path) {
+        (FileCondition::Number, _) => match read(path) {
             Ok(text) => {
                 let number =
                     parse(&text).ok_or_else(|| format!("{shown} holds no whole number"))?;
@@ -70,22 +70,24 @@ fn inspect(path: &Path, wanted: Wanted) -> Found {
             }
             Err(error) => Err(complain(&error)),
         },
-        (Wanted::Presence, true) => Ok((CheckResult::Passed, format!("{shown} is there"))),
-        (Wanted::Absence, false) => Ok((CheckResult::Passed, format!("{shown} is not there"))),
-        (Wanted::Presence, false) => Err(format!("{shown} is not there")),
-        (Wanted::Absence, true) => Err(format!("{shown} is there")),
+        (FileCondition::Presence, true) => Ok((CheckResult::Passed, format!("{shown} is there"))),
+        (FileCondition::Absence, false) => {
+            Ok((CheckResult::Passed, format!("{shown} is not there")))
+        }
+        (FileCondition::Presence, false) => Err(format!("{shown} is not there")),
+        (FileCondition::Absence, true) => Err(format!("{shown} is there")),
     }
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // A pipe in its place must not make this wait.
+    // Opening a named pipe must not wait for a writer.
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let mut text = Vec::new();
     file.take(MAX_LENGTH).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A whole number with blanks round it; one that is too large counts as the largest.
+/// Parses a whole number, ignoring white space around it, and clamps it.
 fn parse(text: &str) -> Option<i16> {
     let number: i64 = text.trim().parse().ok()?;
     i16::try_from(number.clamp(-i64::from(MAX_NUMBER), i64::from(MAX_NUMBER))).ok()

@@ -1,7 +1,6 @@
-//! `http`, `https`: a web server answers with the right status, and perhaps the right words.
+//! `http`: a web server responds with the expected status and body.
 //!
-//! A connection for each run, so that a run sees what a new client would see; redirects are answers,
-//! too, and not followed.
+//! Every run opens a connection, as a new client would. Redirects are not followed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,32 +21,32 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::tcp::{Peer, describe};
+use super::tcp::{TcpTarget, describe};
 use crate::config;
 
-/// The body is searched this far.
+/// How much of the body is searched.
 const SEARCHED: usize = 64 * 1024;
-/// The system's authorities are read again after this long.
+/// How long the system's certificate authorities are cached.
 const FRESH: Duration = Duration::from_secs(3600);
 
 pub(super) struct HttpCheck {
     request: config::Http,
-    /// What is not right about the URL.
-    target: Result<Target, String>,
+    /// An error of the URL.
+    target: Result<HttpTarget, String>,
 }
 
-struct Target {
+struct HttpTarget {
     uri: Uri,
-    /// With the port, unless it is the usual one.
+    /// The `Host` header: with the port, unless it is the default.
     authority: String,
-    peer: Peer,
-    /// `https`: whose certificate it must be.
+    peer: TcpTarget,
+    /// For `https`: the name that the certificate must have.
     server: Option<ServerName<'static>>,
 }
 
 impl HttpCheck {
     pub(super) fn new(request: config::Http) -> Self {
-        let target = Target::of(&request.url);
+        let target = HttpTarget::of(&request.url);
         HttpCheck { request, target }
     }
 
@@ -69,7 +68,7 @@ impl HttpCheck {
     }
 }
 
-impl Target {
+impl HttpTarget {
     fn of(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let host = uri.host().ok_or_else(|| format!("{url} names no host"))?;
@@ -85,7 +84,7 @@ impl Target {
             ),
             false => None,
         };
-        Ok(Target { peer: Peer::new(host, port), uri, authority, server })
+        Ok(HttpTarget { peer: TcpTarget::new(host, port), uri, authority, server })
     }
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, String> {
@@ -112,7 +111,7 @@ async fn exchange(
         evaluate(response, wanted).await
     };
     let carried = async {
-        // What it ends with, the answer says in its own words.
+        // The request reports how the connection ends.
         let _ = connection.await;
         std::future::pending().await
     };
@@ -165,7 +164,7 @@ fn contains(text: &[u8], words: &[u8]) -> bool {
     words.is_empty() || text.windows(words.len()).any(|window| window == words)
 }
 
-/// With the reason behind it, which hyper keeps apart.
+/// The error with its source, which hyper does not print.
 fn explain(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -173,8 +172,8 @@ fn explain(error: &hyper::Error) -> String {
     }
 }
 
-/// Whom to trust: the system's authorities, or those of a file. Read once for all checks, and again
-/// when a file has changed.
+/// Certificate authorities, of the system or of a file: shared by all checks, and read again when
+/// the file has changed.
 #[derive(Default)]
 pub(super) struct Authorities(Mutex<BTreeMap<Option<PathBuf>, Known>>);
 
@@ -201,7 +200,7 @@ impl Authorities {
     }
 }
 
-/// `None`: what is known is fresh.
+/// `None`: the cached authorities are current.
 fn read(
     file: Option<&Path>,
     before: Option<(Instant, Option<(SystemTime, u64)>)>,
@@ -218,7 +217,7 @@ fn read(
             if good == 0 {
                 let why = found.errors.first().map_or(String::new(), |error| format!(": {error}"));
                 return Err(format!(
-                    "this system trusts no authority (package ca-certificates?){why}; `ca_file` names one"
+                    "this system has no certificate authorities (package ca-certificates?){why}; set `ca_file`"
                 ));
             }
         }
@@ -247,7 +246,7 @@ fn read(
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // A resumed session would not look at the certificate again.
+    // A resumed session would not verify the certificate again.
     config.resumption = Resumption::disabled();
     Ok(Some(Known { read_at: Instant::now(), stamp, config: Arc::new(config) }))
 }
@@ -259,12 +258,12 @@ mod tests {
 
     #[test]
     fn the_host_is_named_as_a_browser_would() {
-        let named = |url| Target::of(url).unwrap().authority;
+        let named = |url| HttpTarget::of(url).unwrap().authority;
         assert_eq!(named("http://web.example/healthz"), "web.example");
         assert_eq!(named("http://web.example:8080/"), "web.example:8080");
         assert_eq!(named("https://[2001:db8::1]:443/"), "[2001:db8::1]");
         assert_eq!(named("http://[::1]:8404/x?y"), "[::1]:8404");
-        let target = Target::of("https://[2001:db8::1]/").unwrap();
+        let target = HttpTarget::of("https://[2001:db8::1]/").unwrap();
         assert_eq!(target.server, Some(ServerName::try_from("2001:db8::1").unwrap()));
     }
 }

@@ -11,7 +11,7 @@ impl InterfaceCheck {
         InterfaceCheck(name)
     }
 
-    /// Never blocks: the kernel only looks.
+    /// Does not block: the ioctl only reads flags.
     pub(super) fn run(&self) -> Result<String, String> {
         let flags = match sys::interface_flags(&self.0) {
             Ok(flags) => flags,
@@ -20,7 +20,7 @@ impl InterfaceCheck {
         if flags & libc::IFF_UP == 0 {
             return Err(format!("{} is down", self.0));
         }
-        // Up in the sense of RFC 2863: carrier, and nothing more to wait for (802.1X, a bond).
+        // Operationally up (RFC 2863): carrier, and neither 802.1X nor a bond is pending.
         if flags & libc::IFF_RUNNING == 0 {
             return Err(format!("{} has no carrier", self.0));
         }

@@ -1,9 +1,8 @@
-//! Checks: each is a task of its own on the helper's loop, never two runs of one check at a time.
+//! Runs checks: each is a task on the helper's event loop, and runs of one check never overlap.
 //!
-//! A kind of check is one file. All but `process` are asked again and again, and answer with a word
-//! for a person: `Ok` passes, `Err` has failed. What may block (names, files, authorities) is done by
-//! tokio's blocking pool, at most once at a time for each check, so no check can delay a hook or
-//! another check.
+//! Each kind is one file. All but `process` run repeatedly and return a text for the operator: `Ok`
+//! if the check passes, `Err` if it fails. Blocking work (name lookups, files, certificate
+//! authorities) is done by the blocking pool, so no check can delay a hook or another check.
 
 mod blocking;
 mod command;
@@ -34,25 +33,25 @@ use crate::host::echo;
 use reporter::{Reported, Reporter};
 use schedule::Schedule;
 
-/// The first runs of many checks are this far apart.
+/// Delay between the first runs of checks that are started together.
 const START_SPACING: Duration = Duration::from_millis(2);
-/// Results that change nothing are reported this late at most.
+/// How long results that change nothing are batched.
 const MAX_REPORT_DELAY: Duration = Duration::from_secs(1);
-/// So many results fit into one message, however long their output.
+/// Number of results that fit into one message with output of maximum length.
 const BATCH_MAX: usize = 64;
 
-/// What checks have in common.
+/// State that checks share.
 struct Shared {
-    /// From which intervals count.
+    /// The time origin of all schedules.
     epoch: Instant,
     processes: process::Processes,
     authorities: http::Authorities,
     pings: ping::Pings,
 }
 
-/// All checks that are carried out.
+/// All running checks.
 pub(super) struct Checks {
-    tasks: BTreeMap<u64, Task>,
+    tasks: BTreeMap<u64, CheckTask>,
     shared: Arc<Shared>,
     sender: mpsc::Sender<Reported>,
     receiver: mpsc::Receiver<Reported>,
@@ -61,13 +60,13 @@ pub(super) struct Checks {
     next_start: Instant,
 }
 
-struct Task {
+struct CheckTask {
     stable_after: Arc<AtomicU32>,
     handle: AbortHandle,
 }
 
 impl Checks {
-    /// No check yet. The sockets are for pings, taken while that was still allowed.
+    /// No checks yet. The sockets for pings were opened before privileges were dropped.
     pub(super) fn new(sockets: echo::EchoSockets) -> Self {
         let (sender, receiver) = mpsc::channel(BATCH_MAX);
         let shared = Shared {
@@ -87,35 +86,34 @@ impl Checks {
         }
     }
 
-    /// Carries a check out from now on.
+    /// Starts a check.
     pub(super) fn start(&mut self, number: u64, plan: CheckPlan, stable_after: u32) {
         let start = self.next_start.max(Instant::now());
         self.next_start = start + START_SPACING;
         let stable_after = Arc::new(AtomicU32::new(stable_after));
         let reporter = Reporter::new(number, Arc::clone(&stable_after), self.sender.clone());
         let task = run_check(number, plan, Arc::clone(&self.shared), start, reporter);
-        let task = Task { stable_after, handle: tokio::spawn(task).abort_handle() };
+        let task = CheckTask { stable_after, handle: tokio::spawn(task).abort_handle() };
         if let Some(before) = self.tasks.insert(number, task) {
             before.handle.abort();
         }
     }
 
-    /// After so many equal results in a row one more does not matter.
+    /// Sets after how many equal results in a row further ones change nothing.
     pub(super) fn set_stable_after(&self, number: u64, stable_after: u32) {
         if let Some(task) = self.tasks.get(&number) {
             task.stable_after.store(stable_after, Ordering::Relaxed);
         }
     }
 
-    /// Carries a check out no more; a program that runs for it is killed.
+    /// Stops a check; a program that it runs is killed.
     pub(super) fn stop(&mut self, number: u64) {
         if let Some(task) = self.tasks.remove(&number) {
             task.handle.abort();
         }
     }
 
-    /// Waits until there are results to be reported, and gives them in order. Nothing is lost if this is
-    /// dropped before.
+    /// Waits for results to report, and returns them in order. Cancel safe.
     pub(super) async fn next_batch(&mut self) -> Vec<CheckRun> {
         loop {
             let report_by = self.report_by;
@@ -141,7 +139,7 @@ impl Drop for Checks {
     }
 }
 
-/// What is asked again and again, with what it keeps from one run to the next.
+/// A check that runs repeatedly, with its state between runs.
 enum Repeated {
     Command(command::CommandCheck),
     Tcp(tcp::TcpCheck),
@@ -152,7 +150,7 @@ enum Repeated {
     Ping(ping::PingCheck),
 }
 
-/// Carries one check out for ever.
+/// Runs one check until the task is aborted.
 async fn run_check(
     number: u64,
     plan: CheckPlan,
@@ -194,9 +192,9 @@ async fn run_check(
 impl Repeated {
     async fn run(&mut self, shared: &Shared, limit: Duration) -> (CheckResult, String) {
         let outcome = match self {
-            // It ends its program when the time is up.
+            // Enforces the limit itself, to kill its program.
             Repeated::Command(command) => Ok(command.run(limit).await),
-            // The number is its result, or what it says.
+            // Its result can be a number.
             Repeated::File(file) => {
                 return match timeout(limit, file.run()).await {
                     Ok(Ok((result, text))) => (result, text),

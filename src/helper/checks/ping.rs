@@ -27,16 +27,16 @@ impl PingCheck {
     }
 }
 
-/// Our identifier in echo requests, where the kernel does not choose one.
+/// The identifier of our echo requests on raw sockets; on ping sockets the kernel chooses it.
 pub(in crate::helper) fn identifier() -> u16 {
     std::process::id() as u16
 }
 
-/// All pings that are under way.
+/// The sockets and pending requests of all ping checks.
 pub(super) struct Pings {
     v4: io::Result<Echo>,
     v6: io::Result<Echo>,
-    /// Makes tokens that nobody can guess who does not see the request.
+    /// Makes tokens that a host that does not see the request cannot guess.
     secret: RandomState,
     sent: AtomicU64,
 }
@@ -47,7 +47,7 @@ struct Echo {
     waiting: Arc<PendingReplies>,
 }
 
-/// Who waits for an answer, by the token in the request.
+/// Pending requests by token: the address asked, and the channel to notify.
 type PendingReplies = Mutex<HashMap<u64, (IpAddr, oneshot::Sender<()>)>>;
 
 impl Pings {
@@ -61,7 +61,7 @@ impl Pings {
         }
     }
 
-    /// Asks a host, and waits for its answer for ever.
+    /// Sends an echo request and waits for the reply, without a timeout.
     async fn ask(&self, address: IpAddr) -> io::Result<()> {
         let echo = match address {
             IpAddr::V4(_) => &self.v4,
@@ -87,7 +87,7 @@ impl Pings {
     }
 }
 
-/// Gives the place back, also when nobody waits any longer.
+/// Removes the pending request when it is dropped, also after a timeout.
 struct Waits<'a> {
     token: u64,
     waiting: &'a PendingReplies,
@@ -114,7 +114,7 @@ impl Echo {
                             answered(&all, token, from.ip());
                         }
                     }
-                    // An ICMP error about an earlier request; who waits for that finds out in time.
+                    // An ICMP error about another request, which will time out.
                     Err(_) => tokio::task::yield_now().await,
                 }
             }
@@ -128,7 +128,7 @@ fn answered(waiting: &PendingReplies, token: u64, from: IpAddr) {
     if waiting.get(&token).is_some_and(|(asked, _)| *asked == from)
         && let Some((_, answer)) = waiting.remove(&token)
     {
-        // Its limit may have ended just now.
+        // It may have timed out just now.
         let _ = answer.send(());
     }
 }
@@ -150,13 +150,13 @@ fn request(family: Family, identifier: u16, sequence: u16, token: u64) -> Vec<u8
             let sum = pnet::util::checksum(&message, 1).to_be_bytes();
             message.splice(2..4, sum);
         }
-        // The kernel's business.
+        // Computed by the kernel.
         Family::V6 => {}
     }
     message
 }
 
-/// The token in an echo reply, if it is one that may be to us.
+/// The token of an echo reply that may be for us.
 fn token(packet: &[u8], family: Family, with_header: bool) -> Option<u64> {
     let header = if with_header { usize::from(packet.first()? & 0x0f) * 4 } else { 0 };
     let message = packet.get(header..)?;

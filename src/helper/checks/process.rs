@@ -1,9 +1,9 @@
-//! `process`: a process of this name, or of this program, runs.
+//! `process`: a process with this name or program runs.
 //!
-//! Not asked again and again: of the matching processes the oldest is watched through a descriptor
-//! that becomes readable when it ends. `/proc` is looked through at start and after a death, and
-//! while there is none, the less often the longer there was none: a service that is being restarted
-//! is soon back. All process checks share what was seen.
+//! Watches the oldest matching process through a pidfd, which becomes readable when it ends.
+//! `/proc` is scanned at the start, and after an exit until another process matches, at growing
+//! intervals, because a restarting service is usually back soon. All process checks share the
+//! scans.
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,17 +23,17 @@ use super::schedule::Schedule;
 use crate::helper::check_run::CheckResult;
 use crate::host::sys::{self, Readiness};
 
-/// Within the time that there may be none, so many times more.
+/// Number of scans within `delay`.
 const SCANS: u32 = 5;
 const MIN_PACE: Duration = Duration::from_millis(5);
 const MAX_PACE: Duration = Duration::from_millis(200);
-/// After this part of the time that there was none the next look comes.
+/// Later scans follow after this fraction of the time since the exit.
 const BACKOFF: u32 = 4;
-/// The kernel keeps this much of a process's name.
+/// `TASK_COMM_LEN` without the terminating zero.
 const NAME_LENGTH: usize = 15;
 
-/// Watches for ever. While there is none `/proc` is looked through every interval, and soon after a
-/// death more often.
+/// Watches until the task is aborted. While no process matches, `/proc` is scanned every interval,
+/// and more often soon after an exit.
 pub(super) async fn run(
     process: String,
     delay: Duration,
@@ -46,9 +46,10 @@ pub(super) async fn run(
     loop {
         let begin = Instant::now();
         let process = process.clone();
-        // Anew each time, for a link may point elsewhere after an upgrade. Only a panic keeps it
-        // from an answer, and nothing in it panics.
-        let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process)).await else {
+        // Each time, because a symbolic link may point elsewhere after an upgrade. The job fails
+        // only if it panics, which it does not.
+        let Ok(wanted) = tokio::task::spawn_blocking(move || ProcessPattern::new(process)).await
+        else {
             return;
         };
         match processes.find(&wanted, not_older_than).await {
@@ -61,7 +62,7 @@ pub(super) async fn run(
                         () = schedule.next() => {}
                     }
                     let begin = Instant::now();
-                    // It may have become another program meanwhile.
+                    // It may have executed another program since.
                     if !wanted.is(process.pid) {
                         break;
                     }
@@ -73,7 +74,7 @@ pub(super) async fn run(
             Err(why) => {
                 let now = Instant::now();
                 let fails_at = gone_at + delay;
-                // Where there are very many processes looking takes long, and must not take all.
+                // With very many processes a scan is slow; do not spend all time on scanning.
                 let least = 5 * (now - begin);
                 if now < fails_at {
                     let pace = (delay / SCANS).clamp(MIN_PACE, MAX_PACE).max(least);
@@ -91,82 +92,82 @@ pub(super) async fn run(
     }
 }
 
-/// What a process must be.
+/// The condition for a process.
 #[derive(Clone, Debug)]
-enum Wanted {
+enum ProcessPattern {
     Named(String),
-    /// The path as configured, and without links.
+    /// The path as configured, and resolved.
     Program(PathBuf, PathBuf),
 }
 
-impl Wanted {
+impl ProcessPattern {
     fn new(process: String) -> Self {
         if !process.starts_with('/') {
-            return Wanted::Named(process);
+            return ProcessPattern::Named(process);
         }
         let path = PathBuf::from(process);
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        Wanted::Program(path, real)
+        ProcessPattern::Program(path, real)
     }
 
     fn is_a_program(&self) -> bool {
         match self {
-            Wanted::Named(_) => false,
-            Wanted::Program(..) => true,
+            ProcessPattern::Named(_) => false,
+            ProcessPattern::Program(..) => true,
         }
     }
 
-    /// Whether it is one by what is known of all processes; of a long name that is its beginning.
+    /// Whether the scanned information matches; long names are compared by their beginning.
     fn may_be(&self, seen: &ProcessInfo) -> bool {
         match self {
-            Wanted::Named(name) => {
+            ProcessPattern::Named(name) => {
                 let kept = name.as_bytes().get(..NAME_LENGTH).unwrap_or(name.as_bytes());
                 seen.name == kept
             }
-            Wanted::Program(path, real) => {
+            ProcessPattern::Program(path, real) => {
                 seen.program.as_ref().is_some_and(|program| program == path || program == real)
             }
         }
     }
 
-    /// Whether the process of this number is one, now.
+    /// Whether the process with this pid matches now.
     fn is(&self, pid: i32) -> bool {
         if !ProcessInfo::of(pid, self.is_a_program()).is_some_and(|seen| self.may_be(&seen)) {
             return false;
         }
         match self {
-            // The name of a script is its second argument.
-            Wanted::Named(name) if name.len() > NAME_LENGTH => {
+            // The second argument of an interpreter is the script.
+            ProcessPattern::Named(name) if name.len() > NAME_LENGTH => {
                 arguments(pid).iter().take(2).any(|argument| {
                     let file = Path::new(OsStr::from_bytes(argument)).file_name();
                     let rest = file.and_then(|file| file.as_bytes().strip_prefix(name.as_bytes()));
                     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
                 })
             }
-            Wanted::Named(_) | Wanted::Program(..) => true,
+            ProcessPattern::Named(_) | ProcessPattern::Program(..) => true,
         }
     }
 }
 
 /// A matching process.
-struct Found {
+struct FoundProcess {
     pid: i32,
-    /// Readable when it has ended.
+    /// A pidfd: readable once the process has ended.
     ended: Readiness,
 }
 
-/// Its arguments, as it shows them.
+/// The arguments in `/proc/PID/cmdline`.
 fn arguments(pid: i32) -> Vec<Vec<u8>> {
     let all = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     all.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
 
-/// A process as it was seen.
+/// A process as scanned.
 #[derive(Clone, Debug)]
 struct ProcessInfo {
     pid: i32,
     name: Vec<u8>,
-    /// `None`: not asked for, or it runs none (a thread of the kernel).
+    /// `None`: not requested, or a kernel thread.
     program: Option<PathBuf>,
 }
 
@@ -184,12 +185,12 @@ impl ProcessInfo {
 fn program(pid: i32) -> Option<PathBuf> {
     match std::fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(program) => {
-            // A program that was replaced still runs.
+            // The file may have been replaced since.
             let path = program.into_os_string().into_vec();
             let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
             Some(PathBuf::from(OsStr::from_bytes(path)))
         }
-        // Without CAP_SYS_PTRACE: as it calls itself.
+        // Without CAP_SYS_PTRACE: its first argument.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let first = arguments(pid).into_iter().next()?;
             Some(PathBuf::from(OsStr::from_bytes(&first)))
@@ -198,7 +199,7 @@ fn program(pid: i32) -> Option<PathBuf> {
     }
 }
 
-/// All processes, as they were seen last.
+/// The result of the last scan.
 #[derive(Clone, Default)]
 pub(super) struct Processes(Arc<Mutex<ProcessTable>>);
 
@@ -210,8 +211,12 @@ struct ProcessTable {
 }
 
 impl Processes {
-    /// The oldest that matches in a table that is not older than this; or why there is none.
-    async fn find(&self, wanted: &Wanted, not_older_than: Instant) -> Result<Found, String> {
+    /// The oldest matching process of a scan that is not older than this; or why there is none.
+    async fn find(
+        &self,
+        wanted: &ProcessPattern,
+        not_older_than: Instant,
+    ) -> Result<FoundProcess, String> {
         let mut table = self.0.lock().await;
         let with_programs = wanted.is_a_program() || table.with_programs;
         let fresh = table.begun_at.is_some_and(|begun_at| begun_at >= not_older_than)
@@ -231,13 +236,13 @@ impl Processes {
             .collect();
         drop(table);
         may_be.into_iter().find_map(|pid| found(wanted, pid)).ok_or_else(|| match wanted {
-            Wanted::Named(name) => format!("no process is named {name}"),
-            Wanted::Program(path, _) => format!("no process runs {}", path.display()),
+            ProcessPattern::Named(name) => format!("no process is named {name}"),
+            ProcessPattern::Program(path, _) => format!("no process runs {}", path.display()),
         })
     }
 }
 
-/// In the order of their numbers.
+/// Reads all processes, by pid.
 fn scan(with_programs: bool) -> Vec<ProcessInfo> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids =
@@ -247,15 +252,14 @@ fn scan(with_programs: bool) -> Vec<ProcessInfo> {
     pids.into_iter().filter_map(|pid| ProcessInfo::of(pid, with_programs)).collect()
 }
 
-/// The number may have become another process's meanwhile: it is looked at again once its end can be
-/// seen.
-fn found(wanted: &Wanted, pid: i32) -> Option<Found> {
+/// The pid may have been reused since the scan, so the process is checked again through a pidfd.
+fn found(wanted: &ProcessPattern, pid: i32) -> Option<FoundProcess> {
     let descriptor = sys::pidfd_open(pid).ok()?;
     if !wanted.is(pid) || has_ended(&descriptor) {
         return None;
     }
     let ended = Readiness::of(&descriptor, Interest::READABLE).ok()?;
-    Some(Found { pid, ended })
+    Some(FoundProcess { pid, ended })
 }
 
 fn has_ended(descriptor: &OwnedFd) -> bool {

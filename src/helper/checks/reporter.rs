@@ -1,4 +1,4 @@
-//! The way of one check's results to the daemon: at once if they may change something, else collected.
+//! Reports the results of one check, and whether each may change the check's verdict.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,11 +10,10 @@ use crate::helper::check_run::{CheckResult, CheckRun};
 
 pub(super) struct Reported {
     pub run: CheckRun,
-    /// It may change what the check amounts to.
+    /// It may change the check's verdict.
     pub matters: bool,
 }
 
-/// The way of one check's results to the daemon.
 pub(super) struct Reporter {
     number: u64,
     stable_after: Arc<AtomicU32>,
@@ -25,7 +24,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// After `stable_after` equal results in a row one more changes nothing.
+    /// After `stable_after` equal results in a row further ones change nothing.
     pub(super) fn new(
         number: u64,
         stable_after: Arc<AtomicU32>,
@@ -45,7 +44,7 @@ impl Reporter {
             self.output.clone_from(&output);
         }
         let run = CheckRun { number: self.number, result, output, took, at: SystemTime::now() };
-        // The other end lives as long as this task.
+        // The receiver lives as long as this task.
         let _ = self.sender.send(Reported { run, matters }).await;
     }
 }

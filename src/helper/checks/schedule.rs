@@ -1,12 +1,12 @@
-//! When a check runs.
+//! The times at which a check runs.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// When a check is carried out: at one of a few moments of its interval, which all checks of this
-/// interval share, for what costs most of many checks is to be woken for each of them. The golden
-/// ratio spreads them evenly, however many there are.
+/// A check runs in one of a few slots of its interval. All checks with the same interval share
+/// these slots, because most of the cost of many checks is waking up for each. The golden ratio
+/// distributes checks evenly over the slots, however many there are.
 pub(super) struct Schedule {
     pub(super) interval: Duration,
     last: Instant,
@@ -29,8 +29,7 @@ impl Schedule {
         Schedule { interval, last }
     }
 
-    /// Waits for the next of them; not at all if a run took so long that it has passed. If this is
-    /// dropped before, it is still the next one.
+    /// Waits for the next time, which may have passed if the run took long. Cancel safe.
     pub(super) async fn next(&mut self) {
         let now = Instant::now();
         let mut next = self.last + self.interval;

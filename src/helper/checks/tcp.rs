@@ -1,4 +1,4 @@
-//! `tcp`: a connection is accepted; also how `http` connects.
+//! `tcp`: a connection is accepted. `http` connects in the same way.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -9,14 +9,14 @@ use tokio::time::{Instant, timeout};
 
 use super::blocking::Blocking;
 
-/// Of a name with more addresses than this the others are not tried.
+/// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-pub(super) struct TcpCheck(Peer);
+pub(super) struct TcpCheck(TcpTarget);
 
 impl TcpCheck {
     pub(super) fn new(host: String, port: u16) -> Self {
-        TcpCheck(Peer::new(host, port))
+        TcpCheck(TcpTarget::new(host, port))
     }
 
     pub(super) async fn run(&mut self, limit: Duration) -> Result<String, String> {
@@ -26,20 +26,20 @@ impl TcpCheck {
     }
 }
 
-/// Whom to connect to.
-pub(super) struct Peer {
+/// A host and port to connect to.
+pub(super) struct TcpTarget {
     host: String,
     port: u16,
     look_up: Blocking<io::Result<Vec<SocketAddr>>>,
 }
 
-impl Peer {
+impl TcpTarget {
     pub(super) fn new(host: String, port: u16) -> Self {
-        Peer { host, port, look_up: Blocking::default() }
+        TcpTarget { host, port, look_up: Blocking::default() }
     }
 
-    /// Tries all addresses, one after the other, so that none that is silent uses up all the time.
-    /// Names are looked up each time: they are worth a check for what they mean now.
+    /// Tries all addresses in turn, each with its share of the time left. Names are looked up each
+    /// time, because their addresses may change.
     pub(super) async fn connect(&mut self, limit: Duration) -> Result<TcpStream, String> {
         let deadline = Instant::now() + limit;
         let addresses = self.addresses().await?;
@@ -72,7 +72,7 @@ impl Peer {
     }
 }
 
-/// What the system says, without its number.
+/// The message of an error, without its number.
 pub(super) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {

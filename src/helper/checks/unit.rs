@@ -1,8 +1,8 @@
 //! `unit`: a systemd unit is active.
 //!
-//! Asked over D-Bus, in the few words that takes: forking `systemctl` costs twenty times as much, and a
-//! whole D-Bus library weighs more than everything else here. A connection for each run keeps no
-//! state. The system bus is asked, or, where there is none, systemd itself (root only).
+//! Implements the small part of D-Bus that is needed: starting `systemctl` costs twenty times as
+//! much, and a D-Bus library would be larger than everything else here. Every run opens a
+//! connection, to the system bus or, without one, to systemd itself (root only).
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use tokio::net::UnixStream;
 use super::tcp::describe;
 
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
-/// Where systemd itself listens, and speaks the same language.
+/// The private socket of systemd, with the same protocol.
 const SYSTEMD: &str = "/run/systemd/private";
-/// Far longer than any message that is to be expected.
+/// Far longer than any expected message.
 const MAX_LENGTH: usize = 64 * 1024;
 
 const METHOD_CALL: u8 = 1;
@@ -54,7 +54,7 @@ impl UnitCheck {
     }
 }
 
-/// systemd's object for a unit: whatever is no letter or digit is written as a number.
+/// The object path of a unit: characters other than letters and digits are written in hexadecimal.
 fn object_path(unit: &str) -> String {
     let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
     for (at, byte) in unit.bytes().enumerate() {
@@ -67,7 +67,7 @@ fn object_path(unit: &str) -> String {
     path
 }
 
-/// A connection on which systemd answers.
+/// A connection to systemd.
 struct Bus {
     stream: UnixStream,
     serial: u32,
@@ -89,22 +89,25 @@ impl Bus {
         Err(format!("systemd cannot be asked: {}", failed.join("; ")))
     }
 
-    /// Says who we are: the kernel vouches for it.
+    /// Authenticates by our uid, which the kernel confirms (EXTERNAL).
     async fn authenticate(&mut self) -> Result<(), String> {
         let uid = nix::unistd::geteuid().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        // As systemd's own clients do: it does not look at a message that comes with BEGIN before
-        // the next one comes.
+        // Like systemd's own clients, do not send a message together with BEGIN: systemd would not
+        // process it until the next one arrives.
         self.write(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n") && answer.len() < 512 {
             answer.push(self.stream.read_u8().await.map_err(|error| describe(&error))?);
         }
         if !answer.starts_with(b"OK ") {
-            return Err(format!("refused us: {}", String::from_utf8_lossy(&answer).trim_end()));
+            return Err(format!(
+                "refused authentication: {}",
+                String::from_utf8_lossy(&answer).trim_end()
+            ));
         }
-        // A bus wants this first; systemd itself does not know it, and goes on all the same.
-        let hello = Call {
+        // Required by a bus; systemd itself answers with an error, which does no harm.
+        let hello = DbusCall {
             destination: "org.freedesktop.DBus",
             path: "/org/freedesktop/DBus",
             interface: "org.freedesktop.DBus",
@@ -115,9 +118,9 @@ impl Bus {
         Ok(())
     }
 
-    /// A property of a unit whose value is a string.
+    /// Reads a string property of a unit.
     async fn get(&mut self, path: &str, property: &str) -> Result<String, String> {
-        let get = Call {
+        let get = DbusCall {
             destination: "org.freedesktop.systemd1",
             path,
             interface: "org.freedesktop.DBus.Properties",
@@ -126,18 +129,20 @@ impl Bus {
         };
         let reply = self.call(get).await?;
         match reply.kind {
-            METHOD_RETURN => reply.variant().ok_or_else(|| "systemd's answer is not a word".into()),
+            METHOD_RETURN => {
+                reply.variant().ok_or_else(|| "systemd's reply is not a string".into())
+            }
             _ => Err(format!("systemd says: {}", reply.string().unwrap_or_default())),
         }
     }
 
-    async fn call(&mut self, call: Call<'_>) -> Result<Reply, String> {
+    async fn call(&mut self, call: DbusCall<'_>) -> Result<DbusReply, String> {
         self.serial += 1;
         let message = call.encode(self.serial);
         self.write(&message).await?;
         loop {
             let reply = self.receive().await?;
-            // Signals come unasked.
+            // Skip signals.
             if matches!(reply.kind, METHOD_RETURN | ERROR) && reply.serial == Some(self.serial) {
                 return Ok(reply);
             }
@@ -148,13 +153,13 @@ impl Bus {
         self.stream.write_all(bytes).await.map_err(|error| describe(&error))
     }
 
-    async fn receive(&mut self) -> Result<Reply, String> {
-        let strange = || "the answer is not D-Bus as we know it".to_owned();
+    async fn receive(&mut self) -> Result<DbusReply, String> {
+        let strange = || "the reply is not a D-Bus message that vipd understands".to_owned();
         let mut begin = [0; 16];
         self.stream.read_exact(&mut begin).await.map_err(|error| describe(&error))?;
         let number =
             |at: usize| Some(u32::from_le_bytes(*begin.get(at..)?.first_chunk()?) as usize);
-        // Everybody answers in the order of bytes in which he was asked.
+        // Replies use the byte order of the request.
         let (b'l', Some(body), Some(fields)) = (begin[0], number(4), number(12)) else {
             return Err(strange());
         };
@@ -165,7 +170,7 @@ impl Bus {
         self.stream.read_exact(&mut rest).await.map_err(|error| describe(&error))?;
         let body = rest.split_off(fields.next_multiple_of(8));
         rest.truncate(fields);
-        Ok(Reply { kind: begin[1], serial: reply_serial(&rest), body })
+        Ok(DbusReply { kind: begin[1], serial: reply_serial(&rest), body })
     }
 }
 
@@ -173,7 +178,7 @@ fn complain(socket: &Path, why: &str) -> String {
     format!("{}: {why}", socket.display())
 }
 
-/// As every D-Bus program has it: another bus may be named in the environment.
+/// The sockets to try; DBUS_SYSTEM_BUS_ADDRESS replaces them.
 fn sockets() -> Vec<PathBuf> {
     let named = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
     match named.as_deref().and_then(|address| address.strip_prefix("unix:path=")) {
@@ -183,7 +188,7 @@ fn sockets() -> Vec<PathBuf> {
 }
 
 /// A method call with strings as its arguments.
-struct Call<'a> {
+struct DbusCall<'a> {
     destination: &'a str,
     path: &'a str,
     interface: &'a str,
@@ -191,7 +196,7 @@ struct Call<'a> {
     strings: &'a [&'a str],
 }
 
-impl Call<'_> {
+impl DbusCall<'_> {
     fn encode(&self, serial: u32) -> Vec<u8> {
         let mut body = Vec::new();
         for text in self.strings {
@@ -231,7 +236,7 @@ fn align(message: &mut Vec<u8>, to: usize) {
     message.resize(message.len().next_multiple_of(to), 0);
 }
 
-/// Length, text, and a zero that does not count.
+/// The length, the text, and a zero that the length does not include.
 fn put_string(message: &mut Vec<u8>, text: &str) {
     align(message, 4);
     message.extend((text.len() as u32).to_le_bytes());
@@ -239,7 +244,7 @@ fn put_string(message: &mut Vec<u8>, text: &str) {
     message.push(0);
 }
 
-/// The string at this place, or after the padding there.
+/// The string at this offset, after padding, and the offset behind it.
 fn get_string(bytes: &[u8], at: usize) -> Option<(String, usize)> {
     let at = at.next_multiple_of(4);
     let length = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
@@ -248,7 +253,7 @@ fn get_string(bytes: &[u8], at: usize) -> Option<(String, usize)> {
     Some((String::from_utf8_lossy(text).into_owned(), begin + length + 1))
 }
 
-/// To which call a message with these fields is the answer.
+/// The serial of the call that a message with these header fields replies to.
 fn reply_serial(fields: &[u8]) -> Option<u32> {
     let mut at = 0_usize;
     loop {
@@ -267,20 +272,20 @@ fn reply_serial(fields: &[u8]) -> Option<u32> {
     }
 }
 
-/// An answer.
-struct Reply {
+/// A reply to a call.
+struct DbusReply {
     kind: u8,
     serial: Option<u32>,
     body: Vec<u8>,
 }
 
-impl Reply {
-    /// The string of a body that is one.
+impl DbusReply {
+    /// The body as a string.
     fn string(&self) -> Option<String> {
         Some(get_string(&self.body, 0)?.0)
     }
 
-    /// The string of a body that is a variant of one.
+    /// The body as a variant that holds a string.
     fn variant(&self) -> Option<String> {
         match self.body.first_chunk()? {
             [1, b's', 0] => Some(get_string(&self.body, 3)?.0),
@@ -304,10 +309,11 @@ mod tests {
     fn no_answer_is_read_beyond_its_end() {
         let mut body = vec![1, b's', 0];
         put_string(&mut body, "active");
-        let reply = Reply { kind: METHOD_RETURN, serial: None, body: body.clone() };
+        let reply = DbusReply { kind: METHOD_RETURN, serial: None, body: body.clone() };
         assert_eq!(reply.variant().as_deref(), Some("active"));
         for length in 0..body.len() - 1 {
-            let reply = Reply { kind: METHOD_RETURN, serial: None, body: body[..length].to_vec() };
+            let reply =
+                DbusReply { kind: METHOD_RETURN, serial: None, body: body[..length].to_vec() };
             assert_eq!(reply.variant(), None, "{length}");
         }
         let fields =

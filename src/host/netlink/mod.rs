@@ -7,6 +7,7 @@
 mod error;
 mod links;
 mod monitor;
+mod operation;
 mod socket;
 mod wire;
 mod worker;
@@ -14,5 +15,6 @@ mod worker;
 pub use error::AddressError;
 pub use links::{LinkChange, Links};
 pub use monitor::{Monitor, NetEvent};
+pub use operation::Operation;
 pub use wire::{IFA_PROTO_VIPD, InterfaceAddress, Link};
-pub use worker::{JobOutcome, Operation, Progress, Worker, WorkerJob};
+pub use worker::{JobOutcome, Progress, Worker, WorkerJob};

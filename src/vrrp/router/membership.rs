@@ -6,6 +6,7 @@ use super::reason::Reason;
 use super::states::{Leave, Phase, Role, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
+use crate::vrrp::id::RouterId;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
@@ -20,19 +21,41 @@ pub(in crate::vrrp) enum Membership {
     Other,
 }
 
-/// What its sync group must know of a member; if it stays the same, the group has nothing to do.
+/// What of a member concerns its sync group; if it stays the same, the group has nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::vrrp) struct Standing {
+pub(in crate::vrrp) struct MemberState {
     role: Role,
-    /// Its place among the states and phases.
-    seat: Seat,
-    trouble: bool,
-    respects: bool,
+    pub position: Position,
+    /// It cannot take part, and not only because another member cannot.
+    pub own_fault: bool,
+    /// It hears a master that it would not depose.
+    pub defers_to_master: bool,
 }
 
-/// Where a member of a sync group stands.
+/// A member at one moment: all that the decisions of its sync group depend on.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vrrp) struct MemberView {
+    pub id: RouterId,
+    pub state: MemberState,
+    /// It leaves for good.
+    pub retiring: bool,
+    /// When its offer to any successor ends, if it makes one.
+    pub offers_until: Option<Instant>,
+    /// It cannot become master again although nobody has it: it was taken, or has to wait.
+    pub lost: bool,
+    /// Its time to take over has come.
+    pub due: bool,
+    /// Until when it keeps its group from taking over, if it does.
+    pub objects_until: Option<Instant>,
+    /// It may be out of earshot of its peers.
+    pub may_be_deaf: bool,
+    /// It has a `before_claim` hook.
+    pub asks_before_claim: bool,
+}
+
+/// The state of a member and, if it leaves, how far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::vrrp) enum Seat {
+pub(in crate::vrrp) enum Position {
     /// In fault, or waiting.
     Out,
     /// Backup.
@@ -72,40 +95,53 @@ impl VirtualRouter {
         self.retiring.is_some()
     }
 
-    /// Whether it is in trouble that is not only that of its group.
-    pub(in crate::vrrp) fn is_in_trouble(&self) -> bool {
-        self.faults.keys().any(Reason::is_own_trouble)
-    }
-
-    pub(in crate::vrrp) fn standing(&self, now: Instant) -> Standing {
-        Standing {
+    pub(in crate::vrrp) fn member_state(&self, now: Instant) -> MemberState {
+        MemberState {
             role: self.role(),
-            seat: self.seat(),
-            trouble: self.is_in_trouble(),
-            respects: self.respects(now),
+            position: self.position(),
+            own_fault: self.faults.keys().any(Reason::is_own_trouble),
+            defers_to_master: self.respects(now),
         }
     }
 
-    pub(in crate::vrrp) fn seat(&self) -> Seat {
+    pub(in crate::vrrp) fn member_view(&self, now: Instant) -> MemberView {
+        MemberView {
+            id: self.id,
+            state: self.member_state(now),
+            retiring: self.is_retiring(),
+            offers_until: self.offers_until(),
+            lost: self.is_lost(now),
+            due: self.is_due(now),
+            objects_until: self.objects_until(now),
+            may_be_deaf: self.may_be_deaf(),
+            asks_before_claim: self.config.before_claim.is_some(),
+        }
+    }
+
+    fn position(&self) -> Position {
         match &self.state {
-            State::Fault => Seat::Out,
-            State::Backup { .. } => Seat::Backup,
-            State::Claiming { .. } => Seat::Claiming,
-            State::Master { .. } => Seat::Master,
+            State::Fault => Position::Out,
+            State::Backup { .. } => Position::Backup,
+            State::Claiming { .. } => Position::Claiming,
+            State::Master { .. } => Position::Master,
             State::Leaving { phase, .. } => match phase {
-                Phase::Preparing { .. } => Seat::Preparing,
-                Phase::Offered { .. } => Seat::Offered,
-                Phase::Succeeded { .. } => Seat::Succeeded,
+                Phase::Preparing { .. } => Position::Preparing,
+                Phase::Offered { .. } => Position::Offered,
+                Phase::Succeeded { .. } => Position::Succeeded,
             },
         }
     }
 
     /// Whether it hears a master that it would not depose.
-    pub(in crate::vrrp) fn respects(&self, now: Instant) -> bool {
-        match self.seat() {
-            Seat::Backup => self.respects_until().is_some_and(|until| now < until),
-            Seat::Succeeded => true,
-            Seat::Out | Seat::Claiming | Seat::Master | Seat::Preparing | Seat::Offered => false,
+    fn respects(&self, now: Instant) -> bool {
+        match self.position() {
+            Position::Backup => self.respects_until().is_some_and(|until| now < until),
+            Position::Succeeded => true,
+            Position::Out
+            | Position::Claiming
+            | Position::Master
+            | Position::Preparing
+            | Position::Offered => false,
         }
     }
 
@@ -114,7 +150,7 @@ impl VirtualRouter {
     }
 
     /// Until when it keeps its group from taking over; `None`: it does not.
-    pub(in crate::vrrp) fn objects_until(&self, now: Instant) -> Option<Instant> {
+    fn objects_until(&self, now: Instant) -> Option<Instant> {
         let until = match &self.state {
             State::Master { .. } => return None,
             State::Backup { takeover_at: Some(_) } => {
@@ -148,7 +184,7 @@ impl VirtualRouter {
     }
 
     /// When its offer to any successor ends.
-    pub(in crate::vrrp) fn offers_until(&self) -> Option<Instant> {
+    fn offers_until(&self) -> Option<Instant> {
         match self.state {
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => Some(successor_by),
             State::Leaving { .. }
@@ -173,11 +209,13 @@ impl VirtualRouter {
     }
 
     /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
-    pub(in crate::vrrp) fn is_lost(&self, now: Instant) -> bool {
-        match self.seat() {
-            Seat::Backup => self.respects(now) || now < self.hold_until,
-            Seat::Out | Seat::Succeeded => true,
-            Seat::Claiming | Seat::Master | Seat::Preparing | Seat::Offered => false,
+    fn is_lost(&self, now: Instant) -> bool {
+        match self.position() {
+            Position::Backup => self.respects(now) || now < self.hold_until,
+            Position::Out | Position::Succeeded => true,
+            Position::Claiming | Position::Master | Position::Preparing | Position::Offered => {
+                false
+            }
         }
     }
 
@@ -200,17 +238,17 @@ impl VirtualRouter {
         }
     }
 
-    /// Another member is in trouble, or none is any longer.
-    pub(in crate::vrrp) fn share_trouble(&mut self, culprit: Option<&Arc<str>>) -> bool {
+    /// Another member cannot take part, or none any longer. Whether that is new.
+    pub(in crate::vrrp) fn share_fault(&mut self, failed: Option<&Arc<str>>) -> bool {
         let known = self.faults.keys().find_map(|reason| match reason {
             Reason::Group(name) => Some(name),
             _ => None,
         });
-        if known == culprit {
+        if known == failed {
             return false;
         }
         self.faults.retain(|reason, _| !matches!(reason, Reason::Group(_)));
-        if let Some(name) = culprit {
+        if let Some(name) = failed {
             self.faults.insert(Reason::Group(name.clone()), None);
         }
         true

@@ -33,7 +33,7 @@ use crate::vrrp::why::Why;
 pub use announcements::Announcements;
 pub use hearing::{Incompatible, Peer};
 pub(super) use host_state::Surroundings;
-pub(super) use membership::{Membership, Seat};
+pub(super) use membership::{MemberView, Membership, Position};
 pub use reason::Reason;
 pub use states::{Leave, Phase, Role, State};
 

@@ -64,7 +64,7 @@ impl VirtualRouter {
     }
 
     /// Whether its time to take over has come.
-    pub(in crate::vrrp) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Backup { takeover_at: Some(at) } if at <= now)
     }
 

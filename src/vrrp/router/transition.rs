@@ -160,7 +160,7 @@ impl VirtualRouter {
     }
 
     /// A newcomer that does not preempt and heard nobody may be out of earshot.
-    pub(in crate::vrrp) fn may_be_deaf(&self) -> bool {
+    pub(super) fn may_be_deaf(&self) -> bool {
         !self.config.preempt && !self.heard_since_up && !self.is_owner()
     }
 

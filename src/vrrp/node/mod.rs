@@ -4,21 +4,26 @@
 //! says when to come back. A driver is whoever carries actions out: the daemon, the simulator, the
 //! model checker.
 
+mod checks;
+mod groups;
+mod links;
+mod reload;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::action::Action;
-use super::advert;
-use super::check::{Bearing, Check, CheckId, Probe};
-use super::config::{Config, Family, RouterConfig, Vrid};
-use super::discard::{Discard, DiscardReason};
-use super::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
-use super::group::Group;
-use super::id::{LinkId, RouterId};
-use super::router::{Leave, Membership, Surroundings, VirtualRouter};
-use super::time::Instant;
-use super::why::Why;
+use crate::vrrp::action::Action;
+use crate::vrrp::advert;
+use crate::vrrp::check::Check;
+use crate::vrrp::config::{Config, Family, Vrid};
+use crate::vrrp::discard::{Discard, DiscardReason};
+use crate::vrrp::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
+use crate::vrrp::group::Group;
+use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::router::{Leave, Membership, VirtualRouter};
+use crate::vrrp::time::Instant;
+use crate::vrrp::why::Why;
 
 /// What came of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,18 +47,18 @@ pub struct Node {
     /// In the configuration's order; those that are leaving for good last.
     order: Vec<RouterId>,
     /// Boxed, as half of a map's places are empty.
-    pub(super) routers: BTreeMap<RouterId, Box<VirtualRouter>>,
+    routers: BTreeMap<RouterId, Box<VirtualRouter>>,
     links: Vec<Link>,
     by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
     /// In the configuration's order.
     checks: Vec<Check>,
     /// Which of the checks a virtual router names; it is not here if it names none.
     checked: BTreeMap<RouterId, Vec<usize>>,
-    pub(super) groups: Vec<Group>,
+    groups: Vec<Group>,
     /// Which of the groups a virtual router is a member of.
-    pub(super) group_by_member: BTreeMap<RouterId, usize>,
+    group_by_member: BTreeMap<RouterId, usize>,
     /// Groups with a member for which something changed in this event.
-    pub(super) touched: BTreeSet<usize>,
+    touched: BTreeSet<usize>,
     /// Who has, or no longer has, the addresses since a moment ago, and must be judged anew.
     turned: Vec<RouterId>,
     /// Every address shared here, sorted.
@@ -99,7 +104,7 @@ impl Node {
         }
         node.note_checks(Instant::START, config);
         node.note_shared();
-        node.regroup(config);
+        node.regroup(Instant::START, config);
         for id in node.order.clone() {
             // Nothing has begun that could follow from it.
             node.judge(Instant::START, id, &mut Vec::new());
@@ -218,32 +223,6 @@ impl Node {
         self.checks().find(|check| &*check.config().name == name)
     }
 
-    // ---- events ----------------------------------------------------------------------------
-
-    fn probe(&mut self, now: Instant, id: CheckId, probe: Probe, actions: &mut Vec<Action>) {
-        let Some(index) = self.checks.iter().position(|check| check.id() == id) else { return };
-        if self.checks[index].probe(now, probe) {
-            let users = self.checked.iter().filter(|(_, checks)| checks.contains(&index));
-            let users: Vec<RouterId> = users.map(|(id, _)| *id).collect();
-            for id in users {
-                self.judge(now, id, actions);
-            }
-        }
-    }
-
-    /// Tells a virtual router what its checks amount to.
-    fn judge(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
-        let (Some(router), checked) = (self.router(id), self.checked.get(&id)) else {
-            return;
-        };
-        let checks = checked.into_iter().flatten().filter_map(|index| self.checks.get(*index));
-        let bearing = Bearing::sum(checks, router.has_addresses());
-        if *router.bearing() == bearing {
-            return;
-        }
-        self.with(now, id, |router| router.judge(now, bearing, actions));
-    }
-
     fn packet(
         &mut self,
         now: Instant,
@@ -278,23 +257,6 @@ impl Node {
             self.with(now, id, |router| router.timeout(now, actions));
         }
         self.due = due;
-    }
-
-    fn link(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        up: bool,
-        addresses: &[LinkAddress],
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
-        link.up = Some(up);
-        link.addresses.clear();
-        link.addresses.extend_from_slice(addresses);
-        for router in self.routers_on(id) {
-            self.look_around(now, router, actions);
-        }
     }
 
     fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) {
@@ -352,239 +314,22 @@ impl Node {
         }
     }
 
-    /// What is equal stays equal. The same (interface, family, VRID) is the same virtual router,
-    /// whatever its name; what is no longer there leaves, what is new starts.
-    fn reload(&mut self, now: Instant, config: &Config, actions: &mut Vec<Action>) {
-        if self.stop.is_some() {
-            return;
-        }
-        let known = |node: &Node, wanted: &RouterConfig| -> Option<RouterId> {
-            let same = |router: &&VirtualRouter| router.config().identity() == wanted.identity();
-            node.routers().find(same).map(VirtualRouter::id)
-        };
-        let matched: Vec<Option<RouterId>> =
-            config.routers.iter().map(|wanted| known(self, wanted)).collect();
-        let staying: BTreeSet<RouterId> = matched.iter().flatten().copied().collect();
-        let leaving: Vec<RouterId> =
-            self.order.iter().copied().filter(|id| !staying.contains(id)).collect();
-        for &id in &leaving {
-            if self.group_of(id).is_some_and(|g| g.members().iter().any(|id| staying.contains(id)))
-            {
-                // The group's hooks are not for one who leaves it.
-                self.with(now, id, VirtualRouter::mute);
-            }
-            let hurry = self.router(id).is_some_and(|router| {
-                router.addresses().iter().any(|address| {
-                    let mut wanted = config.routers.iter().flat_map(RouterConfig::all_addresses);
-                    wanted.any(|other| other.ip == address.ip)
-                })
-            });
-            self.with(now, id, |router| router.retire(now, Leave::Removed, hurry, actions));
-        }
-        for (wanted, id) in config.routers.iter().zip(&matched) {
-            if let Some(id) = id {
-                self.with(now, *id, |router| router.reload_release(now, wanted, actions));
-            }
-        }
-        self.leaving.clone_from(&leaving);
-        self.order = matched
-            .iter()
-            .zip(&config.routers)
-            .map(|(id, wanted)| id.unwrap_or_else(|| self.add(wanted, now)))
-            .chain(leaving.iter().copied())
-            .collect();
-        let leave = leaving.iter().filter_map(|id| self.router(*id));
-        self.shared = leave
-            .flat_map(|router| router.addresses().iter().copied())
-            .chain(config.routers.iter().flat_map(RouterConfig::all_addresses))
-            .map(|address| address.ip)
-            .collect();
-        self.shared.sort_unstable();
-        self.shared.dedup();
-        self.note_checks(now, config);
-        for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
-            self.within(now, id, |router, around| router.reload(now, wanted, around, actions));
-        }
-        let ungrouped = self.regroup(config);
-        for id in self.order.clone() {
-            self.judge(now, id, actions);
-            if !staying.contains(&id) {
-                self.look_around(now, id, actions);
-            }
-        }
-        for id in ungrouped {
-            self.share_trouble(now, id, None, actions);
-        }
-    }
-
-    // ---- bookkeeping -----------------------------------------------------------------------
-
-    fn add(&mut self, config: &RouterConfig, now: Instant) -> RouterId {
-        let link = match self.links.iter().position(|link| link.name == config.interface) {
-            Some(index) => index,
-            None => {
-                let name = config.interface.clone();
-                self.links.push(Link { name, up: None, addresses: Vec::new() });
-                self.links.len() - 1
-            }
-        };
-        let link = LinkId(link as u32);
-        let id = RouterId(self.next_id);
-        self.next_id += 1;
-        self.by_identity.insert((link, config.family, config.vrid), id);
-        self.routers.insert(id, Box::new(VirtualRouter::new(id, link, config, now)));
-        id
-    }
-
-    /// Checks keep their verdict and their id over a reload; a new one begins.
-    fn note_checks(&mut self, now: Instant, config: &Config) {
-        let mut known = std::mem::take(&mut self.checks);
-        for wanted in &config.checks {
-            let check = match known.iter().position(|check| check.config().name == wanted.name) {
-                Some(at) => known.swap_remove(at).with(wanted),
-                None => {
-                    let id = CheckId(self.next_id);
-                    self.next_id += 1;
-                    Check::new(id, wanted, now)
-                }
-            };
-            self.checks.push(check);
-        }
-        let named: BTreeMap<&str, usize> =
-            self.checks.iter().map(|check| &*check.config().name).zip(0..).collect();
-        let indices = |names: &[Arc<str>]| -> Vec<usize> {
-            names.iter().filter_map(|name| named.get(&**name).copied()).collect()
-        };
-        let users = self.order.iter().zip(&config.routers);
-        self.checked = users
-            .filter(|(_, router)| !router.checks.is_empty())
-            .map(|(id, router)| (*id, indices(&router.checks)))
-            .collect();
-    }
-
-    fn note_shared(&mut self) {
-        self.shared =
-            self.routers.values().flat_map(|r| r.addresses().iter()).map(|a| a.ip).collect();
-        self.shared.sort_unstable();
-        self.shared.dedup();
-    }
-
-    fn link_of(&self, id: RouterId) -> usize {
-        self.router(id).map_or(usize::MAX, |router| router.link().0 as usize)
-    }
-
-    fn routers_on(&self, link: LinkId) -> Vec<RouterId> {
-        self.routers().filter(|router| router.link() == link).map(VirtualRouter::id).collect()
-    }
-
-    fn surroundings(&self, link: LinkId) -> Surroundings<'_> {
-        let link = self.links.get(link.0 as usize);
-        Surroundings {
-            link_up: link.is_some_and(|link| link.up == Some(true)),
-            addresses: link.map_or(&[], |link| &link.addresses),
-            shared: &self.shared,
-            drained: self.drained,
-        }
-    }
-
-    fn link_is_known(&self, id: RouterId) -> bool {
-        self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some())
-    }
-
-    fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
-        if !self.link_is_known(id) {
-            return;
-        }
-        let starts = |node: &Node, id: &RouterId| {
-            node.routers.get(id).is_some_and(|router| router.is_starting() && !router.is_retiring())
-        };
-        let together = self.together_with(id);
-        if together.len() == 1 || !starts(self, &id) {
-            self.within(now, id, |router, around| router.surroundings(now, around, actions));
-        } else {
-            // A group starts together: it resumes if all its members may.
-            let all = together.len();
-            let starting: Vec<RouterId> =
-                together.into_iter().filter(|id| starts(self, id)).collect();
-            if starting.iter().all(|id| self.link_is_known(*id)) {
-                self.start_together(now, &starting, starting.len() == all, actions);
-            }
-            for id in starting {
-                self.judge(now, id, actions);
-            }
-        }
-        self.judge(now, id, actions);
-    }
-
-    fn start_together(
-        &mut self,
-        now: Instant,
-        starting: &[RouterId],
-        all: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        for &id in starting {
-            self.within(now, id, |router, around| {
-                router.perceive(now, around);
-            });
-        }
-        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::qualifies);
-        let resumes = all && starting.iter().all(sound);
-        for &id in starting {
-            let culprit = self.culprit_beside(id);
-            self.with(now, id, |router| {
-                if !resumes {
-                    router.share_trouble(culprit.as_ref());
-                }
-                router.start(now, resumes, actions);
-            });
-        }
-    }
-
     /// Lets a router do something, and notes when it wants to be called.
-    pub(super) fn with(
-        &mut self,
-        now: Instant,
-        id: RouterId,
-        act: impl FnOnce(&mut VirtualRouter),
-    ) {
+    fn with(&mut self, now: Instant, id: RouterId, act: impl FnOnce(&mut VirtualRouter)) {
         if let Some(router) = self.routers.get_mut(&id) {
             let member = router.membership() != Membership::Alone;
-            let before = member.then(|| router.standing(now));
+            let before = member.then(|| router.member_state(now));
             let had = router.has_addresses();
             act(router);
             if router.bearing().provisional && had != router.has_addresses() {
                 self.turned.push(id);
             }
             let deadline = router.deadline();
-            if member && (before != Some(router.standing(now)) || router.waits_for_group(now)) {
+            if member && (before != Some(router.member_state(now)) || router.waits_for_group(now)) {
                 self.touched.extend(self.group_by_member.get(&id));
             }
             self.schedule(id, deadline);
         }
-    }
-
-    /// The same for what depends on the host, too.
-    fn within(
-        &mut self,
-        now: Instant,
-        id: RouterId,
-        act: impl FnOnce(&mut VirtualRouter, Surroundings<'_>),
-    ) {
-        let Some(mut router) = self.routers.remove(&id) else { return };
-        let before = router.standing(now);
-        let had = router.has_addresses();
-        let around = self.surroundings(router.link());
-        act(&mut router, around);
-        if router.bearing().provisional && had != router.has_addresses() {
-            self.turned.push(id);
-        }
-        if before != router.standing(now) {
-            self.touched.extend(self.group_by_member.get(&id));
-        }
-        let deadline = router.deadline();
-        self.routers.insert(id, router);
-        self.schedule(id, deadline);
     }
 
     fn schedule(&mut self, id: RouterId, deadline: Option<Instant>) {
@@ -608,26 +353,6 @@ impl Node {
                     self.deadlines.insert(place, (at, id));
                 }
             }
-        }
-    }
-
-    /// Routers that have left for good were kept until their last actions had been carried out.
-    fn forget_the_gone(&mut self) {
-        if self.leaving.is_empty() {
-            return;
-        }
-        let leaving = std::mem::take(&mut self.leaving);
-        let is_gone = |id: &RouterId| self.router(*id).is_none_or(VirtualRouter::is_gone);
-        let (gone, leaving) = leaving.into_iter().partition(is_gone);
-        let gone: Vec<RouterId> = gone;
-        self.leaving = leaving;
-        for id in gone {
-            self.schedule(id, None);
-            self.routers.remove(&id);
-            self.order.retain(|other| *other != id);
-            self.by_identity.retain(|_, other| *other != id);
-            self.forget_member(id);
-            self.note_shared();
         }
     }
 }

@@ -1,0 +1,237 @@
+//! Sync groups of a node: which router is a member of which, and what their decisions bring about.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Node;
+use crate::vrrp::action::Action;
+use crate::vrrp::config::{Config, Priority};
+use crate::vrrp::group::{self, Group, GroupDecision};
+use crate::vrrp::id::RouterId;
+use crate::vrrp::router::{MemberView, Membership, Role, VirtualRouter};
+use crate::vrrp::time::Instant;
+use crate::vrrp::why::Why;
+
+/// Questions.
+impl Node {
+    /// The sync groups in the configuration's order.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> + '_ {
+        self.groups.iter()
+    }
+
+    /// The sync group of that name.
+    pub fn find_group(&self, name: &str) -> Option<&Group> {
+        self.groups().find(|group| **group.name() == *name)
+    }
+
+    /// The sync group that a virtual router is a member of.
+    pub fn group_of(&self, id: RouterId) -> Option<&Group> {
+        self.groups.get(*self.group_by_member.get(&id)?)
+    }
+
+    /// The role of a sync group: that of its members, or where they differ for a moment, the one
+    /// that tells most.
+    pub fn group_role(&self, group: &Group) -> Role {
+        let (role, _) = self.roles(group.members());
+        role
+    }
+
+    fn roles(&self, members: &[RouterId]) -> (Role, bool) {
+        let routers = members.iter().filter_map(|id| self.router(*id));
+        group::role_of(routers.map(VirtualRouter::role))
+    }
+
+    /// A virtual router and the other members of its group.
+    pub(super) fn together_with(&self, id: RouterId) -> Vec<RouterId> {
+        self.group_of(id).map_or_else(|| vec![id], |group| group.members().to_vec())
+    }
+
+    fn member_views(&self, now: Instant, members: &[RouterId]) -> Vec<MemberView> {
+        let routers = members.iter().filter_map(|id| self.router(*id));
+        routers.map(|router| router.member_view(now)).collect()
+    }
+}
+
+/// Which router is in which group.
+impl Node {
+    /// Takes up the groups of a configuration whose routers are there already. Returns those that
+    /// are in none any longer.
+    pub(super) fn regroup(&mut self, now: Instant, config: &Config) -> Vec<RouterId> {
+        let old = std::mem::take(&mut self.groups);
+        let before = std::mem::take(&mut self.group_by_member);
+        let touched = std::mem::take(&mut self.touched);
+        let old_members: Vec<Vec<RouterId>> = old.iter().map(|g| g.members().to_vec()).collect();
+        let named: BTreeMap<&str, RouterId> = config
+            .routers
+            .iter()
+            .zip(self.routers().map(VirtualRouter::id))
+            .filter(|(router, _)| router.priority != Priority::OWNER)
+            .map(|(router, id)| (&*router.name, id))
+            .collect();
+        for wanted in &config.groups {
+            let members: Vec<RouterId> =
+                wanted.members.iter().filter_map(|name| named.get(&**name).copied()).collect();
+            if members.len() >= 2 {
+                let known = |group: &&Group| {
+                    group.members() == members
+                        || (*group.name() == wanted.name
+                            && group.members().iter().any(|id| members.contains(id)))
+                };
+                let known = old.iter().find(known);
+                self.add_group(now, wanted.name.clone(), members, known);
+            }
+        }
+        // A group that was removed with all its members goes on until they have left.
+        for group in old {
+            let is_leaving = |id: &RouterId| self.router(*id).is_some_and(|r| r.is_retiring());
+            if group.members().iter().all(is_leaving) {
+                let members = group.members().to_vec();
+                self.add_group(now, group.name().clone(), members, Some(&group));
+            }
+        }
+        let touched = touched.iter().filter_map(|index| old_members.get(*index)).flatten();
+        for id in touched {
+            self.touched.extend(self.group_by_member.get(id));
+        }
+        let left = before.into_keys().filter(|id| !self.group_by_member.contains_key(id));
+        let left: Vec<RouterId> = left.collect();
+        for id in &left {
+            self.routers.entry(*id).and_modify(|r| r.set_membership(Membership::Alone));
+        }
+        left
+    }
+
+    fn add_group(
+        &mut self,
+        now: Instant,
+        name: Arc<str>,
+        members: Vec<RouterId>,
+        known: Option<&Group>,
+    ) {
+        let index = self.groups.len();
+        let first = members.iter().copied().min_by_key(|id| {
+            self.router(*id).map(|router| (router.config().vrid, router.config().family))
+        });
+        for &id in &members {
+            self.group_by_member.insert(id, index);
+            let membership = if Some(id) == first { Membership::First } else { Membership::Other };
+            self.routers.entry(id).and_modify(|router| router.set_membership(membership));
+        }
+        let masters = match known {
+            Some(known) => {
+                known.masters().iter().copied().filter(|id| members.contains(id)).collect()
+            }
+            None => group::masters(&self.member_views(now, &members)),
+        };
+        let notified_role = known.map_or_else(|| self.roles(&members).0, Group::notified_role);
+        if known.is_none_or(|known| known.members() != members) {
+            self.touched.insert(index);
+        }
+        self.groups.push(Group::new(name, members, masters, notified_role));
+    }
+
+    /// A member has left for good.
+    pub(super) fn forget_member(&mut self, id: RouterId) {
+        let Some(index) = self.group_by_member.remove(&id) else { return };
+        let Some(group) = self.groups.get_mut(index) else { return };
+        group.forget(id);
+        // Such groups are the last ones: no index changes that is in use.
+        while self.groups.last().is_some_and(|group| group.members().is_empty()) {
+            self.groups.pop();
+        }
+    }
+}
+
+/// What members do together.
+impl Node {
+    /// Every group for which something has changed takes its decisions.
+    pub(super) fn align_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while let Some(index) = self.touched.pop_first() {
+            for step in Group::STEPS {
+                let Some(group) = self.groups.get(index) else { break };
+                let decisions = step(group, now, &self.member_views(now, group.members()));
+                for decision in decisions {
+                    self.carry_out(now, decision, actions);
+                }
+            }
+            if let Some(group) = self.groups.get(index) {
+                let members = self.member_views(now, group.members());
+                self.groups[index].note_masters(&members);
+            }
+            // That was by its own doing.
+            self.touched.remove(&index);
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, decision: GroupDecision, actions: &mut Vec<Action>) {
+        match decision {
+            GroupDecision::ShareFault { member, failed } => {
+                self.share_fault(now, member, failed, actions);
+            }
+            GroupDecision::GiveWay(id) => {
+                self.with(now, id, |router| router.give_way(now, actions));
+            }
+            GroupDecision::Release(id) => {
+                self.with(now, id, |router| router.let_go(now, actions));
+            }
+            GroupDecision::ExtendOffer { member, until } => {
+                self.with(now, member, |router| router.offer_until(now, until, actions));
+            }
+            GroupDecision::Return(id) => {
+                self.with(now, id, |router| router.come_back(now, actions));
+            }
+            GroupDecision::DelayTakeover { member, until } => {
+                self.with(now, member, |router| router.postpone(until));
+            }
+            GroupDecision::TakeOver { member, newcomer, asks, by_group } => {
+                let by_group = by_group.then_some(Why::Group);
+                self.with(now, member, |router| {
+                    router.take_over(now, newcomer, asks, by_group, actions);
+                });
+            }
+        }
+    }
+
+    /// Another member of the router's group cannot take part, or none any longer.
+    pub(super) fn share_fault(
+        &mut self,
+        now: Instant,
+        id: RouterId,
+        failed: Option<RouterId>,
+        actions: &mut Vec<Action>,
+    ) {
+        let failed = self.name_of(failed);
+        self.with(now, id, |router| {
+            if router.share_fault(failed.as_ref()) && !router.is_starting() {
+                router.settle_again(now, actions);
+            }
+        });
+    }
+
+    /// The first other member of its group that cannot take part.
+    pub(super) fn failed_beside(&self, now: Instant, id: RouterId) -> Option<Arc<str>> {
+        let members = self.member_views(now, self.group_of(id)?.members());
+        self.name_of(group::failed_beside(id, &members))
+    }
+
+    fn name_of(&self, id: Option<RouterId>) -> Option<Arc<str>> {
+        Some(self.router(id?)?.config().name.clone())
+    }
+
+    /// A group has one set of hooks: they run with the transition that completes its change.
+    pub(super) fn run_hooks_once(&mut self, actions: &mut [Action]) {
+        let mut seen: BTreeSet<usize> = BTreeSet::new();
+        for action in actions.iter_mut().rev() {
+            let Action::Notify(transition) = action else { continue };
+            let Some(&index) = self.group_by_member.get(&transition.router) else { continue };
+            transition.hooks &= seen.insert(index) && self.note_group_role(index);
+        }
+    }
+
+    /// Whether the group's role, if all members have it, is another one than hooks last ran for.
+    fn note_group_role(&mut self, index: usize) -> bool {
+        let Some(group) = self.groups.get(index) else { return false };
+        let (role, complete) = self.roles(group.members());
+        complete && self.groups[index].note_role(role)
+    }
+}

@@ -1,0 +1,122 @@
+//! Links of a node, and what is said to the virtual routers on them.
+
+use super::Node;
+use crate::vrrp::action::Action;
+use crate::vrrp::event::LinkAddress;
+use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::router::{Surroundings, VirtualRouter};
+use crate::vrrp::time::Instant;
+
+impl Node {
+    pub(super) fn link(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        up: bool,
+        addresses: &[LinkAddress],
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        link.up = Some(up);
+        link.addresses.clear();
+        link.addresses.extend_from_slice(addresses);
+        for router in self.routers_on(id) {
+            self.look_around(now, router, actions);
+        }
+    }
+
+    pub(super) fn routers_on(&self, link: LinkId) -> Vec<RouterId> {
+        self.routers().filter(|router| router.link() == link).map(VirtualRouter::id).collect()
+    }
+
+    fn link_of(&self, id: RouterId) -> usize {
+        self.router(id).map_or(usize::MAX, |router| router.link().0 as usize)
+    }
+
+    fn surroundings(&self, link: LinkId) -> Surroundings<'_> {
+        let link = self.links.get(link.0 as usize);
+        Surroundings {
+            link_up: link.is_some_and(|link| link.up == Some(true)),
+            addresses: link.map_or(&[], |link| &link.addresses),
+            shared: &self.shared,
+            drained: self.drained,
+        }
+    }
+
+    fn link_is_known(&self, id: RouterId) -> bool {
+        self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some())
+    }
+
+    pub(super) fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+        if !self.link_is_known(id) {
+            return;
+        }
+        let starts = |node: &Node, id: &RouterId| {
+            node.routers.get(id).is_some_and(|router| router.is_starting() && !router.is_retiring())
+        };
+        let together = self.together_with(id);
+        if together.len() == 1 || !starts(self, &id) {
+            self.within(now, id, |router, around| router.surroundings(now, around, actions));
+        } else {
+            // A group starts together: it resumes if all its members may.
+            let all = together.len();
+            let starting: Vec<RouterId> =
+                together.into_iter().filter(|id| starts(self, id)).collect();
+            if starting.iter().all(|id| self.link_is_known(*id)) {
+                self.start_together(now, &starting, starting.len() == all, actions);
+            }
+            for id in starting {
+                self.judge(now, id, actions);
+            }
+        }
+        self.judge(now, id, actions);
+    }
+
+    fn start_together(
+        &mut self,
+        now: Instant,
+        starting: &[RouterId],
+        all: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        for &id in starting {
+            self.within(now, id, |router, around| {
+                router.perceive(now, around);
+            });
+        }
+        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::qualifies);
+        let resumes = all && starting.iter().all(sound);
+        for &id in starting {
+            let failed = self.failed_beside(now, id);
+            self.with(now, id, |router| {
+                if !resumes {
+                    router.share_fault(failed.as_ref());
+                }
+                router.start(now, resumes, actions);
+            });
+        }
+    }
+
+    /// The same for what depends on the host, too.
+    pub(super) fn within(
+        &mut self,
+        now: Instant,
+        id: RouterId,
+        act: impl FnOnce(&mut VirtualRouter, Surroundings<'_>),
+    ) {
+        let Some(mut router) = self.routers.remove(&id) else { return };
+        let before = router.member_state(now);
+        let had = router.has_addresses();
+        let around = self.surroundings(router.link());
+        act(&mut router, around);
+        if router.bearing().provisional && had != router.has_addresses() {
+            self.turned.push(id);
+        }
+        if before != router.member_state(now) {
+            self.touched.extend(self.group_by_member.get(&id));
+        }
+        let deadline = router.deadline();
+        self.routers.insert(id, router);
+        self.schedule(id, deadline);
+    }
+}

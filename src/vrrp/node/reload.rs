@@ -1,0 +1,121 @@
+//! Virtual routers come and go: what is equal stays equal, what is no longer there leaves.
+
+use std::collections::BTreeSet;
+
+use super::{Link, Node};
+use crate::vrrp::action::Action;
+use crate::vrrp::config::{Config, RouterConfig};
+use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::router::{Leave, VirtualRouter};
+use crate::vrrp::time::Instant;
+
+impl Node {
+    /// What is equal stays equal. The same (interface, family, VRID) is the same virtual router,
+    /// whatever its name; what is no longer there leaves, what is new starts.
+    pub(super) fn reload(&mut self, now: Instant, config: &Config, actions: &mut Vec<Action>) {
+        if self.stop.is_some() {
+            return;
+        }
+        let known = |node: &Node, wanted: &RouterConfig| -> Option<RouterId> {
+            let same = |router: &&VirtualRouter| router.config().identity() == wanted.identity();
+            node.routers().find(same).map(VirtualRouter::id)
+        };
+        let matched: Vec<Option<RouterId>> =
+            config.routers.iter().map(|wanted| known(self, wanted)).collect();
+        let staying: BTreeSet<RouterId> = matched.iter().flatten().copied().collect();
+        let leaving: Vec<RouterId> =
+            self.order.iter().copied().filter(|id| !staying.contains(id)).collect();
+        for &id in &leaving {
+            if self.group_of(id).is_some_and(|g| g.members().iter().any(|id| staying.contains(id)))
+            {
+                // The group's hooks are not for one who leaves it.
+                self.with(now, id, VirtualRouter::mute);
+            }
+            let hurry = self.router(id).is_some_and(|router| {
+                router.addresses().iter().any(|address| {
+                    let mut wanted = config.routers.iter().flat_map(RouterConfig::all_addresses);
+                    wanted.any(|other| other.ip == address.ip)
+                })
+            });
+            self.with(now, id, |router| router.retire(now, Leave::Removed, hurry, actions));
+        }
+        for (wanted, id) in config.routers.iter().zip(&matched) {
+            if let Some(id) = id {
+                self.with(now, *id, |router| router.reload_release(now, wanted, actions));
+            }
+        }
+        self.leaving.clone_from(&leaving);
+        self.order = matched
+            .iter()
+            .zip(&config.routers)
+            .map(|(id, wanted)| id.unwrap_or_else(|| self.add(wanted, now)))
+            .chain(leaving.iter().copied())
+            .collect();
+        let leave = leaving.iter().filter_map(|id| self.router(*id));
+        self.shared = leave
+            .flat_map(|router| router.addresses().iter().copied())
+            .chain(config.routers.iter().flat_map(RouterConfig::all_addresses))
+            .map(|address| address.ip)
+            .collect();
+        self.shared.sort_unstable();
+        self.shared.dedup();
+        self.note_checks(now, config);
+        for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
+            self.within(now, id, |router, around| router.reload(now, wanted, around, actions));
+        }
+        let ungrouped = self.regroup(now, config);
+        for id in self.order.clone() {
+            self.judge(now, id, actions);
+            if !staying.contains(&id) {
+                self.look_around(now, id, actions);
+            }
+        }
+        for id in ungrouped {
+            self.share_fault(now, id, None, actions);
+        }
+    }
+
+    pub(super) fn add(&mut self, config: &RouterConfig, now: Instant) -> RouterId {
+        let link = match self.links.iter().position(|link| link.name == config.interface) {
+            Some(index) => index,
+            None => {
+                let name = config.interface.clone();
+                self.links.push(Link { name, up: None, addresses: Vec::new() });
+                self.links.len() - 1
+            }
+        };
+        let link = LinkId(link as u32);
+        let id = RouterId(self.next_id);
+        self.next_id += 1;
+        self.by_identity.insert((link, config.family, config.vrid), id);
+        self.routers.insert(id, Box::new(VirtualRouter::new(id, link, config, now)));
+        id
+    }
+
+    pub(super) fn note_shared(&mut self) {
+        self.shared =
+            self.routers.values().flat_map(|r| r.addresses().iter()).map(|a| a.ip).collect();
+        self.shared.sort_unstable();
+        self.shared.dedup();
+    }
+
+    /// Routers that have left for good were kept until their last actions had been carried out.
+    pub(super) fn forget_the_gone(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let leaving = std::mem::take(&mut self.leaving);
+        let is_gone = |id: &RouterId| self.router(*id).is_none_or(VirtualRouter::is_gone);
+        let (gone, leaving) = leaving.into_iter().partition(is_gone);
+        let gone: Vec<RouterId> = gone;
+        self.leaving = leaving;
+        for id in gone {
+            self.schedule(id, None);
+            self.routers.remove(&id);
+            self.order.retain(|other| *other != id);
+            self.by_identity.retain(|_, other| *other != id);
+            self.forget_member(id);
+            self.note_shared();
+        }
+    }
+}
