@@ -66,7 +66,7 @@ fn spec(more: &str) -> RouterSpec {
     spec
 }
 
-/// All kinds, or one of them, and all pass; `false`: there is no such kind.
+/// Measures all kinds of checks or one of them, all of which pass; `false`: there is no such kind.
 fn mixed(span: Duration, only: Option<usize>) -> bool {
     let lab = Lab::new().unwrap();
     let host = lab.host("a", 1).unwrap();

@@ -35,7 +35,7 @@ const PHASES: usize = 20;
 const PERIOD: Duration = Duration::from_millis(1);
 /// What an unplanned move may take beyond the master down interval, in the median.
 const BEYOND: Duration = Duration::from_millis(5);
-/// How long loser and winner both answer while the address is handed over by plan.
+/// How long both hosts may answer during a planned handover.
 const OVERLAP: Duration = Duration::from_millis(20);
 /// Where the shared address is at first, and who would take it next.
 const A: usize = 0;
@@ -670,7 +670,7 @@ fn median_and_worst(figures: &[Figures], value: &dyn Fn(&Figures) -> f64) -> (f6
     (median, values.last().copied().unwrap_or(f64::NAN))
 }
 
-/// What of issue 3 does not hold.
+/// The promises of the fault table that a fault has broken.
 fn verdict(fault: &Fault, figures: &[Figures], runs: usize) -> Vec<String> {
     let mut broken = Vec::new();
     let mut say = |what: String| broken.push(format!("{}: {what}", fault.name));

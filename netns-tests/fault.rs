@@ -1,5 +1,5 @@
-//! What may happen to a vipd on its own machine and on its LAN, and must not matter more than it
-//! has to.
+//! Faults on the host and on the LAN of a vipd, and their effects, which must not exceed what the
+//! protocol allows.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::suite::{Test, tests};
 pub const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 pub const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 pub const VRID: u8 = 51;
-/// For whatever should happen at once, on a machine that does other things too.
+/// A time limit for what should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(3);
 
 pub fn tests() -> Vec<Test> {
@@ -280,7 +280,7 @@ fn a_thousand_malformed_adverts_a_second_have_no_effect() {
     malformed(Duration::from_millis(1), Duration::from_secs(3));
 }
 
-/// Adverts of a higher priority, each wrong in its own way, must not be noticed.
+/// Adverts of a higher priority, each malformed in its own way, must have no effect.
 fn malformed(period: Duration, span: Duration) {
     let pair = Pair::start();
     let Pair { lab, daemon_a, daemon_b, .. } = &pair;
@@ -339,7 +339,7 @@ fn a_thousand_lower_adverts_a_second_cause_no_flood_of_answers() {
     assert!(adverts <= 11 * regular + 20, "{adverts} adverts in {seconds} s");
     let announcements = lab.observer().announcements("a", SHARED, began);
     let announcements = announcements.iter().filter(|at| until(at)).count();
-    // The rounds of its own start may still be due.
+    // Announcements of its own start may still be due.
     assert!(announcements <= 6 + 3, "{announcements} announcements in {seconds} s");
 }
 
@@ -370,8 +370,8 @@ fn the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it() {
     ends_by_lease(Signal::SIGSTOP);
 }
 
-/// With adverts of a second, a daemon that can do nothing any more loses its address by the
-/// kernel's hand before its peer's master down interval ends.
+/// With adverts of a second, the kernel removes the address of a dead or frozen daemon before the
+/// master down interval of its peer ends.
 fn ends_by_lease(signal: Signal) {
     let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
     let lab = Lab::new().unwrap();

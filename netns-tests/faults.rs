@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use crate::fault::{
     Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
 };
-use crate::suite::{Test, Tried, tests};
+use crate::suite::{Test, TestResult, tests};
 
 #[derive(Clone, Copy)]
 pub enum Peer {
@@ -102,7 +102,7 @@ impl Served {
         Self { prober: None, a, b, client, lab }
     }
 
-    /// From now on every probe counts.
+    /// Starts counting probes.
     fn probe(&mut self) -> Instant {
         self.prober = Some(Prober::start(&self.client, SHARED, Duration::from_millis(2)).unwrap());
         std::thread::sleep(Duration::from_millis(300));
@@ -118,7 +118,7 @@ impl Served {
     }
 }
 
-fn a_clean_stop_loses_nothing(peer: Peer) -> Tried {
+fn a_clean_stop_loses_nothing(peer: Peer) -> TestResult {
     let peer = peer.program()?;
     let mut served = Served::new();
     let mut daemon_a = start(&served.a, &[spec(150)]);
@@ -133,7 +133,7 @@ fn a_clean_stop_loses_nothing(peer: Peer) -> Tried {
     Ok(())
 }
 
-fn a_better_host_that_returns_loses_nothing(peer: Peer) -> Tried {
+fn a_better_host_that_returns_loses_nothing(peer: Peer) -> TestResult {
     let peer = peer.program()?;
     let mut served = Served::new();
     let daemon_b = Daemon::start(&served.b, &peer, &[spec(100)]).unwrap();
@@ -236,7 +236,7 @@ fn a_daemon_killed_and_started_at_once_breaks_no_connection() {
     assert!(served.lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
 }
 
-/// As the kernel's memory killer does it: the helper and a hook that hangs live on for a moment.
+/// As the OOM killer does it: the helper and a hanging hook survive for a moment.
 fn a_daemon_that_loses_its_main_process_is_back_at_once() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -507,7 +507,7 @@ fn a_hook_that_hangs_delays_neither_adverts_nor_a_stop() {
     assert_eq!(goodbyes.last().map(|(_, advert)| advert.priority), Some(0), "{}", daemon_a.log());
 }
 
-/// Whichever side speaks first: the winner may never hear of the loser, and must still tell the
+/// Whichever side sends first: the winner may never hear the loser, and must still tell the
 /// network where the address is.
 fn after_a_healed_partition_clients_reach_the_master_at_once() {
     let mut served = Served::new();
@@ -596,16 +596,16 @@ fn adverts_and_claims_have_real_time_priority() {
     assert!(others.clone().all(|(_, policy, _)| *policy != SCHED_FIFO), "{priorities:?}");
 }
 
-fn a_starting_host_that_hears_nothing_for_5_s_takes_over_from_nobody(peer: Peer) -> Tried {
+fn a_starting_host_that_hears_nothing_for_5_s_takes_over_from_nobody(peer: Peer) -> TestResult {
     deaf(peer, 5)
 }
 
-fn a_starting_host_that_hears_nothing_for_20_s_takes_over_from_nobody(peer: Peer) -> Tried {
+fn a_starting_host_that_hears_nothing_for_20_s_takes_over_from_nobody(peer: Peer) -> TestResult {
     deaf(peer, 20)
 }
 
 /// The port of a better newcomer that does not preempt forwards late, as under spanning tree.
-fn deaf(peer: Peer, deaf_seconds: u64) -> Tried {
+fn deaf(peer: Peer, deaf_seconds: u64) -> TestResult {
     let peer = peer.program()?;
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -621,7 +621,7 @@ fn deaf(peer: Peer, deaf_seconds: u64) -> Tried {
     let end = Instant::now();
     let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
     let longest = lab.longest_gap("b", began, end);
-    // Without real-time priority, on a busy machine, a gap of some intervals is nobody's doing.
+    // Without real-time priority, a gap of some intervals may be due to the busy machine.
     assert!(longest < 20 * spec(100).interval, "no advert for {longest:?}\n{logs}");
     assert_eq!(lab.observer().master(VRID).as_deref(), Some("b"), "{logs}");
     assert_eq!(lab.owners(SHARED), ["b"], "{logs}");

@@ -1,5 +1,5 @@
 //! Two hosts and one address, vipd beside keepalived: each as the better one, every version,
-//! family and way of delivery, preempting or not.
+//! family and kind of delivery, preempting or not.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 use crate::suite::Test;
 
-/// On top of what the protocol allows: this machine may have other things to do.
+/// Added to what the protocol allows, because this machine may be busy.
 const MARGIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -165,9 +165,9 @@ impl Cast {
 enum Before {
     /// Nobody had it.
     Nobody,
-    /// Somebody gives it away.
+    /// A master hands it over.
     Handover,
-    /// Somebody fell silent.
+    /// A master fell silent.
     Silence,
 }
 
@@ -215,7 +215,7 @@ impl Pair {
         Daemon::start(host, program, std::slice::from_ref(spec)).unwrap()
     }
 
-    /// The host is gone from one moment to the next, cable and all.
+    /// The host crashes: its processes and its cable are gone at once.
     fn crash(&self, host: &Host, daemon: &mut Daemon) {
         host.cut().unwrap();
         daemon.crash();

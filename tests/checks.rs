@@ -25,12 +25,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use services::{Authority, Process, Systemd, WebServer};
 use suite::peers::skipped;
-use suite::{Tried, tests};
+use suite::{TestResult, tests};
 use vipd::config::{CheckPlan, Http, Target};
 use vipd::helper::{CheckResult, CheckRun, Helper};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
+/// A time limit for machines that are busy.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 
 // ---- the kinds ---------------------------------------------------------------------------------
 
-fn a_command_passes_with_exit_status_0() -> Tried {
+fn a_command_passes_with_exit_status_0() -> TestResult {
     let mut bench = Bench::new();
     bench.watch(&[
         plan("true", bench.script("true", "echo fine; echo PATH=$PATH; echo $VIPD_CHECK")),
@@ -98,7 +98,7 @@ fn a_command_passes_with_exit_status_0() -> Tried {
     Ok(())
 }
 
-fn a_command_that_takes_too_long_is_killed() -> Tried {
+fn a_command_that_takes_too_long_is_killed() -> TestResult {
     let mut bench = Bench::new();
     let slow =
         bench.script("slow", "echo $$ >leader; echo waiting; sh -c 'echo $$ >child; sleep 999; :'");
@@ -115,7 +115,7 @@ fn a_command_that_takes_too_long_is_killed() -> Tried {
     Ok(())
 }
 
-fn a_command_runs_as_its_user() -> Tried {
+fn a_command_runs_as_its_user() -> TestResult {
     if !is_root("a_command_runs_as_its_user") {
         return Ok(());
     }
@@ -132,7 +132,7 @@ fn a_command_runs_as_its_user() -> Tried {
     Ok(())
 }
 
-fn much_output_of_a_command_disturbs_no_other_check() -> Tried {
+fn much_output_of_a_command_disturbs_no_other_check() -> TestResult {
     let mut bench = Bench::new();
     bench.watch(&[
         plan(
@@ -152,13 +152,13 @@ fn much_output_of_a_command_disturbs_no_other_check() -> Tried {
     ]);
     let said = bench.fails("flood");
     assert!(said.len() <= 450 && said.ends_with("x | \\u{1b}[31mthe end"), "{said}");
-    // What runs on in the background keeps no check from its end.
+    // A background process that keeps running does not delay the end of its check.
     assert_eq!(bench.passes("leftover"), "started");
     kill(bench.pid_left("leftover"), Signal::SIGKILL).unwrap();
     Ok(())
 }
 
-fn a_tcp_check_connects() -> Tried {
+fn a_tcp_check_connects() -> TestResult {
     let mut bench = Bench::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -179,7 +179,7 @@ fn a_tcp_check_connects() -> Tried {
     Ok(())
 }
 
-fn an_http_check_compares_status_and_body() -> Tried {
+fn an_http_check_compares_status_and_body() -> TestResult {
     let mut bench = Bench::new();
     let server = WebServer::start();
     let http = |path: &str, status, body: Option<&str>| {
@@ -224,7 +224,7 @@ fn an_http_check_compares_status_and_body() -> Tried {
     Ok(())
 }
 
-fn a_web_server_that_hangs_fails_in_time() -> Tried {
+fn a_web_server_that_hangs_fails_in_time() -> TestResult {
     let mut bench = Bench::new();
     let server = WebServer::start();
     let timeout = Duration::from_millis(400);
@@ -234,7 +234,7 @@ fn a_web_server_that_hangs_fails_in_time() -> Tried {
         let target = Target::Http(Http { url, status: None, body, ca_file: None });
         CheckPlan { timeout, ..plan(path, target) }
     };
-    // Before its first byte, and byte by byte for ever.
+    // It hangs before its first byte, or sends byte by byte without end.
     bench.watch(&[http("/silent"), http("/slow")]);
     for path in ["/silent", "/slow"] {
         let run = bench.next(path);
@@ -244,7 +244,7 @@ fn a_web_server_that_hangs_fails_in_time() -> Tried {
     Ok(())
 }
 
-fn a_certificate_must_be_trusted() -> Tried {
+fn a_certificate_must_be_trusted() -> TestResult {
     let mut bench = Bench::new();
     let authority = Authority::new(&bench.path("ours"), "Our authority")?;
     let stranger = Authority::new(&bench.path("theirs"), "Another authority")?;
@@ -269,13 +269,13 @@ fn a_certificate_must_be_trusted() -> Tried {
     bench.fails("system");
     bench.fails("other name");
     assert_eq!(bench.fails("no file"), "/no/such/file: No such file or directory");
-    // Another authority in the file is read without a word from anybody.
+    // A changed CA file is read again without a reload.
     fs::copy(&authority.certificate, &stranger.certificate).unwrap();
     bench.passes("stranger");
     Ok(())
 }
 
-fn the_end_of_a_process_is_noticed_at_once() -> Tried {
+fn the_end_of_a_process_is_noticed_at_once() -> TestResult {
     let mut bench = Bench::new();
     let sleeper = bench.program("short-lived");
     let delay = Duration::from_millis(50);
@@ -293,9 +293,9 @@ fn the_end_of_a_process_is_noticed_at_once() -> Tried {
     println!("deaths noticed after {noticed:?}, {delay:?} of which are the delay");
     noticed.sort();
     assert!(noticed[0] >= delay, "{noticed:?}");
-    // A machine that has other things to do may be late now and then.
+    // A busy machine may be late sometimes.
     assert!(noticed[2] < delay + Duration::from_millis(150), "{noticed:?}");
-    // One that is back is not waited for much longer than it was away, however long the interval.
+    // A process that returns is noticed soon, however long the interval.
     let process = Target::Process { process: "short-lived".into(), delay };
     bench.watch(&[CheckPlan { interval: LONG, ..plan("back", process) }]);
     for away in [Duration::ZERO, Duration::from_secs(1)] {
@@ -307,7 +307,7 @@ fn the_end_of_a_process_is_noticed_at_once() -> Tried {
         println!("back after {away:?}, noticed after {:?}", begun.elapsed());
         drop(process);
     }
-    // One that is back in time never was away.
+    // A process that returns in time counts as never gone.
     let mut process = Process::start(&sleeper);
     bench.watch(&[plan("it", Target::Process { process: "short-lived".into(), delay: LONG })]);
     bench.passes("it");
@@ -324,7 +324,7 @@ fn the_end_of_a_process_is_noticed_at_once() -> Tried {
     Ok(())
 }
 
-fn a_process_is_found_by_name_or_path() -> Tried {
+fn a_process_is_found_by_name_or_path() -> TestResult {
     let mut bench = Bench::new();
     let delay = Duration::from_millis(50);
     let named = |name: &str| plan(name, Target::Process { process: name.into(), delay });
@@ -357,7 +357,7 @@ fn a_process_is_found_by_name_or_path() -> Tried {
     Ok(())
 }
 
-fn a_unit_check_fails_unless_the_unit_is_active() -> Tried {
+fn a_unit_check_fails_unless_the_unit_is_active() -> TestResult {
     if !is_root("a_unit_check_fails_unless_the_unit_is_active") {
         return Ok(());
     }
@@ -394,7 +394,7 @@ fn a_unit_check_fails_unless_the_unit_is_active() -> Tried {
     Ok(())
 }
 
-fn a_file_check_reads_a_number_or_the_existence() -> Tried {
+fn a_file_check_reads_a_number_or_the_existence() -> TestResult {
     let mut bench = Bench::new();
     let (number, switch) = (bench.path("number"), bench.path("switch"));
     bench.watch(&[
@@ -424,7 +424,7 @@ fn a_file_check_reads_a_number_or_the_existence() -> Tried {
     Ok(())
 }
 
-fn an_interface_check_needs_carrier() -> Tried {
+fn an_interface_check_needs_carrier() -> TestResult {
     let mut bench = Bench::new();
     let links = Links::open().unwrap();
     let here = fs::File::open("/proc/thread-self/ns/net").unwrap();
@@ -449,7 +449,7 @@ fn an_interface_check_needs_carrier() -> Tried {
     Ok(())
 }
 
-fn a_ping_check_needs_an_answer() -> Tried {
+fn a_ping_check_needs_an_answer() -> TestResult {
     let range = Path::new("/proc/sys/net/ipv4/ping_group_range");
     // Without privileges, and with a raw socket taken in time.
     for groups in ["0\t2147483647", "1\t0"] {
@@ -478,7 +478,7 @@ fn a_ping_check_needs_an_answer() -> Tried {
 
 // ---- the schedule ------------------------------------------------------------------------------
 
-fn a_run_never_overlaps_the_next_one() -> Tried {
+fn a_run_never_overlaps_the_next_one() -> TestResult {
     let mut bench = Bench::new();
     let slow =
         bench.script("slow", "mkdir busy || { echo overlap; exit 1; }; sleep 0.3; rmdir busy");
@@ -490,7 +490,7 @@ fn a_run_never_overlaps_the_next_one() -> Tried {
     Ok(())
 }
 
-fn the_starts_of_many_checks_are_spread() -> Tried {
+fn the_starts_of_many_checks_are_spread() -> TestResult {
     const CHECKS: usize = 200;
     let mut bench = Bench::new();
     let interval = Duration::from_secs(2);
@@ -507,7 +507,7 @@ fn the_starts_of_many_checks_are_spread() -> Tried {
         bench.pump("0");
         plans.iter().all(|plan| bench.runs(&plan.name).len() >= 2)
     });
-    // Nobody waits long for the first verdict ...
+    // The first verdict comes soon ...
     let first = |n: usize| bench.runs(&plans[n].name)[0].at;
     let spread = first(CHECKS - 1).duration_since(first(0)).unwrap();
     assert!(spread >= Duration::from_millis(300) && spread < interval, "{spread:?}");
@@ -525,7 +525,7 @@ fn the_starts_of_many_checks_are_spread() -> Tried {
     Ok(())
 }
 
-fn a_reload_does_not_disturb_unchanged_checks() -> Tried {
+fn a_reload_does_not_disturb_unchanged_checks() -> TestResult {
     let mut bench = Bench::new();
     let count = |name: &str| bench.script(name, &format!("echo run >>{name}.runs"));
     let long = |name: &str| CheckPlan { interval: LONG, ..plan(name, count(name)) };
@@ -547,13 +547,13 @@ fn a_reload_does_not_disturb_unchanged_checks() -> Tried {
     Ok(())
 }
 
-fn checks_delay_no_hook() -> Tried {
+fn checks_delay_no_hook() -> TestResult {
     let mut bench = Bench::new();
     let hang = bench.script("hang", "exec sleep 999");
     let mut plans: Vec<CheckPlan> = (0..50)
         .map(|n| CheckPlan { timeout: LONG, ..plan(&format!("hang {n}"), hang.clone()) })
         .collect();
-    // A file that nobody answers for: what blocks is a thread, and not the loop.
+    // A lookup of a name that takes long blocks a thread, not the loop.
     plans
         .push(plan("name", Target::Tcp { host: "a-name-that-takes-long.invalid".into(), port: 1 }));
     bench.watch(&plans);
@@ -563,18 +563,18 @@ fn checks_delay_no_hook() -> Tried {
     Ok(())
 }
 
-fn check_commands_end_with_the_helper() -> Tried {
+fn check_commands_end_with_the_helper() -> TestResult {
     let mut bench = Bench::new();
     let slow = bench.script("slow", "echo $$ >leader; sh -c 'echo $$ >child; sleep 999; :'");
     bench.watch(&[CheckPlan { timeout: LONG, ..plan("slow", slow.clone()) }]);
     let pids = ["leader", "child"].map(|name| bench.pid_left(name));
-    // Forgotten, it is ended at once ...
+    // Removed from the configuration, it is ended at once ...
     bench.watch(&[]);
     until("both are gone", || !pids.iter().any(|pid| is_running(*pid)));
     for name in ["leader", "child"] {
         fs::remove_file(bench.path(name)).unwrap();
     }
-    // ... and the helper leaves none behind.
+    // ... and the helper leaves no process behind when it ends.
     bench.watch(&[CheckPlan { timeout: LONG, ..plan("slow", slow) }]);
     let pids = ["leader", "child"].map(|name| bench.pid_left(name));
     let begun = Instant::now();
@@ -584,13 +584,13 @@ fn check_commands_end_with_the_helper() -> Tried {
     Ok(())
 }
 
-fn a_helper_that_hangs_is_noticed() -> Tried {
+fn a_helper_that_hangs_is_noticed() -> TestResult {
     let mut bench = Bench::new();
     bench.watch(&[plan("it", command(["true"]))]);
     bench.passes("it");
     let helper = bench.helper.as_mut().unwrap();
     let pid = Pid::from_raw(helper.pid().cast_signed());
-    // One that has nothing to say is asked, and answers.
+    // A helper without anything to report is pinged, and answers.
     helper.set_checks(std::iter::empty());
     for _ in 0..3 {
         helper.check_alive().unwrap();
@@ -624,7 +624,7 @@ struct Bench {
     helper: Option<Helper>,
     directory: tempfile::TempDir,
     runs: Vec<(String, CheckRun)>,
-    /// How many of them were looked at.
+    /// How many of them were inspected.
     seen: usize,
 }
 
@@ -675,7 +675,7 @@ impl Bench {
         self.helper.as_mut().unwrap().set_checks(plans.iter().map(|plan| (plan, 2)));
     }
 
-    /// Takes what has come; gives the last run of this check.
+    /// Receives what has arrived; returns the last run of this check.
     fn pump(&mut self, name: &str) -> Option<CheckRun> {
         let helper = self.helper.as_mut().unwrap();
         helper.poll(|_| {}).unwrap();
@@ -710,7 +710,7 @@ impl Bench {
         run
     }
 
-    /// Waits until the last run was like that; gives what it said.
+    /// Waits until the last run has the result `wanted`; returns its output.
     fn expect(&mut self, name: &str, wanted: CheckResult) -> String {
         let begin = Instant::now();
         loop {
@@ -782,7 +782,7 @@ impl Bench {
     }
 }
 
-/// Carried out every 100 ms, with all the time it wants.
+/// A check every 100 ms with a timeout that it never reaches.
 fn plan(name: &str, target: Target) -> CheckPlan {
     let interval = Duration::from_millis(100);
     CheckPlan { name: name.into(), target, interval, timeout: TIMEOUT }
@@ -792,9 +792,9 @@ fn command<const N: usize>(argv: [&str; N]) -> Target {
     Target::Command { argv: argv.map(str::to_owned).to_vec(), user: None }
 }
 
-/// Whether this process may become other users, and make control groups.
+/// Whether this process may switch to other users and create control groups.
 fn is_root(test: &str) -> bool {
-    // In a user namespace root is root of a few users only.
+    // In a user namespace only few users are mapped.
     let users = fs::read_to_string("/proc/self/uid_map").unwrap();
     let root = nix::unistd::geteuid().is_root() && users.contains("4294967295");
     if !root {
@@ -810,6 +810,6 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn is_running(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // One that nobody reaped does not run.
+    // A zombie does not run.
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }

@@ -1,4 +1,4 @@
-//! Every rule of the configuration, with the words an operator reads; see `tests/config/`.
+//! Every rule of the configuration and its message; see `tests/config/`.
 //!
 //! `BLESS=1 cargo test --test config` writes the expected output anew: read the difference.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -291,7 +291,7 @@ fn the_reference_configuration_has_no_virtual_router_in_force() {
     assert!(config.vrrp.routers.is_empty() && config.advice.is_empty());
 }
 
-/// `etc/vipd.toml` with its examples in force: `#` and no blank is a setting.
+/// `etc/vipd.toml` with its examples in force: `#` without a blank begins a setting.
 fn reference_in_force() -> String {
     let text = std::fs::read_to_string(repository("etc/vipd.toml")).unwrap();
     let in_force = text.lines().map(|line| match line.strip_prefix('#') {
@@ -341,7 +341,7 @@ fn the_reference_configuration_has_every_key_of_the_parser() {
         })
     };
     for (table, keys) in vipd::config::keys() {
-        // The same keys again: it says so there.
+        // The same keys are documented once, and referred to.
         let table = if table == "[sync_group.hooks]" { "[virtual_router.hooks]" } else { table };
         for key in keys {
             assert!(
@@ -375,7 +375,7 @@ fn every_key_has_a_value_that_is_refused() {
         }
     }
     for (table, keys) in vipd::config::keys() {
-        // Of the file and of entries of a list other tests say what becomes of them.
+        // The file itself and entries of lists are covered by other tests.
         let tried = table.starts_with('[') || table == "a hook's table";
         for key in keys.iter().filter(|_| tried) {
             let found = refused.contains(&(table.to_owned(), key.to_string()));
@@ -584,7 +584,7 @@ fn a_file_that_cannot_be_used_says_why() {
     assert!(refusal(&large).contains("larger than 4 MiB"));
 }
 
-/// A configuration with these hooks, and what this machine says to it.
+/// Reads a configuration with these hooks and checks it on this machine.
 fn on_this_machine(directory: &Directory, hooks: &str) -> Result<Config, Problems> {
     let text = format!(
         "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
@@ -641,7 +641,7 @@ fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
         assert!(found, "line {line}: {expected}\n{said}");
     }
     assert!(said.contains("6 problems"), "{said}");
-    // The file alone is in order.
+    // The file alone is valid.
     Config::load(&path.join("vipd.toml")).unwrap();
 }
 
@@ -837,7 +837,7 @@ fn the_inputs_of_the_fuzz_target_are_accepted_or_refused() {
     }
     fuzz_body::config(&std::fs::read(repository("etc/vipd.toml")).unwrap());
     fuzz_body::config(reference_in_force().as_bytes());
-    // What the fuzzer found is kept here.
+    // Inputs found by the fuzzer, if there are any.
     for entry in std::fs::read_dir(repository("fuzz/corpus/config")).into_iter().flatten() {
         fuzz_body::config(&std::fs::read(entry.unwrap().path()).unwrap());
     }

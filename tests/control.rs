@@ -1,4 +1,4 @@
-//! The running daemon seen and steered: the real binary on both hosts of a lab.
+//! Status and commands of the running daemon: the real binary on both hosts of a lab.
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
@@ -25,7 +25,7 @@ use suite::tests;
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
 const VIPD_GROUP: u32 = 54_321;
-/// This machine may have other things to do.
+/// A time limit for machines that are busy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -92,7 +92,7 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     let kernel = pair.kernel_lifetime(&pair.a);
     assert!((lease - kernel).abs() <= 1.6, "status says {lease}, the kernel {kernel}");
     assert!(pair.router(&pair.b)["addresses"][0]["lease_seconds"].is_null());
-    // Who was heard is who spoke.
+    // The peer that was heard is the one that sent.
     let heard = pair.router(&pair.b)["heard"].clone();
     let (_, advert) = pair.lab.observer().adverts("a", pair.began).pop().unwrap();
     assert_eq!(heard["address"], advert.source.to_string());
@@ -100,14 +100,14 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     assert_eq!(heard["interval_seconds"].as_f64().unwrap(), advert.interval.as_secs_f64());
     assert_eq!(heard["checksum"], "pseudo-header");
     assert!(heard["seconds_ago"].as_f64().unwrap() < 2.0);
-    // As many as were sent were seen, whichever is asked first.
+    // The counter agrees with the observer.
     let seen = || pair.lab.observer().adverts("a", pair.began).len() as u64;
     let before = seen();
     let sent = pair.status(&pair.a)["counters"]["adverts_sent"].as_u64().unwrap();
     thread::sleep(pair.spec_a.interval);
     let after = seen();
     assert!((before..=after).contains(&sent), "{before} <= {sent} <= {after}");
-    // What is one virtual router's is counted there.
+    // Counters of a virtual router are in its own object.
     let status = pair.status(&pair.a);
     let (node, router) = (&status["counters"], &status["routers"][0]["counters"]);
     assert_eq!(node, router);
@@ -146,7 +146,7 @@ fn status_serves_people_and_scripts() {
     assert_eq!(is(&pair.a, &["status", "web", "--is", "backup"]), Some(1));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "backup"]), Some(0));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "mastre"]), Some(2));
-    // Frozen, its peer takes over, and nobody waits long to hear why it says nothing.
+    // While it is frozen the peer takes over, and the client is soon told that there is no answer.
     daemons.0.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let taken = || (pair.router(&pair.b)["role"] == "master").then_some(());
     wait_for(TIMEOUT, taken).unwrap();
@@ -180,7 +180,7 @@ fn a_failover_names_the_successor_and_lasts_until_resume() {
     thread::sleep(2 * pair.spec_a.master_down_interval());
     assert_eq!(pair.lab.owners(pair.ip), ["b"]);
 
-    // Where it is not, it cannot be taken from.
+    // A host that is not master cannot fail over.
     let refused = pair.vipd(&pair.a, &["failover", "web"]);
     assert_eq!(refused.status.code(), Some(1));
     let why = stderr(&refused);
@@ -229,7 +229,7 @@ fn an_exclusive_failover_names_the_successor_too() {
     let outcome = pair.vipd(&pair.a, &["failover", "web"]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(stderr(&outcome).contains("so this host took it back after"), "{}", stderr(&outcome));
-    // Drained it does not come back, and the client is not left waiting for that.
+    // A drained host does not return, and the client does not wait for that.
     let outcome = pair.vipd(&pair.a, &["drain"]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(stderr(&outcome).contains("no host has it now"), "{}", stderr(&outcome));
@@ -286,7 +286,7 @@ fn a_drain_that_cannot_be_stored_fails() {
 fn the_master_announces_again_when_asked() {
     let pair = Pair::new(|_| {});
     let _daemons = pair.start_both();
-    // The rounds that follow a claim anyway: the last after 5 s, the next after 30 s more.
+    // Announcements are repeated after a claim anyway: the last after 5 s, the next 30 s later.
     thread::sleep(Duration::from_secs(6));
     let before = Instant::now();
     let text = pair.says(&pair.a, &["announce", "web"]);
@@ -330,7 +330,7 @@ fn only_root_changes_anything() {
     }
     let pair = Pair::new(|_| {});
     fs::set_permissions(pair.lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
-    // As the unit starts it: it may not give files away.
+    // As under the unit: without the right to change owners of files.
     let wrapper = pair.lab.dir().join("wrapper");
     fs::write(&wrapper, format!("#!/bin/sh\nexec setpriv --bounding-set=-chown {VIPD} \"$@\"\n"))
         .unwrap();
@@ -421,7 +421,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
         let at = rest.find(line).unwrap_or_else(|| panic!("{line} is missing in\n{said}"));
         rest = &rest[at + line.len()..];
     }
-    // Who follows sees the same, as it happens.
+    // `events --follow` shows the same as it happens.
     let expected = stdout(&events(&["--json"]));
     let followed = || follower.log().starts_with(&expected).then_some(());
     assert!(wait_for(TIMEOUT, followed).is_some(), "{}\n{expected}", follower.log());
@@ -461,7 +461,7 @@ fn a_malformed_request_gets_an_error() {
     }
     let unknown = b"{\"version\":1,\"command\":\"failover\",\"router\":\"\\u0000\"}\n";
     assert_eq!(code(unknown), "unknown_router");
-    // Half a line and silence: closed, unanswered.
+    // Half a line and then nothing: closed without an answer.
     let began = Instant::now();
     assert_eq!(converse(&socket, b"{\"version\"").unwrap(), "");
     assert!(began.elapsed() >= Duration::from_secs(1));
@@ -475,7 +475,7 @@ fn idle_clients_are_disconnected() {
     let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     let answer = converse(&socket, STATUS).unwrap();
     assert!(answer.contains("\"code\":\"busy\""), "{answer}");
-    // The command line asks again until they have had their time.
+    // The command line retries until these clients have timed out.
     pair.says(&pair.a, &["status"]);
     drop(silent);
 }
@@ -483,7 +483,7 @@ fn idle_clients_are_disconnected() {
 fn clients_that_never_read_delay_no_advert() {
     const INTERVAL: Duration = Duration::from_millis(10);
     let pair = Pair::new(|spec| spec.interval = INTERVAL);
-    // As many virtual routers as make an answer that no socket buffer holds.
+    // Enough virtual routers for an answer that exceeds the socket buffer.
     let mut routers = vec![pair.spec_a.clone()];
     routers.extend((60..=255).map(|vrid| {
         let mut spec = RouterSpec::new(format!("198.18.0.{vrid}").parse().unwrap(), 100);
@@ -500,7 +500,7 @@ fn clients_that_never_read_delay_no_advert() {
     };
     wait_for(TIMEOUT, settled).unwrap();
     let socket = &pair.socket(&pair.a);
-    // What so many clients need at once is had after the first of them.
+    // Memory for that many clients is allocated when they connect for the first time.
     ask_from_many(socket, 1_000);
     let memory = resident(daemon.pid());
     let kept_waiting = kept_waiting(daemon.pid());
@@ -529,7 +529,7 @@ fn clients_that_never_read_delay_no_advert() {
         adverts.len(),
     );
     assert!(asked.answered >= 1_000 && asked.unread >= 1_000, "{asked:?}");
-    // An advert whose moment passes while the machine has no processor for vipd is not sent later;
+    // An advert that is due while vipd gets no processor is not sent later;
     // all others are, and no address moves. One more may lie beyond either end.
     let excused = (kept_waiting.as_millis() / INTERVAL.as_millis()) as usize;
     assert!(missing <= excused + 1, "{missing} of {expected} are missing, {excused} excused");
@@ -541,7 +541,7 @@ fn clients_that_never_read_delay_no_advert() {
     pair.says(&pair.a, &["status"]);
 }
 
-/// What became of many questions.
+/// Results of many requests.
 #[derive(Debug)]
 struct Asked {
     answered: usize,
@@ -550,7 +550,7 @@ struct Asked {
     unread: usize,
 }
 
-/// Asks so often, from 100 clients at once, half of which never read.
+/// Sends that many requests from 100 clients at once, half of which never read.
 fn ask_from_many(socket: &Path, questions: usize) -> Asked {
     const CLIENTS: usize = 100;
     let [asked, answered, bytes, refused, unread] = &[const { AtomicUsize::new(0) }; 5];
@@ -745,7 +745,7 @@ fn in_namespace(host: &Host, arguments: &[&str]) -> Output {
 fn converse(socket: &Path, request: &[u8]) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    // Who is refused need not be listened to.
+    // The request of a client that is refused may not be read.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

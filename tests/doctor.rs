@@ -1,4 +1,4 @@
-//! `vipd doctor` in namespaces with every trouble that it knows: found when it is there, not found
+//! `vipd doctor` in namespaces with every problem that it knows: found when it is there, not found
 //! when it is not, and gone when the command it names has been run.
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
@@ -19,11 +19,11 @@ use std::time::Duration;
 use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use suite::{Test, Tried, programs, tests};
+use suite::{Test, TestResult, programs, tests};
 use vipd::doctor::ProblemKind;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
+/// A time limit for machines that are busy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -35,8 +35,9 @@ fn main() -> ExitCode {
     };
     suite::main(3, move |entered| {
         let writable = entered.clone().and_then(|()| sysctl_is_writable());
-        let needing =
-            |ready: Tried, tests: Vec<Test>| tests.into_iter().map(move |test| test.needs(&ready));
+        let needing = |ready: TestResult, tests: Vec<Test>| {
+            tests.into_iter().map(move |test| test.needs(&ready))
+        };
         needing(
             Ok(()),
             tests![
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn sysctl_is_writable() -> Tried {
+fn sysctl_is_writable() -> TestResult {
     let path = "/proc/sys/net/ipv4/conf/lo/arp_ignore";
     fs::write(path, "0").map_err(|error| format!("{path} cannot be written: {error}"))
 }
@@ -98,7 +99,7 @@ fn a_healthy_pair_has_no_findings() {
     for host in [&clinic.a, &clinic.b] {
         let output = clinic.doctor(host, &["--listen", "1s"]);
         let said = stdout(&output);
-        // A container that does not let root have what it wants is no healthy host.
+        // In a container that restricts root the host is not healthy.
         let refused: Vec<&str> =
             [(may_be_realtime(), "no_realtime"), (locks_memory(), "memory_not_locked")]
                 .into_iter()
@@ -128,7 +129,7 @@ fn a_packet_filter_on_the_way_in_is_found() {
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
-    // Who the peer is, a test packet must know: its rules may name him.
+    // The test packet must have the peer's address, because rules may name it.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.text.contains("the policy (drop) of chain inet fence in"), "{}", finding.text);
@@ -163,7 +164,7 @@ fn a_packet_filter_of_iptables_is_found() {
         clinic.sh(&clinic.a, &format!("{program} {rule}"));
         let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
         if finding.mend.starts_with("nft list ruleset") {
-            // What an extension of iptables asks, its rules do not tell.
+            // The rules do not show what an extension of iptables matches.
             clinic.sh(&clinic.a, &format!("{program} -I INPUT -p 112 -j ACCEPT"));
         } else {
             clinic.mend(&clinic.a, &finding);
@@ -220,7 +221,7 @@ fn a_filter_that_lets_the_peer_in_is_no_trouble() {
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
     clinic.sh(&clinic.a, "nft add rule inet fence in ip saddr 192.0.2.2 ip protocol 112 accept");
     let _daemons = clinic.run_both();
-    // A peer that nobody has heard yet cannot be tried.
+    // Without a known peer there is no address to test with.
     let unheard = clinic.examined(&clinic.a);
     assert!(unheard.iter().all(|finding| finding.word != "adverts_filtered_in"), "{unheard:?}");
     clinic.meet();
@@ -250,7 +251,7 @@ fn a_reverse_path_filter_is_found() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
     clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth1.rp_filter=1");
     clinic.expect(&clinic.a, ProblemKind::RpFilter);
-    // It really is so: what arrives at the interface does not arrive at the daemon.
+    // Verify that adverts reach the interface but not the daemon.
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     let finding = clinic.expect(&clinic.a, ProblemKind::RpFilter);
     assert!(finding.text.contains("192.0.2.2"), "{}", finding.text);
@@ -268,7 +269,7 @@ fn several_interfaces_in_one_lan_are_found() {
     assert!(finding.text.contains("eth0 is in the same network as eth1"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpFlux);
-    // One interface in a LAN is as it should be.
+    // One interface per LAN is correct.
     clinic.expect_nothing_of(&clinic.b, ProblemKind::ArpFlux);
 }
 
@@ -305,7 +306,7 @@ fn two_masters_are_found() {
     wait_for(TIMEOUT, both).unwrap();
     let finding = clinic.expect(&clinic.b, ProblemKind::TwoMasters);
     assert!(finding.text.contains("192.0.2.1 and this host"), "{}", finding.text);
-    // Why, is found beside it.
+    // The cause is found, too.
     let why = clinic.expect(&clinic.b, ProblemKind::AdvertsFilteredIn);
     clinic.mend(&clinic.b, &why);
     let one = || (clinic.router(&clinic.b)["role"] == "backup").then_some(());
@@ -331,7 +332,7 @@ fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
     let _others = clinic.stranger(&clinic.b, 77, "192.0.2.200".parse().unwrap());
     let finding = clinic.expect(&clinic.a, ProblemKind::ForeignVrid);
     assert!(finding.mend.contains("`vrid = 77`"), "{}", finding.mend);
-    // Whoever knows his peer does not mind the neighbours.
+    // A host that hears its own peer ignores other virtual routers.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
 }
@@ -370,7 +371,7 @@ fn an_address_that_is_not_ours_is_found() {
     let finding = clinic.expect(&clinic.a, ProblemKind::AddressNotOurs);
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
-    // What vipd itself put there is as it should be.
+    // An address that vipd claimed is no finding.
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
@@ -392,7 +393,7 @@ fn an_address_left_behind_is_found() {
 
 // ---- the rest of the host ----------------------------------------------------------------------
 
-/// With directories of its own where systemd-networkd, NetworkManager and systemd keep theirs.
+/// With private configuration directories of systemd-networkd, NetworkManager and systemd.
 fn managers_that_remove_addresses_are_found() {
     let clinic = Clinic::new();
     clinic.expect_nothing_of(&clinic.a, ProblemKind::NetworkdRemoves);
@@ -411,7 +412,7 @@ fn managers_that_remove_addresses_are_found() {
     let manager = found.iter().find(|finding| finding.word == "networkmanager_removes").unwrap();
     assert!(networkd.text.contains("10-lan.network"), "{}", networkd.text);
     assert!(manager.mend.contains("unmanaged-devices+=interface-name:eth0"), "{}", manager.mend);
-    // Mended, as far as it can be where neither of them runs.
+    // Apply the fix as far as possible where neither of them runs.
     let (files, _) = networkd.mend.split_once(" && networkctl").unwrap();
     let script = format!(
         "{script}{files}\nprintf '[device]\\nmanaged=false\\n' > /run/NetworkManager/devices/{index}\n"
@@ -459,7 +460,7 @@ fn missing_privileges_are_found() {
     );
     clinic.expect(&clinic.a, ProblemKind::NoRealtime);
     clinic.expect(&clinic.a, ProblemKind::MemoryNotLocked);
-    // Without a daemon it is tried here.
+    // Without a daemon, doctor tries it itself.
     let output = clinic.doctor_by(&clinic.b, &["setpriv", "--bounding-set=-net_raw"]);
     let words: Vec<String> = findings(&output).into_iter().map(|finding| finding.word).collect();
     assert_eq!(words, ["capability_missing"]);
@@ -622,7 +623,7 @@ impl Clinic {
         daemon
     }
 
-    /// By a shell that makes it weaker first.
+    /// Runs the daemon through a shell command that drops privileges first.
     fn run_by(&self, host: &Host, before: &str) -> Daemon {
         let wrapper = self.lab.dir().join("wrapper");
         fs::write(&wrapper, format!("#!/bin/bash\n{before} {VIPD} \"$@\"\n")).unwrap();
@@ -660,7 +661,7 @@ impl Clinic {
         assert!(wait_for(TIMEOUT, master).is_some(), "{:#}", self.router(host));
     }
 
-    /// Somebody who advertises with priority 90, below all others.
+    /// A sender of adverts with priority 90, below all others.
     fn stranger(&self, host: &Host, vrid: u8, address: IpAddr) -> Stranger {
         let IpAddr::V4(address) = address else { panic!("{address}") };
         let often = Duration::from_millis(100);
@@ -725,7 +726,7 @@ impl Clinic {
         host.namespace().run(move || command.output()).unwrap()
     }
 
-    /// With other files than the machine's, made by this script.
+    /// In a mount namespace whose files this script has replaced.
     fn in_its_own_namespace(&self, host: &Host, script: &str) -> Vec<Finding> {
         let script = format!("{script}exec \"$@\"\n");
         let before = ["unshare", "--mount", "sh", "-c", &script, "sh"];
@@ -749,7 +750,7 @@ impl Clinic {
         assert!(finding.is_none(), "{finding:#?}");
     }
 
-    /// Does what is said; what follows a command in brackets is for people.
+    /// Runs the command of a fix, without the remark in brackets behind it.
     fn mend(&self, host: &Host, finding: &Finding) {
         let command = finding.mend.split("  (").next().unwrap();
         let directory = std::path::Path::new(VIPD).parent().unwrap().display();

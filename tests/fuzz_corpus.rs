@@ -29,7 +29,7 @@ fn the_election_handles_its_corpus() {
     replay("events", events::events);
 }
 
-/// The same bytes in every run, so that it fails for the one who breaks it; others by
+/// The same bytes in every run, so that it fails with the change that breaks it; others by
 /// `PROPTEST_RNG_SEED`, more by `PROPTEST_CASES`.
 fn draws() -> Config {
     let mut config = Config { failure_persistence: None, ..Default::default() };
@@ -57,7 +57,7 @@ fn replay(target: &str, body: fn(&[u8])) {
     for entry in fs::read_dir(corpus).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
-        // The name of the input is the first thing one wants to know.
+        // A failure names its input.
         if let Err(panic) = std::panic::catch_unwind(|| body(&bytes)) {
             panic!("{}: {:?}", path.display(), panic.downcast_ref::<String>());
         }

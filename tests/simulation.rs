@@ -23,7 +23,7 @@ mod watch;
 #[path = "simulation/world.rs"]
 mod world;
 
-/// The world at its end; `Err` if something was wrong in it.
+/// The world at the end of a run; `Err` if a rule was broken.
 type Outcome = Result<Box<world::World>, Box<world::World>>;
 
 /// A number from the environment.

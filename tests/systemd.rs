@@ -1,4 +1,4 @@
-//! The units as systemd reads them.
+//! The systemd units, checked by systemd-analyze.
 #![allow(clippy::unwrap_used)]
 
 mod peers;
@@ -30,7 +30,7 @@ fn systemd_accepts_the_units() {
     for name in ["vipd.service", "vipd-exporter.service"] {
         let unit = directory.path().join(name);
         let text = fs::read_to_string(Path::new(UNITS).join(name)).unwrap();
-        // It looks for the program, which need not be installed here.
+        // systemd-analyze wants the program to exist, which need not be installed here.
         fs::write(&unit, text.replace("/usr/bin/vipd", env!("CARGO_BIN_EXE_vipd"))).unwrap();
         let output = Command::new("systemd-analyze")
             .args(["verify", "--man=no"])
@@ -38,7 +38,7 @@ fn systemd_accepts_the_units() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        // Other units of this machine are not ours to judge.
+        // Messages about other units of this machine do not count.
         let about_us: Vec<_> = said.lines().filter(|line| line.contains("vipd")).collect();
         assert!(about_us.is_empty(), "{said}");
         assert!(output.status.success(), "{said}");

@@ -1,4 +1,4 @@
-//! `vipd watch`, and what only a terminal sees, in a real terminal: tmux.
+//! `vipd watch` and other output that depends on a terminal, in a real terminal: tmux.
 //!
 //! Needs tmux, and root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into
 //! failures.
@@ -18,7 +18,7 @@ use suite::{programs, tests};
 use vipd::cli::watch::Screen;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
+/// A time limit for machines that are busy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// An argument of this program: take the terminal and panic.
 const PANICS: &str = "take-the-terminal-and-panic";
@@ -51,7 +51,7 @@ fn watch_counts_down_and_tells_changes_as_they_happen() {
     let _daemons = pair.run_both();
     let terminal = Terminal::open(&pair.b, 80, 24, &pair.command(&pair.b, "watch"));
     terminal.expect(|text| text.contains("web     backup    100"));
-    // Some tenths of a second later it is some tenths less.
+    // The countdown decreases.
     let left = || {
         let text = terminal.text();
         let (_, rest) = text.split_once("takeover ")?;
@@ -66,7 +66,7 @@ fn watch_counts_down_and_tells_changes_as_they_happen() {
     });
     assert!(counted.is_some(), "{seen:?}");
     assert!(seen.iter().all(|left| (0.0..=4.0).contains(left)), "{seen:?}");
-    // A change is told with its reason.
+    // A change is shown with its reason.
     assert!(!terminal.text().contains("backup -> master"));
     pair.vipd(&pair.a, &["failover", "web"]);
     terminal.expect(|text| {
@@ -75,7 +75,7 @@ fn watch_counts_down_and_tells_changes_as_they_happen() {
             && text.contains("LAST CHANGES\n")
             && unwrapped(text).contains("backup -> master: master 192.0.2.1 left (priority 0)")
     });
-    // One alone, with everything about it.
+    // A single virtual router, with all its details.
     let one = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch web"));
     one.expect(|text| {
         text.contains("attention   HELD BACK") && text.contains("heard       192.0.2.2")
@@ -96,7 +96,7 @@ fn watch_fits_whatever_size_the_terminal_has() {
     terminal.expect(|text| {
         text.lines().count() == 6 && text.contains("... more than fits here; q ends")
     });
-    // What a row has no room for stands below it, and no sentence is cut.
+    // Text that does not fit into a row is shown below it, and no sentence is cut.
     terminal.resize("40", "40");
     terminal.expect(|text| {
         text.contains("LAST CHANGES")
@@ -109,7 +109,7 @@ fn watch_fits_whatever_size_the_terminal_has() {
 
 fn watch_reports_a_stopped_daemon_and_reconnects() {
     let pair = Pair::new(Duration::from_millis(100));
-    // Watched before it runs.
+    // Watch starts before the daemon.
     let terminal = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch"));
     terminal.expect(|text| text.contains("NO ANSWER: vipd is not running (no daemon in"));
     let mut daemon = pair.run(&pair.a);
@@ -124,12 +124,12 @@ fn watch_reports_a_stopped_daemon_and_reconnects() {
     terminal.expect(|text| text.contains("web     master") && !text.contains("NO ANSWER"));
 }
 
-/// Sentences as they were before they were broken into lines.
+/// The text with its line breaks removed.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A shell that says how the terminal was before and after a command, and how the command ended.
+/// A shell command that prints the terminal's settings before and after a command, and its status.
 fn script(command: &str) -> String {
     format!("stty -g; {command}; echo \"ended $?\"; stty -g; sleep 1000")
 }
@@ -144,7 +144,7 @@ fn expect_given_back(terminal: &Terminal, code: u8) -> String {
     let modes = modes(&text);
     assert_eq!(modes[0], modes[1], "{text}");
     assert!(!text.contains("q ends"), "{text}");
-    // The cursor is seen again, and lines are wrapped.
+    // The cursor is visible again, and lines wrap.
     assert_eq!(terminal.asked("#{cursor_flag} #{wrap_flag} #{alternate_on}"), "1 1 0");
     text
 }
@@ -223,7 +223,7 @@ fn errors_of_first_use_name_the_next_step() {
         }
     };
     let (a, b) = (&pair.a, &pair.b);
-    // All three at once, each with what to write instead.
+    // All three mistakes at once, each with its correction.
     let check = format!("check {}", wrong.display());
     let three = ["did you mean `vrid`", "1500", "\"1 sek\"", "\"1s\"", "3 problems in "];
     type_in(a, &check, 1, &three);
@@ -336,7 +336,7 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("tmux");
-        // Never a server of its own, which nobody would end.
+        // Without starting another server, which nothing would end.
         command.arg("-N").arg("-S").arg(&self.socket).args(arguments);
         command.env("LC_ALL", "C.UTF-8").output().unwrap()
     }

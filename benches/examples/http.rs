@@ -1,4 +1,4 @@
-//! A client that asks a web server again and again, each time through a new connection; and the
+//! A client that sends requests to a web server, each on a new connection; and the
 //! application behind the proxies.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::lab::Host;
 
 const PERIOD: Duration = Duration::from_millis(10);
-/// Then a client gives up.
+/// When a client gives up.
 const TIMEOUT: Duration = Duration::from_millis(250);
 
 struct Request {

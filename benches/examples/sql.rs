@@ -1,4 +1,4 @@
-//! As much of PostgreSQL's protocol (version 3, simple queries, no password) as it takes to know
+//! As much of PostgreSQL's protocol (version 3, simple queries, no password) as is needed to know
 //! exactly what was acknowledged; and clients that count with it.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::Host;
 
-/// Then a client gives up and connects anew.
+/// When a client gives up and connects again.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const PERIOD: Duration = Duration::from_millis(10);
 
@@ -117,7 +117,7 @@ pub struct Saw {
     pub silence: Duration,
 }
 
-/// A client that goes on and on, statement by statement.
+/// A client that runs one statement after the other.
 pub struct Client {
     stop: Arc<AtomicBool>,
     statements: Arc<Mutex<Vec<Statement>>>,

@@ -47,7 +47,7 @@ pub struct Bench {
     /// keepalived, or the vipd to compare with.
     beside: Option<Program>,
     rounds: usize,
-    /// Only vipd, for whoever looks where its time goes.
+    /// Only vipd, for profiling.
     alone: bool,
 }
 
@@ -56,7 +56,7 @@ impl Bench {
         Bench { vipd: Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()), beside, rounds, alone }
     }
 
-    /// Measures all programs in turn, so that a machine's moods are everybody's.
+    /// Measures all programs in turn, so that disturbances of the machine affect all of them.
     fn each(&self, subjects: &[Subject], mut measure: impl FnMut(Subject)) {
         for _ in 0..self.rounds {
             self.once(subjects, &mut measure);
@@ -245,7 +245,7 @@ fn master_10ms(bench: &Bench) -> Vec<Row> {
         let window = window(&daemon, &scene.listener, millis(2500));
         let heard = adverts(&window.heard, MASTER);
         let sent: usize = heard.values().map(Vec::len).sum();
-        // Who sends fewer has less to do.
+        // A program that sends fewer adverts has less to do.
         share.add(subject, 100.0 * window.processor / sent as f64 * 25_500.0);
         let (lost, gap) = regularity(&heard, interval);
         missing.add(subject, lost);

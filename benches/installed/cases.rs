@@ -1,4 +1,4 @@
-//! What a client loses of what can happen to a machine.
+//! What a client loses when something happens to a machine, case by case.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -14,8 +14,8 @@ use crate::machine::Machine;
 pub const SHARED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 pub const VRID: u8 = 51;
 const PERIOD: Duration = Duration::from_millis(1);
-/// How long both may hold the address while it is handed over by plan: a millisecond, and what a
-/// machine adds that has other things to do.
+/// How long both may hold the address during a planned handover: a millisecond, and what a
+/// busy machine adds.
 const OVERLAP: Duration = Duration::from_millis(500);
 /// As much after a fault, where the kernel takes the address away: it needs its lock for that, which
 /// is one per machine, and the containers are on one.

@@ -1,4 +1,4 @@
-//! What the verdicts of checks do to virtual routers: the real daemon on the hosts of a lab.
+//! Effects of checks on virtual routers: the real daemon on the hosts of a lab.
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::services::{self, Authority, Server, Service, Systemd};
-use crate::suite::Tried;
+use crate::suite::TestResult;
 use crate::{TIMEOUT, VIPD, is_root, until};
 
 /// Two hosts and a client; `a` has the better priority, and its checks are the test's.
@@ -158,18 +158,18 @@ impl Notes {
     }
 }
 
-/// What a check looks at can be broken, and mended again.
+/// The object of a check, which can be broken and repaired.
 struct Breakable<'a> {
     name: &'a str,
     /// Its lines in the configuration.
     lines: String,
     breaks: Box<dyn Fn() + 'a>,
     mends: Box<dyn Fn() + 'a>,
-    /// It changes the priority, and is no fault.
+    /// Whether it changes the priority instead of being a fault.
     weighs: bool,
 }
 
-pub fn every_kind_decides_over_the_address() -> Tried {
+pub fn every_kind_decides_over_the_address() -> TestResult {
     let pair = &Pair::new();
     let lan = pair.lab.switch(1).unwrap();
     pair.a.connect("eth1", lan).unwrap();
@@ -311,7 +311,7 @@ pub fn every_kind_decides_over_the_address() -> Tried {
     Ok(())
 }
 
-pub fn a_dead_process_moves_the_address_at_once() -> Tried {
+pub fn a_dead_process_moves_the_address_at_once() -> TestResult {
     let pair = Pair::new();
     let program = pair.a.dir().join("the-server");
     services::copy_program(std::path::Path::new("/bin/sleep"), &program);
@@ -332,19 +332,19 @@ pub fn a_dead_process_moves_the_address_at_once() -> Tried {
         "a dead process: b's first advert after {late:?}; promised: 50 ms + delay + skew = {promised:?}"
     );
     late.sort();
-    // The machine may have other things to do now and then.
+    // The machine may be busy.
     assert!(late[2] < promised + Duration::from_millis(300), "{late:?}");
     Ok(())
 }
 
-pub fn a_failing_web_server_moves_the_address_in_time() -> Tried {
+pub fn a_failing_web_server_moves_the_address_in_time() -> TestResult {
     let pair = Pair::new();
     let web = Server::new(&pair.a, 8080);
     let check = "http = \"http://127.0.0.1:8080/fine\"\ninterval = \"200ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n";
     let (_a, _b) = pair.start(&format!("checks = [\"it\"]\n[[check]]\nname = \"it\"\n{check}"));
     let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(300));
     let promised = 3 * timeout.max(interval) + pair.spec(100).skew();
-    // Refused, and never answered. For the latter the time begins with the first look.
+    // Refused connections, then no answers, where the time counts from the first attempt.
     for (freezes, promised) in [(false, promised), (true, promised + interval)] {
         pair.expect_master(&pair.a);
         let begun = Instant::now();
@@ -365,7 +365,7 @@ pub fn a_failing_web_server_moves_the_address_in_time() -> Tried {
     Ok(())
 }
 
-pub fn a_drain_by_a_file_check_loses_no_probe() -> Tried {
+pub fn a_drain_by_a_file_check_loses_no_probe() -> TestResult {
     let pair = Pair::new();
     let client = pair.lab.host("client", 3).unwrap();
     let switch = pair.a.dir().join("maintenance");
@@ -395,7 +395,7 @@ pub fn a_drain_by_a_file_check_loses_no_probe() -> Tried {
     assert!(report.answered_by.contains_key("b"), "{report:?}");
     let ownership = pair.lab.ownership(pair.ip, begun, ended);
     assert_eq!(ownership.longest_none, Duration::ZERO, "{ownership:?}");
-    // With nobody who could take it, it stays.
+    // Without a peer that could take it, the address stays.
     drop(b);
     thread::sleep(Duration::from_millis(500));
     fs::write(&switch, "").unwrap();
@@ -410,7 +410,7 @@ pub fn a_drain_by_a_file_check_loses_no_probe() -> Tried {
     Ok(())
 }
 
-pub fn a_hook_may_refuse_to_take_over() -> Tried {
+pub fn a_hook_may_refuse_to_take_over() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let said = dir.join("said");
@@ -435,7 +435,7 @@ pub fn a_hook_may_refuse_to_take_over() -> Tried {
     assert_eq!(router["last_hook"]["hook"], "before_claim", "{router:#}");
     assert_eq!(router["last_hook"]["failed"], true);
     assert_eq!(pair.lab.owners(pair.ip), ["b"]);
-    // It asks again, and once it may it is master.
+    // The hook is run again, and once it allows it the host is master.
     fs::write(dir.join("yes"), "").unwrap();
     pair.expect_master(&pair.a);
     let all = || {
@@ -448,7 +448,7 @@ pub fn a_hook_may_refuse_to_take_over() -> Tried {
     Ok(())
 }
 
-pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> Tried {
+pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> TestResult {
     let pair = Pair::new();
     let hook = pair.a.dir().join("hangs");
     services::write_program(&hook, "#!/bin/sh\necho asked\nexec sleep 999\n");
@@ -472,7 +472,7 @@ pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> Tried {
     Ok(())
 }
 
-pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
+pub fn a_group_has_one_set_of_hooks_and_checks() -> TestResult {
     let lab = Lab::new().unwrap();
     let lan = lab.switch(1).unwrap();
     let hosts = [lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap()];
@@ -541,7 +541,7 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     Ok(())
 }
 
-pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> Tried {
+pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> TestResult {
     let pair = Pair::new();
     let (mut a, _b) = pair.start(
         "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"true\"\ninterval = \"100ms\"\n",
@@ -555,7 +555,7 @@ pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> Tried {
         log.contains("ERROR the helper process, which runs hooks and checks, is gone"),
         "{log}"
     );
-    // Started again at once, as by systemd, it goes on; and if nobody does so, another host.
+    // Restarted at once, as by systemd, it stays master; otherwise another host takes over.
     pair.expect_master(&pair.b);
     let events = fs::read_to_string(pair.a.dir().join("state/events.jsonl")).unwrap();
     assert!(
@@ -565,7 +565,7 @@ pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> Tried {
     Ok(())
 }
 
-pub fn a_reload_changes_checks() -> Tried {
+pub fn a_reload_changes_checks() -> TestResult {
     let pair = Pair::new();
     let switch = pair.a.dir().join("switch");
     let check = |name: &str, kind: &str| {
@@ -588,7 +588,7 @@ pub fn a_reload_changes_checks() -> Tried {
     );
     fs::write(daemon.config(), config.replace(&first, &second)).unwrap();
     daemon.signal(Signal::SIGHUP).unwrap();
-    // The new one fails, and sends the address away ...
+    // The new check fails and moves the address away ...
     pair.expect_master(&pair.b);
     assert!(pair.check("kept")["streak"].as_u64().unwrap() >= before, "went on undisturbed");
     assert_eq!(pair.router(&pair.a)["effective_priority"], 90);
@@ -602,7 +602,7 @@ pub fn a_reload_changes_checks() -> Tried {
     Ok(())
 }
 
-pub fn a_unit_adds_to_the_priority() -> Tried {
+pub fn a_unit_adds_to_the_priority() -> TestResult {
     if !is_root("a_unit_adds_to_the_priority") {
         return Ok(());
     }
@@ -639,7 +639,7 @@ pub fn a_unit_adds_to_the_priority() -> Tried {
 }
 
 /// Each adds another power of two to the priority while it passes.
-pub fn options_of_checks_have_their_effect() -> Tried {
+pub fn options_of_checks_have_their_effect() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let authority = Authority::new(&dir.join("authority"), "Our authority")?;
@@ -670,7 +670,7 @@ pub fn options_of_checks_have_their_effect() -> Tried {
     let names: Vec<String> =
         checks.iter().map(|(each, ..)| format!("\"{}\"", name(each))).collect();
     let tables = checks.iter().map(|(each, weight, lines)| {
-        // What is to fail would be seen, too.
+        // A failure would be seen, too.
         let weight = if *weight == 0 { 128 } else { *weight };
         let interval = if lines.starts_with("process") { "" } else { "interval = \"100ms\"\n" };
         let name = name(each);
@@ -702,7 +702,7 @@ pub fn options_of_checks_have_their_effect() -> Tried {
     Ok(())
 }
 
-pub fn a_check_counts_as_its_initial_result_until_it_has_run() -> Tried {
+pub fn a_check_counts_as_its_initial_result_until_it_has_run() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let (slow, go) = (dir.join("slow"), dir.join("go"));
@@ -743,7 +743,7 @@ pub fn a_check_counts_as_its_initial_result_until_it_has_run() -> Tried {
     Ok(())
 }
 
-pub fn a_first_result_is_waited_for_for_a_limited_time() -> Tried {
+pub fn a_first_result_is_waited_for_for_a_limited_time() -> TestResult {
     // interval and timeout together.
     const LONGEST: Duration = Duration::from_secs(5);
     let pair = Pair::new();
@@ -757,7 +757,7 @@ pub fn a_first_result_is_waited_for_for_a_limited_time() -> Tried {
     let begun = Instant::now();
     let a = pair.start_a(&vipd(), &[spec]);
     notes.expect_last(&["asked"]);
-    // Who cannot say that it took too long is missed only after 15 s.
+    // A helper that hangs is noticed after 15 s only.
     let helper = helper_of(&a);
     kill(helper, Signal::SIGSTOP).unwrap();
     pair.expect_master(&pair.a);
@@ -772,7 +772,7 @@ pub fn a_first_result_is_waited_for_for_a_limited_time() -> Tried {
     Ok(())
 }
 
-pub fn start_link_and_preempt_delays_are_kept() -> Tried {
+pub fn start_link_and_preempt_delays_are_kept() -> TestResult {
     const DELAY: Duration = Duration::from_secs(4);
     let pair = Pair::new();
     let lines = [
@@ -788,7 +788,7 @@ pub fn start_link_and_preempt_delays_are_kept() -> Tried {
         });
         each.collect()
     };
-    // How long after this each was `a`'s.
+    // How long it took until `a` had each address.
     let taken = |from: Instant| {
         let mut taken = [Duration::ZERO; 4];
         let all = || {
@@ -826,7 +826,7 @@ pub fn start_link_and_preempt_delays_are_kept() -> Tried {
     Ok(())
 }
 
-pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
+pub fn every_hook_runs_as_its_user_when_it_should() -> TestResult {
     let pair = Pair::new();
     let notes = Notes::new("echo $VIPD_STATE $(id -un) >>$said");
     let root = is_root("whom hooks run as");
@@ -851,7 +851,7 @@ pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
     pair.vipd(&pair.a, &["resume", "web"]);
     pair.expect_master(&pair.a);
     notes.expect_last(&["before_claim root", &master]);
-    // Nothing is asked before a fault.
+    // No hook runs before a fault.
     fs::write(&sick, "").unwrap();
     pair.expect_master(&pair.b);
     notes.expect_last(&[&master, &fault]);
@@ -864,7 +864,7 @@ pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
     Ok(())
 }
 
-pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
+pub fn a_hook_that_takes_too_long_may_mean_fault() -> TestResult {
     let pair = Pair::new();
     let notes = Notes::new("echo $VIPD_STATE >>$said\n[ -e \"$said.fine\" ] || exec sleep 999");
     let more = format!(
@@ -888,7 +888,7 @@ pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
     Ok(())
 }
 
-pub fn a_router_removed_by_a_reload_leaves_with_its_own_hooks() -> Tried {
+pub fn a_router_removed_by_a_reload_leaves_with_its_own_hooks() -> TestResult {
     let pair = Pair::new();
     let notes = Notes::new("echo $1 $VIPD_STATE >>$said");
     let hooks = |whose: &str| {
@@ -932,7 +932,7 @@ pub fn a_router_removed_by_a_reload_leaves_with_its_own_hooks() -> Tried {
         ["goes", "inside", "outside"].iter().all(|name| said.contains(&format!("b:{name} stop\n")))
     });
     reload(&b, &pair.b, &of_b);
-    // ... and a master, who asks before he releases.
+    // ... and a master, which runs a hook before it releases.
     thread::sleep(2 * pair.spec(100).master_down_interval());
     reload(&a, &pair.a, &[with_hooks(stays, "later")]);
     for ip in &ips[1..] {
@@ -951,7 +951,7 @@ pub fn a_router_removed_by_a_reload_leaves_with_its_own_hooks() -> Tried {
     Ok(())
 }
 
-pub fn a_changed_vrid_sends_priority_0_for_the_old_one() -> Tried {
+pub fn a_changed_vrid_sends_priority_0_for_the_old_one() -> TestResult {
     let pair = Pair::new();
     let (a, _b) = pair.start("");
     pair.expect_master(&pair.a);

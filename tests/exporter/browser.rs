@@ -96,7 +96,7 @@ impl<'a> Browser<'a> {
         fs::write(dir.join(format!("{name}.png")), bytes.unwrap()).unwrap();
     }
 
-    /// What the browser had to complain of.
+    /// The messages of the browser's console.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "browser" }));
         let entries = log.as_array().unwrap().iter();

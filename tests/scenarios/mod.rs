@@ -1,14 +1,14 @@
-//! What operators rely on, written once: each scenario is played on the simulator
+//! Scenarios that operators rely on, written once: each is run on the simulator
 //! (`tests/simulation.rs`) and on the real binary in namespaces (`netns-tests/`).
 //!
-//! A scenario is data: hosts, steps and expectations in order. Whoever plays it starts every host
-//! that is not set up as `asleep`, plays the steps, and stops everything at the end. Expectations
-//! with a limit hold as soon as they hold within it; [`Step::Mark`] forgets what clients have seen.
+//! A scenario is data: hosts, steps and expectations in order. A runner starts every host
+//! that is not set up as `asleep`, performs the steps, and stops everything at the end. An expectation
+//! with a limit must hold at some moment within it; [`Step::Mark`] forgets what clients have seen.
 
 use std::time::Duration;
 
 /// One host of a scenario: one interface on a common link, one virtual router with one address.
-/// What is not said is as in an empty configuration, except for delays, which are 0.
+/// Omitted keys have their defaults, except for delays, which are 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// `a` has the lowest own address, then `b`, and so on.
@@ -71,9 +71,9 @@ pub enum Step {
     Freeze(&'static str),
     /// The daemon gets CONT.
     Thaw(&'static str),
-    /// The host is gone at once, with all its addresses; nobody notices a carrier.
+    /// The host is gone at once, with all its addresses; no carrier is lost.
     Crash(&'static str),
-    /// Packets between the two are lost, both ways; nobody notices a carrier.
+    /// Packets between the two are lost, both ways; no carrier is lost.
     Cut(&'static str, &'static str),
     /// What the first sends no longer reaches the second.
     CutOneWay(&'static str, &'static str),
@@ -101,14 +101,14 @@ pub enum Step {
     MasterWithin(&'static str, Duration),
     /// The host is master now, the only one, and alone has the address.
     MasterIs(&'static str),
-    /// Of those who take part nobody is master now.
+    /// No host that takes part is master now.
     NobodyIsMaster,
-    /// The host has not the address now.
+    /// The host does not have the address now.
     HasNot(&'static str),
     /// From here on what clients see is counted anew.
     Mark,
-    /// Since the mark no instant was without somebody to answer, and no packet went to somebody
-    /// who did not.
+    /// Since the mark some host could answer at every instant, and no packet went to a host
+    /// that could not.
     NothingWasLost,
     /// Since the mark nobody answered for at most this long at a time.
     NobodyAnsweredAtMost(Duration),
@@ -145,10 +145,10 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Patience with adverts of one second, and some: 3 intervals and a skew.
+/// Somewhat more than the master down interval with adverts of one second.
 const TIMEOUT: Duration = Duration::from_millis(4500);
 
-/// A pair as most people run it.
+/// A pair as most operators run it.
 const PAIR: &[Setup] = &[host("a", 150), host("b", 100)];
 
 /// All of them.

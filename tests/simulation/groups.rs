@@ -1,5 +1,5 @@
-//! Sync groups on two links, and checks: planned moves lose nothing, hosts that disagree come to
-//! terms, and a reload touches nothing that is equal before and after.
+//! Sync groups on two links, and checks: planned moves lose nothing, hosts that disagree settle on
+//! one master, and a reload touches nothing that is equal before and after.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -73,7 +73,7 @@ fn end(world: Box<World>) -> Result<Box<World>, Box<World>> {
     if world.wrong.is_some() { Err(world) } else { Ok(world) }
 }
 
-/// Failover, drain, stop, a check that fails and one that mends: at every instant both addresses are
+/// Failover, drain, stop, a check that fails and recovers: at every instant both addresses are
 /// answered for.
 pub fn planned_moves_of_a_group_lose_nothing(
     seed: u64,
@@ -269,7 +269,7 @@ fn look(node: &mut Node, now: Instant, config: &Config, up: bool, actions: &mut 
     }
 }
 
-/// Something, at some time: deadlines are kept.
+/// A random event at a random time; deadlines are kept.
 fn happen(
     node: &mut Node,
     now: &mut Instant,

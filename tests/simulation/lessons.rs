@@ -1,4 +1,4 @@
-//! What chaos and reading have shown once: each of these was a bug.
+//! Regressions: each test is for a bug that random runs or a review have found.
 
 use std::time::Duration;
 

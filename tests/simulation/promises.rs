@@ -1,5 +1,5 @@
-//! What is promised in numbers, in worlds drawn at random: planned moves lose nothing, and a
-//! daemon that dies or stands still never makes two.
+//! Promises with figures, in random worlds: planned moves lose nothing, and a
+//! daemon that dies or stalls never leaves two owners.
 
 use std::net::IpAddr;
 use std::time::Duration;
