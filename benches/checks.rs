@@ -24,7 +24,7 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 const INTERVAL: Duration = Duration::from_millis(10);
 const CHECKS: usize = 200;
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -66,7 +66,7 @@ fn spec(more: &str) -> RouterSpec {
     spec
 }
 
-/// All kinds, or one of them, and all pass; `false`: there is no such kind.
+/// Measures all kinds of checks or one of them, all of which pass; `false`: there is no such kind.
 fn mixed(span: Duration, only: Option<usize>) -> bool {
     let lab = Lab::new().unwrap();
     let host = lab.host("a", 1).unwrap();
@@ -189,7 +189,7 @@ fn keepalived_commands(host: &Host) -> Daemon {
 
 fn measure(lab: &Lab, host: &Host, daemon: &Daemon, what: &str, span: Duration) {
     let master = || (lab.owners(SHARED) == [host.name()]).then_some(());
-    assert!(wait_for(PATIENCE, master).is_some(), "not master: {}", daemon.log());
+    assert!(wait_for(TIMEOUT, master).is_some(), "not master: {}", daemon.log());
     // The first runs are closer together than the later ones.
     std::thread::sleep(Duration::from_secs(5));
     let own = own_processes(daemon.pid());

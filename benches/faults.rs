@@ -33,9 +33,9 @@ const VRID: u8 = 51;
 const RUNS: usize = 5;
 const PHASES: usize = 20;
 const PERIOD: Duration = Duration::from_millis(1);
-/// What an unplanned move may take beyond the protocol's patience, in the median.
+/// What an unplanned move may take beyond the master down interval, in the median.
 const BEYOND: Duration = Duration::from_millis(5);
-/// How long loser and winner both answer while the address is handed over by plan.
+/// How long both hosts may answer during a planned handover.
 const OVERLAP: Duration = Duration::from_millis(20);
 /// Where the shared address is at first, and who would take it next.
 const A: usize = 0;
@@ -46,7 +46,7 @@ const B: usize = 1;
 enum Allowed {
     /// Planned: nothing is lost in the median, one probe at worst.
     Nothing,
-    /// The patience of the successor, from the last advert on.
+    /// The master down interval of the successor, from the last advert on.
     Patience,
     /// No promise is made; the figures are for information.
     Anything,
@@ -670,7 +670,7 @@ fn median_and_worst(figures: &[Figures], value: &dyn Fn(&Figures) -> f64) -> (f6
     (median, values.last().copied().unwrap_or(f64::NAN))
 }
 
-/// What of issue 3 does not hold.
+/// The promises of the fault table that a fault has broken.
 fn verdict(fault: &Fault, figures: &[Figures], runs: usize) -> Vec<String> {
     let mut broken = Vec::new();
     let mut say = |what: String| broken.push(format!("{}: {what}", fault.name));
@@ -683,11 +683,11 @@ fn verdict(fault: &Fault, figures: &[Figures], runs: usize) -> Vec<String> {
     if fault.allowed == Allowed::Nothing && (lost > 0.0 || worst_lost > 1.0) {
         say(format!("{lost} probes lost in the median, {worst_lost} at worst"));
     }
-    let patience = fault.priorities[1..].iter().map(|priority| {
+    let limits = fault.priorities[1..].iter().map(|priority| {
         RouterSpec { interval: fault.interval, ..RouterSpec::new(SHARED.into(), *priority) }
-            .patience()
+            .master_down_interval()
     });
-    let limit = millis(patience.max().unwrap_or_default() + BEYOND);
+    let limit = millis(limits.max().unwrap_or_default() + BEYOND);
     if fault.allowed == Allowed::Patience && silence > limit {
         say(format!("silent for {silence:.1} ms in the median, and {limit:.1} are allowed"));
     }

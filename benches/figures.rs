@@ -1,4 +1,4 @@
-//! The figures vipd is measured by, beside keepalived in the same run, in network namespaces.
+//! Figures of vipd and of keepalived in the same run, in network namespaces.
 //!
 //! `cargo bench --bench figures [-- failover | schedule | malformed | lower | keepalived]`: about
 //! five minutes for each of the two; with `keepalived`, all figures of that alone. Times are the
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 /// The first announcement of the winner after the protocol's deadline: when the master's host
-/// crashes, 3 x interval + skew after its last advert; when it is stopped, skew after its goodbye.
+/// crashes, 3 x interval + skew after its last advert; when it is stopped, skew after priority 0.
 fn failover(program: &Program) -> Vec<(String, String)> {
     let mut figures = Vec::new();
     for interval in [1000, 100, 10].map(Duration::from_millis) {
@@ -78,7 +78,7 @@ fn failover(program: &Program) -> Vec<(String, String)> {
                 lab.observer().adverts("a", Instant::now() - 3 * interval).pop().unwrap();
             a.cut().unwrap();
             let won = await_announcement(&lab, "b", last);
-            crashes.push(late(won, last + spec(100).patience()));
+            crashes.push(late(won, last + spec(100).master_down_interval()));
             await_master(&lab, "b");
 
             a.boot().unwrap();
@@ -117,7 +117,7 @@ fn schedule(program: &Program) -> Vec<(String, String)> {
     ]
 }
 
-/// Adverts that are wrong in every way, of a higher priority than the master's.
+/// Malformed adverts of every kind, of a higher priority than the master's.
 fn malformed(program: &Program) -> Vec<(String, String)> {
     let mut figures = Vec::new();
     for (period, name) in [(100, "1 per interval"), (1, "1000 per second")] {
@@ -149,7 +149,7 @@ fn lower(program: &Program) -> Vec<(String, String)> {
     ]
 }
 
-/// A master, its backup, and a stranger among them for ten seconds.
+/// A master, its backup, and for ten seconds a sender of unwanted adverts.
 struct Crowd {
     from: Instant,
     to: Instant,

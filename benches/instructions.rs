@@ -72,7 +72,7 @@ fn count(name: &str) -> u64 {
     total.trim().parse().unwrap()
 }
 
-/// One of them, as often as it is counted.
+/// Calls one of the measured functions, `ROUNDS` times for each advert.
 fn measured(name: &str) {
     let (mut master, _) = node(1, 150);
     let mut actions = Vec::with_capacity(4096);

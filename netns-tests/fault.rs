@@ -1,5 +1,5 @@
-//! What may happen to a vipd on its own machine and on its LAN, and must not matter more than it
-//! has to.
+//! Faults on the host and on the LAN of a vipd, and their effects, which must not exceed what the
+//! protocol allows.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,32 +18,32 @@ use crate::suite::{Test, tests};
 pub const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 pub const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 pub const VRID: u8 = 51;
-/// For whatever should happen at once, on a machine that does other things too.
+/// A time limit for what should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(3);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        an_interface_that_comes_late_is_waited_for,
+        an_interface_that_appears_late_is_waited_for,
         a_master_whose_interface_goes_down_is_replaced_and_comes_back,
         a_master_without_carrier_is_replaced_and_comes_back,
-        a_deleted_interface_that_is_made_again_is_used_again,
+        a_deleted_interface_that_is_created_again_is_used_again,
         an_interface_is_followed_by_its_name,
         many_routers_on_many_interfaces_elect_and_move_on_their_own,
         a_broken_file_changes_nothing_and_a_good_one_is_applied,
         a_second_daemon_is_refused_and_told_the_pid_of_the_first,
-        hooks_run_in_order_with_keepalived_s_arguments,
-        malformed_adverts_once_an_interval_hurt_nobody,
-        a_thousand_malformed_adverts_a_second_hurt_nobody,
-        a_thousand_lower_adverts_a_second_make_no_storm,
+        hooks_run_in_order_with_the_arguments_of_keepalived,
+        malformed_adverts_once_an_interval_have_no_effect,
+        a_thousand_malformed_adverts_a_second_have_no_effect,
+        a_thousand_lower_adverts_a_second_cause_no_flood_of_answers,
         an_address_removed_by_hand_is_put_back,
         the_address_of_a_killed_daemon_ends_before_its_peer_claims_it,
         the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it,
-        what_a_killed_daemon_left_is_removed_by_the_next,
+        addresses_of_a_killed_daemon_are_removed_by_the_next,
         a_daemon_that_is_killed_and_back_at_once_stays_master,
         an_address_that_somebody_else_put_there_is_never_touched,
-        a_healed_cut_leaves_one_master_that_announces_itself,
+        a_healed_partition_leaves_one_master_that_announces_itself,
         planned_moves_lose_no_datagram,
-        a_lone_master_that_is_stopped_leaves_nothing_behind,
+        a_lone_master_that_is_stopped_removes_its_addresses,
         addresses_that_are_not_advertised_move_along_with_their_prefix,
     ]
 }
@@ -77,7 +77,7 @@ fn addresses_that_are_not_advertised_move_along_with_their_prefix() {
     assert_eq!((held(&a), held(&b)), (0, 3), "{}", daemon_b.log());
 }
 
-fn an_interface_that_comes_late_is_waited_for() {
+fn an_interface_that_appears_late_is_waited_for() {
     let lab = Lab::new().unwrap();
     let a = lab.bare_host("a", 1).unwrap();
     let mut daemon = start(&a, &[spec(150)]);
@@ -95,7 +95,7 @@ fn a_master_without_carrier_is_replaced_and_comes_back() {
     taken_away_and_given_back(|a| a.unplug("eth0").unwrap(), |a| a.plug("eth0").unwrap());
 }
 
-fn a_deleted_interface_that_is_made_again_is_used_again() {
+fn a_deleted_interface_that_is_created_again_is_used_again() {
     taken_away_and_given_back(
         |a| a.delete("eth0").unwrap(),
         |a| a.connect("eth0", Switch::LAN).unwrap(),
@@ -222,7 +222,7 @@ fn a_second_daemon_is_refused_and_told_the_pid_of_the_first() {
     expect_master(&lab, "a", &[&daemon]);
 }
 
-fn hooks_run_in_order_with_keepalived_s_arguments() {
+fn hooks_run_in_order_with_the_arguments_of_keepalived() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let said = a.dir().join("said");
@@ -272,15 +272,15 @@ fn hooks_run_in_order_with_keepalived_s_arguments() {
     assert!(text.lines().any(|line| line.starts_with("stop web") || line.starts_with("stop  web")));
 }
 
-fn malformed_adverts_once_an_interval_hurt_nobody() {
+fn malformed_adverts_once_an_interval_have_no_effect() {
     malformed(Duration::from_millis(100), Duration::from_secs(5));
 }
 
-fn a_thousand_malformed_adverts_a_second_hurt_nobody() {
+fn a_thousand_malformed_adverts_a_second_have_no_effect() {
     malformed(Duration::from_millis(1), Duration::from_secs(3));
 }
 
-/// Adverts of a higher priority, each wrong in its own way, must not be noticed.
+/// Adverts of a higher priority, each malformed in its own way, must have no effect.
 fn malformed(period: Duration, span: Duration) {
     let pair = Pair::start();
     let Pair { lab, daemon_a, daemon_b, .. } = &pair;
@@ -307,7 +307,7 @@ fn malformed(period: Duration, span: Duration) {
     assert!(logs.lines().count() < 60, "too much is logged:\n{logs}");
 }
 
-fn a_thousand_lower_adverts_a_second_make_no_storm() {
+fn a_thousand_lower_adverts_a_second_cause_no_flood_of_answers() {
     let pair = Pair::start();
     let Pair { lab, daemon_a, daemon_b, .. } = &pair;
     let mallory = lab.host("mallory", 66).unwrap();
@@ -339,7 +339,7 @@ fn a_thousand_lower_adverts_a_second_make_no_storm() {
     assert!(adverts <= 11 * regular + 20, "{adverts} adverts in {seconds} s");
     let announcements = lab.observer().announcements("a", SHARED, began);
     let announcements = announcements.iter().filter(|at| until(at)).count();
-    // The rounds of its own start may still be due.
+    // Announcements of its own start may still be due.
     assert!(announcements <= 6 + 3, "{announcements} announcements in {seconds} s");
 }
 
@@ -370,8 +370,8 @@ fn the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it() {
     ends_by_lease(Signal::SIGSTOP);
 }
 
-/// With adverts of a second, a daemon that can do nothing any more loses its address by the
-/// kernel's hand before its peer's patience ends.
+/// With adverts of a second, the kernel removes the address of a dead or frozen daemon before the
+/// master down interval of its peer ends.
 fn ends_by_lease(signal: Signal) {
     let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
     let lab = Lab::new().unwrap();
@@ -393,7 +393,7 @@ fn ends_by_lease(signal: Signal) {
     }
 }
 
-fn what_a_killed_daemon_left_is_removed_by_the_next() {
+fn addresses_of_a_killed_daemon_are_removed_by_the_next() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let text = spec(150).more + "address_lifetime = \"off\"\n";
@@ -447,7 +447,7 @@ fn an_address_that_somebody_else_put_there_is_never_touched() {
     assert_eq!(copies(), [24], "{}", daemon_a.log());
 }
 
-fn a_healed_cut_leaves_one_master_that_announces_itself() {
+fn a_healed_partition_leaves_one_master_that_announces_itself() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     a.cut().unwrap();
@@ -488,7 +488,7 @@ fn planned_moves_lose_no_datagram() {
     assert!(report.answered_by.len() == 2, "{report:?}");
 }
 
-fn a_lone_master_that_is_stopped_leaves_nothing_behind() {
+fn a_lone_master_that_is_stopped_removes_its_addresses() {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let mut daemon = start(&a, &[spec(150)]);
@@ -533,8 +533,8 @@ pub fn expect_master(lab: &Lab, host: &str, daemons: &[&Daemon]) {
 }
 
 /// The shared address is on this host alone, and it is this host that advertises.
-pub fn expect_master_within(lab: &Lab, host: &str, patience: Duration, daemons: &[&Daemon]) {
-    let settled = wait_for(patience, || {
+pub fn expect_master_within(lab: &Lab, host: &str, timeout: Duration, daemons: &[&Daemon]) {
+    let settled = wait_for(timeout, || {
         (lab.owners(SHARED) == [host] && lab.observer().master(VRID).as_deref() == Some(host))
             .then_some(())
     });

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use crate::fault::{
     Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
 };
-use crate::suite::{Test, Tried, tests};
+use crate::suite::{Test, TestResult, tests};
 
 #[derive(Clone, Copy)]
 pub enum Peer {
@@ -44,8 +44,8 @@ pub fn tests() -> Vec<Test> {
     let beside = |peer: Peer| {
         tests![
             (peer);
-            a_newcomer_deaf_for_20_s_deposes_nobody,
-            a_newcomer_deaf_for_5_s_deposes_nobody,
+            a_starting_host_that_hears_nothing_for_20_s_takes_over_from_nobody,
+            a_starting_host_that_hears_nothing_for_5_s_takes_over_from_nobody,
             a_better_host_that_returns_loses_nothing,
             a_clean_stop_loses_nothing,
         ]
@@ -55,23 +55,23 @@ pub fn tests() -> Vec<Test> {
     // The longest first: they decide when all are done.
     let alone = tests![
         an_exclusive_move_never_has_two_owners,
-        a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice,
-        a_late_waker_listens_before_it_says_anything,
+        a_daemon_killed_just_before_its_advert_makes_no_two_owners,
+        a_master_that_ran_late_listens_before_it_advertises,
         a_late_backup_reads_its_queue_before_it_claims,
         a_daemon_killed_and_started_at_once_breaks_no_connection,
         a_daemon_that_loses_its_main_process_is_back_at_once,
         a_daemon_that_loses_its_helper_ends_and_is_back_at_once,
-        a_freeze_a_little_longer_than_the_lease_makes_no_two_owners,
-        an_interface_made_again_at_once_gets_its_address_back,
-        an_address_deleted_over_and_over_ends_in_a_fault,
-        the_fourth_crash_in_a_minute_begins_as_backup,
-        after_a_healed_cut_clients_find_the_master_at_once,
-        a_master_that_was_not_heard_and_is_again_leaves_one_owner,
-        two_masters_behind_a_firewall_say_so,
+        a_freeze_slightly_longer_than_the_lease_makes_no_two_owners,
+        an_interface_recreated_at_once_gets_its_address_back,
+        an_address_deleted_repeatedly_ends_in_a_fault,
+        the_fourth_crash_in_a_minute_starts_as_backup,
+        after_a_healed_partition_clients_reach_the_master_at_once,
+        after_lost_adverts_there_is_one_owner_again,
+        two_masters_behind_a_firewall_report_each_other,
         a_restart_moves_nothing_and_runs_no_hook,
-        a_restart_with_a_broken_file_is_a_stop_said_loudly,
-        a_new_program_is_put_in_place_without_a_move,
-        a_restart_with_a_broken_program_is_a_stop_said_loudly,
+        a_restart_with_a_broken_file_is_a_stop_with_an_error,
+        an_upgrade_moves_no_address,
+        a_restart_with_a_broken_program_is_a_stop_with_an_error,
         an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second,
         adverts_and_claims_have_real_time_priority,
         a_hook_that_hangs_delays_neither_adverts_nor_a_stop,
@@ -102,7 +102,7 @@ impl Served {
         Self { prober: None, a, b, client, lab }
     }
 
-    /// From now on every probe counts.
+    /// Starts counting probes.
     fn probe(&mut self) -> Instant {
         self.prober = Some(Prober::start(&self.client, SHARED, Duration::from_millis(2)).unwrap());
         std::thread::sleep(Duration::from_millis(300));
@@ -118,7 +118,7 @@ impl Served {
     }
 }
 
-fn a_clean_stop_loses_nothing(peer: Peer) -> Tried {
+fn a_clean_stop_loses_nothing(peer: Peer) -> TestResult {
     let peer = peer.program()?;
     let mut served = Served::new();
     let mut daemon_a = start(&served.a, &[spec(150)]);
@@ -133,7 +133,7 @@ fn a_clean_stop_loses_nothing(peer: Peer) -> Tried {
     Ok(())
 }
 
-fn a_better_host_that_returns_loses_nothing(peer: Peer) -> Tried {
+fn a_better_host_that_returns_loses_nothing(peer: Peer) -> TestResult {
     let peer = peer.program()?;
     let mut served = Served::new();
     let daemon_b = Daemon::start(&served.b, &peer, &[spec(100)]).unwrap();
@@ -167,7 +167,7 @@ fn an_exclusive_move_never_has_two_owners() {
 }
 
 /// The lease of 2 s is then a second old already, and the peer waits hardly more than 2 s.
-fn a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice() {
+fn a_daemon_killed_just_before_its_advert_makes_no_two_owners() {
     let lab = Lab::new().unwrap();
     // Of two equals the higher address wins.
     let (a, b) = (lab.host("a", 9).unwrap(), lab.host("b", 2).unwrap());
@@ -186,7 +186,7 @@ fn a_daemon_killed_just_before_its_advert_leaves_nobody_owner_twice() {
     assert_eq!(ownership.total_two, Duration::ZERO, "{ownership:?}");
 }
 
-fn a_late_waker_listens_before_it_says_anything() {
+fn a_master_that_ran_late_listens_before_it_advertises() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[RouterSpec { preempt: false, ..spec(150) }]);
@@ -236,7 +236,7 @@ fn a_daemon_killed_and_started_at_once_breaks_no_connection() {
     assert!(served.lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
 }
 
-/// As the kernel's memory killer does it: the helper and a hook that hangs live on for a moment.
+/// As the OOM killer does it: the helper and a hanging hook survive for a moment.
 fn a_daemon_that_loses_its_main_process_is_back_at_once() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -284,7 +284,7 @@ fn a_daemon_that_loses_its_helper_ends_and_is_back_at_once() {
 }
 
 /// The lease has run out by then, but nobody else may be there yet.
-fn a_freeze_a_little_longer_than_the_lease_makes_no_two_owners() {
+fn a_freeze_slightly_longer_than_the_lease_makes_no_two_owners() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[slow(150)]);
@@ -301,11 +301,11 @@ fn a_freeze_a_little_longer_than_the_lease_makes_no_two_owners() {
     let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
     let ownership = lab.ownership(SHARED, asked, Instant::now());
     assert!(ownership.total_two < Duration::from_millis(100), "{ownership:?}\n{logs}");
-    assert!(ownership.total_none < slow(100).patience(), "{ownership:?}\n{logs}");
+    assert!(ownership.total_none < slow(100).master_down_interval(), "{ownership:?}\n{logs}");
     assert_eq!(ownership.owners.len(), 1, "{ownership:?}\n{logs}");
 }
 
-fn an_interface_made_again_at_once_gets_its_address_back() {
+fn an_interface_recreated_at_once_gets_its_address_back() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     for _ in 0..3 {
@@ -319,7 +319,7 @@ fn an_interface_made_again_at_once_gets_its_address_back() {
     }
 }
 
-fn an_address_deleted_over_and_over_ends_in_a_fault() {
+fn an_address_deleted_repeatedly_ends_in_a_fault() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     std::thread::sleep(Duration::from_millis(500));
@@ -334,7 +334,7 @@ fn an_address_deleted_over_and_over_ends_in_a_fault() {
     assert!(lines < 60, "too much is logged:\n{}", daemon_a.log());
 }
 
-fn the_fourth_crash_in_a_minute_begins_as_backup() {
+fn the_fourth_crash_in_a_minute_starts_as_backup() {
     let half = || RouterSpec { interval: Duration::from_millis(500), ..spec(150) };
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
@@ -396,7 +396,7 @@ fn a_restart_moves_nothing_and_runs_no_hook() {
     assert_eq!(said(), said_before, "{logs}");
 }
 
-fn a_new_program_is_put_in_place_without_a_move() {
+fn an_upgrade_moves_no_address() {
     let (lab, a, mut daemon, own) = own_program();
     let replacement = a.dir().join("new");
     fs::copy(VIPD, &replacement).unwrap();
@@ -413,7 +413,7 @@ fn a_new_program_is_put_in_place_without_a_move() {
     assert!(adverts.iter().all(|(_, advert)| advert.priority == 150), "{}", daemon.log());
 }
 
-fn a_restart_with_a_broken_program_is_a_stop_said_loudly() {
+fn a_restart_with_a_broken_program_is_a_stop_with_an_error() {
     let (lab, a, mut daemon, own) = own_program();
     fs::remove_file(&own).unwrap();
     executable(&own, "#!/bin/sh\necho cannot load >&2\nexit 127\n");
@@ -444,7 +444,7 @@ fn slow(priority: u8) -> RouterSpec {
     RouterSpec { interval: Duration::from_secs(1), ..spec(priority) }
 }
 
-fn a_restart_with_a_broken_file_is_a_stop_said_loudly() {
+fn a_restart_with_a_broken_file_is_a_stop_with_an_error() {
     let (lab, [a, _b], [mut daemon_a, daemon_b], _) = pair_with_hook(Duration::from_millis(100));
     let good = fs::read_to_string(daemon_a.config()).unwrap();
     fs::write(daemon_a.config(), good.replace("addresses", "adresses")).unwrap();
@@ -507,9 +507,9 @@ fn a_hook_that_hangs_delays_neither_adverts_nor_a_stop() {
     assert_eq!(goodbyes.last().map(|(_, advert)| advert.priority), Some(0), "{}", daemon_a.log());
 }
 
-/// Whichever side speaks first: the winner may never hear of the loser, and must still tell the
+/// Whichever side sends first: the winner may never hear the loser, and must still tell the
 /// network where the address is.
-fn after_a_healed_cut_clients_find_the_master_at_once() {
+fn after_a_healed_partition_clients_reach_the_master_at_once() {
     let mut served = Served::new();
     let daemon_a = start(&served.a, &[spec(150)]);
     let daemon_b = start(&served.b, &[spec(100)]);
@@ -533,7 +533,7 @@ fn after_a_healed_cut_clients_find_the_master_at_once() {
     }
 }
 
-fn a_master_that_was_not_heard_and_is_again_leaves_one_owner() {
+fn after_lost_adverts_there_is_one_owner_again() {
     let Some(pair) = muted(Lost::All) else { return };
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     let taken = wait_for(SOON, || (lab.owners(SHARED) == ["b"]).then_some(()));
@@ -543,7 +543,7 @@ fn a_master_that_was_not_heard_and_is_again_leaves_one_owner() {
     expect_master(lab, "a", &[daemon_a, daemon_b]);
 }
 
-fn two_masters_behind_a_firewall_say_so() {
+fn two_masters_behind_a_firewall_report_each_other() {
     let Some(pair) = muted(Lost::Adverts) else { return };
     let Pair { lab, a, b, daemon_a, daemon_b } = &pair;
     let both = wait_for(SOON, || (lab.owners(SHARED) == ["a", "b"]).then_some(()));
@@ -596,16 +596,16 @@ fn adverts_and_claims_have_real_time_priority() {
     assert!(others.clone().all(|(_, policy, _)| *policy != SCHED_FIFO), "{priorities:?}");
 }
 
-fn a_newcomer_deaf_for_5_s_deposes_nobody(peer: Peer) -> Tried {
+fn a_starting_host_that_hears_nothing_for_5_s_takes_over_from_nobody(peer: Peer) -> TestResult {
     deaf(peer, 5)
 }
 
-fn a_newcomer_deaf_for_20_s_deposes_nobody(peer: Peer) -> Tried {
+fn a_starting_host_that_hears_nothing_for_20_s_takes_over_from_nobody(peer: Peer) -> TestResult {
     deaf(peer, 20)
 }
 
 /// The port of a better newcomer that does not preempt forwards late, as under spanning tree.
-fn deaf(peer: Peer, deaf_seconds: u64) -> Tried {
+fn deaf(peer: Peer, deaf_seconds: u64) -> TestResult {
     let peer = peer.program()?;
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -621,7 +621,7 @@ fn deaf(peer: Peer, deaf_seconds: u64) -> Tried {
     let end = Instant::now();
     let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
     let longest = lab.longest_gap("b", began, end);
-    // Without real-time priority, on a busy machine, a gap of some intervals is nobody's doing.
+    // Without real-time priority, a gap of some intervals may be due to the busy machine.
     assert!(longest < 20 * spec(100).interval, "no advert for {longest:?}\n{logs}");
     assert_eq!(lab.observer().master(VRID).as_deref(), Some("b"), "{logs}");
     assert_eq!(lab.owners(SHARED), ["b"], "{logs}");

@@ -1,5 +1,5 @@
-//! What single keys of the configuration do to real daemons, with and without them: those that no
-//! other scenario needs.
+//! Effects of single keys of the configuration on real daemons, with and without them: those keys
+//! that no other scenario needs.
 
 use std::fs;
 use std::net::IpAddr;
@@ -12,31 +12,31 @@ use serde_json::Value;
 use crate::fault::{SHARED, SOON, VRID, expect_master, expect_master_within, spec, start};
 use crate::faults::Peer;
 use crate::scenario::vipd;
-use crate::suite::{Test, Tried, tests};
+use crate::suite::{Test, TestResult, tests};
 
 pub fn tests() -> Vec<Test> {
     tests![
-        version_2_hears_only_who_has_its_authentication_beside_vipd,
-        version_2_hears_only_who_has_its_authentication_beside_keepalived,
+        version_2_accepts_only_its_own_authentication_beside_vipd,
+        version_2_accepts_only_its_own_authentication_beside_keepalived,
         an_address_that_nobody_renews_ends_after_its_lifetime,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6,
-        either_checksum_is_sent_as_asked_for_and_understood,
+        either_checksum_is_sent_as_configured_and_accepted,
         adverts_come_from_the_source_address,
         a_better_host_that_accept_from_does_not_name_changes_nothing,
         an_alternative_name_names_the_interface,
     ]
 }
 
-fn version_2_hears_only_who_has_its_authentication_beside_vipd() -> Tried {
+fn version_2_accepts_only_its_own_authentication_beside_vipd() -> TestResult {
     authentication(Peer::Vipd)
 }
 
-fn version_2_hears_only_who_has_its_authentication_beside_keepalived() -> Tried {
+fn version_2_accepts_only_its_own_authentication_beside_keepalived() -> TestResult {
     authentication(Peer::Keepalived)
 }
 
-fn authentication(peer: Peer) -> Tried {
+fn authentication(peer: Peer) -> TestResult {
     let peer = peer.program()?;
     let with = |priority| {
         let mut spec =
@@ -59,7 +59,7 @@ fn authentication(peer: Peer) -> Tried {
     Ok(())
 }
 
-fn an_address_that_nobody_renews_ends_after_its_lifetime() -> Tried {
+fn an_address_that_nobody_renews_ends_after_its_lifetime() -> TestResult {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     // With adverts as fast as these, "auto" is 2 s.
@@ -72,16 +72,16 @@ fn an_address_that_nobody_renews_ends_after_its_lifetime() -> Tried {
     Ok(())
 }
 
-fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4() -> Tried {
+fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4() -> TestResult {
     unicast_min_ttl(SHARED, |host| host.ipv4().into())
 }
 
-fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6() -> Tried {
+fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6() -> TestResult {
     unicast_min_ttl("2001:db8::100".parse().unwrap(), |host| host.ipv6().into())
 }
 
 /// The better one's adverts come as if from behind some routers.
-fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Tried {
+fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> TestResult {
     if Command::new("nft").arg("--version").output().is_err() {
         return Err("nft is not installed (Debian: apt-get install nftables)".into());
     }
@@ -108,7 +108,7 @@ fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> Tried {
     Ok(())
 }
 
-fn either_checksum_is_sent_as_asked_for_and_understood() -> Tried {
+fn either_checksum_is_sent_as_configured_and_accepted() -> TestResult {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let daemon_a = start(&a, &[with("checksum = \"plain\"\n", 150)]);
@@ -121,7 +121,7 @@ fn either_checksum_is_sent_as_asked_for_and_understood() -> Tried {
     hears(&b, "plain");
     reload(&a, &daemon_a, "\"plain\"", "\"pseudo-header\"");
     hears(&b, "pseudo-header");
-    // Whatever one sends oneself.
+    // Regardless of the form that the receiver itself sends.
     reload(&b, &daemon_b, "vrid", "checksum = \"plain\"\nvrid");
     reload(&a, &daemon_a, "priority = 150", "priority = 50");
     expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
@@ -129,7 +129,7 @@ fn either_checksum_is_sent_as_asked_for_and_understood() -> Tried {
     Ok(())
 }
 
-fn adverts_come_from_the_source_address() -> Tried {
+fn adverts_come_from_the_source_address() -> TestResult {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let second: IpAddr = "192.0.2.77".parse().unwrap();
@@ -152,7 +152,7 @@ fn adverts_come_from_the_source_address() -> Tried {
     Ok(())
 }
 
-fn a_better_host_that_accept_from_does_not_name_changes_nothing() -> Tried {
+fn a_better_host_that_accept_from_does_not_name_changes_nothing() -> TestResult {
     let lab = Lab::new().unwrap();
     let (a, mallory) = (lab.host("a", 1).unwrap(), lab.host("mallory", 66).unwrap());
     let line = "accept_from = [\"192.0.2.1\", \"192.0.2.2\"]\n";
@@ -173,7 +173,7 @@ fn a_better_host_that_accept_from_does_not_name_changes_nothing() -> Tried {
     Ok(())
 }
 
-fn an_alternative_name_names_the_interface() -> Tried {
+fn an_alternative_name_names_the_interface() -> TestResult {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     let daemon = start(&a, &[RouterSpec { interface: "to-the-lan".into(), ..spec(150) }]);
@@ -195,7 +195,7 @@ fn expect_owners(lab: &Lab, ip: IpAddr, hosts: &[&str], daemons: &[&Daemon]) {
     assert!(found.is_some(), "{:?} have {ip}, not {hosts:?}\n{}", lab.owners(ip), logs.join("\n"));
 }
 
-/// Changes the file of a daemon, and has it read.
+/// Changes the configuration file of a daemon and reloads it.
 fn reload(host: &Host, daemon: &Daemon, before: &str, after: &str) {
     let text = fs::read_to_string(daemon.config()).unwrap();
     assert!(text.contains(before), "no {before:?} in\n{text}");

@@ -1,5 +1,5 @@
 //! Two hosts and one address, vipd beside keepalived: each as the better one, every version,
-//! family and way of delivery, preempting or not.
+//! family and kind of delivery, preempting or not.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::lab::{self, Daemon, Host, Lab, Program, RouterSpec, wait_for};
 
 use crate::suite::Test;
 
-/// On top of what the protocol allows: this machine may have other things to do.
+/// Added to what the protocol allows, because this machine may be busy.
 const MARGIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -98,40 +98,64 @@ impl Cast {
         let pair = Pair::new(self);
         let (a, b) = (&pair.a, &pair.b);
         let mut worse_daemon = pair.start(b, &worse);
-        pair.expect("the only one there is elected", b, pair.spec_b.patience(), Before::Nobody);
+        pair.expect(
+            "the only one there is elected",
+            b,
+            pair.spec_b.master_down_interval(),
+            Before::Nobody,
+        );
         let mut better_daemon = pair.start(a, &better);
         if self.preempt {
-            pair.expect("the better one takes over", a, pair.spec_a.patience(), Before::Handover);
+            pair.expect(
+                "the better one takes over",
+                a,
+                pair.spec_a.master_down_interval(),
+                Before::Handover,
+            );
 
             pair.crash(a, &mut better_daemon);
-            pair.expect("its host crashes", b, pair.spec_b.patience(), Before::Silence);
+            pair.expect("its host crashes", b, pair.spec_b.master_down_interval(), Before::Silence);
 
             a.boot().unwrap();
             let mut better_daemon = pair.start(a, &better);
-            pair.expect("it returns", a, pair.spec_a.patience(), Before::Handover);
+            pair.expect("it returns", a, pair.spec_a.master_down_interval(), Before::Handover);
 
             let status = better_daemon.stop(Duration::from_secs(5)).unwrap();
             assert!(status.success(), "{status}\n{}", better_daemon.log());
             pair.expect("it is stopped", b, pair.spec_b.skew(), Before::Handover);
         } else {
-            pair.expect_still("the better one does not preempt", b, pair.spec_a.patience());
+            pair.expect_still(
+                "the better one does not preempt",
+                b,
+                pair.spec_a.master_down_interval(),
+            );
 
             let status = worse_daemon.stop(Duration::from_secs(5)).unwrap();
             assert!(status.success(), "{status}\n{}", worse_daemon.log());
             pair.expect("the master is stopped", a, pair.spec_a.skew(), Before::Handover);
 
             let mut worse_daemon = pair.start(b, &worse);
-            pair.expect_still("it returns", a, pair.spec_b.patience());
+            pair.expect_still("it returns", a, pair.spec_b.master_down_interval());
 
             pair.crash(a, &mut better_daemon);
-            pair.expect("the better host crashes", b, pair.spec_b.patience(), Before::Silence);
+            pair.expect(
+                "the better host crashes",
+                b,
+                pair.spec_b.master_down_interval(),
+                Before::Silence,
+            );
 
             a.boot().unwrap();
             let _better_daemon = pair.start(a, &better);
-            pair.expect_still("and returns", b, pair.spec_a.patience());
+            pair.expect_still("and returns", b, pair.spec_a.master_down_interval());
 
             pair.crash(b, &mut worse_daemon);
-            pair.expect("the worse host crashes", a, pair.spec_a.patience(), Before::Silence);
+            pair.expect(
+                "the worse host crashes",
+                a,
+                pair.spec_a.master_down_interval(),
+                Before::Silence,
+            );
         }
     }
 }
@@ -141,9 +165,9 @@ impl Cast {
 enum Before {
     /// Nobody had it.
     Nobody,
-    /// Somebody gives it away.
+    /// A master hands it over.
     Handover,
-    /// Somebody fell silent.
+    /// A master fell silent.
     Silence,
 }
 
@@ -191,23 +215,23 @@ impl Pair {
         Daemon::start(host, program, std::slice::from_ref(spec)).unwrap()
     }
 
-    /// The host is gone from one moment to the next, cable and all.
+    /// The host crashes: its processes and its cable are gone at once.
     fn crash(&self, host: &Host, daemon: &mut Daemon) {
         host.cut().unwrap();
         daemon.crash();
     }
 
-    /// Within `patience` the address is on `host` and nowhere else, and it is the one that
+    /// Within `timeout` the address is on `host` and nowhere else, and it is the one that
     /// advertises; on the way there were never two for longer than one advert, and never none for
     /// longer than the protocol needs.
-    fn expect(&self, when: &str, host: &Host, patience: Duration, before: Before) {
+    fn expect(&self, when: &str, host: &Host, timeout: Duration, before: Before) {
         let began = Instant::now();
         let is_master = || {
             let settled = self.lab.owners(self.ip) == [host.name()]
                 && self.lab.observer().master(51).as_deref() == Some(host.name());
             settled.then_some(())
         };
-        let settled = wait_for(patience + self.spec_a.interval + 4 * MARGIN, is_master);
+        let settled = wait_for(timeout + self.spec_a.interval + 4 * MARGIN, is_master);
         let ownership = self.lab.ownership(self.ip, began, Instant::now());
         let say = |what: &str| {
             format!("{when}: {what}\n{ownership:?}\n{}\n{}", self.log(&self.a), self.log(&self.b))
@@ -221,18 +245,18 @@ impl Pair {
         );
         let longest_none = match before {
             Before::Nobody => Duration::MAX,
-            Before::Handover | Before::Silence => patience + MARGIN,
+            Before::Handover | Before::Silence => timeout + MARGIN,
         };
         assert!(ownership.longest_none <= longest_none, "{}", say("nobody had it for too long"));
     }
 
     /// Nothing moves for longer than it would take to.
-    fn expect_still(&self, when: &str, host: &Host, patience: Duration) {
+    fn expect_still(&self, when: &str, host: &Host, timeout: Duration) {
         // A keepalived that crashed left its address behind, and removes it when it is back.
         let alone = || (self.lab.owners(self.ip) == [host.name()]).then_some(());
         wait_for(MARGIN, alone);
         let began = Instant::now();
-        std::thread::sleep(patience + 2 * self.spec_a.interval + MARGIN / 2);
+        std::thread::sleep(timeout + 2 * self.spec_a.interval + MARGIN / 2);
         let ownership = self.lab.ownership(self.ip, began, Instant::now());
         let logs = format!("{}\n{}", self.log(&self.a), self.log(&self.b));
         assert_eq!(ownership.owners, [host.name()], "{when}\n{logs}");

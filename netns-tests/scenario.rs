@@ -1,9 +1,9 @@
-//! The scenarios of `tests/scenarios/`, which the simulator plays too, on real binaries.
+//! The scenarios of `tests/scenarios/`, which the simulator runs too, on real binaries.
 //!
-//! Every step there is can be done to real hosts. What differs from the simulator: a failover and a
+//! Every step is possible on real hosts. What differs from the simulator: a failover and a
 //! drain are over when the command says what became of them, a daemon is killed or frozen with its
 //! helper, a crash is a pulled plug at the switch and the end of all processes, and limits have a
-//! margin, because this machine may have other things to do. "Never two" has none.
+//! margin, because this machine may be busy. "Never two" has none.
 
 #[path = "../tests/scenarios/mod.rs"]
 #[expect(dead_code, reason = "the simulator asks which scenarios need commands")]
@@ -18,12 +18,12 @@ use nix::sys::signal::Signal;
 
 use self::scenarios::{Setup, Step};
 use crate::fault::{SHARED, VIPD, VRID, start};
-use crate::suite::{Test, Tried};
+use crate::suite::{Test, TestResult};
 
-/// On top of what a scenario allows.
+/// Added to what a scenario allows.
 const MARGIN: Duration = Duration::from_millis(500);
 /// For the end of a daemon that was asked to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn tests() -> Vec<Test> {
     let mut all: Vec<_> = scenarios::ALL.iter().collect();
@@ -61,7 +61,7 @@ impl Pace {
     }
 }
 
-fn play(scenario: &'static scenarios::Scenario) -> Tried {
+fn play(scenario: &'static scenarios::Scenario) -> TestResult {
     let cuts = |step: &Step| matches!(step, Step::Cut(..) | Step::CutOneWay(..));
     if scenario.steps.iter().any(cuts) && Command::new("nft").arg("--version").output().is_err() {
         return Err("nft is not installed (Debian: apt-get install nftables)".into());
@@ -222,7 +222,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Runs a command to the daemon of a host. That nobody took over is an outcome like others.
+    /// Runs a command for the daemon of a host. That no host took over is a valid outcome.
     fn steer(&mut self, name: &str, arguments: &[&str]) -> Result<(), String> {
         let output = vipd(self.host(name), arguments);
         let text =
@@ -240,7 +240,7 @@ impl Stage {
             && self.lab.observer().master(VRID).as_deref() == Some(name)
     }
 
-    /// Who says of himself that he is master. A frozen daemon says nothing.
+    /// The hosts whose status is master. A frozen daemon does not answer.
     fn masters(&self) -> Vec<&str> {
         let able = self.actors.iter().filter(|actor| actor.daemon.is_some() && !actor.frozen);
         let masters = able.filter(|actor| {
@@ -305,7 +305,7 @@ impl Actor {
     fn end(&mut self, signal: Signal) -> Result<(), String> {
         let mut daemon = self.daemon.take().unwrap();
         daemon.signal(signal).unwrap();
-        match daemon.wait(PATIENCE).unwrap() {
+        match daemon.wait(TIMEOUT).unwrap() {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("it ended: {status}")),
             None => Err("it does not end".to_owned()),

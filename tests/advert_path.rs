@@ -1,4 +1,4 @@
-//! The whole way of an advert, from the socket to the protocol and back, without an allocation: the
+//! Sending or receiving an advert, from the socket to the protocol and back, allocates nothing: the
 //! daemon itself in a network namespace, with an allocator that counts.
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
@@ -24,19 +24,19 @@ const SHARED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 const VRID: u8 = 51;
 
 fn main() -> ExitCode {
-    // The daemon starts its own program for it.
+    // The daemon starts its helper from the program that runs, which is this one.
     if std::env::args().nth(1).is_some_and(|first| first == "helper") {
         return vipd::helper::main();
     }
-    suite::main(1, |_| tests![an_advert_that_leaves_or_arrives_allocates_nothing])
+    suite::main(1, |_| tests![sending_or_receiving_an_advert_allocates_nothing])
 }
 
-fn an_advert_that_leaves_or_arrives_allocates_nothing() {
+fn sending_or_receiving_an_advert_allocates_nothing() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let mut spec =
         RouterSpec { interval: Duration::from_millis(10), ..RouterSpec::new(SHARED, 100) };
-    // A renewal is a job for the worker.
+    // Renewals would be carried out by the worker, whose allocations are not counted.
     spec.more += "address_lifetime = \"off\"\n";
     let vipd = Program::Vipd(env!("CARGO_BIN_EXE_vipd").into());
     let config = a.dir().join("vipd.toml");
@@ -68,13 +68,13 @@ fn an_advert_that_leaves_or_arrives_allocates_nothing() {
     daemon.join().unwrap();
     for (allocations, adverts) in [adverts_of_a, adverts_of_b] {
         assert!(adverts > 100, "{adverts} adverts");
-        // Now and then the helper is asked whether it is there.
+        // The helper is pinged from time to time.
         assert!(allocations * 20 < adverts, "{allocations} allocations for {adverts} adverts");
     }
 }
 
 /// What the daemon on `a` allocated in two seconds, and how many adverts there were meanwhile. A
-/// machine that stands still for three intervals makes it take over, which allocates: then again.
+/// machine that stalls for three intervals makes it take over, which allocates: then measure again.
 fn counted(name: &str, lab: &Lab) -> (u64, u64) {
     let count = || {
         let (from, before) = (Instant::now(), counting::watched());

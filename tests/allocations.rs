@@ -1,4 +1,4 @@
-//! On the way of an advert, out or in, nothing is allocated by the protocol or the codec.
+//! The protocol and the codec allocate nothing when they handle or send an advert.
 #![allow(clippy::unwrap_used)]
 
 mod counting;
@@ -78,7 +78,7 @@ fn a_backup_that_hears_an_advert_allocates_nothing() {
             };
             let event = Event::Packet(packet);
             let count = allocations(|| _ = backup.handle(now, event, &mut actions).unwrap());
-            // The first time it becomes known who is there.
+            // The first round adds the peers to the view, which allocates.
             assert!(count == 0 || round == 0, "{count} in round {round}");
         }
     }

@@ -25,13 +25,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use services::{Authority, Process, Systemd, WebServer};
 use suite::peers::skipped;
-use suite::{Tried, tests};
+use suite::{TestResult, tests};
 use vipd::config::{CheckPlan, Http, Target};
 use vipd::helper::{CheckResult, CheckRun, Helper};
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A time limit for machines that are busy.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     suite::main(4, |_| {
@@ -39,48 +39,48 @@ fn main() -> ExitCode {
             a_command_passes_with_exit_status_0,
             a_command_that_takes_too_long_is_killed,
             a_command_runs_as_its_user,
-            a_command_that_floods_harms_nobody,
+            much_output_of_a_command_disturbs_no_other_check,
             a_tcp_check_connects,
-            an_http_check_wants_status_and_words,
+            an_http_check_compares_status_and_body,
             a_web_server_that_hangs_fails_in_time,
-            a_certificate_must_be_vouched_for,
-            a_death_is_noticed_at_once,
-            a_process_is_known_by_name_or_path,
-            a_unit_is_active_or_it_fails,
-            files_hold_numbers_or_are_there,
-            an_interface_needs_carrier,
-            a_host_answers_pings,
+            a_certificate_must_be_trusted,
+            the_end_of_a_process_is_noticed_at_once,
+            a_process_is_found_by_name_or_path,
+            a_unit_check_fails_unless_the_unit_is_active,
+            a_file_check_reads_a_number_or_the_existence,
+            an_interface_check_needs_carrier,
+            a_ping_check_needs_an_answer,
             a_run_never_overlaps_the_next_one,
-            many_checks_do_not_begin_together,
-            unchanged_checks_go_on_undisturbed,
+            the_starts_of_many_checks_are_spread,
+            a_reload_does_not_disturb_unchanged_checks,
             checks_delay_no_hook,
-            commands_end_with_the_helper,
+            check_commands_end_with_the_helper,
             a_helper_that_hangs_is_noticed,
             hosts::every_kind_decides_over_the_address,
             hosts::a_dead_process_moves_the_address_at_once,
-            hosts::a_sick_web_server_moves_the_address_in_time,
-            hosts::a_drain_by_a_file_loses_no_probe,
+            hosts::a_failing_web_server_moves_the_address_in_time,
+            hosts::a_drain_by_a_file_check_loses_no_probe,
             hosts::a_hook_may_refuse_to_take_over,
             hosts::a_hook_that_hangs_before_a_claim_is_a_refusal,
             hosts::a_group_has_one_set_of_hooks_and_checks,
-            hosts::a_dead_helper_ends_the_daemon_loudly,
+            hosts::the_daemon_ends_with_an_error_when_its_helper_dies,
             hosts::a_reload_changes_checks,
             hosts::a_unit_adds_to_the_priority,
-            hosts::options_of_checks_are_obeyed,
-            hosts::a_check_counts_as_it_was_told_before_its_first_result,
-            hosts::a_first_result_that_never_comes_is_not_waited_for_for_ever,
-            hosts::delays_mean_what_they_say,
+            hosts::options_of_checks_have_their_effect,
+            hosts::a_check_counts_as_its_initial_result_until_it_has_run,
+            hosts::a_first_result_is_waited_for_for_a_limited_time,
+            hosts::start_link_and_preempt_delays_are_kept,
             hosts::every_hook_runs_as_its_user_when_it_should,
             hosts::a_hook_that_takes_too_long_may_mean_fault,
-            hosts::what_a_reload_removes_leaves_with_its_own_hooks,
-            hosts::a_changed_vrid_says_goodbye_for_the_old_one,
+            hosts::a_router_removed_by_a_reload_leaves_with_its_own_hooks,
+            hosts::a_changed_vrid_sends_priority_0_for_the_old_one,
         ]
     })
 }
 
 // ---- the kinds ---------------------------------------------------------------------------------
 
-fn a_command_passes_with_exit_status_0() -> Tried {
+fn a_command_passes_with_exit_status_0() -> TestResult {
     let mut bench = Bench::new();
     bench.watch(&[
         plan("true", bench.script("true", "echo fine; echo PATH=$PATH; echo $VIPD_CHECK")),
@@ -98,16 +98,16 @@ fn a_command_passes_with_exit_status_0() -> Tried {
     Ok(())
 }
 
-fn a_command_that_takes_too_long_is_killed() -> Tried {
+fn a_command_that_takes_too_long_is_killed() -> TestResult {
     let mut bench = Bench::new();
     let slow =
         bench.script("slow", "echo $$ >leader; echo waiting; sh -c 'echo $$ >child; sleep 999; :'");
-    let patience = Duration::from_millis(300);
-    bench.watch(&[CheckPlan { timeout: patience, interval: LONG, ..plan("slow", slow) }]);
+    let timeout = Duration::from_millis(300);
+    bench.watch(&[CheckPlan { timeout, interval: LONG, ..plan("slow", slow) }]);
     let run = bench.next("slow");
     assert_eq!(run.result, CheckResult::Failed);
     assert_eq!(run.output.unwrap(), "took longer than 300ms and was killed: waiting");
-    assert!(run.took >= patience && run.took < PATIENCE, "{:?}", run.took);
+    assert!(run.took >= timeout && run.took < TIMEOUT, "{:?}", run.took);
     for process in ["leader", "child"] {
         let pid = bench.pid_left(process);
         until("it is gone", || !is_running(pid));
@@ -115,7 +115,7 @@ fn a_command_that_takes_too_long_is_killed() -> Tried {
     Ok(())
 }
 
-fn a_command_runs_as_its_user() -> Tried {
+fn a_command_runs_as_its_user() -> TestResult {
     if !is_root("a_command_runs_as_its_user") {
         return Ok(());
     }
@@ -132,7 +132,7 @@ fn a_command_runs_as_its_user() -> Tried {
     Ok(())
 }
 
-fn a_command_that_floods_harms_nobody() -> Tried {
+fn much_output_of_a_command_disturbs_no_other_check() -> TestResult {
     let mut bench = Bench::new();
     bench.watch(&[
         plan(
@@ -152,13 +152,13 @@ fn a_command_that_floods_harms_nobody() -> Tried {
     ]);
     let said = bench.fails("flood");
     assert!(said.len() <= 450 && said.ends_with("x | \\u{1b}[31mthe end"), "{said}");
-    // What runs on in the background keeps no check from its end.
+    // A background process that keeps running does not delay the end of its check.
     assert_eq!(bench.passes("leftover"), "started");
     kill(bench.pid_left("leftover"), Signal::SIGKILL).unwrap();
     Ok(())
 }
 
-fn a_tcp_check_connects() -> Tried {
+fn a_tcp_check_connects() -> TestResult {
     let mut bench = Bench::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -179,7 +179,7 @@ fn a_tcp_check_connects() -> Tried {
     Ok(())
 }
 
-fn an_http_check_wants_status_and_words() -> Tried {
+fn an_http_check_compares_status_and_body() -> TestResult {
     let mut bench = Bench::new();
     let server = WebServer::start();
     let http = |path: &str, status, body: Option<&str>| {
@@ -224,27 +224,27 @@ fn an_http_check_wants_status_and_words() -> Tried {
     Ok(())
 }
 
-fn a_web_server_that_hangs_fails_in_time() -> Tried {
+fn a_web_server_that_hangs_fails_in_time() -> TestResult {
     let mut bench = Bench::new();
     let server = WebServer::start();
-    let patience = Duration::from_millis(400);
+    let timeout = Duration::from_millis(400);
     let http = |path: &str| {
         let url = format!("http://127.0.0.1:{}{path}", server.port());
         let body = Some("never said".to_owned());
         let target = Target::Http(Http { url, status: None, body, ca_file: None });
-        CheckPlan { timeout: patience, ..plan(path, target) }
+        CheckPlan { timeout, ..plan(path, target) }
     };
-    // Before its first byte, and byte by byte for ever.
+    // It hangs before its first byte, or sends byte by byte without end.
     bench.watch(&[http("/silent"), http("/slow")]);
     for path in ["/silent", "/slow"] {
         let run = bench.next(path);
         assert_eq!(run.output.unwrap(), "no answer within 400ms");
-        assert!(run.took >= patience && run.took < 10 * patience, "{:?}", run.took);
+        assert!(run.took >= timeout && run.took < 10 * timeout, "{:?}", run.took);
     }
     Ok(())
 }
 
-fn a_certificate_must_be_vouched_for() -> Tried {
+fn a_certificate_must_be_trusted() -> TestResult {
     let mut bench = Bench::new();
     let authority = Authority::new(&bench.path("ours"), "Our authority")?;
     let stranger = Authority::new(&bench.path("theirs"), "Another authority")?;
@@ -269,13 +269,13 @@ fn a_certificate_must_be_vouched_for() -> Tried {
     bench.fails("system");
     bench.fails("other name");
     assert_eq!(bench.fails("no file"), "/no/such/file: No such file or directory");
-    // Another authority in the file is read without a word from anybody.
+    // A changed CA file is read again without a reload.
     fs::copy(&authority.certificate, &stranger.certificate).unwrap();
     bench.passes("stranger");
     Ok(())
 }
 
-fn a_death_is_noticed_at_once() -> Tried {
+fn the_end_of_a_process_is_noticed_at_once() -> TestResult {
     let mut bench = Bench::new();
     let sleeper = bench.program("short-lived");
     let delay = Duration::from_millis(50);
@@ -293,9 +293,9 @@ fn a_death_is_noticed_at_once() -> Tried {
     println!("deaths noticed after {noticed:?}, {delay:?} of which are the delay");
     noticed.sort();
     assert!(noticed[0] >= delay, "{noticed:?}");
-    // A machine that has other things to do may be late now and then.
+    // A busy machine may be late sometimes.
     assert!(noticed[2] < delay + Duration::from_millis(150), "{noticed:?}");
-    // One that is back is not waited for much longer than it was away, however long the interval.
+    // A process that returns is noticed soon, however long the interval.
     let process = Target::Process { process: "short-lived".into(), delay };
     bench.watch(&[CheckPlan { interval: LONG, ..plan("back", process) }]);
     for away in [Duration::ZERO, Duration::from_secs(1)] {
@@ -307,7 +307,7 @@ fn a_death_is_noticed_at_once() -> Tried {
         println!("back after {away:?}, noticed after {:?}", begun.elapsed());
         drop(process);
     }
-    // One that is back in time never was away.
+    // A process that returns in time counts as never gone.
     let mut process = Process::start(&sleeper);
     bench.watch(&[plan("it", Target::Process { process: "short-lived".into(), delay: LONG })]);
     bench.passes("it");
@@ -324,7 +324,7 @@ fn a_death_is_noticed_at_once() -> Tried {
     Ok(())
 }
 
-fn a_process_is_known_by_name_or_path() -> Tried {
+fn a_process_is_found_by_name_or_path() -> TestResult {
     let mut bench = Bench::new();
     let delay = Duration::from_millis(50);
     let named = |name: &str| plan(name, Target::Process { process: name.into(), delay });
@@ -357,8 +357,8 @@ fn a_process_is_known_by_name_or_path() -> Tried {
     Ok(())
 }
 
-fn a_unit_is_active_or_it_fails() -> Tried {
-    if !is_root("a_unit_is_active_or_it_fails") {
+fn a_unit_check_fails_unless_the_unit_is_active() -> TestResult {
+    if !is_root("a_unit_check_fails_unless_the_unit_is_active") {
         return Ok(());
     }
     let systemd = Systemd::start()?;
@@ -394,7 +394,7 @@ fn a_unit_is_active_or_it_fails() -> Tried {
     Ok(())
 }
 
-fn files_hold_numbers_or_are_there() -> Tried {
+fn a_file_check_reads_a_number_or_the_existence() -> TestResult {
     let mut bench = Bench::new();
     let (number, switch) = (bench.path("number"), bench.path("switch"));
     bench.watch(&[
@@ -424,7 +424,7 @@ fn files_hold_numbers_or_are_there() -> Tried {
     Ok(())
 }
 
-fn an_interface_needs_carrier() -> Tried {
+fn an_interface_check_needs_carrier() -> TestResult {
     let mut bench = Bench::new();
     let links = Links::open().unwrap();
     let here = fs::File::open("/proc/thread-self/ns/net").unwrap();
@@ -449,7 +449,7 @@ fn an_interface_needs_carrier() -> Tried {
     Ok(())
 }
 
-fn a_host_answers_pings() -> Tried {
+fn a_ping_check_needs_an_answer() -> TestResult {
     let range = Path::new("/proc/sys/net/ipv4/ping_group_range");
     // Without privileges, and with a raw socket taken in time.
     for groups in ["0\t2147483647", "1\t0"] {
@@ -478,7 +478,7 @@ fn a_host_answers_pings() -> Tried {
 
 // ---- the schedule ------------------------------------------------------------------------------
 
-fn a_run_never_overlaps_the_next_one() -> Tried {
+fn a_run_never_overlaps_the_next_one() -> TestResult {
     let mut bench = Bench::new();
     let slow =
         bench.script("slow", "mkdir busy || { echo overlap; exit 1; }; sleep 0.3; rmdir busy");
@@ -490,7 +490,7 @@ fn a_run_never_overlaps_the_next_one() -> Tried {
     Ok(())
 }
 
-fn many_checks_do_not_begin_together() -> Tried {
+fn the_starts_of_many_checks_are_spread() -> TestResult {
     const CHECKS: usize = 200;
     let mut bench = Bench::new();
     let interval = Duration::from_secs(2);
@@ -507,7 +507,7 @@ fn many_checks_do_not_begin_together() -> Tried {
         bench.pump("0");
         plans.iter().all(|plan| bench.runs(&plan.name).len() >= 2)
     });
-    // Nobody waits long for the first verdict ...
+    // The first verdict comes soon ...
     let first = |n: usize| bench.runs(&plans[n].name)[0].at;
     let spread = first(CHECKS - 1).duration_since(first(0)).unwrap();
     assert!(spread >= Duration::from_millis(300) && spread < interval, "{spread:?}");
@@ -525,7 +525,7 @@ fn many_checks_do_not_begin_together() -> Tried {
     Ok(())
 }
 
-fn unchanged_checks_go_on_undisturbed() -> Tried {
+fn a_reload_does_not_disturb_unchanged_checks() -> TestResult {
     let mut bench = Bench::new();
     let count = |name: &str| bench.script(name, &format!("echo run >>{name}.runs"));
     let long = |name: &str| CheckPlan { interval: LONG, ..plan(name, count(name)) };
@@ -547,13 +547,13 @@ fn unchanged_checks_go_on_undisturbed() -> Tried {
     Ok(())
 }
 
-fn checks_delay_no_hook() -> Tried {
+fn checks_delay_no_hook() -> TestResult {
     let mut bench = Bench::new();
     let hang = bench.script("hang", "exec sleep 999");
     let mut plans: Vec<CheckPlan> = (0..50)
         .map(|n| CheckPlan { timeout: LONG, ..plan(&format!("hang {n}"), hang.clone()) })
         .collect();
-    // A file that nobody answers for: what blocks is a thread, and not the loop.
+    // A lookup of a name that takes long blocks a thread, not the loop.
     plans
         .push(plan("name", Target::Tcp { host: "a-name-that-takes-long.invalid".into(), port: 1 }));
     bench.watch(&plans);
@@ -563,18 +563,18 @@ fn checks_delay_no_hook() -> Tried {
     Ok(())
 }
 
-fn commands_end_with_the_helper() -> Tried {
+fn check_commands_end_with_the_helper() -> TestResult {
     let mut bench = Bench::new();
     let slow = bench.script("slow", "echo $$ >leader; sh -c 'echo $$ >child; sleep 999; :'");
     bench.watch(&[CheckPlan { timeout: LONG, ..plan("slow", slow.clone()) }]);
     let pids = ["leader", "child"].map(|name| bench.pid_left(name));
-    // Forgotten, it is ended at once ...
+    // Removed from the configuration, it is ended at once ...
     bench.watch(&[]);
     until("both are gone", || !pids.iter().any(|pid| is_running(*pid)));
     for name in ["leader", "child"] {
         fs::remove_file(bench.path(name)).unwrap();
     }
-    // ... and the helper leaves none behind.
+    // ... and the helper leaves no process behind when it ends.
     bench.watch(&[CheckPlan { timeout: LONG, ..plan("slow", slow) }]);
     let pids = ["leader", "child"].map(|name| bench.pid_left(name));
     let begun = Instant::now();
@@ -584,13 +584,13 @@ fn commands_end_with_the_helper() -> Tried {
     Ok(())
 }
 
-fn a_helper_that_hangs_is_noticed() -> Tried {
+fn a_helper_that_hangs_is_noticed() -> TestResult {
     let mut bench = Bench::new();
     bench.watch(&[plan("it", command(["true"]))]);
     bench.passes("it");
     let helper = bench.helper.as_mut().unwrap();
     let pid = Pid::from_raw(helper.pid().cast_signed());
-    // One that has nothing to say is asked, and answers.
+    // A helper without anything to report is pinged, and answers.
     helper.set_checks(std::iter::empty());
     for _ in 0..3 {
         helper.check_alive().unwrap();
@@ -624,7 +624,7 @@ struct Bench {
     helper: Option<Helper>,
     directory: tempfile::TempDir,
     runs: Vec<(String, CheckRun)>,
-    /// How many of them were looked at.
+    /// How many of them were inspected.
     seen: usize,
 }
 
@@ -675,7 +675,7 @@ impl Bench {
         self.helper.as_mut().unwrap().set_checks(plans.iter().map(|plan| (plan, 2)));
     }
 
-    /// Takes what has come; gives the last run of this check.
+    /// Receives what has arrived; returns the last run of this check.
     fn pump(&mut self, name: &str) -> Option<CheckRun> {
         let helper = self.helper.as_mut().unwrap();
         helper.poll(|_| {}).unwrap();
@@ -710,7 +710,7 @@ impl Bench {
         run
     }
 
-    /// Waits until the last run was like that; gives what it said.
+    /// Waits until the last run has the result `wanted`; returns its output.
     fn expect(&mut self, name: &str, wanted: CheckResult) -> String {
         let begin = Instant::now();
         loop {
@@ -719,7 +719,7 @@ impl Bench {
             {
                 return run.output.unwrap_or_default();
             }
-            assert!(begin.elapsed() < PATIENCE, "{name} is not {wanted:?}: {self:?}");
+            assert!(begin.elapsed() < TIMEOUT, "{name} is not {wanted:?}: {self:?}");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -768,7 +768,7 @@ impl Bench {
             interface: "eth0".into(),
             commands: vec![vipd::helper::HookCommand {
                 argv: vec!["true".into()],
-                timeout: PATIENCE,
+                timeout: TIMEOUT,
                 user: None,
             }],
             notify: None,
@@ -782,19 +782,19 @@ impl Bench {
     }
 }
 
-/// Carried out every 100 ms, with all the time it wants.
+/// A check every 100 ms with a timeout that it never reaches.
 fn plan(name: &str, target: Target) -> CheckPlan {
     let interval = Duration::from_millis(100);
-    CheckPlan { name: name.into(), target, interval, timeout: PATIENCE }
+    CheckPlan { name: name.into(), target, interval, timeout: TIMEOUT }
 }
 
 fn command<const N: usize>(argv: [&str; N]) -> Target {
     Target::Command { argv: argv.map(str::to_owned).to_vec(), user: None }
 }
 
-/// Whether this process may become other users, and make control groups.
+/// Whether this process may switch to other users and create control groups.
 fn is_root(test: &str) -> bool {
-    // In a user namespace root is root of a few users only.
+    // In a user namespace only few users are mapped.
     let users = fs::read_to_string("/proc/self/uid_map").unwrap();
     let root = nix::unistd::geteuid().is_root() && users.contains("4294967295");
     if !root {
@@ -804,12 +804,12 @@ fn is_root(test: &str) -> bool {
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let found = wait_for(PATIENCE, || holds().then_some(()));
+    let found = wait_for(TIMEOUT, || holds().then_some(()));
     assert!(found.is_some(), "waited in vain until {what}");
 }
 
 fn is_running(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // One that nobody reaped does not run.
+    // A zombie does not run.
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }

@@ -1,4 +1,4 @@
-//! Every rule of the configuration, with the words an operator reads; see `tests/config/`.
+//! Every rule of the configuration and its message; see `tests/config/`.
 //!
 //! `BLESS=1 cargo test --test config` writes the expected output anew: read the difference.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -20,7 +20,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn what_is_said(name: &str, text: &str) -> String {
+fn outcome_text(name: &str, text: &str) -> String {
     match Config::parse(name, text) {
         Ok(config) => {
             let advice = config.advice.iter().map(|advice| format!("\n{advice}\n"));
@@ -48,7 +48,7 @@ fn every_case_says_what_is_expected() {
     let mut wrong = Vec::new();
     for (path, name, text) in all_cases() {
         cases += 1;
-        let said = what_is_said(&name, &text);
+        let said = outcome_text(&name, &text);
         let expected = path.with_extension("expected");
         if bless {
             std::fs::write(&expected, &said).unwrap();
@@ -70,7 +70,7 @@ fn an_empty_file_is_a_node_without_routers() {
 }
 
 #[test]
-fn what_is_left_out_has_the_documented_default() {
+fn omitted_keys_have_the_documented_default() {
     let text = std::fs::read_to_string(repository("tests/config/minimal.toml")).unwrap();
     let config = Config::parse("minimal.toml", &text).unwrap();
     config.require_routers().unwrap();
@@ -107,7 +107,7 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
-fn what_is_written_arrives() {
+fn written_values_reach_the_configuration() {
     let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
     let config = Config::parse("every_key.toml", &text).unwrap();
     assert_eq!(config.node.name, "web-a");
@@ -178,7 +178,7 @@ fn what_is_written_arrives() {
 }
 
 #[test]
-fn every_kind_of_check_arrives() {
+fn every_kind_of_check_reaches_the_configuration() {
     let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
     let config = Config::parse("every_key.toml", &text).unwrap();
     let (millis, secs) = (Duration::from_millis, Duration::from_secs);
@@ -266,7 +266,7 @@ fn every_kind_of_check_arrives() {
 }
 
 #[test]
-fn what_a_group_has_its_members_have() {
+fn members_of_a_group_have_the_groups_checks_and_hooks() {
     let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
     let config = Config::parse("every_key.toml", &text).unwrap();
     let [group] = config.vrrp.groups.as_slice() else { panic!("{:?}", config.vrrp.groups) };
@@ -286,12 +286,12 @@ fn what_a_group_has_its_members_have() {
 }
 
 #[test]
-fn the_reference_configuration_shares_nothing_as_it_is() {
+fn the_reference_configuration_has_no_virtual_router_in_force() {
     let config = Config::load(&repository("etc/vipd.toml")).unwrap();
     assert!(config.vrrp.routers.is_empty() && config.advice.is_empty());
 }
 
-/// `etc/vipd.toml` with its examples in force: `#` and no blank is a setting.
+/// `etc/vipd.toml` with its examples in force: `#` without a blank begins a setting.
 fn reference_in_force() -> String {
     let text = std::fs::read_to_string(repository("etc/vipd.toml")).unwrap();
     let in_force = text.lines().map(|line| match line.strip_prefix('#') {
@@ -314,7 +314,7 @@ fn the_examples_of_the_reference_configuration_hold() {
 }
 
 #[test]
-fn the_reference_configuration_has_every_key_that_the_parser_knows() {
+fn the_reference_configuration_has_every_key_of_the_parser() {
     // Keys that it does not know have been refused by the test above.
     let text = reference_in_force();
     let written: BTreeSet<&str> = text
@@ -341,7 +341,7 @@ fn the_reference_configuration_has_every_key_that_the_parser_knows() {
         })
     };
     for (table, keys) in vipd::config::keys() {
-        // The same keys again: it says so there.
+        // The same keys are documented once, and referred to.
         let table = if table == "[sync_group.hooks]" { "[virtual_router.hooks]" } else { table };
         for key in keys {
             assert!(
@@ -375,7 +375,7 @@ fn every_key_has_a_value_that_is_refused() {
         }
     }
     for (table, keys) in vipd::config::keys() {
-        // Of the file and of entries of a list other tests say what becomes of them.
+        // The file itself and entries of lists are covered by other tests.
         let tried = table.starts_with('[') || table == "a hook's table";
         for key in keys.iter().filter(|_| tried) {
             let found = refused.contains(&(table.to_owned(), key.to_string()));
@@ -453,7 +453,7 @@ fn typing_errors(key: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn two_files_that_ask_for_the_same_are_equal() {
+fn two_files_with_the_same_meaning_are_equal() {
     let text = std::fs::read_to_string(repository("tests/config/every_key.toml")).unwrap();
     let one = Config::parse("one.toml", &text).unwrap();
     let same = Config::parse("two.toml", &format!("# a remark\n\n{text}")).unwrap();
@@ -474,7 +474,7 @@ fn vipd_check(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn the_command_says_ok_and_what_it_means_or_every_problem() {
+fn check_prints_ok_and_the_meaning_or_every_problem() {
     let directory = Directory::new();
     let copy = |case: &str| {
         let text = std::fs::read_to_string(repository("tests/config").join(case)).unwrap();
@@ -515,7 +515,7 @@ fn a_long_list_of_problems_is_cut_and_counted() {
 }
 
 #[test]
-fn a_line_that_nobody_could_read_is_named_and_not_shown() {
+fn a_line_too_long_to_show_is_named_only() {
     let text = format!("wrong = \"{}\"\n", "x".repeat(100_000));
     let shown = Config::parse("wide.toml", &text).unwrap_err().to_string();
     assert!(shown.contains("wide.toml:1:1") && shown.len() < 1000, "{shown}");
@@ -584,7 +584,7 @@ fn a_file_that_cannot_be_used_says_why() {
     assert!(refusal(&large).contains("larger than 4 MiB"));
 }
 
-/// A configuration with these hooks, and what this machine says to it.
+/// Reads a configuration with these hooks and checks it on this machine.
 fn on_this_machine(directory: &Directory, hooks: &str) -> Result<Config, Problems> {
     let text = format!(
         "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\n\
@@ -641,7 +641,7 @@ fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
         assert!(found, "line {line}: {expected}\n{said}");
     }
     assert!(said.contains("6 problems"), "{said}");
-    // The file alone is in order.
+    // The file alone is valid.
     Config::load(&path.join("vipd.toml")).unwrap();
 }
 
@@ -837,7 +837,7 @@ fn the_inputs_of_the_fuzz_target_are_accepted_or_refused() {
     }
     fuzz_body::config(&std::fs::read(repository("etc/vipd.toml")).unwrap());
     fuzz_body::config(reference_in_force().as_bytes());
-    // What the fuzzer found is kept here.
+    // Inputs found by the fuzzer, if there are any.
     for entry in std::fs::read_dir(repository("fuzz/corpus/config")).into_iter().flatten() {
         fuzz_body::config(&std::fs::read(entry.unwrap().path()).unwrap());
     }

@@ -1,4 +1,4 @@
-//! The running daemon seen and steered: the real binary on both hosts of a lab.
+//! Status and commands of the running daemon: the real binary on both hosts of a lab.
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
 #![allow(clippy::unwrap_used)]
@@ -25,8 +25,8 @@ use suite::tests;
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
 const VIPD_GROUP: u32 = 54_321;
-/// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A time limit for machines that are busy.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     suite::main(3, |entered| {
@@ -35,18 +35,18 @@ fn main() -> ExitCode {
         }
         tests![
             status_agrees_with_the_kernel_and_the_wire,
-            status_tells_a_person_and_a_script,
+            status_serves_people_and_scripts,
             a_failover_names_the_successor_and_lasts_until_resume,
             a_failover_to_nobody_leaves_the_address_here,
             an_exclusive_failover_names_the_successor_too,
-            a_drain_outlives_restart_and_reboot_and_is_no_fault,
+            a_drain_survives_restart_and_reboot_and_is_no_fault,
             a_drain_that_cannot_be_stored_fails,
             the_master_announces_again_when_asked,
             a_reload_says_what_changed_or_every_problem,
             only_root_changes_anything,
-            garbage_is_answered_and_forgotten,
+            a_malformed_request_gets_an_error,
             events_tell_what_happened_before_and_since_the_restart,
-            silent_clients_give_their_places_back,
+            idle_clients_are_disconnected,
             clients_that_never_read_delay_no_advert,
             cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
         ]
@@ -92,7 +92,7 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     let kernel = pair.kernel_lifetime(&pair.a);
     assert!((lease - kernel).abs() <= 1.6, "status says {lease}, the kernel {kernel}");
     assert!(pair.router(&pair.b)["addresses"][0]["lease_seconds"].is_null());
-    // Who was heard is who spoke.
+    // The peer that was heard is the one that sent.
     let heard = pair.router(&pair.b)["heard"].clone();
     let (_, advert) = pair.lab.observer().adverts("a", pair.began).pop().unwrap();
     assert_eq!(heard["address"], advert.source.to_string());
@@ -100,14 +100,14 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     assert_eq!(heard["interval_seconds"].as_f64().unwrap(), advert.interval.as_secs_f64());
     assert_eq!(heard["checksum"], "pseudo-header");
     assert!(heard["seconds_ago"].as_f64().unwrap() < 2.0);
-    // As many as were sent were seen, whichever is asked first.
+    // The counter agrees with the observer.
     let seen = || pair.lab.observer().adverts("a", pair.began).len() as u64;
     let before = seen();
     let sent = pair.status(&pair.a)["counters"]["adverts_sent"].as_u64().unwrap();
     thread::sleep(pair.spec_a.interval);
     let after = seen();
     assert!((before..=after).contains(&sent), "{before} <= {sent} <= {after}");
-    // What is one virtual router's is counted there.
+    // Counters of a virtual router are in its own object.
     let status = pair.status(&pair.a);
     let (node, router) = (&status["counters"], &status["routers"][0]["counters"]);
     assert_eq!(node, router);
@@ -122,7 +122,7 @@ fn status_agrees_with_the_kernel_and_the_wire() {
     assert!(scheduled > 0 && scheduled < sent && scheduled + 3 >= sent, "{router:#}");
 }
 
-fn status_tells_a_person_and_a_script() {
+fn status_serves_people_and_scripts() {
     let pair = Pair::new(|_| {});
     let refused = pair.vipd(&pair.a, &["status"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -146,10 +146,10 @@ fn status_tells_a_person_and_a_script() {
     assert_eq!(is(&pair.a, &["status", "web", "--is", "backup"]), Some(1));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "backup"]), Some(0));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "mastre"]), Some(2));
-    // Frozen, its peer takes over, and nobody waits long to hear why it says nothing.
+    // While it is frozen the peer takes over, and the client is soon told that there is no answer.
     daemons.0.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let taken = || (pair.router(&pair.b)["role"] == "master").then_some(());
-    wait_for(PATIENCE, taken).unwrap();
+    wait_for(TIMEOUT, taken).unwrap();
     let silent = pair.vipd(&pair.a, &["status"]);
     assert_eq!(silent.status.code(), Some(1));
     assert!(stderr(&silent).contains("seems to be stopped"), "{}", stderr(&silent));
@@ -172,15 +172,15 @@ fn a_failover_names_the_successor_and_lasts_until_resume() {
     assert_eq!(pair.router(&pair.a)["held_back"], true);
 
     // It stays away, although it preempts, and also after a crash.
-    thread::sleep(2 * pair.spec_a.patience());
+    thread::sleep(2 * pair.spec_a.master_down_interval());
     daemon.crash();
     let _daemon = pair.start(&pair.a);
-    wait_for(PATIENCE, || (pair.router(&pair.a)["role"] == "backup").then_some(())).unwrap();
+    wait_for(TIMEOUT, || (pair.router(&pair.a)["role"] == "backup").then_some(())).unwrap();
     assert_eq!(pair.router(&pair.a)["held_back"], true);
-    thread::sleep(2 * pair.spec_a.patience());
+    thread::sleep(2 * pair.spec_a.master_down_interval());
     assert_eq!(pair.lab.owners(pair.ip), ["b"]);
 
-    // Where it is not, it cannot be taken from.
+    // A host that is not master cannot fail over.
     let refused = pair.vipd(&pair.a, &["failover", "web"]);
     assert_eq!(refused.status.code(), Some(1));
     let why = stderr(&refused);
@@ -229,7 +229,7 @@ fn an_exclusive_failover_names_the_successor_too() {
     let outcome = pair.vipd(&pair.a, &["failover", "web"]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(stderr(&outcome).contains("so this host took it back after"), "{}", stderr(&outcome));
-    // Drained it does not come back, and the client is not left waiting for that.
+    // A drained host does not return, and the client does not wait for that.
     let outcome = pair.vipd(&pair.a, &["drain"]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(stderr(&outcome).contains("no host has it now"), "{}", stderr(&outcome));
@@ -237,16 +237,16 @@ fn an_exclusive_failover_names_the_successor_too() {
     pair.expect_master(&pair.a);
 }
 
-fn a_drain_outlives_restart_and_reboot_and_is_no_fault() {
+fn a_drain_survives_restart_and_reboot_and_is_no_fault() {
     let pair = Pair::new(|_| {});
     let (mut daemon, _other) = pair.start_both();
     let text = pair.says(&pair.a, &["drain"]);
     assert!(text.contains("until \"vipd undrain\""), "{text}");
     assert!(text.contains("web: 192.0.2.2 took over after "), "{text}");
     let expect_drained = || {
-        wait_for(PATIENCE, || (pair.router(&pair.a)["role"] == "backup").then_some(()))
+        wait_for(TIMEOUT, || (pair.router(&pair.a)["role"] == "backup").then_some(()))
             .unwrap_or_else(|| panic!("{:#}", pair.status(&pair.a)));
-        thread::sleep(2 * pair.spec_a.patience());
+        thread::sleep(2 * pair.spec_a.master_down_interval());
         let status = pair.status(&pair.a);
         assert_eq!(status["drained"], true);
         assert_eq!(status["routers"][0]["role"], "backup");
@@ -255,7 +255,7 @@ fn a_drain_outlives_restart_and_reboot_and_is_no_fault() {
         assert_eq!(pair.lab.owners(pair.ip), ["b"]);
     };
     expect_drained();
-    daemon.stop(PATIENCE).unwrap();
+    daemon.stop(TIMEOUT).unwrap();
     let mut daemon = pair.start(&pair.a);
     expect_drained();
     pair.a.cut().unwrap();
@@ -286,13 +286,13 @@ fn a_drain_that_cannot_be_stored_fails() {
 fn the_master_announces_again_when_asked() {
     let pair = Pair::new(|_| {});
     let _daemons = pair.start_both();
-    // The rounds that follow a claim anyway: the last after 5 s, the next after 30 s more.
+    // Announcements are repeated after a claim anyway: the last after 5 s, the next 30 s later.
     thread::sleep(Duration::from_secs(6));
     let before = Instant::now();
     let text = pair.says(&pair.a, &["announce", "web"]);
     assert_eq!(text, "web: announced 192.0.2.100 on eth0\n");
     let seen = || pair.lab.observer().announcements("a", pair.ip, before).pop();
-    assert!(wait_for(PATIENCE, seen).is_some());
+    assert!(wait_for(TIMEOUT, seen).is_some());
     let refused = pair.vipd(&pair.b, &["announce", "web"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("web is backup here"), "{}", stderr(&refused));
@@ -330,7 +330,7 @@ fn only_root_changes_anything() {
     }
     let pair = Pair::new(|_| {});
     fs::set_permissions(pair.lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
-    // As the unit starts it: it may not give files away.
+    // As under the unit: without the right to change owners of files.
     let wrapper = pair.lab.dir().join("wrapper");
     fs::write(&wrapper, format!("#!/bin/sh\nexec setpriv --bounding-set=-chown {VIPD} \"$@\"\n"))
         .unwrap();
@@ -338,7 +338,7 @@ fn only_root_changes_anything() {
     let daemon =
         Daemon::start(&pair.a, &Program::Vipd(wrapper), std::slice::from_ref(&pair.spec_a))
             .unwrap();
-    wait_for(PATIENCE, || pair.vipd(&pair.a, &["status"]).status.success().then_some(()))
+    wait_for(TIMEOUT, || pair.vipd(&pair.a, &["status"]).status.success().then_some(()))
         .unwrap_or_else(|| panic!("{}", daemon.log()));
     pair.expect_master(&pair.a);
     let program = pair.lab.dir().join("vipd");
@@ -353,7 +353,7 @@ fn only_root_changes_anything() {
     assert_eq!((socket.mode() & 0o777, socket.uid(), socket.gid()), (0o660, 0, VIPD_GROUP));
     let refused = nobody(65534, &["status"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("you may not ask"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("no permission to connect"), "{}", stderr(&refused));
     let seen = nobody(VIPD_GROUP, &["status", "--json"]);
     assert!(seen.status.success(), "{}", stderr(&seen));
     for arguments in [
@@ -367,7 +367,7 @@ fn only_root_changes_anything() {
         let refused = nobody(VIPD_GROUP, arguments);
         assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
         let why = stderr(&refused);
-        assert!(why.contains("only root and the user vipd runs as"), "{arguments:?}: {why}");
+        assert!(why.contains("only root and the user of the daemon"), "{arguments:?}: {why}");
     }
     let status = pair.status(&pair.a);
     assert_eq!(status["drained"], false);
@@ -393,14 +393,14 @@ fn events_tell_what_happened_before_and_since_the_restart() {
     pair.says(&pair.a, &["failover", "web"]);
     pair.says(&pair.a, &["resume", "web"]);
     pair.expect_master(&pair.a);
-    daemon.stop(PATIENCE).unwrap();
+    daemon.stop(TIMEOUT).unwrap();
     let _daemon = pair.start(&pair.a);
     pair.expect_master(&pair.a);
     let told = || {
         let said = stdout(&events(&[]));
         (said.matches("web: backup -> master: ").count() == 3).then_some(said)
     };
-    let said = wait_for(PATIENCE, told).unwrap_or_else(|| panic!("{}", stdout(&events(&[]))));
+    let said = wait_for(TIMEOUT, told).unwrap_or_else(|| panic!("{}", stdout(&events(&[]))));
     let running = concat!("daemon: vipd ", env!("CARGO_PKG_VERSION"), " is running");
     let order = [
         running,
@@ -410,7 +410,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
         "web: master -> leaving: failover was asked for",
         "web: leaving -> backup: failover was asked for; 192.0.2.2 took over",
         "command: resume web",
-        "web: backup -> master: master 192.0.2.2 has the lower priority 100",
+        "web: backup -> master: preempts master 192.0.2.2 (priority 100)",
         "web: leaving -> stopped: the daemon stops; 192.0.2.2 took over",
         "daemon: vipd has ended",
         running,
@@ -421,10 +421,10 @@ fn events_tell_what_happened_before_and_since_the_restart() {
         let at = rest.find(line).unwrap_or_else(|| panic!("{line} is missing in\n{said}"));
         rest = &rest[at + line.len()..];
     }
-    // Who follows sees the same, as it happens.
+    // `events --follow` shows the same as it happens.
     let expected = stdout(&events(&["--json"]));
     let followed = || follower.log().starts_with(&expected).then_some(());
-    assert!(wait_for(PATIENCE, followed).is_some(), "{}\n{expected}", follower.log());
+    assert!(wait_for(TIMEOUT, followed).is_some(), "{}\n{expected}", follower.log());
     // Without a disk there is no history, and everything else goes on.
     fs::remove_dir_all(&state).unwrap();
     fs::write(&state, "in the way").unwrap();
@@ -432,7 +432,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
     pair.expect_master(&pair.b);
 }
 
-fn garbage_is_answered_and_forgotten() {
+fn a_malformed_request_gets_an_error() {
     let pair = Pair::new(|_| {});
     let _daemons = pair.start_both();
     let socket = pair.socket(&pair.a);
@@ -461,21 +461,21 @@ fn garbage_is_answered_and_forgotten() {
     }
     let unknown = b"{\"version\":1,\"command\":\"failover\",\"router\":\"\\u0000\"}\n";
     assert_eq!(code(unknown), "unknown_router");
-    // Half a line and silence: closed, unanswered.
+    // Half a line and then nothing: closed without an answer.
     let began = Instant::now();
     assert_eq!(converse(&socket, b"{\"version\"").unwrap(), "");
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(pair.router(&pair.a)["role"], "master");
 }
 
-fn silent_clients_give_their_places_back() {
+fn idle_clients_are_disconnected() {
     let pair = Pair::new(|_| {});
     let _daemon = pair.start(&pair.a);
     let socket = pair.socket(&pair.a);
     let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     let answer = converse(&socket, STATUS).unwrap();
     assert!(answer.contains("\"code\":\"busy\""), "{answer}");
-    // The command line asks again until they have had their time.
+    // The command line retries until these clients have timed out.
     pair.says(&pair.a, &["status"]);
     drop(silent);
 }
@@ -483,7 +483,7 @@ fn silent_clients_give_their_places_back() {
 fn clients_that_never_read_delay_no_advert() {
     const INTERVAL: Duration = Duration::from_millis(10);
     let pair = Pair::new(|spec| spec.interval = INTERVAL);
-    // As many virtual routers as make an answer that no socket buffer holds.
+    // Enough virtual routers for an answer that exceeds the socket buffer.
     let mut routers = vec![pair.spec_a.clone()];
     routers.extend((60..=255).map(|vrid| {
         let mut spec = RouterSpec::new(format!("198.18.0.{vrid}").parse().unwrap(), 100);
@@ -492,15 +492,15 @@ fn clients_that_never_read_delay_no_advert() {
         spec
     }));
     let daemon = Daemon::start(&pair.a, &Program::Vipd(VIPD.into()), &routers).unwrap();
-    wait_for(PATIENCE, || pair.socket(&pair.a).exists().then_some(())).unwrap();
+    wait_for(TIMEOUT, || pair.socket(&pair.a).exists().then_some(())).unwrap();
     let settled = || {
         let status = pair.status(&pair.a);
         let routers = status["routers"].as_array().unwrap();
         routers.iter().all(|router| router["role"] == "master").then_some(())
     };
-    wait_for(PATIENCE, settled).unwrap();
+    wait_for(TIMEOUT, settled).unwrap();
     let socket = &pair.socket(&pair.a);
-    // What so many clients need at once is had after the first of them.
+    // Memory for that many clients is allocated when they connect for the first time.
     ask_from_many(socket, 1_000);
     let memory = resident(daemon.pid());
     let kept_waiting = kept_waiting(daemon.pid());
@@ -529,7 +529,7 @@ fn clients_that_never_read_delay_no_advert() {
         adverts.len(),
     );
     assert!(asked.answered >= 1_000 && asked.unread >= 1_000, "{asked:?}");
-    // An advert whose moment passes while the machine has no processor for vipd is not sent later;
+    // An advert that is due while vipd gets no processor is not sent later;
     // all others are, and no address moves. One more may lie beyond either end.
     let excused = (kept_waiting.as_millis() / INTERVAL.as_millis()) as usize;
     assert!(missing <= excused + 1, "{missing} of {expected} are missing, {excused} excused");
@@ -541,7 +541,7 @@ fn clients_that_never_read_delay_no_advert() {
     pair.says(&pair.a, &["status"]);
 }
 
-/// What became of many questions.
+/// Results of many requests.
 #[derive(Debug)]
 struct Asked {
     answered: usize,
@@ -550,14 +550,14 @@ struct Asked {
     unread: usize,
 }
 
-/// Asks so often, from 100 clients at once, half of which never read.
+/// Sends that many requests from 100 clients at once, half of which never read.
 fn ask_from_many(socket: &Path, questions: usize) -> Asked {
     const CLIENTS: usize = 100;
     let [asked, answered, bytes, refused, unread] = &[const { AtomicUsize::new(0) }; 5];
     let began = Instant::now();
     let goes_on = || {
         let more = asked.fetch_add(1, Ordering::Relaxed) < questions;
-        more && began.elapsed() < 6 * PATIENCE
+        more && began.elapsed() < 6 * TIMEOUT
     };
     thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -672,7 +672,7 @@ impl Pair {
         let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
         let socket = self.socket(host);
         let asked = || converse(&socket, STATUS).ok();
-        let answered = wait_for(PATIENCE, || asked().filter(|answer| answer.contains("routers")));
+        let answered = wait_for(TIMEOUT, || asked().filter(|answer| answer.contains("routers")));
         assert!(answered.is_some(), "{}", daemon.log());
         daemon
     }
@@ -686,7 +686,7 @@ impl Pair {
             let router = self.router(&self.b);
             (router["role"] == "backup" && !router["heard"].is_null()).then_some(())
         };
-        wait_for(PATIENCE, heard).unwrap_or_else(|| panic!("{:#}", self.status(&self.b)));
+        wait_for(TIMEOUT, heard).unwrap_or_else(|| panic!("{:#}", self.status(&self.b)));
         (a, b)
     }
 
@@ -695,7 +695,7 @@ impl Pair {
             let here = self.lab.owners(self.ip) == [host.name()];
             (here && self.router(host)["role"] == "master").then_some(())
         };
-        let settled = wait_for(PATIENCE, settled);
+        let settled = wait_for(TIMEOUT, settled);
         assert!(settled.is_some(), "{}: {:#}", host.name(), self.status(host));
     }
 
@@ -744,8 +744,8 @@ fn in_namespace(host: &Host, arguments: &[&str]) -> Output {
 /// Sends this and reads until the end.
 fn converse(socket: &Path, request: &[u8]) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    // Who is refused need not be listened to.
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    // The request of a client that is refused may not be read.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

@@ -1,4 +1,4 @@
-//! `vipd doctor` in namespaces with every trouble that it knows: found when it is there, not found
+//! `vipd doctor` in namespaces with every problem that it knows: found when it is there, not found
 //! when it is not, and gone when the command it names has been run.
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into failures.
@@ -19,12 +19,12 @@ use std::time::Duration;
 use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use suite::{Test, Tried, programs, tests};
+use suite::{Test, TestResult, programs, tests};
 use vipd::doctor::ProblemKind;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A time limit for machines that are busy.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     // In a user namespace everybody is root.
@@ -35,29 +35,30 @@ fn main() -> ExitCode {
     };
     suite::main(3, move |entered| {
         let writable = entered.clone().and_then(|()| sysctl_is_writable());
-        let needing =
-            |ready: Tried, tests: Vec<Test>| tests.into_iter().map(move |test| test.needs(&ready));
+        let needing = |ready: TestResult, tests: Vec<Test>| {
+            tests.into_iter().map(move |test| test.needs(&ready))
+        };
         needing(
             Ok(()),
             tests![
                 another_daemon_on_this_host_is_found,
-                a_group_with_our_vrid_is_found,
-                a_vrid_nobody_here_has_is_found_by_who_is_lonely,
+                another_virtual_router_with_our_vrid_is_found,
+                adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers,
                 a_sender_who_is_not_accepted_is_found,
                 an_incompatible_peer_is_found_with_and_without_a_daemon,
                 an_address_that_is_not_ours_is_found,
-                an_address_that_was_left_over_is_found,
+                an_address_left_behind_is_found,
                 managers_that_remove_addresses_are_found,
                 a_service_that_is_stopped_beside_vipd_is_found,
-                what_the_operator_did_is_found,
+                drained_and_held_back_routers_are_found,
                 a_wrong_file_and_missing_interfaces_are_found,
-                a_person_reads_sentences_and_commands,
-                every_word_is_tried_here,
+                the_text_for_people_has_sentences_and_commands,
+                every_kind_of_problem_is_tested_here,
             ],
         )
         .chain(needing(
             real_time,
-            tests![a_healthy_pair_has_nothing_in_the_way, missing_privileges_are_found],
+            tests![a_healthy_pair_has_no_findings, missing_privileges_are_found],
         ))
         .chain(needing(
             programs(&["nft"]),
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
                 a_packet_filter_between_unicast_peers_is_found,
                 a_filter_that_lets_the_peer_in_is_no_trouble,
                 two_masters_are_found,
-                lateness_and_refused_adverts_are_found
+                late_and_refused_adverts_are_found
             ],
         ))
         .chain(needing(programs(&["iptables-nft"]), tests![a_packet_filter_of_iptables_is_found]))
@@ -84,21 +85,21 @@ fn main() -> ExitCode {
     })
 }
 
-fn sysctl_is_writable() -> Tried {
+fn sysctl_is_writable() -> TestResult {
     let path = "/proc/sys/net/ipv4/conf/lo/arp_ignore";
     fs::write(path, "0").map_err(|error| format!("{path} cannot be written: {error}"))
 }
 
 // ---- all is well -------------------------------------------------------------------------------
 
-fn a_healthy_pair_has_nothing_in_the_way() {
+fn a_healthy_pair_has_no_findings() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.meet();
     for host in [&clinic.a, &clinic.b] {
         let output = clinic.doctor(host, &["--listen", "1s"]);
         let said = stdout(&output);
-        // A container that does not let root have what it wants is no healthy host.
+        // In a container that restricts root the host is not healthy.
         let refused: Vec<&str> =
             [(may_be_realtime(), "no_realtime"), (locks_memory(), "memory_not_locked")]
                 .into_iter()
@@ -128,7 +129,7 @@ fn a_packet_filter_on_the_way_in_is_found() {
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
-    // Who the peer is, a test packet must know: its rules may name him.
+    // The test packet must have the peer's address, because rules may name it.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.text.contains("the policy (drop) of chain inet fence in"), "{}", finding.text);
@@ -163,7 +164,7 @@ fn a_packet_filter_of_iptables_is_found() {
         clinic.sh(&clinic.a, &format!("{program} {rule}"));
         let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
         if finding.mend.starts_with("nft list ruleset") {
-            // What an extension of iptables asks, its rules do not tell.
+            // The rules do not show what an extension of iptables matches.
             clinic.sh(&clinic.a, &format!("{program} -I INPUT -p 112 -j ACCEPT"));
         } else {
             clinic.mend(&clinic.a, &finding);
@@ -220,7 +221,7 @@ fn a_filter_that_lets_the_peer_in_is_no_trouble() {
     clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
     clinic.sh(&clinic.a, "nft add rule inet fence in ip saddr 192.0.2.2 ip protocol 112 accept");
     let _daemons = clinic.run_both();
-    // A peer that nobody has heard yet cannot be tried.
+    // Without a known peer there is no address to test with.
     let unheard = clinic.examined(&clinic.a);
     assert!(unheard.iter().all(|finding| finding.word != "adverts_filtered_in"), "{unheard:?}");
     clinic.meet();
@@ -250,7 +251,7 @@ fn a_reverse_path_filter_is_found() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
     clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth1.rp_filter=1");
     clinic.expect(&clinic.a, ProblemKind::RpFilter);
-    // It really is so: what arrives at the interface does not arrive at the daemon.
+    // Verify that adverts reach the interface but not the daemon.
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     let finding = clinic.expect(&clinic.a, ProblemKind::RpFilter);
     assert!(finding.text.contains("192.0.2.2"), "{}", finding.text);
@@ -258,7 +259,7 @@ fn a_reverse_path_filter_is_found() {
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
     let heard = || (!clinic.router(&clinic.a)["heard"].is_null()).then_some(());
-    wait_for(PATIENCE, heard).unwrap();
+    wait_for(TIMEOUT, heard).unwrap();
     drop(peer);
 }
 
@@ -268,7 +269,7 @@ fn several_interfaces_in_one_lan_are_found() {
     assert!(finding.text.contains("eth0 is in the same network as eth1"), "{}", finding.text);
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpFlux);
-    // One interface in a LAN is as it should be.
+    // One interface per LAN is correct.
     clinic.expect_nothing_of(&clinic.b, ProblemKind::ArpFlux);
 }
 
@@ -302,18 +303,18 @@ fn two_masters_are_found() {
     clinic.expect_nothing_of(&clinic.a, ProblemKind::TwoMasters);
     clinic.sh(&clinic.b, &format!("nft '{CLOSED}'"));
     let both = || (clinic.router(&clinic.b)["role"] == "master").then_some(());
-    wait_for(PATIENCE, both).unwrap();
+    wait_for(TIMEOUT, both).unwrap();
     let finding = clinic.expect(&clinic.b, ProblemKind::TwoMasters);
     assert!(finding.text.contains("192.0.2.1 and this host"), "{}", finding.text);
-    // Why, is found beside it.
+    // The cause is found, too.
     let why = clinic.expect(&clinic.b, ProblemKind::AdvertsFilteredIn);
     clinic.mend(&clinic.b, &why);
     let one = || (clinic.router(&clinic.b)["role"] == "backup").then_some(());
-    wait_for(PATIENCE, one).unwrap();
+    wait_for(TIMEOUT, one).unwrap();
     clinic.expect_nothing_of(&clinic.b, ProblemKind::TwoMasters);
 }
 
-fn a_group_with_our_vrid_is_found() {
+fn another_virtual_router_with_our_vrid_is_found() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
@@ -324,14 +325,14 @@ fn a_group_with_our_vrid_is_found() {
     assert!(finding.text.contains("192.0.2.2 advertises VRID 51"), "{}", finding.text);
 }
 
-fn a_vrid_nobody_here_has_is_found_by_who_is_lonely() {
+fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
     let _others = clinic.stranger(&clinic.b, 77, "192.0.2.200".parse().unwrap());
     let finding = clinic.expect(&clinic.a, ProblemKind::ForeignVrid);
     assert!(finding.mend.contains("`vrid = 77`"), "{}", finding.mend);
-    // Whoever knows his peer does not mind the neighbours.
+    // A host that hears its own peer ignores other virtual routers.
     let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
 }
@@ -370,13 +371,13 @@ fn an_address_that_is_not_ours_is_found() {
     let finding = clinic.expect(&clinic.a, ProblemKind::AddressNotOurs);
     clinic.mend(&clinic.a, &finding);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
-    // What vipd itself put there is as it should be.
+    // An address that vipd claimed is no finding.
     let _daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
     clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
 }
 
-fn an_address_that_was_left_over_is_found() {
+fn an_address_left_behind_is_found() {
     let mut clinic = Clinic::new();
     clinic.more = "address_lifetime = \"off\"\n".into();
     let mut daemon = clinic.run(&clinic.a);
@@ -392,7 +393,7 @@ fn an_address_that_was_left_over_is_found() {
 
 // ---- the rest of the host ----------------------------------------------------------------------
 
-/// With directories of its own where systemd-networkd, NetworkManager and systemd keep theirs.
+/// With private configuration directories of systemd-networkd, NetworkManager and systemd.
 fn managers_that_remove_addresses_are_found() {
     let clinic = Clinic::new();
     clinic.expect_nothing_of(&clinic.a, ProblemKind::NetworkdRemoves);
@@ -406,17 +407,17 @@ fn managers_that_remove_addresses_are_found() {
          printf 'ADMIN_STATE=configured\\nNETWORK_FILE=/etc/systemd/network/10-lan.network\\n' > /run/systemd/netif/links/{index}\n\
          printf '[device]\\nmanaged=true\\n' > /run/NetworkManager/devices/{index}\n"
     );
-    let found = clinic.in_a_room_of_its_own(&clinic.a, &script);
+    let found = clinic.in_its_own_namespace(&clinic.a, &script);
     let networkd = found.iter().find(|finding| finding.word == "networkd_removes").unwrap();
     let manager = found.iter().find(|finding| finding.word == "networkmanager_removes").unwrap();
     assert!(networkd.text.contains("10-lan.network"), "{}", networkd.text);
     assert!(manager.mend.contains("unmanaged-devices+=interface-name:eth0"), "{}", manager.mend);
-    // Mended, as far as it can be where neither of them runs.
+    // Apply the fix as far as possible where neither of them runs.
     let (files, _) = networkd.mend.split_once(" && networkctl").unwrap();
     let script = format!(
         "{script}{files}\nprintf '[device]\\nmanaged=false\\n' > /run/NetworkManager/devices/{index}\n"
     );
-    let found = clinic.in_a_room_of_its_own(&clinic.a, &script);
+    let found = clinic.in_its_own_namespace(&clinic.a, &script);
     let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
     assert!(!words.contains(&"networkd_removes"), "{words:?}");
     assert!(!words.contains(&"networkmanager_removes"), "{words:?}");
@@ -429,14 +430,14 @@ fn a_service_that_is_stopped_beside_vipd_is_found() {
         "checks = [\"db\"]\n[[check]]\nname = \"db\"\nunit = \"postgresql.service\"\n".into();
     let script = "set -e\nmount -t tmpfs none /etc\nmkdir -p /etc/systemd/system\n\
                   printf '[Unit]\\nAfter=network.target\\n' > /etc/systemd/system/vipd.service\n";
-    let found = clinic.in_a_room_of_its_own(&clinic.a, script);
+    let found = clinic.in_its_own_namespace(&clinic.a, script);
     let finding = found.iter().find(|finding| finding.word == "unit_order").unwrap();
     assert_eq!(finding.about, "postgresql.service");
     let (mend, _) = finding.mend.split_once(" && systemctl daemon-reload").unwrap();
     let ordered_there = "mkdir /etc/systemd/system/postgresql.service.d; printf '[Unit]\\nBefore=\
                          vipd.service x.service\\n' > /etc/systemd/system/postgresql.service.d/a.conf";
     for mended in [mend, ordered_there] {
-        let found = clinic.in_a_room_of_its_own(&clinic.a, &format!("{script}{mended}\n"));
+        let found = clinic.in_its_own_namespace(&clinic.a, &format!("{script}{mended}\n"));
         let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
         assert!(!words.contains(&"unit_order"), "{words:?}");
     }
@@ -459,7 +460,7 @@ fn missing_privileges_are_found() {
     );
     clinic.expect(&clinic.a, ProblemKind::NoRealtime);
     clinic.expect(&clinic.a, ProblemKind::MemoryNotLocked);
-    // Without a daemon it is tried here.
+    // Without a daemon, doctor tries it itself.
     let output = clinic.doctor_by(&clinic.b, &["setpriv", "--bounding-set=-net_raw"]);
     let words: Vec<String> = findings(&output).into_iter().map(|finding| finding.word).collect();
     assert_eq!(words, ["capability_missing"]);
@@ -482,7 +483,7 @@ fn locks_memory() -> bool {
     unlimited || caps::has_cap(None, caps::CapSet::Permitted, resource).unwrap()
 }
 
-fn lateness_and_refused_adverts_are_found() {
+fn late_and_refused_adverts_are_found() {
     let clinic = Clinic::new();
     let daemon = clinic.run(&clinic.a);
     clinic.expect_master(&clinic.a);
@@ -494,7 +495,7 @@ fn lateness_and_refused_adverts_are_found() {
     daemon.signal(Signal::SIGCONT).unwrap();
     clinic.expect_master(&clinic.a);
     let finding = clinic.expect(&clinic.a, ProblemKind::Late);
-    assert!(finding.text.contains("1 times it lost its role"), "{}", finding.text);
+    assert!(finding.text.contains("it lost its role 1 times"), "{}", finding.text);
     clinic.sh(
         &clinic.a,
         "nft 'add table inet fence; add chain inet fence out { type filter hook output priority \
@@ -504,7 +505,7 @@ fn lateness_and_refused_adverts_are_found() {
     clinic.expect(&clinic.a, ProblemKind::AdvertsRefused);
 }
 
-fn what_the_operator_did_is_found() {
+fn drained_and_held_back_routers_are_found() {
     let clinic = Clinic::new();
     let _daemons = clinic.run_both();
     clinic.expect(&clinic.a, ProblemKind::NeverHeard);
@@ -547,7 +548,7 @@ fn a_wrong_file_and_missing_interfaces_are_found() {
     assert!(finding.mend.starts_with("vipd check "), "{}", finding.mend);
 }
 
-fn a_person_reads_sentences_and_commands() {
+fn the_text_for_people_has_sentences_and_commands() {
     let clinic = Clinic::new();
     let _daemon = clinic.run(&clinic.a);
     clinic.vipd(&clinic.a, &["drain"]);
@@ -556,14 +557,11 @@ fn a_person_reads_sentences_and_commands() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("drained\n    this host is drained"), "{said}");
     assert!(said.contains("\n    $ vipd undrain\n"), "{said}");
-    assert!(
-        said.trim_end().ends_with("in the way; the lines that begin with $ mend them"),
-        "{said}"
-    );
+    assert!(said.trim_end().ends_with("problems; the lines that begin with $ fix them"), "{said}");
     assert!(!said.contains('\x1b'), "{said}");
 }
 
-fn every_word_is_tried_here() {
+fn every_kind_of_problem_is_tested_here() {
     let source = include_str!("doctor.rs");
     let tried: BTreeSet<String> = source
         .split("ProblemKind::")
@@ -625,7 +623,7 @@ impl Clinic {
         daemon
     }
 
-    /// By a shell that makes it weaker first.
+    /// Runs the daemon through a shell command that drops privileges first.
     fn run_by(&self, host: &Host, before: &str) -> Daemon {
         let wrapper = self.lab.dir().join("wrapper");
         fs::write(&wrapper, format!("#!/bin/bash\n{before} {VIPD} \"$@\"\n")).unwrap();
@@ -639,7 +637,7 @@ impl Clinic {
 
     fn expect_answer(&self, host: &Host, daemon: &Daemon) {
         let answers = || self.vipd(host, &["status"]).status.success().then_some(());
-        wait_for(PATIENCE, answers).unwrap_or_else(|| panic!("{}", daemon.log()));
+        wait_for(TIMEOUT, answers).unwrap_or_else(|| panic!("{}", daemon.log()));
     }
 
     fn run_both(&self) -> (Daemon, Daemon) {
@@ -647,7 +645,7 @@ impl Clinic {
         self.expect_master(&self.a);
         let b = self.run(&self.b);
         let heard = || (!self.router(&self.b)["heard"].is_null()).then_some(());
-        wait_for(PATIENCE, heard);
+        wait_for(TIMEOUT, heard);
         (a, b)
     }
 
@@ -660,10 +658,10 @@ impl Clinic {
 
     fn expect_master(&self, host: &Host) {
         let master = || (self.router(host)["role"] == "master").then_some(());
-        assert!(wait_for(PATIENCE, master).is_some(), "{:#}", self.router(host));
+        assert!(wait_for(TIMEOUT, master).is_some(), "{:#}", self.router(host));
     }
 
-    /// Somebody who advertises with priority 90, below all others.
+    /// A sender of adverts with priority 90, below all others.
     fn stranger(&self, host: &Host, vrid: u8, address: IpAddr) -> Stranger {
         let IpAddr::V4(address) = address else { panic!("{address}") };
         let often = Duration::from_millis(100);
@@ -728,8 +726,8 @@ impl Clinic {
         host.namespace().run(move || command.output()).unwrap()
     }
 
-    /// With other files than the machine's, made by this script.
-    fn in_a_room_of_its_own(&self, host: &Host, script: &str) -> Vec<Finding> {
+    /// In a mount namespace whose files this script has replaced.
+    fn in_its_own_namespace(&self, host: &Host, script: &str) -> Vec<Finding> {
         let script = format!("{script}exec \"$@\"\n");
         let before = ["unshare", "--mount", "sh", "-c", &script, "sh"];
         let output = self.doctor_by(host, &before);
@@ -752,7 +750,7 @@ impl Clinic {
         assert!(finding.is_none(), "{finding:#?}");
     }
 
-    /// Does what is said; what follows a command in brackets is for people.
+    /// Runs the command of a fix, without the remark in brackets behind it.
     fn mend(&self, host: &Host, finding: &Finding) {
         let command = finding.mend.split("  (").next().unwrap();
         let directory = std::path::Path::new(VIPD).parent().unwrap().display();

@@ -1,4 +1,4 @@
-//! What operators copy from etc/examples/ is right. That it works is shown by `cargo bench --bench
+//! The files in etc/examples/ are valid. That they work is shown by `cargo bench --bench
 //! examples`, with the real programs.
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -26,8 +26,8 @@ use suite::{Test, programs, tests};
 use browser::Browser;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A time limit for machines that are busy.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PORT: u16 = 9112;
 
 fn main() -> ExitCode {
@@ -41,13 +41,16 @@ fn main() -> ExitCode {
                 &[],
                 tests![
                     every_metric_that_rules_and_dashboard_name_is_there,
-                    nothing_but_reading_is_served,
-                    silent_clients_do_not_keep_others_out
+                    only_reading_requests_are_served,
+                    idle_clients_do_not_block_others
                 ],
             ))
             .chain(needing(
                 &["promtool"],
-                tests![the_alert_rules_do_what_they_say, without_a_daemon_everything_says_so],
+                tests![
+                    the_alert_rules_do_what_they_say,
+                    without_a_daemon_page_metrics_and_health_report_it
+                ],
             ))
             .chain(needing(
                 &["prometheus"],
@@ -72,7 +75,7 @@ fn metrics_agree_with_the_wire() {
     thread::sleep(Duration::from_secs(3));
     let after = (unix(), pair.number(&pair.a, SENT), unix());
     let adverts = wire.stop();
-    // The exporter may tell what it was told a moment ago, and this machine may be slow.
+    // The exporter may answer from its cache, and this machine may be slow.
     const REMEMBERED: f64 = 1.0;
     let seen = |from: f64, to: f64| {
         adverts.iter().filter(|advert| advert.at > from && advert.at < to).count() as f64
@@ -83,7 +86,7 @@ fn metrics_agree_with_the_wire() {
     println!("{sent} adverts by metrics, {least} to {most} of {} captured", adverts.len());
     assert!((least..=most).contains(&sent), "{least} <= {sent} <= {most}");
     assert!(least > 10.0, "{least}");
-    // Who, and with which priority.
+    // The master and its priority.
     assert!(adverts.iter().all(|a| a.source == "192.0.2.1" && a.vrid == "51"), "{adverts:?}");
     let priority = pair.number(&pair.a, "vipd_router_effective_priority{router=\"web\"}");
     assert!(adverts.iter().all(|a| a.priority == priority), "{priority}: {adverts:?}");
@@ -109,14 +112,14 @@ fn metrics_agree_with_the_wire() {
     assert!(
         pair.number(&pair.a, "vipd_lease_renewal_lateness_seconds_count{router=\"web\"}") > 0.0
     );
-    // And what promtool has to say.
+    // promtool accepts the metrics.
     for host in [&pair.a, &pair.b] {
         let checked = promtool(&["check", "metrics"], Some(&pair.metrics(host)));
         assert!(checked.status.success(), "{}", said(&checked));
     }
 }
 
-fn without_a_daemon_everything_says_so() {
+fn without_a_daemon_page_metrics_and_health_report_it() {
     let pair = Pair::new("");
     let _exporter = pair.export(&pair.a, &[]);
     let metrics = pair.get(&pair.a, "/metrics");
@@ -136,33 +139,33 @@ fn without_a_daemon_everything_says_so() {
             (&1.into(), &"no_daemon".into())
         );
     }
-    // As soon as there is one, it is asked.
+    // A daemon that starts is asked at once.
     let mut daemon = pair.start(&pair.a);
-    let fit = wait_for(PATIENCE, || (pair.get(&pair.a, "/healthz").status == 200).then_some(()));
+    let fit = wait_for(TIMEOUT, || (pair.get(&pair.a, "/healthz").status == 200).then_some(()));
     assert!(fit.is_some(), "{}", daemon.log());
     assert_eq!(pair.number(&pair.a, "vipd_up"), 1.0);
-    // History is written beside.
+    // The history is written by another thread.
     let told = || {
         let events: Value = serde_json::from_str(&pair.get(&pair.a, "/events.json").body).unwrap();
         events["events"].as_array()?.iter().any(|event| event["to"] == "backup").then_some(())
     };
-    wait_for(PATIENCE, told).expect("no events");
-    // A fault is the host's, and said; a drain is not.
+    wait_for(TIMEOUT, told).expect("no events");
+    // A fault makes the host unhealthy; a drain does not.
     pair.vipd(&pair.a, &["drain"]);
     let drained = || Some(pair.get(&pair.a, "/healthz")).filter(|h| h.body.contains("drained"));
-    assert_eq!(wait_for(PATIENCE, drained).unwrap().status, 200);
+    assert_eq!(wait_for(TIMEOUT, drained).unwrap().status, 200);
     pair.a.down("eth0").unwrap();
     let fault = || Some(pair.get(&pair.a, "/healthz")).filter(|health| health.status == 503);
-    let fault = wait_for(PATIENCE, fault).unwrap();
+    let fault = wait_for(TIMEOUT, fault).unwrap();
     assert!(fault.body.contains("web is fault: "), "{}", fault.body);
-    // Frozen is not gone, and the exporter does not hang with it.
+    // A frozen daemon is not gone, and the exporter does not hang.
     daemon.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let frozen = || Some(pair.get(&pair.a, "/healthz")).filter(|h| h.body.contains("seems to be"));
-    assert_eq!(wait_for(PATIENCE, frozen).unwrap().status, 503);
+    assert_eq!(wait_for(TIMEOUT, frozen).unwrap().status, 503);
     daemon.crash();
 }
 
-fn nothing_but_reading_is_served() {
+fn only_reading_requests_are_served() {
     let pair = Pair::new("");
     let _daemon = pair.start(&pair.a);
     pair.expect_role(&pair.a, "master");
@@ -196,7 +199,7 @@ fn nothing_but_reading_is_served() {
     assert!(
         open.body.ends_with("# EOF\n") && open.body.contains("# TYPE vipd_adverts_sent counter")
     );
-    // What is not HTTP, or too much of it, is refused or dropped.
+    // Requests that are not HTTP or too large are refused or dropped.
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     for garbage in ["\x16\x03\x01 hello\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &long] {
         assert_ne!(pair.ask(&pair.a, garbage).status, 200);
@@ -204,7 +207,7 @@ fn nothing_but_reading_is_served() {
     assert_eq!(pair.get(&pair.a, "/healthz").body, "ok: web is master\n");
 }
 
-fn silent_clients_do_not_keep_others_out() {
+fn idle_clients_do_not_block_others() {
     let pair = Pair::new("");
     let _daemon = pair.start(&pair.a);
     let _exporter = pair.export(&pair.a, &[]);
@@ -220,7 +223,7 @@ fn silent_clients_do_not_keep_others_out() {
         (0..100).filter_map(|_| connect().ok()).collect()
     });
     assert!(silent.len() >= 64, "{}", silent.len());
-    // They have 5 s to say what they want, and one round of them is served before us.
+    // Clients time out after 5 s, and one round of them is served before this one.
     assert_eq!(pair.get(&pair.a, "/healthz").status, 200);
     println!("{} silent clients, answered after {:?}", silent.len(), began.elapsed());
     drop(silent);
@@ -237,7 +240,7 @@ fn the_alert_rules_do_what_they_say() {
     let tests = RULES.replace("rules.yml", "rules.test.yml");
     let tested = promtool(&["test", "rules", &tests], None);
     assert!(tested.status.success(), "{}", said(&tested));
-    // None without a test.
+    // Every rule has a test.
     let (rules, tests) = (fs::read_to_string(RULES).unwrap(), fs::read_to_string(tests).unwrap());
     let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let untested: Vec<&str> =
@@ -253,10 +256,10 @@ fn every_metric_that_rules_and_dashboard_name_is_there() {
     let _daemons = pair.start_both();
     let _exporter = pair.export(&pair.a, &[]);
     let hook = || pair.metrics(&pair.a).contains("outcome=\"exited\"").then_some(());
-    wait_for(PATIENCE, hook).unwrap();
+    wait_for(TIMEOUT, hook).unwrap();
     let failing = "vipd_check_verdict{router=\"web\",check=\"broken\",verdict=\"failing\"} 1";
     let failing = || pair.metrics(&pair.a).contains(failing).then_some(());
-    assert!(wait_for(PATIENCE, failing).is_some(), "{}", pair.metrics(&pair.a));
+    assert!(wait_for(TIMEOUT, failing).is_some(), "{}", pair.metrics(&pair.a));
     assert_eq!(pair.number(&pair.a, "vipd_last_hook_success{router=\"web\",hook=\"master\"}"), 0.0);
     let there = pair.metrics(&pair.a);
     let there: BTreeSet<&str> =
@@ -315,14 +318,14 @@ fn prometheus_reads_both_hosts_and_sees_that_nobody_is_master() {
         )
     };
     let expect = |query: &str, expected: &[&str]| {
-        let found = wait_for(PATIENCE, || values(query).filter(|values| *values == expected));
+        let found = wait_for(TIMEOUT, || values(query).filter(|values| *values == expected));
         assert!(found.is_some(), "{query}: {:?}\n{}", values(query), prometheus.log());
     };
     expect("up", &["1", "1"]);
     expect("sum(vipd_router_role{role=\"master\"})", &["1"]);
     expect("count(vipd_advert_lateness_seconds_bucket{le=\"+Inf\"})", &["2"]);
     expect("sum(ALERTS)", &[]);
-    // The dashboard asks what can be asked, and finds something.
+    // Every query of the dashboard is valid and has a result.
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(DASHBOARD).unwrap()).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
         let targets = panel["targets"].as_array().unwrap();
@@ -335,11 +338,11 @@ fn prometheus_reads_both_hosts_and_sees_that_nobody_is_master() {
             });
             (found.sum::<usize>() > 0).then_some(())
         };
-        // Neither hooks nor strangers here.
+        // There are no hooks and no unknown senders here.
         let quiet = ["Hooks", "Discarded packets and contention"].map(Value::from);
-        let patience = if quiet.contains(&panel["title"]) { Duration::ZERO } else { PATIENCE };
-        let found = wait_for(patience, found).is_some();
-        assert!(found || patience.is_zero(), "{}: nothing", panel["title"]);
+        let timeout = if quiet.contains(&panel["title"]) { Duration::ZERO } else { TIMEOUT };
+        let found = wait_for(timeout, found).is_some();
+        assert!(found || timeout.is_zero(), "{}: nothing", panel["title"]);
     }
     daemons.0.crash();
     daemons.1.crash();
@@ -351,7 +354,7 @@ fn prometheus_reads_both_hosts_and_sees_that_nobody_is_master() {
 // ---- the page ----------------------------------------------------------------------------------
 
 fn the_page_shows_a_failover_as_it_happens() {
-    // What the daemon says of itself may look like anything.
+    // Texts of the daemon may look like HTML.
     const FILE: &str = "<img src=x onerror=alert(1)>.toml";
     let pair = Pair::new("");
     let program = Program::Vipd(VIPD.into());
@@ -370,7 +373,7 @@ fn the_page_shows_a_failover_as_it_happens() {
     let browser = Browser::start(&pair.a);
     browser.open("http://127.0.0.1:9112/");
 
-    // What is where, and since when.
+    // Roles, and since when.
     browser.expect("the role", ".router .role", "master");
     browser.expect("where it is", ".where", "Here for ");
     browser.expect("the address", ".addresses .here", "192.0.2.100");
@@ -421,14 +424,14 @@ fn the_page_shows_a_failover_as_it_happens() {
     browser.expect("the banner", "#lost", "The exporter does not answer since ");
     let shown = browser.script("return getComputedStyle(document.getElementById('lost')).display");
     assert_ne!(shown, "none");
-    // Back again, and so is the page.
+    // The daemon is back, and the page shows it.
     let _exporter = pair.export(&pair.a, &[]);
     let _a = pair.start(&pair.a);
     let gone =
         || (browser.script("return document.getElementById('lost').hidden") == true).then_some(());
-    assert!(wait_for(PATIENCE, gone).is_some());
+    assert!(wait_for(TIMEOUT, gone).is_some());
     assert_eq!(browser.script("return window.sameDocument"), true);
-    // Its policy forbade nothing that it does; what failed to load is what was not there.
+    // The content security policy blocked nothing; failed requests are those without a server.
     let complaints: Vec<String> = browser
         .complaints()
         .into_iter()
@@ -492,7 +495,7 @@ impl Pair {
         let program = Program::Vipd(VIPD.into());
         let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
         let asked = || self.vipd(host, &["status"]).status.success().then_some(());
-        assert!(wait_for(PATIENCE, asked).is_some(), "{}", daemon.log());
+        assert!(wait_for(TIMEOUT, asked).is_some(), "{}", daemon.log());
         daemon
     }
 
@@ -508,7 +511,7 @@ impl Pair {
     fn expect_role(&self, host: &Host, role: &str) {
         let is =
             || self.vipd(host, &["status", "web", "--is", role]).status.success().then_some(());
-        let settled = wait_for(PATIENCE, is);
+        let settled = wait_for(TIMEOUT, is);
         assert!(settled.is_some(), "{}", said(&self.vipd(host, &["status", "web"])));
     }
 
@@ -527,7 +530,7 @@ impl Pair {
         let exporter = Daemon::spawn(host, &command, PathBuf::new(), log).unwrap();
         let request = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n";
         let serves = || ask(host, self.exporter(host), request).map(drop);
-        assert!(wait_for(PATIENCE, serves).is_some(), "{}", exporter.log());
+        assert!(wait_for(TIMEOUT, serves).is_some(), "{}", exporter.log());
         exporter
     }
 
@@ -555,7 +558,7 @@ impl Pair {
     }
 }
 
-/// What a server said.
+/// A response.
 #[derive(Debug, Default)]
 struct Answer {
     status: u16,
@@ -577,11 +580,11 @@ fn ask(host: &Host, address: SocketAddr, request: &str) -> Option<Answer> {
     let request = request.to_owned();
     let text = host.namespace().run(move || {
         let mut stream = TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        // Who is refused need not be listened to.
+        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+        // A client that is refused may find its request unread.
         let _ = stream.write_all(request.as_bytes());
         let (mut bytes, mut buffer) = (Vec::new(), [0; 64 << 10]);
-        // Not every server ends the connection when it is asked to.
+        // Not every server closes the connection on request.
         while !is_whole(&bytes) {
             match stream.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
@@ -595,7 +598,7 @@ fn ask(host: &Host, address: SocketAddr, request: &str) -> Option<Answer> {
     Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// As many bytes have come as the head promises.
+/// Whether the body is complete according to its Content-Length.
 fn is_whole(bytes: &[u8]) -> bool {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
@@ -625,13 +628,13 @@ impl Capture {
         let log = host.dir().join("tcpdump.log");
         let tcpdump = Daemon::spawn(host, &command, PathBuf::new(), log).unwrap();
         let listens = || tcpdump.log().contains("listening on").then_some(());
-        assert!(wait_for(PATIENCE, listens).is_some(), "{}", tcpdump.log());
+        assert!(wait_for(TIMEOUT, listens).is_some(), "{}", tcpdump.log());
         Capture { tcpdump }
     }
 
     fn stop(mut self) -> Vec<Captured> {
         thread::sleep(Duration::from_millis(200));
-        self.tcpdump.stop(PATIENCE).unwrap();
+        self.tcpdump.stop(TIMEOUT).unwrap();
         let text = self.tcpdump.log();
         // Each is two lines: the IP header with the time, and indented what VRRP says.
         let lines: Vec<&str> = text.lines().collect();
@@ -664,7 +667,7 @@ fn promtool(arguments: &[&str], input: Option<&str>) -> Output {
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     if let Some(input) = input {
-        // What it does not read it does not want.
+        // Output that is not read is discarded.
         let _ = stdin.write_all(input.as_bytes());
     }
     drop(stdin);

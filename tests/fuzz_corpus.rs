@@ -17,7 +17,7 @@ use captures::captured;
 use proptest::test_runner::{Config, RngSeed};
 
 #[test]
-fn the_decoder_bears_its_corpus() {
+fn the_decoder_handles_its_corpus() {
     replay("decode", decode::run);
     for packet in captured().into_values().flatten() {
         decode::run(&packet);
@@ -25,11 +25,11 @@ fn the_decoder_bears_its_corpus() {
 }
 
 #[test]
-fn the_election_bears_its_corpus() {
+fn the_election_handles_its_corpus() {
     replay("events", events::events);
 }
 
-/// The same bytes in every run, so that it fails for the one who breaks it; others by
+/// The same bytes in every run, so that it fails with the change that breaks it; others by
 /// `PROPTEST_RNG_SEED`, more by `PROPTEST_CASES`.
 fn draws() -> Config {
     let mut config = Config { failure_persistence: None, ..Default::default() };
@@ -46,7 +46,7 @@ proptest::proptest! {
     #![proptest_config(draws())]
 
     #[test]
-    fn the_election_bears_any_events(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+    fn the_election_handles_any_events(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
         events::events(&bytes);
     }
 }
@@ -57,7 +57,7 @@ fn replay(target: &str, body: fn(&[u8])) {
     for entry in fs::read_dir(corpus).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
-        // The name of the input is the first thing one wants to know.
+        // A failure names its input.
         if let Err(panic) = std::panic::catch_unwind(|| body(&bytes)) {
             panic!("{}: {:?}", path.display(), panic.downcast_ref::<String>());
         }

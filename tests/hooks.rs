@@ -18,8 +18,8 @@ use peers::skipped;
 use vipd::helper::{Finished, Helper, HookCommand, HookRun, Outcome};
 use vipd::vrrp::Hook;
 
-/// Far more than anything here takes, for machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A time limit far above what anything here takes, for busy machines.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file that is open for writing in a process just forked cannot be executed ("text file busy"),
 /// so scripts are not written while helpers are started.
@@ -27,7 +27,7 @@ static FORKING: Mutex<()> = Mutex::new(());
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A helper whose log goes to a file, with a directory for scripts and what they leave.
+/// A helper that logs to a file, with a directory for scripts and their output files.
 struct Bench {
     helper: Option<Helper>,
     directory: tempfile::TempDir,
@@ -39,7 +39,7 @@ impl Bench {
         Bench::with_surroundings("exec")
     }
 
-    /// `exec`: what a shell is to start the helper with.
+    /// `exec`: the shell command that starts the helper.
     fn with_surroundings(exec: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -105,7 +105,7 @@ impl Bench {
         let mut reports: Vec<Finished> = Vec::new();
         let begin = Instant::now();
         while reports.len() < count {
-            assert!(begin.elapsed() < PATIENCE, "only {reports:?}; log:\n{}", self.log());
+            assert!(begin.elapsed() < TIMEOUT, "only {reports:?}; log:\n{}", self.log());
             self.helper().poll(|finished| reports.push(finished)).unwrap();
             sleep(Duration::from_millis(5));
         }
@@ -122,7 +122,7 @@ impl Bench {
         reports[0].1.clone()
     }
 
-    /// What a script left, as soon as it is complete.
+    /// The output file of a script, once it is complete.
     fn left(&self, name: &str) -> String {
         let path = self.path(name);
         until(&format!("{name} is written"), || {
@@ -142,7 +142,7 @@ impl Bench {
     fn logged(&self, text: &str) {
         let begin = Instant::now();
         while !self.log().contains(text) {
-            assert!(begin.elapsed() < PATIENCE, "{text:?} is not in the log:\n{}", self.log());
+            assert!(begin.elapsed() < TIMEOUT, "{text:?} is not in the log:\n{}", self.log());
             sleep(Duration::from_millis(10));
         }
     }
@@ -155,7 +155,7 @@ fn command<const N: usize>(argv: [&str; N]) -> HookCommand {
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        assert!(begin.elapsed() < TIMEOUT, "never: {what}");
         sleep(Duration::from_millis(5));
     }
 }
@@ -166,9 +166,9 @@ fn is_alive(process: Pid) -> bool {
     kill(process, None) != Err(Errno::ESRCH) && !zombie
 }
 
-/// Whether this test can become other users; where it cannot, it is not run.
+/// Whether this test can switch to other users; if not, it is skipped.
 fn is_root(test: &str) -> bool {
-    // In a user namespace root is root of a few users only.
+    // In a user namespace only few users are mapped.
     let users = fs::read_to_string("/proc/self/uid_map").unwrap();
     let root = nix::unistd::geteuid().is_root() && users.contains("4294967295");
     if !root {
@@ -249,7 +249,7 @@ fn a_failed_hook_is_reported_and_does_not_keep_the_general_one_from_running() {
 }
 
 #[test]
-fn a_hook_that_dies_of_a_signal_is_reported_so() {
+fn a_hook_that_a_signal_ended_is_reported_as_such() {
     let mut bench = Bench::new();
     let hook = bench.script("hook", "kill -SEGV $$");
     assert_eq!(bench.outcome(hook), Outcome::Killed(11));
@@ -257,7 +257,7 @@ fn a_hook_that_dies_of_a_signal_is_reported_so() {
 }
 
 #[test]
-fn a_hook_that_takes_too_long_is_told_to_end() {
+fn a_hook_that_takes_too_long_gets_sigterm() {
     let mut bench = Bench::new();
     let mut hook = bench.script("hook", "trap 'echo ended >ended; exit 0' TERM; sleep 1000 & wait");
     hook.timeout = Duration::from_millis(300);
@@ -267,7 +267,7 @@ fn a_hook_that_takes_too_long_is_told_to_end() {
 }
 
 #[test]
-fn a_hook_that_ignores_being_told_is_killed_with_its_whole_group() {
+fn a_hook_that_ignores_sigterm_is_killed_with_its_process_group() {
     let mut bench = Bench::new();
     let mut hook = bench.script(
         "hook",
@@ -283,7 +283,7 @@ fn a_hook_that_ignores_being_told_is_killed_with_its_whole_group() {
 }
 
 #[test]
-fn what_a_hook_leaves_in_the_background_is_left_alone_and_not_waited_for() {
+fn background_processes_of_a_hook_are_neither_killed_nor_waited_for() {
     let mut bench = Bench::new();
     let hook = bench.script(
         "hook",
@@ -395,14 +395,14 @@ fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_program_without_a_path_is_found_in_the_usual_places() {
+fn a_program_without_a_path_is_searched_in_the_usual_directories() {
     let mut bench = Bench::new();
     assert_eq!(bench.outcome(command(["true"])), Outcome::Done);
     assert_eq!(bench.outcome(command(["false"])), Outcome::Exited(1));
 }
 
 #[test]
-fn overtaken_states_are_skipped_and_the_last_hook_matches_the_last_state() {
+fn superseded_states_are_skipped_and_the_last_hook_matches_the_last_state() {
     let mut bench = Bench::new();
     let hook =
         bench.script("hook", "until [ -e go ]; do sleep 0.01; done; echo $VIPD_STATE >>said");
@@ -505,7 +505,7 @@ fn a_hook_inherits_nothing_of_the_daemon() {
     if !is_root("a_hook_inherits_nothing_of_the_daemon") {
         return;
     }
-    // As systemd starts it at its worst, with signals ignored and a descriptor left open besides.
+    // The worst that a parent may leave: signals ignored, and an open file descriptor.
     let mut bench = Bench::with_surroundings(
         "trap '' HUP USR1 PIPE; umask 077; exec 9</dev/null; \
          exec setpriv --inh-caps +net_admin,+sys_nice --ambient-caps +net_admin,+sys_nice",
@@ -523,7 +523,7 @@ fn a_hook_inherits_nothing_of_the_daemon() {
     for none in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "SigBlk"] {
         assert!(seen.contains(&format!("{none}:\t0000000000000000\n")), "{none} in\n{seen}");
     }
-    // Signals 32 and 33 are the C library's own; it does not let anybody touch them.
+    // Signals 32 and 33 belong to the C library and cannot be changed.
     let ignored = seen.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
     assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & !(0b11 << 31), 0, "{seen}");
     assert!(seen.contains("scheduling 0\n"), "{seen}");
@@ -533,7 +533,7 @@ fn a_hook_inherits_nothing_of_the_daemon() {
     let mut group = seen.lines().find_map(|line| line.strip_prefix("group ")).unwrap().split(' ');
     assert_eq!(group.next(), group.next(), "a group of its own");
 
-    // The helper keeps what it takes to become another user and to see what runs, and nothing of the
+    // The helper keeps the capabilities to switch users and to see processes, and none of the
     // network.
     let status = fs::read_to_string(format!("/proc/{}/status", bench.helper().pid())).unwrap();
     for set in ["CapPrm", "CapEff", "CapBnd"] {
@@ -575,7 +575,7 @@ fn a_hook_runs_as_its_user_with_a_fresh_environment() {
         assert!(log.contains(&line), "{line} is not in\n{log}");
     }
 
-    // Also one that this user may not execute, and one that has to be ended.
+    // Also a script that this user may not execute, and one that is killed.
     let private = bench.script("private", "true");
     fs::set_permissions(&private.argv[0], PermissionsExt::from_mode(0o700)).unwrap();
     let outcome = bench.outcome(HookCommand { user: Some("nobody".into()), ..private });
@@ -659,7 +659,7 @@ fn a_helper_that_dies_is_noticed_and_no_run_is_forgotten() {
 }
 
 #[test]
-fn a_helper_that_does_not_listen_never_blocks_the_daemon() {
+fn a_helper_that_does_not_read_never_blocks_the_daemon() {
     let mut bench = Bench::new();
     let hook = bench.script("hook", "echo $VIPD_STATE >>said");
     assert_eq!(bench.outcome(command(["true"])), Outcome::Done);

@@ -1,22 +1,22 @@
 //! The host modules on a real kernel. Every test has two network namespaces of its own, connected
 //! by a veth pair, and no privileges outside them.
 #![allow(clippy::unwrap_used)]
+#![deny(dead_code)]
+
+mod lab;
+mod suite;
 
 use std::fs::{self, File};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::process::{self, Command};
+use std::process::{self, Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
-use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{getgid, getuid};
 use socket2::{Domain, Socket, Type};
-
+use suite::tests;
 use vipd::host::advert_socket::{AdvertSocket, OutgoingAdvert};
 use vipd::host::clock::{Clock, Timer, boottime};
 use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
@@ -27,65 +27,33 @@ use vipd::host::netlink::{
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
 
-fn main() -> process::ExitCode {
-    // Only a process with a single thread can enter a user namespace.
-    if let Err(error) = enter_namespace() {
-        eprintln!("these tests need root, or user namespaces: {error}");
-        return process::ExitCode::FAILURE;
-    }
-    let tests: &[(&str, fn())] = &[
-        ("adverts_arrive_as_they_were_sent", adverts_arrive_as_they_were_sent),
-        ("a_socket_outlives_a_link_that_was_down", a_socket_outlives_a_link_that_was_down),
-        (
-            "sent_adverts_have_the_header_fields_of_the_rfc",
+fn main() -> ExitCode {
+    suite::main(2, |_| {
+        tests![
+            adverts_arrive_as_they_were_sent,
+            a_socket_survives_a_link_that_was_down,
             sent_adverts_have_the_header_fields_of_the_rfc,
-        ),
-        ("only_the_vrids_listened_for_arrive", only_the_vrids_listened_for_arrive),
-        ("one_advert_that_fails_does_not_stop_the_others", one_that_fails_does_not_stop_the_others),
-        ("a_claimed_address_is_marked_and_disturbs_nobody", a_claimed_address_is_marked),
-        ("a_lease_ends_and_is_not_brought_back", a_lease_ends_and_is_not_brought_back),
-        ("a_renewal_keeps_the_mark_and_can_be_too_late", a_renewal_can_be_too_late),
-        ("addresses_of_the_host_are_never_touched", addresses_of_the_host_are_never_touched),
-        ("a_claim_survives_a_changed_prefix_length", a_claim_survives_a_changed_prefix_length),
-        ("a_wrong_absent_hint_is_verified", a_wrong_absent_hint_is_verified),
-        (
-            "a_large_claim_reports_its_parts_and_renewals_are_filtered",
+            only_the_vrids_listened_for_arrive,
+            one_advert_that_fails_does_not_stop_the_others,
+            a_claimed_address_is_marked_and_disturbs_nobody,
+            a_lease_ends_and_is_not_brought_back,
+            a_renewal_keeps_the_mark_and_can_be_too_late,
+            addresses_of_the_host_are_never_touched,
+            a_claim_survives_a_changed_prefix_length,
+            a_wrong_absent_hint_is_verified,
             a_large_claim_reports_its_parts_and_renewals_are_filtered,
-        ),
-        ("thousands_of_addresses_go_in_one_job", thousands_of_addresses_go_in_one_job),
-        ("a_failed_job_reports_the_reason", a_failed_job_reports_the_reason),
-        ("an_interface_is_followed_by_its_name", an_interface_is_followed_by_its_name),
-        ("addresses_come_and_go", addresses_come_and_go),
-        ("a_bridge_port_that_leaves_is_not_gone", a_bridge_port_that_leaves_is_not_gone),
-        ("after_an_overflow_the_state_is_right", after_an_overflow_the_state_is_right),
-        ("announcements_are_right_to_the_byte", announcements_are_right_to_the_byte),
-        ("neighbours_believe_announcements", neighbours_believe_announcements),
-        ("other_announcers_are_seen_and_nothing_else", other_announcers_are_seen),
-        ("readiness_reaches_tokio", readiness_reaches_tokio),
-    ];
-    let trials = tests.iter().map(|&(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
-}
-
-fn enter_namespace() -> io::Result<()> {
-    let (user, group) = (getuid(), getgid());
-    let mut flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
-    if !user.is_root() {
-        flags |= CloneFlags::CLONE_NEWUSER;
-    }
-    unshare(flags)?;
-    if !user.is_root() {
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-        fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    }
-    let none = None::<&str>;
-    Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
+            thousands_of_addresses_are_claimed_in_one_job,
+            a_failed_job_reports_the_reason,
+            an_interface_is_followed_by_its_name,
+            addresses_come_and_go,
+            a_bridge_port_that_leaves_is_not_gone,
+            after_an_overflow_the_state_is_right,
+            announcements_are_encoded_exactly,
+            neighbours_accept_announcements,
+            other_announcers_are_seen_and_nothing_else,
+            readiness_reaches_tokio,
+        ]
+    })
 }
 
 // ---- namespaces ----
@@ -295,7 +263,7 @@ fn adverts_arrive_as_they_were_sent() {
     }
 }
 
-fn a_socket_outlives_a_link_that_was_down() {
+fn a_socket_survives_a_link_that_was_down() {
     let lab = Lab::new();
     for (family, from, to) in
         [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
@@ -397,7 +365,7 @@ fn only_the_vrids_listened_for_arrive() {
     }
 }
 
-fn one_that_fails_does_not_stop_the_others() {
+fn one_advert_that_fails_does_not_stop_the_others() {
     let lab = Lab::new();
     let ours = socket("left", Family::V4, &[]);
     let mut theirs = lab.there(|| socket("right", Family::V4, &[51]));
@@ -496,7 +464,7 @@ fn lifetime(name: &str, ip: &str) -> u64 {
 
 const FOR_EVER: u64 = u32::MAX as u64;
 
-fn a_claimed_address_is_marked() {
+fn a_claimed_address_is_marked_and_disturbs_nobody() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let routes = || output("ip", "route") + &output("ip", "-6 route");
@@ -543,7 +511,7 @@ fn a_lease_ends_and_is_not_brought_back() {
     assert_eq!(marked("left"), [""; 0]);
 }
 
-fn a_renewal_can_be_too_late() {
+fn a_renewal_keeps_the_mark_and_can_be_too_late() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let list = ["192.0.2.10", "2001:db8::10"];
@@ -647,7 +615,7 @@ fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
     assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
 }
 
-fn thousands_of_addresses_go_in_one_job() {
+fn thousands_of_addresses_are_claimed_in_one_job() {
     let _lab = Lab::new();
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> = (0..1000_u32)
@@ -999,7 +967,7 @@ fn icmpv6_sum(frame: &[u8]) -> u16 {
     sum as u16
 }
 
-fn announcements_are_right_to_the_byte() {
+fn announcements_are_encoded_exactly() {
     let lab = Lab::new();
     let capture = lab.there(|| Capture::on("right"));
     let ours = neighbours("left", LEFT_MAC);
@@ -1050,7 +1018,7 @@ fn announcements_are_right_to_the_byte() {
     ours.announce(both).unwrap_err();
 }
 
-fn neighbours_believe_announcements() {
+fn neighbours_accept_announcements() {
     let lab = Lab::new();
     let both = ["192.0.2.10", "2001:db8::10"];
     lab.there(|| {
@@ -1066,7 +1034,7 @@ fn neighbours_believe_announcements() {
     });
 }
 
-fn other_announcers_are_seen() {
+fn other_announcers_are_seen_and_nothing_else() {
     let lab = Lab::new();
     let mut ours = neighbours("left", LEFT_MAC);
     let (theirs, raw) = lab.there(|| (neighbours("right", RIGHT_MAC), Capture::on("right")));

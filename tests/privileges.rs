@@ -1,4 +1,4 @@
-//! What the daemon gives up, in a process with a single thread.
+//! Dropping privileges, in a process with a single thread.
 #![allow(clippy::unwrap_used)]
 #![deny(dead_code)]
 
@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::Arguments;
 use suite::peers::skipped;
-use suite::{Tried, tests};
+use suite::{TestResult, tests};
 use vipd::host::privileges::{NEEDED, keep_only, lock_memory, missing, realtime};
 
 fn main() -> ExitCode {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     suite::run(&arguments, tests)
 }
 
-fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
+fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> TestResult {
     if !nix::unistd::geteuid().is_root() || !missing().is_empty() {
         return Err("there are no privileges to give up".to_owned());
     }
@@ -53,7 +53,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> Tried {
     assert_eq!(capabilities(&fs::read_to_string("/proc/self/status").unwrap()), expected);
     assert_eq!(capabilities(&cat("/proc/self/status")), expected);
     if locked.is_ok() {
-        // What is locked does not count against a limit now.
+        // Locked memory is not limited now.
         let large = vec![1_u8; 64 * 1024 * 1024];
         assert_eq!(std::thread::spawn(move || large.len()).join().unwrap(), 64 * 1024 * 1024);
     }

@@ -23,7 +23,7 @@ mod watch;
 #[path = "simulation/world.rs"]
 mod world;
 
-/// The world at its end; `Err` if something was wrong in it.
+/// The world at the end of a run; `Err` if a rule was broken.
 type Outcome = Result<Box<world::World>, Box<world::World>>;
 
 /// A number from the environment.
@@ -75,8 +75,8 @@ fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> Outcome) {
 }
 
 #[test]
-fn whatever_happens_calm_leaves_one_master_and_the_right_one() {
-    seeds("whatever_happens", 10_000, chaos::run);
+fn after_any_events_a_quiet_network_has_one_master_the_best() {
+    seeds("after_any_events", 10_000, chaos::run);
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn planned_moves_lose_nothing() {
 }
 
 #[test]
-fn a_dead_daemon_never_makes_two() {
-    seeds("a_dead_daemon", 2000, promises::a_dead_daemon_never_makes_two);
+fn a_dead_daemon_never_leaves_two_owners() {
+    seeds("a_dead_daemon", 2000, promises::a_dead_daemon_never_leaves_two_owners);
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn planned_moves_of_a_group_lose_nothing() {
 }
 
 #[test]
-fn groups_that_disagree_come_to_terms() {
-    seeds("groups_that", 1000, groups::groups_that_disagree_come_to_terms);
+fn groups_that_disagree_settle_on_one_master() {
+    seeds("groups_that", 1000, groups::groups_that_disagree_settle_on_one_master);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The units as systemd reads them.
+//! The systemd units, checked by systemd-analyze.
 #![allow(clippy::unwrap_used)]
 
 mod peers;
@@ -22,15 +22,15 @@ fn has_systemd_analyze(test: &str) -> bool {
 }
 
 #[test]
-fn systemd_finds_no_fault_with_the_units() {
-    if !has_systemd_analyze("systemd_finds_no_fault_with_the_units") {
+fn systemd_accepts_the_units() {
+    if !has_systemd_analyze("systemd_accepts_the_units") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     for name in ["vipd.service", "vipd-exporter.service"] {
         let unit = directory.path().join(name);
         let text = fs::read_to_string(Path::new(UNITS).join(name)).unwrap();
-        // It looks for the program, which need not be installed here.
+        // systemd-analyze wants the program to exist, which need not be installed here.
         fs::write(&unit, text.replace("/usr/bin/vipd", env!("CARGO_BIN_EXE_vipd"))).unwrap();
         let output = Command::new("systemd-analyze")
             .args(["verify", "--man=no"])
@@ -38,7 +38,7 @@ fn systemd_finds_no_fault_with_the_units() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        // Other units of this machine are not ours to judge.
+        // Messages about other units of this machine do not count.
         let about_us: Vec<_> = said.lines().filter(|line| line.contains("vipd")).collect();
         assert!(about_us.is_empty(), "{said}");
         assert!(output.status.success(), "{said}");
@@ -46,12 +46,12 @@ fn systemd_finds_no_fault_with_the_units() {
 }
 
 #[test]
-fn the_daemon_is_exposed_to_no_more_than_hooks_need() {
+fn the_unit_of_the_daemon_restricts_all_but_what_hooks_need() {
     assert_exposed_at_most("vipd.service", 30);
 }
 
 #[test]
-fn the_exporter_is_exposed_to_little_more_than_its_clients() {
+fn the_unit_of_the_exporter_restricts_nearly_everything() {
     assert_exposed_at_most("vipd-exporter.service", 12);
 }
 

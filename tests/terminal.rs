@@ -1,4 +1,4 @@
-//! `vipd watch`, and what only a terminal sees, in a real terminal: tmux.
+//! `vipd watch` and other output that depends on a terminal, in a real terminal: tmux.
 //!
 //! Needs tmux, and root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped into
 //! failures.
@@ -18,8 +18,8 @@ use suite::{programs, tests};
 use vipd::cli::watch::Screen;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
-/// This machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A time limit for machines that are busy.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// An argument of this program: take the terminal and panic.
 const PANICS: &str = "take-the-terminal-and-panic";
 
@@ -33,11 +33,11 @@ fn main() -> ExitCode {
         let tests = tests![
             watch_counts_down_and_tells_changes_as_they_happen,
             watch_fits_whatever_size_the_terminal_has,
-            watch_says_that_the_daemon_is_gone_and_comes_back_with_it,
-            the_terminal_is_given_back_as_it_was,
-            a_panic_gives_the_terminal_back_and_is_read,
-            colours_are_for_terminals_alone,
-            a_new_operator_is_told_what_to_do_next,
+            watch_reports_a_stopped_daemon_and_reconnects,
+            the_terminal_is_restored,
+            a_panic_restores_the_terminal_and_shows_its_message,
+            colours_are_used_on_terminals_only,
+            errors_of_first_use_name_the_next_step,
         ];
         let tmux = programs(&["tmux"]);
         tests.into_iter().map(|test| test.needs(&tmux)).collect()
@@ -51,14 +51,14 @@ fn watch_counts_down_and_tells_changes_as_they_happen() {
     let _daemons = pair.run_both();
     let terminal = Terminal::open(&pair.b, 80, 24, &pair.command(&pair.b, "watch"));
     terminal.expect(|text| text.contains("web     backup    100"));
-    // Some tenths of a second later it is some tenths less.
+    // The countdown decreases.
     let left = || {
         let text = terminal.text();
         let (_, rest) = text.split_once("takeover ")?;
         rest.split_once('s')?.0.parse::<f64>().ok()
     };
     let mut seen = Vec::new();
-    let counted = wait_for(PATIENCE, || {
+    let counted = wait_for(TIMEOUT, || {
         seen.extend(left());
         seen.dedup();
         let down = seen.windows(2).filter(|pair| pair[1] < pair[0]).count();
@@ -66,7 +66,7 @@ fn watch_counts_down_and_tells_changes_as_they_happen() {
     });
     assert!(counted.is_some(), "{seen:?}");
     assert!(seen.iter().all(|left| (0.0..=4.0).contains(left)), "{seen:?}");
-    // A change is told with its reason.
+    // A change is shown with its reason.
     assert!(!terminal.text().contains("backup -> master"));
     pair.vipd(&pair.a, &["failover", "web"]);
     terminal.expect(|text| {
@@ -75,7 +75,7 @@ fn watch_counts_down_and_tells_changes_as_they_happen() {
             && text.contains("LAST CHANGES\n")
             && unwrapped(text).contains("backup -> master: master 192.0.2.1 left (priority 0)")
     });
-    // One alone, with everything about it.
+    // A single virtual router, with all its details.
     let one = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch web"));
     one.expect(|text| {
         text.contains("attention   HELD BACK") && text.contains("heard       192.0.2.2")
@@ -96,7 +96,7 @@ fn watch_fits_whatever_size_the_terminal_has() {
     terminal.expect(|text| {
         text.lines().count() == 6 && text.contains("... more than fits here; q ends")
     });
-    // What a row has no room for stands below it, and no sentence is cut.
+    // Text that does not fit into a row is shown below it, and no sentence is cut.
     terminal.resize("40", "40");
     terminal.expect(|text| {
         text.contains("LAST CHANGES")
@@ -107,9 +107,9 @@ fn watch_fits_whatever_size_the_terminal_has() {
     terminal.expect(|text| text.contains("100        ") && text.contains("  192.0.2.100\n"));
 }
 
-fn watch_says_that_the_daemon_is_gone_and_comes_back_with_it() {
+fn watch_reports_a_stopped_daemon_and_reconnects() {
     let pair = Pair::new(Duration::from_millis(100));
-    // Watched before it runs.
+    // Watch starts before the daemon.
     let terminal = Terminal::open(&pair.a, 80, 24, &pair.command(&pair.a, "watch"));
     terminal.expect(|text| text.contains("NO ANSWER: vipd is not running (no daemon in"));
     let mut daemon = pair.run(&pair.a);
@@ -124,12 +124,12 @@ fn watch_says_that_the_daemon_is_gone_and_comes_back_with_it() {
     terminal.expect(|text| text.contains("web     master") && !text.contains("NO ANSWER"));
 }
 
-/// Sentences as they were before they were broken into lines.
+/// The text with its line breaks removed.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A shell that says how the terminal was before and after a command, and how the command ended.
+/// A shell command that prints the terminal's settings before and after a command, and its status.
 fn script(command: &str) -> String {
     format!("stty -g; {command}; echo \"ended $?\"; stty -g; sleep 1000")
 }
@@ -144,12 +144,12 @@ fn expect_given_back(terminal: &Terminal, code: u8) -> String {
     let modes = modes(&text);
     assert_eq!(modes[0], modes[1], "{text}");
     assert!(!text.contains("q ends"), "{text}");
-    // The cursor is seen again, and lines are wrapped.
+    // The cursor is visible again, and lines wrap.
     assert_eq!(terminal.asked("#{cursor_flag} #{wrap_flag} #{alternate_on}"), "1 1 0");
     text
 }
 
-fn the_terminal_is_given_back_as_it_was() {
+fn the_terminal_is_restored() {
     let pair = Pair::new(Duration::from_millis(100));
     let _daemon = pair.run(&pair.a);
     for keys in ["q", "C-c", "Escape"] {
@@ -171,7 +171,7 @@ fn the_terminal_is_given_back_as_it_was() {
     expect_given_back(&terminal, 0);
 }
 
-fn a_panic_gives_the_terminal_back_and_is_read() {
+fn a_panic_restores_the_terminal_and_shows_its_message() {
     let pair = Pair::new(Duration::from_millis(100));
     let this = std::env::current_exe().unwrap();
     let panics = format!("RUST_BACKTRACE=0 {} {PANICS}", this.display());
@@ -180,11 +180,11 @@ fn a_panic_gives_the_terminal_back_and_is_read() {
     assert!(text.contains("all is lost") && !text.contains("nobody is to read this"), "{text}");
 }
 
-fn colours_are_for_terminals_alone() {
+fn colours_are_used_on_terminals_only() {
     let pair = Pair::new(Duration::from_millis(100));
     let _daemon = pair.run(&pair.a);
     let master = || pair.vipd(&pair.a, &["status", "--is", "master"]).status.success();
-    wait_for(PATIENCE, || master().then_some(())).unwrap();
+    wait_for(TIMEOUT, || master().then_some(())).unwrap();
     let status = pair.command(&pair.a, "status");
     let script = format!("{status}; NO_COLOR=1 {status} | tail -n +3; echo done; sleep 1000");
     let terminal = Terminal::open(&pair.a, 100, 24, &script);
@@ -199,11 +199,11 @@ fn colours_are_for_terminals_alone() {
 // ---- the first hour ----------------------------------------------------------------------------
 
 /// What is typed and what is answered, in order; every answer says what to do next.
-fn a_new_operator_is_told_what_to_do_next() {
+fn errors_of_first_use_name_the_next_step() {
     let pair = Pair::new(Duration::from_secs(1));
     let _other = pair.run(&pair.b);
     let is = |host, role| pair.vipd(host, &["status", "--is", role]).status.success();
-    wait_for(PATIENCE, || is(&pair.b, "master").then_some(())).unwrap();
+    wait_for(TIMEOUT, || is(&pair.b, "master").then_some(())).unwrap();
     let wrong = pair.lab.dir().join("wrong.toml");
     let text = "[[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvird = 51\n\
                 priority = 1500\naddresses = [\"192.0.2.100\"]\nadvert_interval = \"1 sek\"\n";
@@ -223,7 +223,7 @@ fn a_new_operator_is_told_what_to_do_next() {
         }
     };
     let (a, b) = (&pair.a, &pair.b);
-    // All three at once, each with what to write instead.
+    // All three mistakes at once, each with its correction.
     let check = format!("check {}", wrong.display());
     let three = ["did you mean `vrid`", "1500", "\"1 sek\"", "\"1s\"", "3 problems in "];
     type_in(a, &check, 1, &three);
@@ -232,22 +232,17 @@ fn a_new_operator_is_told_what_to_do_next() {
     let right = daemon.config().display().to_string();
     type_in(a, &format!("check {right}"), 0, &["ok"]);
     let master = || stdout(&pair.vipd(a, &["status"])).contains("web     master").then_some(());
-    wait_for(PATIENCE, master).unwrap();
-    type_in(
-        a,
-        "status",
-        0,
-        &["web     master    150", "lease ", "192.0.2.2 has the lower priority"],
-    );
+    wait_for(TIMEOUT, master).unwrap();
+    type_in(a, "status", 0, &["web     master    150", "lease ", "preempts master 192.0.2.2"]);
     type_in(b, "status web --is backup", 0, &[]);
     type_in(a, "drain", 0, &["until \"vipd undrain\"", "web: 192.0.2.2 took over after "]);
     type_in(a, "status", 0, &["DRAINED", "\"vipd undrain\" ends that"]);
     type_in(a, "undrain", 0, &["takes part again", "\"vipd status\""]);
-    wait_for(PATIENCE, master).unwrap();
+    wait_for(TIMEOUT, master).unwrap();
     type_in(a, "failover web", 0, &["192.0.2.2 took over after ", "\"vipd resume web\""]);
     type_in(a, "failover web", 1, &["run \"vipd failover web\" there"]);
     type_in(a, "resume web", 0, &["takes over from 192.0.2.2 now"]);
-    wait_for(PATIENCE, master).unwrap();
+    wait_for(TIMEOUT, master).unwrap();
     type_in(a, "failover wbe", 1, &["there is: web"]);
     let text = fs::read_to_string(&right).unwrap();
     fs::write(&right, text.replace("priority = 150", "priority = 140")).unwrap();
@@ -280,16 +275,16 @@ impl Pair {
         let program = Program::Vipd(VIPD.into());
         let daemon = Daemon::start(host, &program, std::slice::from_ref(&spec)).unwrap();
         let answers = || self.vipd(host, &["status"]).status.success().then_some(());
-        wait_for(PATIENCE, answers).unwrap_or_else(|| panic!("{}", daemon.log()));
+        wait_for(TIMEOUT, answers).unwrap_or_else(|| panic!("{}", daemon.log()));
         daemon
     }
 
     fn run_both(&self) -> (Daemon, Daemon) {
         let a = self.run(&self.a);
         let is = |host, role| self.vipd(host, &["status", "--is", role]).status.success();
-        wait_for(PATIENCE, || is(&self.a, "master").then_some(())).unwrap();
+        wait_for(TIMEOUT, || is(&self.a, "master").then_some(())).unwrap();
         let b = self.run(&self.b);
-        wait_for(PATIENCE, || is(&self.b, "backup").then_some(())).unwrap();
+        wait_for(TIMEOUT, || is(&self.b, "backup").then_some(())).unwrap();
         (a, b)
     }
 
@@ -331,7 +326,7 @@ impl Terminal {
             let session = ["new-session", "-d", "-x", &columns, "-y", &rows, script];
             terminal.tmux(&session).status.success().then_some(())
         };
-        wait_for(PATIENCE, begun).unwrap_or_else(|| panic!("{}", terminal.server.log()));
+        wait_for(TIMEOUT, begun).unwrap_or_else(|| panic!("{}", terminal.server.log()));
         for option in [["status", "off"], ["window-size", "manual"]] {
             terminal.tmux(&[&["set", "-g"][..], &option].concat());
         }
@@ -341,7 +336,7 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("tmux");
-        // Never a server of its own, which nobody would end.
+        // Without starting another server, which nothing would end.
         command.arg("-N").arg("-S").arg(&self.socket).args(arguments);
         command.env("LC_ALL", "C.UTF-8").output().unwrap()
     }
@@ -369,7 +364,7 @@ impl Terminal {
 
     fn expect(&self, shown: impl Fn(&str) -> bool) -> String {
         let looked = || Some(self.text()).filter(|text| shown(text));
-        wait_for(PATIENCE, looked).unwrap_or_else(|| panic!("shown is:\n{}", self.text()))
+        wait_for(TIMEOUT, looked).unwrap_or_else(|| panic!("shown is:\n{}", self.text()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A client that asks a web server again and again, each time through a new connection; and the
+//! A client that sends requests to a web server, each on a new connection; and the
 //! application behind the proxies.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::lab::Host;
 
 const PERIOD: Duration = Duration::from_millis(10);
-/// Then a client gives up.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// When a client gives up.
+const TIMEOUT: Duration = Duration::from_millis(250);
 
 struct Request {
     at: Instant,
@@ -100,8 +100,8 @@ impl Drop for Browser {
 
 /// One request; gives the server's name.
 fn ask(server: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: www\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -142,7 +142,7 @@ impl Application {
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
     while !request.ends_with(b"\r\n\r\n") {

@@ -34,14 +34,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use machine::Machine;
 
 const SHARED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
-/// All of it together takes no longer, or something hangs.
+/// A limit for all examples together.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Then everything is tidied up.
+/// A limit for cleaning up.
 const TIDY: Duration = Duration::from_secs(30);
-/// A signal, or too long: nobody waits for anything any more, and everything is tidied up.
+/// Set by a signal or the time limit: all waits end, and everything is cleaned up.
 static OVER: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// What came of one example.
+/// The result of one example.
 #[derive(Default)]
 struct Report {
     columns: Vec<&'static str>,
@@ -142,7 +142,7 @@ fn main() -> ExitCode {
                 println!("NOT AS PROMISED: not at its end after {LONGEST:?}");
                 end = Instant::now() + TIDY;
             }
-            // Everything that was started dies with us.
+            // All processes end with this one.
             Err(RecvTimeoutError::Timeout) => return ExitCode::FAILURE,
         }
     }
@@ -183,13 +183,13 @@ fn start_vipd(machine: &mut Machine) {
 }
 
 /// Waits until something is so; else this example has failed.
-fn await_that(patience: Duration, what: &str, machines: &[&Machine], so: impl Fn() -> bool) {
+fn await_that(timeout: Duration, what: &str, machines: &[&Machine], so: impl Fn() -> bool) {
     let slowly = || {
         assert!(!OVER.load(Ordering::Relaxed), "ended while it waited: {what}");
         thread::sleep(Duration::from_millis(9));
         so().then_some(())
     };
-    if wait_for(patience, slowly).is_none() {
+    if wait_for(timeout, slowly).is_none() {
         for machine in machines {
             for log in ["vipd", "haproxy", "nginx", "postgresql"] {
                 let printed = machine.printed(log);
@@ -200,7 +200,7 @@ fn await_that(patience: Duration, what: &str, machines: &[&Machine], so: impl Fn
                 eprintln!("--- {} {log}\n{}", machine.name(), lines[from..].join("\n"));
             }
         }
-        panic!("not within {patience:?}: {what}");
+        panic!("not within {timeout:?}: {what}");
     }
 }
 

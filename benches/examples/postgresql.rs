@@ -130,14 +130,14 @@ impl Pair {
     /// Waits until the client writes again.
     fn until_written(&self, since: Instant) {
         let writer = self.writer.as_ref().unwrap();
-        let patience = Duration::from_secs(60);
-        await_that(patience, "writes are acknowledged", &self.both(), || writer.works(since));
+        let timeout = Duration::from_secs(60);
+        await_that(timeout, "writes are acknowledged", &self.both(), || writer.works(since));
     }
 
     fn until_read(&self, since: Instant) {
         let reader = self.reader.as_ref().unwrap();
-        let patience = Duration::from_secs(30);
-        await_that(patience, "reads are answered", &self.both(), || reader.works(since));
+        let timeout = Duration::from_secs(30);
+        await_that(timeout, "reads are answered", &self.both(), || reader.works(since));
     }
 
     /// Waits until the address is on this machine.
@@ -149,8 +149,8 @@ impl Pair {
     /// Waits until both servers know that they are in step: the one that is not master would take
     /// over now.
     fn until_in_step(&self) -> usize {
-        let patience = Duration::from_secs(30);
-        await_that(patience, "the standby is in step", &self.both(), || {
+        let timeout = Duration::from_secs(30);
+        await_that(timeout, "the standby is in step", &self.both(), || {
             self.holder().is_some_and(|primary| {
                 let standby = &self.machines[1 - primary];
                 standby.file(RECORD).exists() && !self.machines[primary].file(RECORD).exists()
@@ -171,8 +171,8 @@ impl Pair {
     }
 
     /// Whether this standby follows the other server within some seconds, all by itself.
-    fn follows(&self, index: usize, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
+    fn follows(&self, index: usize, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
         while Instant::now() < end {
             if self.machines[index].file(RECORD).exists() {
                 return true;

@@ -62,11 +62,11 @@ impl Pair {
     }
 
     /// Waits until this machine answers, and a little longer; then what the client saw.
-    fn until(&self, index: usize, since: Instant, patience: u64) -> Saw {
+    fn until(&self, index: usize, since: Instant, timeout: u64) -> Saw {
         let [a, b] = &self.machines;
         let name = self.machines[index].name();
         let browser = self.browser.as_ref().unwrap();
-        await_that(Duration::from_secs(patience), &format!("{name} answers"), &[a, b], || {
+        await_that(Duration::from_secs(timeout), &format!("{name} answers"), &[a, b], || {
             browser.answered_by(since).as_deref() == Some(name)
         });
         thread::sleep(Duration::from_secs(1));

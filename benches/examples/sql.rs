@@ -1,4 +1,4 @@
-//! As much of PostgreSQL's protocol (version 3, simple queries, no password) as it takes to know
+//! As much of PostgreSQL's protocol (version 3, simple queries, no password) as is needed to know
 //! exactly what was acknowledged; and clients that count with it.
 
 use std::collections::BTreeSet;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::lab::Host;
 
-/// Then a client gives up and connects anew.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// When a client gives up and connects again.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// How a statement ended.
@@ -33,9 +33,9 @@ pub struct Connection {
 impl Connection {
     pub fn open(server: Ipv4Addr) -> io::Result<Self> {
         let server = SocketAddr::from((server, 5432));
-        let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let mut hello = 196_608_u32.to_be_bytes().to_vec();
         hello.extend(b"user\0counter\0database\0counter\0\0");
         let length = u32::try_from(hello.len() + 4).unwrap();
@@ -117,7 +117,7 @@ pub struct Saw {
     pub silence: Duration,
 }
 
-/// A client that goes on and on, statement by statement.
+/// A client that runs one statement after the other.
 pub struct Client {
     stop: Arc<AtomicBool>,
     statements: Arc<Mutex<Vec<Statement>>>,

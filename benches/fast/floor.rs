@@ -1,5 +1,5 @@
-//! The floor: what the same work costs a program that does nothing else. The bench starts itself
-//! anew as one of these.
+//! The floor: the cost of the same work in a program that does nothing else. The bench starts
+//! itself again as such a program.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;

@@ -1,5 +1,5 @@
-//! Who hears what the measured program sends: a client on the LAN, with the kernel's timestamps. It
-//! looks every few milliseconds and is never woken up by a frame: that would cost the sender.
+//! A receiver of what the measured program sends, on the LAN, with the kernel's timestamps. It
+//! polls every few milliseconds and is never woken up by a frame, which would cost the sender time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! How much it costs and how late it is, beside keepalived and beside a program that does nothing
+//! Processor time and delays of vipd, beside keepalived and beside a program that does nothing
 //! else (`floor`), in the same run.
 //!
 //! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about a quarter of an hour for all rows, in network

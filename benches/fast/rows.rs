@@ -47,7 +47,7 @@ pub struct Bench {
     /// keepalived, or the vipd to compare with.
     beside: Option<Program>,
     rounds: usize,
-    /// Only vipd, for whoever looks where its time goes.
+    /// Only vipd, for profiling.
     alone: bool,
 }
 
@@ -56,7 +56,7 @@ impl Bench {
         Bench { vipd: Program::Vipd(env!("CARGO_BIN_EXE_vipd").into()), beside, rounds, alone }
     }
 
-    /// Measures all programs in turn, so that a machine's moods are everybody's.
+    /// Measures all programs in turn, so that disturbances of the machine affect all of them.
     fn each(&self, subjects: &[Subject], mut measure: impl FnMut(Subject)) {
         for _ in 0..self.rounds {
             self.once(subjects, &mut measure);
@@ -118,7 +118,7 @@ impl Scene {
 
     /// Until so many virtual routers of a host have been heard within the last interval.
     fn await_adverts(&self, host: u8, routers: usize, interval: Duration) {
-        let patience = Instant::now() + Duration::from_secs(30);
+        let give_up = Instant::now() + Duration::from_secs(30);
         loop {
             let from = Instant::now() - 2 * interval - Duration::from_millis(50);
             let heard = adverts(&self.listener.between(from, Instant::now()), host);
@@ -130,7 +130,7 @@ impl Scene {
                 ["vipd.log", "keepalived.log", "floor.log"]
                     .map(|name| read(name).unwrap_or_default())
             });
-            assert!(Instant::now() < patience, "only {} of {routers}\n{logs:?}", heard.len());
+            assert!(Instant::now() < give_up, "only {} of {routers}\n{logs:?}", heard.len());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -245,7 +245,7 @@ fn master_10ms(bench: &Bench) -> Vec<Row> {
         let window = window(&daemon, &scene.listener, millis(2500));
         let heard = adverts(&window.heard, MASTER);
         let sent: usize = heard.values().map(Vec::len).sum();
-        // Who sends fewer has less to do.
+        // A program that sends fewer adverts has less to do.
         share.add(subject, 100.0 * window.processor / sent as f64 * 25_500.0);
         let (lost, gap) = regularity(&heard, interval);
         missing.add(subject, lost);
@@ -389,8 +389,8 @@ fn fall(scene: &Scene, sender: Floor, spec: &RouterSpec, addresses: &[IpAddr]) -
     thread::sleep(millis(5));
     let lasts = adverts(&scene.listener.between(from, Instant::now()), MASTER);
     let deadline = lasts.values().map(|times| times[times.len() - 1]).max().unwrap();
-    let deadline = deadline + spec.patience();
-    let patience = Instant::now() + Duration::from_secs(20);
+    let deadline = deadline + spec.master_down_interval();
+    let give_up = Instant::now() + Duration::from_secs(20);
     loop {
         thread::sleep(millis(30));
         let heard = scene.listener.between(from, Instant::now());
@@ -408,7 +408,7 @@ fn fall(scene: &Scene, sender: Floor, spec: &RouterSpec, addresses: &[IpAddr]) -
             return Fall { deadline, announced, heard };
         }
         let missing = addresses.len() - announced.len();
-        assert!(Instant::now() < patience, "{missing} addresses were not announced");
+        assert!(Instant::now() < give_up, "{missing} addresses were not announced");
     }
 }
 

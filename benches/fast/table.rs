@@ -95,7 +95,7 @@ impl Row {
     }
 }
 
-/// Nothing of nothing is not a number.
+/// A ratio to zero is not a number.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

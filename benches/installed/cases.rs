@@ -1,4 +1,4 @@
-//! What a client loses of what can happen to a machine.
+//! What a client loses when something happens to a machine, case by case.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -14,13 +14,13 @@ use crate::machine::Machine;
 pub const SHARED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 pub const VRID: u8 = 51;
 const PERIOD: Duration = Duration::from_millis(1);
-/// How long both may hold the address while it is handed over by plan: a millisecond, and what a
-/// machine adds that has other things to do.
+/// How long both may hold the address during a planned handover: a millisecond, and what a
+/// busy machine adds.
 const OVERLAP: Duration = Duration::from_millis(500);
 /// As much after a fault, where the kernel takes the address away: it needs its lock for that, which
 /// is one per machine, and the containers are on one.
 const LATE_KERNEL: Duration = Duration::from_secs(1);
-/// What is added to the protocol's patience before it is called broken: margins of a gate.
+/// What is added to the master down interval before it is called broken: margins of a gate.
 const MARGIN: usize = 700;
 /// What a planned move may lose before it is called broken.
 const NOTHING: usize = 3;
@@ -47,8 +47,8 @@ enum Promise {
     Nothing,
     /// The client loses nothing, and the address does not even move.
     Still,
-    /// At most the protocol's patience.
-    Patience,
+    /// At most the master down interval.
+    MasterDownInterval,
 }
 
 pub struct Case {
@@ -58,7 +58,7 @@ pub struct Case {
 }
 
 pub fn all() -> Vec<Case> {
-    use Promise::{Nothing, Patience, Still};
+    use Promise::{MasterDownInterval, Nothing, Still};
     let case = |name, promise, play| Case { name, promise, play };
     vec![
         case("systemctl stop", Nothing, stop),
@@ -66,11 +66,11 @@ pub fn all() -> Vec<Case> {
         case("upgrade of the package", Still, upgrade),
         case("kill -9 of the daemon", Still, kill_main),
         case("kill -9 of every process of the unit", Still, kill_all),
-        case("kill -9 of the daemon 3 times a second for 10 s", Patience, crash_loop),
-        case("SIGSTOP to every process of the unit", Patience, frozen),
+        case("kill -9 of the daemon 3 times a second for 10 s", MasterDownInterval, crash_loop),
+        case("SIGSTOP to every process of the unit", MasterDownInterval, frozen),
         case("reboot", Nothing, reboot),
         case("poweroff", Nothing, poweroff),
-        case("power cut", Patience, power_cut),
+        case("power cut", MasterDownInterval, power_cut),
         case("systemctl isolate rescue", Nothing, rescue),
         case("/run, /var and the journal full: restart, kill -9, stop", Nothing, full),
         case("systemd-networkd restarted", Still, networkd),
@@ -383,10 +383,10 @@ pub fn table(runs: &[(usize, Daemon, Figures)]) -> Vec<String> {
 }
 
 fn verdict(case: &Case, figures: &Figures) -> Vec<String> {
-    let patience = router(100).patience().as_millis();
+    let interval = router(100).master_down_interval().as_millis();
     let allowed = match case.promise {
         Promise::Nothing | Promise::Still => NOTHING,
-        Promise::Patience => usize::try_from(patience).unwrap() + MARGIN,
+        Promise::MasterDownInterval => usize::try_from(interval).unwrap() + MARGIN,
     };
     let mut broken = Vec::new();
     if figures.lost > allowed {
@@ -394,7 +394,7 @@ fn verdict(case: &Case, figures: &Figures) -> Vec<String> {
     }
     let two = match case.promise {
         Promise::Nothing | Promise::Still => OVERLAP,
-        Promise::Patience => LATE_KERNEL,
+        Promise::MasterDownInterval => LATE_KERNEL,
     };
     if figures.two > two || figures.still_two {
         broken.push(format!("two owners for {:?}", figures.two));

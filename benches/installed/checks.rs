@@ -1,4 +1,4 @@
-//! What else is promised of an installed vipd: each name is a sentence that holds.
+//! Other promises of an installed vipd: each name is a sentence that holds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -108,7 +108,7 @@ fn fresh(site: &Site) {
     a.must_not("systemctl start vipd");
     let log = a.must("systemctl stop vipd; journalctl --no-pager --output=cat --unit=vipd");
     assert!(log.contains("there is no virtual router in this file"), "{log}");
-    // An upgrade of one that does not run starts nothing either.
+    // An upgrade does not start a daemon that was not running.
     fs::copy(&site.rebuilt, a.path("/root/rebuilt.deb")).unwrap();
     a.must("dpkg --install /root/rebuilt.deb");
     a.must_not("systemctl is-active vipd");
@@ -316,7 +316,7 @@ fn migration(site: &Site) {
         machine.host.answer(SHARED.into()).unwrap();
         let program = Program::Keepalived("/usr/sbin/keepalived".into());
         let text = lab::configuration(machine.host.name(), &program, &[version_2(priority)]);
-        // As people have it: the version is not said.
+        // As operators have it: without `version`.
         let text = text.replace("vrrp_version 3", "").replace("  version 2\n", "");
         fs::write(machine.path("/etc/keepalived/keepalived.conf"), text).unwrap();
         machine.must("systemctl enable --now keepalived");
@@ -380,7 +380,7 @@ fn migration(site: &Site) {
     println!("migration: {}", story.join("; "));
 }
 
-/// What every container has in its root, gone with this.
+/// What every container has in its root, removed when this is dropped.
 struct Mounts([PathBuf; 2]);
 
 impl Mounts {

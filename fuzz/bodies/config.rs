@@ -1,4 +1,4 @@
-//! Any text is a configuration, or is refused with problems that can be shown.
+//! Any text is a configuration or is refused with problems that can be shown.
 
 use vipd::config::Config;
 

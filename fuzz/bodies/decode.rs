@@ -1,5 +1,5 @@
-//! Any bytes as an IP packet: the decoder never panics, and what it hears it would hear again if
-//! we sent it. Shared by the fuzz target and by `tests/fuzz_corpus.rs`.
+//! Any bytes as an IP packet: the decoder never panics, and what it accepts it accepts again when
+//! it is encoded. Shared by the fuzz target and by `tests/fuzz_corpus.rs`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -19,7 +19,7 @@ pub fn run(bytes: &[u8]) {
     };
     match decode(source, destination, message) {
         Ok(heard) => check(source, destination, heard),
-        // No fuzzer guesses checksums: see what lies behind them too.
+        // No fuzzer guesses checksums: test what comes after them, too.
         Err(Malformed::BadChecksum(_)) => {
             for pseudo_header in [false, true] {
                 let sealed = seal(source, destination, pseudo_header, message);

@@ -1,5 +1,5 @@
-//! Any bytes as a host's configuration and what happens to it: whatever comes, in whatever order,
-//! the rules that must always hold do. Shared by the fuzz target and by `tests/fuzz_corpus.rs`.
+//! Any bytes as a host's configuration and a sequence of events: whatever happens, in any order,
+//! the invariants hold. Shared by the fuzz target and by `tests/fuzz_corpus.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -47,7 +47,7 @@ impl Bytes<'_> {
 struct Seen {
     claimed: BTreeSet<IpAddr>,
     role: Option<Role>,
-    /// The last advert that a packet brought about, while the role has stayed the same.
+    /// The last advert that a packet caused, while the role has stayed the same.
     answered_at: Option<Instant>,
 }
 
@@ -374,7 +374,7 @@ impl World {
         }
     }
 
-    /// Whatever happened: a stop ends, and soon.
+    /// A stop ends soon, whatever happened before.
     fn ends(&mut self) {
         self.tell(Event::Stop(Stop::Leave));
         self.stopped = self.stopped.or(Some(Stop::Leave));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::steer::{fail, say};
+use super::output::{fail, say};
 use crate::config::Config;
 use crate::host::exclusive::{RouterLocks, RuntimeDir};
 use crate::host::netlink::{Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob};

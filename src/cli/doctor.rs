@@ -3,8 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use super::status::{BOLD, PLAIN, YELLOW, paint, wrap};
-use super::steer::{fail, say};
+use super::output::{BOLD, PLAIN, YELLOW, fail, paint, say, wrap};
 use crate::api::protocol::Message;
 use crate::doctor::{self, Options, Report};
 

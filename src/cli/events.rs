@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::steer::fail;
+use super::output::fail;
 use crate::api::events::{Event, FILE, OLDER_FILE};
 
 /// How often the file is checked for new events.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::steer::fail;
+use super::output::fail;
 use crate::exporter;
 
 pub(super) fn run(listen: SocketAddr, runtime_dir: &Path) -> ExitCode {

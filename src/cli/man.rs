@@ -10,7 +10,7 @@ use clap::builder::StyledStr;
 use clap::{Arg, Command};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-use super::steer::{fail, say};
+use super::output::{fail, say};
 use crate::config::reference::{Block, REFERENCE, Reference};
 
 /// Writes `vipd.8` and `vipd.toml.5` into this directory.

@@ -5,14 +5,15 @@
 
 mod check;
 mod cleanup;
+mod control;
 mod demo;
 mod doctor;
 mod events;
 mod exporter;
 mod man;
+mod output;
 mod run;
 mod status;
-mod steer;
 pub mod watch;
 
 use std::ffi::OsString;
@@ -328,17 +329,17 @@ pub fn main() -> ExitCode {
             events::run(&state_dir, follow, json)
         }
         Commands::Failover(RouterArgs { router, daemon }) => {
-            steer::failover(&daemon.runtime_dir, &router)
+            control::failover(&daemon.runtime_dir, &router)
         }
         Commands::Resume(RouterArgs { router, daemon }) => {
-            steer::resume(&daemon.runtime_dir, &router)
+            control::resume(&daemon.runtime_dir, &router)
         }
-        Commands::Drain(DaemonArgs { runtime_dir }) => steer::drain(&runtime_dir),
-        Commands::Undrain(DaemonArgs { runtime_dir }) => steer::undrain(&runtime_dir),
+        Commands::Drain(DaemonArgs { runtime_dir }) => control::drain(&runtime_dir),
+        Commands::Undrain(DaemonArgs { runtime_dir }) => control::undrain(&runtime_dir),
         Commands::Announce(RouterArgs { router, daemon }) => {
-            steer::announce(&daemon.runtime_dir, &router)
+            control::announce(&daemon.runtime_dir, &router)
         }
-        Commands::Reload(DaemonArgs { runtime_dir }) => steer::reload(&runtime_dir),
+        Commands::Reload(DaemonArgs { runtime_dir }) => control::reload(&runtime_dir),
         Commands::Cleanup(CleanupArgs { config, daemon }) => {
             cleanup::run(&config, &daemon.runtime_dir)
         }

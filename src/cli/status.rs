@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::steer::{fail, say};
+use super::output::{BOLD, GREEN, PLAIN, RED, YELLOW, cut, fail, paint, say, width, wrap};
 use crate::api::Client;
 use crate::api::protocol::Message;
 use crate::api::status::{Change, Check, Router, Status, Step};
@@ -71,12 +71,6 @@ pub(super) struct View {
     /// Maximum width of a line, in columns; the heading of the table may be wider.
     pub width: usize,
 }
-
-pub(super) const PLAIN: &str = "";
-pub(super) const BOLD: &str = "1";
-pub(super) const RED: &str = "1;31";
-pub(super) const GREEN: &str = "32";
-pub(super) const YELLOW: &str = "33";
 
 impl View {
     /// One row for each virtual router, and below it the reason for its role and what is wrong.
@@ -239,15 +233,6 @@ impl View {
 
     fn paint(self, colour: &str, text: &str) -> String {
         paint(self.colours, colour, text)
-    }
-}
-
-/// The text in this colour, if colours are used.
-pub(super) fn paint(colours: bool, colour: &str, text: &str) -> String {
-    if colours && !colour.is_empty() {
-        format!("\x1b[{colour}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
     }
 }
 
@@ -426,43 +411,6 @@ fn span(span: Duration) -> String {
         3600..86_400 => format!("{}h{:02}m", secs / 3600, secs / 60 % 60),
         _ => format!("{}d{:02}h", secs / 86_400, secs / 3600 % 24),
     }
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
-}
-
-fn cut(text: &str, to: usize) -> String {
-    if width(text) <= to {
-        return text.to_owned();
-    }
-    let mut cut: String = text.chars().take(to.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
-}
-
-/// Breaks lines at spaces, and longer words anywhere.
-pub(super) fn wrap(text: &str, to: usize) -> Vec<String> {
-    let to = to.max(1);
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        while !rest.is_empty() {
-            let Some(line) = lines.last_mut() else { break };
-            let space = usize::from(!line.is_empty());
-            if width(line) + space + rest.len() <= to {
-                if space == 1 {
-                    line.push(' ');
-                }
-                line.extend(rest.drain(..));
-            } else if line.is_empty() {
-                line.extend(rest.drain(..to));
-            } else {
-                lines.push(String::new());
-            }
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crossterm::{execute, queue};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::status::{BOLD, PLAIN, RED, View, YELLOW, paint, transition, wrap};
-use super::steer::fail;
+use super::output::{BOLD, PLAIN, RED, YELLOW, fail, paint, wrap};
+use super::status::{View, transition};
 use crate::api::status::{Change, Status};
 use crate::api::{Client, ClientError};
 

@@ -55,7 +55,7 @@ pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::U
                 && let Err(error) = change_group(&path, group)
             {
                 remarks.push(format!(
-                    "cannot give {} to the group {GROUP} ({error}): only root can ask for the status; give it CAP_SETGID, or make its user a member",
+                    "cannot give {} to the group {GROUP} ({error}): only root can read the status; give vipd CAP_SETGID, or make its user a member",
                     path.display()
                 ));
             }
@@ -63,7 +63,7 @@ pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::U
         }
         Err(error) => {
             remarks.push(format!(
-                "cannot make {} ({error}): this daemon can be neither asked nor steered",
+                "cannot create {} ({error}): \"vipd status\" and the other commands cannot reach this daemon",
                 path.display()
             ));
             None
@@ -186,8 +186,7 @@ impl Server {
             Ok(Request::Events) => self.events().await,
             Ok(request) if may_change => encode(self.execute(request).await).into(),
             Ok(_) => {
-                let text =
-                    "only root and the user vipd runs as may change something; try again with sudo";
+                let text = "only root and the user of the daemon can change something; try again with sudo";
                 encode(Answer::error(Code::NotAllowed, text)).into()
             }
             Err(text) => encode(Answer::error(Code::BadRequest, text)).into(),

@@ -1,4 +1,4 @@
-//! Frames from the wire with the kernel's timestamps: what a packet socket is told to pass, and how it
+//! Frames from the wire with the kernel's timestamps: the filter of the packet socket, and how it
 //! is read.
 
 use std::io::{self, IoSliceMut};
@@ -11,8 +11,8 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-/// A packet socket that hears ARP, VRRP and neighbour advertisements that come in by any interface, and
-/// says when: not what is sent on.
+/// A packet socket that receives ARP, VRRP and neighbour advertisements from all interfaces, with
+/// timestamps, but not what is sent.
 ///
 /// # Errors
 /// What the kernel says, as without CAP_NET_RAW.
@@ -35,7 +35,7 @@ pub struct Frame {
     pub length: usize,
 }
 
-/// The next frame, written to `buffer`; `None`: nothing waits. Never blocks.
+/// The next frame, written to `buffer`; `None`: no frame is waiting. Never blocks.
 pub fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<Frame> {
     let room = buffer.len();
     let mut control = nix::cmsg_space!(TimeSpec);

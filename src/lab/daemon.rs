@@ -87,7 +87,7 @@ impl Daemon {
 
     /// Ends all its processes as a crash would: no farewell is sent.
     pub fn crash(&mut self) {
-        // Stopped first, or a parent's death would be noticed by a child that then tidies up.
+        // Stopped first, or a child would notice the end of its parent and clean up.
         if self.status.is_none() {
             let _ = self.signal_all(Signal::SIGSTOP);
             let _ = self.signal_all(Signal::SIGKILL);

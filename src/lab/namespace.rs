@@ -1,4 +1,4 @@
-//! A network namespace, kept alive by a thread that lives in it.
+//! A network namespace, kept alive by a thread in it.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -115,7 +115,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// What it was called.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -130,7 +130,7 @@ impl Namespace {
         &self.file
     }
 
-    /// Runs `task` inside and gives what it gives.
+    /// Runs `task` inside and returns its result.
     ///
     /// # Panics
     /// If `task` does.
@@ -149,7 +149,7 @@ impl Namespace {
     /// Starts a thread inside: threads inherit the namespace of the one that starts them.
     ///
     /// # Errors
-    /// If the system has no thread to give.
+    /// If the thread cannot be started.
     pub fn thread<T: Send + 'static>(
         &self,
         name: &str,
@@ -190,7 +190,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Keeps the kernel from sending what no test asked for. Where /proc/sys is read-only the lab
+/// Keeps the kernel from sending packets of its own accord. Where /proc/sys is read-only the lab
 /// works without.
 fn quieten() {
     for key in ["default", "all"] {

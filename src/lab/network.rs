@@ -11,7 +11,7 @@ use super::namespace::Namespace;
 use super::responder::Responder;
 use super::threads::lock;
 
-/// Who is plugged in where: a host and its interface, by the index of the port at the switch.
+/// What is connected where: a host and its interface, by the index of the port at the switch.
 pub type Ports = Mutex<HashMap<u32, (Arc<str>, Arc<str>)>>;
 
 /// Switches and the hosts on them. Everything ends with it.
@@ -111,7 +111,7 @@ impl Lab {
         &self.switches
     }
 
-    /// Who is plugged in where.
+    /// What is connected where.
     pub fn ports(&self) -> &Arc<Ports> {
         &self.ports
     }
@@ -158,7 +158,7 @@ impl Host {
         Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, self.number.into())
     }
 
-    /// The namespace it is.
+    /// Its namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
@@ -183,7 +183,7 @@ impl Host {
         Ok(dir)
     }
 
-    /// Makes an interface with the host's addresses and plugs it in.
+    /// Creates an interface with the host's addresses and connects it to a LAN.
     ///
     /// # Errors
     /// What the kernel says.
@@ -244,7 +244,7 @@ impl Host {
         Ok(())
     }
 
-    /// Leaves what a reboot leaves of a host whose processes have ended: its own addresses, and
+    /// Leaves the state after a reboot, for a host whose processes have ended: its own addresses, and
     /// nothing in its runtime directory.
     ///
     /// # Errors

@@ -13,20 +13,20 @@ use super::capture;
 use super::network::{Lab, Ports};
 use super::threads::{Worker, lock, wait_readable};
 
-/// A frame worth keeping.
+/// A frame that was seen.
 #[derive(Clone, Debug)]
 pub struct Sighting {
-    /// When the switch got it.
+    /// When the switch received it.
     pub at: Instant,
     /// The host that sent it.
     pub host: Arc<str>,
     /// The interface of the host when it was plugged in.
     pub interface: Arc<str>,
-    /// What it was.
+    /// Its contents.
     pub seen: Seen,
 }
 
-/// What a frame said.
+/// The contents of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A VRRP message.
@@ -38,9 +38,9 @@ pub enum Seen {
 /// A VRRP message as it stands on the wire; nothing is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advert {
-    /// Who sent it.
+    /// Its source address.
     pub source: IpAddr,
-    /// To whom.
+    /// Its destination address.
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
@@ -48,15 +48,15 @@ pub struct Advert {
     pub version: u8,
     /// Virtual router identifier.
     pub vrid: u8,
-    /// Priority; 0 says goodbye.
+    /// Priority; 0 says that the master leaves.
     pub priority: u8,
-    /// The interval it names.
+    /// Its advert interval.
     pub interval: Duration,
-    /// The addresses it names.
+    /// Its virtual addresses.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Reads what passes the switches of a lab.
+/// Observes what passes the switches of a lab.
 #[derive(Debug)]
 pub struct Observer {
     log: Arc<Mutex<Vec<Sighting>>>,
@@ -64,7 +64,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Observes from now on.
+    /// Starts observing.
     ///
     /// # Errors
     /// What the kernel says, as without CAP_NET_RAW.
@@ -111,7 +111,7 @@ impl Observer {
         })
     }
 
-    /// The host that sent the last advert of a virtual router, if that was not a goodbye.
+    /// The host that sent the last advert of a virtual router, unless that had priority 0.
     pub fn master(&self, vrid: u8) -> Option<String> {
         self.with_log(|log| {
             log.iter().rev().find_map(|sighting| match &sighting.seen {
@@ -140,7 +140,7 @@ fn watch(socket: &Socket, ports: &Ports, log: &Mutex<Vec<Sighting>>, stop: &Atom
     }
 }
 
-/// The kernel stamps with the wall clock; how long ago that was is the same on any clock.
+/// Converts a timestamp of the wall clock by its age.
 fn as_instant(stamp: Duration) -> Instant {
     let (now, wall) = (Instant::now(), SystemTime::now());
     let stamp = UNIX_EPOCH + stamp;

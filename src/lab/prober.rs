@@ -31,7 +31,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// An answer later than this is none: a client would have asked again.
+    /// A later answer does not count: a client would have asked again.
     pub const TOO_LATE: Duration = Duration::from_millis(250);
 
     /// Probes `ip` from `client` once every `period`.
@@ -59,7 +59,7 @@ impl Prober {
         Ok(Self { probes, _thread: thread })
     }
 
-    /// What became of the probes sent between two points in time. Probes so young that an answer
+    /// The results of the probes sent between two points in time. Probes so recent that an answer
     /// may still come are left out.
     pub fn report(&self, from: Instant, to: Instant) -> ProbeReport {
         let now = Instant::now();
@@ -123,7 +123,7 @@ impl Prober {
 /// What a client saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeReport {
-    /// Probes sent whose fate is known.
+    /// Probes with a result.
     pub sent: usize,
     /// Those that nobody answered within 250 ms.
     pub lost: usize,
@@ -156,12 +156,12 @@ fn probe(
         }
         let number = u64::try_from(probes.len()).unwrap_or(u64::MAX);
         probes.push(Probe { sent: Instant::now(), answer: None });
-        // An address nobody has is unreachable: a probe that is lost like the others.
+        // An address that no host has is unreachable: such a probe is lost.
         let _ = socket.send_to(&number.to_be_bytes(), target);
     }
 }
 
-/// Notes the answers that have come; errors of earlier probes are read away.
+/// Records the answers that have arrived; errors of earlier probes are discarded.
 fn collect(socket: &UdpSocket, probes: &Mutex<Vec<Probe>>) {
     let mut buffer = [0; 64];
     loop {

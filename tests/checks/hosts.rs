@@ -1,4 +1,4 @@
-//! What the verdicts of checks do to virtual routers: the real daemon on the hosts of a lab.
+//! Effects of checks on virtual routers: the real daemon on the hosts of a lab.
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::services::{self, Authority, Server, Service, Systemd};
-use crate::suite::Tried;
-use crate::{PATIENCE, VIPD, is_root, until};
+use crate::suite::TestResult;
+use crate::{TIMEOUT, VIPD, is_root, until};
 
 /// Two hosts and a client; `a` has the better priority, and its checks are the test's.
 pub struct Pair {
@@ -54,7 +54,7 @@ impl Pair {
 
     fn start_a(&self, program: &Program, routers: &[RouterSpec]) -> Daemon {
         let a = Daemon::start(&self.a, program, routers).unwrap();
-        let up = wait_for(PATIENCE, || self.try_status(&self.a));
+        let up = wait_for(TIMEOUT, || self.try_status(&self.a));
         assert!(up.is_some(), "a does not start: {}", a.log());
         a
     }
@@ -66,7 +66,7 @@ impl Pair {
     fn expect_owner(&self, ip: IpAddr, host: &Host) {
         let settled = || (self.lab.owners(ip) == [host.name()]).then_some(());
         let why = || format!("{:#?}", [&self.a, &self.b].map(|host| self.try_status(host)));
-        let found = wait_for(PATIENCE, settled);
+        let found = wait_for(TIMEOUT, settled);
         assert!(found.is_some(), "{} has not {ip}: {}", host.name(), why());
     }
 
@@ -96,7 +96,7 @@ impl Pair {
     /// When the first advert of `b` was seen after this.
     fn taken_over(&self, from: Instant) -> Instant {
         let first = || self.lab.observer().adverts("b", from).first().map(|seen| seen.0);
-        wait_for(PATIENCE, first).expect("b takes over")
+        wait_for(TIMEOUT, first).expect("b takes over")
     }
 }
 
@@ -148,7 +148,7 @@ impl Notes {
     }
 
     fn expect(&self, what: &str, holds: impl Fn(&str) -> bool) {
-        let found = wait_for(PATIENCE, || holds(&self.said()).then_some(()));
+        let found = wait_for(TIMEOUT, || holds(&self.said()).then_some(()));
         assert!(found.is_some(), "waited in vain until {what}:\n{}", self.said());
     }
 
@@ -158,18 +158,18 @@ impl Notes {
     }
 }
 
-/// What a check looks at can be broken, and mended again.
+/// The object of a check, which can be broken and repaired.
 struct Breakable<'a> {
     name: &'a str,
     /// Its lines in the configuration.
     lines: String,
     breaks: Box<dyn Fn() + 'a>,
     mends: Box<dyn Fn() + 'a>,
-    /// It changes the priority, and is no fault.
+    /// Whether it changes the priority instead of being a fault.
     weighs: bool,
 }
 
-pub fn every_kind_decides_over_the_address() -> Tried {
+pub fn every_kind_decides_over_the_address() -> TestResult {
     let pair = &Pair::new();
     let lan = pair.lab.switch(1).unwrap();
     pair.a.connect("eth1", lan).unwrap();
@@ -311,7 +311,7 @@ pub fn every_kind_decides_over_the_address() -> Tried {
     Ok(())
 }
 
-pub fn a_dead_process_moves_the_address_at_once() -> Tried {
+pub fn a_dead_process_moves_the_address_at_once() -> TestResult {
     let pair = Pair::new();
     let program = pair.a.dir().join("the-server");
     services::copy_program(std::path::Path::new("/bin/sleep"), &program);
@@ -332,19 +332,19 @@ pub fn a_dead_process_moves_the_address_at_once() -> Tried {
         "a dead process: b's first advert after {late:?}; promised: 50 ms + delay + skew = {promised:?}"
     );
     late.sort();
-    // The machine may have other things to do now and then.
+    // The machine may be busy.
     assert!(late[2] < promised + Duration::from_millis(300), "{late:?}");
     Ok(())
 }
 
-pub fn a_sick_web_server_moves_the_address_in_time() -> Tried {
+pub fn a_failing_web_server_moves_the_address_in_time() -> TestResult {
     let pair = Pair::new();
     let web = Server::new(&pair.a, 8080);
     let check = "http = \"http://127.0.0.1:8080/fine\"\ninterval = \"200ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n";
     let (_a, _b) = pair.start(&format!("checks = [\"it\"]\n[[check]]\nname = \"it\"\n{check}"));
     let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(300));
     let promised = 3 * timeout.max(interval) + pair.spec(100).skew();
-    // Refused, and never answered. For the latter the time begins with the first look.
+    // Refused connections, then no answers, where the time counts from the first attempt.
     for (freezes, promised) in [(false, promised), (true, promised + interval)] {
         pair.expect_master(&pair.a);
         let begun = Instant::now();
@@ -365,7 +365,7 @@ pub fn a_sick_web_server_moves_the_address_in_time() -> Tried {
     Ok(())
 }
 
-pub fn a_drain_by_a_file_loses_no_probe() -> Tried {
+pub fn a_drain_by_a_file_check_loses_no_probe() -> TestResult {
     let pair = Pair::new();
     let client = pair.lab.host("client", 3).unwrap();
     let switch = pair.a.dir().join("maintenance");
@@ -395,12 +395,12 @@ pub fn a_drain_by_a_file_loses_no_probe() -> Tried {
     assert!(report.answered_by.contains_key("b"), "{report:?}");
     let ownership = pair.lab.ownership(pair.ip, begun, ended);
     assert_eq!(ownership.longest_none, Duration::ZERO, "{ownership:?}");
-    // With nobody who could take it, it stays.
+    // Without a peer that could take it, the address stays.
     drop(b);
     thread::sleep(Duration::from_millis(500));
     fs::write(&switch, "").unwrap();
     let degraded = || (pair.router(&pair.a)["degraded"] == true).then_some(());
-    wait_for(PATIENCE, degraded).unwrap();
+    wait_for(TIMEOUT, degraded).unwrap();
     thread::sleep(Duration::from_millis(500));
     let router = pair.router(&pair.a);
     assert_eq!(
@@ -410,7 +410,7 @@ pub fn a_drain_by_a_file_loses_no_probe() -> Tried {
     Ok(())
 }
 
-pub fn a_hook_may_refuse_to_take_over() -> Tried {
+pub fn a_hook_may_refuse_to_take_over() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let said = dir.join("said");
@@ -431,24 +431,24 @@ pub fn a_hook_may_refuse_to_take_over() -> Tried {
         let reason = router["fault_reasons"][0]["reason"].clone();
         (router["role"] == "fault" && reason == "vetoed").then_some(router)
     };
-    let router = wait_for(PATIENCE, vetoed).unwrap();
+    let router = wait_for(TIMEOUT, vetoed).unwrap();
     assert_eq!(router["last_hook"]["hook"], "before_claim", "{router:#}");
     assert_eq!(router["last_hook"]["failed"], true);
     assert_eq!(pair.lab.owners(pair.ip), ["b"]);
-    // It asks again, and once it may it is master.
+    // The hook is run again, and once it allows it the host is master.
     fs::write(dir.join("yes"), "").unwrap();
     pair.expect_master(&pair.a);
     let all = || {
         let text = fs::read_to_string(&said).unwrap();
         text.ends_with("before_claim\nmaster\n").then_some(text)
     };
-    let text = wait_for(PATIENCE, all).unwrap();
+    let text = wait_for(TIMEOUT, all).unwrap();
     assert!(text.lines().filter(|line| *line == "before_claim").count() >= 2, "{text}");
     assert_eq!(text.lines().filter(|line| *line == "master").count(), 1, "{text}");
     Ok(())
 }
 
-pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> Tried {
+pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> TestResult {
     let pair = Pair::new();
     let hook = pair.a.dir().join("hangs");
     services::write_program(&hook, "#!/bin/sh\necho asked\nexec sleep 999\n");
@@ -461,18 +461,18 @@ pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> Tried {
         let router = pair.router(&pair.a);
         (router["role"] == "fault").then_some(router)
     };
-    let router = wait_for(PATIENCE, vetoed).unwrap();
+    let router = wait_for(TIMEOUT, vetoed).unwrap();
     assert_eq!(router["fault_reasons"][0]["reason"], "vetoed", "{router:#}");
     let ended = || (pair.router(&pair.a)["last_hook"]["outcome"] == "timed out").then_some(());
-    wait_for(PATIENCE, ended).unwrap();
+    wait_for(TIMEOUT, ended).unwrap();
     // Also when nobody else is there.
-    b.stop(PATIENCE).unwrap();
+    b.stop(TIMEOUT).unwrap();
     thread::sleep(Duration::from_millis(800));
     assert!(pair.lab.owners(pair.ip).is_empty());
     Ok(())
 }
 
-pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
+pub fn a_group_has_one_set_of_hooks_and_checks() -> TestResult {
     let lab = Lab::new().unwrap();
     let lan = lab.switch(1).unwrap();
     let hosts = [lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap()];
@@ -503,7 +503,7 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     let held_by = |host: &Host| {
         let both = || ips.iter().all(|ip| lab.owners(*ip) == [host.name()]).then_some(());
         assert!(
-            wait_for(PATIENCE, both).is_some(),
+            wait_for(TIMEOUT, both).is_some(),
             "{} has not both: {}",
             host.name(),
             daemons[0].log()
@@ -541,21 +541,21 @@ pub fn a_group_has_one_set_of_hooks_and_checks() -> Tried {
     Ok(())
 }
 
-pub fn a_dead_helper_ends_the_daemon_loudly() -> Tried {
+pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> TestResult {
     let pair = Pair::new();
     let (mut a, _b) = pair.start(
         "checks = [\"it\"]\n[[check]]\nname = \"it\"\ncommand = \"true\"\ninterval = \"100ms\"\n",
     );
     pair.expect_master(&pair.a);
     kill(helper_of(&a), Signal::SIGKILL).unwrap();
-    let status = a.wait(PATIENCE).unwrap().expect("a daemon without checks ends");
+    let status = a.wait(TIMEOUT).unwrap().expect("a daemon without checks ends");
     assert_eq!(status.code(), Some(1), "{status}");
     let log = a.log();
     assert!(
         log.contains("ERROR the helper process, which runs hooks and checks, is gone"),
         "{log}"
     );
-    // Started again at once, as by systemd, it goes on; and if nobody does so, another host.
+    // Restarted at once, as by systemd, it stays master; otherwise another host takes over.
     pair.expect_master(&pair.b);
     let events = fs::read_to_string(pair.a.dir().join("state/events.jsonl")).unwrap();
     assert!(
@@ -565,7 +565,7 @@ pub fn a_dead_helper_ends_the_daemon_loudly() -> Tried {
     Ok(())
 }
 
-pub fn a_reload_changes_checks() -> Tried {
+pub fn a_reload_changes_checks() -> TestResult {
     let pair = Pair::new();
     let switch = pair.a.dir().join("switch");
     let check = |name: &str, kind: &str| {
@@ -588,7 +588,7 @@ pub fn a_reload_changes_checks() -> Tried {
     );
     fs::write(daemon.config(), config.replace(&first, &second)).unwrap();
     daemon.signal(Signal::SIGHUP).unwrap();
-    // The new one fails, and sends the address away ...
+    // The new check fails and moves the address away ...
     pair.expect_master(&pair.b);
     assert!(pair.check("kept")["streak"].as_u64().unwrap() >= before, "went on undisturbed");
     assert_eq!(pair.router(&pair.a)["effective_priority"], 90);
@@ -602,7 +602,7 @@ pub fn a_reload_changes_checks() -> Tried {
     Ok(())
 }
 
-pub fn a_unit_adds_to_the_priority() -> Tried {
+pub fn a_unit_adds_to_the_priority() -> TestResult {
     if !is_root("a_unit_adds_to_the_priority") {
         return Ok(());
     }
@@ -639,7 +639,7 @@ pub fn a_unit_adds_to_the_priority() -> Tried {
 }
 
 /// Each adds another power of two to the priority while it passes.
-pub fn options_of_checks_are_obeyed() -> Tried {
+pub fn options_of_checks_have_their_effect() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let authority = Authority::new(&dir.join("authority"), "Our authority")?;
@@ -670,7 +670,7 @@ pub fn options_of_checks_are_obeyed() -> Tried {
     let names: Vec<String> =
         checks.iter().map(|(each, ..)| format!("\"{}\"", name(each))).collect();
     let tables = checks.iter().map(|(each, weight, lines)| {
-        // What is to fail would be seen, too.
+        // A failure would be seen, too.
         let weight = if *weight == 0 { 128 } else { *weight };
         let interval = if lines.starts_with("process") { "" } else { "interval = \"100ms\"\n" };
         let name = name(each);
@@ -681,7 +681,7 @@ pub fn options_of_checks_are_obeyed() -> Tried {
     let _a = pair.start_a(&vipd(), &[spec]);
     let expect = |priority: i32, what: &dyn Fn() -> bool| {
         let is = || pair.router(&pair.a)["effective_priority"] == priority && what();
-        let found = wait_for(PATIENCE, || is().then_some(()));
+        let found = wait_for(TIMEOUT, || is().then_some(()));
         assert!(found.is_some(), "not {priority}: {:#}", pair.router(&pair.a));
     };
     let all: i32 = checks.iter().map(|(_, weight, _)| weight).sum();
@@ -702,7 +702,7 @@ pub fn options_of_checks_are_obeyed() -> Tried {
     Ok(())
 }
 
-pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
+pub fn a_check_counts_as_its_initial_result_until_it_has_run() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();
     let (slow, go) = (dir.join("slow"), dir.join("go"));
@@ -724,7 +724,7 @@ pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
     let _a = pair.start_a(&vipd(), &routers);
     pair.expect_owner(ips[0], &pair.a);
     // Longer than a silent master would be waited for.
-    thread::sleep(4 * pair.spec(100).patience());
+    thread::sleep(4 * pair.spec(100).master_down_interval());
     let status = pair.try_status(&pair.a).unwrap();
     let seen = |router: &Value| {
         let check = &router["checks"][0];
@@ -743,7 +743,7 @@ pub fn a_check_counts_as_it_was_told_before_its_first_result() -> Tried {
     Ok(())
 }
 
-pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
+pub fn a_first_result_is_waited_for_for_a_limited_time() -> TestResult {
     // interval and timeout together.
     const LONGEST: Duration = Duration::from_secs(5);
     let pair = Pair::new();
@@ -757,7 +757,7 @@ pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
     let begun = Instant::now();
     let a = pair.start_a(&vipd(), &[spec]);
     notes.expect_last(&["asked"]);
-    // Who cannot say that it took too long is missed only after 15 s.
+    // A helper that hangs is noticed after 15 s only.
     let helper = helper_of(&a);
     kill(helper, Signal::SIGSTOP).unwrap();
     pair.expect_master(&pair.a);
@@ -772,7 +772,7 @@ pub fn a_first_result_that_never_comes_is_not_waited_for_for_ever() -> Tried {
     Ok(())
 }
 
-pub fn delays_mean_what_they_say() -> Tried {
+pub fn start_link_and_preempt_delays_are_kept() -> TestResult {
     const DELAY: Duration = Duration::from_secs(4);
     let pair = Pair::new();
     let lines = [
@@ -788,7 +788,7 @@ pub fn delays_mean_what_they_say() -> Tried {
         });
         each.collect()
     };
-    // How long after this each was `a`'s.
+    // How long it took until `a` had each address.
     let taken = |from: Instant| {
         let mut taken = [Duration::ZERO; 4];
         let all = || {
@@ -799,7 +799,7 @@ pub fn delays_mean_what_they_say() -> Tried {
             }
             taken.iter().all(|after| !after.is_zero()).then_some(())
         };
-        assert!(wait_for(PATIENCE, all).is_some(), "{taken:?}");
+        assert!(wait_for(TIMEOUT, all).is_some(), "{taken:?}");
         taken
     };
     let b = Daemon::start(&pair.b, &vipd(), &routers(100)).unwrap();
@@ -826,7 +826,7 @@ pub fn delays_mean_what_they_say() -> Tried {
     Ok(())
 }
 
-pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
+pub fn every_hook_runs_as_its_user_when_it_should() -> TestResult {
     let pair = Pair::new();
     let notes = Notes::new("echo $VIPD_STATE $(id -un) >>$said");
     let root = is_root("whom hooks run as");
@@ -851,20 +851,20 @@ pub fn every_hook_runs_as_its_user_when_it_should() -> Tried {
     pair.vipd(&pair.a, &["resume", "web"]);
     pair.expect_master(&pair.a);
     notes.expect_last(&["before_claim root", &master]);
-    // Nothing is asked before a fault.
+    // No hook runs before a fault.
     fs::write(&sick, "").unwrap();
     pair.expect_master(&pair.b);
     notes.expect_last(&[&master, &fault]);
     fs::remove_file(&sick).unwrap();
     pair.expect_master(&pair.a);
     notes.expect_last(&["before_claim root", &master]);
-    a.stop(PATIENCE).unwrap();
+    a.stop(TIMEOUT).unwrap();
     notes.expect_last(&[&before_release, &stop]);
     pair.expect_master(&pair.b);
     Ok(())
 }
 
-pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
+pub fn a_hook_that_takes_too_long_may_mean_fault() -> TestResult {
     let pair = Pair::new();
     let notes = Notes::new("echo $VIPD_STATE >>$said\n[ -e \"$said.fine\" ] || exec sleep 999");
     let more = format!(
@@ -876,19 +876,19 @@ pub fn a_hook_that_takes_too_long_may_mean_fault() -> Tried {
         let router = pair.router(&pair.a);
         (router["role"] == "fault").then_some(router)
     };
-    let router = wait_for(PATIENCE, failed).unwrap();
+    let router = wait_for(TIMEOUT, failed).unwrap();
     assert_eq!(router["fault_reasons"][0]["reason"], "hook_failed", "{router:#}");
     assert_eq!(router["last_hook"]["hook"], "master", "{router:#}");
     assert_eq!(router["last_hook"]["outcome"], "timed out", "{router:#}");
     pair.expect_master(&pair.b);
     fs::write(notes.path("said.fine"), "").unwrap();
     let done = || (pair.router(&pair.a)["last_hook"]["outcome"] == "done").then_some(());
-    assert!(wait_for(PATIENCE, done).is_some(), "{:#}", pair.router(&pair.a));
+    assert!(wait_for(TIMEOUT, done).is_some(), "{:#}", pair.router(&pair.a));
     pair.expect_master(&pair.a);
     Ok(())
 }
 
-pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
+pub fn a_router_removed_by_a_reload_leaves_with_its_own_hooks() -> TestResult {
     let pair = Pair::new();
     let notes = Notes::new("echo $1 $VIPD_STATE >>$said");
     let hooks = |whose: &str| {
@@ -932,8 +932,8 @@ pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
         ["goes", "inside", "outside"].iter().all(|name| said.contains(&format!("b:{name} stop\n")))
     });
     reload(&b, &pair.b, &of_b);
-    // ... and a master, who asks before he releases.
-    thread::sleep(2 * pair.spec(100).patience());
+    // ... and a master, which runs a hook before it releases.
+    thread::sleep(2 * pair.spec(100).master_down_interval());
     reload(&a, &pair.a, &[with_hooks(stays, "later")]);
     for ip in &ips[1..] {
         pair.expect_owner(*ip, &pair.b);
@@ -951,7 +951,7 @@ pub fn what_a_reload_removes_leaves_with_its_own_hooks() -> Tried {
     Ok(())
 }
 
-pub fn a_changed_vrid_says_goodbye_for_the_old_one() -> Tried {
+pub fn a_changed_vrid_sends_priority_0_for_the_old_one() -> TestResult {
     let pair = Pair::new();
     let (a, _b) = pair.start("");
     pair.expect_master(&pair.a);
@@ -964,7 +964,7 @@ pub fn a_changed_vrid_says_goodbye_for_the_old_one() -> Tried {
         pair.vipd(&pair.a, &["reload"]);
         let said = || pair.lab.observer().adverts("a", begun);
         let master = || said().iter().any(|(_, advert)| advert.vrid == after).then_some(());
-        assert!(wait_for(PATIENCE, master).is_some(), "{}", a.log());
+        assert!(wait_for(TIMEOUT, master).is_some(), "{}", a.log());
         let last = said().into_iter().rfind(|(_, advert)| advert.vrid == before).unwrap();
         assert_eq!(last.1.priority, 0, "{}", a.log());
     }

@@ -1,4 +1,4 @@
-//! What checks look at: processes, web servers, authorities, and a systemd of the tests' own.
+//! Objects of checks: processes, web servers, certificate authorities, and a private systemd.
 //! Tests and benches each use a part of it.
 #![allow(dead_code)]
 
@@ -22,7 +22,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObj
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A program that is open for writing in a process just forked cannot be executed ("text file
-/// busy"), and a test that runs beside may fork at any moment: whoever writes is another process.
+/// busy"), and a concurrent test may fork at any moment: so another process writes it.
 pub fn write_program(path: &Path, text: &str) {
     let mut writer =
         Command::new("tee").arg(path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -31,7 +31,7 @@ pub fn write_program(path: &Path, text: &str) {
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-/// As [`write_program`].
+/// Like [`write_program`].
 pub fn copy_program(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
@@ -134,7 +134,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Connections are accepted, and nobody is answered.
+    /// Connections are accepted, and requests are not answered.
     pub fn freeze(&self) {
         self.frozen.store(true, Ordering::Relaxed);
     }
@@ -263,7 +263,7 @@ fn answer(mut stream: impl Read + Write, requests: &Mutex<Vec<String>>) -> std::
     stream.flush()
 }
 
-/// An authority, and a server's certificate that it vouches for.
+/// A certificate authority, and a server certificate that it has signed.
 pub struct Authority {
     pub certificate: PathBuf,
     pub server: PathBuf,
@@ -321,7 +321,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// `Err`: why this machine has none to give.
+    /// `Err`: why systemd cannot run on this machine.
     pub fn start() -> Result<Self, String> {
         let program = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
         let program = program.into_iter().find(|path| Path::new(path).exists());
@@ -378,7 +378,7 @@ impl Systemd {
         self.ctl(&["daemon-reload"]);
     }
 
-    /// What `systemctl` does; not all of it need succeed.
+    /// Runs `systemctl`, which may fail.
     pub fn ctl(&self, arguments: &[&str]) {
         self.try_ctl(arguments).unwrap();
     }

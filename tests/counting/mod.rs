@@ -1,12 +1,12 @@
-//! An allocator that counts, for tests that promise that nothing is allocated.
-// Not every test has use for all of it.
+//! An allocator that counts, for tests that nothing is allocated.
+// Each test uses a part of it.
 #![allow(dead_code, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The system's, and it counts for each thread.
+/// The system's allocator, which counts for each thread.
 struct Counting;
 
 thread_local! {
@@ -53,7 +53,7 @@ pub fn allocations(act: impl FnOnce()) -> u64 {
     COUNT.get() - before
 }
 
-/// What this thread allocates from now on can be seen by others.
+/// Counts what this thread allocates from now on in [`watched`].
 pub fn watch_this_thread() {
     WATCHED.set(true);
 }

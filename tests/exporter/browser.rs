@@ -9,7 +9,7 @@ use crate::lab::{Daemon, Host, wait_for};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, ask};
+use crate::{TIMEOUT, ask};
 
 const DRIVER: u16 = 9515;
 
@@ -31,7 +31,7 @@ impl<'a> Browser<'a> {
             let answer = send(host, "GET", "/status", None)?;
             (answer["value"]["ready"] == true).then_some(())
         };
-        assert!(wait_for(PATIENCE, ready).is_some(), "{}", driver.log());
+        assert!(wait_for(TIMEOUT, ready).is_some(), "{}", driver.log());
         let profile = host.dir().join("profile");
         let arguments = [
             "--headless",
@@ -75,7 +75,7 @@ impl<'a> Browser<'a> {
         let arguments = json!({ "script": script, "args": [selector] });
         let look = || self.post("/execute/sync", &arguments);
         let found = || look().as_str().is_some_and(|found| found.contains(text)).then_some(());
-        assert!(wait_for(PATIENCE, found).is_some(), "{what}: not {text:?} but {}", look());
+        assert!(wait_for(TIMEOUT, found).is_some(), "{what}: not {text:?} but {}", look());
     }
 
     /// Size in pixels, and the colour scheme that its user prefers.
@@ -96,7 +96,7 @@ impl<'a> Browser<'a> {
         fs::write(dir.join(format!("{name}.png")), bytes.unwrap()).unwrap();
     }
 
-    /// What the browser had to complain of.
+    /// The messages of the browser's console.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "browser" }));
         let entries = log.as_array().unwrap().iter();

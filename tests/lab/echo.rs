@@ -1,4 +1,4 @@
-//! TCP echo (RFC 862): the hosts' answers, and a client's conversation while things happen.
+//! TCP echo (RFC 862): servers on the hosts, and a client with a long-lived connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ const PORT: u16 = 7;
 /// Between two messages of a conversation.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A thread that echoes what connections to an address say.
+/// A thread that echoes on all connections to an address.
 #[derive(Debug)]
 pub struct EchoServer {
     _thread: Worker,
@@ -82,7 +82,7 @@ struct Talk {
     broken: bool,
 }
 
-/// A connection that is never quiet for long.
+/// A long-lived connection with steady traffic.
 #[derive(Debug)]
 pub struct Conversation {
     talk: Arc<Mutex<Talk>>,
@@ -90,7 +90,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Connects from `client` to `ip` and goes on talking.
+    /// Connects from `client` to `ip`, and sends and receives from then on.
     ///
     /// # Errors
     /// What the kernel says, as when nobody holds the address.

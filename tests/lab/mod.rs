@@ -1,7 +1,7 @@
-//! The lab of `vipd demo` with what tests and benches need beyond it: what may happen to hosts and
-//! cables, who held an address when, keepalived, TCP, and senders of wrong adverts.
+//! The lab of `vipd demo` with what tests and benches need beyond it: faults of hosts and cables, who
+//! held an address when, keepalived, TCP, and senders of wrong adverts.
 //!
-//! Each test and bench includes it as a module and has use for a part of it.
+//! Each test and bench includes it as a module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 mod daemon;

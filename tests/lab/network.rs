@@ -162,7 +162,7 @@ impl Deref for Host {
 }
 
 impl Host {
-    /// Makes an interface with the host's addresses and plugs it in.
+    /// Creates an interface with the host's addresses and connects it to a LAN.
     ///
     /// # Errors
     /// What the kernel says.
@@ -323,7 +323,7 @@ fn nft(switches: &Namespace, rules: String) -> io::Result<()> {
     Err(io::Error::other(format!("nft: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
-/// Notes every address that comes or goes on a host.
+/// Records every address that is added to or removed from a host.
 fn watch(host: &vipd::lab::Host, changes: &Arc<Mutex<Vec<Change>>>) -> io::Result<Worker> {
     const RTNLGRP_IPV4_IFADDR: u32 = 5;
     const RTNLGRP_IPV6_IFADDR: u32 = 9;

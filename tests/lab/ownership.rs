@@ -1,10 +1,10 @@
-//! Who held an address when, worked out from what came and went on each host.
+//! Who held an address when, computed from the addresses that were added and removed on each host.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// What the lab remembers of a host's addresses and of its cable.
+/// A change of a host's addresses or of its cable.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub at: Instant,

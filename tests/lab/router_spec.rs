@@ -23,12 +23,12 @@ pub fn keepalived() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A virtual router as both programs can be told.
+/// A virtual router as both programs can be configured.
 #[derive(Clone, Debug)]
 pub struct RouterSpec {
     /// Its name.
     pub name: String,
-    /// The interface it lives on.
+    /// Its interface.
     pub interface: String,
     /// Protocol version, 2 or 3.
     pub version: u8,
@@ -71,12 +71,12 @@ impl RouterSpec {
         }
     }
 
-    /// How long a backup of this priority waits for a silent master: 3 x interval + skew.
-    pub fn patience(&self) -> Duration {
+    /// How long a backup of this priority waits for a silent master: 3 x interval + skew time.
+    pub fn master_down_interval(&self) -> Duration {
         3 * self.interval + self.skew()
     }
 
-    /// How long a backup of this priority waits after a goodbye.
+    /// The skew time: how long a backup of this priority waits after priority 0.
     pub fn skew(&self) -> Duration {
         let whole = if self.version == 2 { Duration::from_secs(1) } else { self.interval };
         whole * (256 - u32::from(self.priority)) / 256

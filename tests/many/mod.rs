@@ -1,4 +1,4 @@
-//! A host with many virtual routers, played without a machine.
+//! A node with many virtual routers.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use vipd::config::Config;
 use vipd::vrrp::{Event, Instant, LinkAddress, LinkId, Node, Recorded, VirtualRouter};
 
-/// How many.
+/// The number of virtual routers.
 pub const ROUTERS: u64 = 255;
-/// Where they are.
+/// Their link.
 pub const LINK: LinkId = LinkId(0);
-/// How often each of them advertises.
+/// Their advert interval.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The address of a host.

@@ -1,14 +1,14 @@
-//! What operators rely on, written once: each scenario is played on the simulator
+//! Scenarios that operators rely on, written once: each is run on the simulator
 //! (`tests/simulation.rs`) and on the real binary in namespaces (`netns-tests/`).
 //!
-//! A scenario is data: hosts, steps and expectations in order. Whoever plays it starts every host
-//! that is not set up as `asleep`, plays the steps, and stops everything at the end. Expectations
-//! with a limit hold as soon as they hold within it; [`Step::Mark`] forgets what clients have seen.
+//! A scenario is data: hosts, steps and expectations in order. A runner starts every host
+//! that is not set up as `asleep`, performs the steps, and stops everything at the end. An expectation
+//! with a limit must hold at some moment within it; [`Step::Mark`] forgets what clients have seen.
 
 use std::time::Duration;
 
 /// One host of a scenario: one interface on a common link, one virtual router with one address.
-/// What is not said is as in an empty configuration, except for delays, which are 0.
+/// Omitted keys have their defaults, except for delays, which are 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// `a` has the lowest own address, then `b`, and so on.
@@ -71,9 +71,9 @@ pub enum Step {
     Freeze(&'static str),
     /// The daemon gets CONT.
     Thaw(&'static str),
-    /// The host is gone at once, with all its addresses; nobody notices a carrier.
+    /// The host is gone at once, with all its addresses; no carrier is lost.
     Crash(&'static str),
-    /// Packets between the two are lost, both ways; nobody notices a carrier.
+    /// Packets between the two are lost, both ways; no carrier is lost.
     Cut(&'static str, &'static str),
     /// What the first sends no longer reaches the second.
     CutOneWay(&'static str, &'static str),
@@ -101,14 +101,14 @@ pub enum Step {
     MasterWithin(&'static str, Duration),
     /// The host is master now, the only one, and alone has the address.
     MasterIs(&'static str),
-    /// Of those who take part nobody is master now.
+    /// No host that takes part is master now.
     NobodyIsMaster,
-    /// The host has not the address now.
+    /// The host does not have the address now.
     HasNot(&'static str),
     /// From here on what clients see is counted anew.
     Mark,
-    /// Since the mark no instant was without somebody to answer, and no packet went to somebody
-    /// who did not.
+    /// Since the mark some host could answer at every instant, and no packet went to a host
+    /// that could not.
     NothingWasLost,
     /// Since the mark nobody answered for at most this long at a time.
     NobodyAnsweredAtMost(Duration),
@@ -145,10 +145,10 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Patience with adverts of one second, and some: 3 intervals and a skew.
-const PATIENCE: Duration = Duration::from_millis(4500);
+/// Somewhat more than the master down interval with adverts of one second.
+const TIMEOUT: Duration = Duration::from_millis(4500);
 
-/// A pair as most people run it.
+/// A pair as most operators run it.
 const PAIR: &[Setup] = &[host("a", 150), host("b", 100)];
 
 /// All of them.
@@ -158,16 +158,16 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Crash("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             NobodyAnsweredAtMost(ms(4000)),
             TwoAnsweredAtMost(ms(0)),
             Mark,
             Start("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
         ],
     },
@@ -176,11 +176,11 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).asleep(), host("b", 100)],
         steps: &[
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Wait(s(2)),
             Mark,
             Start("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(3)),
             MasterIs("a"),
             NothingWasLost,
@@ -192,7 +192,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).no_preempt().asleep(), host("b", 100)],
         steps: &[
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Mark,
             Start("a"),
             Wait(s(9)),
@@ -200,7 +200,7 @@ pub const ALL: &[Scenario] = &[
             NothingWasLost,
             TwoAnsweredAtMost(ms(0)),
             Crash("b"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
         ],
     },
     Scenario {
@@ -208,7 +208,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).no_preempt().asleep(), host("b", 100).no_preempt()],
         steps: &[
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Wait(s(65)),
             CutOneWay("b", "a"),
             Wait(ms(300)),
@@ -225,7 +225,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Cut("a", "b"),
             Wait(s(6)),
             Heal,
@@ -242,7 +242,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Stop("a"),
@@ -257,7 +257,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150).exclusive(), host("b", 100).exclusive()],
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Stop("a"),
@@ -271,14 +271,14 @@ pub const ALL: &[Scenario] = &[
         name: "a_stop_with_nobody_to_take_over_leaves_no_address_behind",
         interval_ms: 1000,
         hosts: &[host("a", 150)],
-        steps: &[MasterWithin("a", PATIENCE), Stop("a"), HasNot("a")],
+        steps: &[MasterWithin("a", TIMEOUT), Stop("a"), HasNot("a")],
     },
     Scenario {
         name: "a_failover_moves_it_and_it_stays_there",
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Failover("a"),
@@ -286,7 +286,7 @@ pub const ALL: &[Scenario] = &[
             Wait(s(10)),
             MasterIs("b"),
             Resume("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
             TwoAnsweredAtMost(ms(50)),
         ],
@@ -296,7 +296,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 150), host("b", 100).asleep()],
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Mark,
             Failover("a"),
             Wait(s(5)),
@@ -309,7 +309,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Mark,
             Drain("a"),
             MasterWithin("b", s(2)),
@@ -318,7 +318,7 @@ pub const ALL: &[Scenario] = &[
             Wait(s(6)),
             NobodyIsMaster,
             Undrain("a"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
         ],
     },
     Scenario {
@@ -339,18 +339,18 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Freeze("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             TwoAnsweredAtMost(ms(0)),
             Wait(s(3)),
             Mark,
             Thaw("a"),
             Wait(s(1)),
             MasterIs("b"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
         ],
     },
@@ -359,11 +359,11 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(ms(2300)),
             Mark,
             Kill("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             TwoAnsweredAtMost(ms(0)),
         ],
     },
@@ -372,7 +372,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Kill("a"),
@@ -390,7 +390,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Restart("a"),
@@ -406,7 +406,7 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Mark,
             RemoveAddress("a"),
             Wait(ms(500)),
@@ -421,13 +421,13 @@ pub const ALL: &[Scenario] = &[
         steps: &[
             MasterWithin("a", s(12)),
             LinkDown("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             HasNot("a"),
             Mark,
             LinkUp("a"),
             Wait(s(6)),
             MasterIs("b"),
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             NothingWasLost,
         ],
     },
@@ -436,14 +436,14 @@ pub const ALL: &[Scenario] = &[
         interval_ms: 1000,
         hosts: &[host("a", 200), host("b", 150), host("c", 100)],
         steps: &[
-            MasterWithin("a", PATIENCE),
+            MasterWithin("a", TIMEOUT),
             Wait(s(2)),
             Mark,
             Crash("a"),
-            MasterWithin("b", PATIENCE),
+            MasterWithin("b", TIMEOUT),
             Wait(s(2)),
             Crash("b"),
-            MasterWithin("c", PATIENCE),
+            MasterWithin("c", TIMEOUT),
             NobodyAnsweredAtMost(ms(4000)),
             TwoAnsweredAtMost(ms(0)),
         ],

@@ -1,4 +1,4 @@
-//! Hosts and networks drawn at random, everything that can go wrong, and then calm: after which
+//! Random hosts and networks, everything that can go wrong, and then a quiet network: after which
 //! exactly one host is master, and the right one.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use vipd::vrrp::{
 use super::random::Random;
 use super::world::{Frame, Pace, Path, SECOND, World, addresses_on, own_addresses, shared_address};
 
-/// What a run may bring: drawn once, so that most runs are about few things at a time.
+/// What may happen in a run: drawn once, so that most runs are about few things at a time.
 #[derive(Clone, Debug)]
 struct Mishaps {
     network: bool,
@@ -179,7 +179,7 @@ pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
     configs
 }
 
-/// Checks, and who names them.
+/// Checks, and the virtual routers that name them.
 fn draw_checks(config: &mut Config, random: &mut Random) {
     let count = if random.percent(50) { 0 } else { random.range(1..4) };
     config.checks = (0..count).map(|n| draw_check(n, random)).collect();
@@ -221,7 +221,7 @@ fn form_group(config: &mut Config) {
     }
 }
 
-/// Members of a group have more in common than their fate.
+/// Members of a group must agree in several keys.
 fn line_up(config: &mut Config) {
     let names: Vec<Arc<str>> = config.routers.iter().map(|router| router.name.clone()).collect();
     for group in &mut config.groups {
@@ -425,7 +425,7 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
     }
 }
 
-/// Well-formed and malformed messages from somebody who is no peer, or says he is one.
+/// Well-formed and malformed messages from a sender that is no peer, or pretends to be one.
 fn stranger(world: &mut World, random: &mut Random, longest: Duration) {
     let host = random.index(world.hosts.len());
     let config = &world.hosts[host].config;
@@ -552,7 +552,7 @@ fn forgotten_addresses(world: &mut World) {
 
 // ---- calm --------------------------------------------------------------------------------------
 
-/// All is repaired; after a bounded time one host is master, the right one, and it stays so.
+/// Everything is repaired; after a bounded time one host is master, the right one, and stays so.
 fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     world.say(None, || "---- calm".to_owned());
     for row in &mut world.paths {
@@ -603,7 +603,7 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     if faulty {
         world.run_for(3 * longest + Duration::from_secs(31));
     }
-    let patience = world
+    let interval = world
         .hosts
         .iter()
         .filter_map(|host| host.node())
@@ -611,14 +611,14 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         .map(|router| router.master_down() + router.config().before_claim.unwrap_or_default())
         .max()
         .unwrap_or_default();
-    world.run_for(2 * patience + 4 * longest + Duration::from_secs(1));
+    world.run_for(2 * interval + 4 * longest + Duration::from_secs(1));
     forgotten_addresses(world);
     for ip in &shared {
         world.forget_service(*ip);
     }
     judge(world);
     let before = roles(world);
-    world.run_for(3 * patience + Duration::from_secs(1));
+    world.run_for(3 * interval + Duration::from_secs(1));
     judge(world);
     if before != roles(world) {
         world.fail(None, "roles change although all is calm".to_owned());

@@ -1,5 +1,5 @@
-//! Sync groups on two links, and checks: planned moves lose nothing, hosts that disagree come to
-//! terms, and a reload touches nothing that is equal before and after.
+//! Sync groups on two links, and checks: planned moves lose nothing, hosts that disagree settle on
+//! one master, and a reload touches nothing that is equal before and after.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -73,7 +73,7 @@ fn end(world: Box<World>) -> Result<Box<World>, Box<World>> {
     if world.wrong.is_some() { Err(world) } else { Ok(world) }
 }
 
-/// Failover, drain, stop, a check that fails and one that mends: at every instant both addresses are
+/// Failover, drain, stop, a check that fails and recovers: at every instant both addresses are
 /// answered for.
 pub fn planned_moves_of_a_group_lose_nothing(
     seed: u64,
@@ -125,7 +125,10 @@ pub fn planned_moves_of_a_group_lose_nothing(
 
 /// Both links are cut and healed, in any order: each host is master of both members, and each would
 /// win the tie on another link.
-pub fn groups_that_disagree_come_to_terms(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
+pub fn groups_that_disagree_settle_on_one_master(
+    seed: u64,
+    tell: bool,
+) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0xd15a);
     let interval = Interval::from_centis(random.pick(&[100, 100, 10])).unwrap();
     let span = interval.duration();
@@ -266,7 +269,7 @@ fn look(node: &mut Node, now: Instant, config: &Config, up: bool, actions: &mut 
     }
 }
 
-/// Something, at some time: deadlines are kept.
+/// A random event at a random time; deadlines are kept.
 fn happen(
     node: &mut Node,
     now: &mut Instant,

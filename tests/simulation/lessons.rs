@@ -1,4 +1,4 @@
-//! What chaos and reading have shown once: each of these was a bug.
+//! Regressions: each test is for a bug that random runs or a review have found.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn a_shorter_interval_does_not_end_a_farewell_early() {
 }
 
 #[test]
-fn a_reload_does_not_shorten_a_newcomers_patience() {
+fn a_reload_does_not_shorten_the_master_down_interval_of_a_newcomer() {
     let mut world = settled(PAIR);
     world.paths[0][1].cut = true;
     world.set_link(1, false);

@@ -61,7 +61,7 @@ pub fn world(setups: &[Setup], interval_ms: u16, seed: u64) -> World {
     world
 }
 
-/// Plays it; a failed expectation says which step, and tells the story.
+/// Runs it; a failed expectation names the step, with everything that happened before.
 pub fn play(scenario: &Scenario, seed: u64) {
     let mut world = world(scenario.hosts, scenario.interval_ms, seed);
     for (index, setup) in scenario.hosts.iter().enumerate() {
@@ -199,7 +199,7 @@ pub fn play(scenario: &Scenario, seed: u64) {
     }
 }
 
-/// A frozen daemon believes what it likes: what counts is who has the address.
+/// The state of a frozen daemon is outdated: the holder of the address counts.
 fn is_only_master(world: &World, host: usize) -> bool {
     let others = |other: usize| {
         let frozen = world.hosts[other].process.as_ref().is_some_and(|process| process.frozen);

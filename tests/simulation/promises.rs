@@ -1,5 +1,5 @@
-//! What is promised in numbers, in worlds drawn at random: planned moves lose nothing, and a
-//! daemon that dies or stands still never makes two.
+//! Promises with figures, in random worlds: planned moves lose nothing, and a
+//! daemon that dies or stalls never leaves two owners.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -98,7 +98,10 @@ fn settle_on(world: &mut World, span: Duration) {
 
 /// Killed or frozen at any moment, with adverts of 0.7 s or slower and a network without fault:
 /// the addresses are gone before anybody else has them.
-pub fn a_dead_daemon_never_makes_two(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
+pub fn a_dead_daemon_never_leaves_two_owners(
+    seed: u64,
+    tell: bool,
+) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0xdead);
     let interval_ms = random.pick(&[700, 1000, 1000, 1500, 2000, 5000]);
     let interval = Interval::from_centis(interval_ms / 10).unwrap().duration();
@@ -126,7 +129,7 @@ pub fn a_dead_daemon_never_makes_two(seed: u64, tell: bool) -> Result<Box<World>
     world.run_for(12 * interval);
     master(&mut world);
     let seen = world.seen(ip);
-    // A stall about as long as the peers' patience ends in an election between two who both
+    // A stall about as long as the peers' master down interval ends in an election between two who both
     // have it: the one that loses gives way within a delivery.
     let two = Duration::from_millis(2);
     if u128::from(seen.two) > two.as_nanos() {

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats: splitmix64.
+//! Reproducible random numbers from a seed: splitmix64.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -27,7 +27,7 @@ impl Watch {
         Watch { routers: node.routers().map(|router| (router.id(), Router::default())).collect() }
     }
 
-    /// One event and what came of it. `late`: how late a deadline may be acted on; `excused`: the
+    /// One event and its actions. `late`: how late a deadline may be acted on; `excused`: the
     /// daemon has just been frozen.
     pub fn step(
         &mut self,
@@ -80,7 +80,7 @@ impl Watch {
                 }
             }
             let is_fault = matches!(router.role(), Role::Fault | Role::Waiting);
-            // Who leaves by plan does not mind that the service is sick: `before_release` may stop it.
+            // A failing check does not end a planned leave: `before_release` may stop the service.
             let leaves_sick = router.role() == Role::Leaving
                 && router
                     .fault_reasons()

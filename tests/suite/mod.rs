@@ -3,7 +3,7 @@
 //!
 //! Each file lists its functions once, with [`tests!`]. The path of a function is the name of its
 //! test, and a function that is not listed is dead code, which each program denies.
-// Not every program has use for all of it.
+// Each program uses a part of it.
 #![allow(dead_code, unused_macros, unused_imports)]
 
 #[path = "../peers/mod.rs"]
@@ -30,9 +30,9 @@ impl Outcome for () {
 }
 
 /// `Err`: why the test cannot run on this machine.
-pub type Tried = Result<(), String>;
+pub type TestResult = Result<(), String>;
 
-impl Outcome for Tried {
+impl Outcome for TestResult {
     fn completion(self) -> Result<Completion, Failed> {
         match self {
             Ok(()) => Ok(Completion::Completed),
@@ -69,7 +69,7 @@ impl Test {
     }
 
     /// The same test, which runs only if `ready`; else the error says why it cannot.
-    pub fn needs(self, ready: &Tried) -> Self {
+    pub fn needs(self, ready: &TestResult) -> Self {
         match ready {
             Ok(()) => self,
             Err(why) => {
@@ -96,7 +96,7 @@ pub(crate) use tests;
 
 /// Runs the tests on the hosts of a lab, at most `threads` at once: most of a test is waiting.
 /// `tests` is told whether the lab can be entered, and runs while there is one thread.
-pub fn main(threads: usize, tests: impl FnOnce(&Tried) -> Vec<Test>) -> ExitCode {
+pub fn main(threads: usize, tests: impl FnOnce(&TestResult) -> Vec<Test>) -> ExitCode {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == "lab-child") {
         return lab::child_main(arguments);
@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, tests: impl IntoIterator<Item = Test>) -> Exit
 }
 
 /// Whether these programs are installed.
-pub fn programs(names: &[&str]) -> Tried {
+pub fn programs(names: &[&str]) -> TestResult {
     let path = env::var_os("PATH").unwrap_or_default();
     let installed = |name: &str| {
         let mut directories = env::split_paths(&path).chain([Path::new("/usr/sbin").into()]);
@@ -127,7 +127,7 @@ pub fn programs(names: &[&str]) -> Tried {
     }
 }
 
-/// Says why a test cannot run here; a failure where everything was promised to be there.
+/// Prints why a test cannot run here; a failure if `VIPD_TESTS_REQUIRE_PEERS=1`.
 pub fn skip(why: &str) -> Result<Completion, Failed> {
     if peers::required() {
         return Err(format!("cannot run: {why}").into());

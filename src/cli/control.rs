@@ -1,11 +1,10 @@
 //! `vipd failover`, `resume`, `drain`, `undrain`, `announce` and `reload`: each sends one request to
 //! the running daemon and prints its answer.
 
-use std::fmt;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::output::{fail, say};
 use crate::api::client::Drained;
 use crate::api::protocol::{Move, Moved};
 use crate::api::{Client, ClientError};
@@ -74,15 +73,4 @@ fn say_moves(moves: Vec<Move>) -> ExitCode {
         }
     }
     outcome
-}
-
-/// Prints to standard output; a closed pipe is no error.
-pub(super) fn say(text: impl fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// Prints an error to standard error.
-pub(super) fn fail(text: impl fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "vipd: {text}");
-    ExitCode::FAILURE
 }
