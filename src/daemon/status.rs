@@ -240,7 +240,7 @@ fn next(router: &VirtualRouter) -> Option<(Step, Instant)> {
         State::Leaving { phase, .. } => Some(match phase {
             Phase::Preparing { until, .. } => (Step::HookLimit, *until),
             Phase::Offered { successor_by, .. } => (Step::SuccessorLimit, *successor_by),
-            Phase::Succeeded { release_at, .. } => (Step::Release, *release_at),
+            Phase::Succeeded { .. } => (Step::Release, router.holding().release_at()?),
         }),
     }
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::advert::Advert;
-use super::config::{Address, Priority};
+use super::config::Priority;
+use super::holding::Held;
 use super::id::RouterId;
 use super::router::Role;
 use super::time::Instant;
@@ -16,30 +17,30 @@ use super::why::Why;
 pub enum Action {
     /// Send an advert to each destination.
     Advertise {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
         /// The IP source.
         from: IpAddr,
         /// The multicast group, or the unicast peers.
         to: Arc<[IpAddr]>,
-        /// What it says.
+        /// The message.
         advert: Advert,
         /// The moment it was to leave, if it is one of the schedule.
         due: Option<Instant>,
     },
     /// Tell the link by gratuitous ARP or neighbour advertisement that we have the addresses.
     Announce {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
+        /// What is held.
+        held: Held,
     },
     /// Add addresses to the interface; what follows for this router waits until it is done.
     Claim {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
+        /// What is held.
+        held: Held,
         /// The kernel removes them after this many seconds unless renewed.
         lifetime: Option<u32>,
     },
@@ -47,25 +48,25 @@ pub enum Action {
     Notify(Transition),
     /// Remove addresses that are ours; what follows for this router waits until it is done.
     Release {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
+        /// What is held.
+        held: Held,
     },
     /// Begin the addresses' lifetime anew, if the advert just before was accepted by the kernel.
     Renew {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
-        /// In seconds.
+        /// What is held.
+        held: Held,
+        /// The new lifetime, in seconds.
         lifetime: u32,
     },
     /// Somebody should look; the rate is limited already.
     Warn {
-        /// About whom.
+        /// The virtual router that it is about.
         router: RouterId,
-        /// What.
+        /// The warning.
         warning: Warning,
     },
 }

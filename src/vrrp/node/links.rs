@@ -1,6 +1,6 @@
 //! Links of a node, and what is said to the virtual routers on them.
 
-use super::Node;
+use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::event::LinkAddress;
 use crate::vrrp::id::{LinkId, RouterId};
@@ -26,29 +26,38 @@ impl Node {
     }
 
     pub(super) fn routers_on(&self, link: LinkId) -> Vec<RouterId> {
-        self.routers().filter(|router| router.link() == link).map(VirtualRouter::id).collect()
+        let concerns =
+            |router: &&VirtualRouter| router.link() == link || router.holding().held().link == link;
+        self.routers().filter(concerns).map(VirtualRouter::id).collect()
     }
 
-    fn link_of(&self, id: RouterId) -> usize {
-        self.router(id).map_or(usize::MAX, |router| router.link().0 as usize)
+    /// The interfaces of a router's adverts and of its addresses, mostly the same one.
+    fn links_of(&self, router: &VirtualRouter) -> [Option<&Link>; 2] {
+        [router.link(), router.holding().held().link].map(|link| self.links.get(link.0 as usize))
     }
 
-    fn surroundings(&self, link: LinkId) -> Surroundings<'_> {
-        let link = self.links.get(link.0 as usize);
+    fn surroundings(&self, router: &VirtualRouter) -> Surroundings<'_> {
+        let links = self.links_of(router);
+        let is_up = |link: &Option<&Link>| link.is_some_and(|link| link.up == Some(true));
+        let [addresses, held_addresses] =
+            links.map(|link| link.map_or(&[][..], |link| &link.addresses));
         Surroundings {
-            link_up: link.is_some_and(|link| link.up == Some(true)),
-            addresses: link.map_or(&[], |link| &link.addresses),
+            link_up: links.iter().all(is_up),
+            addresses,
+            held_addresses,
             shared: &self.shared,
             drained: self.drained,
         }
     }
 
-    fn link_is_known(&self, id: RouterId) -> bool {
-        self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some())
+    fn links_are_known(&self, id: RouterId) -> bool {
+        let Some(router) = self.router(id) else { return false };
+        let is_known = |link: Option<&Link>| link.is_some_and(|link| link.up.is_some());
+        self.links_of(router).into_iter().all(is_known)
     }
 
     pub(super) fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
-        if !self.link_is_known(id) {
+        if !self.links_are_known(id) {
             return;
         }
         let starts = |node: &Node, id: &RouterId| {
@@ -62,7 +71,7 @@ impl Node {
             let all = together.len();
             let starting: Vec<RouterId> =
                 together.into_iter().filter(|id| starts(self, id)).collect();
-            if starting.iter().all(|id| self.link_is_known(*id)) {
+            if starting.iter().all(|id| self.links_are_known(*id)) {
                 self.start_together(now, &starting, starting.len() == all, actions);
             }
             for id in starting {
@@ -107,7 +116,7 @@ impl Node {
         let Some(mut router) = self.routers.remove(&id) else { return };
         let before = router.member_state(now);
         let had = router.has_addresses();
-        let around = self.surroundings(router.link());
+        let around = self.surroundings(&router);
         act(&mut router, around);
         if router.bearing().provisional && had != router.has_addresses() {
             self.turned.push(id);

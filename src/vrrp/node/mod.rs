@@ -260,12 +260,10 @@ impl Node {
     }
 
     fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) {
-        for id in self.routers_on(seen.link) {
-            self.with(now, id, |router| {
-                if router.addresses().iter().any(|address| address.ip == seen.address) {
-                    router.contention(now, seen.address, seen.mac, actions);
-                }
-            });
+        let has = |router: &&VirtualRouter| router.holding().has(seen.link, seen.address);
+        let holders: Vec<RouterId> = self.routers().filter(has).map(VirtualRouter::id).collect();
+        for id in holders {
+            self.with(now, id, |router| router.contention(now, seen.address, seen.mac, actions));
         }
     }
 

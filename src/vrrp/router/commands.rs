@@ -48,7 +48,7 @@ impl VirtualRouter {
     pub(in crate::vrrp) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {
-            State::Master { .. } => self.announce(actions),
+            State::Master { .. } => self.holding.announce(actions),
             State::Fault
             | State::Backup { .. }
             | State::Claiming { .. }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::membership::Membership;
 use super::states::{Leave, Phase, State};
-use super::{EXTRA_ADVERT_GAP, LINGER, VirtualRouter};
+use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::advert::{Authentication, Heard};
 use crate::vrrp::config::{ChecksumForm, Handover, Interval, Priority, Version};
@@ -244,7 +244,7 @@ impl VirtualRouter {
         if heard.priority == Priority::LEAVING {
             self.advertise_soon(now, actions);
             // Whoever left may have answered for the addresses until now.
-            self.announce_soon(now, now);
+            self.holding.announce_soon(now);
             return;
         }
         let theirs = (heard.priority, source);
@@ -255,7 +255,7 @@ impl VirtualRouter {
         }
         if wins {
             self.advertise_soon(now, actions);
-            self.announce_soon(now, now);
+            self.holding.announce_soon(now);
             if now - self.since >= self.config.advert_interval.duration() {
                 // Sooner it is the last word of a master that gives way to us.
                 self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
@@ -286,7 +286,7 @@ impl VirtualRouter {
                 if speaks {
                     self.send(now, last_word, actions);
                 }
-                let phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                let phase = Phase::Succeeded { to: source };
                 self.enter_leaving(now, leave, phase, actions);
             }
             Handover::Exclusive => {
@@ -352,11 +352,9 @@ impl VirtualRouter {
                     let why = Why::LostElection { to: source, priority: heard.priority };
                     self.enter_backup(now, why, actions);
                 }
-                Phase::Preparing { .. } => {
-                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
-                }
-                Phase::Offered { .. } => {
-                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                Phase::Preparing { .. } | Phase::Offered { .. } => {
+                    *phase = Phase::Succeeded { to: source };
+                    self.holding.linger(now);
                 }
             }
         }

@@ -12,8 +12,12 @@ use crate::vrrp::time::Instant;
 /// What a virtual router must know of its host to decide: lives in the node.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::vrrp) struct Surroundings<'a> {
+    /// Both the interface of the adverts and that of the addresses.
     pub link_up: bool,
+    /// The addresses of the interface that carries the adverts.
     pub addresses: &'a [LinkAddress],
+    /// The addresses of the interface that is to carry what is held.
+    pub held_addresses: &'a [LinkAddress],
     /// Every address shared by any virtual router of this host.
     pub shared: &'a [IpAddr],
     pub drained: bool,
@@ -49,11 +53,9 @@ impl VirtualRouter {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(around.addresses, around.shared);
+        let shared = |ip: IpAddr| self.addresses().iter().any(|address| address.ip == ip);
         let foreign = !self.is_owner()
-            && around
-                .addresses
-                .iter()
-                .any(|there| !there.ours && self.all.iter().any(|address| address.ip == there.ip));
+            && around.held_addresses.iter().any(|there| !there.ours && shared(there.ip));
         self.set_fault(Reason::LinkDown, !around.link_up);
         self.set_fault(Reason::NoAddress, around.link_up && source.is_none());
         self.set_fault(Reason::AddressAlreadyThere, foreign);

@@ -45,8 +45,8 @@ impl VirtualRouter {
                 self.become_master(now, Why::Resumed, !recorded.master_hook_done, actions);
                 return;
             }
-            if recorded.addresses_present && !self.is_owner() {
-                actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
+            if recorded.addresses_present {
+                self.holding.release_leftovers(actions);
             }
         }
         if let Some(patience) = self.bearing.unknown {
@@ -98,9 +98,9 @@ impl VirtualRouter {
         self.check_late(now, actions);
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
-        if self.recorded.take().is_some_and(|r| r.addresses_present) && !self.is_owner() {
+        if self.recorded.take().is_some_and(|r| r.addresses_present) {
             // It never got as far as looking at what an earlier daemon left.
-            actions.push(Action::Release { router: self.id, addresses: self.all.clone() });
+            self.holding.release_leftovers(actions);
         }
         if !self.has_addresses() {
             if !already {

@@ -157,7 +157,9 @@ impl VirtualRouter {
                 self.respects_until().unwrap_or(now).max(self.hold_until)
             }
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => *successor_by,
-            State::Leaving { phase: Phase::Succeeded { release_at, .. }, .. } => *release_at,
+            State::Leaving { phase: Phase::Succeeded { .. }, .. } => {
+                self.holding.release_at().unwrap_or(now)
+            }
             State::Leaving { phase: Phase::Preparing { until, .. }, .. }
             | State::Claiming { until, .. } => *until,
             State::Fault | State::Backup { takeover_at: None } => {

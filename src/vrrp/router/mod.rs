@@ -4,7 +4,6 @@
 //! done to a list. Every change of role goes through `VirtualRouter::enter`.
 
 mod addresses;
-mod announcements;
 mod checks;
 mod commands;
 mod hearing;
@@ -27,10 +26,10 @@ use std::time::Duration;
 use crate::vrrp::check::Bearing;
 use crate::vrrp::config::{Address, Interval, Priority, RouterConfig, Version};
 use crate::vrrp::event::{HookOutcome, Recorded};
+use crate::vrrp::holding::Holding;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
-pub use announcements::Announcements;
 pub use hearing::{Incompatible, Peer};
 pub(super) use host_state::Surroundings;
 pub(super) use membership::{MemberView, Membership, Position};
@@ -39,8 +38,6 @@ pub use states::{Leave, Phase, Role, State};
 
 /// At most one advert beside the schedule in this time, whatever arrives.
 const EXTRA_ADVERT_GAP: Duration = Duration::from_millis(10);
-/// A loser lingers this long after it heard its successor's advert ...
-const LINGER: Duration = Duration::from_millis(5);
 
 /// One virtual router of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,11 +45,10 @@ pub struct VirtualRouter {
     id: RouterId,
     link: LinkId,
     config: Arc<RouterConfig>,
-    /// All addresses, advertised ones first.
-    all: Arc<[Address]>,
     /// Where adverts go: the group, or the peers.
     to: Arc<[IpAddr]>,
     state: State,
+    holding: Holding,
     faults: BTreeMap<Reason, Option<Instant>>,
     source: Option<IpAddr>,
     since: Instant,
@@ -80,8 +76,6 @@ pub struct VirtualRouter {
     /// It leaves for good, and why.
     retiring: Option<Leave>,
     recorded: Option<Recorded>,
-    removals: u32,
-    removals_since: Instant,
     warned: BTreeMap<u8, Instant>,
     hook: Option<HookOutcome>,
 }
@@ -96,9 +90,10 @@ impl VirtualRouter {
         VirtualRouter {
             id,
             link,
-            all: config.all_addresses().collect(),
             to: destinations(config),
             state: State::Fault,
+            // Addresses are on the interface that carries the adverts.
+            holding: Holding::new(id, link, config, now),
             faults: BTreeMap::from([(Reason::Starting, None)]),
             source: None,
             since: now,
@@ -118,8 +113,6 @@ impl VirtualRouter {
             mute: false,
             retiring: None,
             recorded: None,
-            removals: 0,
-            removals_since: now,
             warned: BTreeMap::new(),
             hook: None,
             config: Arc::new(config.clone()),
@@ -131,7 +124,7 @@ impl VirtualRouter {
         self.id
     }
 
-    /// The interface it lives on.
+    /// The interface that carries its adverts.
     pub fn link(&self) -> LinkId {
         self.link
     }
@@ -148,7 +141,12 @@ impl VirtualRouter {
 
     /// Every address it shares, advertised ones first.
     pub fn addresses(&self) -> &Arc<[Address]> {
-        &self.all
+        &self.holding.held().addresses
+    }
+
+    /// What it has, or would have as master.
+    pub fn holding(&self) -> &Holding {
+        &self.holding
     }
 
     /// The role in operators' words.
@@ -214,20 +212,12 @@ impl VirtualRouter {
 
     /// Whether the kernel holds the addresses for us, or is about to.
     pub fn has_addresses(&self) -> bool {
-        match self.state {
-            State::Master { .. } | State::Leaving { .. } => true,
-            State::Fault | State::Backup { .. } | State::Claiming { .. } => false,
-        }
+        self.holding.is_held()
     }
 
     /// Removed from the configuration, and done with it.
     pub(in crate::vrrp) fn is_gone(&self) -> bool {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
-    }
-
-    /// The successor has taken over: what is left is a moment of answering.
-    fn is_succeeded(&self) -> bool {
-        matches!(self.state, State::Leaving { phase: Phase::Succeeded { .. }, .. })
     }
 
     /// Neither has it taken part yet, nor been kept from it.

@@ -7,7 +7,7 @@ use super::reason::Reason;
 use super::states::{Phase, State};
 use super::{VirtualRouter, destinations};
 use crate::vrrp::action::Action;
-use crate::vrrp::config::{Address, Priority, RouterConfig, Version};
+use crate::vrrp::config::{RouterConfig, Version};
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {
@@ -20,17 +20,7 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        if !self.has_addresses() || self.is_owner() {
-            return;
-        }
-        // An owner has the addresses from the host, not from us.
-        let owner = config.priority == Priority::OWNER;
-        let stays =
-            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
-        let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
-        if !dropped.is_empty() {
-            actions.push(Action::Release { router: self.id, addresses: dropped });
-        }
+        self.holding.reload_release(config, actions);
     }
 
     /// Second half: what it has now. Whether anything changed that the host must be asked about.
@@ -52,7 +42,6 @@ impl VirtualRouter {
         // By the interval that was in force until now.
         self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
-        let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
         self.to = destinations(config);
         if old.version != config.version || old.advert_interval != config.advert_interval {
             self.master_interval = match (&self.peer, &self.state) {
@@ -70,19 +59,7 @@ impl VirtualRouter {
             let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
             self.state = State::Backup { takeover_at: Some(at) };
         }
-        if self.has_addresses() && !self.is_owner() {
-            let new: Arc<[Address]> = if old.address_lifetime == config.address_lifetime
-                && old.priority != Priority::OWNER
-            {
-                self.all.iter().filter(|address| !had.contains(address)).copied().collect()
-            } else {
-                self.all.clone()
-            };
-            if !new.is_empty() {
-                self.claim(new.clone(), actions);
-                actions.push(Action::Announce { router: self.id, addresses: new });
-            }
-        }
+        self.holding.reload(config, actions);
         if wanted_again {
             self.take_back(now, actions);
         }

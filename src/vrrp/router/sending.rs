@@ -10,8 +10,6 @@ use crate::vrrp::config::Priority;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 
-/// Below this interval renewals need not go with every advert.
-const RENEW_GAP: Duration = Duration::from_millis(500);
 /// The same kind of warning is given no more often.
 const WARN_GAP: Duration = Duration::from_secs(60);
 
@@ -38,19 +36,7 @@ impl VirtualRouter {
             return;
         }
         self.send_due(now, due, priority, actions);
-        let owner = self.is_owner();
-        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
-            &mut self.state
-        else {
-            return;
-        };
-        let Some(lifetime) = self.config.address_lifetime else { return };
-        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
-        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
-        if !fresh && !owner {
-            *renewed_at = now;
-            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
-        }
+        self.holding.renew(now, actions);
     }
 
     /// An advert alone: what strangers can bring about must not burden the worker.

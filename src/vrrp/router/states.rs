@@ -4,7 +4,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::announcements::Announcements;
 use crate::vrrp::config::Priority;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
@@ -38,10 +37,6 @@ pub enum State {
         extra_sent_at: Option<Instant>,
         /// When the last advert left, of whatever kind.
         sent_at: Instant,
-        /// When the addresses' lifetime was last renewed.
-        renewed_at: Instant,
-        /// When to announce the addresses again.
-        announcements: Announcements,
         /// A newcomer that may be deaf advertises priority 1 until then.
         deaf_until: Option<Instant>,
         /// Since when it has stayed beside an equal master that its group's first member may beat.
@@ -55,8 +50,6 @@ pub enum State {
         phase: Phase,
         /// When the last advert left.
         sent_at: Instant,
-        /// When the addresses' lifetime was last renewed.
-        renewed_at: Instant,
     },
 }
 
@@ -79,8 +72,6 @@ pub enum Phase {
     },
     /// The successor advertised; its announcement makes the network forget us.
     Succeeded {
-        /// When we stop answering.
-        release_at: Instant,
         /// The successor.
         to: IpAddr,
     },

@@ -22,20 +22,21 @@ impl VirtualRouter {
             State::Fault => None,
             State::Backup { takeover_at } => *takeover_at,
             State::Claiming { until, .. } => Some(*until),
-            State::Master { advert_at, extra_at, announcements, deaf_until, .. } => {
-                let mut at = (*advert_at).min(announcements.next_at());
+            State::Master { advert_at, extra_at, deaf_until, .. } => {
+                let mut at = *advert_at;
                 for other in [extra_at, deaf_until].into_iter().flatten() {
                     at = at.min(*other);
                 }
                 Some(at)
             }
-            State::Leaving { phase, .. } => Some(match phase {
-                Phase::Preparing { until, advert_at } => (*until).min(*advert_at),
-                Phase::Offered { successor_by, repeat_at } => (*successor_by).min(*repeat_at),
-                Phase::Succeeded { release_at, .. } => *release_at,
-            }),
+            State::Leaving { phase, .. } => match phase {
+                Phase::Preparing { until, advert_at } => Some((*until).min(*advert_at)),
+                Phase::Offered { successor_by, repeat_at } => Some((*successor_by).min(*repeat_at)),
+                Phase::Succeeded { .. } => None,
+            },
         };
-        self.faults.values().flatten().copied().chain(state).min()
+        let faults = self.faults.values().flatten().copied();
+        faults.chain(state).chain(self.holding.deadline()).min()
     }
 
     /// A deadline may have passed.
@@ -108,10 +109,7 @@ impl VirtualRouter {
 
     fn master_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let interval = self.config.advert_interval.duration();
-        let State::Master { advert_at, extra_at, announcements, deaf_until, .. } = &mut self.state
-        else {
-            return;
-        };
+        let State::Master { advert_at, extra_at, deaf_until, .. } = &mut self.state else { return };
         let hears_nobody = deaf_until.is_some_and(|until| until <= now);
         if hears_nobody {
             *deaf_until = None;
@@ -125,7 +123,6 @@ impl VirtualRouter {
         if extra || due.is_some() {
             *extra_at = None;
         }
-        let announce = announcements.take_due(now);
         if extra {
             self.note_extra(now);
         }
@@ -134,9 +131,7 @@ impl VirtualRouter {
         } else if extra {
             self.send(now, self.effective_priority(), actions);
         }
-        if announce {
-            self.announce(actions);
-        }
+        self.holding.timeout(now, actions);
     }
 
     pub(super) fn leaver_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -167,8 +162,8 @@ impl VirtualRouter {
                     self.advertise(now, Priority::LEAVING, actions);
                 }
             }
-            Phase::Succeeded { release_at, to } => {
-                if *release_at <= now {
+            Phase::Succeeded { to } => {
+                if self.holding.release_at().is_none_or(|at| at <= now) {
                     let why = match leave {
                         Leave::Election { to, priority } => Why::LostElection { to, priority },
                         Leave::Stop

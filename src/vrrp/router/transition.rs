@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::VirtualRouter;
-use super::announcements::Announcements;
 use super::reason::Reason;
 use super::states::{Leave, Phase, State};
 use crate::vrrp::action::{Action, Transition};
@@ -174,17 +173,11 @@ impl VirtualRouter {
     ) {
         let deaf_until = newcomer.then(|| now + DEAF);
         self.master_interval = self.config.advert_interval;
-        let renewed_at = match self.state {
-            State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. } => renewed_at,
-            State::Fault | State::Backup { .. } | State::Claiming { .. } => now,
-        };
         let state = State::Master {
             advert_at: now + self.config.advert_interval.duration(),
             extra_at: None,
             extra_sent_at: None,
             sent_at: now,
-            renewed_at,
-            announcements: Announcements::begin(now),
             deaf_until,
             contested_since: None,
         };
@@ -198,12 +191,8 @@ impl VirtualRouter {
         phase: Phase,
         actions: &mut Vec<Action>,
     ) {
-        let (State::Master { sent_at, renewed_at, .. }
-        | State::Leaving { sent_at, renewed_at, .. }) = self.state
-        else {
-            return;
-        };
-        let state = State::Leaving { leave, phase, sent_at, renewed_at };
+        let Some(sent_at) = self.sent_at() else { return };
+        let state = State::Leaving { leave, phase, sent_at };
         self.enter(now, state, Why::Leaving(leave), true, actions);
     }
 
@@ -227,7 +216,6 @@ impl VirtualRouter {
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let had = self.has_addresses();
         self.state = state;
         self.since = now;
         self.why = why;
@@ -235,27 +223,19 @@ impl VirtualRouter {
             State::Fault | State::Master { .. } => self.respected_at = None,
             State::Backup { .. } | State::Claiming { .. } | State::Leaving { .. } => {}
         }
-        let owner = self.is_owner();
-        match (had, self.has_addresses()) {
-            (true, false) => {
-                if !owner {
-                    let addresses = self.all.clone();
-                    actions.push(Action::Release { router: self.id, addresses });
-                }
+        match &self.state {
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {
+                self.holding.release(actions);
             }
-            (false, true) => {
-                if !owner {
-                    self.claim(self.all.clone(), actions);
-                }
+            State::Master { .. } => {
+                self.holding.hold(now, actions);
                 self.advertise(now, self.effective_priority(), actions);
-                self.announce(actions);
+                self.holding.announce(actions);
             }
-            (true, true) | (false, false) => {}
-        }
-        if had && matches!(self.state, State::Master { .. }) {
-            // Taken back: everybody must hear it.
-            self.advertise(now, self.effective_priority(), actions);
-            self.announce(actions);
+            State::Leaving { phase, .. } => match phase {
+                Phase::Preparing { .. } | Phase::Offered { .. } => self.holding.offer(),
+                Phase::Succeeded { .. } => self.holding.linger(now),
+            },
         }
         self.notify(hooks, actions);
     }

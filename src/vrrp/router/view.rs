@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::announcements::Announcements;
 use super::hearing::CONTEST_FORGOTTEN;
 use super::membership::Membership;
 use super::states::{Phase, State};
@@ -31,8 +30,6 @@ impl VirtualRouter {
                 extra_at,
                 extra_sent_at,
                 sent_at,
-                renewed_at,
-                announcements,
                 deaf_until,
                 contested_since,
             } => {
@@ -43,14 +40,10 @@ impl VirtualRouter {
                 *extra_at = extra_at.map(moved);
                 *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
                 *sent_at = moved(*sent_at);
-                *renewed_at = origin;
-                *announcements = Announcements::begin(origin);
-                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
                 *deaf_until = deaf_until.map(moved);
             }
-            State::Leaving { leave: _, phase, sent_at, renewed_at } => {
+            State::Leaving { leave: _, phase, sent_at } => {
                 *sent_at = moved(*sent_at);
-                *renewed_at = origin;
                 match phase {
                     Phase::Preparing { until, advert_at } => {
                         *until = moved(*until);
@@ -60,10 +53,11 @@ impl VirtualRouter {
                         *successor_by = moved(*successor_by);
                         *repeat_at = moved(*repeat_at);
                     }
-                    Phase::Succeeded { release_at, to: _ } => *release_at = moved(*release_at),
+                    Phase::Succeeded { to: _ } => {}
                 }
             }
         }
+        self.holding.see_from(origin, moved);
         for until in self.faults.values_mut() {
             *until = until.map(moved);
         }
@@ -84,8 +78,6 @@ impl VirtualRouter {
         }
         self.peer = None;
         self.incompatible.clear();
-        self.removals = 0;
-        self.removals_since = origin;
         self.warned.clear();
         self.hook = None;
     }

@@ -19,7 +19,7 @@ const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 
 /// When a master announces its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Announcements {
+pub(super) struct Announcements {
     claimed_at: Instant,
     /// How many of [`ANNOUNCE_AGAIN`] have been done.
     done: usize,
