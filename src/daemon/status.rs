@@ -198,7 +198,7 @@ fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> 
             text: format!("check {} {text}", config.name),
         });
     }
-    if matches!(router.state(), State::Master { deaf_until: Some(_), .. }) {
+    if matches!(router.state(), State::Master { unheard_until: Some(_), .. }) {
         let text = "nobody was heard, so it may be deaf, and it does not preempt".to_owned();
         changes.push(PriorityChange { check: None, adds: None, text });
     }

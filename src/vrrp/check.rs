@@ -147,7 +147,7 @@ impl Check {
     }
 
     /// The view of a model checker: what decides nothing is forgotten.
-    pub(super) fn see_from(&mut self, origin: Instant) {
+    pub(super) fn normalize(&mut self, origin: Instant) {
         self.since = origin;
         self.streak = self.streak.min(self.config.fall.max(self.config.rise));
     }
@@ -155,42 +155,42 @@ impl Check {
 
 /// What the checks of a virtual router amount to together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Bearing {
+pub(super) struct CheckSummary {
     /// Added to the priority.
     weight: i32,
     /// The priority is the lowest one, whatever else is added.
-    pub last: bool,
+    pub last_resort: bool,
     /// Names of the checks whose failing is a fault.
     pub failing: Vec<Arc<str>>,
     /// There is no verdict of some yet, and one may wait this long for it.
     pub unknown: Option<Duration>,
     /// Some count as failing only because they have shown nothing yet.
-    pub provisional: bool,
+    pub unproven: bool,
 }
 
-impl Bearing {
+impl CheckSummary {
     /// Sums up. Who has the addresses keeps them until a check really fails: what one counts as
     /// before its first results only keeps others from taking them.
-    pub fn sum<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
-        let mut sum = Bearing::default();
+    pub fn of<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
+        let mut sum = CheckSummary::default();
         for check in checks {
             let config = &check.config;
-            let provisional = check.verdict == Verdict::Failing && !check.proved;
-            sum.provisional |= provisional;
+            let unproven = check.verdict == Verdict::Failing && !check.proved;
+            sum.unproven |= unproven;
             let verdict = match check.verdict {
-                Verdict::Failing if provisional && has_addresses => Verdict::Unknown,
+                Verdict::Failing if unproven && has_addresses => Verdict::Unknown,
                 verdict => verdict,
             };
             match (config.effect, verdict) {
                 (_, Verdict::Unknown) => {
-                    let patience = match config.initial {
-                        Initial::Wait(patience) => patience,
+                    let timeout = match config.initial {
+                        Initial::Wait(timeout) => timeout,
                         Initial::Passing | Initial::Failing => Duration::ZERO,
                     };
-                    sum.unknown = sum.unknown.max(Some(patience));
+                    sum.unknown = sum.unknown.max(Some(timeout));
                 }
                 (Effect::Fault, Verdict::Failing) => sum.failing.push(config.name.clone()),
-                (Effect::Last, Verdict::Failing) => sum.last = true,
+                (Effect::Last, Verdict::Failing) => sum.last_resort = true,
                 (Effect::Weight(weight), Verdict::Passing) if weight > 0 => {
                     sum.weight += i32::from(weight);
                 }
@@ -207,8 +207,8 @@ impl Bearing {
     }
 
     /// The priority in force of a router that does not own the addresses.
-    pub fn of(&self, configured: Priority) -> Priority {
-        if self.last {
+    pub fn effective(&self, configured: Priority) -> Priority {
+        if self.last_resort {
             return Priority::LOWEST;
         }
         let sum = i32::from(configured.get()) + self.weight;

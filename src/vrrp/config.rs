@@ -280,6 +280,12 @@ impl RouterConfig {
         self.addresses.iter().chain(self.unadvertised_addresses.iter()).copied()
     }
 
+    /// How long peers wait at least for our next advert before they take over: their master-down
+    /// interval (RFC 9568 6.1) without the skew time.
+    pub fn peer_timeout(&self) -> Duration {
+        3 * self.advert_interval.duration()
+    }
+
     /// What makes it the same virtual router on the wire.
     pub fn identity(&self) -> (&str, Family, Vrid) {
         (&self.interface, self.family, self.vrid)

@@ -44,9 +44,9 @@ pub(super) enum GroupDecision {
     TakeOver {
         member: RouterId,
         /// It may be out of earshot, and is to advertise priority 1 at first.
-        newcomer: bool,
+        starting_without_peers: bool,
         /// Its `before_claim` hook is asked first.
-        asks: bool,
+        asks_hook: bool,
         /// Its own time has not come, only that of another member.
         by_group: bool,
     },
@@ -89,12 +89,12 @@ impl Group {
     }
 
     /// Remembers which members are master, for the next time that something changes.
-    pub(super) fn note_masters(&mut self, members: &[MemberView]) {
+    pub(super) fn set_masters(&mut self, members: &[MemberView]) {
         self.masters = masters(members);
     }
 
     /// Records the group's role; returns whether it differs from the one that hooks last ran for.
-    pub(super) fn note_role(&mut self, role: Role) -> bool {
+    pub(super) fn set_notified_role(&mut self, role: Role) -> bool {
         std::mem::replace(&mut self.notified_role, role) != role
     }
 
@@ -105,7 +105,7 @@ impl Group {
     }
 
     /// The view of a model checker: hooks decide nothing.
-    pub(super) fn see(&mut self) {
+    pub(super) fn normalize(&mut self) {
         self.notified_role = Role::Waiting;
     }
 
@@ -143,12 +143,12 @@ impl Group {
     fn end_offers(&self, now: Instant, members: &[MemberView]) -> Vec<GroupDecision> {
         let staying = members.iter().filter(|member| !member.retiring);
         let offers: Vec<(RouterId, Instant)> =
-            staying.filter_map(|member| Some((member.id, member.offers_until?))).collect();
+            staying.filter_map(|member| Some((member.id, member.offer_ends_at?))).collect();
         let due = offers.iter().filter(|(_, until)| *until <= now).map(|(id, _)| *id);
         let Some(last) = offers.iter().map(|(_, until)| *until).max() else { return Vec::new() };
         if due.clone().next().is_none() {
             Vec::new()
-        } else if members.iter().any(|member| member.lost) {
+        } else if members.iter().any(|member| member.cannot_return) {
             due.map(GroupDecision::Release).collect()
         } else if now < last {
             due.map(|member| GroupDecision::ExtendOffer { member, until: last }).collect()
@@ -164,19 +164,20 @@ impl Group {
         if due.clone().next().is_none() {
             return Vec::new();
         }
-        if let Some(until) = members.iter().filter_map(|member| member.objects_until).max() {
+        if let Some(until) = members.iter().filter_map(|member| member.blocks_takeover_until).max()
+        {
             return due
                 .map(|member| GroupDecision::DelayTakeover { member: member.id, until })
                 .collect();
         }
-        let newcomer = members.iter().any(|member| member.may_be_deaf);
+        let starting_without_peers = members.iter().any(|member| member.starts_without_peers);
         let joins = members.iter().any(|member| member.state.position == Position::Master);
-        let asks = members.iter().any(|member| member.asks_before_claim) && !joins;
+        let asks_hook = members.iter().any(|member| member.asks_before_claim) && !joins;
         let backups = members.iter().filter(|m| m.state.position == Position::Backup);
         let take_over = |member: &MemberView| GroupDecision::TakeOver {
             member: member.id,
-            newcomer,
-            asks,
+            starting_without_peers,
+            asks_hook,
             by_group: !member.due,
         };
         backups.map(take_over).collect()

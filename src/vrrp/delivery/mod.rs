@@ -532,7 +532,7 @@ impl RouterDelivery {
 
     /// Whether the kernel has accepted no advert for as long as peers wait.
     fn is_overdue(&self, now: Instant) -> bool {
-        now - self.accepted_at >= 3 * self.config.advert_interval.duration()
+        now - self.accepted_at >= self.config.peer_timeout()
     }
 }
 

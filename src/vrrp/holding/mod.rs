@@ -25,7 +25,7 @@ const LINGER: Duration = Duration::from_millis(5);
 /// ... and after its announcement, which makes neighbours forget us, for this long.
 const LINGER_ANNOUNCED: Duration = Duration::from_millis(1);
 /// If somebody on this host removes our addresses more often than this ...
-const REMOVALS_BORNE: u32 = 10;
+const REMOVALS_TOLERATED: u32 = 10;
 /// ... within this time, they are not put back any more.
 const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
 
@@ -312,7 +312,7 @@ impl Holding {
             self.removals_since = now;
         }
         self.removals += 1;
-        if self.removals > REMOVALS_BORNE {
+        if self.removals > REMOVALS_TOLERATED {
             return Removal::GivenUp;
         }
         self.claim(lost.clone(), actions);
@@ -354,7 +354,7 @@ impl Holding {
 
     /// The view of a model checker: moves deadlines by `moved`, forgets the lease, announcements and
     /// removals.
-    pub(super) fn see_from(&mut self, origin: Instant, moved: impl Fn(Instant) -> Instant) {
+    pub(super) fn normalize(&mut self, origin: Instant, moved: impl Fn(Instant) -> Instant) {
         match &mut self.state {
             HoldingState::Released => {}
             HoldingState::Held { renewed_at, announcements } => {

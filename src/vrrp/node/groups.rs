@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// A virtual router and the other members of its group.
-    pub(super) fn together_with(&self, id: RouterId) -> Vec<RouterId> {
+    pub(super) fn with_group(&self, id: RouterId) -> Vec<RouterId> {
         self.group_of(id).map_or_else(|| vec![id], |group| group.members().to_vec())
     }
 
@@ -59,7 +59,7 @@ impl Node {
     pub(super) fn regroup(&mut self, now: Instant, config: &Config) -> Vec<RouterId> {
         let old = std::mem::take(&mut self.groups);
         let before = std::mem::take(&mut self.group_by_member);
-        let touched = std::mem::take(&mut self.touched);
+        let dirty_groups = std::mem::take(&mut self.dirty_groups);
         let old_members: Vec<Vec<RouterId>> = old.iter().map(|g| g.members().to_vec()).collect();
         let named: BTreeMap<&str, RouterId> = config
             .routers
@@ -89,9 +89,10 @@ impl Node {
                 self.add_group(now, group.name().clone(), members, Some(&group));
             }
         }
-        let touched = touched.iter().filter_map(|index| old_members.get(*index)).flatten();
-        for id in touched {
-            self.touched.extend(self.group_by_member.get(id));
+        let dirty_groups =
+            dirty_groups.iter().filter_map(|index| old_members.get(*index)).flatten();
+        for id in dirty_groups {
+            self.dirty_groups.extend(self.group_by_member.get(id));
         }
         let left = before.into_keys().filter(|id| !self.group_by_member.contains_key(id));
         let left: Vec<RouterId> = left.collect();
@@ -125,7 +126,7 @@ impl Node {
         };
         let notified_role = known.map_or_else(|| self.roles(&members).0, Group::notified_role);
         if known.is_none_or(|known| known.members() != members) {
-            self.touched.insert(index);
+            self.dirty_groups.insert(index);
         }
         self.groups.push(Group::new(name, members, masters, notified_role));
     }
@@ -145,8 +146,8 @@ impl Node {
 /// What members do together.
 impl Node {
     /// Every group for which something has changed takes its decisions.
-    pub(super) fn align_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while let Some(index) = self.touched.pop_first() {
+    pub(super) fn run_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while let Some(index) = self.dirty_groups.pop_first() {
             for step in Group::STEPS {
                 let Some(group) = self.groups.get(index) else { break };
                 let decisions = step(group, now, &self.member_views(now, group.members()));
@@ -156,10 +157,10 @@ impl Node {
             }
             if let Some(group) = self.groups.get(index) {
                 let members = self.member_views(now, group.members());
-                self.groups[index].note_masters(&members);
+                self.groups[index].set_masters(&members);
             }
             // That was by its own doing.
-            self.touched.remove(&index);
+            self.dirty_groups.remove(&index);
         }
     }
 
@@ -172,21 +173,21 @@ impl Node {
                 self.with(now, id, |router| router.give_way(now, actions));
             }
             GroupDecision::Release(id) => {
-                self.with(now, id, |router| router.let_go(now, actions));
+                self.with(now, id, |router| router.release_after_loss(now, actions));
             }
             GroupDecision::ExtendOffer { member, until } => {
-                self.with(now, member, |router| router.offer_until(now, until, actions));
+                self.with(now, member, |router| router.extend_offer(now, until, actions));
             }
             GroupDecision::Return(id) => {
-                self.with(now, id, |router| router.come_back(now, actions));
+                self.with(now, id, |router| router.return_to_master(now, actions));
             }
             GroupDecision::DelayTakeover { member, until } => {
-                self.with(now, member, |router| router.postpone(until));
+                self.with(now, member, |router| router.delay_takeover(until));
             }
-            GroupDecision::TakeOver { member, newcomer, asks, by_group } => {
+            GroupDecision::TakeOver { member, starting_without_peers, asks_hook, by_group } => {
                 let by_group = by_group.then_some(Why::Group);
                 self.with(now, member, |router| {
-                    router.take_over(now, newcomer, asks, by_group, actions);
+                    router.take_over(now, starting_without_peers, asks_hook, by_group, actions);
                 });
             }
         }
@@ -203,7 +204,7 @@ impl Node {
         let failed = self.name_of(failed);
         self.with(now, id, |router| {
             if router.share_fault(failed.as_ref()) && !router.is_starting() {
-                router.settle_again(now, actions);
+                router.reconcile(now, actions);
             }
         });
     }
@@ -219,19 +220,19 @@ impl Node {
     }
 
     /// A group has one set of hooks: they run with the transition that completes its change.
-    pub(super) fn run_hooks_once(&mut self, actions: &mut [Action]) {
+    pub(super) fn suppress_repeated_hooks(&mut self, actions: &mut [Action]) {
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         for action in actions.iter_mut().rev() {
             let Action::Notify(transition) = action else { continue };
             let Some(&index) = self.group_by_member.get(&transition.router) else { continue };
-            transition.hooks &= seen.insert(index) && self.note_group_role(index);
+            transition.hooks &= seen.insert(index) && self.set_group_notified_role(index);
         }
     }
 
     /// Whether the group's role, if all members have it, is another one than hooks last ran for.
-    fn note_group_role(&mut self, index: usize) -> bool {
+    fn set_group_notified_role(&mut self, index: usize) -> bool {
         let Some(group) = self.groups.get(index) else { return false };
         let (role, complete) = self.roles(group.members());
-        complete && self.groups[index].note_role(role)
+        complete && self.groups[index].set_notified_role(role)
     }
 }

@@ -4,7 +4,7 @@ use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::event::LinkAddress;
 use crate::vrrp::id::{LinkId, RouterId};
-use crate::vrrp::router::{Surroundings, VirtualRouter};
+use crate::vrrp::router::{HostState, VirtualRouter};
 use crate::vrrp::time::Instant;
 
 impl Node {
@@ -21,7 +21,7 @@ impl Node {
         link.addresses.clear();
         link.addresses.extend_from_slice(addresses);
         for router in self.routers_on(id) {
-            self.look_around(now, router, actions);
+            self.reevaluate(now, router, actions);
         }
     }
 
@@ -36,12 +36,12 @@ impl Node {
         [router.link(), router.holding().held().link].map(|link| self.links.get(link.0 as usize))
     }
 
-    fn surroundings(&self, router: &VirtualRouter) -> Surroundings<'_> {
+    fn host_state(&self, router: &VirtualRouter) -> HostState<'_> {
         let links = self.links_of(router);
         let is_up = |link: &Option<&Link>| link.is_some_and(|link| link.up == Some(true));
         let [addresses, held_addresses] =
             links.map(|link| link.map_or(&[][..], |link| &link.addresses));
-        Surroundings {
+        HostState {
             link_up: links.iter().all(is_up),
             addresses,
             held_addresses,
@@ -56,16 +56,16 @@ impl Node {
         self.links_of(router).into_iter().all(is_known)
     }
 
-    pub(super) fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+    pub(super) fn reevaluate(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
         if !self.links_are_known(id) {
             return;
         }
         let starts = |node: &Node, id: &RouterId| {
             node.routers.get(id).is_some_and(|router| router.is_starting() && !router.is_retiring())
         };
-        let together = self.together_with(id);
+        let together = self.with_group(id);
         if together.len() == 1 || !starts(self, &id) {
-            self.within(now, id, |router, around| router.surroundings(now, around, actions));
+            self.within(now, id, |router, host| router.host_changed(now, host, actions));
         } else {
             // A group starts together: it resumes if all its members may.
             let all = together.len();
@@ -75,10 +75,10 @@ impl Node {
                 self.start_together(now, &starting, starting.len() == all, actions);
             }
             for id in starting {
-                self.judge(now, id, actions);
+                self.apply_checks(now, id, actions);
             }
         }
-        self.judge(now, id, actions);
+        self.apply_checks(now, id, actions);
     }
 
     fn start_together(
@@ -89,11 +89,11 @@ impl Node {
         actions: &mut Vec<Action>,
     ) {
         for &id in starting {
-            self.within(now, id, |router, around| {
-                router.perceive(now, around);
+            self.within(now, id, |router, host| {
+                router.update_link(now, host);
             });
         }
-        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::qualifies);
+        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::can_resume);
         let resumes = all && starting.iter().all(sound);
         for &id in starting {
             let failed = self.failed_beside(now, id);
@@ -111,18 +111,18 @@ impl Node {
         &mut self,
         now: Instant,
         id: RouterId,
-        act: impl FnOnce(&mut VirtualRouter, Surroundings<'_>),
+        act: impl FnOnce(&mut VirtualRouter, HostState<'_>),
     ) {
         let Some(mut router) = self.routers.remove(&id) else { return };
         let before = router.member_state(now);
         let had = router.has_addresses();
-        let around = self.surroundings(&router);
-        act(&mut router, around);
-        if router.bearing().provisional && had != router.has_addresses() {
-            self.turned.push(id);
+        let host = self.host_state(&router);
+        act(&mut router, host);
+        if router.check_summary().unproven && had != router.has_addresses() {
+            self.dirty_routers.push(id);
         }
         if before != router.member_state(now) {
-            self.touched.extend(self.group_by_member.get(&id));
+            self.dirty_groups.extend(self.group_by_member.get(&id));
         }
         let deadline = router.deadline();
         self.routers.insert(id, router);

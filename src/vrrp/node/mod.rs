@@ -58,9 +58,9 @@ pub struct Node {
     /// Which of the groups a virtual router is a member of.
     group_by_member: BTreeMap<RouterId, usize>,
     /// Groups with a member for which something changed in this event.
-    touched: BTreeSet<usize>,
+    dirty_groups: BTreeSet<usize>,
     /// Who has, or no longer has, the addresses since a moment ago, and must be judged anew.
-    turned: Vec<RouterId>,
+    dirty_routers: Vec<RouterId>,
     /// Every address shared here, sorted.
     shared: Vec<IpAddr>,
     /// Sorted: a list, because it is changed with every advert and a list needs no new memory.
@@ -87,8 +87,8 @@ impl Node {
             checked: BTreeMap::new(),
             groups: Vec::new(),
             group_by_member: BTreeMap::new(),
-            touched: BTreeSet::new(),
-            turned: Vec::new(),
+            dirty_groups: BTreeSet::new(),
+            dirty_routers: Vec::new(),
             shared: Vec::new(),
             deadlines: VecDeque::new(),
             scheduled: BTreeMap::new(),
@@ -102,12 +102,12 @@ impl Node {
             let id = node.add(router, Instant::START);
             node.order.push(id);
         }
-        node.note_checks(Instant::START, config);
-        node.note_shared();
+        node.update_checks(Instant::START, config);
+        node.update_shared();
         node.regroup(Instant::START, config);
         for id in node.order.clone() {
             // Nothing has begun that could follow from it.
-            node.judge(Instant::START, id, &mut Vec::new());
+            node.apply_checks(Instant::START, id, &mut Vec::new());
         }
         node
     }
@@ -123,7 +123,7 @@ impl Node {
         event: Event<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<Handled, Discard> {
-        self.forget_the_gone();
+        self.forget_removed();
         if self.stop == Some(Stop::Restart) {
             return Ok(Handled::default());
         }
@@ -141,10 +141,10 @@ impl Node {
             Event::Contention(sighting) => self.contention(now, sighting, actions),
             Event::Found(id, recorded) => {
                 self.drained |= recorded.drained;
-                self.with(now, id, |router| router.found(recorded));
+                self.with(now, id, |router| router.set_record(recorded));
             }
             Event::HookFinished(id, outcome) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, |router| router.hook_finished(now, outcome, actions));
                 }
             }
@@ -159,14 +159,14 @@ impl Node {
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
         }
-        while !self.touched.is_empty() || !self.turned.is_empty() {
-            for id in std::mem::take(&mut self.turned) {
-                self.judge(now, id, actions);
+        while !self.dirty_groups.is_empty() || !self.dirty_routers.is_empty() {
+            for id in std::mem::take(&mut self.dirty_routers) {
+                self.apply_checks(now, id, actions);
             }
-            self.align_groups(now, actions);
+            self.run_groups(now, actions);
         }
         if !self.groups.is_empty() {
-            self.run_hooks_once(&mut actions[begin..]);
+            self.suppress_repeated_hooks(&mut actions[begin..]);
         }
         outcome
     }
@@ -270,24 +270,24 @@ impl Node {
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
             Command::Announce(id) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, |router| router.announce_now(now, actions));
                 }
             }
             Command::Failover(id) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, |router| router.failover(now, actions));
                 }
             }
             Command::Resume(id) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, VirtualRouter::resume);
                 }
             }
             Command::Drain | Command::Undrain => {
                 self.drained = command == Command::Drain;
                 for id in self.order.clone() {
-                    self.look_around(now, id, actions);
+                    self.reevaluate(now, id, actions);
                     if self.drained {
                         self.with(now, id, |router| router.drain(now, actions));
                     }
@@ -319,12 +319,12 @@ impl Node {
             let before = member.then(|| router.member_state(now));
             let had = router.has_addresses();
             act(router);
-            if router.bearing().provisional && had != router.has_addresses() {
-                self.turned.push(id);
+            if router.check_summary().unproven && had != router.has_addresses() {
+                self.dirty_routers.push(id);
             }
             let deadline = router.deadline();
             if member && (before != Some(router.member_state(now)) || router.waits_for_group(now)) {
-                self.touched.extend(self.group_by_member.get(&id));
+                self.dirty_groups.extend(self.group_by_member.get(&id));
             }
             self.schedule(id, deadline);
         }
@@ -359,16 +359,16 @@ impl Node {
 impl Node {
     /// The same node as if `now` were `origin`, without what decides no election: history,
     /// warnings, announcements.
-    pub fn seen_from(&self, now: Instant, origin: Instant) -> Node {
+    pub fn normalized(&self, now: Instant, origin: Instant) -> Node {
         let mut node = self.clone();
         for router in node.routers.values_mut() {
-            router.see_from(now, origin);
+            router.normalize(now, origin);
         }
         for check in &mut node.checks {
-            check.see_from(origin);
+            check.normalize(origin);
         }
         for group in &mut node.groups {
-            group.see();
+            group.normalize();
         }
         for id in node.order.clone() {
             let deadline = node.router(id).and_then(VirtualRouter::deadline);

@@ -32,7 +32,7 @@ impl VirtualRouter {
             }
             Removal::GivenUp => {
                 self.faults.insert(Reason::AddressRemoved, Some(now + REMOVED_RETRY));
-                self.settle(now, actions);
+                self.reconcile_role(now, actions);
             }
         }
     }
@@ -55,7 +55,7 @@ impl VirtualRouter {
         } else {
             self.faults.insert(Reason::ClaimFailed, Some(now + CLAIM_RETRY));
         }
-        self.settle(now, actions);
+        self.reconcile_role(now, actions);
     }
 
     /// Somebody else announced one of our addresses.

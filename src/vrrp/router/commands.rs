@@ -69,10 +69,10 @@ impl VirtualRouter {
             (State::Leaving { leave, phase: Phase::Preparing { .. }, .. }, Hook::BeforeRelease) => {
                 self.offer(now, *leave, actions);
             }
-            (State::Claiming { why, newcomer, .. }, Hook::BeforeClaim) => {
+            (State::Claiming { why, starting_without_peers, .. }, Hook::BeforeClaim) => {
                 if outcome.succeeded {
-                    let (why, newcomer) = (why.clone(), *newcomer);
-                    self.become_master_as(now, why, newcomer, true, actions);
+                    let (why, starting_without_peers) = (why.clone(), *starting_without_peers);
+                    self.become_master_as(now, why, starting_without_peers, true, actions);
                 } else {
                     self.veto(now, actions);
                 }
@@ -94,7 +94,7 @@ impl VirtualRouter {
             && means_fault
         {
             self.faults.insert(Reason::HookFailed(outcome.hook), Some(now + *span));
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
     }
 }

@@ -17,9 +17,9 @@ use crate::vrrp::why::Why;
 
 /// A member of a sync group that ties with a master on a link that is not the group's first leaves
 /// the decision to that one for this many intervals ...
-const CONTEST_INTERVALS: u32 = 2;
+const TIE_HOLDOFF_INTERVALS: u32 = 2;
 /// ... and a contest that was silent for this many has ended.
-pub(super) const CONTEST_FORGOTTEN: u32 = 4;
+pub(super) const TIE_FORGOTTEN_INTERVALS: u32 = 4;
 /// How many incompatible peers are remembered: strangers can invent any number.
 const INCOMPATIBLE_REMEMBERED: usize = 8;
 
@@ -60,7 +60,7 @@ impl VirtualRouter {
     ) -> Result<(), DiscardReason> {
         self.check_late(now, actions);
         self.admit(now, packet, heard, actions)?;
-        self.remark(now, packet.source, heard, actions);
+        self.warn_about_differences(now, packet.source, heard, actions);
         self.peer = Some(Peer {
             source: packet.source,
             priority: heard.priority,
@@ -167,7 +167,7 @@ impl VirtualRouter {
     }
 
     /// What is odd about an advert that counts all the same.
-    fn remark(
+    fn warn_about_differences(
         &mut self,
         now: Instant,
         source: IpAddr,
@@ -197,7 +197,7 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         let takeover_at = if heard.priority == Priority::LEAVING {
-            self.respected_at = None;
+            self.superior_heard_at = None;
             now + self.skew()
         } else if heard.priority >= self.effective_priority() || !self.preempts(now) {
             if heard.priority >= self.effective_priority() {
@@ -205,7 +205,7 @@ impl VirtualRouter {
                 self.fit_since = now;
             }
             self.master_interval = heard.interval;
-            self.respected_at = Some(now);
+            self.superior_heard_at = Some(now);
             now + self.master_down()
         } else {
             return;
@@ -213,7 +213,7 @@ impl VirtualRouter {
         let at = takeover_at.max(self.hold_until);
         match &mut self.state {
             State::Backup { takeover_at: Some(timer) } => *timer = at,
-            State::Claiming { .. } if self.respected_at.is_some() => {
+            State::Claiming { .. } if self.superior_heard_at.is_some() => {
                 let why = Why::MasterHeard { master: source, priority: heard.priority };
                 self.enter_backup(now, why, actions);
             }
@@ -249,7 +249,7 @@ impl VirtualRouter {
         }
         let theirs = (heard.priority, source);
         let wins = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
-        if !wins && self.contests(now, heard.priority) {
+        if !wins && self.in_tie_holdoff(now, heard.priority) {
             // Silent beyond the schedule: two who answer each other would never end.
             return;
         }
@@ -260,9 +260,9 @@ impl VirtualRouter {
                 // Sooner it is the last word of a master that gives way to us.
                 self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
             }
-            if let State::Master { deaf_until, .. } = &mut self.state {
+            if let State::Master { unheard_until, .. } = &mut self.state {
                 // Somebody was heard, so nobody stronger is out of earshot.
-                *deaf_until = None;
+                *unheard_until = None;
             }
             return;
         }
@@ -270,8 +270,8 @@ impl VirtualRouter {
         // A last advert, without the addresses a farewell: a winner that did not know of us, as after
         // a healed cut, must tell the network again who has them.
         // One that left a moment ago has told it already.
-        let last_word = self.effective_priority();
-        let speaks = match &self.state {
+        let final_priority = self.effective_priority();
+        let sends_final_advert = match &self.state {
             State::Master { extra_sent_at: Some(sent), .. } => now >= *sent + EXTRA_ADVERT_GAP,
             State::Master { extra_sent_at: None, .. } => true,
             State::Fault
@@ -280,11 +280,11 @@ impl VirtualRouter {
             | State::Leaving { .. } => false,
         };
         self.master_interval = heard.interval;
-        self.respected_at = Some(now);
+        self.superior_heard_at = Some(now);
         match self.config.handover {
             Handover::Overlap => {
-                if speaks {
-                    self.send(now, last_word, actions);
+                if sends_final_advert {
+                    self.send(now, final_priority, actions);
                 }
                 let phase = Phase::Succeeded { to: source };
                 self.enter_leaving(now, leave, phase, actions);
@@ -292,7 +292,7 @@ impl VirtualRouter {
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, why, actions);
-                if speaks {
+                if sends_final_advert {
                     self.send(now, Priority::LEAVING, actions);
                 }
             }
@@ -301,17 +301,15 @@ impl VirtualRouter {
 
     /// Two hosts' groups of equal priority may each win on another link: who is better on the link of
     /// the first member is to win, and has some time to do so.
-    fn contests(&mut self, now: Instant, priority: Priority) -> bool {
+    fn in_tie_holdoff(&mut self, now: Instant, priority: Priority) -> bool {
         let interval = self.config.advert_interval.duration();
         let equal = priority == self.effective_priority();
         match &mut self.state {
-            State::Master { contested_since, .. }
-                if equal && self.membership == Membership::Other =>
-            {
-                let forgotten = CONTEST_FORGOTTEN * interval;
-                let since = contested_since.filter(|since| now - *since < forgotten);
-                let since = *contested_since.insert(since.unwrap_or(now));
-                now - since < CONTEST_INTERVALS * interval
+            State::Master { tie_since, .. } if equal && self.membership == Membership::Other => {
+                let forgotten = TIE_FORGOTTEN_INTERVALS * interval;
+                let since = tie_since.filter(|since| now - *since < forgotten);
+                let since = *tie_since.insert(since.unwrap_or(now));
+                now - since < TIE_HOLDOFF_INTERVALS * interval
             }
             State::Master { .. }
             | State::Fault
@@ -344,7 +342,7 @@ impl VirtualRouter {
             return;
         }
         self.master_interval = heard.interval;
-        self.respected_at = Some(now);
+        self.superior_heard_at = Some(now);
         if let State::Leaving { phase, .. } = &mut self.state {
             match phase {
                 Phase::Succeeded { .. } => {}

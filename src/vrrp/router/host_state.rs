@@ -11,7 +11,7 @@ use crate::vrrp::time::Instant;
 
 /// What a virtual router must know of its host to decide: lives in the node.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::vrrp) struct Surroundings<'a> {
+pub(in crate::vrrp) struct HostState<'a> {
     /// Both the interface of the adverts and that of the addresses.
     pub link_up: bool,
     /// The addresses of the interface that carries the adverts.
@@ -25,41 +25,41 @@ pub(in crate::vrrp) struct Surroundings<'a> {
 
 impl VirtualRouter {
     /// The host changed: link, addresses, drained, stopping. Recomputes what depends on it.
-    pub(in crate::vrrp) fn surroundings(
+    pub(in crate::vrrp) fn host_changed(
         &mut self,
         now: Instant,
-        around: Surroundings<'_>,
+        host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        self.look_around(now, around, actions);
+        self.reevaluate(now, host, actions);
     }
 
-    pub(super) fn look_around(
+    pub(super) fn reevaluate(
         &mut self,
         now: Instant,
-        around: Surroundings<'_>,
+        host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if self.perceive(now, around) {
-            self.start(now, self.qualifies(), actions);
+        if self.update_link(now, host) {
+            self.start(now, self.can_resume(), actions);
         } else {
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
     }
 
     /// Takes note of the host without deciding anything; whether that was for the first time.
-    pub(in crate::vrrp) fn perceive(&mut self, now: Instant, around: Surroundings<'_>) -> bool {
+    pub(in crate::vrrp) fn update_link(&mut self, now: Instant, host: HostState<'_>) -> bool {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
-        let source = self.choose_source(around.addresses, around.shared);
+        let source = self.choose_source(host.addresses, host.shared);
         let shared = |ip: IpAddr| self.addresses().iter().any(|address| address.ip == ip);
         let foreign = !self.is_owner()
-            && around.held_addresses.iter().any(|there| !there.ours && shared(there.ip));
-        self.set_fault(Reason::LinkDown, !around.link_up);
-        self.set_fault(Reason::NoAddress, around.link_up && source.is_none());
+            && host.held_addresses.iter().any(|there| !there.ours && shared(there.ip));
+        self.set_fault(Reason::LinkDown, !host.link_up);
+        self.set_fault(Reason::NoAddress, host.link_up && source.is_none());
         self.set_fault(Reason::AddressAlreadyThere, foreign);
-        if around.link_up && (was_down || starting) {
+        if host.link_up && (was_down || starting) {
             self.heard_since_up = false;
             let delay = if starting {
                 self.config.start_delay.max(self.config.link_delay)
@@ -72,7 +72,7 @@ impl VirtualRouter {
             // An address that went away is still the right one for the farewell.
             self.source = source;
         }
-        self.drained = around.drained;
+        self.drained = host.drained;
         starting
     }
 

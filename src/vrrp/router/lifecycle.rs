@@ -4,7 +4,7 @@ use super::VirtualRouter;
 use super::reason::Reason;
 use super::states::{Leave, Role, State};
 use crate::vrrp::action::Action;
-use crate::vrrp::check::Bearing;
+use crate::vrrp::check::CheckSummary;
 use crate::vrrp::event::Recorded;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
@@ -14,16 +14,17 @@ const RESUMES_PER_MINUTE: u32 = 3;
 
 impl VirtualRouter {
     /// The record of an earlier daemon, kept until the interface is known.
-    pub(in crate::vrrp) fn found(&mut self, recorded: Recorded) {
+    pub(in crate::vrrp) fn set_record(&mut self, recorded: Recorded) {
         self.recorded = Some(recorded);
     }
 
     /// Whether it may go on as master where an earlier daemon stopped. Checks have had no time to
     /// say anything: what they count as before their first results keeps nobody from that.
-    pub(in crate::vrrp) fn qualifies(&self) -> bool {
+    pub(in crate::vrrp) fn can_resume(&self) -> bool {
         let sound = self.faults.keys().all(|reason| matches!(reason, Reason::Check(_)));
-        let may_resume = self.recorded.as_ref().is_some_and(|recorded| self.may_resume(recorded));
-        sound && !self.drained && may_resume
+        let record_allows_resume =
+            self.recorded.as_ref().is_some_and(|recorded| self.record_allows_resume(recorded));
+        sound && !self.drained && record_allows_resume
     }
 
     /// The first decision after start: resume, or clean up and take part.
@@ -40,7 +41,7 @@ impl VirtualRouter {
         if let Some(recorded) = &recorded {
             self.held_back = recorded.held_back;
             if resumes {
-                self.bearing = Bearing::default();
+                self.check_summary = CheckSummary::default();
                 self.faults.clear();
                 self.become_master(now, Why::Resumed, !recorded.master_hook_done, actions);
                 return;
@@ -49,8 +50,8 @@ impl VirtualRouter {
                 self.holding.release_leftovers(actions);
             }
         }
-        if let Some(patience) = self.bearing.unknown {
-            self.faults.insert(Reason::Unchecked, Some(now + patience));
+        if let Some(timeout) = self.check_summary.unknown {
+            self.faults.insert(Reason::Unchecked, Some(now + timeout));
         }
         if !self.faults.is_empty() {
             self.since = now;
@@ -66,7 +67,7 @@ impl VirtualRouter {
     /// Nothing keeps it from taking part any longer.
     pub(super) fn take_part(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.fit_since = now;
-        let why = if self.told == Role::Waiting { Why::Started } else { Why::Recovered };
+        let why = if self.notified_role == Role::Waiting { Why::Started } else { Why::Recovered };
         if self.is_owner() && !self.drained {
             self.become_master(now, Why::Owner, true, actions);
         } else {
@@ -76,13 +77,13 @@ impl VirtualRouter {
 
     /// Whether this daemon may continue as master where an earlier one stopped: its addresses are still
     /// there, its peers still wait, and it did not crash time and again.
-    fn may_resume(&self, recorded: &Recorded) -> bool {
-        let patience = 3 * self.config.advert_interval.duration();
+    fn record_allows_resume(&self, recorded: &Recorded) -> bool {
+        let timeout = self.config.peer_timeout();
         recorded.was_master
             && !recorded.held_back
             && !recorded.drained
             && recorded.addresses_alive
-            && recorded.last_advert_age < patience.saturating_sub(patience / 30)
+            && recorded.last_advert_age < timeout.saturating_sub(timeout / 30)
             && recorded.resumes_in_last_minute < RESUMES_PER_MINUTE
     }
 
@@ -92,7 +93,7 @@ impl VirtualRouter {
         &mut self,
         now: Instant,
         leave: Leave,
-        hurry: bool,
+        at_once: bool,
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
@@ -106,15 +107,15 @@ impl VirtualRouter {
             if !already {
                 self.enter_backup(now, Why::Left(leave), actions);
             }
-        } else if hurry {
-            self.abandon(now, Why::Left(leave), actions);
+        } else if at_once {
+            self.release_at_once(now, Why::Left(leave), actions);
         } else {
             self.leave(now, leave, actions);
         }
     }
 
     /// It was removed a moment ago, and is wanted again.
-    pub(super) fn take_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn reinstate(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Leaving { .. } => {
                 self.become_master(now, Why::NobodyCame, true, actions);
@@ -122,7 +123,7 @@ impl VirtualRouter {
             // It came to its end in this very step.
             State::Backup { .. } => {
                 self.enter_backup(now, Why::Started, actions);
-                self.settle(now, actions);
+                self.reconcile_role(now, actions);
             }
             State::Fault | State::Claiming { .. } | State::Master { .. } => {}
         }

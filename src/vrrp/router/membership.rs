@@ -40,15 +40,15 @@ pub(in crate::vrrp) struct MemberView {
     /// It leaves for good.
     pub retiring: bool,
     /// When its offer to any successor ends, if it makes one.
-    pub offers_until: Option<Instant>,
+    pub offer_ends_at: Option<Instant>,
     /// It cannot become master again although nobody has it: it was taken, or has to wait.
-    pub lost: bool,
+    pub cannot_return: bool,
     /// Its time to take over has come.
     pub due: bool,
     /// Until when it keeps its group from taking over, if it does.
-    pub objects_until: Option<Instant>,
+    pub blocks_takeover_until: Option<Instant>,
     /// It may be out of earshot of its peers.
-    pub may_be_deaf: bool,
+    pub starts_without_peers: bool,
     /// It has a `before_claim` hook.
     pub asks_before_claim: bool,
 }
@@ -82,8 +82,8 @@ impl VirtualRouter {
     }
 
     /// Taken out of a group that goes on; from now on no hooks run for it.
-    pub(in crate::vrrp) fn mute(&mut self) {
-        self.mute = true;
+    pub(in crate::vrrp) fn hooks_suppressed(&mut self) {
+        self.hooks_suppressed = true;
     }
 
     pub(in crate::vrrp) fn is_starting(&self) -> bool {
@@ -99,8 +99,8 @@ impl VirtualRouter {
         MemberState {
             role: self.role(),
             position: self.position(),
-            own_fault: self.faults.keys().any(Reason::is_own_trouble),
-            defers_to_master: self.respects(now),
+            own_fault: self.faults.keys().any(Reason::is_own_fault),
+            defers_to_master: self.defers_to_master(now),
         }
     }
 
@@ -109,11 +109,11 @@ impl VirtualRouter {
             id: self.id,
             state: self.member_state(now),
             retiring: self.is_retiring(),
-            offers_until: self.offers_until(),
-            lost: self.is_lost(now),
+            offer_ends_at: self.offer_ends_at(),
+            cannot_return: self.cannot_return(now),
             due: self.is_due(now),
-            objects_until: self.objects_until(now),
-            may_be_deaf: self.may_be_deaf(),
+            blocks_takeover_until: self.blocks_takeover_until(now),
+            starts_without_peers: self.starts_without_peers(),
             asks_before_claim: self.config.before_claim.is_some(),
         }
     }
@@ -133,9 +133,9 @@ impl VirtualRouter {
     }
 
     /// Whether it hears a master that it would not depose.
-    fn respects(&self, now: Instant) -> bool {
+    fn defers_to_master(&self, now: Instant) -> bool {
         match self.position() {
-            Position::Backup => self.respects_until().is_some_and(|until| now < until),
+            Position::Backup => self.defers_until().is_some_and(|until| now < until),
             Position::Succeeded => true,
             Position::Out
             | Position::Claiming
@@ -145,16 +145,16 @@ impl VirtualRouter {
         }
     }
 
-    fn respects_until(&self) -> Option<Instant> {
-        Some(self.respected_at? + self.master_down())
+    fn defers_until(&self) -> Option<Instant> {
+        Some(self.superior_heard_at? + self.master_down())
     }
 
     /// Until when it keeps its group from taking over; `None`: it does not.
-    fn objects_until(&self, now: Instant) -> Option<Instant> {
+    fn blocks_takeover_until(&self, now: Instant) -> Option<Instant> {
         let until = match &self.state {
             State::Master { .. } => return None,
             State::Backup { takeover_at: Some(_) } => {
-                self.respects_until().unwrap_or(now).max(self.hold_until)
+                self.defers_until().unwrap_or(now).max(self.hold_until)
             }
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => *successor_by,
             State::Leaving { phase: Phase::Succeeded { .. }, .. } => {
@@ -175,18 +175,18 @@ impl VirtualRouter {
 
     /// A deadline has passed on which its group decides.
     pub(in crate::vrrp) fn waits_for_group(&self, now: Instant) -> bool {
-        self.is_due(now) || self.offers_until().is_some_and(|until| until <= now)
+        self.is_due(now) || self.offer_ends_at().is_some_and(|until| until <= now)
     }
 
     /// It may take over no earlier than this, as far as its group is concerned.
-    pub(in crate::vrrp) fn postpone(&mut self, until: Instant) {
+    pub(in crate::vrrp) fn delay_takeover(&mut self, until: Instant) {
         if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
             *timer = until;
         }
     }
 
     /// When its offer to any successor ends.
-    fn offers_until(&self) -> Option<Instant> {
+    fn offer_ends_at(&self) -> Option<Instant> {
         match self.state {
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => Some(successor_by),
             State::Leaving { .. }
@@ -198,7 +198,7 @@ impl VirtualRouter {
     }
 
     /// Its group still waits for successors of others.
-    pub(in crate::vrrp) fn offer_until(
+    pub(in crate::vrrp) fn extend_offer(
         &mut self,
         now: Instant,
         until: Instant,
@@ -211,9 +211,9 @@ impl VirtualRouter {
     }
 
     /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
-    fn is_lost(&self, now: Instant) -> bool {
+    fn cannot_return(&self, now: Instant) -> bool {
         match self.position() {
-            Position::Backup => self.respects(now) || now < self.hold_until,
+            Position::Backup => self.defers_to_master(now) || now < self.hold_until,
             Position::Out | Position::Succeeded => true,
             Position::Claiming | Position::Master | Position::Preparing | Position::Offered => {
                 false
@@ -222,19 +222,19 @@ impl VirtualRouter {
     }
 
     /// Its group leaves it to who has the others.
-    pub(in crate::vrrp) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn release_after_loss(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let State::Leaving { leave, .. } = self.state {
             self.enter_backup(now, Why::Left(leave), actions);
         }
     }
 
     /// Nobody wanted its group.
-    pub(in crate::vrrp) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn return_to_master(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Backup { .. } | State::Leaving { .. } => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
-                self.settle(now, actions);
+                self.reconcile_role(now, actions);
             }
             State::Fault | State::Claiming { .. } | State::Master { .. } => {}
         }
@@ -257,9 +257,9 @@ impl VirtualRouter {
     }
 
     /// What the set of faults amounts to now.
-    pub(in crate::vrrp) fn settle_again(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn reconcile(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
-        self.settle(now, actions);
+        self.reconcile_role(now, actions);
     }
 
     /// Another member leaves, or is not to take over.

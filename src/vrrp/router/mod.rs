@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::vrrp::check::Bearing;
+use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::{Address, Interval, Priority, RouterConfig, Version};
 use crate::vrrp::event::{HookOutcome, Recorded};
 use crate::vrrp::holding::Holding;
@@ -31,7 +31,7 @@ use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 pub use hearing::{Incompatible, Peer};
-pub(super) use host_state::Surroundings;
+pub(super) use host_state::HostState;
 pub(super) use membership::{MemberView, Membership, Position};
 pub use reason::Reason;
 pub use states::{Leave, Phase, Role, State};
@@ -65,14 +65,14 @@ pub struct VirtualRouter {
     held_back: bool,
     drained: bool,
     /// When a master was last heard that we would not depose, if that is not over.
-    respected_at: Option<Instant>,
+    superior_heard_at: Option<Instant>,
     /// What its checks amount to.
-    bearing: Bearing,
+    check_summary: CheckSummary,
     membership: Membership,
     /// The role last told of.
-    told: Role,
+    notified_role: Role,
     /// It was taken out of a sync group that goes on: the group's hooks are not its own.
-    mute: bool,
+    hooks_suppressed: bool,
     /// It leaves for good, and why.
     retiring: Option<Leave>,
     recorded: Option<Recorded>,
@@ -106,11 +106,11 @@ impl VirtualRouter {
             heard_since_up: false,
             held_back: false,
             drained: false,
-            respected_at: None,
-            bearing: Bearing::default(),
+            superior_heard_at: None,
+            check_summary: CheckSummary::default(),
             membership: Membership::Alone,
-            told: Role::Waiting,
-            mute: false,
+            notified_role: Role::Waiting,
+            hooks_suppressed: false,
             retiring: None,
             recorded: None,
             warned: BTreeMap::new(),
@@ -199,7 +199,7 @@ impl VirtualRouter {
 
     /// Whether it stands at priority 1 because of a check whose failing is no fault.
     pub fn degraded(&self) -> bool {
-        self.bearing.last && !self.is_owner()
+        self.check_summary.last_resort && !self.is_owner()
     }
 
     /// When the last advert left, while it has the addresses.
@@ -216,7 +216,7 @@ impl VirtualRouter {
     }
 
     /// Removed from the configuration, and done with it.
-    pub(in crate::vrrp) fn is_gone(&self) -> bool {
+    pub(in crate::vrrp) fn is_removed(&self) -> bool {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
@@ -236,12 +236,12 @@ impl VirtualRouter {
             return Priority::OWNER;
         }
         match self.state {
-            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Master { unheard_until: Some(_), .. } => Priority::LOWEST,
             State::Fault
             | State::Backup { .. }
             | State::Claiming { .. }
             | State::Master { .. }
-            | State::Leaving { .. } => self.bearing.of(self.config.priority),
+            | State::Leaving { .. } => self.check_summary.effective(self.config.priority),
         }
     }
 

@@ -50,7 +50,7 @@ names! {
 
 impl Reason {
     /// Whether it is the virtual router's own trouble, in which its sync group has to share.
-    pub(super) const fn is_own_trouble(&self) -> bool {
+    pub(super) const fn is_own_fault(&self) -> bool {
         match self {
             Reason::Starting | Reason::Unchecked | Reason::Group(_) => false,
             Reason::LinkDown

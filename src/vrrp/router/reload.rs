@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::host_state::Surroundings;
+use super::host_state::HostState;
 use super::reason::Reason;
 use super::states::{Phase, State};
 use super::{VirtualRouter, destinations};
@@ -28,14 +28,14 @@ impl VirtualRouter {
         &mut self,
         now: Instant,
         config: &RouterConfig,
-        around: Surroundings<'_>,
+        host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
-        let wanted_again = self.retiring.take().is_some();
-        self.mute = false;
+        let reinstated = self.retiring.take().is_some();
+        self.hooks_suppressed = false;
         if *self.config == *config {
-            if wanted_again {
-                self.take_back(now, actions);
+            if reinstated {
+                self.reinstate(now, actions);
             }
             return;
         }
@@ -60,22 +60,22 @@ impl VirtualRouter {
             self.state = State::Backup { takeover_at: Some(at) };
         }
         self.holding.reload(config, actions);
-        if wanted_again {
-            self.take_back(now, actions);
+        if reinstated {
+            self.reinstate(now, actions);
         }
-        let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
+        let advertised = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
             // Not late by the new interval: the peers still wait by the old one.
-            self.look_around(now, around, actions);
+            self.reevaluate(now, host, actions);
         }
-        if spoken && !wanted_again {
-            self.speak_anew(now, actions);
+        if advertised && !reinstated {
+            self.readvertise(now, actions);
         }
     }
 
     /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
-    fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn readvertise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let next = now + self.config.advert_interval.duration();
         match &mut self.state {
             State::Fault | State::Backup { .. } | State::Claiming { .. } => {}

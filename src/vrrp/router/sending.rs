@@ -76,13 +76,13 @@ impl VirtualRouter {
                 *extra_at = Some(*sent + EXTRA_ADVERT_GAP)
             }
             Some(_) | None => {
-                self.note_extra(now);
+                self.record_extra(now);
                 self.send(now, self.effective_priority(), actions);
             }
         }
     }
 
-    pub(super) fn note_extra(&mut self, now: Instant) {
+    pub(super) fn record_extra(&mut self, now: Instant) {
         if let State::Master { extra_sent_at, extra_at, .. } = &mut self.state {
             *extra_sent_at = Some(now);
             *extra_at = None;

@@ -25,7 +25,7 @@ pub enum State {
         /// What made the takeover due.
         why: Why,
         /// It may be deaf, and is to advertise priority 1 at first.
-        newcomer: bool,
+        starting_without_peers: bool,
     },
     /// Holds the addresses and says so (RFC 9568 6.4.3).
     Master {
@@ -38,9 +38,9 @@ pub enum State {
         /// When the last advert left, of whatever kind.
         sent_at: Instant,
         /// A newcomer that may be deaf advertises priority 1 until then.
-        deaf_until: Option<Instant>,
+        unheard_until: Option<Instant>,
         /// Since when it has stayed beside an equal master that its group's first member may beat.
-        contested_since: Option<Instant>,
+        tie_since: Option<Instant>,
     },
     /// Gives the addresses away and still answers for them.
     Leaving {

@@ -22,9 +22,9 @@ impl VirtualRouter {
             State::Fault => None,
             State::Backup { takeover_at } => *takeover_at,
             State::Claiming { until, .. } => Some(*until),
-            State::Master { advert_at, extra_at, deaf_until, .. } => {
+            State::Master { advert_at, extra_at, unheard_until, .. } => {
                 let mut at = *advert_at;
-                for other in [extra_at, deaf_until].into_iter().flatten() {
+                for other in [extra_at, unheard_until].into_iter().flatten() {
                     at = at.min(*other);
                 }
                 Some(at)
@@ -45,13 +45,13 @@ impl VirtualRouter {
         let expired = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
         if self.faults.values().any(expired) {
             self.faults.retain(|_, until| !expired(until));
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
         match &self.state {
             State::Fault => {}
             State::Backup { .. } => {
                 if self.membership == Membership::Alone && self.is_due(now) {
-                    self.take_over(now, self.may_be_deaf(), true, None, actions);
+                    self.take_over(now, self.starts_without_peers(), true, None, actions);
                 }
             }
             State::Claiming { until, .. } => {
@@ -73,19 +73,25 @@ impl VirtualRouter {
     pub(in crate::vrrp) fn take_over(
         &mut self,
         now: Instant,
-        newcomer: bool,
-        asks: bool,
+        starting_without_peers: bool,
+        asks_hook: bool,
         by_group: Option<Why>,
         actions: &mut Vec<Action>,
     ) {
         let why = by_group.unwrap_or_else(|| self.takeover_reason(now));
         self.held_back = false;
         match self.config.before_claim {
-            Some(limit) if asks && !self.is_owner() => {
-                let state = State::Claiming { until: now + limit, why: why.clone(), newcomer };
+            Some(limit) if asks_hook && !self.is_owner() => {
+                let state = State::Claiming {
+                    until: now + limit,
+                    why: why.clone(),
+                    starting_without_peers,
+                };
                 self.enter(now, state, why, true, actions);
             }
-            Some(_) | None => self.become_master_as(now, why, newcomer, true, actions),
+            Some(_) | None => {
+                self.become_master_as(now, why, starting_without_peers, true, actions)
+            }
         }
     }
 
@@ -104,15 +110,17 @@ impl VirtualRouter {
     pub(super) fn veto(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO_RETRY);
         self.faults.insert(Reason::Vetoed, Some(now + span));
-        self.settle(now, actions);
+        self.reconcile_role(now, actions);
     }
 
     fn master_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let interval = self.config.advert_interval.duration();
-        let State::Master { advert_at, extra_at, deaf_until, .. } = &mut self.state else { return };
-        let hears_nobody = deaf_until.is_some_and(|until| until <= now);
+        let State::Master { advert_at, extra_at, unheard_until, .. } = &mut self.state else {
+            return;
+        };
+        let hears_nobody = unheard_until.is_some_and(|until| until <= now);
         if hears_nobody {
-            *deaf_until = None;
+            *unheard_until = None;
         }
         let due = Some(*advert_at).filter(|at| *at <= now);
         while *advert_at <= now {
@@ -124,7 +132,7 @@ impl VirtualRouter {
             *extra_at = None;
         }
         if extra {
-            self.note_extra(now);
+            self.record_extra(now);
         }
         if due.is_some() || hears_nobody {
             self.advertise_due(now, due, self.effective_priority(), actions);
@@ -183,7 +191,7 @@ impl VirtualRouter {
             Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
-                self.settle(now, actions);
+                self.reconcile_role(now, actions);
             }
             Leave::Stop | Leave::Removed => {
                 self.enter_backup(now, Why::Left(leave), actions);
@@ -201,8 +209,8 @@ impl VirtualRouter {
     /// A master that was stopped or starved for longer than its peers' patience is master no more,
     /// whatever it believes.
     pub(super) fn check_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let patience = 3 * self.config.advert_interval.duration();
-        if self.sent_at().is_some_and(|sent_at| now - sent_at >= patience) {
+        let timeout = self.config.peer_timeout();
+        if self.sent_at().is_some_and(|sent_at| now - sent_at >= timeout) {
             self.late(now, Why::Late, actions);
         }
     }
@@ -210,8 +218,8 @@ impl VirtualRouter {
     pub(super) fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         // Listening first: with a stalled host a stream of farewells, forged or not, would make
         // it claim and release without end.
-        let patience = 3 * self.config.advert_interval.duration();
-        self.hold_until = self.hold_until.max(now + patience);
+        let timeout = self.config.peer_timeout();
+        self.hold_until = self.hold_until.max(now + timeout);
         self.enter_backup(now, why, actions);
     }
 }

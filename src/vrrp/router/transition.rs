@@ -15,11 +15,11 @@ const SUCCESSOR_INTERVALS: u32 = 4;
 /// ... and never longer than this.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
 /// How long a newcomer that heard nobody and does not preempt advertises priority 1.
-const DEAF: Duration = Duration::from_secs(60);
+const UNHEARD_LIMIT: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
     /// Brings the role in line with the set of faults and with drained.
-    pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn reconcile_role(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.faults.is_empty() {
             // An emptied map keeps its memory; one that was cleared does not.
             self.faults.clear();
@@ -28,7 +28,7 @@ impl VirtualRouter {
             match self.state {
                 State::Fault => {
                     // What it waited for is there, and something else keeps it from taking part.
-                    if self.role() != self.told {
+                    if self.role() != self.notified_role {
                         self.enter(now, State::Fault, why, true, actions);
                     }
                 }
@@ -37,10 +37,12 @@ impl VirtualRouter {
                         self.enter(now, State::Fault, why, true, actions);
                     }
                 }
-                State::Leaving { .. } if self.is_only_sick() => {
+                State::Leaving { .. } if self.only_checks_fail() => {
                     // It leaves already, and `before_release` may be what stops the service.
                 }
-                State::Master { .. } | State::Leaving { .. } => self.abandon(now, why, actions),
+                State::Master { .. } | State::Leaving { .. } => {
+                    self.release_at_once(now, why, actions)
+                }
             }
             return;
         }
@@ -69,7 +71,7 @@ impl VirtualRouter {
     }
 
     /// Whether only checks, its own or those of its group, keep it from taking part.
-    fn is_only_sick(&self) -> bool {
+    fn only_checks_fail(&self) -> bool {
         self.faults.keys().all(|reason| match reason {
             Reason::Check(_) | Reason::Group(_) => true,
             Reason::Starting
@@ -85,7 +87,7 @@ impl VirtualRouter {
     }
 
     /// Gives the addresses up at once, without waiting for anybody.
-    pub(super) fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+    pub(super) fn release_at_once(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let said = match &self.state {
             State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
             State::Leaving { phase: Phase::Preparing { .. }, .. }
@@ -151,15 +153,15 @@ impl VirtualRouter {
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let newcomer = match &why {
+        let starting_without_peers = match &why {
             Why::Resumed | Why::NobodyCame => false,
-            _ => self.may_be_deaf(),
+            _ => self.starts_without_peers(),
         };
-        self.become_master_as(now, why, newcomer, hooks, actions);
+        self.become_master_as(now, why, starting_without_peers, hooks, actions);
     }
 
     /// A newcomer that does not preempt and heard nobody may be out of earshot.
-    pub(super) fn may_be_deaf(&self) -> bool {
+    pub(super) fn starts_without_peers(&self) -> bool {
         !self.config.preempt && !self.heard_since_up && !self.is_owner()
     }
 
@@ -167,19 +169,19 @@ impl VirtualRouter {
         &mut self,
         now: Instant,
         why: Why,
-        newcomer: bool,
+        starting_without_peers: bool,
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let deaf_until = newcomer.then(|| now + DEAF);
+        let unheard_until = starting_without_peers.then(|| now + UNHEARD_LIMIT);
         self.master_interval = self.config.advert_interval;
         let state = State::Master {
             advert_at: now + self.config.advert_interval.duration(),
             extra_at: None,
             extra_sent_at: None,
             sent_at: now,
-            deaf_until,
-            contested_since: None,
+            unheard_until,
+            tie_since: None,
         };
         self.enter(now, state, why, hooks, actions);
     }
@@ -202,7 +204,7 @@ impl VirtualRouter {
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
         if !self.faults.is_empty() && self.retiring.is_none() {
             // What a planned leave did not have to wait for.
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
     }
 
@@ -220,7 +222,7 @@ impl VirtualRouter {
         self.since = now;
         self.why = why;
         match self.state {
-            State::Fault | State::Master { .. } => self.respected_at = None,
+            State::Fault | State::Master { .. } => self.superior_heard_at = None,
             State::Backup { .. } | State::Claiming { .. } | State::Leaving { .. } => {}
         }
         match &self.state {
@@ -242,7 +244,7 @@ impl VirtualRouter {
 
     pub(super) fn notify(&mut self, hooks: bool, actions: &mut Vec<Action>) {
         let to = self.role();
-        let from = std::mem::replace(&mut self.told, to);
+        let from = std::mem::replace(&mut self.notified_role, to);
         actions.push(Action::Notify(Transition {
             router: self.id,
             from,
@@ -253,7 +255,7 @@ impl VirtualRouter {
                 self.state,
                 State::Leaving { phase: Phase::Preparing { .. }, .. }
             ),
-            hooks: hooks && !self.mute,
+            hooks: hooks && !self.hooks_suppressed,
         }));
     }
 }
