@@ -410,7 +410,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
         "web: master -> leaving: failover was asked for",
         "web: leaving -> backup: failover was asked for; 192.0.2.2 took over",
         "command: resume web",
-        "web: backup -> master: master 192.0.2.2 has the lower priority 100",
+        "web: backup -> master: took over from 192.0.2.2 (priority 100)",
         "web: leaving -> stopped: the daemon stops; 192.0.2.2 took over",
         "daemon: vipd has ended",
         running,
