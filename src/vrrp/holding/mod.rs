@@ -1,8 +1,10 @@
-//! What a master holds: its addresses, and everything that happens to them.
+//! The holding: what a virtual router holds as master, now its addresses, with their claim, lease,
+//! announcements, contention and release.
 //!
-//! The election says [`hold`](Holding::hold), [`offer`](Holding::offer), [`linger`](Holding::linger)
-//! and [`release`](Holding::release); the holding turns that into claims, renewals, announcements
-//! and releases. It knows nothing of priorities and peers.
+//! The election calls [`hold`](Holding::hold), [`offer`](Holding::offer),
+//! [`linger`](Holding::linger) and [`release`](Holding::release); the holding turns that into
+//! actions. It knows neither peers nor their priorities. An owner (priority 255) has its addresses
+//! from the host: they are announced, and neither claimed, renewed nor released.
 
 mod announcements;
 
@@ -16,71 +18,74 @@ use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::time::Instant;
 use announcements::Announcements;
 
-/// Below this advert interval the addresses are not renewed with every advert, but this often.
+/// With a shorter advert interval than this, the lease is renewed this often instead of with every
+/// advert.
 const RENEW_GAP: Duration = Duration::from_millis(500);
-/// Another host's announcement of our address is answered no earlier: it may be about to give way.
+/// How long to wait before answering another host's announcement of our address: it may be about to
+/// give way.
 const ANSWER_CONTENTION_AFTER: Duration = Duration::from_millis(20);
-/// After the successor's advert we go on answering for this long ...
+/// Linger: how long the addresses stay after the successor's advert. Until its announcement reaches
+/// the neighbours and switches, packets for the addresses still arrive here ...
 const LINGER: Duration = Duration::from_millis(5);
-/// ... and after its announcement, which makes neighbours forget us, for this long.
+/// ... and how long they stay after its announcement.
 const LINGER_ANNOUNCED: Duration = Duration::from_millis(1);
-/// If somebody on this host removes our addresses more often than this ...
+/// How many removals of our addresses by another program are answered by claiming them again ...
 const REMOVALS_TOLERATED: u32 = 10;
-/// ... within this time, they are not put back any more.
+/// ... within this time.
 const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
 
-/// Addresses on one interface that are claimed, announced, renewed or released together.
+/// What is claimed, announced, renewed or released by one action: addresses on one interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     /// The interface that carries them. It need not be the one that carries the adverts.
     pub link: LinkId,
-    /// The addresses; of all that a virtual router shares, those that it advertises come first.
+    /// The addresses; the advertised ones come first.
     pub addresses: Arc<[Address]>,
 }
 
 impl Held {
-    /// Whether there is nothing in it.
+    /// Whether it contains nothing.
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }
 
-    /// Whether all of it is part of the other.
+    /// Whether all of it is contained in `other`.
     pub fn is_within(&self, other: &Held) -> bool {
         self.link == other.link
             && self.addresses.iter().all(|address| other.addresses.contains(address))
     }
 
-    /// The part of it that `keep` is true for.
+    /// The addresses for which `keep` is true.
     fn filter(&self, keep: impl Fn(&Address) -> bool) -> Held {
         let kept = self.addresses.iter().filter(|address| keep(address)).copied();
         Held { link: self.link, addresses: kept.collect() }
     }
 
-    /// What of it is not part of the other.
+    /// The addresses that are not contained in `other`.
     pub(super) fn without(&self, other: &Held) -> Held {
         self.filter(|address| self.link != other.link || !other.addresses.contains(address))
     }
 }
 
-/// What a virtual router has, or would have as master.
+/// What a virtual router holds as master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holding {
     router: RouterId,
     held: Held,
     terms: Terms,
     state: HoldingState,
-    /// How often somebody on this host removed one of the addresses since `removals_since`.
+    /// How often another program removed one of the addresses since `removals_since`.
     removals: u32,
     removals_since: Instant,
 }
 
-/// What of the configuration concerns the holding, beside the addresses.
+/// The settings of a virtual router that concern its holding, apart from the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Terms {
-    /// Priority 255: the addresses are the host's own. They are announced, and neither claimed nor
-    /// released.
+    /// Priority 255: the addresses are the host's own.
     owner: bool,
-    /// The kernel removes the addresses after this many seconds unless they are renewed.
+    /// The lease: the kernel removes the addresses after this many seconds, unless they are
+    /// renewed.
     lifetime: Option<u32>,
     advert_interval: Duration,
 }
@@ -95,31 +100,31 @@ impl Terms {
     }
 }
 
-/// How far the addresses are on their way to this host, or away from it.
+/// The state of what is held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum HoldingState {
-    /// They are not on the interface, or not for long any more.
+    /// Not held: released, or about to be.
     Released,
-    /// They are on the interface and announced.
+    /// Held, and announced.
     Held {
-        /// When their lifetime was last renewed.
+        /// When the lease was last renewed.
         renewed_at: Instant,
         announcements: Announcements,
     },
-    /// They are on the interface, and no longer announced: another router is to have them.
+    /// Held, but no longer announced: another router is to take over.
     Offered { renewed_at: Instant },
-    /// Another router has them; we answer for a moment longer.
+    /// Held for another moment after another router has taken over.
     Lingering { renewed_at: Instant, release_at: Instant },
 }
 
-/// What follows from an address that somebody on this host removed.
+/// What follows after another program has removed an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// Nothing: it is not ours to put back, or on its way to another router.
+    /// Nothing: the address is not ours, or another router has taken over.
     Ignored,
     /// It is claimed and announced again.
     PutBack,
-    /// It was removed too often.
+    /// Nothing, as there have been too many removals.
     GivenUp,
 }
 
@@ -135,17 +140,17 @@ impl Holding {
         }
     }
 
-    /// All that is held by a master, whether or not this host is the master.
+    /// Everything that it holds as master, whether or not it does so now.
     pub fn held(&self) -> &Held {
         &self.held
     }
 
-    /// Whether this address on this interface is part of it.
+    /// Whether this address on this interface is part of what it holds as master.
     pub fn has(&self, link: LinkId, ip: IpAddr) -> bool {
         self.held.link == link && self.held.addresses.iter().any(|address| address.ip == ip)
     }
 
-    /// Whether the kernel holds the addresses for us, or is about to.
+    /// Whether the addresses are held: claimed, or about to be.
     pub fn is_held(&self) -> bool {
         match self.state {
             HoldingState::Released => false,
@@ -155,7 +160,7 @@ impl Holding {
         }
     }
 
-    /// When the addresses are released, if another router has taken over already.
+    /// When the addresses are released, if another router has taken over.
     pub fn release_at(&self) -> Option<Instant> {
         match self.state {
             HoldingState::Lingering { release_at, .. } => Some(release_at),
@@ -165,7 +170,7 @@ impl Holding {
         }
     }
 
-    /// When something is due: the next announcement, or the release.
+    /// The next announcement or the release.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
             HoldingState::Released | HoldingState::Offered { .. } => None,
@@ -176,8 +181,8 @@ impl Holding {
 
     // ---- what the election says ------------------------------------------------------------
 
-    /// Claims the addresses unless they are held already. From now on they are announced; the first
-    /// announcement is made by whoever calls this, after the advert that goes before it.
+    /// Claims the addresses unless they are held, and starts the schedule of announcements. The
+    /// caller makes the first announcement, after the advert that has to precede it.
     pub(super) fn hold(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !self.is_held() && !self.terms.owner {
             self.claim(self.held.clone(), actions);
@@ -187,22 +192,22 @@ impl Holding {
         self.state = HoldingState::Held { renewed_at, announcements };
     }
 
-    /// Another router is to have the addresses: they stay, and are no longer announced.
+    /// Stops announcing: another router is to take over.
     pub(super) fn offer(&mut self) {
         if let Some(renewed_at) = self.renewed_at() {
             self.state = HoldingState::Offered { renewed_at };
         }
     }
 
-    /// Another router has the addresses: they stay for another moment, as there may be packets on
-    /// their way to us.
+    /// Another router has taken over: keeps the addresses for another moment, until packets no
+    /// longer arrive here.
     pub(super) fn linger(&mut self, now: Instant) {
         if let Some(renewed_at) = self.renewed_at() {
             self.state = HoldingState::Lingering { renewed_at, release_at: now + LINGER };
         }
     }
 
-    /// Releases the addresses if they are held.
+    /// Releases the addresses, if they are held.
     pub(super) fn release(&mut self, actions: &mut Vec<Action>) {
         if self.is_held() {
             self.release_leftovers(actions);
@@ -217,7 +222,9 @@ impl Holding {
         }
     }
 
-    /// An advert has left: the addresses' lifetime begins anew, unless it did so a moment ago.
+    /// Renews the lease, with an advert that has been sent, unless that was done a moment ago. The
+    /// kernel removes the addresses when the lease ends, so a host whose daemon no longer
+    /// advertises loses them before its peers take over.
     pub(super) fn renew(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.terms.owner {
             return;
@@ -237,12 +244,12 @@ impl Holding {
         }
     }
 
-    /// Announces all of it.
+    /// Announces all addresses.
     pub(super) fn announce(&self, actions: &mut Vec<Action>) {
         actions.push(Action::Announce { router: self.router, held: self.held.clone() });
     }
 
-    /// Announces all of it beside the schedule, no earlier than this and as soon as is allowed.
+    /// Adds an announcement to the schedule, no earlier than this.
     pub(super) fn announce_soon(&mut self, not_before: Instant) {
         if let HoldingState::Held { announcements, .. } = &mut self.state {
             announcements.urge(not_before);
@@ -251,7 +258,7 @@ impl Holding {
 
     // ---- a new configuration ---------------------------------------------------------------
 
-    /// Releases what the new configuration no longer has, before anything is claimed.
+    /// Releases what is no longer configured, before anything is claimed.
     pub(super) fn reload_release(&self, config: &RouterConfig, actions: &mut Vec<Action>) {
         if !self.is_held() || self.terms.owner {
             return;
@@ -265,7 +272,7 @@ impl Holding {
         }
     }
 
-    /// Claims what is new. A lifetime that has changed is given to all addresses.
+    /// Takes a new configuration. Claims new addresses, or all if the lifetime has changed.
     pub(super) fn reload(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.terms, Terms::of(config));
         let held = Held { link: self.held.link, addresses: config.all_addresses().collect() };
@@ -283,7 +290,7 @@ impl Holding {
 
     // ---- what happens to it ----------------------------------------------------------------
 
-    /// Makes the announcements that are due.
+    /// Makes an announcement that is due.
     pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let HoldingState::Held { announcements, .. } = &mut self.state
             && announcements.take_due(now)
@@ -292,7 +299,7 @@ impl Holding {
         }
     }
 
-    /// An address has gone from the interface, and nobody asked for it.
+    /// Another program has removed an address.
     pub(super) fn address_lost(
         &mut self,
         now: Instant,
@@ -320,8 +327,9 @@ impl Holding {
         Removal::PutBack
     }
 
-    /// Another host announced one of the addresses. Returns whether we contend for it: not when it
-    /// is to have it, or has it already, in which case we stop answering soon.
+    /// Another host has announced one of the addresses. Returns whether that is contention. It is
+    /// not while another router is to take over; and if one has, its announcement ends the
+    /// lingering.
     pub(super) fn contended(&mut self, now: Instant) -> bool {
         match &mut self.state {
             HoldingState::Released | HoldingState::Offered { .. } => false,
@@ -352,8 +360,7 @@ impl Holding {
         actions.push(Action::Claim { router: self.router, held, lifetime });
     }
 
-    /// The view of a model checker: moves deadlines by `moved`, forgets the lease, announcements and
-    /// removals.
+    /// Moves deadlines and resets what no election depends on, for the model checker.
     pub(super) fn normalize(&mut self, origin: Instant, moved: impl Fn(Instant) -> Instant) {
         match &mut self.state {
             HoldingState::Released => {}

@@ -1,4 +1,4 @@
-//! Checks of a node: their results, and what they amount to for each virtual router.
+//! The checks of a node: results, and their summary for each virtual router.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Node {
         }
     }
 
-    /// Tells a virtual router what its checks amount to.
+    /// Applies the summary of its checks to a virtual router, if it has changed.
     pub(super) fn apply_checks(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
         let (Some(router), checked) = (self.router(id), self.checked.get(&id)) else {
             return;
@@ -41,7 +41,7 @@ impl Node {
         self.with(now, id, |router| router.apply_checks(now, check_summary, actions));
     }
 
-    /// Checks keep their verdict and their id over a reload; a new one begins.
+    /// Takes the checks of a configuration. Those that are known by name keep verdict and id.
     pub(super) fn update_checks(&mut self, now: Instant, config: &Config) {
         let mut known = std::mem::take(&mut self.checks);
         for wanted in &config.checks {

@@ -1,4 +1,4 @@
-//! Sync groups of a node: which router is a member of which, and what their decisions bring about.
+//! The sync groups of a node: membership, and carrying out what a group decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::vrrp::router::{MemberView, Membership, Role, VirtualRouter};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// Questions.
+/// Queries.
 impl Node {
     /// The sync groups in the configuration's order.
     pub fn groups(&self) -> impl Iterator<Item = &Group> + '_ {
@@ -29,8 +29,8 @@ impl Node {
         self.groups.get(*self.group_by_member.get(&id)?)
     }
 
-    /// The role of a sync group: that of its members, or where they differ for a moment, the one
-    /// that tells most.
+    /// The role of a sync group: that of its members or, where they differ for a moment, one of
+    /// theirs by a fixed precedence.
     pub fn group_role(&self, group: &Group) -> Role {
         let (role, _) = self.roles(group.members());
         role
@@ -41,7 +41,7 @@ impl Node {
         group::role_of(routers.map(VirtualRouter::role))
     }
 
-    /// A virtual router and the other members of its group.
+    /// The members of a virtual router's group, or the router alone if it has none.
     pub(super) fn with_group(&self, id: RouterId) -> Vec<RouterId> {
         self.group_of(id).map_or_else(|| vec![id], |group| group.members().to_vec())
     }
@@ -52,10 +52,10 @@ impl Node {
     }
 }
 
-/// Which router is in which group.
+/// Membership.
 impl Node {
-    /// Takes up the groups of a configuration whose routers are there already. Returns those that
-    /// are in none any longer.
+    /// Takes the groups of a configuration whose routers have been added. Returns the routers that
+    /// are no longer in any group.
     pub(super) fn regroup(&mut self, now: Instant, config: &Config) -> Vec<RouterId> {
         let old = std::mem::take(&mut self.groups);
         let before = std::mem::take(&mut self.group_by_member);
@@ -81,7 +81,7 @@ impl Node {
                 self.add_group(now, wanted.name.clone(), members, known);
             }
         }
-        // A group that was removed with all its members goes on until they have left.
+        // A group that was removed together with all its members remains until they have left.
         for group in old {
             let is_leaving = |id: &RouterId| self.router(*id).is_some_and(|r| r.is_retiring());
             if group.members().iter().all(is_leaving) {
@@ -131,21 +131,21 @@ impl Node {
         self.groups.push(Group::new(name, members, masters, notified_role));
     }
 
-    /// A member has left for good.
+    /// Removes a member that has left for good.
     pub(super) fn forget_member(&mut self, id: RouterId) {
         let Some(index) = self.group_by_member.remove(&id) else { return };
         let Some(group) = self.groups.get_mut(index) else { return };
         group.forget(id);
-        // Such groups are the last ones: no index changes that is in use.
+        // Groups that are being removed come last in the list, so no index in use changes.
         while self.groups.last().is_some_and(|group| group.members().is_empty()) {
             self.groups.pop();
         }
     }
 }
 
-/// What members do together.
+/// Decisions.
 impl Node {
-    /// Every group for which something has changed takes its decisions.
+    /// Lets every group decide for which something has changed, and carries that out.
     pub(super) fn run_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while let Some(index) = self.dirty_groups.pop_first() {
             for step in Group::STEPS {
@@ -159,7 +159,7 @@ impl Node {
                 let members = self.member_views(now, group.members());
                 self.groups[index].set_masters(&members);
             }
-            // That was by its own doing.
+            // Marked by what the group itself has just decided.
             self.dirty_groups.remove(&index);
         }
     }
@@ -193,7 +193,7 @@ impl Node {
         }
     }
 
-    /// Another member of the router's group cannot take part, or none any longer.
+    /// Sets the other member of its group that keeps a router from taking part.
     pub(super) fn share_fault(
         &mut self,
         now: Instant,
@@ -209,7 +209,7 @@ impl Node {
         });
     }
 
-    /// The first other member of its group that cannot take part.
+    /// The first other member of its group with a fault of its own.
     pub(super) fn failed_beside(&self, now: Instant, id: RouterId) -> Option<Arc<str>> {
         let members = self.member_views(now, self.group_of(id)?.members());
         self.name_of(group::failed_beside(id, &members))
@@ -219,7 +219,8 @@ impl Node {
         Some(self.router(id?)?.config().name.clone())
     }
 
-    /// A group has one set of hooks: they run with the transition that completes its change.
+    /// A group has one set of hooks, which run with the transition that completes its change of
+    /// role. Clears `hooks` in all other transitions of members.
     pub(super) fn suppress_repeated_hooks(&mut self, actions: &mut [Action]) {
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         for action in actions.iter_mut().rev() {
@@ -229,7 +230,8 @@ impl Node {
         }
     }
 
-    /// Whether the group's role, if all members have it, is another one than hooks last ran for.
+    /// Records the group's role once all members have it; returns whether it differs from the one
+    /// that hooks last ran for.
     fn set_group_notified_role(&mut self, index: usize) -> bool {
         let Some(group) = self.groups.get(index) else { return false };
         let (role, complete) = self.roles(group.members());

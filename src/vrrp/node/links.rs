@@ -1,4 +1,4 @@
-//! Links of a node, and what is said to the virtual routers on them.
+//! The links of a node, and the start of virtual routers when theirs are known.
 
 use super::{Link, Node};
 use crate::vrrp::action::Action;
@@ -31,7 +31,7 @@ impl Node {
         self.routers().filter(concerns).map(VirtualRouter::id).collect()
     }
 
-    /// The interfaces of a router's adverts and of its addresses, mostly the same one.
+    /// The interfaces of a router's adverts and of what it holds.
     fn links_of(&self, router: &VirtualRouter) -> [Option<&Link>; 2] {
         [router.link(), router.holding().held().link].map(|link| self.links.get(link.0 as usize))
     }
@@ -67,7 +67,7 @@ impl Node {
         if together.len() == 1 || !starts(self, &id) {
             self.within(now, id, |router, host| router.host_changed(now, host, actions));
         } else {
-            // A group starts together: it resumes if all its members may.
+            // The members of a group start together: they resume if all of them can.
             let all = together.len();
             let starting: Vec<RouterId> =
                 together.into_iter().filter(|id| starts(self, id)).collect();
@@ -106,7 +106,7 @@ impl Node {
         }
     }
 
-    /// The same for what depends on the host, too.
+    /// As `with`, for calls that need the state of the host.
     pub(super) fn within(
         &mut self,
         now: Instant,

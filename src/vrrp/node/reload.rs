@@ -1,4 +1,4 @@
-//! Virtual routers come and go: what is equal stays equal, what is no longer there leaves.
+//! Reload: virtual routers are added, changed and removed.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,10 @@ use crate::vrrp::router::{Leave, VirtualRouter};
 use crate::vrrp::time::Instant;
 
 impl Node {
-    /// What is equal stays equal. The same (interface, family, VRID) is the same virtual router,
-    /// whatever its name; what is no longer there leaves, what is new starts.
+    /// Takes a new configuration. Virtual routers are matched by interface, family and VRID,
+    /// whatever their names. Those that are equal are not touched, those that are missing leave,
+    /// and new ones start. All releases come before all claims, as an address may move from one to
+    /// another.
     pub(super) fn reload(&mut self, now: Instant, config: &Config, actions: &mut Vec<Action>) {
         if self.stop.is_some() {
             return;
@@ -28,7 +30,7 @@ impl Node {
         for &id in &leaving {
             if self.group_of(id).is_some_and(|g| g.members().iter().any(|id| staying.contains(id)))
             {
-                // The group's hooks are not for one who leaves it.
+                // It leaves a group that remains, and the group's hooks are not its own.
                 self.with(now, id, VirtualRouter::hooks_suppressed);
             }
             let at_once = self.router(id).is_some_and(|router| {
@@ -99,7 +101,8 @@ impl Node {
         self.shared.dedup();
     }
 
-    /// Routers that have left for good were kept until their last actions had been carried out.
+    /// Forgets removed routers that have released their addresses. Not before the next event, so
+    /// that drivers can still look them up while they carry out the last actions.
     pub(super) fn forget_removed(&mut self) {
         if self.leaving.is_empty() {
             return;

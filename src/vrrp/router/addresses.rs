@@ -1,4 +1,5 @@
-//! What happens to the addresses of a master: removed by others, refused by the kernel, contended for.
+//! Events that concern a master's addresses: removed by another program, refused by the kernel,
+//! announced by another host.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use crate::vrrp::id::Mac;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 
-/// How long a failed claim keeps us out of the election.
+/// How long a virtual router is in fault after a failed claim.
 const CLAIM_RETRY: Duration = Duration::from_secs(10);
-/// How long we stay out of the election after our addresses were removed again and again.
+/// How long a virtual router is in fault after its addresses were removed too often.
 const REMOVED_RETRY: Duration = Duration::from_secs(30);
 
 impl VirtualRouter {
-    /// One of our addresses has gone from the interface, and we did not ask for it.
+    /// An address that we hold was removed from its interface by another program.
     pub(in crate::vrrp) fn address_lost(
         &mut self,
         now: Instant,
@@ -37,7 +38,8 @@ impl VirtualRouter {
         }
     }
 
-    /// The kernel would not add an address.
+    /// The kernel refused to add an address; `there`: because it exists and does not carry our
+    /// mark.
     pub(in crate::vrrp) fn claim_failed(
         &mut self,
         now: Instant,
@@ -49,7 +51,8 @@ impl VirtualRouter {
             return;
         }
         if there {
-            // Normally the next picture of the interface decides; it may have come already.
+            // Normally the next `Event::Link` sets or clears this reason. It may have come already,
+            // so the reason also ends by itself.
             let retry_at = Some(now + CLAIM_RETRY);
             self.faults.entry(Reason::AddressAlreadyThere).or_insert(retry_at);
         } else {
@@ -58,7 +61,7 @@ impl VirtualRouter {
         self.reconcile_role(now, actions);
     }
 
-    /// Somebody else announced one of our addresses.
+    /// Another host announced one of our addresses by ARP or neighbour advertisement.
     pub(in crate::vrrp) fn contention(
         &mut self,
         now: Instant,

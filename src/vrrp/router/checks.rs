@@ -1,4 +1,4 @@
-//! What the checks of a virtual router change: its faults and its priority.
+//! The effect of a virtual router's checks on its faults and its priority.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl VirtualRouter {
         &self.check_summary
     }
 
-    /// What its checks amount to, perhaps something else than before: in force from now on.
+    /// Applies a new summary of its checks.
     pub(in crate::vrrp) fn apply_checks(
         &mut self,
         now: Instant,
@@ -53,7 +53,9 @@ impl VirtualRouter {
         }
     }
 
-    /// The priority in force has changed: peers hear of it at once, and the own timer follows.
+    /// The effective priority has changed: a master advertises it at once, and a backup's
+    /// master-down timer is moved by the difference of the skew times, as if the new priority had
+    /// been in force when the master was last heard.
     fn priority_changed(
         &mut self,
         now: Instant,
@@ -71,7 +73,8 @@ impl VirtualRouter {
         match &mut self.state {
             State::Fault | State::Claiming { .. } | State::Backup { takeover_at: None } => {}
             State::Backup { takeover_at: Some(timer) } => {
-                // One that is held shows nothing of when it would have run out.
+                // A timer that `hold_until` has lengthened no longer tells when it would have
+                // expired.
                 if *timer > hold_until {
                     *timer = ((*timer + skew_now).before(skew)).max(hold_until);
                 }

@@ -1,4 +1,4 @@
-//! How a virtual router starts, or goes on where an earlier daemon stopped, and how it ends.
+//! Start, resumption after an earlier daemon, and end of a virtual router.
 
 use super::VirtualRouter;
 use super::reason::Reason;
@@ -9,17 +9,17 @@ use crate::vrrp::event::Recorded;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// A daemon that was resumed this often in a minute starts as backup.
+/// After this many resumptions within a minute a daemon starts as backup: it keeps crashing.
 const RESUMES_PER_MINUTE: u32 = 3;
 
 impl VirtualRouter {
-    /// The record of an earlier daemon, kept until the interface is known.
+    /// Keeps the record of an earlier daemon until the interface is known.
     pub(in crate::vrrp) fn set_record(&mut self, recorded: Recorded) {
         self.recorded = Some(recorded);
     }
 
-    /// Whether it may go on as master where an earlier daemon stopped. Checks have had no time to
-    /// say anything: what they count as before their first results keeps nobody from that.
+    /// Whether it can resume as master right now. Failing checks do not matter: they have not run
+    /// yet, and `initial = "failing"` is not a result.
     pub(in crate::vrrp) fn can_resume(&self) -> bool {
         let sound = self.faults.keys().all(|reason| matches!(reason, Reason::Check(_)));
         let record_allows_resume =
@@ -27,7 +27,8 @@ impl VirtualRouter {
         sound && !self.drained && record_allows_resume
     }
 
-    /// The first decision after start: resume, or clean up and take part.
+    /// The first decision after the interfaces are known: resume as master, or release leftovers
+    /// and take part in the election.
     pub(in crate::vrrp) fn start(
         &mut self,
         now: Instant,
@@ -64,7 +65,7 @@ impl VirtualRouter {
         }
     }
 
-    /// Nothing keeps it from taking part any longer.
+    /// Joins the election: no reason for fault is left.
     pub(super) fn take_part(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.fit_since = now;
         let why = if self.notified_role == Role::Waiting { Why::Started } else { Why::Recovered };
@@ -87,8 +88,8 @@ impl VirtualRouter {
             && recorded.resumes_in_last_minute < RESUMES_PER_MINUTE
     }
 
-    /// It leaves for good: the daemon stops, or it is no longer configured. `hurry`: another
-    /// virtual router of this host needs the addresses.
+    /// Leaves for good: the daemon stops, or it is no longer configured. `at_once`: without waiting
+    /// for a successor, as another virtual router of this host is to have the addresses.
     pub(in crate::vrrp) fn retire(
         &mut self,
         now: Instant,
@@ -100,7 +101,8 @@ impl VirtualRouter {
         let already = self.retiring.is_some();
         self.retiring = Some(leave);
         if self.recorded.take().is_some_and(|r| r.addresses_present) {
-            // It never got as far as looking at what an earlier daemon left.
+            // Its interface is still unknown, so it has not dealt with the leftovers of an earlier
+            // daemon.
             self.holding.release_leftovers(actions);
         }
         if !self.has_addresses() {
@@ -114,13 +116,13 @@ impl VirtualRouter {
         }
     }
 
-    /// It was removed a moment ago, and is wanted again.
+    /// It was removed from the configuration and is back before it has left.
     pub(super) fn reinstate(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Leaving { .. } => {
                 self.become_master(now, Why::NobodyCame, true, actions);
             }
-            // It came to its end in this very step.
+            // It has just left, in this very event.
             State::Backup { .. } => {
                 self.enter_backup(now, Why::Started, actions);
                 self.reconcile_role(now, actions);

@@ -1,7 +1,8 @@
-//! One virtual router: the election for one list of addresses (RFC 9568 6.4).
+//! One virtual router: the election (RFC 9568 6.4) for what its [`Holding`] holds.
 //!
-//! It is told of adverts, links and deadlines by [`Node`](crate::vrrp::Node) and adds what is to be
-//! done to a list. Every change of role goes through `VirtualRouter::enter`.
+//! The [`Node`](crate::vrrp::Node) calls it with adverts, states of links, results of hooks and
+//! checks, and expired deadlines; it appends actions to a list. Every change of role goes through
+//! `VirtualRouter::enter`.
 
 mod addresses;
 mod checks;
@@ -36,7 +37,8 @@ pub(super) use membership::{MemberView, Membership, Position};
 pub use reason::Reason;
 pub use states::{Leave, Phase, Role, State};
 
-/// At most one advert beside the schedule in this time, whatever arrives.
+/// Minimum time between two extra adverts, those that are not scheduled: it bounds what a flood of
+/// received adverts can cause.
 const EXTRA_ADVERT_GAP: Duration = Duration::from_millis(10);
 
 /// One virtual router of this host.
@@ -45,7 +47,7 @@ pub struct VirtualRouter {
     id: RouterId,
     link: LinkId,
     config: Arc<RouterConfig>,
-    /// Where adverts go: the group, or the peers.
+    /// Destinations of adverts: the multicast group, or the unicast peers.
     to: Arc<[IpAddr]>,
     state: State,
     holding: Holding,
@@ -54,26 +56,27 @@ pub struct VirtualRouter {
     since: Instant,
     why: Why,
     peer: Option<Peer>,
-    /// The interval that the master uses; ours when nobody was heard (RFC 9568 6.1).
+    /// Master_Adver_Interval (RFC 9568 6.1): the interval of the master; ours if none was heard.
     master_interval: Interval,
     incompatible: Vec<Incompatible>,
-    /// Nobody is deposed or succeeded before this.
+    /// No takeover before this: `start_delay`, `link_delay`, or after having been late.
     hold_until: Instant,
-    /// Since when there has been no fault.
+    /// Since when it has been free of faults and better than the master; `preempt_delay` counts
+    /// from here.
     fit_since: Instant,
     heard_since_up: bool,
     held_back: bool,
     drained: bool,
-    /// When a master was last heard that we would not depose, if that is not over.
+    /// When a master was last heard that we would not preempt, unless it has left since. Sync
+    /// groups need it: their members' timers do not run out in the same moment.
     superior_heard_at: Option<Instant>,
-    /// What its checks amount to.
     check_summary: CheckSummary,
     membership: Membership,
-    /// The role last told of.
+    /// The role of the last `Action::Notify`.
     notified_role: Role,
-    /// It was taken out of a sync group that goes on: the group's hooks are not its own.
+    /// It was taken out of a sync group that remains: the group's hooks are not its own.
     hooks_suppressed: bool,
-    /// It leaves for good, and why.
+    /// Set once it leaves for good.
     retiring: Option<Leave>,
     recorded: Option<Recorded>,
     warned: BTreeMap<u8, Instant>,
@@ -92,7 +95,7 @@ impl VirtualRouter {
             link,
             to: destinations(config),
             state: State::Fault,
-            // Addresses are on the interface that carries the adverts.
+            // By configuration the addresses are on the interface that carries the adverts.
             holding: Holding::new(id, link, config, now),
             faults: BTreeMap::from([(Reason::Starting, None)]),
             source: None,
@@ -119,7 +122,7 @@ impl VirtualRouter {
         }
     }
 
-    /// The number by which actions and events name it.
+    /// Its identifier in actions and events.
     pub fn id(&self) -> RouterId {
         self.id
     }
@@ -129,27 +132,27 @@ impl VirtualRouter {
         self.link
     }
 
-    /// What it was told.
+    /// Its configuration.
     pub fn config(&self) -> &Arc<RouterConfig> {
         &self.config
     }
 
-    /// Where it stands.
+    /// The state of the election.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Every address it shares, advertised ones first.
+    /// All its virtual addresses, the advertised ones first.
     pub fn addresses(&self) -> &Arc<[Address]> {
         &self.holding.held().addresses
     }
 
-    /// What it has, or would have as master.
+    /// What it holds as master.
     pub fn holding(&self) -> &Holding {
         &self.holding
     }
 
-    /// The role in operators' words.
+    /// The role that operators see.
     pub fn role(&self) -> Role {
         match self.state {
             State::Fault if self.is_undecided() => Role::Waiting,
@@ -162,47 +165,47 @@ impl VirtualRouter {
         }
     }
 
-    /// Since when it has had this role, and why.
+    /// Since when it has had this role, and the reason.
     pub fn since(&self) -> (Instant, &Why) {
         (self.since, &self.why)
     }
 
-    /// Why it cannot take part; empty unless the role is fault or waiting.
+    /// The reasons for fault; empty unless the role is fault or waiting.
     pub fn fault_reasons(&self) -> impl Iterator<Item = Reason> + '_ {
         self.faults.keys().cloned()
     }
 
-    /// The last advert of another router, if any was heard.
+    /// The last accepted advert of another router.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
     }
 
-    /// Peers that mean this virtual router but are set up differently.
+    /// Peers whose adverts are for this virtual router, but do not fit its settings.
     pub fn incompatible(&self) -> &[Incompatible] {
         &self.incompatible
     }
 
-    /// Where adverts come from, if the interface has a fitting address.
+    /// The source address of adverts, if the interface has had a suitable one.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
     }
 
-    /// Whether the operator moved it away from this host.
+    /// Whether an operator moved it to another host and has not ended that by `resume`.
     pub fn held_back(&self) -> bool {
         self.held_back
     }
 
-    /// The last hook that finished, with its outcome.
+    /// The last hook that ended.
     pub fn hook(&self) -> Option<&HookOutcome> {
         self.hook.as_ref()
     }
 
-    /// Whether it stands at priority 1 because of a check whose failing is no fault.
+    /// Whether it has priority 1 because of a failing check with `on_fail = "last"`.
     pub fn degraded(&self) -> bool {
         self.check_summary.last_resort && !self.is_owner()
     }
 
-    /// When the last advert left, while it has the addresses.
+    /// When the last advert was sent, while it holds the addresses.
     pub fn sent_at(&self) -> Option<Instant> {
         match self.state {
             State::Master { sent_at, .. } | State::Leaving { sent_at, .. } => Some(sent_at),
@@ -210,27 +213,28 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether the kernel holds the addresses for us, or is about to.
+    /// Whether it holds the addresses: they are claimed, or about to be.
     pub fn has_addresses(&self) -> bool {
         self.holding.is_held()
     }
 
-    /// Removed from the configuration, and done with it.
+    /// Removed from the configuration, and has left.
     pub(in crate::vrrp) fn is_removed(&self) -> bool {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
-    /// Neither has it taken part yet, nor been kept from it.
+    /// Whether it has yet to be decided if it takes part.
     fn is_undecided(&self) -> bool {
         self.faults.contains_key(&Reason::Starting) || self.faults.contains_key(&Reason::Unchecked)
     }
 
-    /// The owner of the addresses is never moved by weights, delays or the operator.
+    /// Whether it owns the addresses (priority 255). Checks, delays and operators do not change
+    /// that.
     fn is_owner(&self) -> bool {
         self.config.priority == Priority::OWNER
     }
 
-    /// The priority in force, with what its checks add and take: what we advertise and compare with.
+    /// The configured priority, adjusted by checks: advertised, and compared with that of peers.
     pub fn effective_priority(&self) -> Priority {
         if self.is_owner() {
             return Priority::OWNER;
@@ -245,7 +249,7 @@ impl VirtualRouter {
         }
     }
 
-    /// Skew time: the better the priority, the shorter (RFC 9568 6.1; RFC 3768 6.1).
+    /// Skew_Time: the higher the priority, the shorter (RFC 9568 6.1; RFC 3768 6.1).
     pub fn skew(&self) -> Duration {
         let base = match self.config.version {
             Version::V2 => Duration::from_secs(1),
@@ -254,7 +258,7 @@ impl VirtualRouter {
         base * (256 - u32::from(self.effective_priority().get())) / 256
     }
 
-    /// Master-down interval: 3 x the master's interval + skew (RFC 9568 6.1).
+    /// Master_Down_Interval: three intervals of the master and the skew time (RFC 9568 6.1).
     pub fn master_down(&self) -> Duration {
         3 * self.master_interval.duration() + self.skew()
     }

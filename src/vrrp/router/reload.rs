@@ -1,4 +1,4 @@
-//! A new configuration for the same virtual router: only what changed is touched.
+//! Reload: a new configuration for the same virtual router. What has not changed is left alone.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::vrrp::config::{RouterConfig, Version};
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {
-    /// A new configuration for the same virtual router: only what changed is touched. First half:
-    /// what it no longer has.
+    /// First step of a reload: releases addresses that are no longer configured. All virtual
+    /// routers do so before any claims, since an address may move from one to another.
     pub(in crate::vrrp) fn reload_release(
         &mut self,
         now: Instant,
@@ -23,7 +23,7 @@ impl VirtualRouter {
         self.holding.reload_release(config, actions);
     }
 
-    /// Second half: what it has now. Whether anything changed that the host must be asked about.
+    /// Second step: takes the new configuration.
     pub(in crate::vrrp) fn reload(
         &mut self,
         now: Instant,
@@ -39,7 +39,7 @@ impl VirtualRouter {
             }
             return;
         }
-        // By the interval that was in force until now.
+        // By the old interval.
         self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
         self.to = destinations(config);
@@ -54,7 +54,7 @@ impl VirtualRouter {
         let timing = (old.priority, old.version, old.advert_interval)
             != (config.priority, config.version, config.advert_interval);
         if timing && let State::Backup { takeover_at: Some(_) } = self.state {
-            // A peer heard before the last change of role says nothing about now.
+            // A peer that was last heard before the last change of role may be gone.
             let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at.max(self.since));
             let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
             self.state = State::Backup { takeover_at: Some(at) };
@@ -66,7 +66,7 @@ impl VirtualRouter {
         let advertised = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
-            // Not late by the new interval: the peers still wait by the old one.
+            // Without a check for being late by the new interval: peers still wait by the old one.
             self.reevaluate(now, host, actions);
         }
         if advertised && !reinstated {
@@ -74,7 +74,7 @@ impl VirtualRouter {
         }
     }
 
-    /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
+    /// What is advertised has changed: advertises at once, and restarts the schedule.
     fn readvertise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let next = now + self.config.advert_interval.duration();
         match &mut self.state {
@@ -89,7 +89,8 @@ impl VirtualRouter {
                     self.advertise(now, self.effective_priority(), actions);
                 }
                 Phase::Offered { repeat_at, .. } => {
-                    // Farewells go on at the new pace; lateness is counted by it too.
+                    // Priority 0 is repeated at the new interval, by which being late is counted,
+                    // too.
                     *repeat_at = next;
                     *sent_at = now;
                 }

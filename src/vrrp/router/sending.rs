@@ -1,4 +1,4 @@
-//! Adverts sent, with the renewal of the lease, and warnings.
+//! Sending of adverts, with the renewal of the lease, and of warnings.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::vrrp::config::Priority;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 
-/// The same kind of warning is given no more often.
+/// Minimum time between two warnings of one kind.
 const WARN_GAP: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
-    /// An advert, and with it the renewal of the lease.
+    /// Sends an advert and renews the lease.
     pub(super) fn advertise(
         &mut self,
         now: Instant,
@@ -24,7 +24,7 @@ impl VirtualRouter {
         self.advertise_due(now, None, priority, actions);
     }
 
-    /// The same for an advert of the schedule, which says when it was to leave.
+    /// The same for a scheduled advert, which carries the time that it was scheduled for.
     pub(super) fn advertise_due(
         &mut self,
         now: Instant,
@@ -39,7 +39,8 @@ impl VirtualRouter {
         self.holding.renew(now, actions);
     }
 
-    /// An advert alone: what strangers can bring about must not burden the worker.
+    /// Sends an advert without renewing the lease. Received packets can cause such adverts, and
+    /// must not be able to keep the netlink worker busy.
     pub(super) fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
         self.send_due(now, None, priority, actions);
     }
@@ -68,7 +69,7 @@ impl VirtualRouter {
         }
     }
 
-    /// An advert beside the schedule: now, or as soon as the last such one is long enough ago.
+    /// Sends an extra advert now, or `EXTRA_ADVERT_GAP` after the last one.
     pub(super) fn advertise_soon(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let State::Master { extra_at, extra_sent_at, .. } = &mut self.state else { return };
         match extra_sent_at {
@@ -89,7 +90,7 @@ impl VirtualRouter {
         }
     }
 
-    /// At most once a minute for each kind of trouble: strangers must not fill the log.
+    /// Warns at most once a minute per kind: packets of others must not fill the log.
     pub(super) fn warn(&mut self, now: Instant, warning: Warning, actions: &mut Vec<Action>) {
         let kind = warning.kind();
         if self.warned.get(&kind).is_some_and(|last| now - *last < WARN_GAP) {

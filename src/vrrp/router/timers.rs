@@ -1,4 +1,4 @@
-//! Deadlines: when the next one is, and what is done when it has passed.
+//! Deadlines: the next one, and what happens when one has passed.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::vrrp::event::Hook;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// How long a veto keeps us out of the election if the configuration does not say.
+/// How long it is in fault after a failed `before_claim` hook, unless configured.
 const VETO_RETRY: Duration = Duration::from_secs(10);
 
 impl VirtualRouter {
-    /// When it must be called with a timeout.
+    /// When its next deadline passes.
     pub fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
             State::Fault => None,
@@ -64,12 +64,13 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether its time to take over has come.
+    /// Whether Master_Down_Timer has expired.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Backup { takeover_at: Some(at) } if at <= now)
     }
 
-    /// Takes over, unless a hook is to be asked first. `by_group`: not because of its own timer.
+    /// Takes over, after its `before_claim` hook if `asks_hook`. `by_group`: the reason, if it is
+    /// not its own timer.
     pub(in crate::vrrp) fn take_over(
         &mut self,
         now: Instant,
@@ -106,7 +107,7 @@ impl VirtualRouter {
         }
     }
 
-    /// The `before_claim` hook did not agree.
+    /// The `before_claim` hook failed or exceeded its limit.
     pub(super) fn veto(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO_RETRY);
         self.faults.insert(Reason::Vetoed, Some(now + span));
@@ -124,7 +125,7 @@ impl VirtualRouter {
         }
         let due = Some(*advert_at).filter(|at| *at <= now);
         while *advert_at <= now {
-            // An absolute schedule: what was late once does not shift what follows.
+            // The schedule is absolute: one late advert does not shift those that follow.
             *advert_at += interval;
         }
         let extra = extra_at.is_some_and(|at| at <= now);
@@ -160,12 +161,13 @@ impl VirtualRouter {
             }
             Phase::Offered { successor_by, repeat_at } => {
                 if *successor_by <= now {
-                    // A group decides for all its members.
+                    // In a group all members decide together (`Group::end_offers`).
                     if self.membership == Membership::Alone || self.retiring.is_some() {
                         self.nobody_came(now, leave, actions);
                     }
                 } else if *repeat_at <= now {
-                    // No schedule to catch up with: after a late one the next is no sooner.
+                    // Not an absolute schedule: two in quick succession would restart the
+                    // successor's timer.
                     *repeat_at = now + interval;
                     self.advertise(now, Priority::LEAVING, actions);
                 }
@@ -199,15 +201,17 @@ impl VirtualRouter {
         }
     }
 
-    /// Delivery found that an advert or a renewal is overdue.
+    /// Delivery has found that we are late: adverts do not leave, or the lease is about to end.
     pub(in crate::vrrp) fn overdue(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         if self.has_addresses() {
             self.late(now, why, actions);
         }
     }
 
-    /// A master that was stopped or starved for longer than its peers' patience is master no more,
-    /// whatever it believes.
+    /// Late detection. A master that was stopped or starved until its peers' master-down interval
+    /// may have passed (three intervals; the skew time is not counted on) must assume that a peer
+    /// has taken over. So each event first compares the time of the last advert with the clock,
+    /// before anything is sent.
     pub(super) fn check_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let timeout = self.config.peer_timeout();
         if self.sent_at().is_some_and(|sent_at| now - sent_at >= timeout) {
@@ -216,8 +220,8 @@ impl VirtualRouter {
     }
 
     pub(super) fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
-        // Listening first: with a stalled host a stream of farewells, forged or not, would make
-        // it claim and release without end.
+        // Listen for three intervals before the next takeover. Otherwise priority 0 adverts, forged
+        // or not, could make a host that stalls again and again claim and release without end.
         let timeout = self.config.peer_timeout();
         self.hold_until = self.hold_until.max(now + timeout);
         self.enter_backup(now, why, actions);

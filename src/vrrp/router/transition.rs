@@ -1,4 +1,4 @@
-//! Changes of role: every one of them goes through `VirtualRouter::enter`.
+//! Changes of role. All of them go through `VirtualRouter::enter`.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use crate::vrrp::config::{Handover, Priority};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// A leaver waits this many intervals for a successor ...
+/// How many intervals a leaving master waits for a successor ...
 const SUCCESSOR_INTERVALS: u32 = 4;
-/// ... and never longer than this.
+/// ... but never longer than this.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
-/// How long a newcomer that heard nobody and does not preempt advertises priority 1.
+/// How long a master that has heard no peer and does not preempt advertises priority 1.
 const UNHEARD_LIMIT: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
-    /// Brings the role in line with the set of faults and with drained.
+    /// Brings the role in line with the faults and with `drained`.
     pub(super) fn reconcile_role(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.faults.is_empty() {
-            // An emptied map keeps its memory; one that was cleared does not.
+            // Frees the memory of the emptied map.
             self.faults.clear();
         } else {
             let why = Why::Fault(self.fault_reasons().collect());
             match self.state {
                 State::Fault => {
-                    // What it waited for is there, and something else keeps it from taking part.
+                    // It was waiting for checks or links, and now there is a real fault.
                     if self.role() != self.notified_role {
                         self.enter(now, State::Fault, why, true, actions);
                     }
@@ -38,7 +38,8 @@ impl VirtualRouter {
                     }
                 }
                 State::Leaving { .. } if self.only_checks_fail() => {
-                    // It leaves already, and `before_release` may be what stops the service.
+                    // It hands over already, and `before_release` may be what stops the checked
+                    // service.
                 }
                 State::Master { .. } | State::Leaving { .. } => {
                     self.release_at_once(now, why, actions)
@@ -70,7 +71,7 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether only checks, its own or those of its group, keep it from taking part.
+    /// Whether checks, its own or those of its group, are its only faults.
     fn only_checks_fail(&self) -> bool {
         self.faults.keys().all(|reason| match reason {
             Reason::Check(_) | Reason::Group(_) => true,
@@ -86,7 +87,8 @@ impl VirtualRouter {
         })
     }
 
-    /// Gives the addresses up at once, without waiting for anybody.
+    /// Releases the addresses without waiting for a successor. Priority 0 is sent before that, or
+    /// with `exclusive` handover after it, unless it was sent already or the link is down.
     pub(super) fn release_at_once(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let said = match &self.state {
             State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
@@ -111,12 +113,13 @@ impl VirtualRouter {
         }
     }
 
-    /// Leaves on purpose, if there is anything to leave.
+    /// Begins to hand over, if it is master.
     pub(super) fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match &mut self.state {
             State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
             State::Leaving { leave: running, .. } => {
-                // Who leaves for good does not come back because of another wish.
+                // A stop or removal is not replaced by a drain or failover, which could end as
+                // master again.
                 *running = self.retiring.unwrap_or(leave);
             }
             State::Master { advert_at, .. } => match self.config.before_release {
@@ -129,7 +132,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Says priority 0, and in which order the addresses go with it.
+    /// Sends priority 0. With `overlap` handover the addresses stay until a successor has them,
+    /// with `exclusive` they are released before.
     pub(super) fn offer(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match self.config.handover {
             Handover::Overlap => {
@@ -160,7 +164,9 @@ impl VirtualRouter {
         self.become_master_as(now, why, starting_without_peers, hooks, actions);
     }
 
-    /// A newcomer that does not preempt and heard nobody may be out of earshot.
+    /// Whether it has heard no peer since its start or since the link came up, and does not
+    /// preempt. There may be a master whose adverts do not reach us yet, as when a switch port is
+    /// still learning. As priority 1, our adverts do not depose it.
     pub(super) fn starts_without_peers(&self) -> bool {
         !self.config.preempt && !self.heard_since_up && !self.is_owner()
     }
@@ -203,13 +209,13 @@ impl VirtualRouter {
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
         if !self.faults.is_empty() && self.retiring.is_none() {
-            // What a planned leave did not have to wait for.
+            // Faults that a planned hand-over did not have to end for.
             self.reconcile_role(now, actions);
         }
     }
 
-    /// The one place where roles change: leaving the addresses behind releases them, reaching them
-    /// claims them, any change is told.
+    /// Enters a state: the only place where the role changes. Claims or releases what is held as
+    /// the state requires, advertises and announces as a new master, and notifies the driver.
     pub(super) fn enter(
         &mut self,
         now: Instant,

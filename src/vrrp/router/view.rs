@@ -1,4 +1,4 @@
-//! The view of a model checker, which must see when two states are the same.
+//! Normal form of states, by which the model checker recognises those that are equivalent.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
 impl VirtualRouter {
-    /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
-    /// lease, announcements, and how long ago something was beyond ten seconds.
+    /// Moves `now` to `origin`, and resets what no election depends on: history, warnings, the
+    /// lease, announcements, and by how much something is more than ten seconds ago.
     pub(in crate::vrrp) fn normalize(&mut self, now: Instant, origin: Instant) {
         const MEMORY: Duration = Duration::from_secs(10);
         let moved = |at: Instant| {
