@@ -444,7 +444,7 @@ impl<'a> Model<'a> {
             // Somebody has crashed or is frozen, and nobody else has anything to do.
             .unwrap_or(Duration::from_secs(1));
         for host in &mut state.hosts {
-            host.node = host.node.as_ref().map(|node| node.seen_from(NOW + next, NOW));
+            host.node = host.node.as_ref().map(|node| node.normalized(NOW + next, NOW));
         }
         for message in &mut state.messages {
             message.left -= next;
@@ -642,7 +642,7 @@ fn tell(state: &mut State, host: u8, event: Event<'_>) {
     let left = if node.groups().next().is_some() { Duration::ZERO } else { DELAY };
     let mut actions = Vec::new();
     let _ = node.handle(NOW, event, &mut actions);
-    *node = node.seen_from(NOW, NOW);
+    *node = node.normalized(NOW, NOW);
     for action in actions {
         let Action::Advertise { from, advert, .. } = action else { continue };
         let link = advert.vrid.get() - 1;

@@ -363,11 +363,11 @@ pub fn words(action: &Action) -> String {
     };
     match action {
         Action::Advertise { advert, .. } => format!("advert {}", advert.priority),
-        Action::Announce { addresses, .. } => list("announce", addresses),
-        Action::Claim { addresses, .. } => list("claim", addresses),
+        Action::Announce { held, .. } => list("announce", &held.addresses),
+        Action::Claim { held, .. } => list("claim", &held.addresses),
         Action::Notify(transition) => format!("role {}", transition.to),
-        Action::Release { addresses, .. } => list("release", addresses),
-        Action::Renew { addresses, .. } => list("renew", addresses),
+        Action::Release { held, .. } => list("release", &held.addresses),
+        Action::Renew { held, .. } => list("renew", &held.addresses),
         Action::Warn { .. } => "warn".to_string(),
     }
 }
