@@ -15,5 +15,4 @@ pub mod exporter;
 pub mod helper;
 pub mod host;
 pub mod lab;
-pub mod log;
 pub mod vrrp;

@@ -28,7 +28,7 @@ use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::{
     Action, Check, Contention, Discard, Event, Family, Handled, Hook, HookOutcome, Instant, LinkId,
-    Mac, Node, Packet, Role, RouterConfig, RouterId, Transition, VirtualRouter,
+    Mac, Node, Packet, RecordEntry, Role, RouterConfig, RouterId, Transition, VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
@@ -413,7 +413,7 @@ impl Driver {
             if last.hook == Hook::Master && succeeded {
                 // If this cannot be written the hook runs once more after a restart, which hooks
                 // must bear.
-                let _ = self.record.note(*member, |entry| entry.hook_done = entry.master);
+                let _ = self.record.note(*member, RecordEntry::hook_succeeded);
             }
             if let Some(state) = self.routers.get_mut(member) {
                 state.last_hook = Some(last.clone());

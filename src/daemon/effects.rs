@@ -15,8 +15,8 @@ use crate::host::netlink::{AddressError, JobOutcome, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Step};
 use crate::vrrp::{
-    Action, Address, Hook, Instant, Node, Role, RouterConfig, RouterId, Transition, VirtualRouter,
-    Why,
+    Action, Address, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
+    VirtualRouter, Why,
 };
 
 impl Driver {
@@ -292,16 +292,9 @@ impl Driver {
             transition.why.to_string(),
         ));
         let owner = self.hooks.owner(id, &config);
-        let master = transition.to == Role::Master;
-        let resumed = transition.why == Why::Resumed;
-        let has_hook = self.hooks.has_master_hook(&owner);
-        let running = self.hooks.runs_master_hook(&owner);
-        let _ = self.record.note(id, |entry| {
-            entry.master = master;
-            let done = !has_hook || (resumed && !transition.hooks && !running);
-            entry.hook_done = master && done;
-        });
-        if resumed {
+        let hook = self.hooks.master_hook(&owner);
+        let _ = self.record.note(id, |entry| entry.role_changed(transition, hook));
+        if transition.why == Why::Resumed {
             self.record.resumed(clock::boottime());
         }
         if !transition.hooks {
@@ -320,7 +313,7 @@ impl Driver {
             Started::Run(hook, owner) => {
                 if hook == Hook::Master {
                     for member in &owner.members {
-                        let _ = self.record.note(*member, |entry| entry.hook_done = false);
+                        let _ = self.record.note(*member, RecordEntry::hook_started);
                     }
                 }
                 self.poll_helper();

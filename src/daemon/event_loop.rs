@@ -25,7 +25,7 @@ use crate::host::netlink::Worker;
 use crate::host::record::{PreviousRecord, Record};
 use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
-use crate::vrrp::{Action, Event, Instant, Node, Recorded, Stop};
+use crate::vrrp::{Action, AddressesFound, Event, Instant, Node, Stop};
 
 /// How often in one turn everything that came is read before deadlines are acted on: packets go
 /// before timeouts, but a flood must not keep the loop from its own adverts.
@@ -267,16 +267,9 @@ impl Daemon {
                 let ours = |ip| there.iter().any(|address| address.ours && address.ip == ip);
                 let mut ips = router.addresses().iter().map(|address| address.ip);
                 let entry = self.previous.find(router.config()).unwrap_or_default();
-                let recorded = Recorded {
-                    was_master: entry.master,
-                    drained: self.was_drained,
-                    held_back: entry.held_back,
-                    addresses_present: ips.clone().any(ours),
-                    addresses_alive: ips.all(ours),
-                    last_advert_age: boottime.saturating_sub(entry.sent_at),
-                    resumes_in_last_minute,
-                    master_hook_done: entry.hook_done,
-                };
+                let found = AddressesFound { any: ips.clone().any(ours), all: ips.all(ours) };
+                let (drained, resumes) = (self.was_drained, resumes_in_last_minute);
+                let recorded = entry.recorded(boottime, found, drained, resumes);
                 (router.id(), recorded)
             })
             .collect();

@@ -11,7 +11,9 @@ use super::driver::Source;
 use crate::config::{Config, Hooks};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, Outcome};
 use crate::host::poller::Poller;
-use crate::vrrp::{Hook, HookOutcome, Instant, Node, Role, RouterConfig, RouterId, Transition};
+use crate::vrrp::{
+    Hook, HookOutcome, Instant, MasterHook, Node, Role, RouterConfig, RouterId, Transition,
+};
 
 /// What runs hooks and checks: the helper process, and what it was asked for.
 pub(super) struct HookRunner {
@@ -201,15 +203,17 @@ impl HookRunner {
         })
     }
 
-    /// Whether a `master` or `notify` hook is configured for these.
-    pub(super) fn has_master_hook(&self, owner: &HookOwner) -> bool {
+    /// What there is to run when they become master.
+    pub(super) fn master_hook(&self, owner: &HookOwner) -> MasterHook {
         let hooks = self.configured.get(&owner.name);
-        hooks.is_some_and(|hooks| hooks.master.is_some() || hooks.notify.is_some())
-    }
-
-    /// Whether their `master` hook runs.
-    pub(super) fn runs_master_hook(&self, owner: &HookOwner) -> bool {
-        self.runs.values().any(|run| run.hook == Hook::Master && run.owner.name == owner.name)
+        let mut runs = self.runs.values();
+        if runs.any(|run| run.hook == Hook::Master && run.owner.name == owner.name) {
+            MasterHook::Running
+        } else if hooks.is_some_and(|hooks| hooks.master.is_some() || hooks.notify.is_some()) {
+            MasterHook::Configured
+        } else {
+            MasterHook::None
+        }
     }
 
     /// Runs the hooks that go with a change of role; call [`poll`](Self::poll) after it. `members` are

@@ -106,7 +106,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     // that are started later must not have it.
     let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
     let _ = privileges::realtime(REALTIME_PRIORITY);
-    let log = crate::log::init();
+    let log = crate::host::log::init();
     for warning in warnings {
         warn!("{warning}");
     }

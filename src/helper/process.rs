@@ -26,8 +26,8 @@ use super::hook::{Finished, HookRun, Outcome};
 use super::protocol::{HelperEvent, HelperRequest, PACKET_SIZE};
 use super::queue::enqueue;
 use super::{program, run};
+use crate::host::log;
 use crate::host::{echo, privileges, sys};
-use crate::log;
 
 /// Needed to change to another user without capabilities, to kill that user's processes, and
 /// (optional) to read which programs processes run.

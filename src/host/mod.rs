@@ -13,6 +13,7 @@ pub(crate) mod echo;
 pub(crate) mod event_channel;
 pub(crate) mod exclusive;
 pub(crate) mod kernel;
+pub(crate) mod log;
 pub mod neighbours;
 pub mod netlink;
 pub(crate) mod poller;

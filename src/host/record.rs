@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::host::sys::MappedFile;
-use crate::vrrp::{Address, Config, Family, RouterConfig, RouterId};
+use crate::vrrp::{Address, Config, Family, RecordEntry, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER_SIZE: usize = 64;
@@ -31,26 +31,6 @@ const FLAGS_OFFSET: usize = 16;
 const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
-
-/// The recorded state of one virtual router.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecordEntry {
-    /// It was master and was not giving up the role.
-    pub master: bool,
-    /// It was held back: an operator had moved it to another host.
-    pub held_back: bool,
-    /// The `master` hook had exited with status 0.
-    pub hook_done: bool,
-    /// `CLOCK_BOOTTIME` of its last advert.
-    pub sent_at: Duration,
-}
-
-impl RecordEntry {
-    fn flags(self) -> u8 {
-        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-        bit(self.master, MASTER) | bit(self.held_back, HELD_BACK) | bit(self.hook_done, HOOK_DONE)
-    }
-}
 
 /// The record of the daemon before this one; empty if the host was rebooted or suspended since.
 #[derive(Debug, Default)]
@@ -155,7 +135,7 @@ impl Record {
             let at = HEADER_SIZE + slot * SLOT_SIZE;
             bytes[at..at + SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
             bytes[at + SENT_AT_OFFSET..at + FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
-            bytes[at + FLAGS_OFFSET] = entry.flags();
+            bytes[at + FLAGS_OFFSET] = flags(entry);
             self.slots.insert(id, (slot, entry));
         }
         std::fs::write(&self.addresses, addresses)?;
@@ -184,13 +164,13 @@ impl Record {
         let Some((slot, entry)) = self.slots.get_mut(&id) else {
             return Err(io::Error::other(format!("the record is full: it has {SLOTS} slots")));
         };
-        let before = entry.flags();
+        let before = flags(*entry);
         change(entry);
-        if entry.flags() == before {
+        if flags(*entry) == before {
             return Ok(());
         }
         let offset = HEADER_SIZE + *slot * SLOT_SIZE + FLAGS_OFFSET;
-        self.file.write_all_at(&[entry.flags()], offset as u64)
+        self.file.write_all_at(&[flags(*entry)], offset as u64)
     }
 
     /// Records that this daemon resumed as master. A daemon that crashes repeatedly must not resume
@@ -243,6 +223,11 @@ fn parse_address(line: &str) -> Option<(String, Address)> {
     let (ip, prefix) = address.split_once('/')?;
     let address = Address { ip: ip.parse().ok()?, prefix: prefix.parse().ok()? };
     Some((interface.to_owned(), address))
+}
+
+fn flags(entry: RecordEntry) -> u8 {
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    bit(entry.master, MASTER) | bit(entry.held_back, HELD_BACK) | bit(entry.hook_done, HOOK_DONE)
 }
 
 fn nanos(span: Duration) -> [u8; 8] {

@@ -117,7 +117,7 @@ impl fmt::Display for Why {
             }
             Why::MasterLeft(master) => write!(f, "master {master} left (priority 0)"),
             Why::Preempts { master, priority } => {
-                write!(f, "master {master} has the lower priority {priority}")
+                write!(f, "preempts master {master} (priority {priority})")
             }
             Why::MasterHeard { master, priority } => {
                 write!(f, "master {master} is there (priority {priority})")

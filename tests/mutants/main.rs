@@ -436,6 +436,10 @@ impl Copy {
         let mut cargo = Command::new("timeout");
         cargo.args([TEST_TIMEOUT, "cargo", "test"]).args(self.locked.then_some("--locked"));
         let (target, name) = target_and_name(test);
+        if target != "simulation" {
+            // The others take longer to compile than to run.
+            cargo.args(["--config", "profile.test.package.vipd.opt-level=0"]);
+        }
         match target {
             "--lib" => cargo.arg("--lib"),
             _ => cargo.args(["--test", target]),

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Step, Work};
 use vipd::vrrp::{
-    Action, Address, Command, Config, Contention, Event, Family, Hook, HookOutcome, Instant,
-    LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Recorded, Role, RouterConfig,
-    RouterId, Stop, Transition, VirtualRouter,
+    Action, Address, AddressesFound, Command, Config, Contention, Event, Family, Hook, HookOutcome,
+    Instant, LinkAddress, LinkId, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry,
+    Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
 };
 
 use super::random::Random;
@@ -74,12 +74,9 @@ struct Held {
 /// What the daemon's record says of one virtual router.
 #[derive(Clone, Debug, Default)]
 struct Entry {
-    master: bool,
+    entry: RecordEntry,
     drained: bool,
-    held_back: bool,
-    last_advert: u64,
     resumed: Vec<u64>,
-    hook_done: bool,
     addresses: Vec<IpAddr>,
 }
 
@@ -520,20 +517,15 @@ impl World {
             let ours = |ip: &IpAddr| machine.kernel.get(ip).is_some_and(|held| held.ours);
             found.push((
                 router.id(),
-                Recorded {
-                    was_master: entry.master,
-                    drained: entry.drained,
-                    held_back: entry.held_back,
-                    addresses_present: entry.addresses.iter().any(ours),
-                    addresses_alive: router.addresses().iter().all(|a| ours(&a.ip)),
-                    last_advert_age: Duration::from_nanos(now - entry.last_advert),
-                    resumes_in_last_minute: entry
-                        .resumed
-                        .iter()
-                        .filter(|at| now - **at < 60_000 * MS)
-                        .count() as u32,
-                    master_hook_done: entry.hook_done,
-                },
+                entry.entry.recorded(
+                    Duration::from_nanos(now),
+                    AddressesFound {
+                        any: entry.addresses.iter().any(ours),
+                        all: router.addresses().iter().all(|a| ours(&a.ip)),
+                    },
+                    entry.drained,
+                    entry.resumed.iter().filter(|at| now - **at < 60_000 * MS).count() as u32,
+                ),
             ));
         }
         // What the record names and no virtual router has any more is the driver's to remove.
@@ -737,7 +729,7 @@ impl World {
             let key = (router.config().family, router.config().vrid.get());
             let entry = machine.record.entry(key).or_default();
             entry.drained = process.node.is_drained();
-            entry.held_back = router.held_back();
+            entry.entry.held_back = router.held_back();
         }
     }
 
@@ -932,7 +924,7 @@ impl World {
         }
         let key = (Family::of(due.from), advert.vrid.get());
         let entry = self.hosts[host].record.entry(key).or_default();
-        entry.last_advert = now;
+        entry.entry.sent_at = Duration::from_nanos(now);
         let mut message = Vec::new();
         for &destination in due.to.iter() {
             advert.encode(due.from, destination, &mut message);
@@ -948,15 +940,12 @@ impl World {
         let Some(router) = process.node.router(id) else { return };
         let key = (router.config().family, router.config().vrid.get());
         let entry = self.hosts[host].record.entry(key).or_default();
-        entry.master = transition.to == Role::Master;
-        entry.held_back = router.held_back();
+        entry.entry.role_changed(transition, MasterHook::Configured);
+        entry.entry.held_back = router.held_back();
         entry.drained = process.node.is_drained();
         entry.addresses = router.addresses().iter().map(|address| address.ip).collect();
-        if transition.to == Role::Master {
-            entry.hook_done = !transition.hooks;
-            if !transition.hooks {
-                entry.resumed.push(now);
-            }
+        if transition.why == Why::Resumed {
+            entry.resumed.push(now);
         }
         let asked = match transition.to {
             Role::Leaving if transition.before_release => {

@@ -750,6 +750,30 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_counts_from_when_the_worker_began_the_claim_or_the_renewal() {
+        let mut master = Master::new();
+        master.carries_out();
+        for kind in [JobKind::Claim, JobKind::Renew] {
+            let started = master.now;
+            master.now = started + Duration::from_millis(500);
+            assert!(master.delivery.finished(master.now, ROUTER, kind, started, Ok(())).is_empty());
+            let until = started + Duration::from_secs(2);
+            assert_eq!(master.delivery.lease_until(ROUTER), Some(until), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_advert_without_a_socket_renews_nothing() {
+        let mut master = Master::settled();
+        master.delivery.unsent(ROUTER);
+        master.to_do = vec![master.renewal()];
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        master.delivery.sent(master.now, ROUTER, true);
+        master.to_do = vec![master.renewal()];
+        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+    }
+
+    #[test]
     fn no_advert_leaves_in_the_last_100_ms_of_the_lease_but_priority_0_does() {
         let nano = Duration::from_nanos(1);
         let mut master = Master::settled();

@@ -38,7 +38,7 @@ pub struct Guard {
 }
 
 /// Starts logging for this process, once. May start a thread, so capabilities must be dropped
-/// before ([`crate::host::privileges`]).
+/// before ([`super::privileges`]).
 pub fn init() -> Guard {
     let wanted = std::env::var("VIPD_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
     let (targets, problem) = match wanted.as_deref().map(str::parse::<Targets>) {
@@ -391,7 +391,7 @@ mod tests {
             ("SYSLOG_IDENTIFIER", "vipd"),
             ("VIPD_ROUTER", "web"),
             ("VIPD_SENT_COUNT", "3"),
-            ("VIPD_TARGET", "vipd::log::tests"),
+            ("VIPD_TARGET", "vipd::host::log::tests"),
             ("VIPD_WHY", "two\nlines"),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));

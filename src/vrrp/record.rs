@@ -1,0 +1,91 @@
+//! What is recorded of a virtual router for the next daemon on this host, and what that daemon is
+//! told of it.
+//!
+//! Where the record is kept is the driver's business; what is in it, and what it means, is decided
+//! here.
+
+use std::time::Duration;
+
+use super::action::Transition;
+use super::event::Recorded;
+use super::router::Role;
+use super::why::Why;
+
+/// The recorded state of one virtual router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RecordEntry {
+    /// It was master and was not giving up the role.
+    pub master: bool,
+    /// It was held back: an operator had moved it to another host.
+    pub held_back: bool,
+    /// The `master` hook had exited with status 0, or there was none to run.
+    pub hook_done: bool,
+    /// When its last advert was sent, on a clock that the next daemon shares (the daemon's is
+    /// `CLOCK_BOOTTIME`).
+    pub sent_at: Duration,
+}
+
+/// Whether there is a hook to run for a new master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MasterHook {
+    /// Neither `master` nor `notify` is configured.
+    None,
+    /// One is configured.
+    Configured,
+    /// One is running already.
+    Running,
+}
+
+/// What a new daemon sees of the virtual router's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddressesFound {
+    /// At least one is on its interface with our mark.
+    pub any: bool,
+    /// All are.
+    pub all: bool,
+}
+
+impl RecordEntry {
+    /// Records a change of role. A daemon that resumes without running hooks leaves the state of the
+    /// hook as the one before it did, unless that hook is running again.
+    pub fn role_changed(&mut self, transition: &Transition, hook: MasterHook) {
+        self.master = transition.to == Role::Master;
+        let done = match hook {
+            MasterHook::None => true,
+            MasterHook::Configured => transition.why == Why::Resumed && !transition.hooks,
+            MasterHook::Running => false,
+        };
+        self.hook_done = self.master && done;
+    }
+
+    /// Records that the `master` hook was started.
+    pub fn hook_started(&mut self) {
+        self.hook_done = false;
+    }
+
+    /// Records that the `master` hook exited with status 0.
+    pub fn hook_succeeded(&mut self) {
+        self.hook_done = self.master;
+    }
+
+    /// What a daemon that starts at `now` is told. `drained`: the host is. `resumes_in_last_minute`:
+    /// how many daemons have resumed as master within the minute before.
+    pub fn recorded(
+        self,
+        now: Duration,
+        addresses: AddressesFound,
+        drained: bool,
+        resumes_in_last_minute: u32,
+    ) -> Recorded {
+        Recorded {
+            was_master: self.master,
+            drained,
+            held_back: self.held_back,
+            addresses_present: addresses.any,
+            addresses_alive: addresses.all,
+            last_advert_age: now.saturating_sub(self.sent_at),
+            resumes_in_last_minute,
+            master_hook_done: self.hook_done,
+        }
+    }
+}
