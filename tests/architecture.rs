@@ -34,15 +34,14 @@ const FORBIDDEN_IN_VRRP: [(&str, &str); 22] = [
 ];
 
 /// The parts of `src`, each with those that it may use, which lie below it.
-const PARTS: [(&str, &[&str]); 14] = [
+const PARTS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     ("cli", &["api", "config", "daemon", "doctor", "exporter", "helper", "host", "lab", "vrrp"]),
-    ("daemon", &["api", "config", "helper", "host", "log", "vrrp"]),
+    ("daemon", &["api", "config", "helper", "host", "vrrp"]),
     ("doctor", &["api", "config", "host", "vrrp"]),
     ("exporter", &["api", "host", "vrrp"]),
     ("lab", &["host"]),
-    ("helper", &["config", "host", "log", "vrrp"]),
-    ("log", &["host", "vrrp"]),
+    ("helper", &["config", "host", "vrrp"]),
     ("config", &["vrrp"]),
     ("host", &["vrrp"]),
     ("vrrp", &["words"]),
@@ -212,7 +211,7 @@ fn a_planted_use_of_another_part_is_found() {
         ("src/config/mod.rs", "use super::host::clock;"),
         ("src/vrrp/node.rs", "fn f(clock: &crate::host::clock::Clock) {}"),
         ("src/api/status.rs", "pub use crate::vrrp::Role;"),
-        ("src/log.rs", "use crate::daemon;"),
+        ("src/words.rs", "use crate::daemon;"),
         ("src/main.rs", "    vipd::daemon::run(&options)"),
     ] {
         assert_eq!(found(path, line), 1, "{path}: {line}");
@@ -222,7 +221,7 @@ fn a_planted_use_of_another_part_is_found() {
         ("src/host/clock.rs", "use crate::vrrp::{Node, Vrid};"),
         ("src/host/clock.rs", "use super::sys; // crate::daemon"),
         ("src/host/netlink/links.rs", "use super::super::clock;"),
-        ("src/daemon/mod.rs", "use crate::{api::status::Status, helper, log};"),
+        ("src/daemon/mod.rs", "use crate::{api::status::Status, helper};"),
         ("src/main.rs", "    vipd::cli::main()"),
         ("src/lib.rs", "pub mod vrrp;"),
     ] {

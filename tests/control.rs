@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use suite::tests;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             idle_clients_are_disconnected,
             clients_that_never_read_delay_no_advert,
             cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
+            the_service_manager_is_notified,
         ]
     })
 }
@@ -147,13 +149,13 @@ fn status_serves_people_and_scripts() {
     assert_eq!(is(&pair.b, &["status", "web", "--is", "backup"]), Some(0));
     assert_eq!(is(&pair.b, &["status", "web", "--is", "mastre"]), Some(2));
     // While it is frozen the peer takes over, and the client is soon told that there is no answer.
-    daemons.0.signal_all(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    daemons.0.signal_all(Signal::SIGSTOP).unwrap();
     let taken = || (pair.router(&pair.b)["role"] == "master").then_some(());
     wait_for(TIMEOUT, taken).unwrap();
     let silent = pair.vipd(&pair.a, &["status"]);
     assert_eq!(silent.status.code(), Some(1));
     assert!(stderr(&silent).contains("seems to be stopped"), "{}", stderr(&silent));
-    daemons.0.signal_all(nix::sys::signal::Signal::SIGCONT).unwrap();
+    daemons.0.signal_all(Signal::SIGCONT).unwrap();
     let unknown = pair.vipd(&pair.a, &["status", "wbe"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(stderr(&unknown).contains("there is: web"), "{}", stderr(&unknown));
@@ -641,6 +643,46 @@ fn cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs() {
     let done = cleanup();
     assert!(done.status.success() && stdout(&done).contains("nothing to remove"));
     assert!(pair.a.holds(pair.ip).unwrap());
+}
+
+/// `READY=1`, `WATCHDOG=1` at half of the time that is allowed, and what a reload and a stop are.
+fn the_service_manager_is_notified() {
+    let pair = Pair::new(|_| {});
+    let path = pair.lab.dir().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let until = |wanted: &str| {
+        let mut buffer = [0; 1024];
+        let end = Instant::now() + TIMEOUT;
+        while Instant::now() < end {
+            let length = manager.recv(&mut buffer).unwrap();
+            if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == wanted) {
+                return;
+            }
+        }
+        panic!("{wanted} never came");
+    };
+    let wrapper = pair.lab.dir().join("wrapper");
+    let text = format!(
+        "#!/bin/sh\nNOTIFY_SOCKET={} WATCHDOG_USEC=200000 exec {VIPD} \"$@\"\n",
+        path.display()
+    );
+    fs::write(&wrapper, text).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut daemon =
+        Daemon::start(&pair.a, &Program::Vipd(wrapper), std::slice::from_ref(&pair.spec_a))
+            .unwrap();
+    until("READY=1");
+    for _ in 0..10 {
+        until("WATCHDOG=1");
+    }
+    daemon.signal(Signal::SIGHUP).unwrap();
+    until("RELOADING=1");
+    until("READY=1");
+    until("WATCHDOG=1");
+    daemon.signal(Signal::SIGTERM).unwrap();
+    until("STOPPING=1");
+    assert!(daemon.wait(TIMEOUT).unwrap().is_some_and(|status| status.success()));
 }
 
 // ---- two hosts ---------------------------------------------------------------------------------

@@ -755,6 +755,17 @@ mod tests {
     }
 
     #[test]
+    fn an_advert_without_a_socket_renews_nothing() {
+        let mut master = Master::settled();
+        master.delivery.unsent(ROUTER);
+        master.to_do = vec![master.renewal()];
+        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
+        master.delivery.sent(master.now, ROUTER, true);
+        master.to_do = vec![master.renewal()];
+        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+    }
+
+    #[test]
     fn no_advert_leaves_in_the_last_100_ms_of_the_lease_but_priority_0_does() {
         let nano = Duration::from_nanos(1);
         let mut master = Master::settled();
