@@ -412,11 +412,7 @@ fn events_tell_what_happened_before_and_since_the_restart() {
         "web: master -> leaving: failover was asked for",
         "web: leaving -> backup: failover was asked for; 192.0.2.2 took over",
         "command: resume web",
-<<<<<<< HEAD
         "web: backup -> master: preempts master 192.0.2.2 (priority 100)",
-=======
-        "web: backup -> master: took over from 192.0.2.2 (priority 100)",
->>>>>>> 1ead098844927ca89082e4141c768ad96656d3f6
         "web: leaving -> stopped: the daemon stops; 192.0.2.2 took over",
         "daemon: vipd has ended",
         running,

@@ -15,11 +15,7 @@ use crate::host::netlink::{AddressError, JobOutcome, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Step};
 use crate::vrrp::{
-<<<<<<< HEAD
-    Action, Address, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
-=======
-    Action, Address, Held, Hook, Instant, Node, Role, RouterConfig, RouterId, Transition,
->>>>>>> 1ead098844927ca89082e4141c768ad96656d3f6
+    Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
     VirtualRouter, Why,
 };
 

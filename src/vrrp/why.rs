@@ -118,11 +118,7 @@ impl fmt::Display for Why {
             }
             Why::MasterLeft(master) => write!(f, "master {master} left (priority 0)"),
             Why::Preempts { master, priority } => {
-<<<<<<< HEAD
                 write!(f, "preempts master {master} (priority {priority})")
-=======
-                write!(f, "took over from {master} (priority {priority})")
->>>>>>> 1ead098844927ca89082e4141c768ad96656d3f6
             }
             Why::MasterHeard { master, priority } => {
                 write!(f, "master {master} is there (priority {priority})")
