@@ -379,3 +379,23 @@ impl Holding {
         self.removals_since = origin;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn held(link: u32, ips: &[&str]) -> Held {
+        let addresses = ips.iter().map(|ip| Address::host(ip.parse().unwrap())).collect();
+        Held { link: LinkId(link), addresses }
+    }
+
+    #[test]
+    fn an_address_on_another_interface_is_another_one() {
+        let (here, there) = (held(0, &["192.0.2.1", "192.0.2.2"]), held(1, &["192.0.2.1"]));
+        assert!(!there.is_within(&here) && held(0, &["192.0.2.1"]).is_within(&here));
+        assert_eq!(here.without(&there), here);
+        assert_eq!(here.without(&held(0, &["192.0.2.1"])), held(0, &["192.0.2.2"]));
+    }
+}

@@ -116,8 +116,9 @@ impl Node {
 
     /// Handles an event. Appends actions, which the caller has to carry out in order.
     ///
-    /// # Errors A packet was not acted on. It has changed nothing but the list of incompatible
-    /// peers. Other events never fail.
+    /// # Errors
+    /// A packet was not acted on. It has changed nothing but the list of incompatible peers. Other
+    /// events never fail.
     pub fn handle(
         &mut self,
         now: Instant,
