@@ -347,7 +347,7 @@ impl Host {
     }
 
     /// How long until the node wants to be called.
-    pub fn patience(&self) -> Option<Duration> {
+    pub fn until_deadline(&self) -> Option<Duration> {
         self.node.deadline().map(|at| at - self.now)
     }
 }
@@ -385,7 +385,7 @@ pub fn skew(priority: u8, interval: Duration) -> Duration {
 
 /// What an advert looks like to the network: source, destinations.
 pub fn first_way(host: &mut Host) -> (IpAddr, Vec<IpAddr>) {
-    let span = host.patience().unwrap();
+    let span = host.until_deadline().unwrap();
     host.wait(span);
     host.done
         .iter()
