@@ -12,7 +12,7 @@ use super::id::{LinkId, Mac, RouterId};
 pub enum Event<'a> {
     /// An address that we hold was removed from its interface by another program.
     AddressLost(RouterId, IpAddr),
-    /// An [`Action::Claim`] failed.
+    /// An [`Action::Claim`](super::Action::Claim) failed.
     ClaimFailed(RouterId, ClaimError),
     /// A command of an operator.
     Command(Command),
