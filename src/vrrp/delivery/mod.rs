@@ -843,6 +843,29 @@ mod tests {
     }
 
     #[test]
+    fn each_part_of_a_long_claim_is_announced_once() {
+        let mut master = Master::new();
+        master.carries_out();
+        master.delivery.claimed_part(ROUTER, 0..1);
+        master.delivery.claimed_part(ROUTER, 0..1);
+        let [Step::Announce(due)] = &master.carries_out()[..] else { panic!("one announcement") };
+        let parts: Vec<_> = due.iter().map(|due| due.part.clone()).collect();
+        assert_eq!(parts, [0..1]);
+    }
+
+    #[test]
+    fn the_last_actions_of_a_removed_router_are_carried_out() {
+        let mut master = Master::new();
+        master.carries_out();
+        let nobody = Node::new(&Config::default());
+        master.delivery.forget_removed(&nobody);
+        master.finishes(JobKind::Claim, Ok(()));
+        assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
+        master.delivery.forget_removed(&nobody);
+        assert_eq!(master.delivery.lease_until(ROUTER), None);
+    }
+
+    #[test]
     fn two_adverts_of_one_router_leave_one_after_the_other() {
         let mut master = Master::settled();
         let (one, zero) = (master.advert(Priority::new(100)), master.advert(Priority::LEAVING));

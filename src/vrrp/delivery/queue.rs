@@ -245,6 +245,12 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_belongs_to_the_advert_before_it_and_does_not_wait() {
+        let renewal = Action::Renew { router: ROUTER, addresses: addresses(&[1]), lifetime: 2 };
+        assert_eq!(left([renewal]), []);
+    }
+
+    #[test]
     fn a_farewell_is_said_whatever_follows() {
         let pushed = [advertise(100, &[1]), advertise(0, &[1]), release(&[1]), backup()];
         assert_eq!(left(pushed), [advertise(0, &[1]), release(&[1]), backup()]);
