@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_renewal_belongs_to_the_advert_before_it_and_does_not_wait() {
-        let renewal = Action::Renew { router: ROUTER, addresses: addresses(&[1]), lifetime: 2 };
+        let renewal = Action::Renew { router: ROUTER, held: held(&[1]), lifetime: 2 };
         assert_eq!(left([renewal]), []);
     }
 
