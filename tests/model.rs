@@ -1,29 +1,30 @@
-//! Every order of events, not some: the real protocol of two and of three hosts, explored breadth
-//! first within bounds.
+//! A model checker: all orders of events, within bounds, for the real protocol of two and of three
+//! hosts, explored breadth first.
 //!
-//! Hosts share one virtual router. A message is delivered, in any order with others, at any
-//! event's time within [`DELAY`] of its sending, or lost. Faults (a loss, a crash, a freeze, a
-//! failover) come at any event's time, a bounded number of them; frozen hosts thaw and crashed
-//! ones come back at any event's time. Time goes from event to event, without end: states are the
-//! same if they are the same relative to now, and then they are visited once.
+//! The hosts have one virtual router. A message is delivered, in any order with others, at the time
+//! of any event within [`DELAY`] after it was sent, or it is lost. Faults (a loss, a crash, a
+//! freeze, a failover) happen at the time of any event, up to a number of them; frozen hosts thaw
+//! and crashed ones restart at the time of any event. Time advances from event to event without a
+//! limit: states that are equal relative to the current time are visited once.
 //!
-//! Two hosts may also have a sync group of two virtual routers on two links; then links are cut and
-//! healed one by one, and who has the higher address on one link has the lower one on the other.
+//! Two hosts may instead have a sync group of two virtual routers on two links. Then links are cut
+//! and restored one by one, and the host with the higher address on one link has the lower one on
+//! the other.
 //!
-//! A host may also have a service: a check, which fails and passes at any event's time, and the two
-//! hooks that are waited for, which end at any event's time before their limits, with or without
-//! success.
+//! A host may also have a service: a check, which fails and passes at the time of any event, and
+//! the two hooks that are waited for, which end at the time of any event before their limits, with
+//! or without success.
 //!
 //! Left out: leases, the worker, announcements, reloads, drains and stops (the simulator has them),
 //! cuts of single links, checks and hooks of groups.
 //!
 //! Proved within these bounds:
-//! * whoever has heard a better master's advert is not master beside it;
-//! * two masters that can hear each other have an advert under way that decides it, once an
-//!   interval has gone by without faults;
-//! * nobody takes anything back and forth without time going by;
-//! * after [`CALM`] without faults one host is master, and the right one: of all members of a group;
-//! * a host whose service is sick is not master for longer than that.
+//! * a host that has received a superior master's advert is not master beside it;
+//! * once an interval has passed without faults, of two masters that can hear each other one has an
+//!   advert under way that makes the other give way;
+//! * nothing moves back and forth endlessly at one instant;
+//! * after [`CALM`] without faults one host is master, and the right one; in a group, of all members;
+//! * a host whose service fails is not master for longer than that.
 //!
 //! `VIPD_MODEL_FAULTS=n` allows n faults instead of the usual number.
 #![allow(clippy::unwrap_used)]
@@ -45,19 +46,20 @@ use vipd::vrrp::{
     VirtualRouter, Vrid,
 };
 
-/// Now, in every state.
+/// The current time, in every state.
 const NOW: Instant = Instant::from_millis(1_000_000);
-/// A message that is not lost arrives within this time.
+/// The maximum delay of a message.
 const DELAY: Duration = Duration::from_millis(20);
-/// Patience (3.7 s at most), waiting for a successor (4 s), an interval, and a few deliveries.
+/// The longest master-down interval (3.7 s), the wait for a successor (4 s), an interval, and a few
+/// deliveries.
 const CALM: Duration = Duration::from_millis(9_500);
-/// A group whose ties are contested on one link gives the other two intervals to decide them.
+/// With groups also the tie hold-off of two intervals.
 const CALM_OF_GROUPS: Duration = Duration::from_millis(13_500);
 /// The same with hooks that are waited for.
 const CALM_OF_SERVICES: Duration = Duration::from_millis(12_500);
-/// How long a hook is waited for, and how long a veto is respected.
+/// The limit of hooks, and how long a failed `before_claim` hook is a fault.
 const HOOK: Duration = Duration::from_secs(1);
-/// So many deliveries and deadlines at one instant are a quarrel without end.
+/// More deliveries and deadlines at one instant than this are an endless loop.
 const AT_ONCE: u8 = 24;
 
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +90,7 @@ struct Message {
     link: u8,
     priority: Priority,
     bytes: Arc<[u8]>,
-    /// How long it may still take.
+    /// Its remaining delay.
     left: Duration,
 }
 
@@ -96,10 +98,10 @@ struct Message {
 struct State {
     hosts: Vec<Host>,
     messages: Vec<Message>,
-    /// Links on which nothing gets through.
+    /// The links that are cut.
     cuts: u8,
     faults_left: u8,
-    /// How long there has been no fault, up to [`CALM`].
+    /// The time since the last fault, up to [`CALM`].
     calm: Duration,
     at_once: u8,
 }
@@ -124,12 +126,12 @@ enum Step {
     Heal(u8),
 }
 
-/// What goes wrong beside cut links and services.
+/// Faults apart from cut links and failing services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Messages are lost, hosts crash.
     Crashes,
-    /// Operators move things.
+    /// Operators move virtual routers.
     Moves,
     /// Both, and hosts freeze.
     All,
@@ -139,7 +141,7 @@ struct Model<'a> {
     setups: &'a [Setup],
     configs: Vec<Config>,
     faults: u8,
-    /// How many links, each with a virtual router; those of two are a group.
+    /// The number of links, each with a virtual router; with two links they are a group.
     links: u8,
     kind: Kind,
 }
@@ -223,7 +225,7 @@ impl<'a> Model<'a> {
         let mut state = State {
             hosts: vec![Host { node: None, frozen: None }; self.setups.len()],
             messages: Vec::new(),
-            // Groups begin in disagreement.
+            // Both links are cut, so both groups become master.
             cuts: if self.links == 2 { 3 } else { 0 },
             faults_left: self.faults,
             calm: Duration::ZERO,
@@ -244,13 +246,13 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// What may come next.
+    /// All possible next steps.
     fn steps(&self, state: &State, steps: &mut Vec<Step>) {
         let hosts = 0..state.hosts.len() as u8;
         let mut pressing = state.messages.iter().any(|message| message.left.is_zero());
         let mut seen: Vec<&Message> = Vec::new();
         for (number, message) in state.messages.iter().enumerate() {
-            // Two that are equal make one difference.
+            // Of two equal messages only one is considered.
             if seen.contains(&message) {
                 continue;
             }
@@ -286,7 +288,7 @@ impl<'a> Model<'a> {
             }
             let hook = hook(node);
             if node.deadline().is_some_and(|at| at <= NOW) {
-                // A hook that never agrees is a fault.
+                // A hook that fails counts as a fault.
                 if hook != Some(Hook::BeforeClaim) || state.faults_left > 0 {
                     steps.push(Step::Timeout(host));
                 }
@@ -352,7 +354,7 @@ impl<'a> Model<'a> {
                 let host = &mut state.hosts[usize::from(message.to)];
                 if let Some(queue) = &mut host.frozen {
                     message.left = Duration::ZERO;
-                    // The same again says nothing more.
+                    // Equal to the last message: adds nothing.
                     if queue.last() != Some(&message) {
                         queue.push(message);
                     }
@@ -433,7 +435,7 @@ impl<'a> Model<'a> {
         Ok(state)
     }
 
-    /// To the next event, whoever's it is.
+    /// Advances to the next event of any host.
     fn time(&self, mut state: State) -> State {
         let awake = state.hosts.iter().filter(|host| host.frozen.is_none());
         let deadlines = awake.filter_map(|host| host.node.as_ref()?.deadline());
@@ -441,10 +443,10 @@ impl<'a> Model<'a> {
             .map(|at| at - NOW)
             .chain(state.messages.iter().map(|message| message.left))
             .min()
-            // Somebody has crashed or is frozen, and nobody else has anything to do.
+            // A host has crashed or is frozen, and the others have nothing to do.
             .unwrap_or(Duration::from_secs(1));
         for host in &mut state.hosts {
-            host.node = host.node.as_ref().map(|node| node.seen_from(NOW + next, NOW));
+            host.node = host.node.as_ref().map(|node| node.normalized(NOW + next, NOW));
         }
         for message in &mut state.messages {
             message.left -= next;
@@ -546,7 +548,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// Visits every state once; what is wrong is told with the shortest way there.
+    /// Visits every state once; a violation is reported with the shortest path to it.
     fn explore(&self) -> usize {
         let first = self.first();
         let mut known = HashSet::new();
@@ -634,15 +636,15 @@ fn fingerprint(state: &State) -> u128 {
     hash(0) << 64 | hash(1)
 }
 
-/// Tells one node, and sends what it says to the others.
+/// Passes an event to one node, and sends its adverts to the others.
 fn tell(state: &mut State, host: u8, event: Event<'_>) {
     let others = 0..state.hosts.len() as u8;
     let Some(node) = &mut state.hosts[usize::from(host)].node else { return };
-    // Of groups there is more than enough without messages that take their time.
+    // Groups have enough states without delayed messages.
     let left = if node.groups().next().is_some() { Duration::ZERO } else { DELAY };
     let mut actions = Vec::new();
     let _ = node.handle(NOW, event, &mut actions);
-    *node = node.seen_from(NOW, NOW);
+    *node = node.normalized(NOW, NOW);
     for action in actions {
         let Action::Advertise { from, advert, .. } = action else { continue };
         let link = advert.vrid.get() - 1;
@@ -666,7 +668,7 @@ fn proves(setups: &[Setup], faults: u8, kind: Kind) {
     println!("{setups:?}: {states} states");
 }
 
-/// A group on two links, at first each host's on its own.
+/// A group on two links, which are cut at first.
 fn groups_prove(setups: &[Setup], faults: u8) {
     let states = Model::new(setups, 2, faults, Kind::Crashes).explore();
     println!("groups of {setups:?}: {states} states");

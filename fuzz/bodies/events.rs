@@ -295,13 +295,13 @@ impl World {
     fn check(&mut self, action: &Action, before: Option<&Action>, by_packet: bool) {
         let now = self.now;
         match action {
-            Action::Claim { router, addresses, .. } => {
+            Action::Claim { router, held, .. } => {
                 let claimed = &mut self.seen.entry(*router).or_default().claimed;
-                claimed.extend(addresses.iter().map(|address| address.ip));
+                claimed.extend(held.addresses.iter().map(|address| address.ip));
             }
-            Action::Release { router, addresses } => {
+            Action::Release { router, held } => {
                 let claimed = &mut self.seen.entry(*router).or_default().claimed;
-                for address in addresses.iter() {
+                for address in held.addresses.iter() {
                     claimed.remove(&address.ip);
                 }
             }
@@ -317,9 +317,9 @@ impl World {
                     seen.answered_at = Some(now);
                 }
             }
-            Action::Renew { router, addresses, .. } => {
+            Action::Renew { router, held, .. } => {
                 let claimed = &self.seen.entry(*router).or_default().claimed;
-                assert!(addresses.iter().all(|address| claimed.contains(&address.ip)));
+                assert!(held.addresses.iter().all(|address| claimed.contains(&address.ip)));
                 let advert =
                     matches!(before, Some(Action::Advertise { router: by, .. }) if by == router);
                 assert!(advert, "a renewal without an advert");

@@ -47,7 +47,7 @@ pub struct Hooks {
 /// A program and how it is run; never through a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookCommand {
-    /// The program (an absolute path, or a name to be found in [`HOOK_PATH`]) and its arguments;
+    /// The program (an absolute path, or a name to be found in [`HOOK_PATH`](super::HOOK_PATH)) and its arguments;
     /// never empty.
     pub argv: Vec<String>,
     /// After this it is terminated.

@@ -470,9 +470,7 @@ impl Driver {
             }
             PendingEvent::Contention(seen) => {
                 let ours = |router: &VirtualRouter| {
-                    router.link() == seen.link
-                        && router.role() == Role::Master
-                        && router.addresses().iter().any(|address| address.ip == seen.address)
+                    router.role() == Role::Master && router.holding().has(seen.link, seen.address)
                 };
                 if let Some(router) = node.routers().find(|router| ours(router)) {
                     self.counters.of(router.id()).contending_announcements += 1;

@@ -15,7 +15,7 @@ use crate::host::netlink::{AddressError, JobOutcome, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Step};
 use crate::vrrp::{
-    Action, Address, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
+    Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
     VirtualRouter, Why,
 };
 
@@ -143,8 +143,8 @@ impl Driver {
     }
 
     fn announce(&mut self, due: &[DueAnnouncement]) {
-        for group in due.chunk_by(|one, other| one.link == other.link) {
-            let Some(link) = group.first().map(|due| due.link) else { continue };
+        for group in due.chunk_by(|one, other| one.held.link == other.held.link) {
+            let Some(link) = group.first().map(|due| due.held.link) else { continue };
             let Some(socket) = self.interfaces.neighbours(link) else { continue };
             if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncement::ips)) {
                 debug!(%error, "the kernel refused an announcement");
@@ -161,26 +161,25 @@ impl Driver {
     fn start(&mut self, job: &delivery::Job) {
         let (id, kind) = (job.router, job.work.kind());
         let now = self.clock.now();
-        let Some(index) = self.interfaces.index(job.link) else {
+        let Some(index) = self.interfaces.index(job.held.link) else {
             // Without the interface there are no addresses to remove, and none can be added.
             let outcome = if kind == JobKind::Release { Ok(()) } else { Err(JobError::Refused) };
             self.finished(id, kind, now, outcome);
             return;
         };
-        let operation = match &job.work {
-            delivery::Work::Claim { addresses, lifetime } => Operation::Claim {
-                addresses: addresses.clone(),
-                lifetime: *lifetime,
-                absent: self.has_none(id, addresses),
+        let addresses = job.held.addresses.clone();
+        let operation = match job.work {
+            delivery::Work::Claim { lifetime } => Operation::Claim {
+                addresses,
+                lifetime,
+                absent: self.interfaces.has_none(&job.held),
             },
-            delivery::Work::Release { addresses } => {
-                Operation::Release { addresses: addresses.clone() }
-            }
-            delivery::Work::Renew { addresses, lifetime, not_after } => Operation::Renew {
-                addresses: addresses.clone(),
-                lifetime: *lifetime,
-                not_after: self.clock.boottime_of(*not_after),
-                intact: self.has_all_marked(id, addresses),
+            delivery::Work::Release => Operation::Release { addresses },
+            delivery::Work::Renew { lifetime, not_after } => Operation::Renew {
+                addresses,
+                lifetime,
+                not_after: self.clock.boottime_of(not_after),
+                intact: self.has_all_marked(id, &job.held),
             },
         };
         let ticket = self.next_ticket();
@@ -251,15 +250,9 @@ impl Driver {
         ticket
     }
 
-    fn has_none(&self, id: RouterId, addresses: &[Address]) -> bool {
-        let Some(state) = self.routers.get(&id) else { return false };
-        self.interfaces.has_none(&state.config.interface, addresses)
-    }
-
-    fn has_all_marked(&mut self, id: RouterId, addresses: &[Address]) -> bool {
+    fn has_all_marked(&mut self, id: RouterId, held: &Held) -> bool {
         let Some(state) = self.routers.get_mut(&id) else { return false };
-        let interface = &state.config.interface;
-        self.interfaces.has_all_marked(interface, addresses, &mut state.intact)
+        self.interfaces.has_all_marked(held, &mut state.intact)
     }
 
     fn name(&self, id: RouterId) -> &str {

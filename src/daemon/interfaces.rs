@@ -14,7 +14,7 @@ use crate::host::neighbours::NeighbourSocket;
 use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
 use crate::host::netlink::{LinkChange, Links};
 use crate::host::poller::Poller;
-use crate::vrrp::{Address, Family, LinkAddress, LinkId, Node, VirtualRouter, Vrid};
+use crate::vrrp::{Address, Family, Held, LinkAddress, LinkId, Node, VirtualRouter, Vrid};
 
 /// What is known of the interfaces that virtual routers name, and the sockets opened on them.
 pub(super) struct Interfaces {
@@ -28,6 +28,7 @@ pub(super) struct Interfaces {
 
 /// The sockets on one interface, as long as it exists.
 struct InterfaceSockets {
+    name: Arc<str>,
     index: u32,
     mac: Option<[u8; 6]>,
     v4: Option<AdvertSocket>,
@@ -132,29 +133,27 @@ impl Interfaces {
         self.links.addresses(interface).iter().any(|there| there.ip == ip)
     }
 
-    /// Whether an interface is known to have none of these addresses.
-    pub(super) fn has_none(&self, interface: &str, addresses: &[Address]) -> bool {
-        let there = self.links.addresses(interface);
+    /// Whether the interface is known to have none of these addresses.
+    pub(super) fn has_none(&self, held: &Held) -> bool {
+        let Some(sockets) = self.sockets.get(&held.link) else { return false };
+        let there = self.links.addresses(&sockets.name);
         let there: HashSet<IpAddr> = there.iter().map(|address| address.ip).collect();
-        self.synced && !addresses.iter().any(|address| there.contains(&address.ip))
+        self.synced && !held.addresses.iter().any(|address| there.contains(&address.ip))
     }
 
-    /// Whether an interface is known to have all of these addresses, with our mark. `known` is the
+    /// Whether the interface is known to have all of these addresses, with our mark. `known` is the
     /// answer of the last time and the state of the interface it was about: looked up again only if
     /// something has changed.
-    pub(super) fn has_all_marked(
-        &self,
-        interface: &str,
-        addresses: &[Address],
-        known: &mut Option<(u64, bool)>,
-    ) -> bool {
+    pub(super) fn has_all_marked(&self, held: &Held, known: &mut Option<(u64, bool)>) -> bool {
+        let Some(sockets) = self.sockets.get(&held.link) else { return false };
+        let interface = &*sockets.name;
         let changes = self.links.changes(interface);
         let current = known.filter(|(as_of, _)| *as_of == changes);
         let look = || {
             let there = self.links.addresses(interface);
             let ours = there.iter().filter(|address| address.ours).map(InterfaceAddress::address);
             let ours: HashSet<Address> = ours.collect();
-            addresses.iter().all(|address| ours.contains(address))
+            held.addresses.iter().all(|address| ours.contains(address))
         };
         let (_, all) = *known.insert(current.unwrap_or_else(|| (changes, look())));
         all && self.synced
@@ -207,8 +206,14 @@ impl Interfaces {
                 let known = self.sockets.get(&link);
                 if known.is_none_or(|sockets| (sockets.index, sockets.mac) != (index, mac)) {
                     info!(interface = %name, index, "interface found");
-                    let sockets =
-                        InterfaceSockets { index, mac, v4: None, v6: None, neighbours: None };
+                    let sockets = InterfaceSockets {
+                        name: name.clone(),
+                        index,
+                        mac,
+                        v4: None,
+                        v6: None,
+                        neighbours: None,
+                    };
                     self.sockets.insert(link, sockets);
                     self.open_sockets(link, node, poller);
                 }
@@ -235,10 +240,8 @@ impl Interfaces {
             }
             LinkChange::Lost { name, ip } => {
                 let Some(&link) = self.ids.get(&name) else { return };
-                for router in routers_on(node, link) {
-                    if router.addresses().iter().any(|address| address.ip == ip) {
-                        pending.push_back(PendingEvent::AddressGone(router.id(), ip));
-                    }
+                for router in node.routers().filter(|router| router.holding().has(link, ip)) {
+                    pending.push_back(PendingEvent::AddressGone(router.id(), ip));
                 }
             }
         }
@@ -265,8 +268,11 @@ impl Interfaces {
                 warn!(interface = %name, %family, %error, "cannot open the advert socket");
             }
         }
-        let addresses: Vec<IpAddr> = routers_on(node, link)
-            .flat_map(|router| router.addresses().iter())
+        let addresses: Vec<IpAddr> = node
+            .routers()
+            .map(|router| router.holding().held())
+            .filter(|held| held.link == link)
+            .flat_map(|held| held.addresses.iter())
             .map(|a| a.ip)
             .collect();
         if let Err(error) = sockets.open_neighbours(link, &addresses, poller) {

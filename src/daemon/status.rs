@@ -198,7 +198,7 @@ fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> 
             text: format!("check {} {text}", config.name),
         });
     }
-    if matches!(router.state(), State::Master { deaf_until: Some(_), .. }) {
+    if matches!(router.state(), State::Master { unheard_until: Some(_), .. }) {
         let text = "nobody was heard, so it may be deaf, and it does not preempt".to_owned();
         changes.push(PriorityChange { check: None, adds: None, text });
     }
@@ -240,7 +240,7 @@ fn next(router: &VirtualRouter) -> Option<(Step, Instant)> {
         State::Leaving { phase, .. } => Some(match phase {
             Phase::Preparing { until, .. } => (Step::HookLimit, *until),
             Phase::Offered { successor_by, .. } => (Step::SuccessorLimit, *successor_by),
-            Phase::Succeeded { release_at, .. } => (Step::Release, *release_at),
+            Phase::Succeeded { .. } => (Step::Release, router.holding().release_at()?),
         }),
     }
 }

@@ -273,7 +273,7 @@ mod tests {
     /// Runs one test of this module again, in a process of its own that may set up logging.
     fn again(test: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "--nocapture", &format!("log::tests::{test}")]);
+        command.args(["--exact", "--nocapture", &format!("host::log::tests::{test}")]);
         command.env("VIPD_TEST_LOGS", "1").env_remove("VIPD_LOG").env_remove("JOURNAL_STREAM");
         command.stdout(Stdio::null()).stdin(Stdio::null()).stderr(Stdio::piped());
         command

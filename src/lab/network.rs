@@ -244,8 +244,8 @@ impl Host {
         Ok(())
     }
 
-    /// Leaves the state after a reboot, for a host whose processes have ended: its own addresses, and
-    /// nothing in its runtime directory.
+    /// Leaves what is there after a reboot: its own addresses, and nothing in its runtime directory.
+    /// Its processes must have ended.
     ///
     /// # Errors
     /// What the kernel or the file system says.

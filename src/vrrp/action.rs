@@ -1,71 +1,72 @@
-//! What the protocol says is to be done.
+//! Actions: what the driver has to do.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::advert::Advert;
-use super::config::{Address, Priority};
+use super::config::Priority;
+use super::holding::Held;
 use super::id::RouterId;
 use super::router::Role;
 use super::time::Instant;
 use super::warning::Warning;
 use super::why::Why;
 
-/// What is to be done, in the order given; doing one twice does no harm.
+/// What the driver has to do, in the order given. All actions are idempotent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send an advert to each destination.
     Advertise {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
         /// The IP source.
         from: IpAddr,
         /// The multicast group, or the unicast peers.
         to: Arc<[IpAddr]>,
-        /// What it says.
+        /// The message.
         advert: Advert,
-        /// The moment it was to leave, if it is one of the schedule.
+        /// When it was to be sent, if it is a scheduled one.
         due: Option<Instant>,
     },
-    /// Tell the link by gratuitous ARP or neighbour advertisement that we have the addresses.
+    /// Announce addresses by gratuitous ARP or unsolicited neighbour advertisements.
     Announce {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
+        /// The addresses and their interface.
+        held: Held,
     },
-    /// Add addresses to the interface; what follows for this router waits until it is done.
+    /// Add addresses to their interface. Later actions of this router wait until that is done.
     Claim {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
-        /// The kernel removes them after this many seconds unless renewed.
+        /// The addresses and their interface.
+        held: Held,
+        /// The kernel removes the addresses after this many seconds, unless they are renewed.
         lifetime: Option<u32>,
     },
-    /// A role changed: log it, run hooks, record it.
+    /// The role has changed: log that, run hooks, record it.
     Notify(Transition),
-    /// Remove addresses that are ours; what follows for this router waits until it is done.
+    /// Remove addresses that carry our mark. Later actions of this router wait until that is done.
     Release {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
+        /// The addresses and their interface.
+        held: Held,
     },
-    /// Begin the addresses' lifetime anew, if the advert just before was accepted by the kernel.
+    /// Renew the lifetime of addresses, if the kernel accepted the advert just before.
     Renew {
-        /// For whom.
+        /// The virtual router that asks for it.
         router: RouterId,
-        /// Which.
-        addresses: Arc<[Address]>,
-        /// In seconds.
+        /// The addresses and their interface.
+        held: Held,
+        /// The new lifetime, in seconds.
         lifetime: u32,
     },
-    /// Somebody should look; the rate is limited already.
+    /// Log a warning. The rate is limited already.
     Warn {
-        /// About whom.
+        /// The virtual router that it is about.
         router: RouterId,
-        /// What.
+        /// The warning.
         warning: Warning,
     },
 }
@@ -85,10 +86,10 @@ impl Action {
     }
 }
 
-/// One change of role.
+/// A change of role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transition {
-    /// Whose.
+    /// The virtual router.
     pub router: RouterId,
     /// The role before.
     pub from: Role,
@@ -96,11 +97,11 @@ pub struct Transition {
     pub to: Role,
     /// The reason.
     pub why: Why,
-    /// The effective priority now.
+    /// The effective priority from now on.
     pub priority: Priority,
-    /// The `before_release` hook is to run, and its end to be reported.
+    /// The `before_release` hook has to run, and its end to be reported.
     pub before_release: bool,
-    /// Whether hooks run: not when an earlier daemon's role simply goes on, and for a sync group on
-    /// one member's transition only, the one that completes the group's change of role.
+    /// Whether hooks run. Not if the role of an earlier daemon is resumed; and of a sync group's
+    /// members only for the one whose transition completes the group's change of role.
     pub hooks: bool,
 }

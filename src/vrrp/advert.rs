@@ -1,8 +1,8 @@
-//! The advert, VRRP's only message, between its bytes and its meaning: RFC 9568 5.2 for version 3,
-//! RFC 3768 5.3 for version 2.
+//! The advert, VRRP's only message: encoding and decoding of version 3 (RFC 9568 5.2) and version 2
+//! (RFC 3768 5.3).
 //!
-//! [`Advert`] is what we send, [`Heard`] is what arrived and held. Who sent it, by which way and
-//! with which TTL is for the election to judge (`router`).
+//! [`Advert`] is an advert to send, [`Heard`] a valid received one. Its sender, destination and TTL
+//! are checked by `router`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,41 +13,42 @@ use super::config::{Address, ChecksumForm, Family, Interval, Priority, Version, 
 /// IP protocol number of VRRP, in the IPv4 and IPv6 header and in the pseudo-header.
 pub const PROTOCOL: u8 = 112;
 
-/// The only message type there is (RFC 9568 5.2.2).
+/// The only message type (RFC 9568 5.2.2).
 const ADVERTISEMENT: u8 = 1;
-/// Up to the first address, in either version.
+/// Length of the header up to the first address, in both versions.
 const HEADER: usize = 8;
-/// Where the checksum stands, in either version.
+/// Offset of the checksum, in both versions.
 const CHECKSUM: usize = 6;
-/// Version 2 has this after its addresses, also without authentication (RFC 3768 5.3.10).
+/// Length of the authentication data after the addresses in version 2, also without authentication
+/// (RFC 3768 5.3.10).
 const AUTHENTICATION: usize = 8;
 
 const NO_AUTHENTICATION: u8 = 0;
 const SIMPLE_TEXT: u8 = 1;
 
-/// What we send: encoded at the edge, a value inside.
+/// An advert to send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Advert {
-    /// Which version's message it becomes.
+    /// Version of the message.
     pub version: Version,
-    /// The virtual router it speaks for.
+    /// The virtual router.
     pub vrid: Vrid,
     /// The effective priority, or [`Priority::LEAVING`].
     pub priority: Priority,
-    /// Time to the next advert; whole seconds in version 2, at most 40.95 s in version 3.
+    /// The advert interval; whole seconds in version 2, at most 40.95 s in version 3.
     pub interval: Interval,
     /// The advertised addresses, 1 to 255 of them, all of the family that carries the message.
     pub addresses: Arc<[Address]>,
-    /// What the checksum covers; matters in version 3 over IPv4 only.
+    /// What the checksum covers; only used in version 3 over IPv4.
     pub checksum: ChecksumForm,
-    /// Simple-text authentication; matters in version 2 only.
+    /// Simple-text authentication; only used in version 2.
     pub authentication: Option<[u8; 8]>,
 }
 
 impl Advert {
-    /// Replaces what is in `message` with the VRRP message, checksum included, to be sent from
-    /// `from` to `to`. Allocates only if `message` has too little capacity. A trailer may be
-    /// pushed behind it: see [`decode`].
+    /// Replaces the content of `message` by the VRRP message with its checksum, to be sent from
+    /// `from` to `to`. Allocates only if the capacity of `message` does not suffice. A trailer may
+    /// be appended: see [`decode`].
     pub fn encode(&self, from: IpAddr, to: IpAddr, message: &mut Vec<u8>) {
         debug_assert!((1..=255).contains(&self.addresses.len()), "{self:?}");
         debug_assert!(self.addresses.iter().all(|a| Family::of(a.ip) == Family::of(from)));
@@ -105,28 +106,28 @@ impl Advert {
 /// The authentication of a version 2 advert. Version 3 has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Authentication {
-    /// Type 0; what stands in the authentication data is ignored (RFC 3768 5.3.10).
+    /// Type 0; the authentication data is ignored (RFC 3768 5.3.10).
     None,
-    /// Type 1, of RFC 2338: a password anybody on the link can read.
+    /// Type 1 (RFC 2338): a password in plain text.
     SimpleText([u8; 8]),
-    /// Any other type, by its number.
+    /// Any other type, with its number.
     Other(u8),
 }
 
-/// What arrived: checked, and borrowed from the packet.
+/// A valid received advert, borrowed from the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Heard<'a> {
     /// Version of the message.
     pub version: Version,
-    /// The family that carried it, and that of its addresses.
+    /// The address family of the packet and of its addresses.
     pub family: Family,
-    /// The virtual router it speaks for.
+    /// The virtual router.
     pub vrid: Vrid,
     /// The sender's effective priority, or [`Priority::LEAVING`].
     pub priority: Priority,
-    /// The sender's time between adverts.
+    /// The sender's advert interval.
     pub interval: Interval,
-    /// Which form verified; `None` where there is only one (version 2, IPv6).
+    /// The form in which the checksum is right; `None` if there is only one (version 2, IPv6).
     pub checksum: Option<ChecksumForm>,
     /// Always `None` in version 3.
     pub authentication: Authentication,
@@ -152,7 +153,7 @@ impl<'a> Heard<'a> {
         self.addresses().len()
     }
 
-    /// The advert that is heard like this; `None` if it has an authentication we never send.
+    /// The [`Advert`] with the same content; `None` if it has an authentication that we never send.
     pub fn to_advert(&self) -> Option<Advert> {
         Some(Advert {
             version: self.version,
@@ -170,13 +171,13 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// Takes a VRRP message apart: `message` is the whole payload of an IP packet from `source` to
-/// `destination`, which are of one family.
+/// Decodes and validates a VRRP message. `message` is the whole payload of an IP packet from
+/// `source` to `destination`, which are of the same family.
 ///
-/// Bytes behind the advert are tolerated. The checksum may cover them or not: keepalived from
-/// 2.4.2 on can sign its adverts in a trailer, the kernel counts a trailer in when it fills in an
-/// IPv6 checksum, and a sender that adds one late has not. The sum is a guard against accidents,
-/// and two chances in 65536 still are one.
+/// Bytes after the advert are accepted. The checksum may cover them or not: keepalived since 2.4.2
+/// can sign its adverts in a trailer, the kernel includes a trailer when it fills in an IPv6
+/// checksum, and a sender that appends one later does not. The checksum only has to detect damage,
+/// which it still does if two of 65536 values are right.
 pub fn decode<'a>(
     source: IpAddr,
     destination: IpAddr,
@@ -214,7 +215,7 @@ pub fn decode<'a>(
         return Err(too_short(needed));
     };
 
-    // Before any value is judged: what was damaged on its way says nothing about its sender.
+    // Before the values are validated: a damaged message says nothing about its sender.
     let Some(form) = [advert, message]
         .into_iter()
         .find_map(|covered| verify(version, source, destination, covered))
@@ -263,7 +264,7 @@ pub fn decode<'a>(
     })
 }
 
-/// The form in which the checksum inside `covered` is right, if in any that `version` allows.
+/// The form in which the checksum of `covered` is right, if there is one that `version` allows.
 fn verify(
     version: Version,
     source: IpAddr,
@@ -300,8 +301,8 @@ fn sum(bytes: &[u8]) -> u64 {
     words + odd.first().map_or(0, |last| u64::from(*last) << 8)
 }
 
-/// Sum of the pseudo-header. The two families lay it out differently (RFC 9568 5.2.8, RFC 8200
-/// 8.1) and add up the same.
+/// Sum of the pseudo-header. Its layout differs between the families (RFC 9568 5.2.8, RFC 8200
+/// 8.1), its sum does not.
 fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> u64 {
     let address = |address| match address {
         IpAddr::V4(ip) => sum(&ip.octets()),
@@ -318,22 +319,22 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// An IPv4 packet with VRRP in it.
+/// An IPv4 packet that carries VRRP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ipv4Packet<'a> {
-    /// Who sent it, as the header says.
+    /// Source address.
     pub source: Ipv4Addr,
-    /// The group, or one of our addresses.
+    /// Destination address: the multicast group, or one of ours.
     pub destination: Ipv4Addr,
-    /// 255 unless somebody forwarded it, or sent it so.
+    /// TTL: 255, unless the packet was forwarded or sent with another one.
     pub ttl: u8,
     /// The VRRP message, for [`decode`].
     pub payload: &'a [u8],
 }
 
-/// Takes an IPv4 packet apart as a raw socket delivers it, header first. The payload ends where
-/// the header says or where `bytes` do, whichever comes first. The kernel has verified the
-/// header's own checksum.
+/// Decodes an IPv4 packet with its header, as a raw socket delivers it. The payload ends where the
+/// header says or where `bytes` ends, whichever comes first. The kernel has verified the checksum
+/// of the header.
 pub fn ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, Malformed> {
     let Some((&header, _)) = bytes.split_first_chunk::<20>() else {
         return Err(Malformed::TooShort { length: bytes.len(), needed: 20 });
@@ -393,39 +394,39 @@ pub fn ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, Malformed> {
     })
 }
 
-/// Why a packet is no advert, with the value that made it none.
+/// Why a packet is not a valid advert, with the invalid value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Malformed {
-    /// It ends before what it announces; both in bytes.
+    /// It is too short; both in bytes.
     TooShort {
-        /// How long it is.
+        /// Its length.
         length: usize,
-        /// How long it would have to be.
+        /// The length that it would need.
         needed: usize,
     },
     /// Neither version 2 nor 3 (RFC 9568 5.2.1, 7.1).
     UnknownVersion(u8),
-    /// Version 2 knows IPv4 only.
+    /// Version 2 over IPv6.
     Version2OverIpv6,
     /// Not an advertisement (RFC 9568 5.2.2).
     UnknownType(u8),
-    /// The checksum is wrong in every form that there is; the one received (RFC 9568 5.2.8, 7.1).
+    /// The checksum is wrong in every form; the received value (RFC 9568 5.2.8, 7.1).
     BadChecksum(u16),
-    /// VRIDs begin at 1 (RFC 9568 5.2.3).
+    /// VRID 0 (RFC 9568 5.2.3).
     ZeroVrid,
     /// It advertises no address (RFC 9568 5.2.5, erratum 8299).
     NoAddresses,
-    /// It announces adverts without end (RFC 9568 5.2.7, erratum 8301).
+    /// Advert interval 0 (RFC 9568 5.2.7, erratum 8301).
     ZeroInterval,
-    /// Not an IPv4 packet; the version in its header.
+    /// Not an IPv4 packet; the version of its header.
     NotIpv4(u8),
-    /// The IPv4 header claims to be shorter than one can be, in units of 4 bytes.
+    /// The header length of the IPv4 packet is too small, in units of 4 bytes.
     BadHeaderLength(u8),
-    /// The IPv4 packet claims to be shorter than its header, in bytes.
+    /// The total length of the IPv4 packet is smaller than its header, in bytes.
     BadTotalLength(u16),
     /// The IPv4 packet carries another protocol.
     OtherProtocol(u8),
-    /// A piece of an IPv4 packet.
+    /// A fragment of an IPv4 packet.
     Fragment,
 }
 

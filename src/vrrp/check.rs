@@ -1,4 +1,4 @@
-//! Checks of local services: single results become verdicts, verdicts become priority or fault.
+//! Checks of local services: results lead to verdicts, and verdicts to a priority or a fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::config::{CheckConfig, Effect, Initial, Priority};
 use super::time::Instant;
 
-/// Names a check in events; it keeps it over a reload, and it is never used again for another one.
+/// Identifies a check in events. A check keeps it over a reload, and it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CheckId(pub u32);
 
@@ -15,39 +15,39 @@ pub struct CheckId(pub u32);
 pub enum Probe {
     /// It passed.
     Passed,
-    /// It failed, or took too long.
+    /// It failed or timed out.
     Failed,
-    /// A number was read, to be added to the priority.
+    /// It read a number, which is added to the priority.
     Number(i16),
 }
 
 words! {
-    /// What the results of a check amount to.
+    /// The verdict on a check by its results.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Verdict {
-        /// There has been no result yet.
+        /// No result yet.
         Unknown = "unknown",
-        /// As many passes in a row as it takes.
+        /// Passing: `rise` passes in a row.
         Passing = "passing",
-        /// As many failures in a row as it takes.
+        /// Failing: `fall` failures in a row.
         Failing = "failing",
     }
 }
 
-/// A check and what its results amount to.
+/// A check with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
     id: CheckId,
     config: CheckConfig,
     verdict: Verdict,
-    /// Results in a row that are the same as the last one.
+    /// How many results in a row were passes, or failures, like the last one.
     streak: u32,
     last: Option<Probe>,
-    /// The number last read; one failure does not forget it.
+    /// The last number that was read. A failure does not reset it.
     number: i16,
-    /// Its verdict is not only what it counts as before its first results.
+    /// The verdict follows from results, and is not only the initial one.
     proved: bool,
-    /// Since when it has had its verdict.
+    /// Since when it has had this verdict.
     since: Instant,
 }
 
@@ -70,22 +70,22 @@ impl Check {
         }
     }
 
-    /// The number by which events name it.
+    /// Its identifier in events.
     pub fn id(&self) -> CheckId {
         self.id
     }
 
-    /// What it was told.
+    /// Its configuration.
     pub fn config(&self) -> &CheckConfig {
         &self.config
     }
 
-    /// What its results amount to.
+    /// The verdict by its results.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
 
-    /// How many results in a row have been the same, pass or failure.
+    /// How many results in a row were passes, or failures, like the last one.
     pub fn streak(&self) -> u32 {
         self.streak
     }
@@ -95,23 +95,23 @@ impl Check {
         self.last
     }
 
-    /// The number last read; 0 if none was.
+    /// The last number that was read; 0 if there is none.
     pub fn number(&self) -> i16 {
         self.number
     }
 
-    /// Since when it has had its verdict.
+    /// Since when it has had this verdict.
     pub fn since(&self) -> Instant {
         self.since
     }
 
-    /// The same check with a configuration that may have changed; its verdict stays.
+    /// The same check with a new configuration; its verdict stays.
     pub(super) fn with(self, config: &CheckConfig) -> Self {
         Check { config: config.clone(), ..self }
     }
 
-    /// Takes a result. The first one decides at once; after that it takes `rise` passes or `fall`
-    /// failures in a row. Returns whether anything changed that a priority hangs on.
+    /// Takes a result. The first one decides at once; after that a change takes `rise` passes or
+    /// `fall` failures in a row. Returns whether anything changed that a priority depends on.
     pub(super) fn probe(&mut self, now: Instant, probe: Probe) -> bool {
         let failed = |probe: &Probe| match probe {
             Probe::Failed => true,
@@ -146,51 +146,52 @@ impl Check {
         (self.verdict, self.number, self.proved) != before
     }
 
-    /// The view of a model checker: what decides nothing is forgotten.
-    pub(super) fn see_from(&mut self, origin: Instant) {
+    /// Resets what no decision depends on, for the model checker.
+    pub(super) fn normalize(&mut self, origin: Instant) {
         self.since = origin;
         self.streak = self.streak.min(self.config.fall.max(self.config.rise));
     }
 }
 
-/// What the checks of a virtual router amount to together.
+/// The checks of a virtual router taken together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Bearing {
-    /// Added to the priority.
+pub(super) struct CheckSummary {
+    /// The sum that is added to the priority.
     weight: i32,
-    /// The priority is the lowest one, whatever else is added.
-    pub last: bool,
-    /// Names of the checks whose failing is a fault.
+    /// A check with `on_fail = "last"` fails: the priority is 1, whatever else is added.
+    pub last_resort: bool,
+    /// Names of the failing checks that cause a fault.
     pub failing: Vec<Arc<str>>,
-    /// There is no verdict of some yet, and one may wait this long for it.
+    /// Some check has no verdict yet, which may be waited for this long.
     pub unknown: Option<Duration>,
-    /// Some count as failing only because they have shown nothing yet.
-    pub provisional: bool,
+    /// Some check is failing only because of `initial = "failing"`, without a result.
+    pub unproven: bool,
 }
 
-impl Bearing {
-    /// Sums up. Who has the addresses keeps them until a check really fails: what one counts as
-    /// before its first results only keeps others from taking them.
-    pub fn sum<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
-        let mut sum = Bearing::default();
+impl CheckSummary {
+    /// The summary of some checks. While a router holds its addresses, a check that is failing only
+    /// because of `initial = "failing"` counts as unknown: that setting is to delay a takeover, not
+    /// to end one.
+    pub fn of<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
+        let mut sum = CheckSummary::default();
         for check in checks {
             let config = &check.config;
-            let provisional = check.verdict == Verdict::Failing && !check.proved;
-            sum.provisional |= provisional;
+            let unproven = check.verdict == Verdict::Failing && !check.proved;
+            sum.unproven |= unproven;
             let verdict = match check.verdict {
-                Verdict::Failing if provisional && has_addresses => Verdict::Unknown,
+                Verdict::Failing if unproven && has_addresses => Verdict::Unknown,
                 verdict => verdict,
             };
             match (config.effect, verdict) {
                 (_, Verdict::Unknown) => {
-                    let patience = match config.initial {
-                        Initial::Wait(patience) => patience,
+                    let timeout = match config.initial {
+                        Initial::Wait(timeout) => timeout,
                         Initial::Passing | Initial::Failing => Duration::ZERO,
                     };
-                    sum.unknown = sum.unknown.max(Some(patience));
+                    sum.unknown = sum.unknown.max(Some(timeout));
                 }
                 (Effect::Fault, Verdict::Failing) => sum.failing.push(config.name.clone()),
-                (Effect::Last, Verdict::Failing) => sum.last = true,
+                (Effect::Last, Verdict::Failing) => sum.last_resort = true,
                 (Effect::Weight(weight), Verdict::Passing) if weight > 0 => {
                     sum.weight += i32::from(weight);
                 }
@@ -206,9 +207,9 @@ impl Bearing {
         sum
     }
 
-    /// The priority in force of a router that does not own the addresses.
-    pub fn of(&self, configured: Priority) -> Priority {
-        if self.last {
+    /// The effective priority of a router that does not own the addresses: 1 to 254.
+    pub fn effective(&self, configured: Priority) -> Priority {
+        if self.last_resort {
             return Priority::LOWEST;
         }
         let sum = i32::from(configured.get()) + self.weight;

@@ -1,6 +1,6 @@
-//! What the protocol must be told about a host's virtual routers: checked values only.
+//! The configuration of a host's virtual routers, as validated values.
 //!
-//! The file format is `crate::config`'s business; what arrives here holds the ranges its types say.
+//! `crate::config` reads them from the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::event::Hook;
 pub struct Vrid(NonZeroU8);
 
 impl Vrid {
-    /// `None` for 0, which is no VRID.
+    /// `None` for 0.
     pub const fn new(vrid: u8) -> Option<Self> {
         match NonZeroU8::new(vrid) {
             Some(vrid) => Some(Vrid(vrid)),
@@ -36,22 +36,22 @@ impl fmt::Display for Vrid {
     }
 }
 
-/// Priority of a router: 1-254, 255 for the owner of the addresses, 0 for "I am leaving"
-/// (RFC 9568 5.2.4).
+/// Priority of a router: 1-254, 255 for the owner of the addresses, 0 for a master that leaves (RFC
+/// 9568 5.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
 
 impl Priority {
     /// The master leaves: its backups need not wait for the master-down interval.
     pub const LEAVING: Priority = Priority(0);
-    /// The lowest priority that takes part.
+    /// The lowest priority that takes part in the election.
     pub const LOWEST: Priority = Priority(1);
-    /// What a router has that was not told otherwise.
+    /// The default (RFC 9568 6.1).
     pub const DEFAULT: Priority = Priority(100);
-    /// The router whose own addresses these are.
+    /// The router that owns the addresses.
     pub const OWNER: Priority = Priority(255);
 
-    /// Any byte is a priority.
+    /// Every byte is a priority.
     pub const fn new(priority: u8) -> Self {
         Priority(priority)
     }
@@ -92,7 +92,7 @@ impl Interval {
         self.0
     }
 
-    /// As a span of time.
+    /// As a duration.
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.0 as u64 * 10)
     }
@@ -128,7 +128,7 @@ impl Family {
         }
     }
 
-    /// The group adverts are sent to (RFC 9568 5.1.1.2, 5.1.2.2).
+    /// The multicast group of adverts (RFC 9568 5.1.1.2, 5.1.2.2).
     pub const fn multicast_group(self) -> IpAddr {
         match self {
             Family::V4 => IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18)),
@@ -146,7 +146,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// Version of the protocol spoken.
+/// Version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// RFC 3768: IPv4 only, whole seconds.
@@ -183,22 +183,23 @@ impl fmt::Display for ChecksumForm {
 }
 
 words! {
-    /// How a master gives its addresses away on purpose.
+    /// How a master hands its addresses over.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Handover {
-        /// Go on answering until the successor has announced itself: nothing is lost.
+        /// Keep the addresses until the successor has announced itself: nothing is lost.
         Overlap = "overlap",
-        /// Release before anybody is told: never two, at the price of one skew time (databases).
+        /// Release the addresses before priority 0 is sent: never two owners, for databases. Costs
+        /// one skew time.
         Exclusive = "exclusive",
     }
 }
 
-/// A shared address as the kernel is to hold it.
+/// A virtual address as it is added to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// The address itself.
     pub ip: IpAddr,
-    /// Prefix length it is claimed with: 32 or 128 unless the operator insists.
+    /// Prefix length: 32 or 128 unless configured otherwise.
     pub prefix: u8,
 }
 
@@ -219,14 +220,14 @@ impl fmt::Display for Address {
     }
 }
 
-/// One virtual router of this host: an election of its own, for one list of addresses.
+/// A virtual router of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RouterConfig {
-    /// The operator's name for it; nothing on the wire.
+    /// Its name, which does not appear on the wire.
     pub name: Arc<str>,
     /// Name of the interface that carries the adverts and the addresses.
     pub interface: Arc<str>,
-    /// Identifies the virtual router on its link.
+    /// Its identifier on the link.
     pub vrid: Vrid,
     /// Address family of the adverts and the advertised addresses.
     pub family: Family,
@@ -234,86 +235,95 @@ pub struct RouterConfig {
     pub version: Version,
     /// 255 only for the owner of the addresses; never 0.
     pub priority: Priority,
-    /// Addresses in the advert, in the operator's order; all of `family`.
+    /// The advertised addresses, in the configured order; all of `family`.
     pub addresses: Arc<[Address]>,
-    /// Addresses that move along without being in the advert; either family.
+    /// Addresses that are claimed, but not advertised; of either family.
     pub unadvertised_addresses: Arc<[Address]>,
     /// Time between our adverts.
     pub advert_interval: Interval,
-    /// Whether to depose a master of lower priority.
+    /// Whether to preempt a master of lower priority.
     pub preempt: bool,
-    /// How long we must have been fit before we depose anybody.
+    /// How long to have been free of faults before preempting.
     pub preempt_delay: Duration,
-    /// After start nobody takes over before this.
+    /// No takeover before this time after the start.
     pub start_delay: Duration,
-    /// After start and after the link came up nobody takes over before this.
+    /// No takeover before this time after the start, or after the link came up.
     pub link_delay: Duration,
     /// The checksum form we send (version 3 over IPv4); both are accepted.
     pub checksum: ChecksumForm,
-    /// `Some`: adverts go to these peers and come from them only. `None`: multicast.
+    /// `Some`: adverts are sent to these peers, and accepted from them only. `None`: multicast.
     pub unicast_peers: Option<Arc<[IpAddr]>>,
     /// The lowest TTL or hop limit accepted from a unicast peer.
     pub unicast_min_ttl: u8,
-    /// Source of our adverts; `None`: the interface's first fitting address.
+    /// Source address of our adverts; `None`: the interface's first suitable address.
     pub source_address: Option<IpAddr>,
-    /// `Some`: every other sender is ignored and counted.
+    /// `Some`: adverts of all other senders are discarded.
     pub accept_from: Option<Arc<[IpAddr]>>,
     /// Simple-text authentication of version 2, for old peers.
     pub authentication: Option<[u8; 8]>,
-    /// Kernel lifetime of a claimed address in whole seconds; `None`: for ever.
+    /// Kernel lifetime of a claimed address in seconds; `None`: unlimited.
     pub address_lifetime: Option<u32>,
-    /// How the addresses are given away on purpose.
+    /// How the addresses are handed over.
     pub handover: Handover,
-    /// `Some`: a hook runs before a planned release, for at most this long.
+    /// `Some`: the limit of the hook that runs before a planned release.
     pub before_release: Option<Duration>,
-    /// `Some`: a hook runs before the addresses are claimed, for at most this long, and may veto.
+    /// `Some`: the limit of the hook that runs before the addresses are claimed, and that can
+    /// prevent it.
     pub before_claim: Option<Duration>,
-    /// For how long a hook that fails means fault; a hook that is not named here means nothing.
+    /// How long a failed hook causes a fault, for hooks that do.
     pub fault_for: BTreeMap<Hook, Duration>,
-    /// Names of the checks that its priority, or its taking part, hangs on.
+    /// Names of the checks that its priority or its taking part depends on.
     pub checks: Arc<[Arc<str>]>,
 }
 
 impl RouterConfig {
-    /// Every address that is claimed, advertised ones first.
+    /// All addresses that are claimed, the advertised ones first.
     pub fn all_addresses(&self) -> impl Iterator<Item = Address> + '_ {
         self.addresses.iter().chain(self.unadvertised_addresses.iter()).copied()
     }
 
-    /// What makes it the same virtual router on the wire.
+    /// How long peers wait at least for our next advert before they take over: their master-down
+    /// interval (RFC 9568 6.1) without the skew time.
+    pub fn peer_timeout(&self) -> Duration {
+        3 * self.advert_interval.duration()
+    }
+
+    /// What identifies the virtual router over reloads: interface, family and VRID.
     pub fn identity(&self) -> (&str, Family, Vrid) {
         (&self.interface, self.family, self.vrid)
     }
 
-    /// The lease that can be kept at this interval: floor(3 x interval) - 1 whole seconds from
-    /// 0.7 s on, 2 s (and no promise) below.
+    /// The default `address_lifetime` in seconds. From 0.7 s on it is the longest whole number of
+    /// seconds that ends before peers take over, floor(3 x interval) - 1. Shorter intervals leave
+    /// no such number; they get 2 s, which may end later.
     pub const fn automatic_lifetime(interval: Interval) -> u32 {
         let centis = interval.centis() as u32;
         if centis >= 70 { 3 * centis / 100 - 1 } else { 2 }
     }
 }
 
-/// What the results of a check mean.
+/// How the results of a check are used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckConfig {
-    /// The operator's name for it.
+    /// Its name.
     pub name: Arc<str>,
-    /// This many failures in a row make it failing; at least 1.
+    /// Failures in a row until it is failing; at least 1.
     pub fall: u32,
-    /// This many passes in a row make it passing; at least 1.
+    /// Passes in a row until it is passing; at least 1.
     pub rise: u32,
-    /// What a verdict does.
+    /// The effect of its verdict.
     pub effect: Effect,
-    /// What it counts as before its first result.
+    /// Its verdict before the first result.
     pub initial: Initial,
 }
 
-/// What the verdict of a check does to the virtual routers that name it.
+/// The effect of a check's verdict on the virtual routers that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
-    /// Failing is a reason for fault: the addresses are released at once.
+    /// Failing causes a fault: the addresses are released at once.
     Fault,
-    /// Failing lowers the priority to 1: any fit peer takes over, and without one they stay here.
+    /// Failing lowers the priority to 1: any fit peer takes over, and without one the addresses
+    /// stay.
     Last,
     /// A positive weight is added to the priority while it passes, a negative one while it fails;
     /// never 0.
@@ -331,15 +341,15 @@ names! {
     }
 }
 
-/// What a check counts as before its first result.
+/// The verdict of a check before its first result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Initial {
-    /// As passing.
+    /// Passing.
     Passing,
-    /// As failing.
+    /// Failing.
     Failing,
-    /// The virtual router waits for the first result, but no longer than this; then it takes part as
-    /// if there were no such check.
+    /// None: the virtual router waits for the first result, but no longer than this. After that it
+    /// takes part as if there were no such check.
     Wait(Duration),
 }
 
@@ -355,7 +365,7 @@ names! {
 /// preemption, delays and hand-over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupConfig {
-    /// The operator's name for it.
+    /// Its name.
     pub name: Arc<str>,
     /// Names of at least two virtual routers, of no other group.
     pub members: Arc<[Arc<str>]>,
@@ -364,9 +374,9 @@ pub struct GroupConfig {
 /// All virtual routers of one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// In the operator's order; names and identities are unique.
+    /// In the configured order; names and identities are unique.
     pub routers: Vec<RouterConfig>,
-    /// Names are unique; every check that a router names is here.
+    /// Names are unique. Contains every check that a router names.
     pub checks: Vec<CheckConfig>,
     /// Names are unique. Hooks of a group run once for all members; their settings
     /// (`before_release`, `before_claim`, `fault_for`) and `checks` are the same in every member.

@@ -1,4 +1,4 @@
-//! Packets that were not acted on, and why.
+//! Discarded packets, and why they were.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use super::advert::Malformed;
 use super::config::{Interval, Version, Vrid};
 use super::id::RouterId;
 
-/// A packet that was not acted on: the peer's business, counted, never an error of ours.
+/// A received packet that was not acted on. Not an error of ours: it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Discard {
-    /// The virtual router it meant, if this host has it. Of a malformed packet only its VRID is
-    /// believed, so that it is counted where the operator looks for it.
+    /// The virtual router that it was for, if this host has it. A malformed packet is counted for
+    /// the virtual router of its VRID, where an operator looks for it.
     pub router: Option<RouterId>,
-    /// Why it was not acted on.
+    /// The reason.
     pub reason: DiscardReason,
 }
 
@@ -25,19 +25,19 @@ impl fmt::Display for Discard {
 /// Why a packet was not acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DiscardReason {
-    /// No advert (RFC 9568 7.1).
+    /// Not a valid advert (RFC 9568 7.1).
     Malformed(Malformed),
     /// No virtual router of ours has this VRID on this link (RFC 9568 7.1).
     UnknownRouter(Vrid),
-    /// It bears our own source address.
+    /// Its source is our own address.
     OwnAdvert,
-    /// TTL or hop limit shows that it was forwarded (RFC 9568 5.1.1.3, 5.1.2.3).
+    /// Its TTL or hop limit shows that a router forwarded it (RFC 9568 5.1.1.3, 5.1.2.3).
     Ttl(u8),
     /// Its sender is not in `accept_from`.
     NotAccepted,
     /// Its sender is not in `unicast_peers`.
     NotAPeer,
-    /// It means our virtual router, but the settings differ.
+    /// It is for our virtual router, but a setting differs.
     Incompatible(Mismatch),
 }
 
@@ -69,18 +69,18 @@ impl fmt::Display for DiscardReason {
     }
 }
 
-/// What keeps two routers that mean the same virtual router from understanding each other.
+/// A setting that has to be the same on all routers of a virtual router, and is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mismatch {
     /// The protocol version.
     Version(Version),
-    /// Type or text of version 2's authentication.
+    /// Type or text of the authentication (version 2).
     Authentication,
-    /// Version 2 requires equal intervals.
+    /// The advert interval, which version 2 requires to be equal.
     Interval(Interval),
-    /// It sends to our own address, we expect multicast.
+    /// Its adverts are unicast, and we expect multicast.
     Unicast,
-    /// It sends multicast, we expect unicast.
+    /// Its adverts are multicast, and we expect unicast.
     Multicast,
 }
 

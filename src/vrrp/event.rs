@@ -1,4 +1,4 @@
-//! What the protocol is told: packets, links, deadlines, results, commands.
+//! Events: packets, states of interfaces, expired deadlines, results, commands.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,64 +7,64 @@ use super::check::{CheckId, Probe};
 use super::config::Config;
 use super::id::{LinkId, Mac, RouterId};
 
-/// What happened.
+/// What has happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// An address that we hold has gone from its interface, not by our doing.
+    /// An address that we hold was removed from its interface by another program.
     AddressLost(RouterId, IpAddr),
-    /// The kernel refused what an [`Action::Claim`] asked for.
+    /// An [`Action::Claim`](super::Action::Claim) failed.
     ClaimFailed(RouterId, ClaimError),
-    /// The operator wants something.
+    /// A command of an operator.
     Command(Command),
-    /// Somebody else announced an address on a link.
+    /// Another host announced an address on a link.
     Contention(Contention),
-    /// What an earlier daemon left, told before the first [`Event::Link`].
+    /// The record of an earlier daemon. Comes before the first [`Event::Link`].
     Found(RouterId, Recorded),
-    /// A hook ended; for a sync group it is the one that ran for this member. Of `BeforeClaim` and
-    /// `BeforeRelease` only the run that was asked for last counts.
+    /// A hook has ended; for a sync group, the one that was run for this member. Drivers report
+    /// `BeforeClaim` and `BeforeRelease` only of the run that was requested last.
     HookFinished(RouterId, HookOutcome),
     /// The kernel has accepted no advert for as long as peers wait, or the worker has not answered.
     Late(RouterId),
     /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
     LeaseRanOut(RouterId),
-    /// The whole present picture of an interface.
+    /// The complete state of an interface.
     Link {
-        /// Which.
+        /// The interface.
         link: LinkId,
         /// Administratively up, and with carrier.
         up: bool,
         /// Its addresses in the kernel's order.
         addresses: &'a [LinkAddress],
     },
-    /// An advert, or what claims to be one.
+    /// A received packet.
     Packet(Packet<'a>),
-    /// A check gave a result.
+    /// A check has given a result.
     Probe {
-        /// Which.
+        /// The check.
         check: CheckId,
         /// The result.
         probe: Probe,
     },
-    /// The file was read again, and is good.
+    /// A new configuration.
     Reload(&'a Config),
-    /// The daemon is to end.
+    /// The daemon is to stop.
     Stop(Stop),
     /// A deadline has passed.
     Timeout,
 }
 
-/// A VRRP message off the wire, without its IP header, unchecked.
+/// A received VRRP message with the relevant fields of its IP header, not validated.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// Where it arrived.
+    /// The interface that received it.
     pub link: LinkId,
-    /// The IP header's source.
+    /// Source address of the IP header.
     pub source: IpAddr,
-    /// The IP header's destination.
+    /// Destination address of the IP header.
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// The message.
+    /// The IP payload.
     pub message: &'a [u8],
 }
 
@@ -75,72 +75,72 @@ pub struct LinkAddress {
     pub ip: IpAddr,
     /// It carries our mark.
     pub ours: bool,
-    /// Packets can be sent from it: neither tentative nor a duplicate.
+    /// Packets can be sent from it: it is neither tentative nor a duplicate.
     pub usable: bool,
 }
 
-/// Why the kernel did not give us an address.
+/// Why a claim failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClaimError {
-    /// It is there already and does not carry our mark.
+    /// The address exists and does not carry our mark.
     AlreadyThere,
-    /// Anything else; the driver has logged what.
+    /// Anything else, which the driver has logged.
     Refused,
 }
 
-/// What operators may ask for at run time.
+/// Commands of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Announce the addresses again.
     Announce(RouterId),
-    /// Leave everything, and take nothing until undrained.
+    /// Hand over all addresses, and do not take over until undrained.
     Drain,
-    /// Give one virtual router to another host.
+    /// Hand one virtual router over to another host.
     Failover(RouterId),
-    /// Take part fully again after a failover.
+    /// Preempt again after a failover.
     Resume(RouterId),
-    /// Take part again after a drain.
+    /// Take part in elections again after a drain.
     Undrain,
 }
 
-/// A sighting of somebody else with an address that may be ours.
+/// An announcement by another host of an address that may be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Contention {
-    /// Where it was seen.
+    /// The interface that received it.
     pub link: LinkId,
-    /// The address announced.
+    /// The announced address.
     pub address: IpAddr,
-    /// By whom.
+    /// The link-layer address of the other host.
     pub mac: Mac,
 }
 
-/// What the record of an earlier daemon and the kernel say of one virtual router. The driver
-/// answers for "same boot, no suspend since, same identity": else `was_master` is false.
+/// What the record of an earlier daemon and the kernel say about one virtual router. `was_master`
+/// is only true within the same boot, without a suspend since, and for the same identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recorded {
-    /// It was master and not about to leave.
+    /// It was master, and was not leaving.
     pub was_master: bool,
     /// The host was drained.
     pub drained: bool,
-    /// The operator had moved it away.
+    /// An operator had moved it to another host.
     pub held_back: bool,
-    /// Any address of it is on the interface with our mark.
+    /// At least one of its addresses is on the interface with our mark.
     pub addresses_present: bool,
-    /// All addresses of it are.
+    /// All its addresses are.
     pub addresses_alive: bool,
-    /// How long ago the last advert left.
+    /// How long ago its last advert was sent.
     pub last_advert_age: Duration,
     /// How often a daemon resumed in the last minute.
     pub resumes_in_last_minute: u32,
-    /// The `master` hook had ended with status 0.
+    /// Its `master` hook had ended with status 0.
     pub master_hook_done: bool,
 }
 
 words! {
-    /// The hooks a driver may report on.
+    /// The hooks.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Hook {
-        /// Before the addresses are claimed; it may veto.
+        /// Before the addresses are claimed; a failure prevents that.
         BeforeClaim = "before_claim",
         /// After becoming master.
         Master = "master",
@@ -148,27 +148,27 @@ words! {
         Backup = "backup",
         /// After a fault.
         Fault = "fault",
-        /// When the daemon stops or the router is removed.
+        /// When the daemon stops or the virtual router is removed.
         Stop = "stop",
         /// Before a planned release.
         BeforeRelease = "before_release",
     }
 }
 
-/// How a hook ended.
+/// The result of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HookOutcome {
-    /// Which.
+    /// The hook.
     pub hook: Hook,
-    /// It ran to its end and said 0.
+    /// It ended with status 0 within its limit.
     pub succeeded: bool,
 }
 
-/// How the daemon is to end.
+/// How the daemon is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stop {
-    /// For good, as far as anybody knows: hand everything over.
+    /// Hand everything over.
     Leave,
-    /// A successor process follows at once on this host: touch nothing.
+    /// A new daemon starts at once on this host: leave everything as it is.
     Restart,
 }

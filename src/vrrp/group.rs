@@ -1,10 +1,8 @@
 //! Sync groups: virtual routers of one host that are master together or not at all.
 //!
-//! Each member runs its own timers; whether they may be acted on is decided here, once all that an
-//! event brought about is known. A group looks at [`MemberView`]s of its members and returns
-//! [`GroupDecision`]s, which the node carries out. With equal priority elsewhere a group may win on
-//! one link and lose on another: the link of the first member decides, so that two hosts never
-//! quarrel without end.
+//! Each member has its own election and timers. Whether it may act on them is decided by the group,
+//! after an event has been handled by every router that it concerns. A group looks at
+//! [`MemberView`]s of its members and returns [`GroupDecision`]s, which the node carries out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,47 +15,47 @@ use super::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     name: Arc<str>,
-    /// In the configuration's order.
+    /// In the configured order.
     members: Vec<RouterId>,
-    /// Members that were master, and meant to stay it, when last looked at.
+    /// Members that were master, and had not sent priority 0, at the last decision.
     masters: BTreeSet<RouterId>,
     /// The role that hooks last ran for.
     notified_role: Role,
 }
 
-/// What a member of a sync group is to do because of the others.
+/// What a member has to do because of the other members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupDecision {
-    /// It cannot take part as long as `failed` cannot; `None`: no other member is in fault.
+    /// It cannot take part while `failed` cannot; `None`: no other member has a fault of its own.
     ShareFault { member: RouterId, failed: Option<RouterId> },
-    /// It offers its addresses to any successor, or gives up its takeover.
+    /// It hands over, or gives up its takeover.
     GiveWay(RouterId),
-    /// It releases its addresses: another router has those of the other members.
+    /// It releases its addresses: another router has taken over other members.
     Release(RouterId),
-    /// It goes on offering its addresses, as others still wait for a successor.
+    /// It goes on waiting for a successor until then, as other members do.
     ExtendOffer { member: RouterId, until: Instant },
-    /// It becomes master again: nobody wanted any member's addresses.
+    /// It becomes master again: no router has taken over any member.
     Return(RouterId),
     /// It takes over no earlier than this.
     DelayTakeover { member: RouterId, until: Instant },
     /// It takes over.
     TakeOver {
         member: RouterId,
-        /// It may be out of earshot, and is to advertise priority 1 at first.
-        newcomer: bool,
-        /// Its `before_claim` hook is asked first.
-        asks: bool,
-        /// Its own time has not come, only that of another member.
+        /// Some member has heard no peer, so all advertise priority 1 at first.
+        starting_without_peers: bool,
+        /// Its `before_claim` hook runs first.
+        asks_hook: bool,
+        /// Not its own timer has expired, but that of another member.
         by_group: bool,
     },
 }
 
-/// Decides on members as they are at the moment.
+/// A step of the decisions.
 pub(super) type Step = fn(&Group, Instant, &[MemberView]) -> Vec<GroupDecision>;
 
 impl Group {
-    /// What a group decides when something has changed for any member, in this order. Each step is
-    /// shown the members as the one before has left them.
+    /// The decisions after a member's state has changed, in this order. The decisions of each step
+    /// are carried out before the next one looks at the members.
     pub(super) const STEPS: [Step; 4] =
         [Group::share_faults, Group::leave, Group::end_offers, Group::take_over];
 
@@ -70,12 +68,12 @@ impl Group {
         Group { name, members, masters, notified_role }
     }
 
-    /// The operator's name for it.
+    /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Its virtual routers, in the configuration's order.
+    /// Its virtual routers, in the configured order.
     pub fn members(&self) -> &[RouterId] {
         &self.members
     }
@@ -88,28 +86,28 @@ impl Group {
         self.notified_role
     }
 
-    /// Remembers which members are master, for the next time that something changes.
-    pub(super) fn note_masters(&mut self, members: &[MemberView]) {
+    /// Records which members are master, for the next decision.
+    pub(super) fn set_masters(&mut self, members: &[MemberView]) {
         self.masters = masters(members);
     }
 
     /// Records the group's role; returns whether it differs from the one that hooks last ran for.
-    pub(super) fn note_role(&mut self, role: Role) -> bool {
+    pub(super) fn set_notified_role(&mut self, role: Role) -> bool {
         std::mem::replace(&mut self.notified_role, role) != role
     }
 
-    /// A member has left for good.
+    /// Removes a member that has left for good.
     pub(super) fn forget(&mut self, member: RouterId) {
         self.members.retain(|other| *other != member);
         self.masters.remove(&member);
     }
 
-    /// The view of a model checker: hooks decide nothing.
-    pub(super) fn see(&mut self) {
+    /// Resets what no decision depends on, for the model checker.
+    pub(super) fn normalize(&mut self) {
         self.notified_role = Role::Waiting;
     }
 
-    /// Who cannot take part keeps the others from it.
+    /// A member with a fault of its own is a fault of all others.
     fn share_faults(&self, _: Instant, members: &[MemberView]) -> Vec<GroupDecision> {
         let share = |member: &MemberView| GroupDecision::ShareFault {
             member: member.id,
@@ -118,7 +116,9 @@ impl Group {
         members.iter().map(share).collect()
     }
 
-    /// Nobody stays where another had to leave, or hears a master that is not to be deposed.
+    /// All members leave as soon as one is no longer master, hears a master that it would not
+    /// preempt, or has sent priority 0. While only some of them run their `before_release` hook,
+    /// the others send priority 0 at once.
     fn leave(&self, _: Instant, members: &[MemberView]) -> Vec<GroupDecision> {
         let fell = !self.masters.is_subset(&masters(members));
         let taken = members.iter().any(|member| {
@@ -138,17 +138,18 @@ impl Group {
         members.iter().filter(leaves).map(|member| GroupDecision::GiveWay(member.id)).collect()
     }
 
-    /// Offers that nobody took end for all members at once; where one was taken, the others are
-    /// left to the router that has it.
+    /// The members that wait for a successor stop waiting at the same time, the latest of their
+    /// deadlines, and become master again. If one of them has been taken over by another router,
+    /// that router is to have the rest: they release at their own deadlines.
     fn end_offers(&self, now: Instant, members: &[MemberView]) -> Vec<GroupDecision> {
         let staying = members.iter().filter(|member| !member.retiring);
         let offers: Vec<(RouterId, Instant)> =
-            staying.filter_map(|member| Some((member.id, member.offers_until?))).collect();
+            staying.filter_map(|member| Some((member.id, member.offer_ends_at?))).collect();
         let due = offers.iter().filter(|(_, until)| *until <= now).map(|(id, _)| *id);
         let Some(last) = offers.iter().map(|(_, until)| *until).max() else { return Vec::new() };
         if due.clone().next().is_none() {
             Vec::new()
-        } else if members.iter().any(|member| member.lost) {
+        } else if members.iter().any(|member| member.cannot_return) {
             due.map(GroupDecision::Release).collect()
         } else if now < last {
             due.map(|member| GroupDecision::ExtendOffer { member, until: last }).collect()
@@ -157,38 +158,39 @@ impl Group {
         }
     }
 
-    /// The first member whose time has come takes all with it, unless another hears a master that
-    /// is not to be deposed, or has to wait.
+    /// The first expired Master_Down_Timer makes all members take over, unless one of them hears a
+    /// master that it would not preempt, or has to wait.
     fn take_over(&self, _: Instant, members: &[MemberView]) -> Vec<GroupDecision> {
         let due = members.iter().filter(|member| member.due);
         if due.clone().next().is_none() {
             return Vec::new();
         }
-        if let Some(until) = members.iter().filter_map(|member| member.objects_until).max() {
+        if let Some(until) = members.iter().filter_map(|member| member.blocks_takeover_until).max()
+        {
             return due
                 .map(|member| GroupDecision::DelayTakeover { member: member.id, until })
                 .collect();
         }
-        let newcomer = members.iter().any(|member| member.may_be_deaf);
+        let starting_without_peers = members.iter().any(|member| member.starts_without_peers);
         let joins = members.iter().any(|member| member.state.position == Position::Master);
-        let asks = members.iter().any(|member| member.asks_before_claim) && !joins;
+        let asks_hook = members.iter().any(|member| member.asks_before_claim) && !joins;
         let backups = members.iter().filter(|m| m.state.position == Position::Backup);
         let take_over = |member: &MemberView| GroupDecision::TakeOver {
             member: member.id,
-            newcomer,
-            asks,
+            starting_without_peers,
+            asks_hook,
             by_group: !member.due,
         };
         backups.map(take_over).collect()
     }
 }
 
-/// The first other member that cannot take part, and not because of its group.
+/// The first other member with a fault of its own.
 pub(super) fn failed_beside(id: RouterId, members: &[MemberView]) -> Option<RouterId> {
     members.iter().find(|member| member.id != id && member.state.own_fault).map(|member| member.id)
 }
 
-/// Members that are master, and not yet offering what they have.
+/// Members that are master and have not sent priority 0.
 pub(super) fn masters(members: &[MemberView]) -> BTreeSet<RouterId> {
     let is_master = |member: &&MemberView| match member.state.position {
         Position::Master | Position::Preparing => true,
@@ -201,8 +203,9 @@ pub(super) fn masters(members: &[MemberView]) -> BTreeSet<RouterId> {
     members.iter().filter(is_master).map(|member| member.id).collect()
 }
 
-/// The role of a group whose members have these roles: where they differ for a moment, the first of
-/// the list. Also whether it is the role of all members, or all that can be said.
+/// The role of a group by the roles of its members; if they differ for a moment, the first of
+/// `ROLE_PRECEDENCE` that occurs. The second value is false if the group's change of role is not
+/// complete.
 pub(super) fn role_of(members: impl Iterator<Item = Role>) -> (Role, bool) {
     const ROLE_PRECEDENCE: [Role; 7] = [
         Role::Leaving,

@@ -1,12 +1,12 @@
-//! How events and actions name virtual routers and interfaces.
+//! Identifiers of virtual routers and interfaces in events and actions.
 
 use std::fmt;
 
-/// Names a virtual router in events and actions; never used again for another one.
+/// Identifies a virtual router in events and actions. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouterId(pub u32);
 
-/// Names an interface in events; stands for its *name*, whatever device has it at the moment.
+/// Identifies an interface by its *name*, whichever device has it at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
 

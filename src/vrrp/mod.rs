@@ -1,7 +1,8 @@
-//! The protocol, pure: it is told what happened and when, and says what to do.
+//! The VRRP protocol without I/O: events and the time go in, actions come out.
 //!
-//! Nothing in here reads a clock, touches a socket, draws a random number or logs above debug.
-//! One advert's way: bytes -> [`advert`] -> the election in [`router`] -> [`action`]s of [`node`].
+//! Nothing in here reads a clock, uses a socket, draws a random number or logs above debug. The way
+//! of an advert: bytes -> [`advert`] -> the election in [`router`] -> [`action`]s of [`node`] ->
+//! [`delivery`].
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -13,6 +14,7 @@ pub mod delivery;
 pub mod discard;
 pub mod event;
 pub mod group;
+pub mod holding;
 pub mod id;
 pub mod node;
 pub mod record;
@@ -29,6 +31,7 @@ pub use delivery::Delivery;
 pub use discard::{Discard, DiscardReason, Mismatch};
 pub use event::*;
 pub use group::Group;
+pub use holding::{Held, Holding};
 pub use id::{LinkId, Mac, RouterId};
 pub use node::{Handled, Node};
 pub use record::{AddressesFound, MasterHook, RecordEntry};

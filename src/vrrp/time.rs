@@ -1,11 +1,11 @@
-//! Points in time as the protocol sees them: spans since an origin that the driver chose.
+//! Points in time, as durations since an origin that the driver chooses.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point in time: nanoseconds since the driver's origin (for the daemon: its start, on a clock
-/// that goes on counting through suspend). A test can write one down.
+/// A point in time: nanoseconds since the driver's origin. For the daemon that is its start, on a
+/// clock that goes on during suspend.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
@@ -33,18 +33,18 @@ impl Instant {
         Duration::from_nanos(self.0)
     }
 
-    /// How long ago `earlier` was; zero if it lies in the future.
+    /// The time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The point `span` before this one, or the origin if there is none.
+    /// The point `span` before this one, or the origin if that would be before it.
     pub fn before(self, span: Duration) -> Instant {
         Instant(self.0.saturating_sub(nanos(span)))
     }
 }
 
-/// A span in nanoseconds; spans beyond 584 years saturate.
+/// A duration in nanoseconds, which saturates at 584 years.
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Trouble that changes nothing of what is done, but that somebody should look at.
+//! Warnings: problems that an operator should look at.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,56 +7,56 @@ use super::config::{Interval, Priority};
 use super::discard::Mismatch;
 use super::id::Mac;
 
-/// Trouble that does not change what we do, but that somebody should look at.
+/// A problem that an operator should look at. It has no effect on the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Warning {
-    /// Somebody on this host removed an address of ours.
+    /// Another program on this host removed an address of ours.
     AddressPutBack {
-        /// Which.
+        /// The address.
         address: IpAddr,
     },
-    /// Somebody else announced an address that we hold.
+    /// Another host announced an address that we hold.
     Contention {
-        /// Which.
+        /// The address.
         address: IpAddr,
-        /// Who.
+        /// The link-layer address of the other host.
         mac: Mac,
     },
-    /// A peer's list of addresses differs from ours.
+    /// A peer advertises other addresses than we do.
     DifferentAddresses {
-        /// Who.
+        /// The peer.
         source: IpAddr,
     },
-    /// A peer's interval differs from ours.
+    /// A peer's advert interval differs from ours.
     DifferentInterval {
-        /// Who.
+        /// The peer.
         source: IpAddr,
-        /// What it uses.
+        /// Its interval.
         interval: Interval,
     },
-    /// A peer means this virtual router, but cannot be understood with our settings.
+    /// A peer's adverts are for this virtual router, but do not fit our settings.
     Incompatible {
-        /// Who.
+        /// The peer.
         source: IpAddr,
-        /// What differs.
+        /// The setting that differs.
         mismatch: Mismatch,
     },
-    /// Another router of lower priority is master beside us.
+    /// Another router, of lower priority, is also master.
     LowerMaster {
-        /// Who.
+        /// The other router.
         source: IpAddr,
         /// Its priority.
         priority: Priority,
     },
-    /// Two routers claim to own the addresses (erratum 8298).
+    /// Two routers claim to own the addresses (RFC 9568, erratum 8298).
     TwoOwners {
-        /// The other.
+        /// The other router.
         source: IpAddr,
     },
 }
 
 impl Warning {
-    /// Numbers the kinds, so that each has its own rate.
+    /// The kind as a number: the rate is limited for each kind.
     pub(super) fn kind(self) -> u8 {
         match self {
             Warning::AddressPutBack { .. } => 0,

@@ -1,4 +1,4 @@
-//! The reason for a change of role, as log, hooks, status and metrics tell it.
+//! Reasons for changes of role, as shown in log, hooks, status and metrics.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,12 +7,12 @@ use super::config::Priority;
 use super::router::{Leave, Reason};
 use super::time::Instant;
 
-/// The reason for a change of role, as log, hooks and status tell it.
+/// The reason for a change of role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// The daemon has just started.
     Starting,
-    /// It takes part from now on.
+    /// It takes part in the election from now on.
     Started,
     /// An earlier daemon on this host was master a moment ago.
     Resumed,
@@ -26,19 +26,19 @@ pub enum Why {
         master: IpAddr,
         /// When it was last heard.
         since: Instant,
-        /// When that was too long ago.
+        /// When the master-down interval had passed.
         now: Instant,
     },
-    /// The master said priority 0.
+    /// The master sent priority 0.
     MasterLeft(IpAddr),
-    /// The master is worse than we are.
+    /// It preempts a master of lower priority.
     Preempts {
         /// The master.
         master: IpAddr,
         /// Its priority.
         priority: Priority,
     },
-    /// About to take over, it heard a master that is not to be deposed.
+    /// About to take over, it heard a master that it does not preempt.
     MasterHeard {
         /// The master.
         master: IpAddr,
@@ -47,33 +47,34 @@ pub enum Why {
     },
     /// Its sync group takes over.
     Group,
-    /// A better router advertised while we were master.
+    /// A router with a higher priority, or an equal one and a higher address, advertised while we
+    /// were master.
     LostElection {
-        /// The winner.
+        /// The source address of that router.
         to: IpAddr,
         /// Its priority.
         priority: Priority,
     },
-    /// We are about to give the addresses away.
+    /// It begins to hand over.
     Leaving(Leave),
     /// A successor has taken over as planned.
     HandedOver {
         /// The successor.
         to: IpAddr,
-        /// Why we left.
+        /// Why it left.
         leave: Leave,
     },
-    /// We left without waiting for, or without getting, a successor.
+    /// It left without a successor.
     Left(Leave),
-    /// We wanted to leave, and nobody took over.
+    /// It wanted to hand over, and no router took over.
     NobodyCame,
-    /// The reasons that keep it from taking part.
+    /// It is in fault, for these reasons.
     Fault(Vec<Reason>),
     /// No reason for fault is left.
     Recovered,
-    /// The daemon was stopped or starved for longer than its peers wait.
+    /// The daemon was stopped or starved for so long that a peer may have taken over.
     Late,
-    /// The kernel removed the addresses: they had not been renewed in time.
+    /// The addresses were not renewed in time, and the kernel has removed them or is about to.
     LeaseRanOut,
 }
 

@@ -52,7 +52,7 @@ fn an_address_that_is_removed_again_and_again_is_a_fault_for_30_s() {
     assert_eq!(host.role(), Role::Fault);
     host.wait(NANO);
     assert_eq!(host.role(), Role::Backup);
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]

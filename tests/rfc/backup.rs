@@ -41,7 +41,7 @@ fn rfc9568_6_4_2_the_skew_time_is_of_the_interval_the_master_used() {
     let slow = |value| Advert { interval: centis(500), ..advert_of(&web(), value) };
     host.hears_advert(&slow(200), ABOVE).unwrap();
     host.hears_advert(&slow(0), ABOVE).unwrap();
-    assert_eq!(host.patience(), Some(skew(150, secs(5))));
+    assert_eq!(host.until_deadline(), Some(skew(150, secs(5))));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn rfc9568_6_4_2_an_advert_of_the_own_priority_restarts_the_timer_whoever_sends_
         let mut host = Host::backup(web());
         host.wait(secs(3));
         host.hears(150, from).unwrap();
-        assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+        assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     }
 }
 
@@ -73,7 +73,7 @@ fn rfc9568_6_4_2_a_lower_advert_restarts_the_timer_when_not_preempting() {
     for _ in 0..20 {
         host.wait(secs(2));
         host.hears_advert(&slow, BELOW).unwrap();
-        assert_eq!(host.patience(), Some(master_down(150, secs(2))));
+        assert_eq!(host.until_deadline(), Some(master_down(150, secs(2))));
     }
     assert_eq!(host.role(), Role::Backup);
 }

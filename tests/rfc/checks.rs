@@ -66,7 +66,7 @@ fn check_that_means_fault_releases_at_once_without_before_release() {
     assert_eq!(host.role(), Role::Fault, "one pass of two");
     host.probe("app", Probe::Passed);
     assert_eq!(host.role(), Role::Backup);
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]
@@ -224,13 +224,13 @@ fn check_that_sinks_a_backup_lengthens_its_skew_and_one_that_mends_shortens_it()
     let mut host = checked_backup(web(), Effect::Weight(-100), 200);
     host.wait(SECOND);
     host.fails("app");
-    assert_eq!(host.patience(), Some(master_down(50, SECOND) - SECOND));
+    assert_eq!(host.until_deadline(), Some(master_down(50, SECOND) - SECOND));
     host.wait(SECOND);
     host.passes("app");
-    assert_eq!(host.patience(), Some(master_down(150, SECOND) - 2 * SECOND));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND) - 2 * SECOND));
     host.hears(0, ABOVE).unwrap();
     host.fails("app");
-    assert_eq!(host.patience(), Some(skew(50, SECOND)));
+    assert_eq!(host.until_deadline(), Some(skew(50, SECOND)));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn check_that_changes_the_priority_does_not_cut_a_delay_short() {
 }
 
 #[test]
-fn check_that_mends_a_backup_above_the_master_makes_it_take_over_without_a_farewell() {
+fn check_that_raises_a_backup_above_the_master_makes_it_take_over_without_priority_0() {
     let mut host = checked_backup(web(), Effect::Weight(-100), 100);
     host.fails("app");
     for _ in 0..5 {

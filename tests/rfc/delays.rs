@@ -32,7 +32,7 @@ fn after_link_up_link_delay_holds_and_start_delay_does_not() {
     host.wait(secs(60));
     host.link_down();
     host.link_up();
-    assert_eq!(host.patience(), Some(secs(9)));
+    assert_eq!(host.until_deadline(), Some(secs(9)));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn preempt_delay_begins_anew_after_a_fault() {
 }
 
 #[test]
-fn a_newcomer_that_may_be_deaf_advertises_priority_1_for_a_minute() {
+fn a_master_that_has_heard_no_peer_since_start_advertises_priority_1_for_a_minute() {
     let mut host = Host::backup(RouterConfig { preempt: false, ..web() });
     host.wait(master_down(150, SECOND));
     assert_eq!(host.said(), ["claim", "advert 1", "announce", "role master"]);
@@ -94,7 +94,7 @@ fn a_newcomer_that_may_be_deaf_advertises_priority_1_for_a_minute() {
 }
 
 #[test]
-fn a_newcomer_that_may_be_deaf_gives_way_to_any_master() {
+fn a_master_that_has_heard_no_peer_since_start_gives_way_to_any_master() {
     let mut host = Host::master(RouterConfig { preempt: false, ..web() });
     host.hears(2, BELOW).unwrap();
     host.wait(millis(5));
@@ -102,7 +102,7 @@ fn a_newcomer_that_may_be_deaf_gives_way_to_any_master() {
 }
 
 #[test]
-fn a_newcomer_that_preempts_or_that_heard_somebody_is_not_deaf() {
+fn a_new_master_that_preempts_or_has_heard_a_peer_advertises_its_full_priority() {
     let preempting = Host::master(web());
     assert_eq!(preempting.router().effective_priority(), Priority::new(150));
     let mut heard = Host::backup_of(RouterConfig { preempt: false, ..web() }, 200, ABOVE);
@@ -116,7 +116,7 @@ fn a_newcomer_that_preempts_or_that_heard_somebody_is_not_deaf() {
 }
 
 #[test]
-fn a_deaf_newcomer_that_hears_a_lower_one_takes_its_full_priority() {
+fn a_master_at_priority_1_that_hears_a_lower_one_advertises_its_full_priority() {
     let mut host = Host::master(RouterConfig { preempt: false, ..web() });
     host.hears(1, BELOW).unwrap();
     host.begin();
@@ -125,7 +125,7 @@ fn a_deaf_newcomer_that_hears_a_lower_one_takes_its_full_priority() {
 }
 
 #[test]
-fn a_deaf_newcomer_that_is_made_the_owner_says_so() {
+fn a_master_at_priority_1_that_becomes_the_owner_advertises_255() {
     let mut host = Host::master(RouterConfig { preempt: false, ..web() });
     host.reload(&[RouterConfig { preempt: false, ..priority(255) }]);
     host.begin();

@@ -58,7 +58,7 @@ fn drained_takes_nothing_until_undrained() {
     assert!(host.node.is_drained());
     host.command(Command::Undrain);
     assert!(!host.node.is_drained());
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     host.wait(secs(10));
     assert_eq!(host.role(), Role::Master);
 }

@@ -20,7 +20,7 @@ fn fault_is_left_only_when_no_reason_is_left() {
     assert_eq!(host.reasons(), []);
     assert_eq!(host.role(), Role::Backup);
     assert_eq!(host.why(), Why::Recovered);
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]

@@ -347,7 +347,7 @@ impl Host {
     }
 
     /// How long until the node wants to be called.
-    pub fn patience(&self) -> Option<Duration> {
+    pub fn until_deadline(&self) -> Option<Duration> {
         self.node.deadline().map(|at| at - self.now)
     }
 }
@@ -363,11 +363,11 @@ pub fn words(action: &Action) -> String {
     };
     match action {
         Action::Advertise { advert, .. } => format!("advert {}", advert.priority),
-        Action::Announce { addresses, .. } => list("announce", addresses),
-        Action::Claim { addresses, .. } => list("claim", addresses),
+        Action::Announce { held, .. } => list("announce", &held.addresses),
+        Action::Claim { held, .. } => list("claim", &held.addresses),
         Action::Notify(transition) => format!("role {}", transition.to),
-        Action::Release { addresses, .. } => list("release", addresses),
-        Action::Renew { addresses, .. } => list("renew", addresses),
+        Action::Release { held, .. } => list("release", &held.addresses),
+        Action::Renew { held, .. } => list("renew", &held.addresses),
         Action::Warn { .. } => "warn".to_string(),
     }
 }
@@ -385,7 +385,7 @@ pub fn skew(priority: u8, interval: Duration) -> Duration {
 
 /// What an advert looks like to the network: source, destinations.
 pub fn first_way(host: &mut Host) -> (IpAddr, Vec<IpAddr>) {
-    let span = host.patience().unwrap();
+    let span = host.until_deadline().unwrap();
     host.wait(span);
     host.done
         .iter()

@@ -115,7 +115,7 @@ fn group_preempts_only_if_it_wins_wherever_it_hears_a_master() {
 }
 
 #[test]
-fn group_takes_over_a_skew_time_after_all_farewells() {
+fn group_takes_over_a_skew_time_after_priority_0_of_all_members() {
     let mut host = backups(&web());
     host.hears(200, ABOVE).unwrap();
     host.hears_out(200, ABOVE_OUT);
@@ -340,7 +340,7 @@ fn group_ties_are_decided_on_the_link_of_the_first_member() {
 }
 
 #[test]
-fn group_that_may_be_deaf_on_one_link_says_so_on_all() {
+fn group_that_has_heard_no_peer_on_one_link_advertises_priority_1_on_all() {
     let staying = RouterConfig { preempt: false, ..web() };
     let mut host = backups(&staying);
     host.hears(200, ABOVE).unwrap();

@@ -53,7 +53,7 @@ fn before_claim_ends_when_a_master_is_heard_that_is_not_to_be_deposed() {
     let mut host = claiming(asking());
     host.hears(200, ABOVE).unwrap();
     assert_eq!(host.said(), ["role backup"]);
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     host.hook_ended(Hook::BeforeClaim, true);
     assert_eq!(host.role(), Role::Backup, "nobody asks any longer");
 }

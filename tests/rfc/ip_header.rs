@@ -66,7 +66,7 @@ fn rfc9568_5_1_1_3_an_advert_with_ttl_255_counts_and_every_other_ttl_is_discarde
         assert_eq!(host.node, untouched);
     }
     assert_eq!(host.packet(ABOVE, GROUP, 255, &message), Ok(()));
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn late_listens_for_the_full_interval_before_it_takes_part() {
     host.sleeps(secs(30));
     host.timeout();
     assert_eq!(host.why(), Why::Late);
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     host.hears(149, BELOW).unwrap();
     assert_eq!(host.role(), Role::Backup);
 }

@@ -17,7 +17,7 @@ fn the_lease_is_claimed_with_its_lifetime_and_renewed_right_after_each_advert() 
     host.wait(millis(3500));
     host.hears(149, BELOW).unwrap();
     let said: Vec<String> = host.said().into_iter().filter(|word| word != "announce").collect();
-    // An advert beside the schedule renews nothing: strangers can ask for a hundred a second.
+    // An extra advert renews nothing: packets of others can cause a hundred a second.
     assert_eq!(
         said,
         ["advert 150", "renew"]

@@ -107,7 +107,7 @@ fn rfc9568_6_4_3_a_loser_waits_the_full_interval_from_the_winners_advert() {
     let mut host = Host::master(exclusive());
     host.hears(200, ABOVE).unwrap();
     assert_eq!(host.role(), Role::Backup);
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn rfc9568_6_4_3_a_master_that_stops_sends_priority_0() {
 
 #[test]
 fn rfc9568_6_4_3_a_loser_has_one_last_word_and_no_more() {
-    // It lets a winner that did not know of it announce again; without addresses it is a farewell.
+    // It makes a winner that did not know of it announce again; without addresses it is priority 0.
     for (handover, word) in [(Handover::Overlap, 150), (Handover::Exclusive, 0)] {
         let mut host = Host::master(RouterConfig { handover, ..web() });
         host.hears(200, ABOVE).unwrap();

@@ -26,7 +26,7 @@ fn is_heard(message: &[u8]) {
     let mut host = Host::backup(web());
     host.sleeps(SECOND);
     assert_eq!(host.packet(ABOVE, GROUP, 255, message), Ok(()));
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn rfc9568_5_2_7_intervals_from_1_to_4095_centiseconds_are_adopted() {
         let message = altered(|m| m[4..6].copy_from_slice(&interval.to_be_bytes()));
         host.packet(ABOVE, GROUP, 255, &message).unwrap();
         let span = millis(u64::from(interval) * 10);
-        assert_eq!(host.patience(), Some(master_down(150, span)));
+        assert_eq!(host.until_deadline(), Some(master_down(150, span)));
     }
 }
 
@@ -258,7 +258,7 @@ fn rfc9568_5_2_9_an_ipv6_list_that_does_not_begin_with_link_local_counts() {
     let mut host = Host::backup(config);
     host.sleeps(SECOND);
     host.hears(200, ABOVE6).unwrap();
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     assert_eq!(host.warnings(), []);
 }
 
@@ -268,7 +268,7 @@ fn rfc9568_7_1_a_different_address_list_counts_and_is_warned_of() {
     host.sleeps(SECOND);
     let other = Advert { addresses: addresses(&["10.0.0.101"]), ..advert_of(&web(), 200) };
     host.hears_advert(&other, ABOVE).unwrap();
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     assert_eq!(host.warnings(), [Warning::DifferentAddresses { source: ip(ABOVE) }]);
 }
 

@@ -44,7 +44,7 @@ fn incompatible_warnings_come_once_a_minute_and_status_knows_the_last() {
 }
 
 #[test]
-fn incompatible_strangers_in_any_number_are_not_all_remembered() {
+fn of_many_incompatible_peers_only_some_are_remembered() {
     let mut host = Host::backup(web());
     for n in 1..=200 {
         let from = format!("10.0.1.{n}");

@@ -219,7 +219,7 @@ fn reload_that_shares_an_address_keeps_it_from_being_a_source() {
     assert_eq!(
         host.router().source(),
         Some(ip(HERE)),
-        "it was chosen before, and is kept for a farewell"
+        "it was chosen before, and is kept for priority 0"
     );
     assert!(host.reasons().contains(&Reason::NoAddress));
 }

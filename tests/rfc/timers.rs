@@ -24,8 +24,8 @@ fn rfc9568_6_1_the_master_down_interval_is_exact_for_every_priority_and_interval
 #[test]
 fn rfc9568_6_1_skew_orders_the_backups_also_at_ten_milliseconds() {
     let fast = |value| RouterConfig { advert_interval: centis(1), ..priority(value) };
-    let higher = Host::backup(fast(151)).patience().unwrap();
-    let lower = Host::backup(fast(150)).patience().unwrap();
+    let higher = Host::backup(fast(151)).until_deadline().unwrap();
+    let lower = Host::backup(fast(150)).until_deadline().unwrap();
     assert_eq!(lower - higher, Duration::from_nanos(39_062) + NANO);
 }
 
@@ -34,9 +34,9 @@ fn rfc9568_6_1_a_backup_adopts_the_masters_interval() {
     let mut host = Host::backup(web());
     let slow = Advert { interval: centis(500), ..advert_of(&web(), 200) };
     host.hears_advert(&slow, ABOVE).unwrap();
-    assert_eq!(host.patience(), Some(master_down(150, secs(5))));
+    assert_eq!(host.until_deadline(), Some(master_down(150, secs(5))));
     host.hears(200, ABOVE).unwrap();
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn rfc9568_6_1_a_backup_does_not_adopt_the_interval_of_a_master_it_is_about_to_d
     let mut host = Host::backup(web());
     let slow = Advert { interval: centis(500), ..advert_of(&web(), 100) };
     host.hears_advert(&slow, BELOW).unwrap();
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]

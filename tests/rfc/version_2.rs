@@ -10,7 +10,7 @@ fn rfc3768_6_1_skew_of_version_2_does_not_depend_on_the_interval() {
     for value in 1..=254 {
         let slow = RouterConfig { advert_interval: centis(300), ..web2() };
         let host = Host::backup(RouterConfig { priority: Priority::new(value), ..slow });
-        assert_eq!(host.patience(), Some(secs(9) + skew(value, SECOND)));
+        assert_eq!(host.until_deadline(), Some(secs(9) + skew(value, SECOND)));
     }
 }
 
@@ -18,7 +18,7 @@ fn rfc3768_6_1_skew_of_version_2_does_not_depend_on_the_interval() {
 fn rfc3768_6_4_2_priority_0_sets_the_timer_of_version_2_to_its_skew_time() {
     let mut host = Host::backup(RouterConfig { advert_interval: centis(300), ..web2() });
     host.hears(0, ABOVE).unwrap();
-    assert_eq!(host.patience(), Some(skew(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(skew(150, SECOND)));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn rfc3768_7_1_a_version_2_advert_with_equal_settings_counts() {
     let mut host = Host::backup(web2());
     host.sleeps(SECOND);
     host.hears(200, ABOVE).unwrap();
-    assert_eq!(host.patience(), Some(master_down(150, SECOND)));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]

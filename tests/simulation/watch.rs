@@ -104,9 +104,10 @@ impl Watch {
                         return Err(format!("a backup waits for {:?}", *at - now));
                     }
                 }
-                State::Leaving { phase: Phase::Succeeded { release_at, .. }, .. } => {
-                    if *release_at - now > Duration::from_millis(5) {
-                        return Err(format!("lingers for {:?}", *release_at - now));
+                State::Leaving { phase: Phase::Succeeded { .. }, .. } => {
+                    let release_at = router.holding().release_at().ok_or("never releases")?;
+                    if release_at - now > Duration::from_millis(5) {
+                        return Err(format!("lingers for {:?}", release_at - now));
                     }
                 }
                 State::Leaving {
@@ -139,16 +140,16 @@ impl Watch {
         excused: bool,
     ) -> Result<(), String> {
         match action {
-            Action::Claim { router, addresses, .. } => {
+            Action::Claim { router, held, .. } => {
                 let seen = self.routers.entry(*router).or_default();
                 if seen.claimed.is_empty() {
                     seen.rounds.clear();
                 }
-                seen.claimed.extend(addresses.iter().map(|address| address.ip));
+                seen.claimed.extend(held.addresses.iter().map(|address| address.ip));
             }
-            Action::Release { router, addresses } => {
+            Action::Release { router, held } => {
                 let seen = self.routers.entry(*router).or_default();
-                seen.claimed.retain(|ip| !addresses.iter().any(|address| address.ip == *ip));
+                seen.claimed.retain(|ip| !held.addresses.iter().any(|address| address.ip == *ip));
             }
             Action::Advertise { router: id, advert, .. } => {
                 let Some(router) = node.router(*id) else { return Ok(()) };

@@ -1024,18 +1024,18 @@ impl World {
     ) -> (Result<(), JobError>, bool) {
         let mut outcome = Ok(());
         let mut changed = false;
-        match &job.work {
-            Work::Claim { addresses, lifetime } => {
-                for address in addresses.iter() {
+        match job.work {
+            Work::Claim { lifetime } => {
+                for address in job.held.addresses.iter() {
                     if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.ours) {
                         outcome = Err(JobError::AlreadyThere);
                     } else {
-                        changed |= self.hold(host, address.ip, *lifetime);
+                        changed |= self.hold(host, address.ip, lifetime);
                     }
                 }
             }
-            Work::Release { addresses } => {
-                for address in addresses.iter() {
+            Work::Release => {
+                for address in job.held.addresses.iter() {
                     let machine = &mut self.hosts[host];
                     if machine.holds_ours(address.ip) {
                         machine.kernel.remove(&address.ip);
@@ -1043,14 +1043,14 @@ impl World {
                     }
                 }
             }
-            Work::Renew { addresses, lifetime, not_after } => {
-                if self.local(host, process.started) > *not_after {
+            Work::Renew { lifetime, not_after } => {
+                if self.local(host, process.started) > not_after {
                     return (Err(JobError::TooLate), false);
                 }
-                for address in addresses.iter() {
+                for address in job.held.addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
                     if self.hosts[host].kernel.get(&address.ip).is_none_or(|held| held.ours) {
-                        changed |= self.hold(host, address.ip, Some(*lifetime));
+                        changed |= self.hold(host, address.ip, Some(lifetime));
                     }
                 }
             }
@@ -1258,14 +1258,14 @@ fn show(action: &Action) -> String {
         Action::Advertise { router, advert, .. } => {
             format!("advertise {} priority {}", router.0, advert.priority)
         }
-        Action::Announce { router, addresses } => {
-            format!("announce {} ({} addresses)", router.0, addresses.len())
+        Action::Announce { router, held } => {
+            format!("announce {} ({} addresses)", router.0, held.addresses.len())
         }
-        Action::Claim { router, addresses, lifetime } => {
-            format!("claim {} ({} addresses) for {lifetime:?} s", router.0, addresses.len())
+        Action::Claim { router, held, lifetime } => {
+            format!("claim {} ({} addresses) for {lifetime:?} s", router.0, held.addresses.len())
         }
-        Action::Release { router, addresses } => {
-            format!("release {} ({} addresses)", router.0, addresses.len())
+        Action::Release { router, held } => {
+            format!("release {} ({} addresses)", router.0, held.addresses.len())
         }
         Action::Renew { router, lifetime, .. } => format!("renew {} for {lifetime} s", router.0),
         Action::Notify(t) => format!("{} was {}, is {}: {}", t.router.0, t.from, t.to, t.why),

@@ -28,7 +28,7 @@ pub struct CheckPlan {
 pub enum Target {
     /// A program passes with exit status 0. Never through a shell.
     Command {
-        /// The program (an absolute path, or a name to be found in [`super::HOOK_PATH`]) and its
+        /// The program (an absolute path, or a name to be found in [`HOOK_PATH`](crate::config::HOOK_PATH)) and its
         /// arguments; never empty.
         argv: Vec<String>,
         /// The user to run it as; `None`: the user the daemon was started as.

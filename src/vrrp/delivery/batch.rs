@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::vrrp::{Address, Advert, Family, Instant, LinkId, RouterId, Transition};
+use crate::vrrp::{Advert, Family, Held, Instant, LinkId, RouterId, Transition};
 
 /// What the election has asked for and nothing stands in the way of, by its kind.
 ///
@@ -15,7 +15,7 @@ use crate::vrrp::{Address, Advert, Family, Instant, LinkId, RouterId, Transition
 pub(super) struct Batch {
     pub adverts: Vec<DueAdvert>,
     /// Each with the advert before it, and only if the kernel accepted that.
-    pub renewals: VecDeque<(RouterId, Arc<[Address]>, u32)>,
+    pub renewals: VecDeque<(RouterId, Held, u32)>,
     pub announcements: Vec<DueAnnouncement>,
     pub transitions: Vec<Transition>,
 }
@@ -56,12 +56,10 @@ impl DueAdvert {
 /// Addresses that are to be announced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DueAnnouncement {
-    /// The link on which to announce.
-    pub link: LinkId,
     /// The virtual router that has them.
     pub router: RouterId,
-    /// All of its addresses.
-    pub addresses: Arc<[Address]>,
+    /// The round: all addresses that it announces, and the interface.
+    pub held: Held,
     /// The places in the list of those that are to be announced now.
     pub part: Range<usize>,
     /// Whether this completes a round. Addresses of a long list are announced as soon as each part
@@ -72,7 +70,7 @@ pub struct DueAnnouncement {
 impl DueAnnouncement {
     /// The addresses that are to be announced now.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        let part = self.addresses.get(self.part.clone()).unwrap_or(&[]);
+        let part = self.held.addresses.get(self.part.clone()).unwrap_or(&[]);
         part.iter().map(|address| address.ip)
     }
 }

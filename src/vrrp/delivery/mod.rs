@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Action, Address, ClaimError, Event, Instant, LinkId, Node, Priority, RouterConfig, RouterId,
+    Action, ClaimError, Event, Held, Instant, LinkId, Node, Priority, RouterConfig, RouterId,
     Transition, VirtualRouter,
 };
 use batch::Batch;
@@ -88,31 +88,24 @@ pub enum Step {
 pub struct Job {
     /// The virtual router for which it is done.
     pub router: RouterId,
-    /// The interface of the addresses.
-    pub link: LinkId,
+    /// What it is done to.
+    pub held: Held,
     /// What to do.
     pub work: Work,
 }
 
-/// What the worker does with addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// What the worker does with what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Add them.
     Claim {
-        /// The addresses.
-        addresses: Arc<[Address]>,
         /// In seconds; `None`: until they are removed.
         lifetime: Option<u32>,
     },
     /// Remove those that are ours.
-    Release {
-        /// The addresses.
-        addresses: Arc<[Address]>,
-    },
+    Release,
     /// Begin their lifetime anew.
     Renew {
-        /// The addresses.
-        addresses: Arc<[Address]>,
         /// In seconds.
         lifetime: u32,
         /// Later than this nothing is renewed, and the job fails with [`JobError::TooLate`].
@@ -125,7 +118,7 @@ impl Work {
     pub fn kind(&self) -> JobKind {
         match self {
             Work::Claim { .. } => JobKind::Claim,
-            Work::Release { .. } => JobKind::Release,
+            Work::Release => JobKind::Release,
             Work::Renew { .. } => JobKind::Renew,
         }
     }
@@ -156,6 +149,7 @@ pub enum JobError {
 /// What is under way for one virtual router.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct RouterDelivery {
+    /// The interface of its adverts.
     link: LinkId,
     config: Arc<RouterConfig>,
     /// The job that everything else waits for: a claim or a release.
@@ -230,14 +224,14 @@ impl Delivery {
                 }
                 return Some(Step::Advertise(adverts));
             }
-            if let Some((id, addresses, lifetime)) = self.batch.renewals.pop_front() {
-                self.renew(id, addresses, lifetime);
+            if let Some((id, held, lifetime)) = self.batch.renewals.pop_front() {
+                self.renew(id, held, lifetime);
                 continue;
             }
             if !self.batch.announcements.is_empty() {
                 let mut due = std::mem::take(&mut self.batch.announcements);
-                if !due.is_sorted_by_key(|due| due.link) {
-                    due.sort_by_key(|due| due.link);
+                if !due.is_sorted_by_key(|due| due.held.link) {
+                    due.sort_by_key(|due| due.held.link);
                 }
                 return Some(Step::Announce(due));
             }
@@ -308,15 +302,14 @@ impl Delivery {
     /// addresses need not wait for all of them, so this part is announced at once.
     pub fn claimed_part(&mut self, id: RouterId, part: Range<usize>) {
         let Some(delivery) = self.routers.get_mut(&id) else { return };
-        if let Some(addresses) = delivery.queue.announcement().cloned()
+        if let Some(held) = delivery.queue.announcement().cloned()
             && delivery.job == Some(JobKind::Claim)
             && delivery.announced == part.start
         {
             delivery.announced = part.end;
             self.batch.announcements.push(DueAnnouncement {
-                link: delivery.link,
                 router: id,
-                addresses,
+                held,
                 part,
                 completes_round: false,
             });
@@ -432,21 +425,19 @@ impl Delivery {
             self.blocked.push(id);
             return true;
         }
-        let link = delivery.link;
-        let work = match action {
+        let (held, work) = match action {
             Action::Advertise { from, to, advert, due, .. } => {
                 delivery.advert_in_batch = true;
-                let due = DueAdvert { link, router: id, from, to, advert, due };
+                let due = DueAdvert { link: delivery.link, router: id, from, to, advert, due };
                 self.batch.adverts.push(due);
                 return false;
             }
-            Action::Announce { addresses, .. } => {
-                let part = delivery.announced..addresses.len();
+            Action::Announce { held, .. } => {
+                let part = delivery.announced..held.addresses.len();
                 delivery.announced = 0;
                 self.batch.announcements.push(DueAnnouncement {
-                    link,
                     router: id,
-                    addresses,
+                    held,
                     part,
                     completes_round: true,
                 });
@@ -456,20 +447,20 @@ impl Delivery {
                 self.batch.transitions.push(transition);
                 return false;
             }
-            Action::Renew { addresses, lifetime, .. } => {
-                self.batch.renewals.push_back((id, addresses, lifetime));
+            Action::Renew { held, lifetime, .. } => {
+                self.batch.renewals.push_back((id, held, lifetime));
                 return false;
             }
             Action::Warn { .. } => return false,
-            Action::Claim { addresses, lifetime, .. } => {
+            Action::Claim { held, lifetime, .. } => {
                 delivery.accepted_at = now;
-                Work::Claim { addresses, lifetime }
+                (held, Work::Claim { lifetime })
             }
-            Action::Release { addresses, .. } => Work::Release { addresses },
+            Action::Release { held, .. } => (held, Work::Release),
         };
         delivery.announced = 0;
         delivery.job = Some(work.kind());
-        self.jobs.push_back(Job { router: id, link, work });
+        self.jobs.push_back(Job { router: id, held, work });
         false
     }
 
@@ -487,7 +478,7 @@ impl Delivery {
     }
 
     /// Starts a renewal, if the advert before it was accepted and none is under way.
-    fn renew(&mut self, id: RouterId, addresses: Arc<[Address]>, lifetime: u32) {
+    fn renew(&mut self, id: RouterId, held: Held, lifetime: u32) {
         let Some(delivery) = self.routers.get_mut(&id) else { return };
         if !delivery.accepted || delivery.renewing {
             return;
@@ -495,8 +486,8 @@ impl Delivery {
         delivery.renewing = true;
         let lease = Duration::from_secs(lifetime.into());
         let not_after = (delivery.renewed_at + lease).before(LEASE_GUARD);
-        let work = Work::Renew { addresses, lifetime, not_after };
-        self.jobs.push_back(Job { router: id, link: delivery.link, work });
+        let work = Work::Renew { lifetime, not_after };
+        self.jobs.push_back(Job { router: id, held, work });
     }
 }
 
@@ -541,7 +532,7 @@ impl RouterDelivery {
 
     /// Whether the kernel has accepted no advert for as long as peers wait.
     fn is_overdue(&self, now: Instant) -> bool {
-        now - self.accepted_at >= 3 * self.config.advert_interval.duration()
+        now - self.accepted_at >= self.config.peer_timeout()
     }
 }
 
@@ -551,7 +542,8 @@ mod tests {
 
     use super::*;
     use crate::vrrp::{
-        Advert, ChecksumForm, Config, Family, Handover, Interval, Recorded, Role, Version, Vrid,
+        Address, Advert, ChecksumForm, Config, Family, Handover, Interval, Recorded, Role, Version,
+        Vrid,
     };
 
     const ROUTER: RouterId = RouterId(0);
@@ -667,8 +659,8 @@ mod tests {
         }
 
         fn renewal(&self) -> Action {
-            let addresses = self.node.router(ROUTER).unwrap().addresses().clone();
-            Action::Renew { router: ROUTER, addresses, lifetime: 2 }
+            let held = self.node.router(ROUTER).unwrap().holding().held().clone();
+            Action::Renew { router: ROUTER, held, lifetime: 2 }
         }
     }
 
@@ -841,10 +833,10 @@ mod tests {
     #[test]
     fn a_job_waits_until_what_was_asked_for_before_has_left() {
         let mut master = Master::settled();
-        let addresses = master.node.router(ROUTER).unwrap().addresses().clone();
+        let held = master.node.router(ROUTER).unwrap().holding().held().clone();
         let farewell = master.advert(Priority::LEAVING);
         assert!(!master.delivery.push(master.now, farewell, &master.node));
-        let release = Action::Release { router: ROUTER, addresses };
+        let release = Action::Release { router: ROUTER, held };
         assert!(master.delivery.push(master.now, release, &master.node), "to be flushed first");
         assert_eq!(master.delivery.next_job(), None);
         assert_eq!(kinds(&master.carries_out()), ["advertise", "release"]);

@@ -5,9 +5,8 @@
 //! backup by now neither says nor does what it meant to as master.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::vrrp::{Action, Address, Priority, Role, RouterId, Transition};
+use crate::vrrp::{Action, Held, Priority, Role, RouterId, Transition};
 
 /// Actions of one virtual router, in the order in which they are to take effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,11 +28,11 @@ impl ActionQueue {
     }
 
     /// The announcement that waits for the job under way and for no other job.
-    pub fn announcement(&self) -> Option<&Arc<[Address]>> {
+    pub fn announcement(&self) -> Option<&Held> {
         let job =
             |action: &&Action| matches!(action, Action::Claim { .. } | Action::Release { .. });
         self.0.iter().take_while(|action| !job(action)).find_map(|action| match action {
-            Action::Announce { addresses, .. } => Some(addresses),
+            Action::Announce { held, .. } => Some(held),
             Action::Advertise { .. }
             | Action::Claim { .. }
             | Action::Notify(_)
@@ -56,14 +55,14 @@ impl ActionQueue {
                 self.0.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
                 self.0.push_back(action);
             }
-            Action::Announce { ref addresses, .. } => {
+            Action::Announce { ref held, .. } => {
                 self.0.retain(|waiting| match waiting {
-                    Action::Announce { addresses: older, .. } => !is_within(older, addresses),
+                    Action::Announce { held: older, .. } => !older.is_within(held),
                     _ => true,
                 });
                 self.0.push_back(action);
             }
-            Action::Release { router, addresses } => self.release(router, addresses),
+            Action::Release { router, held } => self.release(router, held),
             Action::Notify(transition) => self.notify(transition),
             // It goes with an advert that has left.
             Action::Renew { .. } => {}
@@ -85,19 +84,20 @@ impl ActionQueue {
 
     /// Claims of these addresses that have not begun are called off, adverts and announcements no
     /// longer promise them.
-    fn release(&mut self, router: RouterId, gone: Arc<[Address]>) {
-        let mut left: Option<Arc<[Address]>> = None;
+    fn release(&mut self, router: RouterId, gone: Held) {
+        let mut left: Option<Held> = None;
         self.0.retain(|action| match action {
-            Action::Claim { addresses, .. } => !is_within(addresses, &gone),
+            Action::Claim { held, .. } => !held.is_within(&gone),
             Action::Advertise { advert, .. } => {
-                let promises = advert.addresses.iter().any(|address| gone.contains(address));
+                let promises =
+                    advert.addresses.iter().any(|address| gone.addresses.contains(address));
                 advert.priority == Priority::LEAVING || !promises
             }
-            Action::Announce { addresses, .. } => {
-                let stay = || addresses.iter().filter(|address| !gone.contains(address)).copied();
-                let kept = stay().count() == addresses.len();
+            Action::Announce { held, .. } => {
+                let stays = held.without(&gone);
+                let kept = stays == *held;
                 if !kept {
-                    left = Some(stay().collect());
+                    left = Some(stays);
                 }
                 kept
             }
@@ -108,7 +108,7 @@ impl ActionQueue {
         });
         let last = self.0.iter().rev().find_map(|action| match action {
             Action::Claim { .. } => Some(None),
-            Action::Release { addresses, .. } => Some(Some(addresses)),
+            Action::Release { held, .. } => Some(Some(held)),
             Action::Advertise { .. }
             | Action::Announce { .. }
             | Action::Notify(_)
@@ -116,10 +116,10 @@ impl ActionQueue {
             | Action::Warn { .. } => None,
         });
         if last.flatten() != Some(&gone) {
-            self.0.push_back(Action::Release { router, addresses: gone });
+            self.0.push_back(Action::Release { router, held: gone });
         }
-        if let Some(addresses) = left.filter(|left| !left.is_empty()) {
-            self.0.push_back(Action::Announce { router, addresses });
+        if let Some(held) = left.filter(|left| !left.is_empty()) {
+            self.0.push_back(Action::Announce { router, held });
         }
     }
 
@@ -159,18 +159,15 @@ impl ActionQueue {
     }
 }
 
-fn is_within(some: &[Address], all: &[Address]) -> bool {
-    some.iter().all(|address| all.contains(address))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
 
     use super::*;
-    use crate::vrrp::{Advert, ChecksumForm, Interval, Version, Vrid, Why};
+    use crate::vrrp::{Address, Advert, ChecksumForm, Interval, LinkId, Version, Vrid, Why};
 
     const ROUTER: RouterId = RouterId(0);
 
@@ -179,16 +176,20 @@ mod tests {
         numbers.iter().map(address).collect()
     }
 
+    fn held(numbers: &[u8]) -> Held {
+        Held { link: LinkId(0), addresses: addresses(numbers) }
+    }
+
     fn claim(numbers: &[u8]) -> Action {
-        Action::Claim { router: ROUTER, addresses: addresses(numbers), lifetime: None }
+        Action::Claim { router: ROUTER, held: held(numbers), lifetime: None }
     }
 
     fn release(numbers: &[u8]) -> Action {
-        Action::Release { router: ROUTER, addresses: addresses(numbers) }
+        Action::Release { router: ROUTER, held: held(numbers) }
     }
 
     fn announce(numbers: &[u8]) -> Action {
-        Action::Announce { router: ROUTER, addresses: addresses(numbers) }
+        Action::Announce { router: ROUTER, held: held(numbers) }
     }
 
     fn advertise(priority: u8, numbers: &[u8]) -> Action {
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_renewal_belongs_to_the_advert_before_it_and_does_not_wait() {
-        let renewal = Action::Renew { router: ROUTER, addresses: addresses(&[1]), lifetime: 2 };
+        let renewal = Action::Renew { router: ROUTER, held: held(&[1]), lifetime: 2 };
         assert_eq!(left([renewal]), []);
     }
 
@@ -305,7 +306,7 @@ mod tests {
     fn only_what_waits_for_the_claim_under_way_is_announced_early() {
         let mut waiting = ActionQueue::default();
         waiting.push(announce(&[1]));
-        assert_eq!(waiting.announcement(), Some(&addresses(&[1])));
+        assert_eq!(waiting.announcement(), Some(&held(&[1])));
         let mut waiting = ActionQueue::default();
         waiting.push(claim(&[2]));
         waiting.push(announce(&[1, 2]));

@@ -1,11 +1,11 @@
-//! Checks of a node: their results, and what they amount to for each virtual router.
+//! The checks of a node: results, and their summary for each virtual router.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Node;
 use crate::vrrp::action::Action;
-use crate::vrrp::check::{Bearing, Check, CheckId, Probe};
+use crate::vrrp::check::{Check, CheckId, CheckSummary, Probe};
 use crate::vrrp::config::Config;
 use crate::vrrp::id::RouterId;
 use crate::vrrp::time::Instant;
@@ -23,26 +23,26 @@ impl Node {
             let users = self.checked.iter().filter(|(_, checks)| checks.contains(&index));
             let users: Vec<RouterId> = users.map(|(id, _)| *id).collect();
             for id in users {
-                self.judge(now, id, actions);
+                self.apply_checks(now, id, actions);
             }
         }
     }
 
-    /// Tells a virtual router what its checks amount to.
-    pub(super) fn judge(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+    /// Applies the summary of its checks to a virtual router, if it has changed.
+    pub(super) fn apply_checks(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
         let (Some(router), checked) = (self.router(id), self.checked.get(&id)) else {
             return;
         };
         let checks = checked.into_iter().flatten().filter_map(|index| self.checks.get(*index));
-        let bearing = Bearing::sum(checks, router.has_addresses());
-        if *router.bearing() == bearing {
+        let check_summary = CheckSummary::of(checks, router.has_addresses());
+        if *router.check_summary() == check_summary {
             return;
         }
-        self.with(now, id, |router| router.judge(now, bearing, actions));
+        self.with(now, id, |router| router.apply_checks(now, check_summary, actions));
     }
 
-    /// Checks keep their verdict and their id over a reload; a new one begins.
-    pub(super) fn note_checks(&mut self, now: Instant, config: &Config) {
+    /// Takes the checks of a configuration. Those that are known by name keep verdict and id.
+    pub(super) fn update_checks(&mut self, now: Instant, config: &Config) {
         let mut known = std::mem::take(&mut self.checks);
         for wanted in &config.checks {
             let check = match known.iter().position(|check| check.config().name == wanted.name) {

@@ -1,4 +1,4 @@
-//! Sync groups of a node: which router is a member of which, and what their decisions bring about.
+//! The sync groups of a node: membership, and carrying out what a group decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::vrrp::router::{MemberView, Membership, Role, VirtualRouter};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// Questions.
+/// Queries.
 impl Node {
     /// The sync groups in the configuration's order.
     pub fn groups(&self) -> impl Iterator<Item = &Group> + '_ {
@@ -29,8 +29,8 @@ impl Node {
         self.groups.get(*self.group_by_member.get(&id)?)
     }
 
-    /// The role of a sync group: that of its members, or where they differ for a moment, the one
-    /// that tells most.
+    /// The role of a sync group: that of its members or, where they differ for a moment, one of
+    /// theirs by a fixed precedence.
     pub fn group_role(&self, group: &Group) -> Role {
         let (role, _) = self.roles(group.members());
         role
@@ -41,8 +41,8 @@ impl Node {
         group::role_of(routers.map(VirtualRouter::role))
     }
 
-    /// A virtual router and the other members of its group.
-    pub(super) fn together_with(&self, id: RouterId) -> Vec<RouterId> {
+    /// The members of a virtual router's group, or the router alone if it has none.
+    pub(super) fn with_group(&self, id: RouterId) -> Vec<RouterId> {
         self.group_of(id).map_or_else(|| vec![id], |group| group.members().to_vec())
     }
 
@@ -52,14 +52,14 @@ impl Node {
     }
 }
 
-/// Which router is in which group.
+/// Membership.
 impl Node {
-    /// Takes up the groups of a configuration whose routers are there already. Returns those that
-    /// are in none any longer.
+    /// Takes the groups of a configuration whose routers have been added. Returns the routers that
+    /// are no longer in any group.
     pub(super) fn regroup(&mut self, now: Instant, config: &Config) -> Vec<RouterId> {
         let old = std::mem::take(&mut self.groups);
         let before = std::mem::take(&mut self.group_by_member);
-        let touched = std::mem::take(&mut self.touched);
+        let dirty_groups = std::mem::take(&mut self.dirty_groups);
         let old_members: Vec<Vec<RouterId>> = old.iter().map(|g| g.members().to_vec()).collect();
         let named: BTreeMap<&str, RouterId> = config
             .routers
@@ -81,7 +81,7 @@ impl Node {
                 self.add_group(now, wanted.name.clone(), members, known);
             }
         }
-        // A group that was removed with all its members goes on until they have left.
+        // A group that was removed together with all its members remains until they have left.
         for group in old {
             let is_leaving = |id: &RouterId| self.router(*id).is_some_and(|r| r.is_retiring());
             if group.members().iter().all(is_leaving) {
@@ -89,9 +89,10 @@ impl Node {
                 self.add_group(now, group.name().clone(), members, Some(&group));
             }
         }
-        let touched = touched.iter().filter_map(|index| old_members.get(*index)).flatten();
-        for id in touched {
-            self.touched.extend(self.group_by_member.get(id));
+        let dirty_groups =
+            dirty_groups.iter().filter_map(|index| old_members.get(*index)).flatten();
+        for id in dirty_groups {
+            self.dirty_groups.extend(self.group_by_member.get(id));
         }
         let left = before.into_keys().filter(|id| !self.group_by_member.contains_key(id));
         let left: Vec<RouterId> = left.collect();
@@ -125,28 +126,28 @@ impl Node {
         };
         let notified_role = known.map_or_else(|| self.roles(&members).0, Group::notified_role);
         if known.is_none_or(|known| known.members() != members) {
-            self.touched.insert(index);
+            self.dirty_groups.insert(index);
         }
         self.groups.push(Group::new(name, members, masters, notified_role));
     }
 
-    /// A member has left for good.
+    /// Removes a member that has left for good.
     pub(super) fn forget_member(&mut self, id: RouterId) {
         let Some(index) = self.group_by_member.remove(&id) else { return };
         let Some(group) = self.groups.get_mut(index) else { return };
         group.forget(id);
-        // Such groups are the last ones: no index changes that is in use.
+        // Groups that are being removed come last in the list, so no index in use changes.
         while self.groups.last().is_some_and(|group| group.members().is_empty()) {
             self.groups.pop();
         }
     }
 }
 
-/// What members do together.
+/// Decisions.
 impl Node {
-    /// Every group for which something has changed takes its decisions.
-    pub(super) fn align_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while let Some(index) = self.touched.pop_first() {
+    /// Lets every group decide for which something has changed, and carries that out.
+    pub(super) fn run_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while let Some(index) = self.dirty_groups.pop_first() {
             for step in Group::STEPS {
                 let Some(group) = self.groups.get(index) else { break };
                 let decisions = step(group, now, &self.member_views(now, group.members()));
@@ -156,10 +157,10 @@ impl Node {
             }
             if let Some(group) = self.groups.get(index) {
                 let members = self.member_views(now, group.members());
-                self.groups[index].note_masters(&members);
+                self.groups[index].set_masters(&members);
             }
-            // That was by its own doing.
-            self.touched.remove(&index);
+            // Marked by what the group itself has just decided.
+            self.dirty_groups.remove(&index);
         }
     }
 
@@ -172,27 +173,27 @@ impl Node {
                 self.with(now, id, |router| router.give_way(now, actions));
             }
             GroupDecision::Release(id) => {
-                self.with(now, id, |router| router.let_go(now, actions));
+                self.with(now, id, |router| router.release_after_loss(now, actions));
             }
             GroupDecision::ExtendOffer { member, until } => {
-                self.with(now, member, |router| router.offer_until(now, until, actions));
+                self.with(now, member, |router| router.extend_offer(now, until, actions));
             }
             GroupDecision::Return(id) => {
-                self.with(now, id, |router| router.come_back(now, actions));
+                self.with(now, id, |router| router.return_to_master(now, actions));
             }
             GroupDecision::DelayTakeover { member, until } => {
-                self.with(now, member, |router| router.postpone(until));
+                self.with(now, member, |router| router.delay_takeover(until));
             }
-            GroupDecision::TakeOver { member, newcomer, asks, by_group } => {
+            GroupDecision::TakeOver { member, starting_without_peers, asks_hook, by_group } => {
                 let by_group = by_group.then_some(Why::Group);
                 self.with(now, member, |router| {
-                    router.take_over(now, newcomer, asks, by_group, actions);
+                    router.take_over(now, starting_without_peers, asks_hook, by_group, actions);
                 });
             }
         }
     }
 
-    /// Another member of the router's group cannot take part, or none any longer.
+    /// Sets the other member of its group that keeps a router from taking part.
     pub(super) fn share_fault(
         &mut self,
         now: Instant,
@@ -203,12 +204,12 @@ impl Node {
         let failed = self.name_of(failed);
         self.with(now, id, |router| {
             if router.share_fault(failed.as_ref()) && !router.is_starting() {
-                router.settle_again(now, actions);
+                router.reconcile(now, actions);
             }
         });
     }
 
-    /// The first other member of its group that cannot take part.
+    /// The first other member of its group with a fault of its own.
     pub(super) fn failed_beside(&self, now: Instant, id: RouterId) -> Option<Arc<str>> {
         let members = self.member_views(now, self.group_of(id)?.members());
         self.name_of(group::failed_beside(id, &members))
@@ -218,20 +219,22 @@ impl Node {
         Some(self.router(id?)?.config().name.clone())
     }
 
-    /// A group has one set of hooks: they run with the transition that completes its change.
-    pub(super) fn run_hooks_once(&mut self, actions: &mut [Action]) {
+    /// A group has one set of hooks, which run with the transition that completes its change of
+    /// role. Clears `hooks` in all other transitions of members.
+    pub(super) fn suppress_repeated_hooks(&mut self, actions: &mut [Action]) {
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         for action in actions.iter_mut().rev() {
             let Action::Notify(transition) = action else { continue };
             let Some(&index) = self.group_by_member.get(&transition.router) else { continue };
-            transition.hooks &= seen.insert(index) && self.note_group_role(index);
+            transition.hooks &= seen.insert(index) && self.set_group_notified_role(index);
         }
     }
 
-    /// Whether the group's role, if all members have it, is another one than hooks last ran for.
-    fn note_group_role(&mut self, index: usize) -> bool {
+    /// Records the group's role once all members have it; returns whether it differs from the one
+    /// that hooks last ran for.
+    fn set_group_notified_role(&mut self, index: usize) -> bool {
         let Some(group) = self.groups.get(index) else { return false };
         let (role, complete) = self.roles(group.members());
-        complete && self.groups[index].note_role(role)
+        complete && self.groups[index].set_notified_role(role)
     }
 }

@@ -1,10 +1,10 @@
-//! Links of a node, and what is said to the virtual routers on them.
+//! The links of a node, and the start of virtual routers when theirs are known.
 
-use super::Node;
+use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::event::LinkAddress;
 use crate::vrrp::id::{LinkId, RouterId};
-use crate::vrrp::router::{Surroundings, VirtualRouter};
+use crate::vrrp::router::{HostState, VirtualRouter};
 use crate::vrrp::time::Instant;
 
 impl Node {
@@ -21,55 +21,64 @@ impl Node {
         link.addresses.clear();
         link.addresses.extend_from_slice(addresses);
         for router in self.routers_on(id) {
-            self.look_around(now, router, actions);
+            self.reevaluate(now, router, actions);
         }
     }
 
     pub(super) fn routers_on(&self, link: LinkId) -> Vec<RouterId> {
-        self.routers().filter(|router| router.link() == link).map(VirtualRouter::id).collect()
+        let concerns =
+            |router: &&VirtualRouter| router.link() == link || router.holding().held().link == link;
+        self.routers().filter(concerns).map(VirtualRouter::id).collect()
     }
 
-    fn link_of(&self, id: RouterId) -> usize {
-        self.router(id).map_or(usize::MAX, |router| router.link().0 as usize)
+    /// The interfaces of a router's adverts and of what it holds.
+    fn links_of(&self, router: &VirtualRouter) -> [Option<&Link>; 2] {
+        [router.link(), router.holding().held().link].map(|link| self.links.get(link.0 as usize))
     }
 
-    fn surroundings(&self, link: LinkId) -> Surroundings<'_> {
-        let link = self.links.get(link.0 as usize);
-        Surroundings {
-            link_up: link.is_some_and(|link| link.up == Some(true)),
-            addresses: link.map_or(&[], |link| &link.addresses),
+    fn host_state(&self, router: &VirtualRouter) -> HostState<'_> {
+        let links = self.links_of(router);
+        let is_up = |link: &Option<&Link>| link.is_some_and(|link| link.up == Some(true));
+        let [addresses, held_addresses] =
+            links.map(|link| link.map_or(&[][..], |link| &link.addresses));
+        HostState {
+            link_up: links.iter().all(is_up),
+            addresses,
+            held_addresses,
             shared: &self.shared,
             drained: self.drained,
         }
     }
 
-    fn link_is_known(&self, id: RouterId) -> bool {
-        self.links.get(self.link_of(id)).is_some_and(|link| link.up.is_some())
+    fn links_are_known(&self, id: RouterId) -> bool {
+        let Some(router) = self.router(id) else { return false };
+        let is_known = |link: Option<&Link>| link.is_some_and(|link| link.up.is_some());
+        self.links_of(router).into_iter().all(is_known)
     }
 
-    pub(super) fn look_around(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
-        if !self.link_is_known(id) {
+    pub(super) fn reevaluate(&mut self, now: Instant, id: RouterId, actions: &mut Vec<Action>) {
+        if !self.links_are_known(id) {
             return;
         }
         let starts = |node: &Node, id: &RouterId| {
             node.routers.get(id).is_some_and(|router| router.is_starting() && !router.is_retiring())
         };
-        let together = self.together_with(id);
+        let together = self.with_group(id);
         if together.len() == 1 || !starts(self, &id) {
-            self.within(now, id, |router, around| router.surroundings(now, around, actions));
+            self.within(now, id, |router, host| router.host_changed(now, host, actions));
         } else {
-            // A group starts together: it resumes if all its members may.
+            // The members of a group start together: they resume if all of them can.
             let all = together.len();
             let starting: Vec<RouterId> =
                 together.into_iter().filter(|id| starts(self, id)).collect();
-            if starting.iter().all(|id| self.link_is_known(*id)) {
+            if starting.iter().all(|id| self.links_are_known(*id)) {
                 self.start_together(now, &starting, starting.len() == all, actions);
             }
             for id in starting {
-                self.judge(now, id, actions);
+                self.apply_checks(now, id, actions);
             }
         }
-        self.judge(now, id, actions);
+        self.apply_checks(now, id, actions);
     }
 
     fn start_together(
@@ -80,11 +89,11 @@ impl Node {
         actions: &mut Vec<Action>,
     ) {
         for &id in starting {
-            self.within(now, id, |router, around| {
-                router.perceive(now, around);
+            self.within(now, id, |router, host| {
+                router.update_link(now, host);
             });
         }
-        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::qualifies);
+        let sound = |id: &RouterId| self.router(*id).is_some_and(VirtualRouter::can_resume);
         let resumes = all && starting.iter().all(sound);
         for &id in starting {
             let failed = self.failed_beside(now, id);
@@ -97,23 +106,23 @@ impl Node {
         }
     }
 
-    /// The same for what depends on the host, too.
+    /// As `with`, for calls that need the state of the host.
     pub(super) fn within(
         &mut self,
         now: Instant,
         id: RouterId,
-        act: impl FnOnce(&mut VirtualRouter, Surroundings<'_>),
+        act: impl FnOnce(&mut VirtualRouter, HostState<'_>),
     ) {
         let Some(mut router) = self.routers.remove(&id) else { return };
         let before = router.member_state(now);
         let had = router.has_addresses();
-        let around = self.surroundings(router.link());
-        act(&mut router, around);
-        if router.bearing().provisional && had != router.has_addresses() {
-            self.turned.push(id);
+        let host = self.host_state(&router);
+        act(&mut router, host);
+        if router.check_summary().unproven && had != router.has_addresses() {
+            self.dirty_routers.push(id);
         }
         if before != router.member_state(now) {
-            self.touched.extend(self.group_by_member.get(&id));
+            self.dirty_groups.extend(self.group_by_member.get(&id));
         }
         let deadline = router.deadline();
         self.routers.insert(id, router);

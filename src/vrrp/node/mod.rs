@@ -1,7 +1,7 @@
-//! The virtual routers of one host: events in, actions out.
+//! A node: all virtual routers of one host. Events in, actions out.
 //!
-//! [`Node::handle`] is the only way in, [`Action`]s are the only way out, and [`Node::deadline`]
-//! says when to come back. A driver is whoever carries actions out: the daemon, the simulator, the
+//! [`Node::handle`] takes an [`Event`] and appends [`Action`]s; [`Node::deadline`] is when the next
+//! [`Event::Timeout`] is due. A driver carries the actions out: the daemon, the simulator, the
 //! model checker.
 
 mod checks;
@@ -25,18 +25,18 @@ use crate::vrrp::router::{Leave, Membership, VirtualRouter};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// What came of an event.
+/// The result of an event that was acted on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Handled {
-    /// The virtual router that a packet meant; `None` for all other events.
+    /// The virtual router that a packet was for; `None` for all other events.
     pub router: Option<RouterId>,
 }
 
-/// An interface by name, as last told.
+/// An interface by name, as last reported.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Link {
     name: Arc<str>,
-    /// `None`: not told yet.
+    /// `None`: not reported yet.
     up: Option<bool>,
     addresses: Vec<LinkAddress>,
 }
@@ -44,31 +44,33 @@ struct Link {
 /// All virtual routers of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// In the configuration's order; those that are leaving for good last.
+    /// In the configuration's order; those that are being removed come last.
     order: Vec<RouterId>,
-    /// Boxed, as half of a map's places are empty.
+    /// Boxed, as up to half of the slots of a B-tree are empty.
     routers: BTreeMap<RouterId, Box<VirtualRouter>>,
     links: Vec<Link>,
     by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
     /// In the configuration's order.
     checks: Vec<Check>,
-    /// Which of the checks a virtual router names; it is not here if it names none.
+    /// Indices into `checks` of those that a virtual router names; no entry if it names none.
     checked: BTreeMap<RouterId, Vec<usize>>,
     groups: Vec<Group>,
-    /// Which of the groups a virtual router is a member of.
+    /// Index into `groups` of the one that a virtual router is a member of.
     group_by_member: BTreeMap<RouterId, usize>,
-    /// Groups with a member for which something changed in this event.
-    touched: BTreeSet<usize>,
-    /// Who has, or no longer has, the addresses since a moment ago, and must be judged anew.
-    turned: Vec<RouterId>,
-    /// Every address shared here, sorted.
+    /// Groups with a member whose state has changed during this event.
+    dirty_groups: BTreeSet<usize>,
+    /// Routers with unproven checks that have claimed or released their addresses during this
+    /// event: the summary of their checks depends on that.
+    dirty_routers: Vec<RouterId>,
+    /// The virtual addresses of all routers, sorted.
     shared: Vec<IpAddr>,
-    /// Sorted: a list, because it is changed with every advert and a list needs no new memory.
+    /// All deadlines, sorted. A list rather than a map, as it changes with every advert, and a list
+    /// does not allocate for that.
     deadlines: VecDeque<(Instant, RouterId)>,
     scheduled: BTreeMap<RouterId, Instant>,
-    /// Room for those that are due; empty between events.
+    /// Reused by `timeout`; empty between events.
     due: Vec<RouterId>,
-    /// Leaving for good; forgotten when they have nothing left to release.
+    /// Removed from the configuration, until they have nothing left to release.
     leaving: Vec<RouterId>,
     next_id: u32,
     drained: bool,
@@ -76,7 +78,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// All routers wait until they are told of their links.
+    /// A node whose routers wait for the first [`Event::Link`] of their interfaces.
     pub fn new(config: &Config) -> Self {
         let mut node = Node {
             order: Vec::new(),
@@ -87,8 +89,8 @@ impl Node {
             checked: BTreeMap::new(),
             groups: Vec::new(),
             group_by_member: BTreeMap::new(),
-            touched: BTreeSet::new(),
-            turned: Vec::new(),
+            dirty_groups: BTreeSet::new(),
+            dirty_routers: Vec::new(),
             shared: Vec::new(),
             deadlines: VecDeque::new(),
             scheduled: BTreeMap::new(),
@@ -102,28 +104,28 @@ impl Node {
             let id = node.add(router, Instant::START);
             node.order.push(id);
         }
-        node.note_checks(Instant::START, config);
-        node.note_shared();
+        node.update_checks(Instant::START, config);
+        node.update_shared();
         node.regroup(Instant::START, config);
         for id in node.order.clone() {
-            // Nothing has begun that could follow from it.
-            node.judge(Instant::START, id, &mut Vec::new());
+            // No router has started, so no actions follow.
+            node.apply_checks(Instant::START, id, &mut Vec::new());
         }
         node
     }
 
-    /// Feed it what happened; carry out the actions it adds, in order.
+    /// Handles an event. Appends actions, which the caller has to carry out in order.
     ///
     /// # Errors
-    /// A packet that was not acted on; it has changed nothing but what status tells of incompatible
-    /// peers. Other events never fail.
+    /// A packet was not acted on. It has changed nothing but the list of incompatible peers. Other
+    /// events never fail.
     pub fn handle(
         &mut self,
         now: Instant,
         event: Event<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<Handled, Discard> {
-        self.forget_the_gone();
+        self.forget_removed();
         if self.stop == Some(Stop::Restart) {
             return Ok(Handled::default());
         }
@@ -141,10 +143,10 @@ impl Node {
             Event::Contention(sighting) => self.contention(now, sighting, actions),
             Event::Found(id, recorded) => {
                 self.drained |= recorded.drained;
-                self.with(now, id, |router| router.found(recorded));
+                self.with(now, id, |router| router.set_record(recorded));
             }
             Event::HookFinished(id, outcome) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, |router| router.hook_finished(now, outcome, actions));
                 }
             }
@@ -159,19 +161,19 @@ impl Node {
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
         }
-        while !self.touched.is_empty() || !self.turned.is_empty() {
-            for id in std::mem::take(&mut self.turned) {
-                self.judge(now, id, actions);
+        while !self.dirty_groups.is_empty() || !self.dirty_routers.is_empty() {
+            for id in std::mem::take(&mut self.dirty_routers) {
+                self.apply_checks(now, id, actions);
             }
-            self.align_groups(now, actions);
+            self.run_groups(now, actions);
         }
         if !self.groups.is_empty() {
-            self.run_hooks_once(&mut actions[begin..]);
+            self.suppress_repeated_hooks(&mut actions[begin..]);
         }
         outcome
     }
 
-    /// When to come back with [`Event::Timeout`].
+    /// When [`Event::Timeout`] is due next.
     pub fn deadline(&self) -> Option<Instant> {
         match self.stop {
             Some(Stop::Restart) => None,
@@ -179,7 +181,7 @@ impl Node {
         }
     }
 
-    /// Whether a stop that was asked for has come to its end.
+    /// Whether a stop is complete.
     pub fn is_stopped(&self) -> bool {
         match self.stop {
             Some(Stop::Restart) => true,
@@ -188,12 +190,12 @@ impl Node {
         }
     }
 
-    /// Whether the operator drained this host.
+    /// Whether this host is drained.
     pub fn is_drained(&self) -> bool {
         self.drained
     }
 
-    /// The virtual routers in the configuration's order, those leaving for good last.
+    /// The virtual routers in the configuration's order; those being removed come last.
     pub fn routers(&self) -> impl Iterator<Item = &VirtualRouter> + '_ {
         self.order.iter().filter_map(|id| self.router(*id))
     }
@@ -208,12 +210,12 @@ impl Node {
         self.routers().find(|router| &*router.config().name == name)
     }
 
-    /// The interfaces that any virtual router has lived on, by name.
+    /// The interfaces that virtual routers name or have named.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, &Arc<str>)> + '_ {
         self.links.iter().zip(0..).map(|(link, n)| (LinkId(n), &link.name))
     }
 
-    /// The checks that the configuration names now.
+    /// The configured checks.
     pub fn checks(&self) -> impl Iterator<Item = &Check> + '_ {
         self.checks.iter()
     }
@@ -241,8 +243,8 @@ impl Node {
         outcome.map(|()| Handled { router }).map_err(discarded)
     }
 
-    /// The virtual router that a packet means, by the VRID in its second byte (RFC 9568 5.2.3):
-    /// known before the rest of it is checked.
+    /// The virtual router that a packet is for, by the VRID in its second byte (RFC 9568 5.2.3),
+    /// which can be read before the packet is validated.
     fn router_meant(&self, packet: &Packet<'_>) -> Option<RouterId> {
         let vrid = packet.message.get(1).copied().and_then(Vrid::new)?;
         let identity = (packet.link, Family::of(packet.source), vrid);
@@ -250,7 +252,7 @@ impl Node {
     }
 
     fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        // Each router is called once: one that is due again at once must not keep us here.
+        // Each router is called once: one that is due again at once must not cause an endless loop.
         let mut due = std::mem::take(&mut self.due);
         due.extend(self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id));
         for id in due.drain(..) {
@@ -260,36 +262,34 @@ impl Node {
     }
 
     fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) {
-        for id in self.routers_on(seen.link) {
-            self.with(now, id, |router| {
-                if router.addresses().iter().any(|address| address.ip == seen.address) {
-                    router.contention(now, seen.address, seen.mac, actions);
-                }
-            });
+        let has = |router: &&VirtualRouter| router.holding().has(seen.link, seen.address);
+        let holders: Vec<RouterId> = self.routers().filter(has).map(VirtualRouter::id).collect();
+        for id in holders {
+            self.with(now, id, |router| router.contention(now, seen.address, seen.mac, actions));
         }
     }
 
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
             Command::Announce(id) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, |router| router.announce_now(now, actions));
                 }
             }
             Command::Failover(id) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, |router| router.failover(now, actions));
                 }
             }
             Command::Resume(id) => {
-                for id in self.together_with(id) {
+                for id in self.with_group(id) {
                     self.with(now, id, VirtualRouter::resume);
                 }
             }
             Command::Drain | Command::Undrain => {
                 self.drained = command == Command::Drain;
                 for id in self.order.clone() {
-                    self.look_around(now, id, actions);
+                    self.reevaluate(now, id, actions);
                     if self.drained {
                         self.with(now, id, |router| router.drain(now, actions));
                     }
@@ -300,7 +300,7 @@ impl Node {
 
     fn stop(&mut self, now: Instant, stop: Stop, actions: &mut Vec<Action>) {
         if self.stop.is_some() && stop == Stop::Restart {
-            // What has been offered to others is not left lying about.
+            // The hand-over that has begun is completed.
             return;
         }
         self.stop = Some(stop);
@@ -314,19 +314,19 @@ impl Node {
         }
     }
 
-    /// Lets a router do something, and notes when it wants to be called.
+    /// Calls a router, then updates its deadline and marks its group if it has to decide.
     fn with(&mut self, now: Instant, id: RouterId, act: impl FnOnce(&mut VirtualRouter)) {
         if let Some(router) = self.routers.get_mut(&id) {
             let member = router.membership() != Membership::Alone;
             let before = member.then(|| router.member_state(now));
             let had = router.has_addresses();
             act(router);
-            if router.bearing().provisional && had != router.has_addresses() {
-                self.turned.push(id);
+            if router.check_summary().unproven && had != router.has_addresses() {
+                self.dirty_routers.push(id);
             }
             let deadline = router.deadline();
             if member && (before != Some(router.member_state(now)) || router.waits_for_group(now)) {
-                self.touched.extend(self.group_by_member.get(&id));
+                self.dirty_groups.extend(self.group_by_member.get(&id));
             }
             self.schedule(id, deadline);
         }
@@ -338,7 +338,7 @@ impl Node {
             None => self.scheduled.remove(&id),
         };
         if before != deadline {
-            // Mostly the first to come becomes the last.
+            // Usually the first entry becomes the last one.
             if let Some(before) = before {
                 if self.deadlines.front() == Some(&(before, id)) {
                     self.deadlines.pop_front();
@@ -357,20 +357,20 @@ impl Node {
     }
 }
 
-/// The view of a model checker, which must see when two states are the same.
+/// Normal form of states, by which the model checker recognises those that are equivalent.
 impl Node {
-    /// The same node as if `now` were `origin`, without what decides no election: history,
+    /// The same node as if `now` were `origin`, without what no election depends on: history,
     /// warnings, announcements.
-    pub fn seen_from(&self, now: Instant, origin: Instant) -> Node {
+    pub fn normalized(&self, now: Instant, origin: Instant) -> Node {
         let mut node = self.clone();
         for router in node.routers.values_mut() {
-            router.see_from(now, origin);
+            router.normalize(now, origin);
         }
         for check in &mut node.checks {
-            check.see_from(origin);
+            check.normalize(origin);
         }
         for group in &mut node.groups {
-            group.see();
+            group.normalize();
         }
         for id in node.order.clone() {
             let deadline = node.router(id).and_then(VirtualRouter::deadline);

@@ -1,4 +1,4 @@
-//! Virtual routers come and go: what is equal stays equal, what is no longer there leaves.
+//! Reload: virtual routers are added, changed and removed.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,10 @@ use crate::vrrp::router::{Leave, VirtualRouter};
 use crate::vrrp::time::Instant;
 
 impl Node {
-    /// What is equal stays equal. The same (interface, family, VRID) is the same virtual router,
-    /// whatever its name; what is no longer there leaves, what is new starts.
+    /// Takes a new configuration. Virtual routers are matched by interface, family and VRID,
+    /// whatever their names. Those that are equal are not touched, those that are missing leave,
+    /// and new ones start. All releases come before all claims, as an address may move from one to
+    /// another.
     pub(super) fn reload(&mut self, now: Instant, config: &Config, actions: &mut Vec<Action>) {
         if self.stop.is_some() {
             return;
@@ -28,16 +30,16 @@ impl Node {
         for &id in &leaving {
             if self.group_of(id).is_some_and(|g| g.members().iter().any(|id| staying.contains(id)))
             {
-                // The group's hooks are not for one who leaves it.
-                self.with(now, id, VirtualRouter::mute);
+                // It leaves a group that remains, and the group's hooks are not its own.
+                self.with(now, id, VirtualRouter::hooks_suppressed);
             }
-            let hurry = self.router(id).is_some_and(|router| {
+            let at_once = self.router(id).is_some_and(|router| {
                 router.addresses().iter().any(|address| {
                     let mut wanted = config.routers.iter().flat_map(RouterConfig::all_addresses);
                     wanted.any(|other| other.ip == address.ip)
                 })
             });
-            self.with(now, id, |router| router.retire(now, Leave::Removed, hurry, actions));
+            self.with(now, id, |router| router.retire(now, Leave::Removed, at_once, actions));
         }
         for (wanted, id) in config.routers.iter().zip(&matched) {
             if let Some(id) = id {
@@ -59,15 +61,15 @@ impl Node {
             .collect();
         self.shared.sort_unstable();
         self.shared.dedup();
-        self.note_checks(now, config);
+        self.update_checks(now, config);
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
-            self.within(now, id, |router, around| router.reload(now, wanted, around, actions));
+            self.within(now, id, |router, host| router.reload(now, wanted, host, actions));
         }
         let ungrouped = self.regroup(now, config);
         for id in self.order.clone() {
-            self.judge(now, id, actions);
+            self.apply_checks(now, id, actions);
             if !staying.contains(&id) {
-                self.look_around(now, id, actions);
+                self.reevaluate(now, id, actions);
             }
         }
         for id in ungrouped {
@@ -92,21 +94,22 @@ impl Node {
         id
     }
 
-    pub(super) fn note_shared(&mut self) {
+    pub(super) fn update_shared(&mut self) {
         self.shared =
             self.routers.values().flat_map(|r| r.addresses().iter()).map(|a| a.ip).collect();
         self.shared.sort_unstable();
         self.shared.dedup();
     }
 
-    /// Routers that have left for good were kept until their last actions had been carried out.
-    pub(super) fn forget_the_gone(&mut self) {
+    /// Forgets removed routers that have released their addresses. Not before the next event, so
+    /// that drivers can still look them up while they carry out the last actions.
+    pub(super) fn forget_removed(&mut self) {
         if self.leaving.is_empty() {
             return;
         }
         let leaving = std::mem::take(&mut self.leaving);
-        let is_gone = |id: &RouterId| self.router(*id).is_none_or(VirtualRouter::is_gone);
-        let (gone, leaving) = leaving.into_iter().partition(is_gone);
+        let is_removed = |id: &RouterId| self.router(*id).is_none_or(VirtualRouter::is_removed);
+        let (gone, leaving) = leaving.into_iter().partition(is_removed);
         let gone: Vec<RouterId> = gone;
         self.leaving = leaving;
         for id in gone {
@@ -115,7 +118,7 @@ impl Node {
             self.order.retain(|other| *other != id);
             self.by_identity.retain(|_, other| *other != id);
             self.forget_member(id);
-            self.note_shared();
+            self.update_shared();
         }
     }
 }

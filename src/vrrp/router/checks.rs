@@ -1,4 +1,4 @@
-//! What the checks of a virtual router change: its faults and its priority.
+//! The effect of a virtual router's checks on its faults and its priority.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use super::reason::Reason;
 use super::states::{Phase, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
-use crate::vrrp::check::Bearing;
+use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::Priority;
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {
-    pub(in crate::vrrp) fn bearing(&self) -> &Bearing {
-        &self.bearing
+    pub(in crate::vrrp) fn check_summary(&self) -> &CheckSummary {
+        &self.check_summary
     }
 
-    /// What its checks amount to, perhaps something else than before: in force from now on.
-    pub(in crate::vrrp) fn judge(
+    /// Applies a new summary of its checks.
+    pub(in crate::vrrp) fn apply_checks(
         &mut self,
         now: Instant,
-        bearing: Bearing,
+        check_summary: CheckSummary,
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
         let (priority, skew) = (self.effective_priority(), self.skew());
-        self.bearing = bearing;
-        let failing = &self.bearing.failing;
+        self.check_summary = check_summary;
+        let failing = &self.check_summary.failing;
         self.faults.retain(|reason, _| match reason {
             Reason::Check(name) => failing.contains(name),
             Reason::Starting
@@ -42,19 +42,21 @@ impl VirtualRouter {
         for name in failing {
             self.faults.insert(Reason::Check(name.clone()), None);
         }
-        if self.bearing.unknown.is_none() {
+        if self.check_summary.unknown.is_none() {
             self.faults.remove(&Reason::Unchecked);
         }
         if self.faults.is_empty() && self.effective_priority() != priority {
-            self.reweighed(now, priority, skew, actions);
+            self.priority_changed(now, priority, skew, actions);
         }
         if !self.faults.contains_key(&Reason::Starting) {
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
     }
 
-    /// The priority in force has changed: peers hear of it at once, and the own timer follows.
-    fn reweighed(
+    /// The effective priority has changed: a master advertises it at once, and a backup's
+    /// master-down timer is moved by the difference of the skew times, as if the new priority had
+    /// been in force when the master was last heard.
+    fn priority_changed(
         &mut self,
         now: Instant,
         before: Priority,
@@ -71,7 +73,8 @@ impl VirtualRouter {
         match &mut self.state {
             State::Fault | State::Claiming { .. } | State::Backup { takeover_at: None } => {}
             State::Backup { takeover_at: Some(timer) } => {
-                // One that is held shows nothing of when it would have run out.
+                // A timer that `hold_until` has lengthened no longer tells when it would have
+                // expired.
                 if *timer > hold_until {
                     *timer = ((*timer + skew_now).before(skew)).max(hold_until);
                 }

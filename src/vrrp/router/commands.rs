@@ -1,4 +1,4 @@
-//! What operators ask of a virtual router, and what its hooks say.
+//! Commands of operators, and results of hooks.
 
 use super::VirtualRouter;
 use super::reason::Reason;
@@ -10,7 +10,8 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
 impl VirtualRouter {
-    /// The operator moves this virtual router to another host.
+    /// `failover`: moves this virtual router to another host. A backup gives a master that it heard
+    /// at least one master-down interval, even if it was about to preempt it.
     pub(in crate::vrrp) fn failover(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         self.held_back = true;
@@ -32,23 +33,23 @@ impl VirtualRouter {
         self.leave(now, Leave::Failover, actions);
     }
 
-    /// The operator drains the host, perhaps once more after nobody came.
+    /// `drain`: a master hands over, also if it has tried before and nobody took over.
     pub(in crate::vrrp) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if matches!(self.state, State::Master { .. }) {
             self.leave(now, Leave::Drain, actions);
         }
     }
 
-    /// The operator lets this host take part fully again.
+    /// `resume`: ends the effect of `failover`.
     pub(in crate::vrrp) fn resume(&mut self) {
         self.held_back = false;
     }
 
-    /// The operator asks for an announcement.
+    /// `announce`: a master announces its addresses now.
     pub(in crate::vrrp) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {
-            State::Master { .. } => self.announce(actions),
+            State::Master { .. } => self.holding.announce(actions),
             State::Fault
             | State::Backup { .. }
             | State::Claiming { .. }
@@ -69,10 +70,10 @@ impl VirtualRouter {
             (State::Leaving { leave, phase: Phase::Preparing { .. }, .. }, Hook::BeforeRelease) => {
                 self.offer(now, *leave, actions);
             }
-            (State::Claiming { why, newcomer, .. }, Hook::BeforeClaim) => {
+            (State::Claiming { why, starting_without_peers, .. }, Hook::BeforeClaim) => {
                 if outcome.succeeded {
-                    let (why, newcomer) = (why.clone(), *newcomer);
-                    self.become_master_as(now, why, newcomer, true, actions);
+                    let (why, starting_without_peers) = (why.clone(), *starting_without_peers);
+                    self.become_master_as(now, why, starting_without_peers, true, actions);
                 } else {
                     self.veto(now, actions);
                 }
@@ -94,7 +95,7 @@ impl VirtualRouter {
             && means_fault
         {
             self.faults.insert(Reason::HookFailed(outcome.hook), Some(now + *span));
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Adverts heard: which of them count (RFC 9568 7.1), and what a backup, a master and one that leaves
-//! make of them (RFC 9568 6.4.2, 6.4.3).
+//! Received adverts: which are accepted (RFC 9568 7.1), and how a backup, a master and a leaving
+//! master react to them (RFC 9568 6.4.2, 6.4.3).
 
 use std::net::IpAddr;
 
 use super::membership::Membership;
 use super::states::{Leave, Phase, State};
-use super::{EXTRA_ADVERT_GAP, LINGER, VirtualRouter};
+use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::advert::{Authentication, Heard};
 use crate::vrrp::config::{ChecksumForm, Handover, Interval, Priority, Version};
@@ -15,42 +15,43 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 use crate::vrrp::why::Why;
 
-/// A member of a sync group that ties with a master on a link that is not the group's first leaves
-/// the decision to that one for this many intervals ...
-const CONTEST_INTERVALS: u32 = 2;
-/// ... and a contest that was silent for this many has ended.
-pub(super) const CONTEST_FORGOTTEN: u32 = 4;
-/// How many incompatible peers are remembered: strangers can invent any number.
+/// Tie hold-off: how many intervals a member that is not the first of its sync group goes on beside
+/// a master of equal priority that it loses to (see `in_tie_holdoff`).
+const TIE_HOLDOFF_INTERVALS: u32 = 2;
+/// A tie that began this many intervals ago is over; the next such advert begins a new one.
+pub(super) const TIE_FORGOTTEN_INTERVALS: u32 = 4;
+/// Maximum number of incompatible peers that are remembered. Their source addresses can be forged,
+/// so the list has to be bounded.
 const INCOMPATIBLE_REMEMBERED: usize = 8;
 
-/// The last advert of another router that counted.
+/// The last accepted advert of another router.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Who sent it.
+    /// Its source address.
     pub source: IpAddr,
-    /// With which priority.
+    /// Its priority.
     pub priority: Priority,
-    /// Its interval.
+    /// The advert interval that it names.
     pub interval: Interval,
-    /// The form of checksum it uses, where there are two.
+    /// Its checksum form, for version 3 over IPv4.
     pub checksum: Option<ChecksumForm>,
-    /// When it came.
+    /// When it was received.
     pub at: Instant,
 }
 
-/// A peer that means our virtual router but cannot be understood with our settings.
+/// A peer whose adverts are for our virtual router, but do not fit our settings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incompatible {
-    /// Who sent it.
+    /// The source address of its adverts.
     pub source: IpAddr,
-    /// What differs.
+    /// The setting that differs.
     pub mismatch: Mismatch,
-    /// When it last came.
+    /// When its last advert was received.
     pub at: Instant,
 }
 
 impl VirtualRouter {
-    /// An advert, or what claims to be one, already decoded and known to mean this router.
+    /// An advert for this virtual router, decoded but not accepted yet.
     pub(in crate::vrrp) fn packet(
         &mut self,
         now: Instant,
@@ -60,7 +61,7 @@ impl VirtualRouter {
     ) -> Result<(), DiscardReason> {
         self.check_late(now, actions);
         self.admit(now, packet, heard, actions)?;
-        self.remark(now, packet.source, heard, actions);
+        self.warn_about_differences(now, packet.source, heard, actions);
         self.peer = Some(Peer {
             source: packet.source,
             priority: heard.priority,
@@ -80,7 +81,7 @@ impl VirtualRouter {
         Ok(())
     }
 
-    /// Whether the advert comes from a peer we can talk to (RFC 9568 7.1).
+    /// Checks sender, destination, TTL and settings of an advert (RFC 9568 7.1).
     fn admit(
         &mut self,
         now: Instant,
@@ -121,7 +122,7 @@ impl VirtualRouter {
         Ok(())
     }
 
-    /// Settings that must agree for a message to count.
+    /// The first setting of the message that does not agree with ours, of those that must.
     fn message_mismatch(&self, heard: &Heard<'_>) -> Option<Mismatch> {
         if heard.version != self.config.version {
             return Some(Mismatch::Version(heard.version));
@@ -166,8 +167,8 @@ impl VirtualRouter {
         self.warn(now, Warning::Incompatible { source, mismatch }, actions);
     }
 
-    /// What is odd about an advert that counts all the same.
-    fn remark(
+    /// Warns about differences that do not keep an advert from being accepted.
+    fn warn_about_differences(
         &mut self,
         now: Instant,
         source: IpAddr,
@@ -188,7 +189,9 @@ impl VirtualRouter {
         }
     }
 
-    /// RFC 9568 6.4.2.
+    /// Backup (RFC 9568 6.4.2). Priority 0 sets the master-down timer to the skew time. An advert
+    /// of a master that we do not preempt restarts it; any other advert is ignored, so the timer
+    /// runs out and we take over.
     fn backup_hears(
         &mut self,
         now: Instant,
@@ -197,15 +200,15 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         let takeover_at = if heard.priority == Priority::LEAVING {
-            self.respected_at = None;
+            self.superior_heard_at = None;
             now + self.skew()
         } else if heard.priority >= self.effective_priority() || !self.preempts(now) {
             if heard.priority >= self.effective_priority() {
-                // Fit to depose it is who has been better than it all the time.
+                // `preempt_delay` counts from when our priority became the higher one.
                 self.fit_since = now;
             }
             self.master_interval = heard.interval;
-            self.respected_at = Some(now);
+            self.superior_heard_at = Some(now);
             now + self.master_down()
         } else {
             return;
@@ -213,7 +216,7 @@ impl VirtualRouter {
         let at = takeover_at.max(self.hold_until);
         match &mut self.state {
             State::Backup { takeover_at: Some(timer) } => *timer = at,
-            State::Claiming { .. } if self.respected_at.is_some() => {
+            State::Claiming { .. } if self.superior_heard_at.is_some() => {
                 let why = Why::MasterHeard { master: source, priority: heard.priority };
                 self.enter_backup(now, why, actions);
             }
@@ -225,7 +228,7 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether a master of lower priority is to be deposed.
+    /// Whether a master of lower priority is preempted.
     fn preempts(&self, now: Instant) -> bool {
         self.is_owner()
             || (self.config.preempt
@@ -233,7 +236,7 @@ impl VirtualRouter {
                 && now >= self.fit_since + self.config.preempt_delay)
     }
 
-    /// RFC 9568 6.4.3.
+    /// Master (RFC 9568 6.4.3): an inferior master is answered, to a superior one we give way.
     fn master_hears(
         &mut self,
         now: Instant,
@@ -243,35 +246,37 @@ impl VirtualRouter {
     ) {
         if heard.priority == Priority::LEAVING {
             self.advertise_soon(now, actions);
-            // Whoever left may have answered for the addresses until now.
-            self.announce_soon(now, now);
+            // Until now the sender may have answered ARP for the addresses.
+            self.holding.announce_soon(now);
             return;
         }
         let theirs = (heard.priority, source);
         let wins = self.source.is_some_and(|ours| theirs < (self.effective_priority(), ours));
-        if !wins && self.contests(now, heard.priority) {
-            // Silent beyond the schedule: two who answer each other would never end.
+        if !wins && self.in_tie_holdoff(now, heard.priority) {
+            // Only scheduled adverts: if both masters answered each other's adverts, they would do
+            // so without end.
             return;
         }
         if wins {
             self.advertise_soon(now, actions);
-            self.announce_soon(now, now);
+            self.holding.announce_soon(now);
             if now - self.since >= self.config.advert_interval.duration() {
-                // Sooner it is the last word of a master that gives way to us.
+                // Before that it is the final advert of a master that gives way to us.
                 self.warn(now, Warning::LowerMaster { source, priority: heard.priority }, actions);
             }
-            if let State::Master { deaf_until, .. } = &mut self.state {
-                // Somebody was heard, so nobody stronger is out of earshot.
-                *deaf_until = None;
+            if let State::Master { unheard_until, .. } = &mut self.state {
+                // We do receive adverts, so there is no unheard superior master.
+                *unheard_until = None;
             }
             return;
         }
         let leave = Leave::Election { to: source, priority: heard.priority };
-        // A last advert, without the addresses a farewell: a winner that did not know of us, as after
-        // a healed cut, must tell the network again who has them.
-        // One that left a moment ago has told it already.
-        let last_word = self.effective_priority();
-        let speaks = match &self.state {
+        // A final advert makes the winner announce its addresses again. It may not have known of
+        // us, as after a healed partition, and then neighbours still send to our MAC. With
+        // `exclusive` handover the addresses are released first, so the final advert has priority
+        // 0. It is skipped if an extra advert was sent a moment ago, which has had the same effect.
+        let final_priority = self.effective_priority();
+        let sends_final_advert = match &self.state {
             State::Master { extra_sent_at: Some(sent), .. } => now >= *sent + EXTRA_ADVERT_GAP,
             State::Master { extra_sent_at: None, .. } => true,
             State::Fault
@@ -280,38 +285,42 @@ impl VirtualRouter {
             | State::Leaving { .. } => false,
         };
         self.master_interval = heard.interval;
-        self.respected_at = Some(now);
+        self.superior_heard_at = Some(now);
         match self.config.handover {
             Handover::Overlap => {
-                if speaks {
-                    self.send(now, last_word, actions);
+                if sends_final_advert {
+                    self.send(now, final_priority, actions);
                 }
-                let phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                let phase = Phase::Succeeded { to: source };
                 self.enter_leaving(now, leave, phase, actions);
             }
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, why, actions);
-                if speaks {
+                if sends_final_advert {
                     self.send(now, Priority::LEAVING, actions);
                 }
             }
         }
     }
 
-    /// Two hosts' groups of equal priority may each win on another link: who is better on the link of
-    /// the first member is to win, and has some time to do so.
-    fn contests(&mut self, now: Instant, priority: Priority) -> bool {
+    /// Tie hold-off. Between equal priorities the higher source address wins (RFC 9568 6.4.3), so
+    /// of two sync groups with equal priority each may win on another link. If every member gave
+    /// way at once, both groups would lose as a whole, take over again, and so on without end. So
+    /// the link of the first member (lowest VRID) decides: only there a tie is settled at once. A
+    /// member on any other link stays master for `TIE_HOLDOFF_INTERVALS` beside the winner, which
+    /// is enough for the first members to settle theirs and take the rest of their group with them.
+    /// If they do not, for example as the first member's link is down on the other host, it gives
+    /// way after all.
+    fn in_tie_holdoff(&mut self, now: Instant, priority: Priority) -> bool {
         let interval = self.config.advert_interval.duration();
         let equal = priority == self.effective_priority();
         match &mut self.state {
-            State::Master { contested_since, .. }
-                if equal && self.membership == Membership::Other =>
-            {
-                let forgotten = CONTEST_FORGOTTEN * interval;
-                let since = contested_since.filter(|since| now - *since < forgotten);
-                let since = *contested_since.insert(since.unwrap_or(now));
-                now - since < CONTEST_INTERVALS * interval
+            State::Master { tie_since, .. } if equal && self.membership == Membership::Other => {
+                let forgotten = TIE_FORGOTTEN_INTERVALS * interval;
+                let since = tie_since.filter(|since| now - *since < forgotten);
+                let since = *tie_since.insert(since.unwrap_or(now));
+                now - since < TIE_HOLDOFF_INTERVALS * interval
             }
             State::Master { .. }
             | State::Fault
@@ -321,8 +330,9 @@ impl VirtualRouter {
         }
     }
 
-    /// Once priority 0 was said, any advert that is not ours and not 0 comes from the successor;
-    /// before, a better one.
+    /// Leaving. After we have sent priority 0, any advert with another priority comes from the
+    /// successor. Before that, while `before_release` runs, we are still master: an inferior router
+    /// is answered, a superior one is the successor.
     fn leaver_hears(
         &mut self,
         now: Instant,
@@ -336,7 +346,7 @@ impl VirtualRouter {
             &mut self.state
             && stays
         {
-            // Still master, who answers (RFC 9568 6.4.3).
+            // A master answers (RFC 9568 6.4.3).
             *advert_at = (*advert_at).min(now.max(*sent_at + EXTRA_ADVERT_GAP));
             return;
         }
@@ -344,7 +354,7 @@ impl VirtualRouter {
             return;
         }
         self.master_interval = heard.interval;
-        self.respected_at = Some(now);
+        self.superior_heard_at = Some(now);
         if let State::Leaving { phase, .. } = &mut self.state {
             match phase {
                 Phase::Succeeded { .. } => {}
@@ -352,11 +362,9 @@ impl VirtualRouter {
                     let why = Why::LostElection { to: source, priority: heard.priority };
                     self.enter_backup(now, why, actions);
                 }
-                Phase::Preparing { .. } => {
-                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
-                }
-                Phase::Offered { .. } => {
-                    *phase = Phase::Succeeded { release_at: now + LINGER, to: source };
+                Phase::Preparing { .. } | Phase::Offered { .. } => {
+                    *phase = Phase::Succeeded { to: source };
+                    self.holding.linger(now);
                 }
             }
         }

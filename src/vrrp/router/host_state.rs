@@ -1,4 +1,5 @@
-//! What a virtual router must know of its host: link, addresses, drained, and what follows from it.
+//! The state of the host as far as a virtual router depends on it, and the faults that follow from
+//! it.
 
 use std::net::IpAddr;
 
@@ -9,55 +10,57 @@ use crate::vrrp::config::Family;
 use crate::vrrp::event::LinkAddress;
 use crate::vrrp::time::Instant;
 
-/// What a virtual router must know of its host to decide: lives in the node.
+/// State of the host, kept by the node.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::vrrp) struct Surroundings<'a> {
+pub(in crate::vrrp) struct HostState<'a> {
+    /// Both the interface of the adverts and that of the held addresses are up.
     pub link_up: bool,
+    /// The addresses of the interface that carries the adverts.
     pub addresses: &'a [LinkAddress],
-    /// Every address shared by any virtual router of this host.
+    /// The addresses of the interface that carries, or is to carry, the held addresses.
+    pub held_addresses: &'a [LinkAddress],
+    /// The virtual addresses of all virtual routers of this host.
     pub shared: &'a [IpAddr],
     pub drained: bool,
 }
 
 impl VirtualRouter {
-    /// The host changed: link, addresses, drained, stopping. Recomputes what depends on it.
-    pub(in crate::vrrp) fn surroundings(
+    /// Interfaces, their addresses or `drained` may have changed.
+    pub(in crate::vrrp) fn host_changed(
         &mut self,
         now: Instant,
-        around: Surroundings<'_>,
+        host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        self.look_around(now, around, actions);
+        self.reevaluate(now, host, actions);
     }
 
-    pub(super) fn look_around(
+    pub(super) fn reevaluate(
         &mut self,
         now: Instant,
-        around: Surroundings<'_>,
+        host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if self.perceive(now, around) {
-            self.start(now, self.qualifies(), actions);
+        if self.update_link(now, host) {
+            self.start(now, self.can_resume(), actions);
         } else {
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
     }
 
-    /// Takes note of the host without deciding anything; whether that was for the first time.
-    pub(in crate::vrrp) fn perceive(&mut self, now: Instant, around: Surroundings<'_>) -> bool {
+    /// Records the state of the host without acting on it. Returns whether that was the first time.
+    pub(in crate::vrrp) fn update_link(&mut self, now: Instant, host: HostState<'_>) -> bool {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
-        let source = self.choose_source(around.addresses, around.shared);
+        let source = self.choose_source(host.addresses, host.shared);
+        let shared = |ip: IpAddr| self.addresses().iter().any(|address| address.ip == ip);
         let foreign = !self.is_owner()
-            && around
-                .addresses
-                .iter()
-                .any(|there| !there.ours && self.all.iter().any(|address| address.ip == there.ip));
-        self.set_fault(Reason::LinkDown, !around.link_up);
-        self.set_fault(Reason::NoAddress, around.link_up && source.is_none());
+            && host.held_addresses.iter().any(|there| !there.ours && shared(there.ip));
+        self.set_fault(Reason::LinkDown, !host.link_up);
+        self.set_fault(Reason::NoAddress, host.link_up && source.is_none());
         self.set_fault(Reason::AddressAlreadyThere, foreign);
-        if around.link_up && (was_down || starting) {
+        if host.link_up && (was_down || starting) {
             self.heard_since_up = false;
             let delay = if starting {
                 self.config.start_delay.max(self.config.link_delay)
@@ -67,15 +70,17 @@ impl VirtualRouter {
             self.hold_until = self.hold_until.max(now + delay);
         }
         if source.is_some() {
-            // An address that went away is still the right one for the farewell.
+            // If the source address went away, priority 0 is still to be sent from it.
             self.source = source;
         }
-        self.drained = around.drained;
+        self.drained = host.drained;
         starting
     }
 
-    /// The configured source if the interface has it; else the interface's first address that is
-    /// not itself shared, link-local for IPv6 multicast (RFC 9568 5.1.1.1, 5.1.2.1).
+    /// The source address of our adverts: the configured one if the interface has it, else the
+    /// first usable address of the interface that is not a virtual one. For IPv6 multicast it has
+    /// to be link-local (RFC 9568 5.1.1.1, 5.1.2.1). An owner's addresses are the host's own, so it
+    /// may use them.
     fn choose_source(&self, addresses: &[LinkAddress], shared: &[IpAddr]) -> Option<IpAddr> {
         let fits =
             |there: &&LinkAddress| there.usable && Family::of(there.ip) == self.config.family;

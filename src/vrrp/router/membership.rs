@@ -1,4 +1,5 @@
-//! A virtual router as a member of a sync group: what the group asks of it, and what it does for it.
+//! A virtual router as a member of a sync group: its view for the group's decisions, and what these
+//! do to it.
 
 use std::sync::Arc;
 
@@ -10,65 +11,66 @@ use crate::vrrp::id::RouterId;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// What a virtual router is in a sync group.
+/// The place of a virtual router in a sync group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::vrrp) enum Membership {
-    /// It is in none.
+    /// In no group.
     Alone,
-    /// The member whose ties decide.
+    /// The first member, whose link decides ties.
     First,
     /// Any other member.
     Other,
 }
 
-/// What of a member concerns its sync group; if it stays the same, the group has nothing to do.
+/// The part of a member's state whose changes concern its group: the group decides again when it
+/// differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vrrp) struct MemberState {
     role: Role,
     pub position: Position,
-    /// It cannot take part, and not only because another member cannot.
+    /// In fault for a reason of its own, not only because another member is.
     pub own_fault: bool,
-    /// It hears a master that it would not depose.
+    /// It hears a master that it would not preempt.
     pub defers_to_master: bool,
 }
 
-/// A member at one moment: all that the decisions of its sync group depend on.
+/// A member at one moment: everything that its group's decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::vrrp) struct MemberView {
     pub id: RouterId,
     pub state: MemberState,
-    /// It leaves for good.
+    /// It is about to stop or to be removed.
     pub retiring: bool,
-    /// When its offer to any successor ends, if it makes one.
-    pub offers_until: Option<Instant>,
-    /// It cannot become master again although nobody has it: it was taken, or has to wait.
-    pub lost: bool,
-    /// Its time to take over has come.
+    /// When it stops waiting for a successor, if it waits for one.
+    pub offer_ends_at: Option<Instant>,
+    /// It cannot become master again: another router has taken over, or it has to wait.
+    pub cannot_return: bool,
+    /// Its master-down timer has expired.
     pub due: bool,
-    /// Until when it keeps its group from taking over, if it does.
-    pub objects_until: Option<Instant>,
-    /// It may be out of earshot of its peers.
-    pub may_be_deaf: bool,
+    /// Until when it keeps its group from taking over, if it does so.
+    pub blocks_takeover_until: Option<Instant>,
+    /// It has heard no peer since start, and does not preempt (see `starts_without_peers`).
+    pub starts_without_peers: bool,
     /// It has a `before_claim` hook.
     pub asks_before_claim: bool,
 }
 
-/// The state of a member and, if it leaves, how far it is.
+/// The state of a member, with the phase of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vrrp) enum Position {
-    /// In fault, or waiting.
+    /// In fault, or not started.
     Out,
     /// Backup.
     Backup,
-    /// Asks its hook.
+    /// Waits for its `before_claim` hook.
     Claiming,
-    /// Master, and means to stay it.
+    /// Master.
     Master,
-    /// Master still, and about to leave.
+    /// Still master; its `before_release` hook runs.
     Preparing,
-    /// Has said priority 0 and waits for a successor.
+    /// Has sent priority 0 and waits for a successor.
     Offered,
-    /// Has a successor, or has lost the election.
+    /// A successor has taken over.
     Succeeded,
 }
 
@@ -81,16 +83,16 @@ impl VirtualRouter {
         self.membership = membership;
     }
 
-    /// Taken out of a group that goes on; from now on no hooks run for it.
-    pub(in crate::vrrp) fn mute(&mut self) {
-        self.mute = true;
+    /// From now on no hooks run for it: it was taken out of a group, whose hooks are not its own.
+    pub(in crate::vrrp) fn hooks_suppressed(&mut self) {
+        self.hooks_suppressed = true;
     }
 
     pub(in crate::vrrp) fn is_starting(&self) -> bool {
         self.faults.contains_key(&Reason::Starting)
     }
 
-    /// Whether it leaves for good.
+    /// Whether it is about to stop or to be removed.
     pub(in crate::vrrp) fn is_retiring(&self) -> bool {
         self.retiring.is_some()
     }
@@ -99,8 +101,8 @@ impl VirtualRouter {
         MemberState {
             role: self.role(),
             position: self.position(),
-            own_fault: self.faults.keys().any(Reason::is_own_trouble),
-            defers_to_master: self.respects(now),
+            own_fault: self.faults.keys().any(Reason::is_own_fault),
+            defers_to_master: self.defers_to_master(now),
         }
     }
 
@@ -109,11 +111,11 @@ impl VirtualRouter {
             id: self.id,
             state: self.member_state(now),
             retiring: self.is_retiring(),
-            offers_until: self.offers_until(),
-            lost: self.is_lost(now),
+            offer_ends_at: self.offer_ends_at(),
+            cannot_return: self.cannot_return(now),
             due: self.is_due(now),
-            objects_until: self.objects_until(now),
-            may_be_deaf: self.may_be_deaf(),
+            blocks_takeover_until: self.blocks_takeover_until(now),
+            starts_without_peers: self.starts_without_peers(),
             asks_before_claim: self.config.before_claim.is_some(),
         }
     }
@@ -132,10 +134,10 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether it hears a master that it would not depose.
-    fn respects(&self, now: Instant) -> bool {
+    /// Whether it hears a master that it would not preempt.
+    fn defers_to_master(&self, now: Instant) -> bool {
         match self.position() {
-            Position::Backup => self.respects_until().is_some_and(|until| now < until),
+            Position::Backup => self.defers_until().is_some_and(|until| now < until),
             Position::Succeeded => true,
             Position::Out
             | Position::Claiming
@@ -145,19 +147,24 @@ impl VirtualRouter {
         }
     }
 
-    fn respects_until(&self) -> Option<Instant> {
-        Some(self.respected_at? + self.master_down())
+    fn defers_until(&self) -> Option<Instant> {
+        Some(self.superior_heard_at? + self.master_down())
     }
 
-    /// Until when it keeps its group from taking over; `None`: it does not.
-    fn objects_until(&self, now: Instant) -> Option<Instant> {
+    /// Until when it keeps its group from taking over, if it does so: a backup while it hears a
+    /// master that it would not preempt or while `hold_until` has not passed, a member that leaves
+    /// or asks its hook until that is over. One in fault or drained gives no such moment, so the
+    /// group asks again one interval later.
+    fn blocks_takeover_until(&self, now: Instant) -> Option<Instant> {
         let until = match &self.state {
             State::Master { .. } => return None,
             State::Backup { takeover_at: Some(_) } => {
-                self.respects_until().unwrap_or(now).max(self.hold_until)
+                self.defers_until().unwrap_or(now).max(self.hold_until)
             }
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => *successor_by,
-            State::Leaving { phase: Phase::Succeeded { release_at, .. }, .. } => *release_at,
+            State::Leaving { phase: Phase::Succeeded { .. }, .. } => {
+                self.holding.release_at().unwrap_or(now)
+            }
             State::Leaving { phase: Phase::Preparing { until, .. }, .. }
             | State::Claiming { until, .. } => *until,
             State::Fault | State::Backup { takeover_at: None } => {
@@ -166,25 +173,25 @@ impl VirtualRouter {
         };
         match self.state {
             State::Backup { takeover_at: Some(_) } if until <= now => None,
-            // Never now: who is asked again at once makes no headway.
+            // Never now: the delayed timer would be due again at once, without end.
             _ => Some(until.max(now + EXTRA_ADVERT_GAP)),
         }
     }
 
-    /// A deadline has passed on which its group decides.
+    /// Whether a deadline has passed on which its group has to decide.
     pub(in crate::vrrp) fn waits_for_group(&self, now: Instant) -> bool {
-        self.is_due(now) || self.offers_until().is_some_and(|until| until <= now)
+        self.is_due(now) || self.offer_ends_at().is_some_and(|until| until <= now)
     }
 
-    /// It may take over no earlier than this, as far as its group is concerned.
-    pub(in crate::vrrp) fn postpone(&mut self, until: Instant) {
+    /// Its group does not take over before `until`.
+    pub(in crate::vrrp) fn delay_takeover(&mut self, until: Instant) {
         if let State::Backup { takeover_at: Some(timer) } = &mut self.state {
             *timer = until;
         }
     }
 
-    /// When its offer to any successor ends.
-    fn offers_until(&self) -> Option<Instant> {
+    /// When it stops waiting for a successor.
+    fn offer_ends_at(&self) -> Option<Instant> {
         match self.state {
             State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } => Some(successor_by),
             State::Leaving { .. }
@@ -195,8 +202,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Its group still waits for successors of others.
-    pub(in crate::vrrp) fn offer_until(
+    /// Other members of its group still wait for a successor.
+    pub(in crate::vrrp) fn extend_offer(
         &mut self,
         now: Instant,
         until: Instant,
@@ -208,10 +215,10 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether it cannot become master again although nobody has it: it was taken, or has to wait.
-    fn is_lost(&self, now: Instant) -> bool {
+    /// Whether it cannot become master again: another router has taken over, or it has to wait.
+    fn cannot_return(&self, now: Instant) -> bool {
         match self.position() {
-            Position::Backup => self.respects(now) || now < self.hold_until,
+            Position::Backup => self.defers_to_master(now) || now < self.hold_until,
             Position::Out | Position::Succeeded => true,
             Position::Claiming | Position::Master | Position::Preparing | Position::Offered => {
                 false
@@ -219,26 +226,28 @@ impl VirtualRouter {
         }
     }
 
-    /// Its group leaves it to who has the others.
-    pub(in crate::vrrp) fn let_go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Another router has taken over other members of its group, so that it is to have this one,
+    /// too.
+    pub(in crate::vrrp) fn release_after_loss(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let State::Leaving { leave, .. } = self.state {
             self.enter_backup(now, Why::Left(leave), actions);
         }
     }
 
-    /// Nobody wanted its group.
-    pub(in crate::vrrp) fn come_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// No router has taken over any member of its group.
+    pub(in crate::vrrp) fn return_to_master(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Backup { .. } | State::Leaving { .. } => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
-                self.settle(now, actions);
+                self.reconcile_role(now, actions);
             }
             State::Fault | State::Claiming { .. } | State::Master { .. } => {}
         }
     }
 
-    /// Another member cannot take part, or none any longer. Whether that is new.
+    /// Sets the member of its group that keeps it from taking part. Returns whether that is a
+    /// change.
     pub(in crate::vrrp) fn share_fault(&mut self, failed: Option<&Arc<str>>) -> bool {
         let known = self.faults.keys().find_map(|reason| match reason {
             Reason::Group(name) => Some(name),
@@ -254,13 +263,13 @@ impl VirtualRouter {
         true
     }
 
-    /// What the set of faults amounts to now.
-    pub(in crate::vrrp) fn settle_again(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Brings the role in line with faults that its group has changed.
+    pub(in crate::vrrp) fn reconcile(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
-        self.settle(now, actions);
+        self.reconcile_role(now, actions);
     }
 
-    /// Another member leaves, or is not to take over.
+    /// Another member leaves or cannot take over, so this one must not stay.
     pub(in crate::vrrp) fn give_way(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {

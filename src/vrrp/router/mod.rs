@@ -1,10 +1,10 @@
-//! One virtual router: the election for one list of addresses (RFC 9568 6.4).
+//! One virtual router: the election (RFC 9568 6.4) for what its [`Holding`] holds.
 //!
-//! It is told of adverts, links and deadlines by [`Node`](crate::vrrp::Node) and adds what is to be
-//! done to a list. Every change of role goes through `VirtualRouter::enter`.
+//! The [`Node`](crate::vrrp::Node) calls it with adverts, states of links, results of hooks and
+//! checks, and expired deadlines; it appends actions to a list. Every change of role goes through
+//! `VirtualRouter::enter`.
 
 mod addresses;
-mod announcements;
 mod checks;
 mod commands;
 mod hearing;
@@ -24,23 +24,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::vrrp::check::Bearing;
+use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::{Address, Interval, Priority, RouterConfig, Version};
 use crate::vrrp::event::{HookOutcome, Recorded};
+use crate::vrrp::holding::Holding;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
-pub use announcements::Announcements;
 pub use hearing::{Incompatible, Peer};
-pub(super) use host_state::Surroundings;
+pub(super) use host_state::HostState;
 pub(super) use membership::{MemberView, Membership, Position};
 pub use reason::Reason;
 pub use states::{Leave, Phase, Role, State};
 
-/// At most one advert beside the schedule in this time, whatever arrives.
+/// Minimum time between two extra adverts, those that are not scheduled: it bounds what a flood of
+/// received adverts can cause.
 const EXTRA_ADVERT_GAP: Duration = Duration::from_millis(10);
-/// A loser lingers this long after it heard its successor's advert ...
-const LINGER: Duration = Duration::from_millis(5);
 
 /// One virtual router of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,40 +47,38 @@ pub struct VirtualRouter {
     id: RouterId,
     link: LinkId,
     config: Arc<RouterConfig>,
-    /// All addresses, advertised ones first.
-    all: Arc<[Address]>,
-    /// Where adverts go: the group, or the peers.
+    /// Destinations of adverts: the multicast group, or the unicast peers.
     to: Arc<[IpAddr]>,
     state: State,
+    holding: Holding,
     faults: BTreeMap<Reason, Option<Instant>>,
     source: Option<IpAddr>,
     since: Instant,
     why: Why,
     peer: Option<Peer>,
-    /// The interval that the master uses; ours when nobody was heard (RFC 9568 6.1).
+    /// Master_Adver_Interval (RFC 9568 6.1): the interval of the master; ours if none was heard.
     master_interval: Interval,
     incompatible: Vec<Incompatible>,
-    /// Nobody is deposed or succeeded before this.
+    /// No takeover before this: `start_delay`, `link_delay`, or after having been late.
     hold_until: Instant,
-    /// Since when there has been no fault.
+    /// Since when it has been free of faults and better than the master; `preempt_delay` counts
+    /// from here.
     fit_since: Instant,
     heard_since_up: bool,
     held_back: bool,
     drained: bool,
-    /// When a master was last heard that we would not depose, if that is not over.
-    respected_at: Option<Instant>,
-    /// What its checks amount to.
-    bearing: Bearing,
+    /// When a master was last heard that we would not preempt, unless it has left since. Sync
+    /// groups need it: their members' timers do not run out in the same moment.
+    superior_heard_at: Option<Instant>,
+    check_summary: CheckSummary,
     membership: Membership,
-    /// The role last told of.
-    told: Role,
-    /// It was taken out of a sync group that goes on: the group's hooks are not its own.
-    mute: bool,
-    /// It leaves for good, and why.
+    /// The role of the last `Action::Notify`.
+    notified_role: Role,
+    /// It was taken out of a sync group that remains: the group's hooks are not its own.
+    hooks_suppressed: bool,
+    /// Set once it leaves for good.
     retiring: Option<Leave>,
     recorded: Option<Recorded>,
-    removals: u32,
-    removals_since: Instant,
     warned: BTreeMap<u8, Instant>,
     hook: Option<HookOutcome>,
 }
@@ -96,9 +93,10 @@ impl VirtualRouter {
         VirtualRouter {
             id,
             link,
-            all: config.all_addresses().collect(),
             to: destinations(config),
             state: State::Fault,
+            // By configuration the addresses are on the interface that carries the adverts.
+            holding: Holding::new(id, link, config, now),
             faults: BTreeMap::from([(Reason::Starting, None)]),
             source: None,
             since: now,
@@ -111,47 +109,50 @@ impl VirtualRouter {
             heard_since_up: false,
             held_back: false,
             drained: false,
-            respected_at: None,
-            bearing: Bearing::default(),
+            superior_heard_at: None,
+            check_summary: CheckSummary::default(),
             membership: Membership::Alone,
-            told: Role::Waiting,
-            mute: false,
+            notified_role: Role::Waiting,
+            hooks_suppressed: false,
             retiring: None,
             recorded: None,
-            removals: 0,
-            removals_since: now,
             warned: BTreeMap::new(),
             hook: None,
             config: Arc::new(config.clone()),
         }
     }
 
-    /// The number by which actions and events name it.
+    /// Its identifier in actions and events.
     pub fn id(&self) -> RouterId {
         self.id
     }
 
-    /// The interface it lives on.
+    /// The interface that carries its adverts.
     pub fn link(&self) -> LinkId {
         self.link
     }
 
-    /// What it was told.
+    /// Its configuration.
     pub fn config(&self) -> &Arc<RouterConfig> {
         &self.config
     }
 
-    /// Where it stands.
+    /// The state of the election.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Every address it shares, advertised ones first.
+    /// All its virtual addresses, the advertised ones first.
     pub fn addresses(&self) -> &Arc<[Address]> {
-        &self.all
+        &self.holding.held().addresses
     }
 
-    /// The role in operators' words.
+    /// What it holds as master.
+    pub fn holding(&self) -> &Holding {
+        &self.holding
+    }
+
+    /// The role that operators see.
     pub fn role(&self) -> Role {
         match self.state {
             State::Fault if self.is_undecided() => Role::Waiting,
@@ -164,47 +165,47 @@ impl VirtualRouter {
         }
     }
 
-    /// Since when it has had this role, and why.
+    /// Since when it has had this role, and the reason.
     pub fn since(&self) -> (Instant, &Why) {
         (self.since, &self.why)
     }
 
-    /// Why it cannot take part; empty unless the role is fault or waiting.
+    /// The reasons for fault; empty unless the role is fault or waiting.
     pub fn fault_reasons(&self) -> impl Iterator<Item = Reason> + '_ {
         self.faults.keys().cloned()
     }
 
-    /// The last advert of another router, if any was heard.
+    /// The last accepted advert of another router.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
     }
 
-    /// Peers that mean this virtual router but are set up differently.
+    /// Peers whose adverts are for this virtual router, but do not fit its settings.
     pub fn incompatible(&self) -> &[Incompatible] {
         &self.incompatible
     }
 
-    /// Where adverts come from, if the interface has a fitting address.
+    /// The source address of adverts, if the interface has had a suitable one.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
     }
 
-    /// Whether the operator moved it away from this host.
+    /// Whether an operator moved it to another host and has not ended that by `resume`.
     pub fn held_back(&self) -> bool {
         self.held_back
     }
 
-    /// The last hook that finished, with its outcome.
+    /// The last hook that ended.
     pub fn hook(&self) -> Option<&HookOutcome> {
         self.hook.as_ref()
     }
 
-    /// Whether it stands at priority 1 because of a check whose failing is no fault.
+    /// Whether it has priority 1 because of a failing check with `on_fail = "last"`.
     pub fn degraded(&self) -> bool {
-        self.bearing.last && !self.is_owner()
+        self.check_summary.last_resort && !self.is_owner()
     }
 
-    /// When the last advert left, while it has the addresses.
+    /// When the last advert was sent, while it holds the addresses.
     pub fn sent_at(&self) -> Option<Instant> {
         match self.state {
             State::Master { sent_at, .. } | State::Leaving { sent_at, .. } => Some(sent_at),
@@ -212,50 +213,43 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether the kernel holds the addresses for us, or is about to.
+    /// Whether it holds the addresses: they are claimed, or about to be.
     pub fn has_addresses(&self) -> bool {
-        match self.state {
-            State::Master { .. } | State::Leaving { .. } => true,
-            State::Fault | State::Backup { .. } | State::Claiming { .. } => false,
-        }
+        self.holding.is_held()
     }
 
-    /// Removed from the configuration, and done with it.
-    pub(in crate::vrrp) fn is_gone(&self) -> bool {
+    /// Removed from the configuration, and has left.
+    pub(in crate::vrrp) fn is_removed(&self) -> bool {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
-    /// The successor has taken over: what is left is a moment of answering.
-    fn is_succeeded(&self) -> bool {
-        matches!(self.state, State::Leaving { phase: Phase::Succeeded { .. }, .. })
-    }
-
-    /// Neither has it taken part yet, nor been kept from it.
+    /// Whether it has yet to be decided if it takes part.
     fn is_undecided(&self) -> bool {
         self.faults.contains_key(&Reason::Starting) || self.faults.contains_key(&Reason::Unchecked)
     }
 
-    /// The owner of the addresses is never moved by weights, delays or the operator.
+    /// Whether it owns the addresses (priority 255). Checks, delays and operators do not change
+    /// that.
     fn is_owner(&self) -> bool {
         self.config.priority == Priority::OWNER
     }
 
-    /// The priority in force, with what its checks add and take: what we advertise and compare with.
+    /// The configured priority, adjusted by checks: advertised, and compared with that of peers.
     pub fn effective_priority(&self) -> Priority {
         if self.is_owner() {
             return Priority::OWNER;
         }
         match self.state {
-            State::Master { deaf_until: Some(_), .. } => Priority::LOWEST,
+            State::Master { unheard_until: Some(_), .. } => Priority::LOWEST,
             State::Fault
             | State::Backup { .. }
             | State::Claiming { .. }
             | State::Master { .. }
-            | State::Leaving { .. } => self.bearing.of(self.config.priority),
+            | State::Leaving { .. } => self.check_summary.effective(self.config.priority),
         }
     }
 
-    /// Skew time: the better the priority, the shorter (RFC 9568 6.1; RFC 3768 6.1).
+    /// Skew_Time: the higher the priority, the shorter (RFC 9568 6.1; RFC 3768 6.1).
     pub fn skew(&self) -> Duration {
         let base = match self.config.version {
             Version::V2 => Duration::from_secs(1),
@@ -264,7 +258,7 @@ impl VirtualRouter {
         base * (256 - u32::from(self.effective_priority().get())) / 256
     }
 
-    /// Master-down interval: 3 x the master's interval + skew (RFC 9568 6.1).
+    /// Master_Down_Interval: three intervals of the master and the skew time (RFC 9568 6.1).
     pub fn master_down(&self) -> Duration {
         3 * self.master_interval.duration() + self.skew()
     }

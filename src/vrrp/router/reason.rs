@@ -1,14 +1,14 @@
-//! The reasons why a virtual router cannot take part; it is in fault while there is any.
+//! Reasons for fault: a virtual router is in fault while it has any.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::vrrp::event::Hook;
 
-/// Why a virtual router cannot take part; a set of them, and fault is "not empty".
+/// Why a virtual router cannot take part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Nothing is known of the machine yet.
+    /// Its interfaces have not been reported yet.
     Starting,
     /// It waits for the first results of its checks.
     Unchecked,
@@ -20,15 +20,15 @@ pub enum Reason {
     Check(Arc<str>),
     /// The member of its sync group of this name cannot take part.
     Group(Arc<str>),
-    /// A shared address is on the interface and is not ours to touch.
+    /// A virtual address is on the interface without our mark.
     AddressAlreadyThere,
     /// The kernel refused to add an address.
     ClaimFailed,
-    /// Somebody on this host keeps removing our addresses.
+    /// Another program on this host keeps removing our addresses.
     AddressRemoved,
-    /// The `before_claim` hook said no, or nothing in its time.
+    /// The `before_claim` hook failed or exceeded its limit.
     Vetoed,
-    /// This hook failed, and by the configuration that means fault.
+    /// This hook failed, and is configured to cause a fault then.
     HookFailed(Hook),
 }
 
@@ -49,8 +49,8 @@ names! {
 }
 
 impl Reason {
-    /// Whether it is the virtual router's own trouble, in which its sync group has to share.
-    pub(super) const fn is_own_trouble(&self) -> bool {
+    /// Whether the virtual router's sync group has to share it.
+    pub(super) const fn is_own_fault(&self) -> bool {
         match self {
             Reason::Starting | Reason::Unchecked | Reason::Group(_) => false,
             Reason::LinkDown

@@ -1,18 +1,18 @@
-//! A new configuration for the same virtual router: only what changed is touched.
+//! Reload: a new configuration for the same virtual router. What has not changed is left alone.
 
 use std::sync::Arc;
 
-use super::host_state::Surroundings;
+use super::host_state::HostState;
 use super::reason::Reason;
 use super::states::{Phase, State};
 use super::{VirtualRouter, destinations};
 use crate::vrrp::action::Action;
-use crate::vrrp::config::{Address, Priority, RouterConfig, Version};
+use crate::vrrp::config::{RouterConfig, Version};
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {
-    /// A new configuration for the same virtual router: only what changed is touched. First half:
-    /// what it no longer has.
+    /// First step of a reload: releases addresses that are no longer configured. All virtual
+    /// routers do so before any claims, since an address may move from one to another.
     pub(in crate::vrrp) fn reload_release(
         &mut self,
         now: Instant,
@@ -20,39 +20,28 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
-        if !self.has_addresses() || self.is_owner() {
-            return;
-        }
-        // An owner has the addresses from the host, not from us.
-        let owner = config.priority == Priority::OWNER;
-        let stays =
-            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
-        let dropped: Arc<[Address]> = self.all.iter().filter(|a| !stays(a)).copied().collect();
-        if !dropped.is_empty() {
-            actions.push(Action::Release { router: self.id, addresses: dropped });
-        }
+        self.holding.reload_release(config, actions);
     }
 
-    /// Second half: what it has now. Whether anything changed that the host must be asked about.
+    /// Second step: takes the new configuration.
     pub(in crate::vrrp) fn reload(
         &mut self,
         now: Instant,
         config: &RouterConfig,
-        around: Surroundings<'_>,
+        host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
-        let wanted_again = self.retiring.take().is_some();
-        self.mute = false;
+        let reinstated = self.retiring.take().is_some();
+        self.hooks_suppressed = false;
         if *self.config == *config {
-            if wanted_again {
-                self.take_back(now, actions);
+            if reinstated {
+                self.reinstate(now, actions);
             }
             return;
         }
-        // By the interval that was in force until now.
+        // By the old interval.
         self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
-        let had = std::mem::replace(&mut self.all, config.all_addresses().collect());
         self.to = destinations(config);
         if old.version != config.version || old.advert_interval != config.advert_interval {
             self.master_interval = match (&self.peer, &self.state) {
@@ -65,40 +54,28 @@ impl VirtualRouter {
         let timing = (old.priority, old.version, old.advert_interval)
             != (config.priority, config.version, config.advert_interval);
         if timing && let State::Backup { takeover_at: Some(_) } = self.state {
-            // A peer heard before the last change of role says nothing about now.
+            // A peer that was last heard before the last change of role may be gone.
             let heard_at = self.peer.as_ref().map_or(self.since, |peer| peer.at.max(self.since));
             let at = (heard_at + self.master_down()).max(self.hold_until).max(now);
             self.state = State::Backup { takeover_at: Some(at) };
         }
-        if self.has_addresses() && !self.is_owner() {
-            let new: Arc<[Address]> = if old.address_lifetime == config.address_lifetime
-                && old.priority != Priority::OWNER
-            {
-                self.all.iter().filter(|address| !had.contains(address)).copied().collect()
-            } else {
-                self.all.clone()
-            };
-            if !new.is_empty() {
-                self.claim(new.clone(), actions);
-                actions.push(Action::Announce { router: self.id, addresses: new });
-            }
+        self.holding.reload(config, actions);
+        if reinstated {
+            self.reinstate(now, actions);
         }
-        if wanted_again {
-            self.take_back(now, actions);
-        }
-        let spoken = (&old.addresses, old.priority, old.version, old.advert_interval)
+        let advertised = (&old.addresses, old.priority, old.version, old.advert_interval)
             != (&config.addresses, config.priority, config.version, config.advert_interval);
         if !self.faults.contains_key(&Reason::Starting) {
-            // Not late by the new interval: the peers still wait by the old one.
-            self.look_around(now, around, actions);
+            // Without a check for being late by the new interval: peers still wait by the old one.
+            self.reevaluate(now, host, actions);
         }
-        if spoken && !wanted_again {
-            self.speak_anew(now, actions);
+        if advertised && !reinstated {
+            self.readvertise(now, actions);
         }
     }
 
-    /// What peers go by has changed: they hear of it at once, and the schedule begins anew.
-    fn speak_anew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// What is advertised has changed: advertises at once, and restarts the schedule.
+    fn readvertise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let next = now + self.config.advert_interval.duration();
         match &mut self.state {
             State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
@@ -112,7 +89,8 @@ impl VirtualRouter {
                     self.advertise(now, self.effective_priority(), actions);
                 }
                 Phase::Offered { repeat_at, .. } => {
-                    // Farewells go on at the new pace; lateness is counted by it too.
+                    // Priority 0 is repeated at the new interval, by which being late is counted,
+                    // too.
                     *repeat_at = next;
                     *sent_at = now;
                 }

@@ -1,4 +1,4 @@
-//! Adverts sent, with the renewal of the lease, and warnings.
+//! Sending of adverts, with the renewal of the lease, and of warnings.
 
 use std::time::Duration;
 
@@ -10,13 +10,11 @@ use crate::vrrp::config::Priority;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 
-/// Below this interval renewals need not go with every advert.
-const RENEW_GAP: Duration = Duration::from_millis(500);
-/// The same kind of warning is given no more often.
+/// Minimum time between two warnings of one kind.
 const WARN_GAP: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
-    /// An advert, and with it the renewal of the lease.
+    /// Sends an advert and renews the lease.
     pub(super) fn advertise(
         &mut self,
         now: Instant,
@@ -26,7 +24,7 @@ impl VirtualRouter {
         self.advertise_due(now, None, priority, actions);
     }
 
-    /// The same for an advert of the schedule, which says when it was to leave.
+    /// The same for a scheduled advert, which carries the time that it was scheduled for.
     pub(super) fn advertise_due(
         &mut self,
         now: Instant,
@@ -38,22 +36,11 @@ impl VirtualRouter {
             return;
         }
         self.send_due(now, due, priority, actions);
-        let owner = self.is_owner();
-        let (State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. }) =
-            &mut self.state
-        else {
-            return;
-        };
-        let Some(lifetime) = self.config.address_lifetime else { return };
-        let seldom = self.config.advert_interval.duration() < RENEW_GAP;
-        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
-        if !fresh && !owner {
-            *renewed_at = now;
-            actions.push(Action::Renew { router: self.id, addresses: self.all.clone(), lifetime });
-        }
+        self.holding.renew(now, actions);
     }
 
-    /// An advert alone: what strangers can bring about must not burden the worker.
+    /// Sends an advert without renewing the lease. Received packets can cause such adverts, and
+    /// must not be able to keep the netlink worker busy.
     pub(super) fn send(&mut self, now: Instant, priority: Priority, actions: &mut Vec<Action>) {
         self.send_due(now, None, priority, actions);
     }
@@ -82,7 +69,7 @@ impl VirtualRouter {
         }
     }
 
-    /// An advert beside the schedule: now, or as soon as the last such one is long enough ago.
+    /// Sends an extra advert now, or `EXTRA_ADVERT_GAP` after the last one.
     pub(super) fn advertise_soon(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let State::Master { extra_at, extra_sent_at, .. } = &mut self.state else { return };
         match extra_sent_at {
@@ -90,20 +77,20 @@ impl VirtualRouter {
                 *extra_at = Some(*sent + EXTRA_ADVERT_GAP)
             }
             Some(_) | None => {
-                self.note_extra(now);
+                self.record_extra(now);
                 self.send(now, self.effective_priority(), actions);
             }
         }
     }
 
-    pub(super) fn note_extra(&mut self, now: Instant) {
+    pub(super) fn record_extra(&mut self, now: Instant) {
         if let State::Master { extra_sent_at, extra_at, .. } = &mut self.state {
             *extra_sent_at = Some(now);
             *extra_at = None;
         }
     }
 
-    /// At most once a minute for each kind of trouble: strangers must not fill the log.
+    /// Warns at most once a minute per kind: packets of others must not fill the log.
     pub(super) fn warn(&mut self, now: Instant, warning: Warning, actions: &mut Vec<Action>) {
         let kind = warning.kind();
         if self.warned.get(&kind).is_some_and(|last| now - *last < WARN_GAP) {

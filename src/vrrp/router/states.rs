@@ -1,107 +1,100 @@
-//! The states of a virtual router, each with the deadlines that it waits for, and its role: what a
-//! state is called in status and hooks.
+//! The states of the election, each with its deadlines, and the role that status and hooks show for
+//! it.
 
 use std::fmt;
 use std::net::IpAddr;
 
-use super::announcements::Announcements;
 use crate::vrrp::config::Priority;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// Where a virtual router stands; a deadline lives in the state that waits for it.
+/// The state of the election of a virtual router.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Cannot take part: the set of reasons is not empty.
+    /// Cannot take part: there is at least one [`Reason`](super::Reason).
     Fault,
-    /// Somebody else is master, or nobody yet (RFC 9568 6.4.2).
+    /// Another router is master, or none yet (RFC 9568 6.4.2).
     Backup {
-        /// The master-down timer; `None`: does not take over (drained, stopped).
+        /// When Master_Down_Timer expires; `None`: does not take over (drained, stopped).
         takeover_at: Option<Instant>,
     },
-    /// A takeover is due, and the `before_claim` hook is asked; on the wire still a backup.
+    /// Master_Down_Timer has expired, and the `before_claim` hook runs. For peers it is still a
+    /// backup.
     Claiming {
-        /// Not longer than this.
+        /// The limit of the hook.
         until: Instant,
-        /// What made the takeover due.
+        /// The reason for the takeover.
         why: Why,
-        /// It may be deaf, and is to advertise priority 1 at first.
-        newcomer: bool,
+        /// It has heard no peer, and is to advertise priority 1 at first.
+        starting_without_peers: bool,
     },
-    /// Holds the addresses and says so (RFC 9568 6.4.3).
+    /// Holds the addresses and advertises (RFC 9568 6.4.3).
     Master {
-        /// Next advert of the schedule.
+        /// The next scheduled advert.
         advert_at: Instant,
-        /// An advert beside the schedule that had to wait.
+        /// An extra advert that has to wait until then.
         extra_at: Option<Instant>,
-        /// When the last advert beside the schedule left.
+        /// When the last extra advert was sent.
         extra_sent_at: Option<Instant>,
-        /// When the last advert left, of whatever kind.
+        /// When the last advert of any kind was sent.
         sent_at: Instant,
-        /// When the addresses' lifetime was last renewed.
-        renewed_at: Instant,
-        /// When to announce the addresses again.
-        announcements: Announcements,
-        /// A newcomer that may be deaf advertises priority 1 until then.
-        deaf_until: Option<Instant>,
-        /// Since when it has stayed beside an equal master that its group's first member may beat.
-        contested_since: Option<Instant>,
+        /// It has heard no peer since start, and advertises priority 1 until then.
+        unheard_until: Option<Instant>,
+        /// Since when it has stayed beside a master of equal priority, for its sync group's first
+        /// member to decide the tie.
+        tie_since: Option<Instant>,
     },
-    /// Gives the addresses away and still answers for them.
+    /// Hands the addresses over, and still answers for them.
     Leaving {
-        /// What for.
+        /// The reason for leaving.
         leave: Leave,
-        /// How far it is.
+        /// The phase of leaving.
         phase: Phase,
-        /// When the last advert left.
+        /// When the last advert was sent.
         sent_at: Instant,
-        /// When the addresses' lifetime was last renewed.
-        renewed_at: Instant,
     },
 }
 
-/// The steps of leaving.
+/// The phases of leaving.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// The `before_release` hook runs; adverts go on.
     Preparing {
-        /// Not longer than this.
+        /// The limit of the hook.
         until: Instant,
-        /// Next advert of the schedule.
+        /// The next scheduled advert.
         advert_at: Instant,
     },
-    /// Priority 0 was sent; we answer until somebody takes over.
+    /// Priority 0 was sent; we go on answering until a successor takes over.
     Offered {
-        /// The wait ends here.
+        /// How long to wait for a successor.
         successor_by: Instant,
-        /// Priority 0 again; not sooner, it would postpone the successor.
+        /// When to repeat priority 0. Earlier repetition would restart the successor's skew timer.
         repeat_at: Instant,
     },
-    /// The successor advertised; its announcement makes the network forget us.
+    /// The successor has advertised; its announcement redirects the traffic to it.
     Succeeded {
-        /// When we stop answering.
-        release_at: Instant,
-        /// The successor.
+        /// The source address of the successor.
         to: IpAddr,
     },
 }
 
-/// Why a master leaves while it could stay.
+/// Why a master leaves without being in fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Leave {
     /// The daemon stops.
     Stop,
-    /// The operator moved this virtual router.
+    /// An operator moved this virtual router.
     Failover,
-    /// The operator drained the host.
+    /// An operator drained the host.
     Drain,
     /// The virtual router is no longer configured.
     Removed,
     /// Another member of its sync group leaves.
     Group,
-    /// A better router advertised.
+    /// A router with a higher priority, or an equal one and a higher address, advertised.
     Election {
-        /// The winner.
+        /// The source address of that router.
         to: IpAddr,
         /// Its priority.
         priority: Priority,

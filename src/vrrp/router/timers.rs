@@ -1,4 +1,4 @@
-//! Deadlines: when the next one is, and what is done when it has passed.
+//! Deadlines: the next one, and what happens when one has passed.
 
 use std::time::Duration;
 
@@ -12,30 +12,31 @@ use crate::vrrp::event::Hook;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// How long a veto keeps us out of the election if the configuration does not say.
+/// How long it is in fault after a failed `before_claim` hook, unless configured.
 const VETO_RETRY: Duration = Duration::from_secs(10);
 
 impl VirtualRouter {
-    /// When it must be called with a timeout.
+    /// When its next deadline passes.
     pub fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
             State::Fault => None,
             State::Backup { takeover_at } => *takeover_at,
             State::Claiming { until, .. } => Some(*until),
-            State::Master { advert_at, extra_at, announcements, deaf_until, .. } => {
-                let mut at = (*advert_at).min(announcements.next_at());
-                for other in [extra_at, deaf_until].into_iter().flatten() {
+            State::Master { advert_at, extra_at, unheard_until, .. } => {
+                let mut at = *advert_at;
+                for other in [extra_at, unheard_until].into_iter().flatten() {
                     at = at.min(*other);
                 }
                 Some(at)
             }
-            State::Leaving { phase, .. } => Some(match phase {
-                Phase::Preparing { until, advert_at } => (*until).min(*advert_at),
-                Phase::Offered { successor_by, repeat_at } => (*successor_by).min(*repeat_at),
-                Phase::Succeeded { release_at, .. } => *release_at,
-            }),
+            State::Leaving { phase, .. } => match phase {
+                Phase::Preparing { until, advert_at } => Some((*until).min(*advert_at)),
+                Phase::Offered { successor_by, repeat_at } => Some((*successor_by).min(*repeat_at)),
+                Phase::Succeeded { .. } => None,
+            },
         };
-        self.faults.values().flatten().copied().chain(state).min()
+        let faults = self.faults.values().flatten().copied();
+        faults.chain(state).chain(self.holding.deadline()).min()
     }
 
     /// A deadline may have passed.
@@ -44,13 +45,13 @@ impl VirtualRouter {
         let expired = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
         if self.faults.values().any(expired) {
             self.faults.retain(|_, until| !expired(until));
-            self.settle(now, actions);
+            self.reconcile_role(now, actions);
         }
         match &self.state {
             State::Fault => {}
             State::Backup { .. } => {
                 if self.membership == Membership::Alone && self.is_due(now) {
-                    self.take_over(now, self.may_be_deaf(), true, None, actions);
+                    self.take_over(now, self.starts_without_peers(), true, None, actions);
                 }
             }
             State::Claiming { until, .. } => {
@@ -63,28 +64,35 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether its time to take over has come.
+    /// Whether Master_Down_Timer has expired.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Backup { takeover_at: Some(at) } if at <= now)
     }
 
-    /// Takes over, unless a hook is to be asked first. `by_group`: not because of its own timer.
+    /// Takes over, after its `before_claim` hook if `asks_hook`. `by_group`: the reason, if it is
+    /// not its own timer.
     pub(in crate::vrrp) fn take_over(
         &mut self,
         now: Instant,
-        newcomer: bool,
-        asks: bool,
+        starting_without_peers: bool,
+        asks_hook: bool,
         by_group: Option<Why>,
         actions: &mut Vec<Action>,
     ) {
         let why = by_group.unwrap_or_else(|| self.takeover_reason(now));
         self.held_back = false;
         match self.config.before_claim {
-            Some(limit) if asks && !self.is_owner() => {
-                let state = State::Claiming { until: now + limit, why: why.clone(), newcomer };
+            Some(limit) if asks_hook && !self.is_owner() => {
+                let state = State::Claiming {
+                    until: now + limit,
+                    why: why.clone(),
+                    starting_without_peers,
+                };
                 self.enter(now, state, why, true, actions);
             }
-            Some(_) | None => self.become_master_as(now, why, newcomer, true, actions),
+            Some(_) | None => {
+                self.become_master_as(now, why, starting_without_peers, true, actions)
+            }
         }
     }
 
@@ -99,44 +107,40 @@ impl VirtualRouter {
         }
     }
 
-    /// The `before_claim` hook did not agree.
+    /// The `before_claim` hook failed or exceeded its limit.
     pub(super) fn veto(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO_RETRY);
         self.faults.insert(Reason::Vetoed, Some(now + span));
-        self.settle(now, actions);
+        self.reconcile_role(now, actions);
     }
 
     fn master_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let interval = self.config.advert_interval.duration();
-        let State::Master { advert_at, extra_at, announcements, deaf_until, .. } = &mut self.state
-        else {
+        let State::Master { advert_at, extra_at, unheard_until, .. } = &mut self.state else {
             return;
         };
-        let hears_nobody = deaf_until.is_some_and(|until| until <= now);
+        let hears_nobody = unheard_until.is_some_and(|until| until <= now);
         if hears_nobody {
-            *deaf_until = None;
+            *unheard_until = None;
         }
         let due = Some(*advert_at).filter(|at| *at <= now);
         while *advert_at <= now {
-            // An absolute schedule: what was late once does not shift what follows.
+            // The schedule is absolute: one late advert does not shift those that follow.
             *advert_at += interval;
         }
         let extra = extra_at.is_some_and(|at| at <= now);
         if extra || due.is_some() {
             *extra_at = None;
         }
-        let announce = announcements.take_due(now);
         if extra {
-            self.note_extra(now);
+            self.record_extra(now);
         }
         if due.is_some() || hears_nobody {
             self.advertise_due(now, due, self.effective_priority(), actions);
         } else if extra {
             self.send(now, self.effective_priority(), actions);
         }
-        if announce {
-            self.announce(actions);
-        }
+        self.holding.timeout(now, actions);
     }
 
     pub(super) fn leaver_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -157,18 +161,19 @@ impl VirtualRouter {
             }
             Phase::Offered { successor_by, repeat_at } => {
                 if *successor_by <= now {
-                    // A group decides for all its members.
+                    // In a group all members decide together (`Group::end_offers`).
                     if self.membership == Membership::Alone || self.retiring.is_some() {
                         self.nobody_came(now, leave, actions);
                     }
                 } else if *repeat_at <= now {
-                    // No schedule to catch up with: after a late one the next is no sooner.
+                    // Not an absolute schedule: two in quick succession would restart the
+                    // successor's timer.
                     *repeat_at = now + interval;
                     self.advertise(now, Priority::LEAVING, actions);
                 }
             }
-            Phase::Succeeded { release_at, to } => {
-                if *release_at <= now {
+            Phase::Succeeded { to } => {
+                if self.holding.release_at().is_none_or(|at| at <= now) {
                     let why = match leave {
                         Leave::Election { to, priority } => Why::LostElection { to, priority },
                         Leave::Stop
@@ -188,7 +193,7 @@ impl VirtualRouter {
             Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
-                self.settle(now, actions);
+                self.reconcile_role(now, actions);
             }
             Leave::Stop | Leave::Removed => {
                 self.enter_backup(now, Why::Left(leave), actions);
@@ -196,27 +201,29 @@ impl VirtualRouter {
         }
     }
 
-    /// Delivery found that an advert or a renewal is overdue.
+    /// Delivery has found that we are late: adverts do not leave, or the lease is about to end.
     pub(in crate::vrrp) fn overdue(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         if self.has_addresses() {
             self.late(now, why, actions);
         }
     }
 
-    /// A master that was stopped or starved for longer than its peers' patience is master no more,
-    /// whatever it believes.
+    /// Late detection. A master that was stopped or starved until its peers' master-down interval
+    /// may have passed (three intervals; the skew time is not counted on) must assume that a peer
+    /// has taken over. So each event first compares the time of the last advert with the clock,
+    /// before anything is sent.
     pub(super) fn check_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let patience = 3 * self.config.advert_interval.duration();
-        if self.sent_at().is_some_and(|sent_at| now - sent_at >= patience) {
+        let timeout = self.config.peer_timeout();
+        if self.sent_at().is_some_and(|sent_at| now - sent_at >= timeout) {
             self.late(now, Why::Late, actions);
         }
     }
 
     pub(super) fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
-        // Listening first: with a stalled host a stream of farewells, forged or not, would make
-        // it claim and release without end.
-        let patience = 3 * self.config.advert_interval.duration();
-        self.hold_until = self.hold_until.max(now + patience);
+        // Listen for three intervals before the next takeover. Otherwise priority 0 adverts, forged
+        // or not, could make a host that stalls again and again claim and release without end.
+        let timeout = self.config.peer_timeout();
+        self.hold_until = self.hold_until.max(now + timeout);
         self.enter_backup(now, why, actions);
     }
 }

@@ -1,9 +1,8 @@
-//! Changes of role: every one of them goes through `VirtualRouter::enter`.
+//! Changes of role. All of them go through `VirtualRouter::enter`.
 
 use std::time::Duration;
 
 use super::VirtualRouter;
-use super::announcements::Announcements;
 use super::reason::Reason;
 use super::states::{Leave, Phase, State};
 use crate::vrrp::action::{Action, Transition};
@@ -11,25 +10,25 @@ use crate::vrrp::config::{Handover, Priority};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
-/// A leaver waits this many intervals for a successor ...
+/// How many intervals a leaving master waits for a successor ...
 const SUCCESSOR_INTERVALS: u32 = 4;
-/// ... and never longer than this.
+/// ... but never longer than this.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
-/// How long a newcomer that heard nobody and does not preempt advertises priority 1.
-const DEAF: Duration = Duration::from_secs(60);
+/// How long a master that has heard no peer and does not preempt advertises priority 1.
+const UNHEARD_LIMIT: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
-    /// Brings the role in line with the set of faults and with drained.
-    pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Brings the role in line with the faults and with `drained`.
+    pub(super) fn reconcile_role(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.faults.is_empty() {
-            // An emptied map keeps its memory; one that was cleared does not.
+            // Frees the memory of the emptied map.
             self.faults.clear();
         } else {
             let why = Why::Fault(self.fault_reasons().collect());
             match self.state {
                 State::Fault => {
-                    // What it waited for is there, and something else keeps it from taking part.
-                    if self.role() != self.told {
+                    // It was waiting for checks or links, and now there is a real fault.
+                    if self.role() != self.notified_role {
                         self.enter(now, State::Fault, why, true, actions);
                     }
                 }
@@ -38,10 +37,13 @@ impl VirtualRouter {
                         self.enter(now, State::Fault, why, true, actions);
                     }
                 }
-                State::Leaving { .. } if self.is_only_sick() => {
-                    // It leaves already, and `before_release` may be what stops the service.
+                State::Leaving { .. } if self.only_checks_fail() => {
+                    // It hands over already, and `before_release` may be what stops the checked
+                    // service.
                 }
-                State::Master { .. } | State::Leaving { .. } => self.abandon(now, why, actions),
+                State::Master { .. } | State::Leaving { .. } => {
+                    self.release_at_once(now, why, actions)
+                }
             }
             return;
         }
@@ -69,8 +71,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether only checks, its own or those of its group, keep it from taking part.
-    fn is_only_sick(&self) -> bool {
+    /// Whether checks, its own or those of its group, are its only faults.
+    fn only_checks_fail(&self) -> bool {
         self.faults.keys().all(|reason| match reason {
             Reason::Check(_) | Reason::Group(_) => true,
             Reason::Starting
@@ -85,8 +87,9 @@ impl VirtualRouter {
         })
     }
 
-    /// Gives the addresses up at once, without waiting for anybody.
-    pub(super) fn abandon(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+    /// Releases the addresses without waiting for a successor. Priority 0 is sent before that, or
+    /// with `exclusive` handover after it, unless it was sent already or the link is down.
+    pub(super) fn release_at_once(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let said = match &self.state {
             State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
             State::Leaving { phase: Phase::Preparing { .. }, .. }
@@ -110,12 +113,13 @@ impl VirtualRouter {
         }
     }
 
-    /// Leaves on purpose, if there is anything to leave.
+    /// Begins to hand over, if it is master.
     pub(super) fn leave(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match &mut self.state {
             State::Fault | State::Backup { .. } | State::Claiming { .. } => {}
             State::Leaving { leave: running, .. } => {
-                // Who leaves for good does not come back because of another wish.
+                // A stop or removal is not replaced by a drain or failover, which could end as
+                // master again.
                 *running = self.retiring.unwrap_or(leave);
             }
             State::Master { advert_at, .. } => match self.config.before_release {
@@ -128,7 +132,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Says priority 0, and in which order the addresses go with it.
+    /// Sends priority 0. With `overlap` handover the addresses stay until a successor has them,
+    /// with `exclusive` they are released before.
     pub(super) fn offer(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match self.config.handover {
             Handover::Overlap => {
@@ -152,15 +157,17 @@ impl VirtualRouter {
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let newcomer = match &why {
+        let starting_without_peers = match &why {
             Why::Resumed | Why::NobodyCame => false,
-            _ => self.may_be_deaf(),
+            _ => self.starts_without_peers(),
         };
-        self.become_master_as(now, why, newcomer, hooks, actions);
+        self.become_master_as(now, why, starting_without_peers, hooks, actions);
     }
 
-    /// A newcomer that does not preempt and heard nobody may be out of earshot.
-    pub(super) fn may_be_deaf(&self) -> bool {
+    /// Whether it has heard no peer since its start or since the link came up, and does not
+    /// preempt. There may be a master whose adverts do not reach us yet, as when a switch port is
+    /// still learning. As priority 1, our adverts do not depose it.
+    pub(super) fn starts_without_peers(&self) -> bool {
         !self.config.preempt && !self.heard_since_up && !self.is_owner()
     }
 
@@ -168,25 +175,19 @@ impl VirtualRouter {
         &mut self,
         now: Instant,
         why: Why,
-        newcomer: bool,
+        starting_without_peers: bool,
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let deaf_until = newcomer.then(|| now + DEAF);
+        let unheard_until = starting_without_peers.then(|| now + UNHEARD_LIMIT);
         self.master_interval = self.config.advert_interval;
-        let renewed_at = match self.state {
-            State::Master { renewed_at, .. } | State::Leaving { renewed_at, .. } => renewed_at,
-            State::Fault | State::Backup { .. } | State::Claiming { .. } => now,
-        };
         let state = State::Master {
             advert_at: now + self.config.advert_interval.duration(),
             extra_at: None,
             extra_sent_at: None,
             sent_at: now,
-            renewed_at,
-            announcements: Announcements::begin(now),
-            deaf_until,
-            contested_since: None,
+            unheard_until,
+            tie_since: None,
         };
         self.enter(now, state, why, hooks, actions);
     }
@@ -198,12 +199,8 @@ impl VirtualRouter {
         phase: Phase,
         actions: &mut Vec<Action>,
     ) {
-        let (State::Master { sent_at, renewed_at, .. }
-        | State::Leaving { sent_at, renewed_at, .. }) = self.state
-        else {
-            return;
-        };
-        let state = State::Leaving { leave, phase, sent_at, renewed_at };
+        let Some(sent_at) = self.sent_at() else { return };
+        let state = State::Leaving { leave, phase, sent_at };
         self.enter(now, state, Why::Leaving(leave), true, actions);
     }
 
@@ -212,13 +209,13 @@ impl VirtualRouter {
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
         if !self.faults.is_empty() && self.retiring.is_none() {
-            // What a planned leave did not have to wait for.
-            self.settle(now, actions);
+            // Faults that a planned hand-over did not have to end for.
+            self.reconcile_role(now, actions);
         }
     }
 
-    /// The one place where roles change: leaving the addresses behind releases them, reaching them
-    /// claims them, any change is told.
+    /// Enters a state: the only place where the role changes. Claims or releases what is held as
+    /// the state requires, advertises and announces as a new master, and notifies the driver.
     pub(super) fn enter(
         &mut self,
         now: Instant,
@@ -227,42 +224,33 @@ impl VirtualRouter {
         hooks: bool,
         actions: &mut Vec<Action>,
     ) {
-        let had = self.has_addresses();
         self.state = state;
         self.since = now;
         self.why = why;
         match self.state {
-            State::Fault | State::Master { .. } => self.respected_at = None,
+            State::Fault | State::Master { .. } => self.superior_heard_at = None,
             State::Backup { .. } | State::Claiming { .. } | State::Leaving { .. } => {}
         }
-        let owner = self.is_owner();
-        match (had, self.has_addresses()) {
-            (true, false) => {
-                if !owner {
-                    let addresses = self.all.clone();
-                    actions.push(Action::Release { router: self.id, addresses });
-                }
+        match &self.state {
+            State::Fault | State::Backup { .. } | State::Claiming { .. } => {
+                self.holding.release(actions);
             }
-            (false, true) => {
-                if !owner {
-                    self.claim(self.all.clone(), actions);
-                }
+            State::Master { .. } => {
+                self.holding.hold(now, actions);
                 self.advertise(now, self.effective_priority(), actions);
-                self.announce(actions);
+                self.holding.announce(actions);
             }
-            (true, true) | (false, false) => {}
-        }
-        if had && matches!(self.state, State::Master { .. }) {
-            // Taken back: everybody must hear it.
-            self.advertise(now, self.effective_priority(), actions);
-            self.announce(actions);
+            State::Leaving { phase, .. } => match phase {
+                Phase::Preparing { .. } | Phase::Offered { .. } => self.holding.offer(),
+                Phase::Succeeded { .. } => self.holding.linger(now),
+            },
         }
         self.notify(hooks, actions);
     }
 
     pub(super) fn notify(&mut self, hooks: bool, actions: &mut Vec<Action>) {
         let to = self.role();
-        let from = std::mem::replace(&mut self.told, to);
+        let from = std::mem::replace(&mut self.notified_role, to);
         actions.push(Action::Notify(Transition {
             router: self.id,
             from,
@@ -273,7 +261,7 @@ impl VirtualRouter {
                 self.state,
                 State::Leaving { phase: Phase::Preparing { .. }, .. }
             ),
-            hooks: hooks && !self.mute,
+            hooks: hooks && !self.hooks_suppressed,
         }));
     }
 }

@@ -1,9 +1,8 @@
-//! The view of a model checker, which must see when two states are the same.
+//! Normal form of states, by which the model checker recognises those that are equivalent.
 
 use std::time::Duration;
 
-use super::announcements::Announcements;
-use super::hearing::CONTEST_FORGOTTEN;
+use super::hearing::TIE_FORGOTTEN_INTERVALS;
 use super::membership::Membership;
 use super::states::{Phase, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
@@ -11,9 +10,9 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
 impl VirtualRouter {
-    /// Moves `now` to `origin`, and forgets what decides no election: history, warnings, the
-    /// lease, announcements, and how long ago something was beyond ten seconds.
-    pub(in crate::vrrp) fn see_from(&mut self, now: Instant, origin: Instant) {
+    /// Moves `now` to `origin`, and resets what no election depends on: history, warnings, the
+    /// lease, announcements, and by how much something is more than ten seconds ago.
+    pub(in crate::vrrp) fn normalize(&mut self, now: Instant, origin: Instant) {
         const MEMORY: Duration = Duration::from_secs(10);
         let moved = |at: Instant| {
             if at >= now { origin + (at - now) } else { origin.before((now - at).min(MEMORY)) }
@@ -22,7 +21,7 @@ impl VirtualRouter {
         match &mut self.state {
             State::Fault => {}
             State::Backup { takeover_at } => *takeover_at = takeover_at.map(moved),
-            State::Claiming { until, why, newcomer: _ } => {
+            State::Claiming { until, why, starting_without_peers: _ } => {
                 *until = moved(*until);
                 *why = Why::Starting;
             }
@@ -31,26 +30,19 @@ impl VirtualRouter {
                 extra_at,
                 extra_sent_at,
                 sent_at,
-                renewed_at,
-                announcements,
-                deaf_until,
-                contested_since,
+                unheard_until,
+                tie_since,
             } => {
-                let forgotten = CONTEST_FORGOTTEN * interval;
-                *contested_since =
-                    contested_since.filter(|since| now - *since < forgotten).map(moved);
+                let forgotten = TIE_FORGOTTEN_INTERVALS * interval;
+                *tie_since = tie_since.filter(|since| now - *since < forgotten).map(moved);
                 *advert_at = moved(*advert_at);
                 *extra_at = extra_at.map(moved);
                 *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
                 *sent_at = moved(*sent_at);
-                *renewed_at = origin;
-                *announcements = Announcements::begin(origin);
-                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
-                *deaf_until = deaf_until.map(moved);
+                *unheard_until = unheard_until.map(moved);
             }
-            State::Leaving { leave: _, phase, sent_at, renewed_at } => {
+            State::Leaving { leave: _, phase, sent_at } => {
                 *sent_at = moved(*sent_at);
-                *renewed_at = origin;
                 match phase {
                     Phase::Preparing { until, advert_at } => {
                         *until = moved(*until);
@@ -60,10 +52,11 @@ impl VirtualRouter {
                         *successor_by = moved(*successor_by);
                         *repeat_at = moved(*repeat_at);
                     }
-                    Phase::Succeeded { release_at, to: _ } => *release_at = moved(*release_at),
+                    Phase::Succeeded { to: _ } => {}
                 }
             }
         }
+        self.holding.normalize(origin, moved);
         for until in self.faults.values_mut() {
             *until = until.map(moved);
         }
@@ -72,10 +65,10 @@ impl VirtualRouter {
             true => origin,
             false => moved(self.fit_since),
         };
-        self.respected_at = match self.membership {
+        self.superior_heard_at = match self.membership {
             Membership::Alone => None,
             Membership::First | Membership::Other => {
-                self.respected_at.filter(|at| now < *at + self.master_down()).map(moved)
+                self.superior_heard_at.filter(|at| now < *at + self.master_down()).map(moved)
             }
         };
         self.since = origin;
@@ -84,8 +77,6 @@ impl VirtualRouter {
         }
         self.peer = None;
         self.incompatible.clear();
-        self.removals = 0;
-        self.removals_since = origin;
         self.warned.clear();
         self.hook = None;
     }

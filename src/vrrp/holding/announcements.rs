@@ -1,25 +1,25 @@
-//! When a master announces its addresses: quickly repeated at first, then seldom, and at once when
+//! The schedule of a master's announcements: frequent after a takeover, then rare, and at once if
 //! there is a reason.
 
 use std::time::Duration;
 
 use crate::vrrp::time::Instant;
 
-/// When a new master repeats its first announcement, counted from the claim.
+/// When a new master repeats its first announcement, after the claim.
 const ANNOUNCE_AGAIN: [Duration; 4] = [
     Duration::from_millis(10),
     Duration::from_millis(100),
     Duration::from_secs(1),
     Duration::from_secs(5),
 ];
-/// How often a master announces when nothing happens.
+/// Interval of announcements after that.
 const ANNOUNCE_REFRESH: Duration = Duration::from_secs(30);
-/// At most one urgent round of announcements in this time.
+/// Minimum time between a round and an urgent one after it.
 const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 
-/// When a master announces its addresses.
+/// The schedule of a master's announcements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Announcements {
+pub(super) struct Announcements {
     claimed_at: Instant,
     /// How many of [`ANNOUNCE_AGAIN`] have been done.
     done: usize,
@@ -29,7 +29,7 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// The first round is made by whoever calls this.
+    /// Begins with the second round: the caller makes the first one now.
     pub(super) fn begin(now: Instant) -> Self {
         Announcements {
             claimed_at: now,
@@ -44,13 +44,13 @@ impl Announcements {
         self.urgent_at.map_or(self.scheduled_at, |urgent| urgent.min(self.scheduled_at))
     }
 
-    /// A round beside the schedule, no earlier than `not_before` and at most one a second.
+    /// Adds an urgent round, no earlier than `not_before` and `ANNOUNCE_GAP` after the last one.
     pub(super) fn urge(&mut self, not_before: Instant) {
         let at = not_before.max(self.last_at + ANNOUNCE_GAP);
         self.urgent_at = Some(self.urgent_at.map_or(at, |urgent| urgent.min(at)));
     }
 
-    /// Whether a round is due now; if so, the next one is set.
+    /// Returns whether a round is due, and schedules the next one.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         if now < self.next_at() {
             return false;

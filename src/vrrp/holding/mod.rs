@@ -1,0 +1,401 @@
+//! The holding: what a virtual router holds as master, now its addresses, with their claim, lease,
+//! announcements, contention and release.
+//!
+//! The election calls [`hold`](Holding::hold), [`offer`](Holding::offer),
+//! [`linger`](Holding::linger) and [`release`](Holding::release); the holding turns that into
+//! actions. It knows neither peers nor their priorities. An owner (priority 255) has its addresses
+//! from the host: they are announced, and neither claimed, renewed nor released.
+
+mod announcements;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::vrrp::action::Action;
+use crate::vrrp::config::{Address, Priority, RouterConfig};
+use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::time::Instant;
+use announcements::Announcements;
+
+/// With a shorter advert interval than this, the lease is renewed this often instead of with every
+/// advert.
+const RENEW_GAP: Duration = Duration::from_millis(500);
+/// How long to wait before answering another host's announcement of our address: it may be about to
+/// give way.
+const ANSWER_CONTENTION_AFTER: Duration = Duration::from_millis(20);
+/// Linger: how long the addresses stay after the successor's advert. Until its announcement reaches
+/// the neighbours and switches, packets for the addresses still arrive here ...
+const LINGER: Duration = Duration::from_millis(5);
+/// ... and how long they stay after its announcement.
+const LINGER_ANNOUNCED: Duration = Duration::from_millis(1);
+/// How many removals of our addresses by another program are answered by claiming them again ...
+const REMOVALS_TOLERATED: u32 = 10;
+/// ... within this time.
+const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
+
+/// What is claimed, announced, renewed or released by one action: addresses on one interface.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// The interface that carries them. It need not be the one that carries the adverts.
+    pub link: LinkId,
+    /// The addresses; the advertised ones come first.
+    pub addresses: Arc<[Address]>,
+}
+
+impl Held {
+    /// Whether it contains nothing.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// Whether all of it is contained in `other`.
+    pub fn is_within(&self, other: &Held) -> bool {
+        self.link == other.link
+            && self.addresses.iter().all(|address| other.addresses.contains(address))
+    }
+
+    /// The addresses for which `keep` is true.
+    fn filter(&self, keep: impl Fn(&Address) -> bool) -> Held {
+        let kept = self.addresses.iter().filter(|address| keep(address)).copied();
+        Held { link: self.link, addresses: kept.collect() }
+    }
+
+    /// The addresses that are not contained in `other`.
+    pub(super) fn without(&self, other: &Held) -> Held {
+        self.filter(|address| self.link != other.link || !other.addresses.contains(address))
+    }
+}
+
+/// What a virtual router holds as master.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holding {
+    router: RouterId,
+    held: Held,
+    terms: Terms,
+    state: HoldingState,
+    /// How often another program removed one of the addresses since `removals_since`.
+    removals: u32,
+    removals_since: Instant,
+}
+
+/// The settings of a virtual router that concern its holding, apart from the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Terms {
+    /// Priority 255: the addresses are the host's own.
+    owner: bool,
+    /// The lease: the kernel removes the addresses after this many seconds, unless they are
+    /// renewed.
+    lifetime: Option<u32>,
+    advert_interval: Duration,
+}
+
+impl Terms {
+    fn of(config: &RouterConfig) -> Self {
+        Terms {
+            owner: config.priority == Priority::OWNER,
+            lifetime: config.address_lifetime,
+            advert_interval: config.advert_interval.duration(),
+        }
+    }
+}
+
+/// The state of what is held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum HoldingState {
+    /// Not held: released, or about to be.
+    Released,
+    /// Held, and announced.
+    Held {
+        /// When the lease was last renewed.
+        renewed_at: Instant,
+        announcements: Announcements,
+    },
+    /// Held, but no longer announced: another router is to take over.
+    Offered { renewed_at: Instant },
+    /// Held for another moment after another router has taken over.
+    Lingering { renewed_at: Instant, release_at: Instant },
+}
+
+/// What follows after another program has removed an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Nothing: the address is not ours, or another router has taken over.
+    Ignored,
+    /// It is claimed and announced again.
+    PutBack,
+    /// Nothing, as there have been too many removals.
+    GivenUp,
+}
+
+impl Holding {
+    pub(super) fn new(router: RouterId, link: LinkId, config: &RouterConfig, now: Instant) -> Self {
+        Holding {
+            router,
+            held: Held { link, addresses: config.all_addresses().collect() },
+            terms: Terms::of(config),
+            state: HoldingState::Released,
+            removals: 0,
+            removals_since: now,
+        }
+    }
+
+    /// Everything that it holds as master, whether or not it does so now.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Whether this address on this interface is part of what it holds as master.
+    pub fn has(&self, link: LinkId, ip: IpAddr) -> bool {
+        self.held.link == link && self.held.addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// Whether the addresses are held: claimed, or about to be.
+    pub fn is_held(&self) -> bool {
+        match self.state {
+            HoldingState::Released => false,
+            HoldingState::Held { .. }
+            | HoldingState::Offered { .. }
+            | HoldingState::Lingering { .. } => true,
+        }
+    }
+
+    /// When the addresses are released, if another router has taken over.
+    pub fn release_at(&self) -> Option<Instant> {
+        match self.state {
+            HoldingState::Lingering { release_at, .. } => Some(release_at),
+            HoldingState::Released | HoldingState::Held { .. } | HoldingState::Offered { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The next announcement or the release.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            HoldingState::Released | HoldingState::Offered { .. } => None,
+            HoldingState::Held { announcements, .. } => Some(announcements.next_at()),
+            HoldingState::Lingering { release_at, .. } => Some(*release_at),
+        }
+    }
+
+    // ---- what the election says ------------------------------------------------------------
+
+    /// Claims the addresses unless they are held, and starts the schedule of announcements. The
+    /// caller makes the first announcement, after the advert that has to precede it.
+    pub(super) fn hold(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !self.is_held() && !self.terms.owner {
+            self.claim(self.held.clone(), actions);
+        }
+        let renewed_at = self.renewed_at().unwrap_or(now);
+        let announcements = Announcements::begin(now);
+        self.state = HoldingState::Held { renewed_at, announcements };
+    }
+
+    /// Stops announcing: another router is to take over.
+    pub(super) fn offer(&mut self) {
+        if let Some(renewed_at) = self.renewed_at() {
+            self.state = HoldingState::Offered { renewed_at };
+        }
+    }
+
+    /// Another router has taken over: keeps the addresses for another moment, until packets no
+    /// longer arrive here.
+    pub(super) fn linger(&mut self, now: Instant) {
+        if let Some(renewed_at) = self.renewed_at() {
+            self.state = HoldingState::Lingering { renewed_at, release_at: now + LINGER };
+        }
+    }
+
+    /// Releases the addresses, if they are held.
+    pub(super) fn release(&mut self, actions: &mut Vec<Action>) {
+        if self.is_held() {
+            self.release_leftovers(actions);
+        }
+        self.state = HoldingState::Released;
+    }
+
+    /// Releases what an earlier daemon left behind.
+    pub(super) fn release_leftovers(&self, actions: &mut Vec<Action>) {
+        if !self.terms.owner {
+            actions.push(Action::Release { router: self.router, held: self.held.clone() });
+        }
+    }
+
+    /// Renews the lease, with an advert that has been sent, unless that was done a moment ago. The
+    /// kernel removes the addresses when the lease ends, so a host whose daemon no longer
+    /// advertises loses them before its peers take over.
+    pub(super) fn renew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.terms.owner {
+            return;
+        }
+        let Some(lifetime) = self.terms.lifetime else { return };
+        let seldom = self.terms.advert_interval < RENEW_GAP;
+        let (HoldingState::Held { renewed_at, .. }
+        | HoldingState::Offered { renewed_at }
+        | HoldingState::Lingering { renewed_at, .. }) = &mut self.state
+        else {
+            return;
+        };
+        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        if !fresh {
+            *renewed_at = now;
+            actions.push(Action::Renew { router: self.router, held: self.held.clone(), lifetime });
+        }
+    }
+
+    /// Announces all addresses.
+    pub(super) fn announce(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Announce { router: self.router, held: self.held.clone() });
+    }
+
+    /// Adds an announcement to the schedule, no earlier than this.
+    pub(super) fn announce_soon(&mut self, not_before: Instant) {
+        if let HoldingState::Held { announcements, .. } = &mut self.state {
+            announcements.urge(not_before);
+        }
+    }
+
+    // ---- a new configuration ---------------------------------------------------------------
+
+    /// Releases what is no longer configured, before anything is claimed.
+    pub(super) fn reload_release(&self, config: &RouterConfig, actions: &mut Vec<Action>) {
+        if !self.is_held() || self.terms.owner {
+            return;
+        }
+        let owner = Terms::of(config).owner;
+        let stays =
+            |address: &Address| !owner && config.all_addresses().any(|kept| kept == *address);
+        let dropped = self.held.filter(|address| !stays(address));
+        if !dropped.is_empty() {
+            actions.push(Action::Release { router: self.router, held: dropped });
+        }
+    }
+
+    /// Takes a new configuration. Claims new addresses, or all if the lifetime has changed.
+    pub(super) fn reload(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
+        let old = std::mem::replace(&mut self.terms, Terms::of(config));
+        let held = Held { link: self.held.link, addresses: config.all_addresses().collect() };
+        let had = std::mem::replace(&mut self.held, held);
+        if !self.is_held() || self.terms.owner {
+            return;
+        }
+        let same = old.lifetime == self.terms.lifetime && !old.owner;
+        let new = if same { self.held.without(&had) } else { self.held.clone() };
+        if !new.is_empty() {
+            self.claim(new.clone(), actions);
+            actions.push(Action::Announce { router: self.router, held: new });
+        }
+    }
+
+    // ---- what happens to it ----------------------------------------------------------------
+
+    /// Makes an announcement that is due.
+    pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let HoldingState::Held { announcements, .. } = &mut self.state
+            && announcements.take_due(now)
+        {
+            self.announce(actions);
+        }
+    }
+
+    /// Another program has removed an address.
+    pub(super) fn address_lost(
+        &mut self,
+        now: Instant,
+        ip: IpAddr,
+        actions: &mut Vec<Action>,
+    ) -> Removal {
+        match self.state {
+            HoldingState::Released | HoldingState::Lingering { .. } => return Removal::Ignored,
+            HoldingState::Held { .. } | HoldingState::Offered { .. } => {}
+        }
+        let lost = self.held.filter(|address| address.ip == ip);
+        if lost.is_empty() || self.terms.owner {
+            return Removal::Ignored;
+        }
+        if now - self.removals_since >= REMOVALS_WINDOW {
+            self.removals = 0;
+            self.removals_since = now;
+        }
+        self.removals += 1;
+        if self.removals > REMOVALS_TOLERATED {
+            return Removal::GivenUp;
+        }
+        self.claim(lost.clone(), actions);
+        actions.push(Action::Announce { router: self.router, held: lost });
+        Removal::PutBack
+    }
+
+    /// Another host has announced one of the addresses. Returns whether that is contention. It is
+    /// not while another router is to take over; and if one has, its announcement ends the
+    /// lingering.
+    pub(super) fn contended(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            HoldingState::Released | HoldingState::Offered { .. } => false,
+            HoldingState::Held { .. } => {
+                self.announce_soon(now + ANSWER_CONTENTION_AFTER);
+                true
+            }
+            HoldingState::Lingering { release_at, .. } => {
+                *release_at = (*release_at).min(now + LINGER_ANNOUNCED);
+                false
+            }
+        }
+    }
+
+    // ---- small things ----------------------------------------------------------------------
+
+    fn renewed_at(&self) -> Option<Instant> {
+        match self.state {
+            HoldingState::Released => None,
+            HoldingState::Held { renewed_at, .. }
+            | HoldingState::Offered { renewed_at }
+            | HoldingState::Lingering { renewed_at, .. } => Some(renewed_at),
+        }
+    }
+
+    fn claim(&self, held: Held, actions: &mut Vec<Action>) {
+        let lifetime = self.terms.lifetime;
+        actions.push(Action::Claim { router: self.router, held, lifetime });
+    }
+
+    /// Moves deadlines and resets what no election depends on, for the model checker.
+    pub(super) fn normalize(&mut self, origin: Instant, moved: impl Fn(Instant) -> Instant) {
+        match &mut self.state {
+            HoldingState::Released => {}
+            HoldingState::Held { renewed_at, announcements } => {
+                *renewed_at = origin;
+                *announcements = Announcements::begin(origin);
+                announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
+            }
+            HoldingState::Offered { renewed_at } => *renewed_at = origin,
+            HoldingState::Lingering { renewed_at, release_at } => {
+                *renewed_at = origin;
+                *release_at = moved(*release_at);
+            }
+        }
+        self.removals = 0;
+        self.removals_since = origin;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn held(link: u32, ips: &[&str]) -> Held {
+        let addresses = ips.iter().map(|ip| Address::host(ip.parse().unwrap())).collect();
+        Held { link: LinkId(link), addresses }
+    }
+
+    #[test]
+    fn an_address_on_another_interface_is_another_one() {
+        let (here, there) = (held(0, &["192.0.2.1", "192.0.2.2"]), held(1, &["192.0.2.1"]));
+        assert!(!there.is_within(&here) && held(0, &["192.0.2.1"]).is_within(&here));
+        assert_eq!(here.without(&there), here);
+        assert_eq!(here.without(&held(0, &["192.0.2.1"])), held(0, &["192.0.2.2"]));
+    }
+}
