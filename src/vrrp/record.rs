@@ -89,3 +89,47 @@ impl RecordEntry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vrrp::{Priority, RouterId};
+
+    fn change(to: Role, why: Why, hooks: bool, hook: MasterHook) -> RecordEntry {
+        let transition = Transition {
+            router: RouterId(0),
+            from: Role::Backup,
+            to,
+            why,
+            priority: Priority::DEFAULT,
+            before_release: false,
+            hooks,
+        };
+        let mut entry = RecordEntry::default();
+        entry.role_changed(&transition, hook);
+        entry
+    }
+
+    #[test]
+    fn the_record_says_master_only_of_a_master_that_is_not_leaving() {
+        for role in Role::ALL {
+            let entry = change(role, Why::HeardNobody, true, MasterHook::None);
+            assert_eq!(entry.master, role == Role::Master, "{role}");
+            assert_eq!(entry.hook_done, role == Role::Master, "{role}");
+        }
+    }
+
+    #[test]
+    fn a_master_hook_is_done_when_it_has_succeeded_or_an_earlier_daemon_has_run_it() {
+        let done = |why, hooks, hook| change(Role::Master, why, hooks, hook).hook_done;
+        assert!(!done(Why::HeardNobody, true, MasterHook::Configured));
+        assert!(!done(Why::Resumed, true, MasterHook::Configured));
+        assert!(done(Why::Resumed, false, MasterHook::Configured));
+        assert!(!done(Why::Resumed, false, MasterHook::Running));
+        let mut entry = change(Role::Master, Why::HeardNobody, true, MasterHook::Configured);
+        entry.hook_succeeded();
+        assert!(entry.hook_done);
+        entry.hook_started();
+        assert!(!entry.hook_done);
+    }
+}
