@@ -44,6 +44,7 @@ fn main() -> ExitCode {
             a_drain_that_cannot_be_stored_fails,
             the_master_announces_again_when_asked,
             a_reload_says_what_changed_or_every_problem,
+            an_address_with_a_new_prefix_length_is_not_lost,
             only_root_changes_anything,
             a_malformed_request_gets_an_error,
             events_tell_what_happened_before_and_since_the_restart,
@@ -323,6 +324,32 @@ fn a_reload_says_what_changed_or_every_problem() {
     assert_eq!(pair.router(&pair.a)["priority"], 140);
     let ownership = pair.lab.ownership(pair.ip, began, Instant::now());
     assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
+}
+
+/// The kernel reports that the address with the old prefix length is gone, which it is.
+fn an_address_with_a_new_prefix_length_is_not_lost() {
+    let pair = Pair::new(|spec| spec.more += "claim_prefix = true\n");
+    let daemon = pair.start(&pair.a);
+    pair.expect_master(&pair.a);
+    let text = fs::read_to_string(daemon.config()).unwrap();
+    let address = format!("\"{}\"", pair.ip);
+    assert!(text.contains(&address), "{text}");
+    for prefix in [24, 32] {
+        let changed = text.replace(&address, &format!("\"{}/{prefix}\"", pair.ip));
+        fs::write(daemon.config(), changed).unwrap();
+        pair.says(&pair.a, &["reload"]);
+        let lengths = || {
+            let all = pair.a.namespace().links().addresses().unwrap();
+            let shared = all.into_iter().filter(|(_, ip, _)| *ip == pair.ip);
+            shared.map(|(_, _, length)| length).collect::<Vec<_>>()
+        };
+        let changed = wait_for(TIMEOUT, || (lengths() == [prefix]).then_some(()));
+        assert!(changed.is_some(), "{:?}\n{}", lengths(), daemon.log());
+    }
+    thread::sleep(pair.spec_a.interval);
+    let router = pair.router(&pair.a);
+    assert_eq!(router["role"], "master", "{router:#}");
+    assert_eq!(router["counters"]["addresses_removed"], 0, "{}", daemon.log());
 }
 
 fn only_root_changes_anything() {
