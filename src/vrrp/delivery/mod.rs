@@ -850,7 +850,7 @@ mod tests {
         master.delivery.claimed_part(ROUTER, 0..1);
         let [Step::Announce(due)] = &master.carries_out()[..] else { panic!("one announcement") };
         let parts: Vec<_> = due.iter().map(|due| due.part.clone()).collect();
-        assert_eq!(parts, [0..1]);
+        assert_eq!((parts.len(), parts.first()), (1, Some(&(0..1))));
     }
 
     #[test]
