@@ -44,6 +44,7 @@ fn main() -> ExitCode {
             a_drain_that_cannot_be_stored_fails,
             the_master_announces_again_when_asked,
             a_reload_says_what_changed_or_every_problem,
+            a_router_that_a_reload_adds_on_a_missing_interface_is_in_fault,
             an_address_with_a_new_prefix_length_is_not_lost,
             only_root_changes_anything,
             a_malformed_request_gets_an_error,
@@ -324,6 +325,22 @@ fn a_reload_says_what_changed_or_every_problem() {
     assert_eq!(pair.router(&pair.a)["priority"], 140);
     let ownership = pair.lab.ownership(pair.ip, began, Instant::now());
     assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
+}
+
+/// The kernel reports nothing of an interface that does not exist: the reload itself has to tell.
+fn a_router_that_a_reload_adds_on_a_missing_interface_is_in_fault() {
+    let pair = Pair::new(|_| {});
+    let daemon = pair.start(&pair.a);
+    pair.expect_master(&pair.a);
+    let text = fs::read_to_string(daemon.config()).unwrap();
+    let added = "[[virtual_router]]\nname = \"added\"\ninterface = \"missing0\"\nvrid = 52\n\
+                 addresses = [\"192.0.2.200\"]\n";
+    fs::write(daemon.config(), format!("{text}\n{added}")).unwrap();
+    pair.says(&pair.a, &["reload"]);
+    let added = || pair.status(&pair.a)["routers"][1].clone();
+    let in_fault = wait_for(TIMEOUT, || (added()["role"] == "fault").then_some(()));
+    assert!(in_fault.is_some(), "{:#}", added());
+    assert_eq!(added()["fault_reasons"][0]["reason"], "link_down", "{:#}", added());
 }
 
 /// The kernel reports that the address with the old prefix length is gone, which it is.
