@@ -20,8 +20,8 @@ pub enum Goal {
     Floor(f64),
     /// At most this.
     AtMost(f64),
-    /// It is only told.
-    Told,
+    /// It has no target.
+    None,
 }
 
 /// One kind of figure, of all programs, as often as it was taken.
@@ -90,7 +90,7 @@ impl Row {
             Goal::AtMost(limit) => {
                 (format!("at most {limit} {}", self.unit), yes(ours <= limit).to_owned())
             }
-            Goal::Told => ("told".to_owned(), String::new()),
+            Goal::None => ("no target".to_owned(), String::new()),
         }
     }
 }
