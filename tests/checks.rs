@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::{LinkChanges, Links, wait_for};
+use lab::{LinkChanges, LinkEditor, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use services::{Authority, Process, Systemd, WebServer};
@@ -426,7 +426,7 @@ fn a_file_check_reads_a_number_or_the_existence() -> TestResult {
 
 fn an_interface_check_needs_carrier() -> TestResult {
     let mut bench = Bench::new();
-    let links = Links::open().unwrap();
+    let links = LinkEditor::open().unwrap();
     let here = fs::File::open("/proc/thread-self/ns/net").unwrap();
     links.add_veth("near", [2, 0, 0, 0, 0, 9], "far", &here).map_err(|error| error.to_string())?;
     let interface = |name: &str| plan(name, Target::Interface { interface: name.into() });
@@ -467,7 +467,7 @@ fn a_ping_check_needs_an_answer() -> TestResult {
         assert_eq!(bench.passes("::1"), "::1 answers");
         bench.passes("127.0.0.9");
         assert_eq!(bench.fails("198.51.100.1"), "198.51.100.1: Network is unreachable");
-        let links = Links::open().unwrap();
+        let links = LinkEditor::open().unwrap();
         links.down("lo").unwrap();
         bench.fails("127.0.0.1");
         links.up("lo").unwrap();

@@ -446,7 +446,7 @@ fn present(name: &str) -> Vec<InterfaceAddress> {
 }
 
 fn marked(name: &str) -> Vec<String> {
-    let ours = present(name).into_iter().filter(|found| found.ours);
+    let ours = present(name).into_iter().filter(|found| found.marked);
     ours.map(|found| format!("{}/{}", found.ip, found.prefix)).collect()
 }
 
@@ -849,7 +849,7 @@ fn addresses_come_and_go() {
 
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "2001:db8::10"], Some(60))), []);
     follower.until("the claim", |follower| {
-        follower.links.addresses("left").iter().filter(|found| found.ours).count() == 2
+        follower.links.addresses("left").iter().filter(|found| found.marked).count() == 2
     });
     assert!(follower.changes.iter().all(|change| matches!(change, LinkChange::Addresses { .. })));
     follower.changes.clear();

@@ -240,7 +240,7 @@ impl<'a> Model<'a> {
     fn start(&self, state: &mut State, host: u8) {
         state.hosts[usize::from(host)].node = Some(Node::new(&self.configs[usize::from(host)]));
         for link in 0..self.links {
-            let addresses = [LinkAddress { ip: own(link, host), ours: false, usable: true }];
+            let addresses = [LinkAddress { ip: own(link, host), marked: false, usable: true }];
             let link = LinkId(link.into());
             tell(state, host, Event::Link { link, up: true, addresses: &addresses });
         }

@@ -242,7 +242,7 @@ impl World {
 
     fn link(&mut self, bytes: &mut Bytes<'_>, healthy: bool) {
         let mut addresses = Vec::new();
-        let mut there = |ip, ours, usable| addresses.push(LinkAddress { ip, ours, usable });
+        let mut there = |ip, marked, usable| addresses.push(LinkAddress { ip, marked, usable });
         let mut up = true;
         let odd = if healthy { 0 } else { bytes.next() };
         if odd & 1 == 0 {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::de::Error as _;
 
 use super::events::Event;
-use super::protocol::{Answer, Code, GROUP, Move, Request, SOCKET, decode_answer, encode};
+use super::protocol::{Answer, ErrorCode, GROUP, Move, Request, SOCKET, decode_answer, encode};
 use super::status::Status;
 
 /// How long a request that only reads waits for its answer, and how long a busy daemon is asked
@@ -123,7 +123,7 @@ impl Client {
         let give_up_at = Instant::now() + ANSWER_TIMEOUT;
         loop {
             let answer = self.ask_once(request)?;
-            let busy = matches!(answer, Answer::Error { code: Code::Busy, .. });
+            let busy = matches!(answer, Answer::Error { code: ErrorCode::Busy, .. });
             if !busy || Instant::now() >= give_up_at {
                 return Ok(answer);
             }
@@ -187,7 +187,7 @@ pub enum ClientError {
     /// The daemon refused.
     Refused {
         /// The kind of error, for programs.
-        code: Code,
+        code: ErrorCode,
         /// The reason and the next step, as a sentence.
         text: String,
     },
@@ -258,7 +258,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
         let daemon = std::thread::spawn(move || {
-            for answer in [Answer::done("done"), Answer::error(Code::Refused, "not now")] {
+            for answer in [Answer::done("done"), Answer::error(ErrorCode::Refused, "not now")] {
                 let (mut stream, _) = listener.accept().unwrap();
                 io::BufReader::new(&stream).read_line(&mut String::new()).unwrap();
                 stream.write_all(&encode(answer)).unwrap();

@@ -23,7 +23,7 @@ const TAIL: u64 = 64 << 10;
 pub struct Event {
     /// Time, RFC 3339 in UTC.
     pub at: String,
-    /// The name of a [`Kind`]; consumers must accept new ones.
+    /// The name of a [`EventKind`]; consumers must accept new ones.
     pub kind: String,
     /// The virtual router it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct Event {
 words! {
     /// The kinds of event.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Kind {
+    pub enum EventKind {
         /// The daemon started or ended.
         Daemon = "daemon",
         /// A role changed.

@@ -108,7 +108,7 @@ pub enum Answer {
     /// The request was refused, or failed.
     Error {
         /// The kind of error, for programs.
-        code: Code,
+        code: ErrorCode,
         /// The reason and the next step, as a sentence.
         text: String,
     },
@@ -121,7 +121,7 @@ impl Answer {
     }
 
     /// [`Answer::Error`] with this code and sentence.
-    pub fn error(code: Code, text: impl Into<String>) -> Self {
+    pub fn error(code: ErrorCode, text: impl Into<String>) -> Self {
         Answer::Error { code, text: text.into() }
     }
 }
@@ -130,7 +130,7 @@ words! {
     /// The kind of an error.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    pub enum Code {
+    pub enum ErrorCode {
         /// The request is not understood.
         BadRequest = "bad_request",
         /// Too many clients.
@@ -152,8 +152,8 @@ pub struct Move {
     /// Its name.
     pub router: String,
     /// Who took over, if anybody.
-    pub outcome: Moved,
-    /// The host that took over, for [`Moved::Taken`].
+    pub outcome: MoveOutcome,
+    /// The host that took over, for [`MoveOutcome::Taken`].
     pub by: Option<IpAddr>,
     /// From the request until the outcome was known.
     pub after_seconds: f64,
@@ -165,7 +165,7 @@ words! {
     /// How a hand-over ended.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    pub enum Moved {
+    pub enum MoveOutcome {
         /// Another host took over.
         Taken = "taken",
         /// No other host did; this host has it still or again, or no host has it.
@@ -177,7 +177,7 @@ words! {
 
 /// A document with the version of its schema: requests, answers, and what `--json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Message<T> {
+pub struct Versioned<T> {
     /// [`VERSION`].
     pub version: u32,
     /// Its fields stand beside the version.
@@ -185,17 +185,17 @@ pub struct Message<T> {
     pub body: T,
 }
 
-impl<T> Message<T> {
+impl<T> Versioned<T> {
     /// A document of this version.
     pub fn new(body: T) -> Self {
-        Message { version: VERSION, body }
+        Versioned { version: VERSION, body }
     }
 }
 
 /// A request or an answer as one line.
 pub fn encode<T: Serialize>(body: T) -> Vec<u8> {
     // Cannot fail: strings, numbers and lists of them.
-    let mut bytes = serde_json::to_vec(&Message::new(body)).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(&Versioned::new(body)).unwrap_or_default();
     bytes.push(b'\n');
     bytes
 }
@@ -217,7 +217,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request, String> {
     if version != VERSION {
         return Err(format!("this vipd speaks version {VERSION}, not {version}"));
     }
-    let message: Message<Request> = serde_json::from_slice(line)
+    let message: Versioned<Request> = serde_json::from_slice(line)
         .map_err(|error| format!("this request is not understood: {error}"))?;
     Ok(message.body)
 }
@@ -227,7 +227,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request, String> {
 /// # Errors
 /// It is none that this version knows.
 pub fn decode_answer(line: &[u8]) -> serde_json::Result<Answer> {
-    serde_json::from_slice(line).map(|message: Message<Answer>| message.body)
+    serde_json::from_slice(line).map(|message: Versioned<Answer>| message.body)
 }
 
 #[cfg(test)]
@@ -244,22 +244,22 @@ mod tests {
             "{\"version\":1,\"command\":\"failover\",\"router\":\"web\"}\n"
         );
         assert_eq!(
-            shown(encode(Answer::error(Code::UnknownRouter, "..."))),
+            shown(encode(Answer::error(ErrorCode::UnknownRouter, "..."))),
             "{\"version\":1,\"error\":{\"code\":\"unknown_router\",\"text\":\"...\"}}\n"
         );
         let changes = vec!["web: priority 100 -> 150".to_owned()];
         let answer = Answer::Reloaded { changes };
         let text = encode(answer.clone());
-        let back: Message<Answer> = serde_json::from_slice(&text).unwrap();
+        let back: Versioned<Answer> = serde_json::from_slice(&text).unwrap();
         assert_eq!((back.version, back.body), (VERSION, answer));
     }
 
     #[test]
     fn words_are_the_same_in_json() {
-        for code in Code::ALL {
+        for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.name());
         }
-        for outcome in Moved::ALL {
+        for outcome in MoveOutcome::ALL {
             assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.name());
         }
     }

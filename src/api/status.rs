@@ -63,7 +63,7 @@ pub struct Status {
     /// The daemon is about to end.
     pub stopping: bool,
     /// The process that answered.
-    pub daemon: Daemon,
+    pub daemon: ProcessInfo,
     /// In the order of the configuration; those that a reload removed last.
     pub routers: Vec<Router>,
     /// The sums over all virtual routers since the daemon started, with those removed meanwhile.
@@ -75,7 +75,7 @@ pub struct Status {
 
 /// The process that answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Daemon {
+pub struct ProcessInfo {
     /// Version of the program.
     pub version: String,
     /// Process id.
@@ -254,7 +254,7 @@ pub struct Incompatible {
 /// A deadline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Next {
-    /// The name of a [`Step`].
+    /// The name of a [`NextStep`].
     #[serde(rename = "for")]
     pub what: String,
     /// Time until then.
@@ -264,7 +264,7 @@ pub struct Next {
 words! {
     /// What a virtual router does by itself at its next deadline.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Step {
+    pub enum NextStep {
         /// It sends the next advert.
         Advert = "advert",
         /// It takes over, unless a master is heard.
@@ -326,7 +326,7 @@ pub(crate) fn example() -> Status {
         node: "web-a".into(),
         drained: false,
         stopping: false,
-        daemon: Daemon {
+        daemon: ProcessInfo {
             version: "0.1.0".into(),
             pid: 4711,
             config: "/etc/vipd/vipd.toml".into(),

@@ -31,8 +31,8 @@ pub(super) fn run(config: &Path, runtime_dir: &Path) -> ExitCode {
         Ok(lock) => lock,
         Err(taken) => return fail(taken),
     };
-    let mut identities = RouterLocks::default();
-    if let Err(taken) = identities.take(&config.vrrp) {
+    let mut router_locks = RouterLocks::default();
+    if let Err(taken) = router_locks.acquire(&config.vrrp) {
         return fail(taken);
     }
     match remove(&config) {
@@ -52,7 +52,7 @@ fn remove(config: &Config) -> io::Result<usize> {
         let interface = &router.interface;
         let Some(link) = links.link(interface) else { continue };
         let marked: BTreeSet<IpAddr> =
-            links.addresses(interface).iter().filter(|a| a.ours).map(|a| a.ip).collect();
+            links.addresses(interface).iter().filter(|a| a.marked).map(|a| a.ip).collect();
         let addresses: Arc<[Address]> = router
             .all_addresses()
             .filter(|address| marked.contains(&address.ip) && done.insert((link.index, address.ip)))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::output::{fail, say};
 use crate::api::client::Drained;
-use crate::api::protocol::{Move, Moved};
+use crate::api::protocol::{Move, MoveOutcome};
 use crate::api::{Client, ClientError};
 
 pub(super) fn failover(runtime_dir: &Path, router: &str) -> ExitCode {
@@ -68,8 +68,8 @@ fn say_moves(moves: Vec<Move>) -> ExitCode {
     let mut outcome = ExitCode::SUCCESS;
     for ended in moves {
         match ended.outcome {
-            Moved::Taken => say(ended.text),
-            Moved::NobodyCame | Moved::Interrupted => outcome = fail(ended.text),
+            MoveOutcome::Taken => say(ended.text),
+            MoveOutcome::NobodyCame | MoveOutcome::Interrupted => outcome = fail(ended.text),
         }
     }
     outcome

@@ -30,7 +30,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 /// met its expectation, and 130 if a signal ended it.
 pub(super) fn run() -> ExitCode {
     let mut terminal = Terminal::new();
-    let result = lab::enter().map_err(Failure::Io).and_then(|()| {
+    let result = lab::enter().map_err(DemoError::Io).and_then(|()| {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
@@ -39,15 +39,15 @@ pub(super) fn run() -> ExitCode {
     });
     match result {
         Ok(steps) => terminal.summary(&steps),
-        Err(Failure::Interrupted) => {
+        Err(DemoError::Interrupted) => {
             terminal.say("\nInterrupted; both daemons and all namespaces are gone.");
             ExitCode::from(130)
         }
-        Err(Failure::Io(error)) => {
+        Err(DemoError::Io(error)) => {
             eprintln!("vipd: demo: {error}");
             ExitCode::FAILURE
         }
-        Err(Failure::Unexpected(what)) => {
+        Err(DemoError::Unexpected(what)) => {
             eprintln!("vipd: demo: {what}");
             ExitCode::FAILURE
         }
@@ -55,15 +55,15 @@ pub(super) fn run() -> ExitCode {
 }
 
 /// Why the demo was not completed.
-enum Failure {
+enum DemoError {
     Interrupted,
     Io(io::Error),
     Unexpected(String),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for DemoError {
     fn from(error: io::Error) -> Self {
-        Failure::Io(error)
+        DemoError::Io(error)
     }
 }
 
@@ -109,7 +109,7 @@ fn configuration(host: &str, priority: u8) -> String {
     )
 }
 
-struct Step {
+struct DemoStep {
     name: &'static str,
     report: ProbeReport,
     expectation: Expectation,
@@ -130,7 +130,7 @@ struct Demo<'a> {
 }
 
 impl<'a> Demo<'a> {
-    fn new(terminal: &'a mut Terminal, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+    fn new(terminal: &'a mut Terminal, interrupted: Arc<AtomicBool>) -> Result<Self, DemoError> {
         let lab = Lab::new()?;
         let observer = Observer::start(&lab)?;
         let (a, b) = (lab.host("web-a", 1)?, lab.host("web-b", 2)?);
@@ -167,7 +167,7 @@ impl<'a> Demo<'a> {
         })
     }
 
-    fn play(mut self) -> Result<Vec<Step>, Failure> {
+    fn play(mut self) -> Result<Vec<DemoStep>, DemoError> {
         let silence = master_down_interval(PRIORITY_B);
         Ok(vec![
             self.election()?,
@@ -179,7 +179,7 @@ impl<'a> Demo<'a> {
     }
 
     /// The client starts after the election, as nobody answers before.
-    fn election(&mut self) -> Result<Step, Failure> {
+    fn election(&mut self) -> Result<DemoStep, DemoError> {
         let name = "the election";
         self.terminal.title(name);
         let started = self.note("vipd starts on web-a and on web-b");
@@ -195,15 +195,15 @@ impl<'a> Demo<'a> {
         &mut self,
         name: &'static str,
         expectation: Expectation,
-        happen: impl FnOnce(&mut Self) -> Result<&'static str, Failure>,
-    ) -> Result<Step, Failure> {
+        happen: impl FnOnce(&mut Self) -> Result<&'static str, DemoError>,
+    ) -> Result<DemoStep, DemoError> {
         self.terminal.title(name);
         let from = Instant::now();
         let master = happen(self)?;
         self.finish(name, expectation, master, from)
     }
 
-    fn restart(&mut self) -> Result<&'static str, Failure> {
+    fn restart(&mut self) -> Result<&'static str, DemoError> {
         let killed = self.note("web-a: SIGKILL to vipd alone, which is started again at once");
         if let Some(mut daemon) = self.daemons.pop() {
             daemon.crash();
@@ -226,10 +226,10 @@ impl<'a> Demo<'a> {
                 Millis(limit)
             )
         };
-        Err(Failure::Unexpected(text))
+        Err(DemoError::Unexpected(text))
     }
 
-    fn crash(&mut self) -> Result<&'static str, Failure> {
+    fn crash(&mut self) -> Result<&'static str, DemoError> {
         if let Some(mut daemon) = self.daemons.pop() {
             daemon.crash();
         }
@@ -246,7 +246,7 @@ impl<'a> Demo<'a> {
         Ok("web-b")
     }
 
-    fn comeback(&mut self) -> Result<&'static str, Failure> {
+    fn comeback(&mut self) -> Result<&'static str, DemoError> {
         self.a.reset()?;
         self.a.heal()?;
         let started = self.note("web-a has booted, and vipd starts on it");
@@ -255,7 +255,7 @@ impl<'a> Demo<'a> {
         Ok("web-a")
     }
 
-    fn stop(&mut self) -> Result<&'static str, Failure> {
+    fn stop(&mut self) -> Result<&'static str, DemoError> {
         let stopped = self.note("web-a: SIGTERM");
         let Some(mut daemon) = self.daemons.pop() else { return Ok("web-b") };
         daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
@@ -265,7 +265,7 @@ impl<'a> Demo<'a> {
         let ended = ended?;
         self.note(&format!("web-a: vipd has ended ({ended})"));
         if !ended.success() {
-            return Err(Failure::Unexpected(format!("vipd ended badly:\n{}", daemon.log())));
+            return Err(DemoError::Unexpected(format!("vipd ended badly:\n{}", daemon.log())));
         }
         Ok("web-b")
     }
@@ -281,7 +281,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Waits until only `host` has the address and advertises it, and prints how that went.
-    fn becomes_master(&mut self, host: &'static str, since: Instant) -> Result<(), Failure> {
+    fn becomes_master(&mut self, host: &'static str, since: Instant) -> Result<(), DemoError> {
         let settled = |demo: &Self| {
             (demo.owners() == [host] && demo.observer.master(VRID).as_deref() == Some(host))
                 .then_some(())
@@ -316,7 +316,7 @@ impl<'a> Demo<'a> {
         expectation: Expectation,
         master: &'static str,
         from: Instant,
-    ) -> Result<Step, Failure> {
+    ) -> Result<DemoStep, DemoError> {
         let to = Instant::now() + AFTERWARDS;
         // By then every reply has arrived that counts.
         let until = to + lab::Prober::TOO_LATE;
@@ -326,10 +326,10 @@ impl<'a> Demo<'a> {
         let owners = self.owners();
         if owners != [master] {
             let text = format!("{master} should have {SHARED}, and not {}", owners.join(", "));
-            return Err(Failure::Unexpected(text));
+            return Err(DemoError::Unexpected(text));
         }
         let Some(prober) = &self.prober else {
-            return Err(Failure::Unexpected("there is no client".to_owned()));
+            return Err(DemoError::Unexpected("there is no client".to_owned()));
         };
         let report = prober.report(from, to);
         let strip = prober.strip(from, COLUMN_SPAN, COLUMNS);
@@ -343,10 +343,14 @@ impl<'a> Demo<'a> {
             Millis(report.longest_silence),
             who.join(", "),
         ));
-        Ok(Step { name, report, expectation })
+        Ok(DemoStep { name, report, expectation })
     }
 
-    fn wait<T>(&self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> Result<T, Failure> {
+    fn wait<T>(
+        &self,
+        what: &str,
+        mut found: impl FnMut(&Self) -> Option<T>,
+    ) -> Result<T, DemoError> {
         let end = Instant::now() + STEP_TIMEOUT;
         while Instant::now() < end {
             if let Some(value) = found(self) {
@@ -359,12 +363,12 @@ impl<'a> Demo<'a> {
             .iter()
             .map(|daemon| format!("\n{}:\n{}", daemon.config().display(), daemon.log()))
             .collect();
-        Err(Failure::Unexpected(format!("waited in vain for {what}{}", logs.join(""))))
+        Err(DemoError::Unexpected(format!("waited in vain for {what}{}", logs.join(""))))
     }
 
-    fn pause(&self) -> Result<(), Failure> {
+    fn pause(&self) -> Result<(), DemoError> {
         std::thread::sleep(Duration::from_millis(2));
-        if self.interrupted.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
+        if self.interrupted.load(Ordering::Relaxed) { Err(DemoError::Interrupted) } else { Ok(()) }
     }
 
     fn note(&mut self, text: &str) -> Instant {
@@ -432,13 +436,13 @@ impl Terminal {
         self.say(&format!("     client  {line}"));
     }
 
-    fn summary(&mut self, steps: &[Step]) -> ExitCode {
+    fn summary(&mut self, steps: &[DemoStep]) -> ExitCode {
         self.title(&format!(
             "{:<21} {:>6} {:>6} {:>16}  {:<22}",
             "what the client saw", "probes", "lost", "longest silence", "expected"
         ));
         let mut all_met = true;
-        for Step { name, report, expectation } in steps {
+        for DemoStep { name, report, expectation } in steps {
             let met = expectation.is_met(report);
             all_met &= met;
             let verdict = if met { self.paint("32", "ok") } else { self.paint("31", "NO") };

@@ -4,17 +4,17 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use super::output::{BOLD, PLAIN, YELLOW, fail, paint, say, wrap};
-use crate::api::protocol::Message;
-use crate::doctor::{self, Options, Report};
+use crate::api::protocol::Versioned;
+use crate::doctor::{self, ExamineOptions, Report};
 
 /// Maximum width of a line of text, in columns; commands are not broken.
 const WIDTH: usize = 100;
 
 /// Prints the findings; the exit status says whether there are any.
-pub(super) fn run(options: &Options, json: bool) -> ExitCode {
+pub(super) fn run(options: &ExamineOptions, json: bool) -> ExitCode {
     let report = doctor::examine(options);
     if json {
-        match serde_json::to_string_pretty(&Message::new(&report)) {
+        match serde_json::to_string_pretty(&Versioned::new(&report)) {
             Ok(text) => say(text),
             Err(error) => return fail(error),
         }

@@ -45,13 +45,13 @@ fn visible(command: &Command) -> Command {
 }
 
 /// A manual page under construction.
-struct Page {
+struct ManPage {
     roff: Roff,
 }
 
-impl Page {
+impl ManPage {
     fn new(name: &str, section: &str, what: &str) -> Self {
-        let mut page = Page { roff: Roff::default() };
+        let mut page = ManPage { roff: Roff::default() };
         let source = concat!("vipd ", env!("CARGO_PKG_VERSION"));
         let title = [name.to_uppercase(), section.into(), String::new(), source.into()];
         let title: Vec<&str> = title.iter().map(String::as_str).collect();
@@ -124,7 +124,7 @@ fn marked(text: &str) -> Vec<Inline> {
 fn program(command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let what = about.trim_end_matches('.');
-    let mut page = Page::new("vipd", "8", &(what[..1].to_lowercase() + &what[1..]));
+    let mut page = ManPage::new("vipd", "8", &(what[..1].to_lowercase() + &what[1..]));
     page.head("SYNOPSIS");
     page.roff.text([bold("vipd"), roman(" "), italic("COMMAND"), roman(" [OPTIONS] [ARGUMENTS]")]);
     page.head("DESCRIPTION");
@@ -176,7 +176,7 @@ const FILES: &[(&str, &str)] = &[
     (super::STATE_DIR, "Whether this host is drained, and the history of events."),
 ];
 
-fn subcommand(page: &mut Page, command: &Command) {
+fn subcommand(page: &mut ManPage, command: &Command) {
     let usage = command.clone().render_usage().to_string();
     page.subhead(usage.trim_start_matches("Usage: "));
     let about = command.get_long_about().or(command.get_about());
@@ -247,7 +247,7 @@ fn explanation(argument: &Arg) -> String {
 fn configuration(text: &str) -> String {
     let reference = Reference::parse(text);
     let what = "which addresses this host shares, and with whom";
-    let mut page = Page::new("vipd.toml", "5", what);
+    let mut page = ManPage::new("vipd.toml", "5", what);
     page.head("DESCRIPTION");
     page.blocks(&reference.head);
     for section in &reference.sections {

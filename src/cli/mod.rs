@@ -347,7 +347,7 @@ pub fn main() -> ExitCode {
             exporter::run(listen, &daemon.runtime_dir)
         }
         Commands::Doctor(DoctorArgs { config, listen, json, daemon }) => {
-            let options = crate::doctor::Options {
+            let options = crate::doctor::ExamineOptions {
                 config,
                 default_config: CONFIG.into(),
                 runtime_dir: daemon.runtime_dir,

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use super::output::{BOLD, GREEN, PLAIN, RED, YELLOW, cut, fail, paint, say, width, wrap};
 use crate::api::Client;
-use crate::api::protocol::Message;
-use crate::api::status::{Change, Check, Router, Status, Step};
+use crate::api::protocol::Versioned;
+use crate::api::status::{Change, Check, NextStep, Router, Status};
 use crate::vrrp::{Role, Verdict};
 
 /// Maximum width of a line, in columns.
@@ -40,7 +40,7 @@ pub(super) fn run(
         return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if json {
-        match serde_json::to_string_pretty(&Message::new(&status)) {
+        match serde_json::to_string_pretty(&Versioned::new(&status)) {
             Ok(text) => say(text),
             Err(error) => return fail(error),
         }
@@ -287,7 +287,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
         );
     }
     // A backup whose takeover timer runs may just not have listened for long enough.
-    let listens = router.next.as_ref().is_some_and(|next| next.what == Step::Takeover.name());
+    let listens = router.next.as_ref().is_some_and(|next| next.what == NextStep::Takeover.name());
     if router.role == Role::Backup.name() && heard_nobody(router) && !listens {
         problems.push(
             "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
@@ -356,9 +356,10 @@ fn addresses(router: &Router) -> String {
 fn next_cell(router: &Router) -> String {
     let Some(next) = &router.next else { return "-".to_owned() };
     let what = match next.what.parse() {
-        Ok(Step::HookLimit) => "hook",
-        Ok(Step::SuccessorLimit) => "successor",
-        Ok(Step::Advert | Step::Takeover | Step::Release | Step::Retry) | Err(()) => &next.what,
+        Ok(NextStep::HookLimit) => "hook",
+        Ok(NextStep::SuccessorLimit) => "successor",
+        Ok(NextStep::Advert | NextStep::Takeover | NextStep::Release | NextStep::Retry)
+        | Err(()) => &next.what,
     };
     format!("{what} {}", seconds(next.in_seconds))
 }
@@ -392,12 +393,12 @@ fn heard(router: &Router) -> String {
 
 fn next_word(what: &str) -> &str {
     match what.parse() {
-        Ok(Step::Advert) => "an advert",
-        Ok(Step::Takeover) => "takes over, if no master is heard,",
-        Ok(Step::HookLimit) => "stops waiting for the hook",
-        Ok(Step::SuccessorLimit) => "stops waiting for a successor",
-        Ok(Step::Release) => "releases the addresses",
-        Ok(Step::Retry) => "tries again",
+        Ok(NextStep::Advert) => "an advert",
+        Ok(NextStep::Takeover) => "takes over, if no master is heard,",
+        Ok(NextStep::HookLimit) => "stops waiting for the hook",
+        Ok(NextStep::SuccessorLimit) => "stops waiting for a successor",
+        Ok(NextStep::Release) => "releases the addresses",
+        Ok(NextStep::Retry) => "tries again",
         Err(()) => what,
     }
 }

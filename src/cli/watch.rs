@@ -68,13 +68,13 @@ fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
     let (told, answers) = mpsc::sync_channel(1);
     let client = Client::new(runtime_dir);
     std::thread::Builder::new().name("ask".into()).spawn(move || ask(&client, &told))?;
-    let mut seen = Seen { name, status: None, error: None, began: Instant::now() };
+    let mut latest = LatestStatus { name, status: None, error: None, began: Instant::now() };
     let screen = Screen::open()?;
     while !told_to_end.load(Ordering::Relaxed) {
-        seen.take_in(&answers);
+        latest.take_in(&answers);
         let (columns, rows) = terminal::size()?;
         let colours = std::env::var_os("NO_COLOR").is_none();
-        screen.draw(&seen.lines(usize::from(columns), usize::from(rows), colours))?;
+        screen.draw(&latest.lines(usize::from(columns), usize::from(rows), colours))?;
         if !waited_for_key()? {
             break;
         }
@@ -125,7 +125,7 @@ fn ask(client: &Client, told: &SyncSender<(Instant, Result<Status, String>)>) {
 }
 
 /// What the daemon last answered.
-struct Seen<'a> {
+struct LatestStatus<'a> {
     name: Option<&'a str>,
     /// The newest status, and when it was requested.
     status: Option<(Instant, Status)>,
@@ -134,7 +134,7 @@ struct Seen<'a> {
     began: Instant,
 }
 
-impl Seen<'_> {
+impl LatestStatus<'_> {
     fn take_in(&mut self, answers: &Receiver<(Instant, Result<Status, String>)>) {
         while let Ok((at, answer)) = answers.try_recv() {
             match answer {

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::control::PendingRequest;
-use super::event_loop::Daemon;
-use super::history::Kind;
+use super::event_loop::EventLoop;
+use super::history::EventKind;
 use super::status::{self, Process};
-use crate::api::protocol::{Answer, Code, Move, Moved, Request};
+use crate::api::protocol::{Answer, ErrorCode, Move, MoveOutcome, Request};
 use crate::vrrp::{
     Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
 };
@@ -40,14 +40,14 @@ struct PendingMove {
     give_up_at: Option<Instant>,
 }
 
-impl Daemon {
+impl EventLoop {
     /// Carries a request out, and answers now or when what was asked for has ended.
     pub(super) fn answer(&mut self, asked: PendingRequest) {
         let PendingRequest { request, reply } = asked;
         let answer = match request {
             Request::Status => Ok(self.status()),
             Request::Events => {
-                Err(Answer::error(Code::Failed, "events are answered by the control server"))
+                Err(Answer::error(ErrorCode::Failed, "events are answered by the control server"))
             }
             Request::Failover { router } => return self.failover(&router, reply),
             Request::Resume { router } => self.resume(&router),
@@ -86,11 +86,11 @@ impl Daemon {
             let text = format!(
                 "that {name} is to stay away cannot be recorded: {error}; nothing was changed"
             );
-            return drop(reply.send(Answer::error(Code::Failed, text)));
+            return drop(reply.send(Answer::error(ErrorCode::Failed, text)));
         }
         let now = self.driver.now();
         let waiting = PendingMove::new(router, name.into(), now);
-        self.note(Kind::Command, format!("failover {name}"));
+        self.note(EventKind::Command, format!("failover {name}"));
         self.handle(now, Event::Command(Command::Failover(router)));
         self.moves.push(PendingMoves {
             reply,
@@ -104,7 +104,7 @@ impl Daemon {
     fn movable(&self, name: &str) -> Result<RouterId, Answer> {
         let router = self.find(name)?;
         self.require_running()?;
-        let refuse = |text: String| Err(Answer::error(Code::Refused, text));
+        let refuse = |text: String| Err(Answer::error(ErrorCode::Refused, text));
         if router.config().priority == Priority::OWNER {
             return refuse(format!(
                 "{name} has priority 255, so its addresses belong to this host: lower `priority` and reload, then it can move"
@@ -143,7 +143,7 @@ impl Daemon {
             let text = format!(
                 "that {name} is to take part cannot be recorded: {error}; nothing was changed"
             );
-            return Err(Answer::error(Code::Failed, text));
+            return Err(Answer::error(ErrorCode::Failed, text));
         }
         let now = self.driver.now();
         self.handle(now, Event::Command(Command::Resume(id)));
@@ -160,7 +160,7 @@ impl Daemon {
         };
         let follows = if router.role() == Role::Backup { follows } else { String::new() };
         info!(router = name, "resumed by an operator");
-        self.note(Kind::Command, format!("resume {name}"));
+        self.note(EventKind::Command, format!("resume {name}"));
         Ok(Answer::done(format!("{name} takes part fully again{follows}")))
     }
 
@@ -177,7 +177,7 @@ impl Daemon {
         let role = router.role();
         if role != Role::Master {
             let text = format!("only the master announces, and {name} is {role} here");
-            return Err(Answer::error(Code::Refused, text));
+            return Err(Answer::error(ErrorCode::Refused, text));
         }
         let text = format!(
             "{name}: announced {} on {}",
@@ -200,7 +200,7 @@ impl Daemon {
             .map(|router| PendingMove::new(router.id(), router.config().name.clone(), now))
             .collect();
         info!("drained by an operator: this host takes nothing over until undrained");
-        self.note(Kind::Command, "drain");
+        self.note(EventKind::Command, "drain");
         self.handle(now, Event::Command(Command::Drain));
         self.moves.push(PendingMoves { reply, drain: true, waiting, known: Vec::new() });
     }
@@ -210,7 +210,7 @@ impl Daemon {
             return Answer::done("this host was not drained: it takes part");
         }
         info!("undrained by an operator");
-        self.note(Kind::Command, "undrain");
+        self.note(EventKind::Command, "undrain");
         self.handle(self.driver.now(), Event::Command(Command::Undrain));
         Answer::done("this host takes part again; \"vipd status\" says who is master")
     }
@@ -219,7 +219,7 @@ impl Daemon {
         self.require_running()?;
         if self.reloading {
             let text = "a reload is under way already; ask again when it is done";
-            return Err(Answer::error(Code::Refused, text));
+            return Err(Answer::error(ErrorCode::Refused, text));
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Daemon {
                 let text = format!(
                     "the configuration was refused, and the running one stays as it is:\n{why}\ncorrect it, then run \"vipd reload\" again"
                 );
-                Answer::error(Code::Refused, text)
+                Answer::error(ErrorCode::Refused, text)
             }
         });
     }
@@ -261,7 +261,7 @@ impl Daemon {
         }
     }
 
-    /// When to call [`Daemon::report_moves`] even if nothing happens.
+    /// When to call [`EventLoop::report_moves`] even if nothing happens.
     pub(super) fn report_moves_at(&self) -> Option<Instant> {
         let waiting = self.moves.iter().flat_map(|moves| &moves.waiting);
         waiting.filter_map(|waiting| waiting.give_up_at).min()
@@ -275,7 +275,7 @@ impl Daemon {
                 "no virtual router is named \"{name}\" here; there is: {}",
                 names.join(", ")
             );
-            Answer::error(Code::UnknownRouter, text)
+            Answer::error(ErrorCode::UnknownRouter, text)
         })
     }
 
@@ -285,7 +285,7 @@ impl Daemon {
 
     fn require_running(&self) -> Result<(), Answer> {
         if self.is_ending() {
-            return Err(Answer::error(Code::Refused, "this vipd is about to end"));
+            return Err(Answer::error(ErrorCode::Refused, "this vipd is about to end"));
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl PendingMove {
         let name = self.name.clone();
         let Some(router) = node.router(self.router) else {
             return Some(self.ended(
-                Moved::Interrupted,
+                MoveOutcome::Interrupted,
                 now,
                 format!("{name} was removed meanwhile"),
             ));
@@ -329,7 +329,7 @@ impl PendingMove {
                         "{name}: {taker} took over after {}{follows}",
                         span(at, self.asked_at)
                     );
-                    return Some(self.ended(Moved::Taken, at, text));
+                    return Some(self.ended(MoveOutcome::Taken, at, text));
                 }
                 let patience = router.master_down() + router.config().advert_interval.duration();
                 let give_up_at = *self.give_up_at.get_or_insert(since + patience);
@@ -345,15 +345,15 @@ impl PendingMove {
                         false => "\"vipd undrain\" lets this host take it back",
                     }
                 );
-                Some(self.ended(Moved::NobodyCame, now, text))
+                Some(self.ended(MoveOutcome::NobodyCame, now, text))
             }
             Role::Master => {
                 let text = self.still_here(since, why, drain);
-                Some(self.ended(Moved::NobodyCame, since.max(self.asked_at), text))
+                Some(self.ended(MoveOutcome::NobodyCame, since.max(self.asked_at), text))
             }
             Role::Waiting | Role::Fault | Role::Stopped => {
                 let text = format!("{name} is {} now: {why}", router.role());
-                Some(self.ended(Moved::Interrupted, now, text))
+                Some(self.ended(MoveOutcome::Interrupted, now, text))
             }
         }
     }
@@ -382,8 +382,8 @@ impl PendingMove {
         }
     }
 
-    fn ended(&self, outcome: Moved, at: Instant, text: String) -> Move {
-        let by = self.taker.filter(|_| outcome == Moved::Taken).map(|(taker, _)| taker);
+    fn ended(&self, outcome: MoveOutcome, at: Instant, text: String) -> Move {
+        let by = self.taker.filter(|_| outcome == MoveOutcome::Taken).map(|(taker, _)| taker);
         let after_seconds = (at - self.asked_at).as_secs_f64();
         Move { router: self.name.to_string(), outcome, by, after_seconds, text }
     }

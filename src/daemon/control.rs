@@ -22,7 +22,7 @@ use tracing::{debug, error};
 
 use super::drained;
 use crate::api::events::newest;
-use crate::api::protocol::{Answer, Code, GROUP, Request, SOCKET, decode_request, encode};
+use crate::api::protocol::{Answer, ErrorCode, GROUP, Request, SOCKET, decode_request, encode};
 use crate::host::event_channel::Sender;
 
 /// Clients served at the same time; more are refused.
@@ -116,7 +116,7 @@ pub fn serve(
     requests: Sender<PendingRequest>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let server = Server {
+    let server = ControlServer {
         requests,
         state_dir: state_dir.to_owned(),
         storing_drained: Mutex::new(()),
@@ -128,7 +128,7 @@ pub fn serve(
 }
 
 /// Shared by the tasks of all clients.
-struct Server {
+struct ControlServer {
     requests: Sender<PendingRequest>,
     state_dir: PathBuf,
     /// Held while a drain is stored and applied, so that file and state agree when two clients race.
@@ -144,7 +144,7 @@ struct CachedStatus {
     bytes: Arc<[u8]>,
 }
 
-async fn accept(listener: UnixListener, server: Arc<Server>) {
+async fn accept(listener: UnixListener, server: Arc<ControlServer>) {
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let stream = match listener.accept().await {
@@ -166,7 +166,7 @@ async fn accept(listener: UnixListener, server: Arc<Server>) {
             }
             Ok(Err(_)) | Err(_) => {
                 let text = format!("{MAX_CLIENTS} clients are being served already; try again");
-                let refusal = encode(Answer::error(Code::Busy, text));
+                let refusal = encode(Answer::error(ErrorCode::Busy, text));
                 // Does not block: it fits into an empty socket buffer.
                 let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal));
             }
@@ -174,7 +174,7 @@ async fn accept(listener: UnixListener, server: Arc<Server>) {
     }
 }
 
-impl Server {
+impl ControlServer {
     async fn handle_client(&self, stream: UnixStream) {
         let may_change = stream
             .peer_cred()
@@ -187,9 +187,9 @@ impl Server {
             Ok(request) if may_change => encode(self.execute(request).await).into(),
             Ok(_) => {
                 let text = "only root and the user of the daemon can change something; try again with sudo";
-                encode(Answer::error(Code::NotAllowed, text)).into()
+                encode(Answer::error(ErrorCode::NotAllowed, text)).into()
             }
-            Err(text) => encode(Answer::error(Code::BadRequest, text)).into(),
+            Err(text) => encode(Answer::error(ErrorCode::BadRequest, text)).into(),
         };
         // A client that does not read loses its answer.
         let _ = timeout(CLIENT_TIMEOUT, stream.get_mut().write_all(&bytes)).await;
@@ -221,14 +221,14 @@ impl Server {
     /// The newest events, read from the files without the loop.
     async fn events(&self) -> Arc<[u8]> {
         let Ok(_reading) = timeout(CLIENT_TIMEOUT, self.reading.lock()).await else {
-            return encode(Answer::error(Code::Busy, "the disk is slow; try again")).into();
+            return encode(Answer::error(ErrorCode::Busy, "the disk is slow; try again")).into();
         };
         let state_dir = self.state_dir.clone();
         let found = tokio::task::spawn_blocking(move || {
             let answer = match newest(&state_dir, MAX_EVENTS) {
                 Ok(events) => Answer::Events { events },
                 Err(error) => Answer::error(
-                    Code::Failed,
+                    ErrorCode::Failed,
                     format!("the history in {} cannot be read: {error}", state_dir.display()),
                 ),
             };
@@ -247,7 +247,7 @@ impl Server {
                     Err(error) => {
                         error!(%error, "cannot store whether this host is drained");
                         Answer::error(
-                            Code::Failed,
+                            ErrorCode::Failed,
                             format!(
                                 "this cannot be stored in {}: {error}; nothing was changed",
                                 drained::path(&self.state_dir).display()
@@ -273,7 +273,7 @@ impl Server {
     }
 
     async fn ask(&self, request: Request) -> Answer {
-        let ended = || Answer::error(Code::Failed, "vipd ended before this was done");
+        let ended = || Answer::error(ErrorCode::Failed, "vipd ended before this was done");
         let (reply, answer) = oneshot::channel();
         self.requests.send(PendingRequest { request, reply });
         answer.await.unwrap_or_else(|_| ended())

@@ -15,7 +15,7 @@ use tracing::{debug, error, warn};
 
 use super::check_runs::{self, CheckRuns};
 use super::counters::NodeCounters;
-use super::history::{self, History, Kind};
+use super::history::{self, EventKind, History};
 use super::hooks::{EndedHook, HookRunner, LastHook};
 use super::interfaces::Interfaces;
 use crate::config::Config;
@@ -295,7 +295,7 @@ impl Driver {
         }
         match self.hooks.failure() {
             Some(error) => {
-                let event = history::Event::now(Kind::Warning, None, error.to_string());
+                let event = history::Event::now(EventKind::Warning, None, error.to_string());
                 self.history.note(event);
                 Err(error)
             }
@@ -406,14 +406,14 @@ impl Driver {
         self.counters.of(router).hook_ended(finished.state.name(), finished.outcome.name());
         if finished.outcome.is_failure() {
             let text = format!("{}: {}", finished.state, finished.outcome);
-            self.history.note(history::Event::now(Kind::Hook, Some(&finished.router), text));
+            self.history.note(history::Event::now(EventKind::Hook, Some(&finished.router), text));
         }
         let succeeded = finished.outcome == crate::helper::Outcome::Done;
         for member in &owner.members {
             if last.hook == Hook::Master && succeeded {
                 // If this cannot be written the hook runs once more after a restart, which hooks
                 // must bear.
-                let _ = self.record.note(*member, RecordEntry::hook_succeeded);
+                let _ = self.record.update(*member, RecordEntry::hook_succeeded);
             }
             if let Some(state) = self.routers.get_mut(member) {
                 state.last_hook = Some(last.clone());
@@ -465,7 +465,7 @@ impl Driver {
                 self.tell(node, Event::Probe { check: id, probe }, actions);
                 let after = node.find_check(&name).map_or(before, Check::verdict);
                 if let Some(text) = self.checks.note(&name, run, before, after) {
-                    self.history.note(history::Event::now(Kind::Check, None, text));
+                    self.history.note(history::Event::now(EventKind::Check, None, text));
                 }
             }
             PendingEvent::Contention(seen) => {
@@ -530,7 +530,7 @@ impl Driver {
     /// # Errors
     /// That could not be written.
     pub(super) fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
-        self.record.note(id, |entry| entry.held_back = held_back)
+        self.record.update(id, |entry| entry.held_back = held_back)
     }
 
     /// Ends the helper process.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use tracing::{debug, error, info, warn};
 
 use super::driver::{Driver, PendingEvent, RouterState};
-use super::history::{self, Kind};
+use super::history::{self, EventKind};
 use super::hooks::Started;
 use crate::host::netlink::{AddressError, JobOutcome, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
-use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Step};
+use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Output};
 use crate::vrrp::{
     Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
     VirtualRouter, Why,
@@ -28,7 +28,7 @@ impl Driver {
         if let Action::Warn { warning, .. } = &action {
             let name = router.map_or("", |router| &router.config().name);
             warn!(router = name, "{warning}");
-            let event = history::Event::now(Kind::Warning, Some(name), warning.to_string());
+            let event = history::Event::now(EventKind::Warning, Some(name), warning.to_string());
             self.history.note(event);
             return;
         }
@@ -45,7 +45,7 @@ impl Driver {
             self.counters.changed(now, transition);
             // If this cannot be written a restart begins as backup, or preempts.
             let held_back = router.is_some_and(VirtualRouter::held_back);
-            let _ = self.record.note(id, |entry| entry.held_back = held_back);
+            let _ = self.record.update(id, |entry| entry.held_back = held_back);
         }
         if self.delivery.push(self.clock.now(), action, node) {
             self.flush();
@@ -57,18 +57,18 @@ impl Driver {
 
     /// Carries out everything that is due.
     pub(super) fn flush(&mut self) {
-        while let Some(mut step) = self.delivery.next(self.clock.now()) {
-            match &mut step {
-                Step::Advertise(adverts) => self.advertise(adverts),
-                Step::Announce(announcements) => self.announce(announcements),
-                Step::Notify(transitions) => {
+        while let Some(mut output) = self.delivery.next(self.clock.now()) {
+            match &mut output {
+                Output::Advertise(adverts) => self.advertise(adverts),
+                Output::Announce(announcements) => self.announce(announcements),
+                Output::Notify(transitions) => {
                     for transition in transitions.drain(..) {
                         self.role_changed(&transition);
                     }
                 }
-                Step::Start(job) => self.start(job),
+                Output::Start(job) => self.start(job),
             }
-            self.delivery.recycle(step);
+            self.delivery.recycle(output);
         }
     }
 
@@ -130,7 +130,7 @@ impl Driver {
                 if let Some(due) = due.due {
                     counters.advert_lateness.note(now - due);
                 }
-                self.record.sent(due.router, self.clock.boottime_of(now));
+                self.record.set_sent_at(due.router, self.clock.boottime_of(now));
             }
             Err(error) => {
                 counters.adverts_refused += 1;
@@ -286,7 +286,7 @@ impl Driver {
         ));
         let owner = self.hooks.owner(id, &config);
         let hook = self.hooks.master_hook(&owner);
-        let _ = self.record.note(id, |entry| entry.role_changed(transition, hook));
+        let _ = self.record.update(id, |entry| entry.role_changed(transition, hook));
         if transition.why == Why::Resumed {
             self.record.resumed(clock::boottime());
         }
@@ -306,7 +306,7 @@ impl Driver {
             Started::Run(hook, owner) => {
                 if hook == Hook::Master {
                     for member in &owner.members {
-                        let _ = self.record.note(*member, RecordEntry::hook_started);
+                        let _ = self.record.update(*member, RecordEntry::hook_started);
                     }
                 }
                 self.poll_helper();

@@ -14,8 +14,8 @@ use super::background::{Background, Completion};
 use super::commands::{PendingMoves, Reply};
 use super::control::{self, PendingRequest};
 use super::driver::Driver;
-use super::history::{self, Kind};
-use super::{Failure, Options, drained, load};
+use super::history::{self, EventKind};
+use super::{DaemonError, Options, drained, load};
 use crate::config::Config;
 use crate::helper::Helper;
 use crate::host::clock::{self, Clock};
@@ -34,10 +34,10 @@ const MAX_ROUNDS: usize = 4;
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The running daemon.
-pub(super) struct Daemon {
+pub(super) struct EventLoop {
     pub(super) path: PathBuf,
     pub(super) config: Config,
-    identities: RouterLocks,
+    router_locks: RouterLocks,
     /// What an earlier daemon on this host left.
     previous: PreviousRecord,
     /// Whether the host was drained when this daemon started.
@@ -75,27 +75,27 @@ pub(super) struct Daemon {
     give_up_at: Option<Instant>,
 }
 
-impl Daemon {
+impl EventLoop {
     pub(super) fn new(
         options: &Options,
         config: Config,
-        identities: RouterLocks,
+        router_locks: RouterLocks,
         helper: Helper,
         worker: Worker,
         runtime_dir: &Path,
         background: Background,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, DaemonError> {
         let (record, previous) = Record::open(runtime_dir, clock::suspended())
-            .map_err(|e| Failure::System("make the record in the runtime directory", e))?;
+            .map_err(|e| DaemonError::System("make the record in the runtime directory", e))?;
         let driver = Driver::new(Clock::start(), helper, worker, record)
-            .map_err(|e| Failure::System("open what the kernel's events need", e))?;
-        let signals = Signals::new().map_err(|e| Failure::System("catch signals", e))?;
-        let channel = |e| Failure::System("make an event channel", e);
+            .map_err(|e| DaemonError::System("open what the kernel's events need", e))?;
+        let signals = Signals::new().map_err(|e| DaemonError::System("catch signals", e))?;
+        let channel = |e| DaemonError::System("make an event channel", e);
         // Replaced by the one of the control socket, if that can be opened.
         let (_, requests) = event_channel::channel().map_err(channel)?;
         let (completed, completions) = event_channel::channel().map_err(channel)?;
         for source in [signals.as_fd(), completions.as_fd()] {
-            driver.listen_to(source).map_err(|e| Failure::System("wait for signals", e))?;
+            driver.listen_to(source).map_err(|e| DaemonError::System("wait for signals", e))?;
         }
         let systemd = Systemd::from_env();
         let was_drained = drained::was_drained(&options.state_dir).unwrap_or_else(|error| {
@@ -105,11 +105,11 @@ impl Daemon {
         if was_drained {
             warn!("this host is drained: it takes nothing over until \"vipd undrain\"");
         }
-        Ok(Daemon {
+        Ok(EventLoop {
             path: options.config.clone(),
             node: Node::new(&config.vrrp),
             config,
-            identities,
+            router_locks,
             previous,
             was_drained,
             started_at: SystemTime::now(),
@@ -136,16 +136,20 @@ impl Daemon {
     }
 
     /// Answers clients of the control socket from now on.
-    pub(super) fn listen(&mut self, socket: UnixListener, state_dir: &Path) -> Result<(), Failure> {
-        let failed = |e| Failure::System("serve the control socket", e);
+    pub(super) fn listen(
+        &mut self,
+        socket: UnixListener,
+        state_dir: &Path,
+    ) -> Result<(), DaemonError> {
+        let failed = |e| DaemonError::System("serve the control socket", e);
         let (sender, requests) = event_channel::channel().map_err(failed)?;
         self.driver.listen_to(requests.as_fd()).map_err(failed)?;
         self.requests = requests;
         control::serve(socket, state_dir, sender).map_err(failed)
     }
 
-    pub(super) fn serve(&mut self) -> Result<(), Failure> {
-        let lost = |e| Failure::System("run the event loop", e);
+    pub(super) fn serve(&mut self) -> Result<(), DaemonError> {
+        let lost = |e| DaemonError::System("run the event loop", e);
         self.driver.follow(&self.node, &self.config).map_err(lost)?;
         self.driver.set_checks(&self.config);
         self.background.free_memory_soon();
@@ -243,7 +247,7 @@ impl Daemon {
     }
 
     /// Puts something into the history that `vipd events` shows.
-    pub(super) fn note(&mut self, kind: Kind, text: impl Into<String>) {
+    pub(super) fn note(&mut self, kind: EventKind, text: impl Into<String>) {
         self.driver.history.note(history::Event::now(kind, None, text));
     }
 
@@ -264,7 +268,7 @@ impl Daemon {
             .routers()
             .map(|router| {
                 let there = self.driver.interfaces.addresses(&router.config().interface);
-                let ours = |ip| there.iter().any(|address| address.ours && address.ip == ip);
+                let ours = |ip| there.iter().any(|address| address.marked && address.ip == ip);
                 let mut ips = router.addresses().iter().map(|address| address.ip);
                 let entry = self.previous.find(router.config()).unwrap_or_default();
                 let found = AddressesFound { any: ips.clone().any(ours), all: ips.all(ours) };
@@ -275,7 +279,7 @@ impl Daemon {
             .collect();
         for (interface, address) in self.previous.leftovers(&self.config.vrrp) {
             let there = self.driver.interfaces.addresses(interface);
-            if there.iter().any(|there| there.ours && there.ip == address.ip) {
+            if there.iter().any(|there| there.marked && there.ip == address.ip) {
                 self.driver.release_leftover(interface, address);
             }
         }
@@ -366,7 +370,7 @@ impl Daemon {
     fn reloaded(&mut self, loaded: Result<Box<Config>, String>) -> io::Result<()> {
         let outcome = match loaded {
             Err(why) => Err(why),
-            Ok(config) => match self.identities.take(&config.vrrp) {
+            Ok(config) => match self.router_locks.acquire(&config.vrrp) {
                 Err(taken) => Err(taken.to_string()),
                 Ok(()) => {
                     let changes = config.changes_since(&self.config);
@@ -377,12 +381,12 @@ impl Daemon {
         };
         match &outcome {
             Err(why) => {
-                self.note(Kind::Reload, format!("the configuration was refused:\n{why}"));
+                self.note(EventKind::Reload, format!("the configuration was refused:\n{why}"));
                 error!("the configuration was refused, and the running one stays as it is:\n{why}")
             }
             Ok(changes) => {
                 info!(changes = changes.len(), "the configuration was applied");
-                self.note(Kind::Reload, applied(changes));
+                self.note(EventKind::Reload, applied(changes));
                 for change in changes {
                     info!("{change}");
                 }
@@ -396,7 +400,7 @@ impl Daemon {
     fn apply(&mut self, config: Config) -> io::Result<()> {
         let now = self.driver.now();
         self.handle(now, Event::Reload(&config.vrrp));
-        self.identities.keep(&config.vrrp);
+        self.router_locks.retain(&config.vrrp);
         self.config = config;
         self.links_due = true;
         self.background.free_memory_soon();
@@ -406,7 +410,7 @@ impl Daemon {
 
     /// Lets the history be written, for a moment, and ends the helper process.
     pub(super) fn end(self) {
-        let Daemon { mut driver, background, .. } = self;
+        let EventLoop { mut driver, background, .. } = self;
         background.close(std::mem::take(&mut driver.history));
         driver.end();
     }

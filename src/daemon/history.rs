@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-pub(crate) use crate::api::events::{Event, Kind};
+pub(crate) use crate::api::events::{Event, EventKind};
 use crate::api::events::{FILE, OLDER_FILE};
 
 /// Maximum size of each file, in bytes.
@@ -27,7 +27,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Event {
     /// An event of this moment.
-    pub(crate) fn now(kind: Kind, router: Option<&str>, text: impl Into<String>) -> Self {
+    pub(crate) fn now(kind: EventKind, router: Option<&str>, text: impl Into<String>) -> Self {
         Event {
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             kind: kind.name().to_owned(),
@@ -41,7 +41,7 @@ impl Event {
     /// A change of role at this moment.
     pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Self {
         let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
-        Event { from, to, ..Event::now(Kind::Role, Some(router), why) }
+        Event { from, to, ..Event::now(EventKind::Role, Some(router), why) }
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     fn the_newest_events_are_told_from_both_files() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest(dir.path(), 10).unwrap(), []);
-        let event = |number: u32| Event::now(Kind::Command, None, number.to_string());
+        let event = |number: u32| Event::now(EventKind::Command, None, number.to_string());
         append(dir.path(), &[event(1), event(2)]).unwrap();
         fs::rename(dir.path().join(FILE), dir.path().join(OLDER_FILE)).unwrap();
         append(dir.path(), &[event(3)]).unwrap();
@@ -151,7 +151,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "x".repeat(10_000);
         for number in 0..300 {
-            let mut event = Event::now(Kind::Command, None, text.clone());
+            let mut event = Event::now(EventKind::Command, None, text.clone());
             event.at = number.to_string();
             append(dir.path(), &[event]).unwrap();
         }
@@ -174,7 +174,7 @@ mod tests {
         runtime.block_on(async {
             let mut history = History::start(Path::new("/dev/null/nowhere"));
             for _ in 0..2 * QUEUE {
-                history.note(Event::now(Kind::Warning, Some("web"), "?"));
+                history.note(Event::now(EventKind::Warning, Some("web"), "?"));
             }
             assert_eq!(history.lost, QUEUE as u64);
             history.end().await;

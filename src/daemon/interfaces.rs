@@ -124,7 +124,7 @@ impl Interfaces {
     /// The addresses of an interface, in the kernel's order.
     pub(super) fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
         let address =
-            |a: &InterfaceAddress| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+            |a: &InterfaceAddress| LinkAddress { ip: a.ip, marked: a.marked, usable: a.usable };
         self.links.addresses(interface).iter().map(address).collect()
     }
 
@@ -151,7 +151,7 @@ impl Interfaces {
         let current = known.filter(|(as_of, _)| *as_of == changes);
         let look = || {
             let there = self.links.addresses(interface);
-            let ours = there.iter().filter(|address| address.ours).map(InterfaceAddress::address);
+            let ours = there.iter().filter(|address| address.marked).map(InterfaceAddress::address);
             let ours: HashSet<Address> = ours.collect();
             held.addresses.iter().all(|address| ours.contains(address))
         };

@@ -29,8 +29,8 @@ use crate::host::exclusive::{LockConflict, RouterLocks, RuntimeDir};
 use crate::host::netlink::Worker;
 use crate::host::{backoff, kernel, privileges, sys};
 use background::Background;
-use event_loop::Daemon;
-use history::{History, Kind};
+use event_loop::EventLoop;
+use history::{EventKind, History};
 
 /// Real-time priority of the advert loop: above everything ordinary, below the kernel's watchdogs.
 const REALTIME_PRIORITY: u8 = 50;
@@ -48,7 +48,7 @@ pub struct Options {
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug)]
-pub enum Failure {
+pub enum DaemonError {
     /// The configuration is wrong.
     Config(Problems),
     /// Another daemon is in the way.
@@ -61,17 +61,17 @@ pub enum Failure {
     System(&'static str, io::Error),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Config(problems) => problems.fmt(f),
-            Failure::Taken(taken) => taken.fmt(f),
-            Failure::Kernel(release) => write!(
+            DaemonError::Config(problems) => problems.fmt(f),
+            DaemonError::Taken(taken) => taken.fmt(f),
+            DaemonError::Kernel(release) => write!(
                 f,
                 "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
             ),
-            Failure::Privileges(what) => f.write_str(what),
-            Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
+            DaemonError::Privileges(what) => f.write_str(what),
+            DaemonError::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
 }
@@ -80,49 +80,49 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// When it cannot start, or when the kernel takes away what it cannot work without.
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub fn run(options: &Options) -> Result<(), DaemonError> {
     sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         std::thread::sleep(backoff::restart_delay(&options.runtime_dir));
     }
-    let config = load(&options.config).map_err(Failure::Config)?;
-    let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(Failure::Taken)?;
-    let mut identities = RouterLocks::default();
-    identities.take(&config.vrrp).map_err(Failure::Taken)?;
+    let config = load(&options.config).map_err(DaemonError::Config)?;
+    let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(DaemonError::Taken)?;
+    let mut router_locks = RouterLocks::default();
+    router_locks.acquire(&config.vrrp).map_err(DaemonError::Taken)?;
     if let Some(release) = kernel::too_old() {
-        return Err(Failure::Kernel(release));
+        return Err(DaemonError::Kernel(release));
     }
     let missing = privileges::missing();
     if !missing.is_empty() {
-        return Err(Failure::Privileges(privileges::explain(&missing)));
+        return Err(DaemonError::Privileges(privileges::explain(&missing)));
     }
     // Started first: it keeps the capabilities that hooks of other users need, and this process those
     // that the network needs.
-    let helper = Helper::start().map_err(|e| Failure::System("start the helper process", e))?;
+    let helper = Helper::start().map_err(|e| DaemonError::System("start the helper process", e))?;
     let mut warnings = Vec::new();
     let listener = control::bind(runtime.path(), &mut warnings);
     warnings.extend(harden());
     // The worker inherits real-time priority, which cannot be asked for any more after this; threads
     // that are started later must not have it.
-    let worker = Worker::start().map_err(|e| Failure::System("start the netlink worker", e))?;
+    let worker = Worker::start().map_err(|e| DaemonError::System("start the netlink worker", e))?;
     let _ = privileges::realtime(REALTIME_PRIORITY);
     let log = crate::host::log::init();
     for warning in warnings {
         warn!("{warning}");
     }
     let runtime_dir = runtime.path();
-    let background = Background::start().map_err(|e| Failure::System("start a thread", e))?;
+    let background = Background::start().map_err(|e| DaemonError::System("start a thread", e))?;
     let runtime_of_tasks = background.runtime().clone();
     let _spawning_works = runtime_of_tasks.enter();
-    let mut daemon =
-        Daemon::new(options, config, identities, helper, worker, runtime_dir, background)?;
+    let mut event_loop =
+        EventLoop::new(options, config, router_locks, helper, worker, runtime_dir, background)?;
     if let Some(listener) = listener {
-        daemon.listen(listener, &options.state_dir)?;
+        event_loop.listen(listener, &options.state_dir)?;
     }
-    daemon.driver.history = History::start(&options.state_dir);
-    daemon.note(Kind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
+    event_loop.driver.history = History::start(&options.state_dir);
+    event_loop.note(EventKind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));
     info!(
-        node = %daemon.config.node.name,
+        node = %event_loop.config.node.name,
         pid = std::process::id(),
         runtime_dir = %runtime_dir.display(),
         version = env!("CARGO_PKG_VERSION"),
@@ -130,14 +130,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     );
     // If it fails, that costs memory and nothing else.
     let _ = sys::release_code_pages();
-    let outcome = daemon.serve();
+    let outcome = event_loop.serve();
     // Nothing is urgent from now on, and waiting for the log at real-time priority would keep other
     // processes from the processor.
     if let Err(error) = privileges::drop_realtime() {
         warn!(%error, "cannot give up real-time priority");
     }
-    daemon.note(Kind::Daemon, "vipd has ended");
-    daemon.end();
+    event_loop.note(EventKind::Daemon, "vipd has ended");
+    event_loop.end();
     drop(log);
     outcome
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use super::driver::Driver;
 use crate::api::status::{
-    Address, Change, Check, Daemon, Heard, Incompatible, LastHook, Next, PriorityChange, Reason,
-    Router, Status, Step,
+    Address, Change, Check, Heard, Incompatible, LastHook, Next, NextStep, PriorityChange,
+    ProcessInfo, Reason, Router, Status,
 };
 use crate::helper::CheckResult;
 use crate::vrrp::{
@@ -36,7 +36,7 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> St
         node: process.node.to_owned(),
         drained: node.is_drained(),
         stopping: process.stopping,
-        daemon: Daemon {
+        daemon: ProcessInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: process.config.display().to_string(),
@@ -48,7 +48,7 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> St
                 let interface = &router.config().interface;
                 let there = there.entry(interface).or_insert_with(|| {
                     let found = driver.interfaces.addresses(interface);
-                    found.into_iter().map(|found| (found.ip, found.ours)).collect()
+                    found.into_iter().map(|found| (found.ip, found.marked)).collect()
                 });
                 one_router(now, router, node, driver, there)
             })
@@ -125,7 +125,7 @@ fn one_router(
             })
             .collect(),
         next: next(router)
-            .map(|(step, at)| Next { what: step.name().to_owned(), in_seconds: seconds(at - now) }),
+            .map(|(next, at)| Next { what: next.name().to_owned(), in_seconds: seconds(at - now) }),
         held_back: router.held_back(),
         drained: node.is_drained(),
         last_hook: beyond.last_hook.map(|ended| LastHook {
@@ -229,18 +229,18 @@ fn addresses(
 }
 
 /// What the router does by itself next, and when.
-fn next(router: &VirtualRouter) -> Option<(Step, Instant)> {
+fn next(router: &VirtualRouter) -> Option<(NextStep, Instant)> {
     match router.state() {
-        State::Fault => router.deadline().map(|at| (Step::Retry, at)),
-        State::Backup { takeover_at } => takeover_at.map(|at| (Step::Takeover, at)),
-        State::Claiming { until, .. } => Some((Step::HookLimit, *until)),
+        State::Fault => router.deadline().map(|at| (NextStep::Retry, at)),
+        State::Backup { takeover_at } => takeover_at.map(|at| (NextStep::Takeover, at)),
+        State::Claiming { until, .. } => Some((NextStep::HookLimit, *until)),
         State::Master { advert_at, extra_at, .. } => {
-            Some((Step::Advert, extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
+            Some((NextStep::Advert, extra_at.map_or(*advert_at, |extra| extra.min(*advert_at))))
         }
         State::Leaving { phase, .. } => Some(match phase {
-            Phase::Preparing { until, .. } => (Step::HookLimit, *until),
-            Phase::Offered { successor_by, .. } => (Step::SuccessorLimit, *successor_by),
-            Phase::Succeeded { .. } => (Step::Release, router.holding().release_at()?),
+            Phase::Preparing { until, .. } => (NextStep::HookLimit, *until),
+            Phase::Offered { successor_by, .. } => (NextStep::SuccessorLimit, *successor_by),
+            Phase::Succeeded { .. } => (NextStep::Release, router.holding().release_at()?),
         }),
     }
 }

@@ -36,12 +36,12 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    pub fn passed(&self, index: u32) -> impl Iterator<Item = &wire::CapturedAdvert> {
+    pub fn passed(&self, index: u32) -> impl Iterator<Item = &wire::SeenAdvert> {
         self.heard.get(&index).into_iter().flat_map(|heard| &heard.passed)
     }
 
     /// The captured adverts of a virtual router.
-    pub fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::CapturedAdvert, Heard<'_>)> {
+    pub fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::SeenAdvert, Heard<'_>)> {
         self.passed(instance.link.index)
             .filter_map(|passed| {
                 let heard =

@@ -21,7 +21,7 @@ pub(super) fn check_addresses(
     let family = |found: &&kernel::Address| Family::of(found.ip) == router.family;
     let mut own = snapshot.addresses_of(link.index).filter(family);
     let virtual_ones: BTreeSet<IpAddr> = router.all_addresses().map(|address| address.ip).collect();
-    if !own.any(|found| found.usable && !found.ours && !virtual_ones.contains(&found.ip))
+    if !own.any(|found| found.usable && !found.marked && !virtual_ones.contains(&found.ip))
         && router.source_address.is_none()
         && router.priority != Priority::OWNER
     {
@@ -41,7 +41,7 @@ pub(super) fn check_addresses(
     for found in snapshot.addresses.iter().filter(|found| virtual_ones.contains(&found.ip)) {
         let interface = snapshot.name(found.index);
         let (ip, name) = (found.ip, &router.name);
-        if !found.ours {
+        if !found.marked {
             let text = format!(
                 "{ip}/{} is on {interface} and was not put there by vipd, so {name} never touches it: two hosts answer when another one is master",
                 found.prefix

@@ -76,8 +76,9 @@ impl Snapshot {
     /// Other interfaces that are up and have an IPv4 address in a network of this one: most likely
     /// they are in the same LAN.
     pub fn in_same_network(&self, link: &Link) -> Vec<&Link> {
-        let own =
-            |index| self.addresses_of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.ours);
+        let own = |index| {
+            self.addresses_of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.marked)
+        };
         let others = self.links.iter().filter(|other| {
             other.index != link.index && other.up && !other.loopback && other.mac.is_some()
         });

@@ -34,7 +34,7 @@ use kernel::Snapshot;
 
 /// What to examine, and for how long.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ExamineOptions {
     /// The configuration file; `None`: that of the running daemon, or `default_config`.
     pub config: Option<PathBuf>,
     /// Used if no daemon is running.
@@ -46,7 +46,7 @@ pub struct Options {
 }
 
 /// Runs all checks.
-pub fn examine(options: &Options) -> Report {
+pub fn examine(options: &ExamineOptions) -> Report {
     let mut report = Report::default();
     let before = daemon::request_status(&options.runtime_dir, &mut report);
     let path = match (&options.config, &before) {
@@ -90,7 +90,7 @@ fn load_config(path: &Path, report: &mut Report) -> Option<Config> {
 }
 
 fn examine_host(
-    options: &Options,
+    options: &ExamineOptions,
     path: &Path,
     config: &Config,
     before: Option<&Status>,

@@ -96,7 +96,7 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
     }
     for (link, name) in links {
         let Some(there) = evidence.snapshot.link(&name) else { continue };
-        let of = |a: &kernel::Address| LinkAddress { ip: a.ip, ours: a.ours, usable: a.usable };
+        let of = |a: &kernel::Address| LinkAddress { ip: a.ip, marked: a.marked, usable: a.usable };
         let addresses: Vec<LinkAddress> =
             evidence.snapshot.addresses_of(there.index).map(of).collect();
         let up = Event::Link { link, up: there.up, addresses: &addresses };

@@ -23,7 +23,7 @@ const MAX_CAPTURED: usize = 4096;
 
 /// An advert seen on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CapturedAdvert {
+pub(super) struct SeenAdvert {
     /// Sent by this host.
     pub outgoing: bool,
     pub source: IpAddr,
@@ -40,7 +40,7 @@ pub(super) struct CapturedAdvert {
 #[derive(Debug, Default)]
 pub(super) struct Capture {
     /// As seen on the wire, in order.
-    pub passed: Vec<CapturedAdvert>,
+    pub passed: Vec<SeenAdvert>,
     /// Number per sender that reached a raw socket, after packet filter and routing.
     pub arrived: BTreeMap<IpAddr, usize>,
 }
@@ -55,7 +55,7 @@ pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32
     for &index in indices {
         let sockets = [Family::V4, Family::V6].into_iter().filter_map(|family| {
             // A family may be disabled.
-            Receiver::open(index, family).ok()
+            RawReceiver::open(index, family).ok()
         });
         captures.push((
             index,
@@ -80,7 +80,7 @@ pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32
             let at = began.elapsed();
             let told = tap.receive(|passed| {
                 if heard.passed.len() < MAX_CAPTURED {
-                    heard.passed.push(CapturedAdvert {
+                    heard.passed.push(SeenAdvert {
                         outgoing: passed.outgoing,
                         source: passed.source,
                         destination: passed.destination,
@@ -121,7 +121,7 @@ pub(super) enum TestResult {
 /// # Errors
 /// Opening or reading a socket failed, for example without CAP_NET_RAW.
 pub(super) fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
-    let mut receiver = Receiver::open(index, family)?;
+    let mut receiver = RawReceiver::open(index, family)?;
     let socket = &receiver.socket;
     // Version 0 and VRID 0, which nobody uses. The pid tells it from test packets of others.
     let mut message = vec![0; 4];
@@ -171,12 +171,12 @@ pub(super) fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Re
 }
 
 /// A raw socket that receives every advert on the interface, including our own test packets.
-struct Receiver {
+struct RawReceiver {
     socket: Socket,
     buffer: PacketBuffer,
 }
 
-impl Receiver {
+impl RawReceiver {
     fn open(index: u32, family: Family) -> io::Result<Self> {
         let interface =
             NonZeroU32::new(index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
@@ -196,7 +196,7 @@ impl Receiver {
                 socket.join_multicast_v6(&group, index)?;
             }
         }
-        Ok(Receiver { socket, buffer: PacketBuffer::default() })
+        Ok(RawReceiver { socket, buffer: PacketBuffer::default() })
     }
 
     /// Passes every queued packet to `handle`: its source and bytes, IPv4 with its header.

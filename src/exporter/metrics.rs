@@ -41,48 +41,48 @@ impl Format {
 
 /// All metrics; without a status, only that the daemon does not answer.
 pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
-    let mut page = Page { text: String::new(), format };
-    page.gauge("vipd_up", "Whether the daemon answered.", |up| {
+    let mut out = Exposition { text: String::new(), format };
+    out.gauge("vipd_up", "Whether the daemon answered.", |up| {
         up.sample(&[], u8::from(status.is_some()));
     });
-    page.gauge("vipd_exporter_build_info", "The exporter's own version.", |info| {
+    out.gauge("vipd_exporter_build_info", "The exporter's own version.", |info| {
         info.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     });
     if let Some(status) = status {
-        node(&mut page, status);
+        node(&mut out, status);
         let routers = &status.routers;
-        state(&mut page, routers);
-        checks(&mut page, routers);
-        addresses(&mut page, routers);
-        peers(&mut page, routers, now);
-        counted(&mut page, routers);
-        hooks(&mut page, routers);
+        state(&mut out, routers);
+        checks(&mut out, routers);
+        addresses(&mut out, routers);
+        peers(&mut out, routers, now);
+        counted(&mut out, routers);
+        hooks(&mut out, routers);
     }
     if format == Format::OpenMetrics {
-        page.text += "# EOF\n";
+        out.text += "# EOF\n";
     }
-    page.text
+    out.text
 }
 
-fn node(page: &mut Page, status: &Status) {
-    page.gauge("vipd_build_info", "The daemon's version.", |info| {
+fn node(out: &mut Exposition, status: &Status) {
+    out.gauge("vipd_build_info", "The daemon's version.", |info| {
         info.sample(&[("version", &status.daemon.version)], 1);
     });
-    page.gauge("vipd_node_info", "The node's name in the configuration.", |info| {
+    out.gauge("vipd_node_info", "The node's name in the configuration.", |info| {
         info.sample(&[("node", &status.node)], 1);
     });
-    page.gauge("vipd_start_time_seconds", "When the daemon started, Unix time.", |time| {
+    out.gauge("vipd_start_time_seconds", "When the daemon started, Unix time.", |time| {
         if let Some(at) = unix(&status.daemon.started_at) {
             time.sample(&[], at);
         }
     });
-    page.gauge("vipd_drained", "Whether the host takes nothing over until undrained.", |drained| {
+    out.gauge("vipd_drained", "Whether the host takes nothing over until undrained.", |drained| {
         drained.sample(&[], u8::from(status.drained));
     });
-    page.gauge("vipd_stopping", "Whether the daemon is about to end.", |stopping| {
+    out.gauge("vipd_stopping", "Whether the daemon is about to end.", |stopping| {
         stopping.sample(&[], u8::from(status.stopping));
     });
-    page.counter(
+    out.counter(
         "vipd_stray_packets_total",
         "Discarded packets that meant no virtual router of this host.",
         |strays| {
@@ -93,8 +93,8 @@ fn node(page: &mut Page, status: &Status) {
     );
 }
 
-fn state(page: &mut Page, routers: &[Router]) {
-    page.gauge("vipd_router_info", "What a virtual router is, on this host.", |info| {
+fn state(out: &mut Exposition, routers: &[Router]) {
+    out.gauge("vipd_router_info", "What a virtual router is, on this host.", |info| {
         for router in routers {
             let (vrid, version) = (router.vrid.to_string(), router.version.to_string());
             info.sample(
@@ -110,7 +110,7 @@ fn state(page: &mut Page, routers: &[Router]) {
             );
         }
     });
-    page.gauge("vipd_router_role", "1 for the role that it has, 0 for the others.", |roles| {
+    out.gauge("vipd_router_role", "1 for the role that it has, 0 for the others.", |roles| {
         for router in routers {
             let (vrid, address) = (router.vrid.to_string(), first_address(router));
             let one = |role| {
@@ -125,14 +125,14 @@ fn state(page: &mut Page, routers: &[Router]) {
             Role::ALL.map(Role::name).into_iter().for_each(one);
         }
     });
-    page.gauge("vipd_router_fault", "1 for each reason why it cannot take part.", |faults| {
+    out.gauge("vipd_router_fault", "1 for each reason why it cannot take part.", |faults| {
         for router in routers {
             for why in &router.fault_reasons {
                 faults.sample(&[("router", &router.name), ("reason", &why.reason)], 1);
             }
         }
     });
-    page.gauge(
+    out.gauge(
         "vipd_router_last_change_timestamp_seconds",
         "When its role last changed, Unix time.",
         |changes| {
@@ -144,36 +144,36 @@ fn state(page: &mut Page, routers: &[Router]) {
             }
         },
     );
-    let each = |page: &mut Page, name, help, value: fn(&Router) -> f64| {
-        page.gauge(name, help, |family| {
+    let each = |out: &mut Exposition, name, help, value: fn(&Router) -> f64| {
+        out.gauge(name, help, |family| {
             for router in routers {
                 family.sample(&[("router", &router.name)], value(router));
             }
         });
     };
-    each(page, "vipd_router_priority", "The configured priority.", |r| r.priority.into());
-    each(page, "vipd_router_effective_priority", "The priority in force.", |r| {
+    each(out, "vipd_router_priority", "The configured priority.", |r| r.priority.into());
+    each(out, "vipd_router_effective_priority", "The priority in force.", |r| {
         r.effective_priority.into()
     });
     each(
-        page,
+        out,
         "vipd_router_held_back",
         "Whether it was moved away by an operator, and does not come back until resumed.",
         |r| r.held_back.into(),
     );
     each(
-        page,
+        out,
         "vipd_router_degraded",
         "Whether it stays master only as long as no other host is fit, as a check fails.",
         |r| r.degraded.into(),
     );
-    each(page, "vipd_router_advert_interval_seconds", "Time between its adverts.", |r| {
+    each(out, "vipd_router_advert_interval_seconds", "Time between its adverts.", |r| {
         r.advert_interval_seconds
     });
 }
 
-fn checks(page: &mut Page, routers: &[Router]) {
-    page.gauge(
+fn checks(out: &mut Exposition, routers: &[Router]) {
+    out.gauge(
         "vipd_check_verdict",
         "1 for the verdict of a check, 0 for the others.",
         |verdicts| {
@@ -191,8 +191,8 @@ fn checks(page: &mut Page, routers: &[Router]) {
             }
         },
     );
-    let each = |page: &mut Page, name, help, value: fn(&Check) -> Option<f64>| {
-        page.gauge(name, help, |family| {
+    let each = |out: &mut Exposition, name, help, value: fn(&Check) -> Option<f64>| {
+        out.gauge(name, help, |family| {
             for router in routers {
                 for check in &router.checks {
                     if let Some(value) = value(check) {
@@ -204,24 +204,24 @@ fn checks(page: &mut Page, routers: &[Router]) {
         });
     };
     each(
-        page,
+        out,
         "vipd_check_streak",
         "How many runs of a check in a row have passed, or have failed.",
         |check| Some(check.streak.into()),
     );
-    each(page, "vipd_check_duration_seconds", "How long its last run took.", |check| {
+    each(out, "vipd_check_duration_seconds", "How long its last run took.", |check| {
         check.took_seconds
     });
     each(
-        page,
+        out,
         "vipd_check_last_run_timestamp_seconds",
         "When its last run ended, Unix time.",
         |check| check.at.as_deref().and_then(unix),
     );
 }
 
-fn addresses(page: &mut Page, routers: &[Router]) {
-    page.gauge(
+fn addresses(out: &mut Exposition, routers: &[Router]) {
+    out.gauge(
         "vipd_address_present",
         "Whether this host has the shared address, put there by vipd (priority 255: by the host).",
         |present| {
@@ -234,7 +234,7 @@ fn addresses(page: &mut Page, routers: &[Router]) {
             }
         },
     );
-    page.gauge(
+    out.gauge(
         "vipd_address_lease_seconds",
         "How long the kernel keeps the address unless vipd renews it.",
         |leases| {
@@ -250,12 +250,12 @@ fn addresses(page: &mut Page, routers: &[Router]) {
     );
 }
 
-fn peers(page: &mut Page, routers: &[Router], now: SystemTime) {
+fn peers(out: &mut Exposition, routers: &[Router], now: SystemTime) {
     let at = |seconds_ago: f64| {
         let ago = Duration::try_from_secs_f64(seconds_ago).unwrap_or_default();
         now.checked_sub(ago).and_then(since_epoch)
     };
-    page.gauge(
+    out.gauge(
         "vipd_peer_last_heard_timestamp_seconds",
         "When the last advert of another router was heard, Unix time.",
         |heard| {
@@ -269,7 +269,7 @@ fn peers(page: &mut Page, routers: &[Router], now: SystemTime) {
             }
         },
     );
-    page.gauge(
+    out.gauge(
         "vipd_peer_priority",
         "The priority in the last advert of another router; 0: it was leaving.",
         |priorities| {
@@ -282,7 +282,7 @@ fn peers(page: &mut Page, routers: &[Router], now: SystemTime) {
             }
         },
     );
-    page.gauge(
+    out.gauge(
         "vipd_incompatible_peer_last_heard_timestamp_seconds",
         "When a peer whose settings differ was last heard, Unix time; status says what to change.",
         |heard| {
@@ -298,8 +298,8 @@ fn peers(page: &mut Page, routers: &[Router], now: SystemTime) {
     );
 }
 
-fn counted(page: &mut Page, routers: &[Router]) {
-    page.counter(
+fn counted(out: &mut Exposition, routers: &[Router]) {
+    out.counter(
         "vipd_router_role_seconds_total",
         "How long it has had the role since the daemon started.",
         |spans| {
@@ -310,7 +310,7 @@ fn counted(page: &mut Page, routers: &[Router]) {
             }
         },
     );
-    page.counter("vipd_transitions_total", "Changes of role, by their cause.", |transitions| {
+    out.counter("vipd_transitions_total", "Changes of role, by their cause.", |transitions| {
         for router in routers {
             for counted in &router.counters.transitions {
                 let labels = [
@@ -323,26 +323,26 @@ fn counted(page: &mut Page, routers: &[Router]) {
             }
         }
     });
-    let each = |page: &mut Page, name, help, value: fn(&Router) -> u64| {
-        page.counter(name, help, |family| {
+    let each = |out: &mut Exposition, name, help, value: fn(&Router) -> u64| {
+        out.counter(name, help, |family| {
             for router in routers {
                 family.sample(&[("router", &router.name)], value(router));
             }
         });
     };
-    each(page, "vipd_adverts_sent_total", "Adverts that the kernel accepted.", |r| {
+    each(out, "vipd_adverts_sent_total", "Adverts that the kernel accepted.", |r| {
         r.counters.adverts_sent
     });
-    each(page, "vipd_adverts_refused_total", "Adverts that the kernel refused.", |r| {
+    each(out, "vipd_adverts_refused_total", "Adverts that the kernel refused.", |r| {
         r.counters.adverts_refused
     });
     each(
-        page,
+        out,
         "vipd_adverts_received_total",
         "Packets that meant this virtual router, discarded ones included.",
         |r| r.counters.adverts_received,
     );
-    page.counter("vipd_discards_total", "Packets that were not acted on.", |discards| {
+    out.counter("vipd_discards_total", "Packets that were not acted on.", |discards| {
         for router in routers {
             for (reason, count) in &router.counters.discards {
                 discards.sample(&[("router", &router.name), ("reason", reason)], count);
@@ -350,53 +350,53 @@ fn counted(page: &mut Page, routers: &[Router]) {
         }
     });
     histogram(
-        page,
+        out,
         routers,
         "vipd_advert_lateness_seconds",
         "How long after its moment an advert of the schedule left.",
         |router| &router.counters.advert_lateness,
     );
     each(
-        page,
+        out,
         "vipd_announcements_total",
         "Rounds of gratuitous ARP or neighbour advertisements.",
         |r| r.counters.announcements,
     );
     each(
-        page,
+        out,
         "vipd_contending_adverts_total",
         "Adverts of others heard while it was master and stayed so.",
         |r| r.counters.contending_adverts,
     );
     each(
-        page,
+        out,
         "vipd_contending_announcements_total",
         "Announcements by others of addresses that this host held.",
         |r| r.counters.contending_announcements,
     );
     each(
-        page,
+        out,
         "vipd_addresses_removed_total",
         "Addresses of ours that something on this host removed.",
         |r| r.counters.addresses_removed,
     );
     histogram(
-        page,
+        out,
         routers,
         "vipd_lease_renewal_lateness_seconds",
         "How long after the advert that it goes with a renewal of the lease was done.",
         |router| &router.counters.renewal_lateness,
     );
     each(
-        page,
+        out,
         "vipd_lease_renewals_failed_total",
         "Renewals of the lease that the kernel refused, or that came too late to be sent.",
         |r| r.counters.renewals_failed,
     );
 }
 
-fn hooks(page: &mut Page, routers: &[Router]) {
-    page.counter("vipd_hook_runs_total", "Hooks that ended, by how they did.", |runs| {
+fn hooks(out: &mut Exposition, routers: &[Router]) {
+    out.counter("vipd_hook_runs_total", "Hooks that ended, by how they did.", |runs| {
         for router in routers {
             for counted in &router.counters.hooks {
                 let labels = [
@@ -408,40 +408,39 @@ fn hooks(page: &mut Page, routers: &[Router]) {
             }
         }
     });
-    let each =
-        |page: &mut Page, name, help, value: fn(&crate::api::status::LastHook) -> Option<f64>| {
-            page.gauge(name, help, |family| {
-                for router in routers {
-                    if let Some(hook) = &router.last_hook
-                        && let Some(value) = value(hook)
-                    {
-                        family.sample(&[("router", &router.name), ("hook", &hook.hook)], value);
-                    }
+    let each = |out: &mut Exposition,
+                name,
+                help,
+                value: fn(&crate::api::status::LastHook) -> Option<f64>| {
+        out.gauge(name, help, |family| {
+            for router in routers {
+                if let Some(hook) = &router.last_hook
+                    && let Some(value) = value(hook)
+                {
+                    family.sample(&[("router", &router.name), ("hook", &hook.hook)], value);
                 }
-            });
-        };
-    each(
-        page,
-        "vipd_last_hook_success",
-        "Whether the hook that ended last did its work.",
-        |hook| Some((!hook.failed).into()),
-    );
-    each(page, "vipd_last_hook_duration_seconds", "How long it ran.", |hook| {
+            }
+        });
+    };
+    each(out, "vipd_last_hook_success", "Whether the hook that ended last did its work.", |hook| {
+        Some((!hook.failed).into())
+    });
+    each(out, "vipd_last_hook_duration_seconds", "How long it ran.", |hook| {
         Some(hook.took_seconds)
     });
-    each(page, "vipd_last_hook_timestamp_seconds", "When it ended, Unix time.", |hook| {
+    each(out, "vipd_last_hook_timestamp_seconds", "When it ended, Unix time.", |hook| {
         unix(&hook.at)
     });
 }
 
 fn histogram(
-    page: &mut Page,
+    out: &mut Exposition,
     routers: &[Router],
     name: &str,
     help: &str,
     of: fn(&Router) -> &Histogram,
 ) {
-    page.family(name, "histogram", help, |family| {
+    out.family(name, "histogram", help, |family| {
         for router in routers {
             let (labels, histogram) = ([("router", router.name.as_str())], of(router));
             let mut below = 0;
@@ -472,23 +471,23 @@ fn since_epoch(at: SystemTime) -> Option<f64> {
     Some(since.as_millis() as f64 / 1000.0)
 }
 
-struct Page {
+struct Exposition {
     text: String,
     format: Format,
 }
 
 /// One metric while its samples are written.
-struct Family<'a> {
+struct MetricFamily<'a> {
     text: &'a mut String,
     name: &'a str,
 }
 
-impl Page {
-    fn gauge(&mut self, name: &str, help: &str, samples: impl FnMut(&mut Family<'_>)) {
+impl Exposition {
+    fn gauge(&mut self, name: &str, help: &str, samples: impl FnMut(&mut MetricFamily<'_>)) {
         self.family(name, "gauge", help, samples);
     }
 
-    fn counter(&mut self, name: &str, help: &str, samples: impl FnMut(&mut Family<'_>)) {
+    fn counter(&mut self, name: &str, help: &str, samples: impl FnMut(&mut MetricFamily<'_>)) {
         self.family(name, "counter", help, samples);
     }
 
@@ -497,7 +496,7 @@ impl Page {
         name: &str,
         kind: &str,
         help: &str,
-        mut samples: impl FnMut(&mut Family<'_>),
+        mut samples: impl FnMut(&mut MetricFamily<'_>),
     ) {
         // The suffix belongs to the sample's name in OpenMetrics, to the metric's in the older format.
         let whole = match self.format {
@@ -509,11 +508,11 @@ impl Page {
         if self.format == Format::OpenMetrics && whole.ends_with("_seconds") {
             let _ = writeln!(text, "# UNIT {whole} seconds");
         }
-        samples(&mut Family { text, name });
+        samples(&mut MetricFamily { text, name });
     }
 }
 
-impl Family<'_> {
+impl MetricFamily<'_> {
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.part("", labels, value);
     }
@@ -558,20 +557,20 @@ mod tests {
     #[test]
     fn what_a_label_says_cannot_end_it() {
         let mut text = String::new();
-        let mut family = Family { text: &mut text, name: "x" };
+        let mut family = MetricFamily { text: &mut text, name: "x" };
         family.sample(&[("router", "a\"b\\c\nd"), ("role", "master")], 1);
         assert_eq!(text, "x{router=\"a\\\"b\\\\c\\nd\",role=\"master\"} 1\n");
     }
 
     #[test]
     fn buckets_are_cumulative_and_both_formats_name_counters_their_way() {
-        let mut page = Page { text: String::new(), format: Format::OpenMetrics };
-        page.counter("vipd_x_total", "X.", |family| family.sample(&[], 3));
-        assert_eq!(page.text, "# HELP vipd_x X.\n# TYPE vipd_x counter\nvipd_x_total 3\n");
-        let mut page = Page { text: String::new(), format: Format::Text };
-        page.counter("vipd_x_total", "X.", |family| family.sample(&[], 3));
+        let mut out = Exposition { text: String::new(), format: Format::OpenMetrics };
+        out.counter("vipd_x_total", "X.", |family| family.sample(&[], 3));
+        assert_eq!(out.text, "# HELP vipd_x X.\n# TYPE vipd_x counter\nvipd_x_total 3\n");
+        let mut out = Exposition { text: String::new(), format: Format::Text };
+        out.counter("vipd_x_total", "X.", |family| family.sample(&[], 3));
         assert_eq!(
-            page.text,
+            out.text,
             "# HELP vipd_x_total X.\n# TYPE vipd_x_total counter\nvipd_x_total 3\n"
         );
     }

@@ -60,13 +60,13 @@ pub fn run(listen: SocketAddr, runtime_dir: &Path) -> io::Result<()> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let server = Arc::new(Server::new(runtime_dir)?);
+        let server = Arc::new(HttpServer::new(runtime_dir)?);
         Systemd::from_env().ready(&format!("serving on http://{listen}/"));
         serve(listener, server).await
     })
 }
 
-async fn serve(listener: tokio::net::TcpListener, server: Arc<Server>) -> io::Result<()> {
+async fn serve(listener: tokio::net::TcpListener, server: Arc<HttpServer>) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
@@ -97,18 +97,18 @@ async fn serve(listener: tokio::net::TcpListener, server: Arc<Server>) -> io::Re
 
 /// Why the daemon did not answer, for people and, as a code, for programs.
 #[derive(Clone, Debug, Serialize)]
-struct Failure {
+struct NoAnswer {
     code: &'static str,
     text: String,
 }
 
-type Answer<T> = Result<Arc<T>, Failure>;
+type Fetched<T> = Result<Arc<T>, NoAnswer>;
 
 /// The last answer of the daemon, and when it came.
-type Cached<T> = Mutex<Option<(Instant, Answer<T>)>>;
+type Cached<T> = Mutex<Option<(Instant, Fetched<T>)>>;
 
 /// Shared by all connections.
-struct Server {
+struct HttpServer {
     client: Client,
     policy: HeaderValue,
     status: Cached<Status>,
@@ -131,12 +131,12 @@ struct EventsBody<'a> {
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
-    error: &'a Failure,
+    error: &'a NoAnswer,
 }
 
-impl Server {
+impl HttpServer {
     fn new(runtime_dir: &Path) -> io::Result<Self> {
-        Ok(Server {
+        Ok(HttpServer {
             client: Client::new(runtime_dir),
             policy: HeaderValue::from_str(&policy(PAGE)).map_err(io::Error::other)?,
             status: Mutex::new(None),
@@ -201,11 +201,11 @@ impl Server {
         }
     }
 
-    async fn status(&self) -> Answer<Status> {
+    async fn status(&self) -> Fetched<Status> {
         self.ask(&self.status, Client::status).await
     }
 
-    async fn events(&self) -> Answer<Vec<Event>> {
+    async fn events(&self) -> Fetched<Vec<Event>> {
         self.ask(&self.events, Client::events).await
     }
 
@@ -215,7 +215,7 @@ impl Server {
         &self,
         cached: &Cached<T>,
         request: fn(&Client) -> Result<T, ClientError>,
-    ) -> Answer<T> {
+    ) -> Fetched<T> {
         let mut cached = cached.lock().await;
         if let Some((told_at, answer)) = &*cached
             && told_at.elapsed() < MAX_AGE
@@ -225,8 +225,8 @@ impl Server {
         let client = self.client.clone();
         let answer = match tokio::task::spawn_blocking(move || request(&client)).await {
             Ok(Ok(answer)) => Ok(Arc::new(answer)),
-            Ok(Err(error)) => Err(Failure { code: error.code(), text: error.to_string() }),
-            Err(error) => Err(Failure { code: "failed", text: error.to_string() }),
+            Ok(Err(error)) => Err(NoAnswer { code: error.code(), text: error.to_string() }),
+            Err(error) => Err(NoAnswer { code: "failed", text: error.to_string() }),
         };
         *cached = Some((Instant::now(), answer.clone()));
         answer
@@ -301,8 +301,8 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::events::Kind;
-    use crate::api::status::Step;
+    use crate::api::events::EventKind;
+    use crate::api::status::NextStep;
     use crate::helper::Outcome;
     use crate::vrrp::{DiscardReason, Hook, Leave, Reason, Role, Verdict, Why};
 
@@ -355,7 +355,7 @@ mod tests {
         for role in Role::ALL {
             assert!(PAGE.contains(&format!(".ribbon .{role}")), "{role} has no colour");
         }
-        for step in Step::ALL {
+        for step in NextStep::ALL {
             assert!(PAGE.contains(&format!("case \"{step}\": return")), "{step}");
         }
     }
@@ -378,7 +378,7 @@ mod tests {
             ("from", roles.clone()),
             ("to", roles),
             ("verdict", Verdict::ALL.map(Verdict::name).to_vec()),
-            ("kind", Kind::ALL.map(Kind::name).to_vec()),
+            ("kind", EventKind::ALL.map(EventKind::name).to_vec()),
             ("cause", causes),
             ("reason", [&Reason::NAMES[..], &DiscardReason::NAMES].concat()),
             ("hook", Hook::ALL.map(Hook::name).to_vec()),

@@ -125,7 +125,7 @@ impl RouterLocks {
     ///
     /// # Errors
     /// Another daemon on this host has one of them.
-    pub fn take(&mut self, config: &Config) -> Result<(), LockConflict> {
+    pub fn acquire(&mut self, config: &Config) -> Result<(), LockConflict> {
         let mut new = BTreeMap::new();
         for router in &config.routers {
             let identity = (router.interface.clone(), router.family, router.vrid);
@@ -146,7 +146,7 @@ impl RouterLocks {
     }
 
     /// Releases the locks of virtual routers that are not in `config`.
-    pub fn keep(&mut self, config: &Config) {
+    pub fn retain(&mut self, config: &Config) {
         self.held.retain(|(interface, family, vrid), _| {
             config.routers.iter().any(|router| {
                 (&router.interface, router.family, router.vrid) == (interface, *family, *vrid)

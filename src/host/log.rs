@@ -83,10 +83,10 @@ fn stderr_is_journal() -> bool {
 
 /// Decides when to report how many lines were lost.
 #[derive(Debug, Default)]
-struct Losses(Mutex<Reported>);
+struct Losses(Mutex<LossCounts>);
 
 #[derive(Debug, Default)]
-struct Reported {
+struct LossCounts {
     /// The count at the last line.
     seen: u64,
     /// The count that was last reported.
@@ -165,7 +165,7 @@ impl Journal {
     }
 
     /// Returns whether the journal accepted it.
-    fn send(&self, record: &Record) -> bool {
+    fn send(&self, record: &JournalRecord) -> bool {
         let sent = self.socket.send_to(&record.bytes(), &self.path).is_ok();
         if !sent {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -178,12 +178,12 @@ impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let lost = self.lost.load(Ordering::Relaxed);
         self.losses.report(lost, || {
-            let mut record = Record::new(Level::WARN);
+            let mut record = JournalRecord::new(Level::WARN);
             record.message =
                 format!("{lost} records of this log were lost so far: the journal is too slow");
             self.send(&record)
         });
-        let mut record = Record::new(*event.metadata().level());
+        let mut record = JournalRecord::new(*event.metadata().level());
         record.field("TARGET", event.metadata().target());
         event.record(&mut record);
         self.send(&record);
@@ -192,14 +192,14 @@ impl<S: Subscriber> Layer<S> for Journal {
 
 /// One record for the journal; its message has all values, as on a terminal.
 #[derive(Debug)]
-struct Record {
+struct JournalRecord {
     priority: &'static str,
     message: String,
     values: String,
     fields: Vec<u8>,
 }
 
-impl Record {
+impl JournalRecord {
     fn new(level: Level) -> Self {
         let priority = match level {
             Level::ERROR => "3",
@@ -207,7 +207,12 @@ impl Record {
             Level::INFO => "6",
             Level::DEBUG | Level::TRACE => "7",
         };
-        Record { priority, message: String::new(), values: String::new(), fields: Vec::new() }
+        JournalRecord {
+            priority,
+            message: String::new(),
+            values: String::new(),
+            fields: Vec::new(),
+        }
     }
 
     /// Adds `VIPD_<name>`; the journal takes capital letters, digits and underscores.
@@ -229,7 +234,7 @@ impl Record {
     }
 }
 
-impl Visit for Record {
+impl Visit for JournalRecord {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             self.message.push_str(value);

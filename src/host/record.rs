@@ -146,7 +146,7 @@ impl Record {
     }
 
     /// Stores the `CLOCK_BOOTTIME` at which an advert was sent. No system call: the file is mapped.
-    pub fn sent(&mut self, id: RouterId, at: Duration) {
+    pub fn set_sent_at(&mut self, id: RouterId, at: Duration) {
         if let Some((slot, entry)) = self.slots.get_mut(&id) {
             entry.sent_at = at;
             if let Some(mapped) = &self.mapped {
@@ -160,7 +160,11 @@ impl Record {
     ///
     /// # Errors
     /// They could not be written, so that the next daemon would start from the flags before.
-    pub fn note(&mut self, id: RouterId, change: impl FnOnce(&mut RecordEntry)) -> io::Result<()> {
+    pub fn update(
+        &mut self,
+        id: RouterId,
+        change: impl FnOnce(&mut RecordEntry),
+    ) -> io::Result<()> {
         let Some((slot, entry)) = self.slots.get_mut(&id) else {
             return Err(io::Error::other(format!("the record is full: it has {SLOTS} slots")));
         };
@@ -291,8 +295,8 @@ mod tests {
         assert_eq!(previous.find(&old.routers[0]), None);
         let router = RouterId(0);
         record.assign([(router, &old.routers[0])].into_iter(), Duration::ZERO).unwrap();
-        record.note(router, |entry| entry.master = true).unwrap();
-        record.sent(router, Duration::from_secs(7));
+        record.update(router, |entry| entry.master = true).unwrap();
+        record.set_sent_at(router, Duration::from_secs(7));
         record.resumed(Duration::from_secs(5));
         drop(record);
 

@@ -24,11 +24,11 @@ const IFLA_BRPORT_STATE: u16 = 1;
 
 /// Changes the links and addresses of the namespace it was opened in, from any thread.
 #[derive(Debug)]
-pub struct Links {
+pub struct LinkEditor {
     socket: Mutex<(Socket, u32)>,
 }
 
-impl Links {
+impl LinkEditor {
     /// Those of the calling thread's namespace.
     ///
     /// # Errors

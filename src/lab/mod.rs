@@ -15,10 +15,10 @@ mod responder;
 mod threads;
 
 pub use daemon::Daemon;
-pub use link::{Links, address_of};
+pub use link::{LinkEditor, address_of};
 pub use namespace::{Namespace, child_main, enter};
 pub use network::{Host, Lab, Ports, Switch};
 pub use observer::{Advert, Observer, Seen, Sighting};
 pub use prober::{ProbeReport, Prober};
 pub use responder::Responder;
-pub use threads::{Worker, lock, prioritize, wait_for, wait_readable};
+pub use threads::{LabThread, lock, prioritize, wait_for, wait_readable};

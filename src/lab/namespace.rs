@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{getgid, getppid, getuid};
 
-use super::link::Links;
+use super::link::LinkEditor;
 
 /// Gives this process a network and a mount table of its own, so that nothing it does to them
 /// is seen outside: as root directly, as any other user through a user namespace.
@@ -38,7 +38,7 @@ pub fn enter() -> io::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|errno| refused("making mounts private", errno.into()))?;
-    Links::open()
+    LinkEditor::open()
         .and_then(|links| links.up("lo"))
         .map_err(|error| refused("setting up a network", error))
 }
@@ -83,7 +83,7 @@ type Task = Box<dyn FnOnce() + Send>;
 pub struct Namespace {
     name: String,
     file: File,
-    links: Links,
+    links: LinkEditor,
     /// `None` only while dropping.
     tasks: Option<mpsc::Sender<Task>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -100,7 +100,7 @@ impl Namespace {
         let thread = thread::Builder::new().name(format!("ns-{name}")).spawn(move || {
             let prepared = unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(io::Error::from)
-                .and_then(|()| Ok((File::open("/proc/thread-self/ns/net")?, Links::open()?)));
+                .and_then(|()| Ok((File::open("/proc/thread-self/ns/net")?, LinkEditor::open()?)));
             if ready_sender.send(prepared).is_ok() {
                 for task in queue {
                     task();
@@ -121,7 +121,7 @@ impl Namespace {
     }
 
     /// Links and addresses in it.
-    pub fn links(&self) -> &Links {
+    pub fn links(&self) -> &LinkEditor {
         &self.links
     }
 

@@ -11,7 +11,7 @@ use socket2::Socket;
 
 use super::capture;
 use super::network::{Lab, Ports};
-use super::threads::{Worker, lock, wait_readable};
+use super::threads::{LabThread, lock, wait_readable};
 
 /// A frame that was seen.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct Advert {
 #[derive(Debug)]
 pub struct Observer {
     log: Arc<Mutex<Vec<Sighting>>>,
-    _thread: Worker,
+    _thread: LabThread,
 }
 
 impl Observer {
@@ -75,7 +75,7 @@ impl Observer {
             io::Result::Ok(socket)
         })?;
         let log = Arc::new(Mutex::new(Vec::new()));
-        let thread = Worker::start(lab.switches(), "observer", {
+        let thread = LabThread::start(lab.switches(), "observer", {
             let (ports, log) = (Arc::clone(lab.ports()), Arc::clone(&log));
             move |stop| watch(&socket, &ports, &log, stop)
         })?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::network::Host;
 use super::responder::PORT;
-use super::threads::{Worker, lock, prioritize};
+use super::threads::{LabThread, lock, prioritize};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
@@ -18,7 +18,7 @@ use nix::sys::time::TimeSpec;
 const MAX_PROBES: usize = 600_000;
 
 #[derive(Clone, Debug)]
-struct Probe {
+struct SentProbe {
     sent: Instant,
     answer: Option<(Instant, Arc<str>)>,
 }
@@ -26,8 +26,8 @@ struct Probe {
 /// A client that probes an address at a steady rate.
 #[derive(Debug)]
 pub struct Prober {
-    probes: Arc<Mutex<Vec<Probe>>>,
-    _thread: Worker,
+    probes: Arc<Mutex<Vec<SentProbe>>>,
+    _thread: LabThread,
 }
 
 impl Prober {
@@ -49,7 +49,7 @@ impl Prober {
             io::Result::Ok(socket)
         })?;
         let probes = Arc::new(Mutex::new(Vec::new()));
-        let thread = Worker::start(client.namespace(), "prober", {
+        let thread = LabThread::start(client.namespace(), "prober", {
             let probes = Arc::clone(&probes);
             move |stop| {
                 prioritize();
@@ -137,7 +137,7 @@ fn probe(
     socket: &UdpSocket,
     target: SocketAddr,
     period: Duration,
-    probes: &Mutex<Vec<Probe>>,
+    probes: &Mutex<Vec<SentProbe>>,
     stop: &AtomicBool,
 ) {
     let mut next = Instant::now();
@@ -155,14 +155,14 @@ fn probe(
             return;
         }
         let number = u64::try_from(probes.len()).unwrap_or(u64::MAX);
-        probes.push(Probe { sent: Instant::now(), answer: None });
+        probes.push(SentProbe { sent: Instant::now(), answer: None });
         // An address that no host has is unreachable: such a probe is lost.
         let _ = socket.send_to(&number.to_be_bytes(), target);
     }
 }
 
 /// Records the answers that have arrived; errors of earlier probes are discarded.
-fn collect(socket: &UdpSocket, probes: &Mutex<Vec<Probe>>) {
+fn collect(socket: &UdpSocket, probes: &Mutex<Vec<SentProbe>>) {
     let mut buffer = [0; 64];
     loop {
         let length = match socket.recv(&mut buffer) {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use socket2::{Domain, Socket, Type};
 
 use super::namespace::Namespace;
-use super::threads::{Worker, prioritize, wait_readable};
+use super::threads::{LabThread, prioritize, wait_readable};
 
 /// The echo port (RFC 862), free in every new namespace.
 pub const PORT: u16 = 7;
@@ -15,7 +15,7 @@ pub const PORT: u16 = 7;
 /// A thread that answers datagrams to an address with the host's name while the host holds it.
 #[derive(Debug)]
 pub struct Responder {
-    _thread: Worker,
+    _thread: LabThread,
 }
 
 impl Responder {
@@ -31,7 +31,7 @@ impl Responder {
             io::Result::Ok(UdpSocket::from(socket))
         })?;
         let host = host.to_owned();
-        let thread = Worker::start(namespace, "responder", move |stop| {
+        let thread = LabThread::start(namespace, "responder", move |stop| {
             prioritize();
             respond(&socket, &host, stop);
         })?;

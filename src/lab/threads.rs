@@ -14,12 +14,12 @@ use crate::host::privileges;
 
 /// A thread in a namespace. It is told to stop, and waited for, when this is dropped.
 #[derive(Debug)]
-pub struct Worker {
+pub struct LabThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Worker {
+impl LabThread {
     /// Runs `body`, which returns soon after the flag that it is given is set.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for LabThread {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

@@ -74,7 +74,7 @@ pub struct LinkAddress {
     /// The address.
     pub ip: IpAddr,
     /// It carries our mark.
-    pub ours: bool,
+    pub marked: bool,
     /// Packets can be sent from it: it is neither tentative nor a duplicate.
     pub usable: bool,
 }

@@ -50,13 +50,13 @@ pub(super) enum GroupDecision {
     },
 }
 
-/// A step of the decisions.
-pub(super) type Step = fn(&Group, Instant, &[MemberView]) -> Vec<GroupDecision>;
+/// One rule of the decisions.
+pub(super) type DecisionRule = fn(&Group, Instant, &[MemberView]) -> Vec<GroupDecision>;
 
 impl Group {
-    /// The decisions after a member's state has changed, in this order. The decisions of each step
+    /// The decisions after a member's state has changed, in this order. The decisions of each rule
     /// are carried out before the next one looks at the members.
-    pub(super) const STEPS: [Step; 4] =
+    pub(super) const RULES: [DecisionRule; 4] =
         [Group::share_faults, Group::leave, Group::end_offers, Group::take_over];
 
     pub(super) fn new(

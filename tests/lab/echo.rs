@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
-use vipd::lab::{Host, Namespace, Worker, lock, wait_for};
+use vipd::lab::{Host, LabThread, Namespace, lock, wait_for};
 
 const PORT: u16 = 7;
 /// Between two messages of a conversation.
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A thread that echoes on all connections to an address.
 #[derive(Debug)]
 pub struct EchoServer {
-    _thread: Worker,
+    _thread: LabThread,
 }
 
 impl EchoServer {
@@ -36,7 +36,7 @@ impl EchoServer {
             socket.set_nonblocking(true)?;
             io::Result::Ok(TcpListener::from(socket))
         })?;
-        let thread = Worker::start(namespace, "echo", move |stop| serve(&listener, stop))?;
+        let thread = LabThread::start(namespace, "echo", move |stop| serve(&listener, stop))?;
         Ok(Self { _thread: thread })
     }
 }
@@ -86,7 +86,7 @@ struct Talk {
 #[derive(Debug)]
 pub struct Conversation {
     talk: Arc<Mutex<Talk>>,
-    _thread: Worker,
+    _thread: LabThread,
 }
 
 impl Conversation {
@@ -102,7 +102,7 @@ impl Conversation {
             io::Result::Ok(stream)
         })?;
         let talk = Arc::new(Mutex::new(Talk { answered_at: Instant::now(), broken: false }));
-        let thread = Worker::start(client.namespace(), "talk", {
+        let thread = LabThread::start(client.namespace(), "talk", {
             let talk = Arc::clone(&talk);
             move |stop| {
                 if converse(stream, &talk, stop).is_err() {

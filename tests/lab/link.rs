@@ -4,7 +4,7 @@ use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use vipd::lab::Links;
+use vipd::lab::LinkEditor;
 
 /// What else can be done to the links of a namespace. All errors are the kernel's.
 pub trait LinkChanges {
@@ -18,7 +18,7 @@ pub trait LinkChanges {
     fn down(&self, name: &str) -> io::Result<()>;
 }
 
-impl LinkChanges for Links {
+impl LinkChanges for LinkEditor {
     fn delete(&self, name: &str) -> io::Result<()> {
         self.request(RouteNetlinkMessage::DelLink(named(name)), 0)
     }

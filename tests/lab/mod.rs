@@ -20,6 +20,6 @@ pub use ownership::Ownership;
 pub use router_spec::{Program, RouterSpec, configuration, keepalived};
 pub use stranger::{Malformation, Stranger};
 pub use vipd::lab::{
-    Advert, Links, Namespace, Observer, ProbeReport, Prober, Seen, Sighting, Switch, capture,
+    Advert, LinkEditor, Namespace, Observer, ProbeReport, Prober, Seen, Sighting, Switch, capture,
     child_main, enter, wait_for,
 };

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use vipd::lab::{Namespace, Observer, Switch, Worker, address_of, lock, prioritize, wait_readable};
+use vipd::lab::{
+    LabThread, Namespace, Observer, Switch, address_of, lock, prioritize, wait_readable,
+};
 
 use super::echo::EchoServer;
 use super::link::LinkChanges;
@@ -147,7 +149,7 @@ pub enum Lost {
 /// A host of the lab, and what may happen to it.
 #[derive(Debug)]
 pub struct Host {
-    _watch: Option<Worker>,
+    _watch: Option<LabThread>,
     changes: Arc<Mutex<Vec<Change>>>,
     echoes: Mutex<Vec<EchoServer>>,
     host: vipd::lab::Host,
@@ -324,7 +326,7 @@ fn nft(switches: &Namespace, rules: String) -> io::Result<()> {
 }
 
 /// Records every address that is added to or removed from a host.
-fn watch(host: &vipd::lab::Host, changes: &Arc<Mutex<Vec<Change>>>) -> io::Result<Worker> {
+fn watch(host: &vipd::lab::Host, changes: &Arc<Mutex<Vec<Change>>>) -> io::Result<LabThread> {
     const RTNLGRP_IPV4_IFADDR: u32 = 5;
     const RTNLGRP_IPV6_IFADDR: u32 = 9;
     let socket = host.namespace().run(|| {
@@ -337,7 +339,7 @@ fn watch(host: &vipd::lab::Host, changes: &Arc<Mutex<Vec<Change>>>) -> io::Resul
         io::Result::Ok(socket)
     })?;
     let (name, changes) = (host.name().to_owned(), Arc::clone(changes));
-    Worker::start(host.namespace(), "watch", move |stop| {
+    LabThread::start(host.namespace(), "watch", move |stop| {
         prioritize();
         note_addresses(&socket, &name, &changes, stop);
     })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use vipd::lab::{Host, Worker};
+use vipd::lab::{Host, LabThread};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
@@ -52,7 +52,7 @@ impl Malformation {
 #[derive(Debug)]
 pub struct Stranger {
     sent: Arc<AtomicU64>,
-    _thread: Worker,
+    _thread: LabThread,
 }
 
 impl Stranger {
@@ -88,7 +88,7 @@ impl Stranger {
             io::Result::Ok(socket)
         })?;
         let sent = Arc::new(AtomicU64::new(0));
-        let thread = Worker::start(host.namespace(), "stranger", {
+        let thread = LabThread::start(host.namespace(), "stranger", {
             let sent = Arc::clone(&sent);
             move |stop| send(&socket, &packets, period, stop, &sent)
         })?;

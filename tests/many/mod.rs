@@ -36,7 +36,7 @@ pub fn node(host: u8, priority: u8) -> (Node, Instant) {
     for router in routers {
         node.handle(now, Event::Found(router, Recorded::default()), &mut actions).unwrap();
     }
-    let addresses = [LinkAddress { ip: own(host), ours: false, usable: true }];
+    let addresses = [LinkAddress { ip: own(host), marked: false, usable: true }];
     let link = Event::Link { link: LINK, up: true, addresses: &addresses };
     node.handle(now, link, &mut actions).unwrap();
     (node, now)

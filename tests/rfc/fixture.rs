@@ -108,11 +108,11 @@ pub fn unicast() -> RouterConfig {
 }
 
 pub fn at(text: &str) -> LinkAddress {
-    LinkAddress { ip: ip(text), ours: false, usable: true }
+    LinkAddress { ip: ip(text), marked: false, usable: true }
 }
 
 pub fn ours(text: &str) -> LinkAddress {
-    LinkAddress { ours: true, ..at(text) }
+    LinkAddress { marked: true, ..at(text) }
 }
 
 /// The advert that a peer set up as `config` sends with this priority.

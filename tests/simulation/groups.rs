@@ -263,7 +263,7 @@ fn look(node: &mut Node, now: Instant, config: &Config, up: bool, actions: &mut 
         let all: Vec<LinkAddress> = own
             .into_iter()
             .chain(owned)
-            .map(|ip| LinkAddress { ip, ours: false, usable: true })
+            .map(|ip| LinkAddress { ip, marked: false, usable: true })
             .collect();
         node.handle(now, Event::Link { link, up, addresses: &all }, actions).unwrap();
     }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Step, Work};
+use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, Work};
 use vipd::vrrp::{
     Action, Address, AddressesFound, Command, Config, Contention, Event, Family, Hook, HookOutcome,
     Instant, LinkAddress, LinkId, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry,
@@ -65,7 +65,7 @@ impl Pace {
 /// An address in a kernel.
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    ours: bool,
+    marked: bool,
     /// Which of the renewals it is that may expire.
     generation: u64,
     expires: bool,
@@ -126,7 +126,7 @@ impl Machine {
 
     /// Whether the kernel has the address with our mark.
     pub fn holds_ours(&self, ip: IpAddr) -> bool {
-        self.kernel.get(&ip).is_some_and(|held| held.ours)
+        self.kernel.get(&ip).is_some_and(|held| held.marked)
     }
 
     pub fn node(&self) -> Option<&Node> {
@@ -290,7 +290,7 @@ impl World {
                 for address in router.all_addresses() {
                     services.entry(address.ip).or_insert_with(Service::default);
                     if router.priority == Priority::OWNER {
-                        let own = Held { ours: false, generation: 0, expires: false };
+                        let own = Held { marked: false, generation: 0, expires: false };
                         kernel.insert(address.ip, own);
                     }
                 }
@@ -514,7 +514,7 @@ impl World {
         for router in node.routers() {
             let key = (router.config().family, router.config().vrid.get());
             let Some(entry) = machine.record.get(&key) else { continue };
-            let ours = |ip: &IpAddr| machine.kernel.get(ip).is_some_and(|held| held.ours);
+            let ours = |ip: &IpAddr| machine.kernel.get(ip).is_some_and(|held| held.marked);
             found.push((
                 router.id(),
                 entry.entry.recorded(
@@ -534,7 +534,7 @@ impl World {
         };
         let recorded = machine.record.values().flat_map(|entry| entry.addresses.iter());
         let unwanted: Vec<IpAddr> = recorded.copied().filter(|ip| !configured(ip)).collect();
-        machine.kernel.retain(|ip, held| !held.ours || !unwanted.contains(ip));
+        machine.kernel.retain(|ip, held| !held.marked || !unwanted.contains(ip));
         self.next_number += 1;
         let watch = Watch::new(&node);
         self.hosts[host].process = Some(Process {
@@ -581,7 +581,7 @@ impl World {
         let machine = &mut self.hosts[host];
         machine.process = None;
         machine.powered = false;
-        machine.kernel.retain(|_, held| !held.ours);
+        machine.kernel.retain(|_, held| !held.marked);
         machine.record.clear();
         self.observe();
     }
@@ -676,7 +676,7 @@ impl World {
 
     pub fn add_foreign(&mut self, host: usize, ip: IpAddr) {
         if self.hosts[host].powered && !self.hosts[host].holds(ip) {
-            let held = Held { ours: false, generation: 0, expires: false };
+            let held = Held { marked: false, generation: 0, expires: false };
             self.hosts[host].kernel.insert(ip, held);
             self.say(Some(host), || format!("somebody adds {ip}"));
             self.kernel_news(host, None);
@@ -684,7 +684,7 @@ impl World {
     }
 
     pub fn remove_foreign(&mut self, host: usize, ip: IpAddr) {
-        if self.hosts[host].kernel.get(&ip).is_some_and(|held| !held.ours) {
+        if self.hosts[host].kernel.get(&ip).is_some_and(|held| !held.marked) {
             self.hosts[host].kernel.remove(&ip);
             self.say(Some(host), || format!("somebody removes his {ip}"));
             self.kernel_news(host, None);
@@ -767,13 +767,13 @@ impl World {
             let mut addresses = Vec::new();
             if machine.has_own_addresses {
                 let own = addresses_on(link, host);
-                addresses.extend(own.map(|ip| LinkAddress { ip, ours: false, usable: up }));
+                addresses.extend(own.map(|ip| LinkAddress { ip, marked: false, usable: up }));
             }
             let here = |ip: &IpAddr| usize::from(machine.second.contains(ip)) == link;
             let shared = machine.kernel.iter().filter(|(ip, _)| here(ip));
             addresses.extend(shared.map(|(ip, held)| LinkAddress {
                 ip: *ip,
-                ours: held.ours,
+                marked: held.marked,
                 usable: true,
             }));
             self.tell(host, Event::Link { link: id, up, addresses: &addresses });
@@ -872,17 +872,17 @@ impl World {
     /// Carries out everything that is due. What `waited` for the worker may no longer be true: none of
     /// it may come from a host that is not master any more.
     fn flush(&mut self, host: usize, process: &mut Process, waited: bool) {
-        while let Some(step) = process.delivery.next(self.local(host, process.started)) {
-            if waited && let Some(what) = promised_in_vain(&step, &process.node) {
+        while let Some(output) = process.delivery.next(self.local(host, process.started)) {
+            if waited && let Some(what) = promised_in_vain(&output, &process.node) {
                 self.fail(Some(host), format!("{what} from a host that is not master"));
             }
-            match step {
-                Step::Advertise(adverts) => {
+            match output {
+                Output::Advertise(adverts) => {
                     for advert in adverts {
                         self.advertise(host, process, &advert);
                     }
                 }
-                Step::Announce(announcements) => {
+                Output::Announce(announcements) => {
                     for ip in announcements.iter().flat_map(|due| due.ips()) {
                         let link = usize::from(self.hosts[host].second.contains(&ip));
                         if self.hosts[host].is_up(link) {
@@ -890,12 +890,12 @@ impl World {
                         }
                     }
                 }
-                Step::Notify(transitions) => {
+                Output::Notify(transitions) => {
                     for transition in transitions {
                         self.notify(host, process, &transition);
                     }
                 }
-                Step::Start(job) => self.submit(host, process, job),
+                Output::Start(job) => self.submit(host, process, job),
             }
         }
     }
@@ -1027,7 +1027,7 @@ impl World {
         match job.work {
             Work::Claim { lifetime } => {
                 for address in job.held.addresses.iter() {
-                    if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.ours) {
+                    if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.marked) {
                         outcome = Err(JobError::AlreadyThere);
                     } else {
                         changed |= self.hold(host, address.ip, lifetime);
@@ -1049,7 +1049,7 @@ impl World {
                 }
                 for address in job.held.addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
-                    if self.hosts[host].kernel.get(&address.ip).is_none_or(|held| held.ours) {
+                    if self.hosts[host].kernel.get(&address.ip).is_none_or(|held| held.marked) {
                         changed |= self.hold(host, address.ip, Some(lifetime));
                     }
                 }
@@ -1062,7 +1062,7 @@ impl World {
     fn hold(&mut self, host: usize, ip: IpAddr, lifetime: Option<u32>) -> bool {
         self.next_number += 1;
         let generation = self.next_number;
-        let held = Held { ours: true, generation, expires: lifetime.is_some() };
+        let held = Held { marked: true, generation, expires: lifetime.is_some() };
         let added = self.hosts[host].kernel.insert(ip, held).is_none();
         if let Some(seconds) = lifetime {
             // Never early, up to 0.4 s late; a lifetime of 1 s up to 0.8 s (measured).
@@ -1191,24 +1191,24 @@ fn to_true(ppm: i64, span: u64) -> u64 {
     (i128::from(span) * 1_000_000 / i128::from(1_000_000 + ppm)) as u64
 }
 
-/// What of an step speaks for a virtual router that has no addresses.
-fn promised_in_vain(step: &Step, node: &Node) -> Option<&'static str> {
+/// What of an output speaks for a virtual router that has no addresses.
+fn promised_in_vain(output: &Output, node: &Node) -> Option<&'static str> {
     let holds = |id: RouterId| {
         node.router(id).is_none_or(|router| {
             router.has_addresses() || router.config().priority == Priority::OWNER
         })
     };
-    let (what, vain) = match step {
-        Step::Advertise(adverts) => {
+    let (what, vain) = match output {
+        Output::Advertise(adverts) => {
             let live = |due: &&DueAdvert| due.advert.priority != Priority::LEAVING;
             ("an advert", adverts.iter().filter(live).any(|due| !holds(due.router)))
         }
-        Step::Announce(due) => ("an announcement", due.iter().any(|due| !holds(due.router))),
-        Step::Notify(transitions) => {
+        Output::Announce(due) => ("an announcement", due.iter().any(|due| !holds(due.router))),
+        Output::Notify(transitions) => {
             let master = |t: &&Transition| t.to == Role::Master && t.hooks;
             ("a hook", transitions.iter().filter(master).any(|t| !holds(t.router)))
         }
-        Step::Start(_) => return None,
+        Output::Start(_) => return None,
     };
     vain.then_some(what)
 }
@@ -1227,7 +1227,7 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         Event::Link { up, addresses, .. } => {
             let ips: Vec<String> = addresses
                 .iter()
-                .map(|a| format!("{}{}", a.ip, if a.ours { "*" } else { "" }))
+                .map(|a| format!("{}{}", a.ip, if a.marked { "*" } else { "" }))
                 .collect();
             format!("link up: {up}, {}", ips.join(" "))
         }

@@ -30,7 +30,7 @@ pub(super) use ping::identifier;
 use super::check_run::{CheckResult, CheckRun};
 use crate::config::{CheckPlan, Target};
 use crate::host::echo;
-use reporter::{Reported, Reporter};
+use reporter::{CheckReport, Reporter};
 use schedule::Schedule;
 
 /// Delay between the first runs of checks that are started together.
@@ -53,8 +53,8 @@ struct Shared {
 pub(super) struct Checks {
     tasks: BTreeMap<u64, CheckTask>,
     shared: Arc<Shared>,
-    sender: mpsc::Sender<Reported>,
-    receiver: mpsc::Receiver<Reported>,
+    sender: mpsc::Sender<CheckReport>,
+    receiver: mpsc::Receiver<CheckReport>,
     collected: Vec<CheckRun>,
     report_by: Option<Instant>,
     next_start: Instant,

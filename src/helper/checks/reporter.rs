@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::helper::check_run::{CheckResult, CheckRun};
 
-pub(super) struct Reported {
+pub(super) struct CheckReport {
     pub run: CheckRun,
     /// It may change the check's verdict.
     pub matters: bool,
@@ -17,7 +17,7 @@ pub(super) struct Reported {
 pub(super) struct Reporter {
     number: u64,
     stable_after: Arc<AtomicU32>,
-    sender: mpsc::Sender<Reported>,
+    sender: mpsc::Sender<CheckReport>,
     last: Option<CheckResult>,
     streak: u32,
     output: Option<String>,
@@ -28,7 +28,7 @@ impl Reporter {
     pub(super) fn new(
         number: u64,
         stable_after: Arc<AtomicU32>,
-        sender: mpsc::Sender<Reported>,
+        sender: mpsc::Sender<CheckReport>,
     ) -> Self {
         Reporter { number, stable_after, sender, last: None, streak: 0, output: None }
     }
@@ -45,6 +45,6 @@ impl Reporter {
         }
         let run = CheckRun { number: self.number, result, output, took, at: SystemTime::now() };
         // The receiver lives as long as this task.
-        let _ = self.sender.send(Reported { run, matters }).await;
+        let _ = self.sender.send(CheckReport { run, matters }).await;
     }
 }

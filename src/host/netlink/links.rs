@@ -194,7 +194,7 @@ impl Watched {
                 if let Some(known) = known {
                     let lost = self.addresses.remove(known);
                     self.changes += 1;
-                    if lost.ours {
+                    if lost.marked {
                         changed(LinkChange::Lost { name: self.name.clone(), ip: lost.ip });
                     }
                     changed(LinkChange::Addresses { name: self.name.clone() });
@@ -232,7 +232,7 @@ impl Watched {
             // A renewal changes nothing but the lifetime.
             Some(known) if known == found => return,
             Some(known) => {
-                if known.ours && !found.ours {
+                if known.marked && !found.marked {
                     changed(LinkChange::Lost { name: name.clone(), ip: found.ip });
                     changed(LinkChange::Foreign { name: name.clone(), ip: found.ip });
                 }
@@ -240,7 +240,7 @@ impl Watched {
             }
             None => {
                 self.addresses.push(*found);
-                if !found.ours {
+                if !found.marked {
                     changed(LinkChange::Foreign { name: name.clone(), ip: found.ip });
                 }
             }
@@ -271,7 +271,7 @@ impl Watched {
 
         let name = &self.name;
         let ours = |list: &[InterfaceAddress], wanted: bool| -> BTreeSet<(IpAddr, u8)> {
-            let ours = list.iter().filter(|address| address.ours == wanted);
+            let ours = list.iter().filter(|address| address.marked == wanted);
             ours.map(|address| (address.ip, address.prefix)).collect()
         };
         for (ip, _) in ours(&self.addresses, true).difference(&ours(&new.addresses, true)) {

@@ -15,7 +15,7 @@ use netlink_sys::{Socket, SocketAddr};
 use socket2::SockRef;
 
 use super::socket::{self, MESSAGE_BUFFER, RECEIVE_BUFFER};
-use super::wire::{self, InterfaceAddress, Link, Message};
+use super::wire::{self, InterfaceAddress, Link, RawMessage};
 use crate::host::bpf;
 
 /// A change of an interface or address in this network namespace.
@@ -168,7 +168,7 @@ impl Monitor {
 
     fn process(
         &mut self,
-        message: &Message<'_>,
+        message: &RawMessage<'_>,
         handle: &mut impl FnMut(NetEvent),
     ) -> io::Result<()> {
         let is_answer = self.dump != Dump::Idle

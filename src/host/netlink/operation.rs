@@ -91,7 +91,7 @@ pub(super) struct RequestSocket {
 }
 
 /// A request to add or remove one address.
-struct Request {
+struct AddressRequest {
     /// The address of the job that the request was made for.
     address: Address,
     message: RouteNetlinkMessage,
@@ -164,11 +164,11 @@ impl RequestSocket {
             }
             // Claimed before the operator changed the prefix length.
             for other in presence.marked.iter().filter(|marked| marked.prefix != address.prefix) {
-                requests.push(Request::remove(index, *other, address));
+                requests.push(AddressRequest::remove(index, *other, address));
             }
             let there = presence.marked.contains(&address);
             let flags = if there { NLM_F_REPLACE } else { NLM_F_CREATE | NLM_F_EXCL };
-            requests.push(Request::add(index, address, lifetime, flags));
+            requests.push(AddressRequest::add(index, address, lifetime, flags));
             None
         })
     }
@@ -181,7 +181,8 @@ impl RequestSocket {
             |_| {},
             |address, presence, requests| {
                 let marked = presence.marked.iter();
-                requests.extend(marked.map(|marked| Request::remove(index, *marked, address)));
+                requests
+                    .extend(marked.map(|marked| AddressRequest::remove(index, *marked, address)));
                 None
             },
         );
@@ -199,7 +200,7 @@ impl RequestSocket {
         addresses: &[Address],
         absent: bool,
         mut completed: impl FnMut(Range<usize>),
-        plan: impl Fn(Address, &Presence, &mut Vec<Request>) -> Option<AddressError>,
+        plan: impl Fn(Address, &Presence, &mut Vec<AddressRequest>) -> Option<AddressError>,
     ) -> Vec<(Address, AddressError)> {
         let mut failures = Vec::new();
         let mut pending = addresses.to_vec();
@@ -271,7 +272,7 @@ impl RequestSocket {
         for address in addresses {
             let presence = present.get(&address.ip).unwrap_or(&ABSENT);
             if intact || presence.marked.contains(address) {
-                requests.push(Request::add(index, *address, Some(lifetime), NLM_F_REPLACE));
+                requests.push(AddressRequest::add(index, *address, Some(lifetime), NLM_F_REPLACE));
             } else if presence.foreign {
                 failures.push((*address, AddressError::AlreadyThere));
             } else {
@@ -312,7 +313,7 @@ impl RequestSocket {
             }
             self.dump(index, family, |found| {
                 let Some(presence) = present.get_mut(&found.ip) else { return };
-                if !found.ours {
+                if !found.marked {
                     presence.foreign = true;
                 } else if !presence.marked.contains(&found.address()) {
                     presence.marked.push(found.address());
@@ -366,7 +367,7 @@ impl RequestSocket {
     }
 
     /// Sends all requests with one system call and stores the answers.
-    fn exchange(&mut self, requests: &mut [Request]) {
+    fn exchange(&mut self, requests: &mut [AddressRequest]) {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(requests.len() * 96);
         for request in requests.iter() {
@@ -421,7 +422,7 @@ impl RequestSocket {
 /// An IP address that the interface does not have.
 static ABSENT: Presence = Presence { foreign: false, marked: Vec::new() };
 
-impl Request {
+impl AddressRequest {
     fn add(index: u32, address: Address, lifetime: Option<u32>, flags: u16) -> Self {
         let mut message = wire::address_message(index, address);
         message.header.scope = match address.ip {
@@ -442,12 +443,12 @@ impl Request {
             AddressAttribute::Protocol(AddressProtocol::Other(IFA_PROTO_VIPD)),
         ]);
         let message = RouteNetlinkMessage::NewAddress(message);
-        Request { address, message, flags, answer: None }
+        AddressRequest { address, message, flags, answer: None }
     }
 
     fn remove(index: u32, marked: Address, address: Address) -> Self {
         let message = RouteNetlinkMessage::DelAddress(wire::address_message(index, marked));
-        Request { address, message, flags: 0, answer: None }
+        AddressRequest { address, message, flags: 0, answer: None }
     }
 
     /// Interprets the answer. `last`: there will be no further attempt.

@@ -42,7 +42,7 @@ pub struct InterfaceAddress {
     /// Prefix length in bits.
     pub prefix: u8,
     /// Whether it has our mark, [`IFA_PROTO_VIPD`].
-    pub ours: bool,
+    pub marked: bool,
     /// Whether packets can be sent from it: duplicate address detection (RFC 4862 5.4) is neither
     /// pending nor failed.
     pub usable: bool,
@@ -89,7 +89,7 @@ pub(super) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) ->
 
 /// A netlink message with its payload still encoded.
 #[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
+pub(super) struct RawMessage<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
@@ -98,12 +98,12 @@ pub(super) struct Message<'a> {
 }
 
 /// Splits a datagram into its messages.
-pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = RawMessage<'_>> {
     std::iter::from_fn(move || {
         let header = NetlinkBuffer::new_checked(bytes).ok()?;
         let length = header.length() as usize;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some(Message {
+        Some(RawMessage {
             kind: header.message_type(),
             flags: header.flags(),
             sequence: header.sequence_number(),
@@ -113,7 +113,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-impl Message<'_> {
+impl RawMessage<'_> {
     /// Decodes the result in an acknowledgement, an error or the end of a dump.
     pub(super) fn outcome(&self) -> Result<(), AddressError> {
         const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -194,13 +194,13 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
     let [_, prefix, flags, scope, ..] = *payload else { return None };
     let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
     let mut flags = u32::from(flags);
-    let (mut local, mut address, mut ours) = (None, None, false);
+    let (mut local, mut address, mut marked) = (None, None, false);
     for (attribute, value) in attributes(payload.get(8..)?) {
         match attribute {
             IFA_LOCAL => local = ip(value),
             IFA_ADDRESS => address = ip(value),
             IFA_FLAGS => flags = value.first_chunk().map_or(flags, |f| u32::from_ne_bytes(*f)),
-            IFA_PROTO => ours = value == [IFA_PROTO_VIPD],
+            IFA_PROTO => marked = value == [IFA_PROTO_VIPD],
             _ => {}
         }
     }
@@ -210,7 +210,7 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
         // On a point-to-point interface IFA_ADDRESS is the address of the peer.
         ip: local.or(address)?,
         prefix,
-        ours,
+        marked,
         usable: !has(AddressFlags::Dadfailed)
             && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic)),
         scope,
@@ -303,7 +303,7 @@ mod tests {
             index: 3,
             ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             prefix: 32,
-            ours: true,
+            marked: true,
             usable: false,
             scope: 0,
             secondary: false,
@@ -338,13 +338,13 @@ mod tests {
         payload.extend([0; 16]);
         payload.extend(attribute(1, b"Invalid prefix length\0"));
         let error =
-            Message { kind: NLMSG_ERROR, flags: 0, sequence: 0, port: 0, payload: &payload };
+            RawMessage { kind: NLMSG_ERROR, flags: 0, sequence: 0, port: 0, payload: &payload };
         let told = error.outcome().map_err(|failure| failure.to_string());
         assert_eq!(told, Err("Invalid prefix length (Invalid argument (os error 22))".to_owned()));
-        let done = Message { kind: NLMSG_DONE, payload: &[0; 4], ..error };
+        let done = RawMessage { kind: NLMSG_DONE, payload: &[0; 4], ..error };
         assert_eq!(done.outcome(), Ok(()));
         let gone = (-libc::ENODEV).to_ne_bytes();
-        let gone = Message { kind: NLMSG_DONE, payload: &gone, ..error };
+        let gone = RawMessage { kind: NLMSG_DONE, payload: &gone, ..error };
         assert_eq!(gone.outcome(), Err(AddressError::NoDevice));
     }
 }

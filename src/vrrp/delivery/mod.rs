@@ -71,7 +71,7 @@ pub struct Delivery {
 
 /// What a driver has to carry out next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum Output {
     /// Send these adverts, those of one [socket](DueAdvert::socket) together; report each by
     /// [`Delivery::sent`]. At most one of each virtual router.
     Advertise(Vec<DueAdvert>),
@@ -211,10 +211,10 @@ impl Delivery {
     /// What to carry out next. `now` is read just before the call.
     ///
     /// Give vectors back by [`recycle`](Self::recycle), so that adverts allocate nothing.
-    pub fn next(&mut self, now: Instant) -> Option<Step> {
+    pub fn next(&mut self, now: Instant) -> Option<Output> {
         loop {
             if let Some(job) = self.next_job() {
-                return Some(Step::Start(job));
+                return Some(Output::Start(job));
             }
             if !self.batch.adverts.is_empty() {
                 let mut adverts = std::mem::take(&mut self.batch.adverts);
@@ -222,7 +222,7 @@ impl Delivery {
                 if !adverts.is_sorted_by_key(DueAdvert::socket) {
                     adverts.sort_unstable_by_key(DueAdvert::socket);
                 }
-                return Some(Step::Advertise(adverts));
+                return Some(Output::Advertise(adverts));
             }
             if let Some((id, held, lifetime)) = self.batch.renewals.pop_front() {
                 self.renew(id, held, lifetime);
@@ -233,10 +233,10 @@ impl Delivery {
                 if !due.is_sorted_by_key(|due| due.held.link) {
                     due.sort_by_key(|due| due.held.link);
                 }
-                return Some(Step::Announce(due));
+                return Some(Output::Announce(due));
             }
             if !self.batch.transitions.is_empty() {
-                return Some(Step::Notify(std::mem::take(&mut self.batch.transitions)));
+                return Some(Output::Notify(std::mem::take(&mut self.batch.transitions)));
             }
             let id = self.blocked.pop()?;
             self.resume(now, id);
@@ -249,28 +249,28 @@ impl Delivery {
         self.jobs.pop_front()
     }
 
-    /// Takes back the vectors of an step that was carried out.
-    pub fn recycle(&mut self, step: Step) {
-        match step {
-            Step::Advertise(mut adverts) => {
+    /// Takes back the vectors of an output that was carried out.
+    pub fn recycle(&mut self, output: Output) {
+        match output {
+            Output::Advertise(mut adverts) => {
                 adverts.clear();
                 if self.batch.adverts.is_empty() {
                     self.batch.adverts = adverts;
                 }
             }
-            Step::Announce(mut announcements) => {
+            Output::Announce(mut announcements) => {
                 announcements.clear();
                 if self.batch.announcements.is_empty() {
                     self.batch.announcements = announcements;
                 }
             }
-            Step::Notify(mut transitions) => {
+            Output::Notify(mut transitions) => {
                 transitions.clear();
                 if self.batch.transitions.is_empty() {
                     self.batch.transitions = transitions;
                 }
             }
-            Step::Start(_) => {}
+            Output::Start(_) => {}
         }
     }
 
@@ -595,7 +595,7 @@ mod tests {
             master.tell(Event::Found(ROUTER, Recorded::default()));
             let own = crate::vrrp::LinkAddress {
                 ip: "192.0.2.1".parse().unwrap(),
-                ours: false,
+                marked: false,
                 usable: true,
             };
             master.tell(Event::Link { link: LinkId(0), up: true, addresses: &[own] });
@@ -611,15 +611,15 @@ mod tests {
         }
 
         /// Hands over what the election asked for, and says what is carried out.
-        fn carries_out(&mut self) -> Vec<Step> {
-            let mut steps = Vec::new();
+        fn carries_out(&mut self) -> Vec<Output> {
+            let mut outputs = Vec::new();
             for action in std::mem::take(&mut self.to_do) {
                 if self.delivery.push(self.now, action, &self.node) {
-                    steps.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+                    outputs.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
                 }
             }
-            steps.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
-            steps
+            outputs.extend(std::iter::from_fn(|| self.delivery.next(self.now)));
+            outputs
         }
 
         fn finishes(&mut self, kind: JobKind, outcome: Result<(), JobError>) {
@@ -664,19 +664,19 @@ mod tests {
         }
     }
 
-    fn kinds(steps: &[Step]) -> Vec<&'static str> {
-        let kind = |step: &Step| match step {
-            Step::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
-            Step::Advertise(_) => "advertise",
-            Step::Announce(_) => "announce",
-            Step::Notify(_) => "notify",
-            Step::Start(job) => match job.work.kind() {
+    fn kinds(outputs: &[Output]) -> Vec<&'static str> {
+        let kind = |output: &Output| match output {
+            Output::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
+            Output::Advertise(_) => "advertise",
+            Output::Announce(_) => "announce",
+            Output::Notify(_) => "notify",
+            Output::Start(job) => match job.work.kind() {
                 JobKind::Claim => "claim",
                 JobKind::Release => "release",
                 JobKind::Renew => "renew",
             },
         };
-        steps.iter().map(kind).collect()
+        outputs.iter().map(kind).collect()
     }
 
     #[test]
@@ -690,7 +690,7 @@ mod tests {
         master.carries_out();
         master.finishes(JobKind::Claim, Err(JobError::AlreadyThere));
         assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
-        let [Step::Notify(transitions)] = &master.carries_out()[..] else {
+        let [Output::Notify(transitions)] = &master.carries_out()[..] else {
             panic!("only the change of role is told")
         };
         assert!(transitions.iter().all(|transition| !transition.hooks));
@@ -705,9 +705,9 @@ mod tests {
             for action in std::mem::take(&mut master.to_do) {
                 assert!(!master.delivery.push(master.now, action, &master.node));
             }
-            while let Some(step) = master.delivery.next(master.now) {
-                seen.push(step.clone());
-                if let Step::Advertise(_) = &step {
+            while let Some(output) = master.delivery.next(master.now) {
+                seen.push(output.clone());
+                if let Output::Advertise(_) = &output {
                     break;
                 }
             }
@@ -736,7 +736,7 @@ mod tests {
         let until = master.delivery.lease_until(ROUTER).unwrap();
         assert_eq!(until, master.now + Duration::from_secs(2));
         master.to_do = vec![master.renewal()];
-        let [Step::Start(job)] = &master.carries_out()[..] else { panic!("a renewal") };
+        let [Output::Start(job)] = &master.carries_out()[..] else { panic!("a renewal") };
         let Work::Renew { not_after, .. } = job.work else { panic!("a renewal") };
         assert_eq!(not_after, until.before(Duration::from_millis(50)));
     }
@@ -848,7 +848,7 @@ mod tests {
         master.carries_out();
         master.delivery.claimed_part(ROUTER, 0..1);
         master.delivery.claimed_part(ROUTER, 0..1);
-        let [Step::Announce(due)] = &master.carries_out()[..] else { panic!("one announcement") };
+        let [Output::Announce(due)] = &master.carries_out()[..] else { panic!("one announcement") };
         let parts: Vec<_> = due.iter().map(|due| due.part.clone()).collect();
         assert_eq!((parts.len(), parts.first()), (1, Some(&(0..1))));
     }

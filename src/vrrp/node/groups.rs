@@ -148,9 +148,9 @@ impl Node {
     /// Lets every group decide for which something has changed, and carries that out.
     pub(super) fn run_groups(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while let Some(index) = self.dirty_groups.pop_first() {
-            for step in Group::STEPS {
+            for rule in Group::RULES {
                 let Some(group) = self.groups.get(index) else { break };
-                let decisions = step(group, now, &self.member_views(now, group.members()));
+                let decisions = rule(group, now, &self.member_views(now, group.members()));
                 for decision in decisions {
                     self.carry_out(now, decision, actions);
                 }

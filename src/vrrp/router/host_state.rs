@@ -56,7 +56,7 @@ impl VirtualRouter {
         let source = self.choose_source(host.addresses, host.shared);
         let shared = |ip: IpAddr| self.addresses().iter().any(|address| address.ip == ip);
         let foreign = !self.is_owner()
-            && host.held_addresses.iter().any(|there| !there.ours && shared(there.ip));
+            && host.held_addresses.iter().any(|there| !there.marked && shared(there.ip));
         self.set_fault(Reason::LinkDown, !host.link_up);
         self.set_fault(Reason::NoAddress, host.link_up && source.is_none());
         self.set_fault(Reason::AddressAlreadyThere, foreign);
@@ -95,8 +95,8 @@ impl VirtualRouter {
                     IpAddr::V4(_) => true,
                     IpAddr::V6(ip) => ip.is_unicast_link_local() == link_local,
                 };
-                let own = !there.ours && !shared.contains(&there.ip);
-                kind && (own || (self.is_owner() && !there.ours))
+                let own = !there.marked && !shared.contains(&there.ip);
+                kind && (own || (self.is_owner() && !there.marked))
             })
             .map(|there| there.ip)
     }
