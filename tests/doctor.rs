@@ -67,7 +67,7 @@ fn main() -> ExitCode {
                 a_packet_filter_on_the_way_out_is_found,
                 a_packet_filter_for_ipv6_is_found,
                 a_packet_filter_between_unicast_peers_is_found,
-                a_filter_that_lets_the_peer_in_is_no_trouble,
+                a_filter_that_lets_the_peer_in_is_no_problem,
                 two_masters_are_found,
                 late_and_refused_adverts_are_found
             ],
@@ -93,11 +93,11 @@ fn sysctl_is_writable() -> TestResult {
 // ---- all is well -------------------------------------------------------------------------------
 
 fn a_healthy_pair_has_no_findings() {
-    let clinic = Clinic::new();
-    let _daemons = clinic.run_both();
-    clinic.meet();
-    for host in [&clinic.a, &clinic.b] {
-        let output = clinic.doctor(host, &["--listen", "1s"]);
+    let fixture = Fixture::new();
+    let _daemons = fixture.run_both();
+    fixture.meet();
+    for host in [&fixture.a, &fixture.b] {
+        let output = fixture.doctor(host, &["--listen", "1s"]);
         let said = stdout(&output);
         // In a container that restricts root the host is not healthy.
         let refused: Vec<&str> =
@@ -108,8 +108,8 @@ fn a_healthy_pair_has_no_findings() {
                 .collect();
         if !refused.is_empty() {
             println!("this machine does not let root have its way: {refused:?}");
-            let found = findings(&clinic.doctor(host, &["--listen", "1s", "--json"]));
-            assert_eq!(found.iter().map(|finding| &finding.word).collect::<Vec<_>>(), refused);
+            let found = findings(&fixture.doctor(host, &["--listen", "1s", "--json"]));
+            assert_eq!(found.iter().map(|finding| &finding.problem).collect::<Vec<_>>(), refused);
             continue;
         }
         assert_eq!(output.status.code(), Some(0), "{said}");
@@ -125,26 +125,26 @@ const CLOSED: &str = "add table inet fence; add chain inet fence in { type filte
                       add rule inet fence in ct state established,related accept";
 
 fn a_packet_filter_on_the_way_in_is_found() {
-    let clinic = Clinic::new();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
-    clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
+    fixture.sh(&fixture.a, &format!("nft '{CLOSED}'"));
     // The test packet must have the peer's address, because rules may name it.
-    let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.text.contains("the policy (drop) of chain inet fence in"), "{}", finding.text);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
     // Dropped by a rule, and before the chain input.
-    clinic.sh(
-        &clinic.a,
+    fixture.sh(
+        &fixture.a,
         "nft 'flush ruleset; add table ip early; add chain ip early pre { type filter hook \
          prerouting priority -300; }; add rule ip early pre ip daddr 224.0.0.0/4 drop'",
     );
-    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.text.contains("of chain ip early pre"), "{}", finding.text);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
 }
 
 fn a_packet_filter_of_iptables_is_found() {
@@ -153,251 +153,251 @@ fn a_packet_filter_of_iptables_is_found() {
         ("iptables-nft", "-A INPUT -m pkttype --pkt-type multicast -j DROP"),
         ("iptables-legacy", "-A INPUT -d 224.0.0.0/4 -j DROP"),
     ] {
-        let clinic = Clinic::new();
-        if !clinic.works(&clinic.a, &format!("{program} -S INPUT")) {
+        let fixture = Fixture::new();
+        if !fixture.works(&fixture.a, &format!("{program} -S INPUT")) {
             println!("{program} does not work on this machine");
             continue;
         }
-        let _daemon = clinic.run(&clinic.a);
-        let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-        clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
-        clinic.sh(&clinic.a, &format!("{program} {rule}"));
-        let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
-        if finding.mend.starts_with("nft list ruleset") {
+        let _daemon = fixture.run(&fixture.a);
+        let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+        fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
+        fixture.sh(&fixture.a, &format!("{program} {rule}"));
+        let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
+        if finding.fix.starts_with("nft list ruleset") {
             // The rules do not show what an extension of iptables matches.
-            clinic.sh(&clinic.a, &format!("{program} -I INPUT -p 112 -j ACCEPT"));
+            fixture.sh(&fixture.a, &format!("{program} -I INPUT -p 112 -j ACCEPT"));
         } else {
-            clinic.mend(&clinic.a, &finding);
+            fixture.apply_fix(&fixture.a, &finding);
         }
-        clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
+        fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
     }
 }
 
 fn a_packet_filter_on_the_way_out_is_found() {
-    let clinic = Clinic::new();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredOut);
-    clinic.sh(
-        &clinic.a,
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredOut);
+    fixture.sh(
+        &fixture.a,
         "nft 'add table inet fence; add chain inet fence out { type filter hook output priority \
          0; }; add rule inet fence out meta l4proto { tcp, udp, icmp } accept; add rule inet \
          fence out drop'",
     );
-    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredOut);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredOut);
     assert!(finding.text.contains("of chain inet fence out"), "{}", finding.text);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredOut);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredOut);
 }
 
 fn a_packet_filter_for_ipv6_is_found() {
-    let mut clinic = Clinic::new();
-    clinic.ip = "fe80::100".parse().unwrap();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
-    clinic.sh(
-        &clinic.a,
+    let mut fixture = Fixture::new();
+    fixture.ip = "fe80::100".parse().unwrap();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
+    fixture.sh(
+        &fixture.a,
         "nft 'add table ip6 fence; add chain ip6 fence in { type filter hook input priority 0; \
          policy drop; }; add rule ip6 fence in meta l4proto ipv6-icmp accept'",
     );
-    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
     assert!(finding.about.contains("IPv6"), "{}", finding.about);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
 }
 
 fn a_packet_filter_between_unicast_peers_is_found() {
-    let mut clinic = Clinic::new();
-    clinic.more = "unicast_peers = [\"192.0.2.1\", \"192.0.2.2\"]\n".into();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
-    clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
-    let finding = clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    let mut fixture = Fixture::new();
+    fixture.more = "unicast_peers = [\"192.0.2.1\", \"192.0.2.2\"]\n".into();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
+    fixture.sh(&fixture.a, &format!("nft '{CLOSED}'"));
+    let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
 }
 
-fn a_filter_that_lets_the_peer_in_is_no_trouble() {
-    let clinic = Clinic::new();
-    clinic.sh(&clinic.a, &format!("nft '{CLOSED}'"));
-    clinic.sh(&clinic.a, "nft add rule inet fence in ip saddr 192.0.2.2 ip protocol 112 accept");
-    let _daemons = clinic.run_both();
+fn a_filter_that_lets_the_peer_in_is_no_problem() {
+    let fixture = Fixture::new();
+    fixture.sh(&fixture.a, &format!("nft '{CLOSED}'"));
+    fixture.sh(&fixture.a, "nft add rule inet fence in ip saddr 192.0.2.2 ip protocol 112 accept");
+    let _daemons = fixture.run_both();
     // Without a known peer there is no address to test with.
-    let unheard = clinic.examined(&clinic.a);
-    assert!(unheard.iter().all(|finding| finding.word != "adverts_filtered_in"), "{unheard:?}");
-    clinic.meet();
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AdvertsFilteredIn);
-    clinic.sh(&clinic.a, &format!("nft 'flush ruleset; {CLOSED}'"));
-    clinic.sh(&clinic.a, "nft add rule inet fence in ip saddr 192.0.2.9 ip protocol 112 accept");
-    clinic.expect(&clinic.a, ProblemKind::AdvertsFilteredIn);
+    let unheard = fixture.examined(&fixture.a);
+    assert!(unheard.iter().all(|finding| finding.problem != "adverts_filtered_in"), "{unheard:?}");
+    fixture.meet();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
+    fixture.sh(&fixture.a, &format!("nft 'flush ruleset; {CLOSED}'"));
+    fixture.sh(&fixture.a, "nft add rule inet fence in ip saddr 192.0.2.9 ip protocol 112 accept");
+    fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
 }
 
 // ---- the kernel's switches ---------------------------------------------------------------------
 
-fn two_interfaces() -> Clinic {
-    let mut clinic = Clinic::new();
-    clinic.a.connect("eth1", lab::Switch::LAN).unwrap();
-    clinic.sh(
-        &clinic.a,
+fn two_interfaces() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.a.connect("eth1", lab::Switch::LAN).unwrap();
+    fixture.sh(
+        &fixture.a,
         "ip link set eth1 address 02:00:00:00:00:77; ip addr flush dev eth1; \
          ip addr add 192.0.2.77/24 dev eth1; sysctl -qw net.ipv4.conf.all.rp_filter=0",
     );
-    clinic.interface = "eth1".into();
-    clinic
+    fixture.interface = "eth1".into();
+    fixture
 }
 
 fn a_reverse_path_filter_is_found() {
-    let clinic = two_interfaces();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
-    clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth1.rp_filter=1");
-    clinic.expect(&clinic.a, ProblemKind::RpFilter);
+    let fixture = two_interfaces();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::RpFilter);
+    fixture.sh(&fixture.a, "sysctl -qw net.ipv4.conf.eth1.rp_filter=1");
+    fixture.expect(&fixture.a, ProblemKind::RpFilter);
     // Verify that adverts reach the interface but not the daemon.
-    let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    let finding = clinic.expect(&clinic.a, ProblemKind::RpFilter);
+    let peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+    let finding = fixture.expect(&fixture.a, ProblemKind::RpFilter);
     assert!(finding.text.contains("192.0.2.2"), "{}", finding.text);
-    assert!(clinic.router(&clinic.a)["heard"].is_null());
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::RpFilter);
-    let heard = || (!clinic.router(&clinic.a)["heard"].is_null()).then_some(());
+    assert!(fixture.router(&fixture.a)["heard"].is_null());
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::RpFilter);
+    let heard = || (!fixture.router(&fixture.a)["heard"].is_null()).then_some(());
     wait_for(TIMEOUT, heard).unwrap();
     drop(peer);
 }
 
 fn several_interfaces_in_one_lan_are_found() {
-    let clinic = two_interfaces();
-    let finding = clinic.expect(&clinic.a, ProblemKind::ArpFlux);
+    let fixture = two_interfaces();
+    let finding = fixture.expect(&fixture.a, ProblemKind::ArpFlux);
     assert!(finding.text.contains("eth0 is in the same network as eth1"), "{}", finding.text);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpFlux);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ArpFlux);
     // One interface per LAN is correct.
-    clinic.expect_nothing_of(&clinic.b, ProblemKind::ArpFlux);
+    fixture.expect_nothing_of(&fixture.b, ProblemKind::ArpFlux);
 }
 
 fn an_interface_that_answers_no_arp_is_found() {
-    let clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpSilent);
-    clinic.sh(&clinic.a, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=8");
-    let finding = clinic.expect(&clinic.a, ProblemKind::ArpSilent);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::ArpSilent);
+    let fixture = Fixture::new();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ArpSilent);
+    fixture.sh(&fixture.a, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=8");
+    let finding = fixture.expect(&fixture.a, ProblemKind::ArpSilent);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ArpSilent);
 }
 
 // ---- who advertises ----------------------------------------------------------------------------
 
 fn another_daemon_on_this_host_is_found() {
-    let clinic = Clinic::new();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_master(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::OtherDaemon);
-    let other = clinic.stranger(&clinic.a, 51, "192.0.2.200".parse().unwrap());
-    let finding = clinic.expect(&clinic.a, ProblemKind::OtherDaemon);
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::OtherDaemon);
+    let other = fixture.stranger(&fixture.a, 51, "192.0.2.200".parse().unwrap());
+    let finding = fixture.expect(&fixture.a, ProblemKind::OtherDaemon);
     assert!(finding.text.contains("on eth0 with priority 90"), "{}", finding.text);
     drop(other);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::OtherDaemon);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::OtherDaemon);
 }
 
 fn two_masters_are_found() {
-    let clinic = Clinic::new();
-    let _daemons = clinic.run_both();
-    clinic.meet();
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::TwoMasters);
-    clinic.sh(&clinic.b, &format!("nft '{CLOSED}'"));
-    let both = || (clinic.router(&clinic.b)["role"] == "master").then_some(());
+    let fixture = Fixture::new();
+    let _daemons = fixture.run_both();
+    fixture.meet();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::TwoMasters);
+    fixture.sh(&fixture.b, &format!("nft '{CLOSED}'"));
+    let both = || (fixture.router(&fixture.b)["role"] == "master").then_some(());
     wait_for(TIMEOUT, both).unwrap();
-    let finding = clinic.expect(&clinic.b, ProblemKind::TwoMasters);
+    let finding = fixture.expect(&fixture.b, ProblemKind::TwoMasters);
     assert!(finding.text.contains("192.0.2.1 and this host"), "{}", finding.text);
     // The cause is found, too.
-    let why = clinic.expect(&clinic.b, ProblemKind::AdvertsFilteredIn);
-    clinic.mend(&clinic.b, &why);
-    let one = || (clinic.router(&clinic.b)["role"] == "backup").then_some(());
+    let why = fixture.expect(&fixture.b, ProblemKind::AdvertsFilteredIn);
+    fixture.apply_fix(&fixture.b, &why);
+    let one = || (fixture.router(&fixture.b)["role"] == "backup").then_some(());
     wait_for(TIMEOUT, one).unwrap();
-    clinic.expect_nothing_of(&clinic.b, ProblemKind::TwoMasters);
+    fixture.expect_nothing_of(&fixture.b, ProblemKind::TwoMasters);
 }
 
 fn another_virtual_router_with_our_vrid_is_found() {
-    let clinic = Clinic::new();
-    let _daemon = clinic.run(&clinic.a);
-    let peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::DifferentAddresses);
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    let peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::DifferentAddresses);
     drop(peer);
-    let _group = clinic.stranger(&clinic.b, 51, "192.0.2.200".parse().unwrap());
-    let finding = clinic.expect(&clinic.a, ProblemKind::DifferentAddresses);
+    let _group = fixture.stranger(&fixture.b, 51, "192.0.2.200".parse().unwrap());
+    let finding = fixture.expect(&fixture.a, ProblemKind::DifferentAddresses);
     assert!(finding.text.contains("192.0.2.2 advertises VRID 51"), "{}", finding.text);
 }
 
 fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
-    let clinic = Clinic::new();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
-    let _others = clinic.stranger(&clinic.b, 77, "192.0.2.200".parse().unwrap());
-    let finding = clinic.expect(&clinic.a, ProblemKind::ForeignVrid);
-    assert!(finding.mend.contains("`vrid = 77`"), "{}", finding.mend);
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
+    let _others = fixture.stranger(&fixture.b, 77, "192.0.2.200".parse().unwrap());
+    let finding = fixture.expect(&fixture.a, ProblemKind::ForeignVrid);
+    assert!(finding.fix.contains("`vrid = 77`"), "{}", finding.fix);
     // A host that hears its own peer ignores other virtual routers.
-    let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::ForeignVrid);
+    let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
 }
 
 fn a_sender_who_is_not_accepted_is_found() {
-    let mut clinic = Clinic::new();
-    clinic.more = "accept_from = [\"192.0.2.9\"]\n".into();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::SenderRefused);
-    let _peer = clinic.stranger(&clinic.b, 51, clinic.ip);
-    let finding = clinic.expect(&clinic.a, ProblemKind::SenderRefused);
-    assert!(finding.mend.contains("add \"192.0.2.2\" to `accept_from`"), "{}", finding.mend);
+    let mut fixture = Fixture::new();
+    fixture.more = "accept_from = [\"192.0.2.9\"]\n".into();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::SenderRefused);
+    let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+    let finding = fixture.expect(&fixture.a, ProblemKind::SenderRefused);
+    assert!(finding.fix.contains("add \"192.0.2.2\" to `accept_from`"), "{}", finding.fix);
 }
 
 fn an_incompatible_peer_is_found_with_and_without_a_daemon() {
-    let mut clinic = Clinic::new();
+    let mut fixture = Fixture::new();
     // Version 2 counts whole seconds.
-    clinic.listen = "3s";
-    let mut spec = clinic.spec(&clinic.b);
+    fixture.listen = "3s";
+    let mut spec = fixture.spec(&fixture.b);
     (spec.version, spec.interval) = (2, Duration::from_secs(1));
-    let _peer = clinic.start(&clinic.b, &spec);
-    clinic.expect_master(&clinic.b);
-    let finding = clinic.expect(&clinic.a, ProblemKind::IncompatiblePeer);
+    let _peer = fixture.start(&fixture.b, &spec);
+    fixture.expect_master(&fixture.b);
+    let finding = fixture.expect(&fixture.a, ProblemKind::IncompatiblePeer);
     assert!(finding.text.contains("make `version` equal on both"), "{}", finding.text);
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect(&clinic.a, ProblemKind::IncompatiblePeer);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::NeverHeard);
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect(&fixture.a, ProblemKind::IncompatiblePeer);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::NeverHeard);
 }
 
 // ---- addresses ---------------------------------------------------------------------------------
 
 fn an_address_that_is_not_ours_is_found() {
-    let clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
-    clinic.sh(&clinic.a, &format!("ip address add {}/24 dev eth0", clinic.ip));
-    let finding = clinic.expect(&clinic.a, ProblemKind::AddressNotOurs);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
+    let fixture = Fixture::new();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressNotOurs);
+    fixture.sh(&fixture.a, &format!("ip address add {}/24 dev eth0", fixture.ip));
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressNotOurs);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressNotOurs);
     // An address that vipd claimed is no finding.
-    let _daemon = clinic.run(&clinic.a);
-    clinic.expect_master(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressNotOurs);
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressNotOurs);
 }
 
 fn an_address_left_behind_is_found() {
-    let mut clinic = Clinic::new();
-    clinic.more = "address_lifetime = \"off\"\n".into();
-    let mut daemon = clinic.run(&clinic.a);
-    clinic.expect_master(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressLeftOver);
+    let mut fixture = Fixture::new();
+    fixture.more = "address_lifetime = \"off\"\n".into();
+    let mut daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressLeftOver);
     daemon.crash();
-    let finding = clinic.expect(&clinic.a, ProblemKind::AddressLeftOver);
-    let runtime_dir = clinic.a.runtime_dir().unwrap();
-    let mend = format!("{} --runtime-dir {}", finding.mend, runtime_dir.display());
-    clinic.mend(&clinic.a, &Finding { mend, ..finding });
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::AddressLeftOver);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressLeftOver);
+    let runtime_dir = fixture.a.runtime_dir().unwrap();
+    let fix = format!("{} --runtime-dir {}", finding.fix, runtime_dir.display());
+    fixture.apply_fix(&fixture.a, &Finding { fix, ..finding });
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressLeftOver);
 }
 
 // ---- the rest of the host ----------------------------------------------------------------------
 
 /// With private configuration directories of systemd-networkd, NetworkManager and systemd.
 fn managers_that_remove_addresses_are_found() {
-    let clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::NetworkdRemoves);
-    let index = clinic.a.namespace().links().index("eth0").unwrap();
+    let fixture = Fixture::new();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::NetworkdRemoves);
+    let index = fixture.a.namespace().links().index("eth0").unwrap();
     let script = format!(
         "set -e\n\
          mount -t tmpfs none /run; mount -t tmpfs none /etc\n\
@@ -407,66 +407,66 @@ fn managers_that_remove_addresses_are_found() {
          printf 'ADMIN_STATE=configured\\nNETWORK_FILE=/etc/systemd/network/10-lan.network\\n' > /run/systemd/netif/links/{index}\n\
          printf '[device]\\nmanaged=true\\n' > /run/NetworkManager/devices/{index}\n"
     );
-    let found = clinic.in_its_own_namespace(&clinic.a, &script);
-    let networkd = found.iter().find(|finding| finding.word == "networkd_removes").unwrap();
-    let manager = found.iter().find(|finding| finding.word == "networkmanager_removes").unwrap();
+    let found = fixture.in_its_own_namespace(&fixture.a, &script);
+    let networkd = found.iter().find(|finding| finding.problem == "networkd_removes").unwrap();
+    let manager = found.iter().find(|finding| finding.problem == "networkmanager_removes").unwrap();
     assert!(networkd.text.contains("10-lan.network"), "{}", networkd.text);
-    assert!(manager.mend.contains("unmanaged-devices+=interface-name:eth0"), "{}", manager.mend);
+    assert!(manager.fix.contains("unmanaged-devices+=interface-name:eth0"), "{}", manager.fix);
     // Apply the fix as far as possible where neither of them runs.
-    let (files, _) = networkd.mend.split_once(" && networkctl").unwrap();
+    let (files, _) = networkd.fix.split_once(" && networkctl").unwrap();
     let script = format!(
         "{script}{files}\nprintf '[device]\\nmanaged=false\\n' > /run/NetworkManager/devices/{index}\n"
     );
-    let found = clinic.in_its_own_namespace(&clinic.a, &script);
-    let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
+    let found = fixture.in_its_own_namespace(&fixture.a, &script);
+    let words: Vec<&str> = found.iter().map(|finding| finding.problem.as_str()).collect();
     assert!(!words.contains(&"networkd_removes"), "{words:?}");
     assert!(!words.contains(&"networkmanager_removes"), "{words:?}");
 }
 
 fn a_service_that_is_stopped_beside_vipd_is_found() {
-    let mut clinic = Clinic::new();
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::UnitOrder);
-    clinic.more =
+    let mut fixture = Fixture::new();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::UnitOrder);
+    fixture.more =
         "checks = [\"db\"]\n[[check]]\nname = \"db\"\nunit = \"postgresql.service\"\n".into();
     let script = "set -e\nmount -t tmpfs none /etc\nmkdir -p /etc/systemd/system\n\
                   printf '[Unit]\\nAfter=network.target\\n' > /etc/systemd/system/vipd.service\n";
-    let found = clinic.in_its_own_namespace(&clinic.a, script);
-    let finding = found.iter().find(|finding| finding.word == "unit_order").unwrap();
+    let found = fixture.in_its_own_namespace(&fixture.a, script);
+    let finding = found.iter().find(|finding| finding.problem == "unit_order").unwrap();
     assert_eq!(finding.about, "postgresql.service");
-    let (mend, _) = finding.mend.split_once(" && systemctl daemon-reload").unwrap();
+    let (fix, _) = finding.fix.split_once(" && systemctl daemon-reload").unwrap();
     let ordered_there = "mkdir /etc/systemd/system/postgresql.service.d; printf '[Unit]\\nBefore=\
                          vipd.service x.service\\n' > /etc/systemd/system/postgresql.service.d/a.conf";
-    for mended in [mend, ordered_there] {
-        let found = clinic.in_its_own_namespace(&clinic.a, &format!("{script}{mended}\n"));
-        let words: Vec<&str> = found.iter().map(|finding| finding.word.as_str()).collect();
+    for fixed in [fix, ordered_there] {
+        let found = fixture.in_its_own_namespace(&fixture.a, &format!("{script}{fixed}\n"));
+        let words: Vec<&str> = found.iter().map(|finding| finding.problem.as_str()).collect();
         assert!(!words.contains(&"unit_order"), "{words:?}");
     }
 }
 
 fn missing_privileges_are_found() {
-    let clinic = Clinic::new();
-    let daemon = clinic.run(&clinic.a);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::CapabilityMissing);
+    let fixture = Fixture::new();
+    let daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::CapabilityMissing);
     if may_be_realtime() {
-        clinic.expect_nothing_of(&clinic.a, ProblemKind::NoRealtime);
+        fixture.expect_nothing_of(&fixture.a, ProblemKind::NoRealtime);
     }
     if locks_memory() {
-        clinic.expect_nothing_of(&clinic.a, ProblemKind::MemoryNotLocked);
+        fixture.expect_nothing_of(&fixture.a, ProblemKind::MemoryNotLocked);
     }
     drop(daemon);
-    let _weak = clinic.run_by(
-        &clinic.a,
+    let _weak = fixture.run_by(
+        &fixture.a,
         "ulimit -l 64; exec setpriv --bounding-set=-sys_nice,-ipc_lock,-sys_resource",
     );
-    clinic.expect(&clinic.a, ProblemKind::NoRealtime);
-    clinic.expect(&clinic.a, ProblemKind::MemoryNotLocked);
+    fixture.expect(&fixture.a, ProblemKind::NoRealtime);
+    fixture.expect(&fixture.a, ProblemKind::MemoryNotLocked);
     // Without a daemon, doctor tries it itself.
-    let output = clinic.doctor_by(&clinic.b, &["setpriv", "--bounding-set=-net_raw"]);
-    let words: Vec<String> = findings(&output).into_iter().map(|finding| finding.word).collect();
+    let output = fixture.doctor_by(&fixture.b, &["setpriv", "--bounding-set=-net_raw"]);
+    let words: Vec<String> = findings(&output).into_iter().map(|finding| finding.problem).collect();
     assert_eq!(words, ["capability_missing"]);
     let unseen: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(unseen["not_examined"].to_string().contains("try again with sudo"), "{unseen:#}");
-    clinic.expect_nothing_of(&clinic.b, ProblemKind::CapabilityMissing);
+    fixture.expect_nothing_of(&fixture.b, ProblemKind::CapabilityMissing);
 }
 
 /// Whether this machine lets root have real-time priority.
@@ -484,75 +484,75 @@ fn locks_memory() -> bool {
 }
 
 fn late_and_refused_adverts_are_found() {
-    let clinic = Clinic::new();
-    let daemon = clinic.run(&clinic.a);
-    clinic.expect_master(&clinic.a);
-    for trouble in [ProblemKind::Late, ProblemKind::AdvertsRefused] {
-        clinic.expect_nothing_of(&clinic.a, trouble);
+    let fixture = Fixture::new();
+    let daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    for problem in [ProblemKind::Late, ProblemKind::AdvertsRefused] {
+        fixture.expect_nothing_of(&fixture.a, problem);
     }
     daemon.signal(Signal::SIGSTOP).unwrap();
     thread::sleep(Duration::from_secs(1));
     daemon.signal(Signal::SIGCONT).unwrap();
-    clinic.expect_master(&clinic.a);
-    let finding = clinic.expect(&clinic.a, ProblemKind::Late);
+    fixture.expect_master(&fixture.a);
+    let finding = fixture.expect(&fixture.a, ProblemKind::Late);
     assert!(finding.text.contains("it lost its role 1 times"), "{}", finding.text);
-    clinic.sh(
-        &clinic.a,
+    fixture.sh(
+        &fixture.a,
         "nft 'add table inet fence; add chain inet fence out { type filter hook output priority \
          0; }; add rule inet fence out meta l4proto 112 drop'",
     );
     thread::sleep(Duration::from_millis(500));
-    clinic.expect(&clinic.a, ProblemKind::AdvertsRefused);
+    fixture.expect(&fixture.a, ProblemKind::AdvertsRefused);
 }
 
 fn drained_and_held_back_routers_are_found() {
-    let clinic = Clinic::new();
-    let _daemons = clinic.run_both();
-    clinic.expect(&clinic.a, ProblemKind::NeverHeard);
-    clinic.meet();
-    for trouble in [ProblemKind::Drained, ProblemKind::HeldBack, ProblemKind::NeverHeard] {
-        clinic.expect_nothing_of(&clinic.a, trouble);
+    let fixture = Fixture::new();
+    let _daemons = fixture.run_both();
+    fixture.expect(&fixture.a, ProblemKind::NeverHeard);
+    fixture.meet();
+    for problem in [ProblemKind::Drained, ProblemKind::HeldBack, ProblemKind::NeverHeard] {
+        fixture.expect_nothing_of(&fixture.a, problem);
     }
-    clinic.vipd(&clinic.a, &["failover", "web"]);
-    let finding = clinic.expect(&clinic.a, ProblemKind::HeldBack);
-    assert_eq!(finding.mend, "vipd resume web");
-    clinic.vipd(&clinic.a, &["resume", "web"]);
-    clinic.vipd(&clinic.a, &["drain"]);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::HeldBack);
-    let finding = clinic.expect(&clinic.a, ProblemKind::Drained);
-    assert_eq!(finding.mend, "vipd undrain");
+    fixture.vipd(&fixture.a, &["failover", "web"]);
+    let finding = fixture.expect(&fixture.a, ProblemKind::HeldBack);
+    assert_eq!(finding.fix, "vipd resume web");
+    fixture.vipd(&fixture.a, &["resume", "web"]);
+    fixture.vipd(&fixture.a, &["drain"]);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::HeldBack);
+    let finding = fixture.expect(&fixture.a, ProblemKind::Drained);
+    assert_eq!(finding.fix, "vipd undrain");
 }
 
 fn a_wrong_file_and_missing_interfaces_are_found() {
-    let clinic = Clinic::new();
-    for trouble in [
+    let fixture = Fixture::new();
+    for problem in [
         ProblemKind::ConfigRefused,
         ProblemKind::InterfaceAbsent,
         ProblemKind::InterfaceDown,
         ProblemKind::NoAddress,
     ] {
-        clinic.expect_nothing_of(&clinic.a, trouble);
+        fixture.expect_nothing_of(&fixture.a, problem);
     }
-    clinic.sh(&clinic.a, "ip address flush dev eth0");
-    clinic.expect(&clinic.a, ProblemKind::NoAddress);
-    clinic.sh(&clinic.a, "ip link set eth0 down");
-    let finding = clinic.expect(&clinic.a, ProblemKind::InterfaceDown);
-    clinic.mend(&clinic.a, &finding);
-    clinic.expect_nothing_of(&clinic.a, ProblemKind::InterfaceDown);
-    let mut clinic = Clinic::new();
-    clinic.interface = "eth7".into();
-    clinic.expect(&clinic.a, ProblemKind::InterfaceAbsent);
-    clinic.more = "vird = 51\npriorty = 7\n".into();
-    let finding = clinic.expect(&clinic.a, ProblemKind::ConfigRefused);
+    fixture.sh(&fixture.a, "ip address flush dev eth0");
+    fixture.expect(&fixture.a, ProblemKind::NoAddress);
+    fixture.sh(&fixture.a, "ip link set eth0 down");
+    let finding = fixture.expect(&fixture.a, ProblemKind::InterfaceDown);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::InterfaceDown);
+    let mut fixture = Fixture::new();
+    fixture.interface = "eth7".into();
+    fixture.expect(&fixture.a, ProblemKind::InterfaceAbsent);
+    fixture.more = "vird = 51\npriorty = 7\n".into();
+    let finding = fixture.expect(&fixture.a, ProblemKind::ConfigRefused);
     assert!(finding.text.contains("2 problems"), "{}", finding.text);
-    assert!(finding.mend.starts_with("vipd check "), "{}", finding.mend);
+    assert!(finding.fix.starts_with("vipd check "), "{}", finding.fix);
 }
 
 fn the_text_for_people_has_sentences_and_commands() {
-    let clinic = Clinic::new();
-    let _daemon = clinic.run(&clinic.a);
-    clinic.vipd(&clinic.a, &["drain"]);
-    let output = clinic.doctor(&clinic.a, &["--listen", "0s"]);
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.vipd(&fixture.a, &["drain"]);
+    let output = fixture.doctor(&fixture.a, &["--listen", "0s"]);
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("drained\n    this host is drained"), "{said}");
@@ -568,16 +568,16 @@ fn every_kind_of_problem_is_tested_here() {
         .skip(1)
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric()).collect())
         .collect();
-    for trouble in ProblemKind::ALL {
-        let name = format!("{trouble:?}");
-        let word = format!("\"{}\"", trouble.name());
+    for problem in ProblemKind::ALL {
+        let name = format!("{problem:?}");
+        let word = format!("\"{}\"", problem.name());
         assert!(tried.contains(&name) || source.contains(&word), "nobody tries {name}");
     }
 }
 
 // ---- two hosts ---------------------------------------------------------------------------------
 
-struct Clinic {
+struct Fixture {
     lab: Lab,
     a: Host,
     b: Host,
@@ -591,18 +591,18 @@ struct Clinic {
 
 #[derive(Clone, Debug)]
 struct Finding {
-    word: String,
+    problem: String,
     about: String,
     text: String,
-    mend: String,
+    fix: String,
 }
 
-impl Clinic {
+impl Fixture {
     fn new() -> Self {
         let lab = Lab::new().unwrap();
         let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
         let ip = "192.0.2.100".parse().unwrap();
-        Clinic { lab, a, b, ip, interface: "eth0".into(), more: String::new(), listen: "600ms" }
+        Fixture { lab, a, b, ip, interface: "eth0".into(), more: String::new(), listen: "600ms" }
     }
 
     fn spec(&self, host: &Host) -> RouterSpec {
@@ -738,21 +738,21 @@ impl Clinic {
         findings(&self.doctor(host, &["--json", "--listen", self.listen]))
     }
 
-    fn expect(&self, host: &Host, trouble: ProblemKind) -> Finding {
+    fn expect(&self, host: &Host, problem: ProblemKind) -> Finding {
         let found = self.examined(host);
-        let finding = found.iter().find(|finding| finding.word == trouble.name());
-        finding.unwrap_or_else(|| panic!("{trouble:?} is not among {found:#?}")).clone()
+        let finding = found.iter().find(|finding| finding.problem == problem.name());
+        finding.unwrap_or_else(|| panic!("{problem:?} is not among {found:#?}")).clone()
     }
 
-    fn expect_nothing_of(&self, host: &Host, trouble: ProblemKind) {
+    fn expect_nothing_of(&self, host: &Host, problem: ProblemKind) {
         let found = self.examined(host);
-        let finding = found.iter().find(|finding| finding.word == trouble.name());
+        let finding = found.iter().find(|finding| finding.problem == problem.name());
         assert!(finding.is_none(), "{finding:#?}");
     }
 
     /// Runs the command of a fix, without the remark in brackets behind it.
-    fn mend(&self, host: &Host, finding: &Finding) {
-        let command = finding.mend.split("  (").next().unwrap();
+    fn apply_fix(&self, host: &Host, finding: &Finding) {
+        let command = finding.fix.split("  (").next().unwrap();
         let directory = std::path::Path::new(VIPD).parent().unwrap().display();
         let path = format!("PATH={directory}:$PATH");
         self.sh(host, &format!("{path} && {command}"));
@@ -769,12 +769,12 @@ fn findings(output: &Output) -> Vec<Finding> {
         .iter()
         .map(|finding| {
             let text = |key: &str| finding[key].as_str().unwrap().to_owned();
-            let (word, about) = (text("trouble"), text("about"));
-            Finding { word, about, text: text("text"), mend: text("mend") }
+            let (problem, about) = (text("problem"), text("about"));
+            Finding { problem, about, text: text("text"), fix: text("fix") }
         })
         .collect();
     assert_eq!(output.status.code(), Some(i32::from(!found.is_empty())));
-    assert!(found.iter().all(|finding| !finding.text.is_empty() && !finding.mend.is_empty()));
+    assert!(found.iter().all(|finding| !finding.text.is_empty() && !finding.fix.is_empty()));
     found
 }
 

@@ -32,7 +32,7 @@ fn text(report: &Report, colours: bool) -> String {
             "" => String::new(),
             about => format!(" ({about})"),
         };
-        let head = format!("{}{about}", finding.kind.name());
+        let head = format!("{}{about}", finding.problem.name());
         lines.push(paint(colours, YELLOW, &head));
         lines.extend(wrap(&finding.text, WIDTH - 4).iter().map(|part| format!("    {part}")));
         lines.push(format!("    $ {}", paint(colours, BOLD, &finding.fix)));

@@ -122,7 +122,7 @@ enum Commands {
     #[command(after_help = "Examples:
   sudo vipd doctor                  before the first start, and when something is wrong
   sudo vipd doctor --listen 30s     also hears peers with slow adverts
-  sudo vipd doctor --json | jq -r '.findings[].trouble'")]
+  sudo vipd doctor --json | jq -r '.findings[].problem'")]
     Doctor(DoctorArgs),
     /// Remove addresses left behind by a vipd that is gone.
     ///

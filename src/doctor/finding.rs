@@ -77,14 +77,12 @@ impl Serialize for ProblemKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What is wrong.
-    #[serde(rename = "trouble")]
-    pub kind: ProblemKind,
+    pub problem: ProblemKind,
     /// The virtual router, interface or unit that it is about; empty for the whole host.
     pub about: String,
     /// The state, and its consequence.
     pub text: String,
     /// The command that fixes it, or what to change and the command that applies it.
-    #[serde(rename = "mend")]
     pub fix: String,
 }
 
@@ -109,15 +107,15 @@ pub struct Report {
 impl Report {
     pub(super) fn found(
         &mut self,
-        kind: ProblemKind,
+        problem: ProblemKind,
         about: impl ToString,
         text: impl Into<String>,
         fix: impl Into<String>,
     ) {
         let about = about.to_string();
         // Virtual routers that share an interface share its problems; report them once.
-        if !self.findings.iter().any(|known| (known.kind, &known.about) == (kind, &about)) {
-            self.findings.push(Finding { kind, about, text: text.into(), fix: fix.into() });
+        if !self.findings.iter().any(|known| (known.problem, &known.about) == (problem, &about)) {
+            self.findings.push(Finding { problem, about, text: text.into(), fix: fix.into() });
         }
     }
 

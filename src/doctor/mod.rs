@@ -64,7 +64,7 @@ pub fn examine(options: &ExamineOptions) -> Report {
     if let Some(status) = &before {
         daemon::check_status(status, &mut report);
     }
-    report.findings.sort_by_key(|finding| finding.kind);
+    report.findings.sort_by_key(|finding| finding.problem);
     report
 }
 
