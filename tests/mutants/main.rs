@@ -325,7 +325,9 @@ struct Copy {
     directory: PathBuf,
     target: PathBuf,
     files: Files,
-    locked: bool,
+    /// How Cargo is kept from other versions of dependencies: the lock file of a part of the
+    /// project is not what Cargo would write for it.
+    versions: &'static str,
 }
 
 impl Copy {
@@ -339,7 +341,7 @@ impl Copy {
         files.insert("src/lib.rs".into(), PROTOCOL_LIBRARY.into());
         files.insert("Cargo.toml".into(), protocol_manifest().into());
         files.insert("Cargo.lock".into(), fs::read(root().join("Cargo.lock")).unwrap());
-        Self::new("protocol", files, false)
+        Self::new("protocol", files, "--offline")
     }
 
     fn whole() -> Self {
@@ -353,13 +355,13 @@ impl Copy {
             .into_iter()
             .filter_map(|path| Some((path.clone(), fs::read(root().join(path)).ok()?)))
             .collect();
-        Self::new("whole", files, true)
+        Self::new("whole", files, "--locked")
     }
 
-    fn new(name: &str, files: Files, locked: bool) -> Self {
+    fn new(name: &str, files: Files, versions: &'static str) -> Self {
         let directory = root().join("target/mutants").join(name);
         let target = root().join("target/mutants").join(format!("{name}-target"));
-        Self { directory, target, files, locked }
+        Self { directory, target, files, versions }
     }
 
     /// What of the tests that are to find these mutants fails anyhow.
@@ -434,7 +436,7 @@ impl Copy {
         let stdout = File::create(&log).unwrap();
         let stderr = stdout.try_clone().unwrap();
         let mut cargo = Command::new("timeout");
-        cargo.args([TEST_TIMEOUT, "cargo", "test"]).args(self.locked.then_some("--locked"));
+        cargo.args([TEST_TIMEOUT, "cargo", "test", self.versions]);
         let (target, name) = target_and_name(test);
         if target != "simulation" {
             // The others take longer to compile than to run.
