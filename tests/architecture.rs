@@ -63,6 +63,26 @@ const ALLOWED_PANICS: [(&str, &str); 1] =
 /// The directory whose code may be `unsafe`.
 const UNSAFE_CODE: &str = "src/host/sys";
 
+/// Documents, in which every path must lead to a file or a directory.
+const DOCUMENTS: [&str; 12] = [
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "benches/README.md",
+    "etc/examples/README.md",
+    "etc/examples/from-keepalived.md",
+    "etc/examples/haproxy/README.md",
+    "etc/examples/nginx/README.md",
+    "etc/examples/postgresql/README.md",
+    "etc/glossary.md",
+];
+
+/// How a path in a document begins.
+const PATHS: [&str; 9] =
+    ["../", ".ci/", "benches/", "etc/", "fuzz/", "netns-tests/", "src/", "systemd/", "tests/"];
+
 /// Files whose paths are known outside, or that a reader looks for first.
 const REQUIRED: [&str; 12] = [
     "ARCHITECTURE.md",
@@ -151,12 +171,11 @@ fn the_architecture_has_less_than_150_lines() {
 }
 
 #[test]
-fn files_that_the_architecture_names_exist() {
-    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let named = text.split(|c: char| !(c.is_alphanumeric() || "/_.-".contains(c)));
-    let sources = named.filter(|word| word.starts_with("src/") && word.ends_with(".rs"));
-    let missing = sources.filter(|path| !root().join(path).is_file());
-    assert_none(missing.map(|path| format!("ARCHITECTURE.md names {path}")));
+fn files_that_documents_name_or_link_to_exist() {
+    assert_none(DOCUMENTS.iter().flat_map(|document| {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        dead_paths(document, &text)
+    }));
 }
 
 // ---- the rules themselves --------------------------------------------------------------------------
@@ -243,6 +262,16 @@ fn a_planted_crate_in_the_api_is_found() {
 }
 
 #[test]
+fn a_planted_dead_path_is_found() {
+    for text in ["`src/no.rs`", "in src/vrrp/no/.", "see `NO.md`", "[x](no.svg)", "`../no`"] {
+        assert_eq!(dead_paths("etc/examples/README.md", text).len(), 1, "{text}");
+    }
+    for text in ["`src/main.rs`", "../build-packages.", "[x](../vipd.toml)", "[x](https://x.y)"] {
+        assert_none(dead_paths("etc/examples/README.md", text));
+    }
+}
+
+#[test]
 fn a_planted_unwrap_is_found_and_one_in_a_test_is_not() {
     assert_eq!(panics_in(&Source::planted("fn f() {\n    x.unwrap();\n}\n")).len(), 1);
     assert_eq!(panics_in(&Source::planted("fn f() {\n    x.expect(\"y\");\n}\n")).len(), 1);
@@ -324,6 +353,20 @@ fn sources(directory: &str) -> impl Iterator<Item = Source> {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The paths in a document that exist neither beside it nor in the project's root.
+fn dead_paths(document: &str, text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || "/_.-".contains(c)));
+    let paths = words.map(|word| word.trim_end_matches('.')).filter(|word| {
+        let file = word.ends_with(".md") && !word.starts_with('/');
+        file || PATHS.iter().any(|path| word.starts_with(path))
+    });
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let paths: BTreeSet<_> = paths.chain(links.filter(|link| !link.contains("://"))).collect();
+    let beside = root().join(document).parent().unwrap().to_path_buf();
+    let dead = |path: &&str| !root().join(path).exists() && !beside.join(path).exists();
+    paths.into_iter().filter(dead).map(|path| format!("{document} names {path}")).collect()
 }
 
 /// Cut at `//`, unless that is inside a string.
