@@ -228,13 +228,13 @@ fn order(site: &Site) {
     assert!(!at_the_end.contains(&SHARED.to_string()), "{at_the_end}");
 }
 
-/// Runs a command of the README, which has it in a block (as root, or with `sudo`) or in a sentence.
+/// Runs a command of a document, which has it in a block (as root, or with `sudo`) or in a sentence.
 #[track_caller]
-fn as_in_readme(machine: &Machine, command: &str) -> String {
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+fn as_written(document: &str, machine: &Machine, command: &str) -> String {
+    let text = fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
     let before = ["    sudo ", "&& sudo ", "`sudo ", "web-a# ", "    $ ", "`"];
-    let said = before.iter().any(|before| readme.contains(&format!("{before}{command}")));
-    assert!(said, "the README does not say: {command}");
+    let said = before.iter().any(|before| text.contains(&format!("{before}{command}")));
+    assert!(said, "{document} does not say: {command}");
     machine.must(&command.replace("sudo ", ""))
 }
 
@@ -252,6 +252,7 @@ fn readme(site: &Site) {
     let b = Machine::new(&lab, &site.base, "web-b", 2).unwrap();
     let shared: IpAddr = "192.0.2.10".parse().unwrap();
     let config = toml_of_readme("**2. Configure.**");
+    let as_in_readme = |machine: &Machine, command: &str| as_written("README.md", machine, command);
     let package = site.package.file_name().unwrap();
     for machine in [&a, &b] {
         fs::copy(&site.package, machine.path("/").join(package)).unwrap();
@@ -322,6 +323,7 @@ fn migration(site: &Site) {
     }
     let prober = Prober::start(&client, SHARED.into(), Duration::from_millis(1)).unwrap();
     thread::sleep(seconds(3));
+    let document = "etc/examples/from-keepalived.md";
     let mut story = Vec::new();
     let mut step = |what: &str, master: &str, play: &dyn Fn()| {
         let began = Instant::now();
@@ -337,7 +339,7 @@ fn migration(site: &Site) {
         report.lost
     };
     let lost = step("the backup becomes vipd", "a", &|| {
-        as_in_readme(&b, "systemctl disable --now keepalived");
+        as_written(document, &b, "systemctl disable --now keepalived");
         install(&b, site, &version_2(100));
         b.must("systemctl enable --now vipd");
     });
@@ -359,13 +361,14 @@ fn migration(site: &Site) {
                     _ => version_2(priority),
                 };
                 configure(machine, &spec);
-                as_in_readme(machine, "systemctl reload vipd");
+                as_written(document, machine, "systemctl reload vipd");
             }
         });
         assert!(lost <= 3, "{story:?}");
     }
     let lost = step("back: the backup becomes keepalived", "a", &|| {
-        as_in_readme(&b, "systemctl disable --now vipd && sudo systemctl enable --now keepalived");
+        let command = "systemctl disable --now vipd && sudo systemctl enable --now keepalived";
+        as_written(document, &b, command);
     });
     assert!(lost <= 3, "{story:?}");
     let lost = step("back: the master becomes keepalived", "a", &|| {
