@@ -17,29 +17,20 @@ use super::why::Why;
 pub enum Action {
     /// Send an advert to each destination.
     Advertise {
-        /// The virtual router that asks for it.
         router: RouterId,
         /// The IP source.
         from: IpAddr,
         /// The multicast group, or the unicast peers.
         to: Arc<[IpAddr]>,
-        /// The message.
         advert: Advert,
         /// When it was to be sent, if it is a scheduled one.
         due: Option<Instant>,
     },
     /// Announce addresses by gratuitous ARP or unsolicited neighbour advertisements.
-    Announce {
-        /// The virtual router that asks for it.
-        router: RouterId,
-        /// The addresses and their interface.
-        held: Held,
-    },
+    Announce { router: RouterId, held: Held },
     /// Add addresses to their interface. Later actions of this router wait until that is done.
     Claim {
-        /// The virtual router that asks for it.
         router: RouterId,
-        /// The addresses and their interface.
         held: Held,
         /// The kernel removes the addresses after this many seconds, unless they are renewed.
         lifetime: Option<u32>,
@@ -47,32 +38,19 @@ pub enum Action {
     /// The role has changed: log that, run hooks, record it.
     Notify(Transition),
     /// Remove addresses that carry our mark. Later actions of this router wait until that is done.
-    Release {
-        /// The virtual router that asks for it.
-        router: RouterId,
-        /// The addresses and their interface.
-        held: Held,
-    },
+    Release { router: RouterId, held: Held },
     /// Renew the lifetime of addresses, if the kernel accepted the advert just before.
     Renew {
-        /// The virtual router that asks for it.
         router: RouterId,
-        /// The addresses and their interface.
         held: Held,
         /// The new lifetime, in seconds.
         lifetime: u32,
     },
     /// Log a warning. The rate is limited already.
-    Warn {
-        /// The virtual router that it is about.
-        router: RouterId,
-        /// The warning.
-        warning: Warning,
-    },
+    Warn { router: RouterId, warning: Warning },
 }
 
 impl Action {
-    /// The virtual router that asks for it.
     pub fn router(&self) -> RouterId {
         match self {
             Action::Advertise { router, .. }
@@ -89,13 +67,9 @@ impl Action {
 /// A change of role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transition {
-    /// The virtual router.
     pub router: RouterId,
-    /// The role before.
     pub from: Role,
-    /// The role now.
     pub to: Role,
-    /// The reason.
     pub why: Why,
     /// The effective priority from now on.
     pub priority: Priority,

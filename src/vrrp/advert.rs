@@ -29,9 +29,7 @@ const SIMPLE_TEXT: u8 = 1;
 /// An advert to send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Advert {
-    /// Version of the message.
     pub version: Version,
-    /// The virtual router.
     pub vrid: Vrid,
     /// The effective priority, or [`Priority::LEAVING`].
     pub priority: Priority,
@@ -117,15 +115,12 @@ pub enum Authentication {
 /// A valid received advert, borrowed from the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Heard<'a> {
-    /// Version of the message.
     pub version: Version,
     /// The address family of the packet and of its addresses.
     pub family: Family,
-    /// The virtual router.
     pub vrid: Vrid,
     /// The sender's effective priority, or [`Priority::LEAVING`].
     pub priority: Priority,
-    /// The sender's advert interval.
     pub interval: Interval,
     /// The form in which the checksum is right; `None` if there is only one (version 2, IPv6).
     pub checksum: Option<ChecksumForm>,
@@ -322,7 +317,6 @@ fn fold(mut sum: u64) -> u16 {
 /// An IPv4 packet that carries VRRP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ipv4Packet<'a> {
-    /// Source address.
     pub source: Ipv4Addr,
     /// Destination address: the multicast group, or one of ours.
     pub destination: Ipv4Addr,
@@ -399,14 +393,11 @@ pub fn ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, Malformed> {
 pub enum Malformed {
     /// It is too short; both in bytes.
     TooShort {
-        /// Its length.
         length: usize,
-        /// The length that it would need.
         needed: usize,
     },
     /// Neither version 2 nor 3 (RFC 9568 5.2.1, 7.1).
     UnknownVersion(u8),
-    /// Version 2 over IPv6.
     Version2OverIpv6,
     /// Not an advertisement (RFC 9568 5.2.2).
     UnknownType(u8),
@@ -510,7 +501,7 @@ mod tests {
         message
     }
 
-    /// Puts the checksum right again, in the form the plain encoder would not have to know.
+    /// Recomputes the checksum of `message`, independently of the encoder.
     fn seal((from, to): (IpAddr, IpAddr), with_pseudo_header: bool, message: &mut [u8]) {
         message[CHECKSUM..HEADER].fill(0);
         let mut words = message.to_vec();
@@ -948,7 +939,8 @@ mod tests {
         }
     }
 
-    /// Any advert, with any two ends of its family. What does not travel stands at its default.
+    /// Any advert, with any source and destination of its family. Fields that are not transmitted
+    /// have their defaults.
     fn any_advert() -> impl Strategy<Value = (Advert, IpAddr, IpAddr)> {
         let ends = prop_oneof![
             (Just(Version::V2), any_v4(), any_v4(), prop::collection::vec(any_v4(), 1..=9)),
@@ -1037,7 +1029,7 @@ mod tests {
             advert.encode(from, to, &mut message);
             let heard = decode(from, to, &message).unwrap();
 
-            // Ends whose pseudo-header adds up to nothing make the two forms one.
+            // With a pseudo-header whose sum is zero the two forms are the same.
             let forms_differ = fold(pseudo_header(from, to, message.len())) != 0xffff;
             if forms_differ {
                 let advert_heard = heard.to_advert();
@@ -1071,7 +1063,8 @@ mod tests {
             let heard = decode(from, to, &message).unwrap();
             prop_assert_ne!(decode(from, to, &flipped), Ok(heard));
 
-            // Where there is one form, and as much to be summed up as before, it is refused.
+            // It is refused if there is only one form, and the checksum covers as many bytes as
+            // before.
             let one_form = heard.checksum.is_none();
             let same_version = flipped[0] == message[0];
             let same_length = flipped[3] == message[3];

@@ -13,7 +13,6 @@ pub struct CheckId(pub u32);
 /// One result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Probe {
-    /// It passed.
     Passed,
     /// It failed or timed out.
     Failed,
@@ -70,17 +69,14 @@ impl Check {
         }
     }
 
-    /// Its identifier in events.
     pub fn id(&self) -> CheckId {
         self.id
     }
 
-    /// Its configuration.
     pub fn config(&self) -> &CheckConfig {
         &self.config
     }
 
-    /// The verdict by its results.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
@@ -90,7 +86,6 @@ impl Check {
         self.streak
     }
 
-    /// The last result.
     pub fn last(&self) -> Option<Probe> {
         self.last
     }

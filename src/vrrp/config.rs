@@ -92,7 +92,6 @@ impl Interval {
         self.0
     }
 
-    /// As a duration.
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.0 as u64 * 10)
     }
@@ -113,14 +112,11 @@ impl fmt::Display for Interval {
 /// The address family that carries a virtual router's adverts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// IPv4.
     V4,
-    /// IPv6.
     V6,
 }
 
 impl Family {
-    /// The family of an address.
     pub const fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Family::V4,
@@ -197,7 +193,6 @@ words! {
 /// A virtual address as it is added to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// The address itself.
     pub ip: IpAddr,
     /// Prefix length: 32 or 128 unless configured otherwise.
     pub prefix: u8,
@@ -227,7 +222,6 @@ pub struct RouterConfig {
     pub name: Arc<str>,
     /// Name of the interface that carries the adverts and the addresses.
     pub interface: Arc<str>,
-    /// Its identifier on the link.
     pub vrid: Vrid,
     /// Address family of the adverts and the advertised addresses.
     pub family: Family,
@@ -239,7 +233,6 @@ pub struct RouterConfig {
     pub addresses: Arc<[Address]>,
     /// Addresses that are claimed, but not advertised; of either family.
     pub unadvertised_addresses: Arc<[Address]>,
-    /// Time between our adverts.
     pub advert_interval: Interval,
     /// Whether to preempt a master of lower priority.
     pub preempt: bool,
@@ -263,7 +256,6 @@ pub struct RouterConfig {
     pub authentication: Option<[u8; 8]>,
     /// Kernel lifetime of a claimed address in seconds; `None`: unlimited.
     pub address_lifetime: Option<u32>,
-    /// How the addresses are handed over.
     pub handover: Handover,
     /// `Some`: the limit of the hook that runs before a planned release.
     pub before_release: Option<Duration>,
@@ -305,15 +297,12 @@ impl RouterConfig {
 /// How the results of a check are used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckConfig {
-    /// Its name.
     pub name: Arc<str>,
     /// Failures in a row until it is failing; at least 1.
     pub fall: u32,
     /// Passes in a row until it is passing; at least 1.
     pub rise: u32,
-    /// The effect of its verdict.
     pub effect: Effect,
-    /// Its verdict before the first result.
     pub initial: Initial,
 }
 
@@ -344,9 +333,7 @@ names! {
 /// The verdict of a check before its first result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Initial {
-    /// Passing.
     Passing,
-    /// Failing.
     Failing,
     /// None: the virtual router waits for the first result, but no longer than this. After that it
     /// takes part as if there were no such check.
@@ -362,10 +349,9 @@ names! {
 }
 
 /// Virtual routers that are master together or not at all. Its members have the same priority,
-/// preemption, delays and hand-over.
+/// preemption, delays and handover.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupConfig {
-    /// Its name.
     pub name: Arc<str>,
     /// Names of at least two virtual routers, of no other group.
     pub members: Arc<[Arc<str>]>,

@@ -12,7 +12,6 @@ pub struct Discard {
     /// The virtual router that it was for, if this host has it. A malformed packet is counted for
     /// the virtual router of its VRID, where an operator looks for it.
     pub router: Option<RouterId>,
-    /// The reason.
     pub reason: DiscardReason,
 }
 
@@ -72,7 +71,6 @@ impl fmt::Display for DiscardReason {
 /// A setting that has to be the same on all routers of a virtual router, and is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mismatch {
-    /// The protocol version.
     Version(Version),
     /// Type or text of the authentication (version 2).
     Authentication,

@@ -14,7 +14,6 @@ pub enum Event<'a> {
     AddressLost(RouterId, IpAddr),
     /// An [`Action::Claim`](super::Action::Claim) failed.
     ClaimFailed(RouterId, ClaimError),
-    /// A command of an operator.
     Command(Command),
     /// Another host announced an address on a link.
     Contention(Contention),
@@ -29,23 +28,18 @@ pub enum Event<'a> {
     LeaseRanOut(RouterId),
     /// The complete state of an interface.
     Link {
-        /// The interface.
         link: LinkId,
         /// Administratively up, and with carrier.
         up: bool,
         /// Its addresses in the kernel's order.
         addresses: &'a [LinkAddress],
     },
-    /// A received packet.
     Packet(Packet<'a>),
     /// A check has given a result.
     Probe {
-        /// The check.
         check: CheckId,
-        /// The result.
         probe: Probe,
     },
-    /// A new configuration.
     Reload(&'a Config),
     /// The daemon is to stop.
     Stop(Stop),
@@ -58,20 +52,16 @@ pub enum Event<'a> {
 pub struct Packet<'a> {
     /// The interface that received it.
     pub link: LinkId,
-    /// Source address of the IP header.
     pub source: IpAddr,
-    /// Destination address of the IP header.
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// The IP payload.
     pub message: &'a [u8],
 }
 
 /// An address on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinkAddress {
-    /// The address.
     pub ip: IpAddr,
     /// It carries our mark.
     pub marked: bool,
@@ -108,7 +98,6 @@ pub enum Command {
 pub struct Contention {
     /// The interface that received it.
     pub link: LinkId,
-    /// The announced address.
     pub address: IpAddr,
     /// The link-layer address of the other host.
     pub mac: Mac,
@@ -120,7 +109,6 @@ pub struct Contention {
 pub struct Recorded {
     /// It was master, and was not leaving.
     pub was_master: bool,
-    /// The host was drained.
     pub drained: bool,
     /// An operator had moved it to another host.
     pub held_back: bool,
@@ -137,7 +125,6 @@ pub struct Recorded {
 }
 
 words! {
-    /// The hooks.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Hook {
         /// Before the addresses are claimed; a failure prevents that.
@@ -158,7 +145,6 @@ words! {
 /// The result of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HookOutcome {
-    /// The hook.
     pub hook: Hook,
     /// It ended with status 0 within its limit.
     pub succeeded: bool,

@@ -38,7 +38,6 @@ pub(super) enum GroupDecision {
     Return(RouterId),
     /// It takes over no earlier than this.
     DelayTakeover { member: RouterId, until: Instant },
-    /// It takes over.
     TakeOver {
         member: RouterId,
         /// Some member has heard no peer, so all advertise priority 1 at first.
@@ -68,7 +67,6 @@ impl Group {
         Group { name, members, masters, notified_role }
     }
 
-    /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }

@@ -1,8 +1,7 @@
-//! What is recorded of a virtual router for the next daemon on this host, and what that daemon is
-//! told of it.
+//! What is recorded of a virtual router for the next daemon on this host, and what that daemon
+//! concludes from it.
 //!
-//! Where the record is kept is the driver's business; what is in it, and what it means, is decided
-//! here.
+//! The driver decides where the record is kept; its content and meaning are decided here.
 
 use std::time::Duration;
 
@@ -68,8 +67,8 @@ impl RecordEntry {
         self.hook_done = self.master;
     }
 
-    /// What a daemon that starts at `now` is told. `drained`: the host is. `resumes_in_last_minute`:
-    /// how many daemons have resumed as master within the minute before.
+    /// What is recorded for the next daemon, which starts at `now`. `drained`: the host is drained.
+    /// `resumes_in_last_minute`: how many daemons have resumed as master within the minute before.
     pub fn recorded(
         self,
         now: Duration,

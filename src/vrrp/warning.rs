@@ -11,48 +11,23 @@ use super::id::Mac;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Warning {
     /// Another program on this host removed an address of ours.
-    AddressPutBack {
-        /// The address.
-        address: IpAddr,
-    },
+    AddressPutBack { address: IpAddr },
     /// Another host announced an address that we hold.
     Contention {
-        /// The address.
         address: IpAddr,
         /// The link-layer address of the other host.
         mac: Mac,
     },
     /// A peer advertises other addresses than we do.
-    DifferentAddresses {
-        /// The peer.
-        source: IpAddr,
-    },
+    DifferentAddresses { source: IpAddr },
     /// A peer's advert interval differs from ours.
-    DifferentInterval {
-        /// The peer.
-        source: IpAddr,
-        /// Its interval.
-        interval: Interval,
-    },
+    DifferentInterval { source: IpAddr, interval: Interval },
     /// A peer's adverts are for this virtual router, but do not fit our settings.
-    Incompatible {
-        /// The peer.
-        source: IpAddr,
-        /// The setting that differs.
-        mismatch: Mismatch,
-    },
+    Incompatible { source: IpAddr, mismatch: Mismatch },
     /// Another router, of lower priority, is also master.
-    LowerMaster {
-        /// The other router.
-        source: IpAddr,
-        /// Its priority.
-        priority: Priority,
-    },
+    LowerMaster { source: IpAddr, priority: Priority },
     /// Two routers claim to own the addresses (RFC 9568, erratum 8298).
-    TwoOwners {
-        /// The other router.
-        source: IpAddr,
-    },
+    TwoOwners { source: IpAddr },
 }
 
 impl Warning {
@@ -92,7 +67,7 @@ impl fmt::Display for Warning {
             }
             Warning::LowerMaster { source, priority } => write!(
                 f,
-                "{source} is master beside us with the lower priority {priority}; adverts and announcements were repeated"
+                "{source} is also master, with the lower priority {priority}; adverts and announcements were repeated"
             ),
             Warning::TwoOwners { source } => {
                 write!(f, "{source} has priority 255 too: only one host can own the addresses")

@@ -18,11 +18,10 @@ pub enum Why {
     Resumed,
     /// Priority 255: the addresses are this host's own.
     Owner,
-    /// Nobody has been heard since start.
+    /// No master has been heard since start.
     HeardNobody,
     /// The master was silent for the master-down interval.
     MasterSilent {
-        /// The master.
         master: IpAddr,
         /// When it was last heard.
         since: Instant,
@@ -32,19 +31,9 @@ pub enum Why {
     /// The master sent priority 0.
     MasterLeft(IpAddr),
     /// It preempts a master of lower priority.
-    Preempts {
-        /// The master.
-        master: IpAddr,
-        /// Its priority.
-        priority: Priority,
-    },
+    Preempts { master: IpAddr, priority: Priority },
     /// About to take over, it heard a master that it does not preempt.
-    MasterHeard {
-        /// The master.
-        master: IpAddr,
-        /// Its priority.
-        priority: Priority,
-    },
+    MasterHeard { master: IpAddr, priority: Priority },
     /// Its sync group takes over.
     Group,
     /// A router with a higher priority, or an equal one and a higher address, advertised while we
@@ -52,18 +41,12 @@ pub enum Why {
     LostElection {
         /// The source address of that router.
         to: IpAddr,
-        /// Its priority.
         priority: Priority,
     },
     /// It begins to hand over.
     Leaving(Leave),
     /// A successor has taken over as planned.
-    HandedOver {
-        /// The successor.
-        to: IpAddr,
-        /// Why it left.
-        leave: Leave,
-    },
+    HandedOver { to: IpAddr, leave: Leave },
     /// It left without a successor.
     Left(Leave),
     /// It wanted to hand over, and no router took over.
@@ -121,7 +104,7 @@ impl fmt::Display for Why {
                 write!(f, "preempts master {master} (priority {priority})")
             }
             Why::MasterHeard { master, priority } => {
-                write!(f, "master {master} is there (priority {priority})")
+                write!(f, "master {master} was heard (priority {priority})")
             }
             Why::Group => f.write_str("its sync group takes over"),
             Why::LostElection { to, priority } => {
@@ -139,10 +122,10 @@ impl fmt::Display for Why {
             }
             Why::Recovered => f.write_str("no reason for fault is left"),
             Why::Late => f.write_str(
-                "no advert could be sent for longer than the peers wait; listening before anything",
+                "no advert could be sent for longer than the peers wait; listening for adverts before taking part again",
             ),
             Why::LeaseRanOut => f.write_str(
-                "the addresses' lifetime ran out before it could be renewed; listening first",
+                "the addresses' lifetime ran out before it could be renewed; listening for adverts before taking part again",
             ),
         }
     }

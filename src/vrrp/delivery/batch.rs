@@ -1,4 +1,4 @@
-//! What leaves in one go: everything that is due at the same moment, in the order in which it leaves.
+//! The batch: everything that is due at the same moment, in the order in which it is carried out.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::vrrp::{Advert, Family, Held, Instant, LinkId, RouterId, Transition};
 
-/// What the election has asked for and nothing stands in the way of, by its kind.
+/// Actions that nothing delays any more, by kind.
 ///
-/// The kinds leave in the order of the fields, so that what peers and clients wait for leaves before
-/// what takes long.
+/// The kinds are carried out in the order of the fields, so that what peers and clients wait for is
+/// sent before what takes long.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Batch {
     pub adverts: Vec<DueAdvert>,
@@ -29,25 +29,23 @@ impl Batch {
     }
 }
 
-/// An advert that is to leave.
+/// An advert that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DueAdvert {
-    /// The link on which it leaves.
+    /// The link on which it is sent.
     pub link: LinkId,
-    /// The virtual router that advertises.
     pub router: RouterId,
     /// The IP source.
     pub from: IpAddr,
     /// The multicast group, or the unicast peers.
     pub to: Arc<[IpAddr]>,
-    /// The message.
     pub advert: Advert,
-    /// When it was to leave, if it is one of the schedule.
+    /// When it was to be sent, if it is a scheduled one.
     pub due: Option<Instant>,
 }
 
 impl DueAdvert {
-    /// The link and the address family: adverts with the same ones leave by the same socket.
+    /// The link and the address family: adverts with the same ones are sent by the same socket.
     pub fn socket(&self) -> (LinkId, Family) {
         (self.link, Family::of(self.from))
     }
@@ -56,7 +54,6 @@ impl DueAdvert {
 /// Addresses that are to be announced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DueAnnouncement {
-    /// The virtual router that has them.
     pub router: RouterId,
     /// The round: all addresses that it announces, and the interface.
     pub held: Held,

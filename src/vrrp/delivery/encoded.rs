@@ -1,4 +1,4 @@
-//! Adverts as bytes, kept from one to the next: most say the same as the one before.
+//! Adverts as bytes, kept from one to the next: most are identical to the one before.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -2,24 +2,25 @@
 //! worker may be slow.
 //!
 //! The election asks for actions without waiting for anything. Between it and the machine stands
-//! [`Delivery`], which decides what may be carried out now, what has to wait for the worker, and what
-//! is called off before it began; when a lease is too old to be renewed or relied on; whether an
-//! address that went was taken by somebody or ran out; and when the silence of the worker or of the
-//! socket means that this host is late. It is pure, and the daemon and the simulator both use it:
+//! [`Delivery`], which decides what may be carried out now, what has to wait for the worker, and
+//! what is cancelled before it began; when a lease is too old to be renewed or relied on; whether
+//! an address that disappeared was removed by another program or expired; and when the silence of
+//! the worker or of the socket means that this host is late. It is pure, and the daemon and the
+//! simulator both use it:
 //!
 //! * [`push`](Delivery::push) takes the actions of [`Node`],
-//! * [`next`](Delivery::next) says what to carry out, in order,
+//! * [`next`](Delivery::next) returns what to carry out, in order,
 //! * [`sent`](Delivery::sent), [`claimed_part`](Delivery::claimed_part),
 //!   [`finished`](Delivery::finished) and [`address_gone`](Delivery::address_gone) take what the
 //!   machine answers,
-//! * [`next_event`](Delivery::next_event) says what the election must be told because of it.
+//! * [`next_event`](Delivery::next_event) returns the resulting events for the election.
 //!
 //! # Order
 //!
-//! A claim or a release is a *job* of the worker. Until it has been answered, everything else of the
-//! same virtual router waits in its queue, so an advert never promises an address that is not there,
-//! and a hook for "backup" never runs while the address still is. Renewals are jobs too, but nothing
-//! waits for them. What was asked for earlier leaves before a job is started.
+//! A claim or a release is a *job* of the worker. Until it has been answered, everything else of
+//! the same virtual router waits in its queue, so an advert never promises an address that is not
+//! there, and a hook for "backup" never runs while the address still is. Renewals are jobs too, but
+//! nothing waits for them. What was requested earlier is carried out before a job is started.
 //!
 //! # Lease
 //!
@@ -47,12 +48,12 @@ pub use batch::{DueAdvert, DueAnnouncement};
 pub use encoded::Encoded;
 use queue::ActionQueue;
 
-/// The kernel may remove an address this much before its lifetime ends. So an address that goes this
-/// shortly before the end of its lease was taken by nobody, and an advert this shortly before it
-/// would promise what may be gone before anybody hears of it.
+/// The kernel may remove an address this much before its lifetime ends. So an address that
+/// disappears this shortly before the end of its lease was not removed by another program, and an
+/// advert this shortly before it would promise an address that may be gone on arrival.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
-/// A renewal that would be carried out this shortly before the end of the lease is not: it could
-/// bring back an address that has gone, and that a peer has claimed.
+/// A renewal this shortly before the end of the lease is not carried out: it could bring back an
+/// address that has gone, and that a peer has claimed.
 const LEASE_GUARD: Duration = Duration::from_millis(50);
 
 /// The actions of all virtual routers of a host on their way to the machine.
@@ -60,11 +61,11 @@ const LEASE_GUARD: Duration = Duration::from_millis(50);
 pub struct Delivery {
     /// Boxed, as half of a map's places are empty.
     routers: BTreeMap<RouterId, Box<RouterDelivery>>,
-    /// What may leave now.
+    /// What may be carried out now.
     batch: Batch,
     /// Jobs that are to be started, before anything else.
     jobs: VecDeque<Job>,
-    /// Routers whose queue goes on as soon as the batch has left.
+    /// Routers whose queue resumes as soon as the batch has been carried out.
     blocked: Vec<RouterId>,
     events: VecDeque<Event<'static>>,
 }
@@ -86,25 +87,21 @@ pub enum Output {
 /// Something for the netlink worker to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
-    /// The virtual router for which it is done.
     pub router: RouterId,
-    /// What it is done to.
     pub held: Held,
-    /// What to do.
     pub work: Work,
 }
 
 /// What the worker does with what is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// Add them.
     Claim {
         /// In seconds; `None`: until they are removed.
         lifetime: Option<u32>,
     },
     /// Remove those that are ours.
     Release,
-    /// Begin their lifetime anew.
+    /// Restart their lifetime.
     Renew {
         /// In seconds.
         lifetime: u32,
@@ -114,7 +111,6 @@ pub enum Work {
 }
 
 impl Work {
-    /// Which kind of work it is.
     pub fn kind(&self) -> JobKind {
         match self {
             Work::Claim { .. } => JobKind::Claim,
@@ -127,11 +123,8 @@ impl Work {
 /// The kinds of [`Work`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobKind {
-    /// Adding addresses.
     Claim,
-    /// Removing addresses.
     Release,
-    /// Renewing the lifetime of addresses.
     Renew,
 }
 
@@ -155,7 +148,7 @@ struct RouterDelivery {
     /// The job that everything else waits for: a claim or a release.
     job: Option<JobKind>,
     queue: ActionQueue,
-    /// One of its adverts is in the batch. A second one has to wait until that has left.
+    /// One of its adverts is in the batch. A second one has to wait until that has been sent.
     advert_in_batch: bool,
     /// How many of the addresses of the claim under way have been announced already.
     announced: usize,
@@ -164,7 +157,7 @@ struct RouterDelivery {
     accepted_at: Instant,
     /// Whether the kernel accepted the newest advert: only then is the lease renewed.
     accepted: bool,
-    /// Addresses that went while a job was under way, perhaps by that job.
+    /// Addresses that disappeared while a job was under way, perhaps because of it.
     missing: Vec<IpAddr>,
     /// A renewal is under way; one at a time is enough.
     renewing: bool,
@@ -176,7 +169,8 @@ impl Delivery {
     /// Takes an action of the election. Warnings need no delivery and are ignored.
     ///
     /// Returns whether [`next`](Self::next) must be called until it returns `None` before the next
-    /// action is pushed: the action has to wait until what was asked for before it has left.
+    /// action is pushed: the action has to wait until what was requested before it has been carried
+    /// out.
     #[must_use]
     pub fn push(&mut self, now: Instant, action: Action, node: &Node) -> bool {
         let id = action.router();
@@ -186,7 +180,7 @@ impl Delivery {
                 delivery.reconfigure(router);
                 delivery
             }
-            // One that was removed may be forgotten by the node while its last actions are to come.
+            // The node may have forgotten a removed router whose last actions are still to come.
             (None, Some(delivery)) => delivery,
             (Some(router), None) => {
                 let new = Box::new(RouterDelivery::new(router, now));
@@ -243,8 +237,8 @@ impl Delivery {
         }
     }
 
-    /// The next job, which can be started although other things are due: what was asked for before
-    /// it has left already.
+    /// The next job, which can be started although other things are due: what was requested before
+    /// it has been carried out already.
     pub fn next_job(&mut self) -> Option<Job> {
         self.jobs.pop_front()
     }
@@ -274,7 +268,7 @@ impl Delivery {
         }
     }
 
-    /// What the election must be told.
+    /// The next event for the election.
     pub fn next_event(&mut self) -> Option<Event<'static>> {
         self.events.pop_front()
     }
@@ -291,15 +285,15 @@ impl Delivery {
         before
     }
 
-    /// There is no socket by which an advert could have left.
+    /// An advert could not be sent, as there is no socket for it.
     pub fn unsent(&mut self, id: RouterId) {
         if let Some(delivery) = self.routers.get_mut(&id) {
             delivery.accepted = false;
         }
     }
 
-    /// The worker has added a part of the addresses of a claim. Whoever waits for one of many
-    /// addresses need not wait for all of them, so this part is announced at once.
+    /// The worker has added a part of the addresses of a claim. A client of one of many addresses
+    /// need not wait for all of them, so this part is announced at once.
     pub fn claimed_part(&mut self, id: RouterId, part: Range<usize>) {
         let Some(delivery) = self.routers.get_mut(&id) else { return };
         if let Some(held) = delivery.queue.announcement().cloned()
@@ -318,8 +312,8 @@ impl Delivery {
 
     /// A job has ended that the worker began at `started`.
     ///
-    /// Returns the addresses that went while it was under way: those that are still missing are to be
-    /// reported by [`address_gone`](Self::address_gone) once more.
+    /// Returns the addresses that disappeared while it was under way: those that are still missing
+    /// are to be reported by [`address_gone`](Self::address_gone) once more.
     #[must_use]
     pub fn finished(
         &mut self,
@@ -336,7 +330,7 @@ impl Delivery {
                 match outcome {
                     Ok(()) => delivery.renewed_at = delivery.renewed_at.max(started),
                     Err(JobError::TooLate) => self.events.push_back(Event::LeaseRanOut(id)),
-                    // The news of the interface say the rest.
+                    // The interface's own events report the rest.
                     Err(JobError::AlreadyThere | JobError::Refused) => {}
                 }
                 return Vec::new();
@@ -360,8 +354,8 @@ impl Delivery {
 
     /// An address of a virtual router is no longer on its interface.
     ///
-    /// While a job is under way this may be its doing, and its answer will tell. Otherwise it was
-    /// either not renewed in time, or somebody on this host removed it.
+    /// While a job is under way it may be the cause, which its result will show. Otherwise the
+    /// address was either not renewed in time, or another program on this host removed it.
     pub fn address_gone(&mut self, now: Instant, id: RouterId, ip: IpAddr) {
         let Some(delivery) = self.routers.get_mut(&id) else { return };
         if delivery.job.is_some() {
@@ -388,13 +382,13 @@ impl Delivery {
         self.routers.get(&id).is_none_or(|delivery| delivery.is_idle())
     }
 
-    /// When the kernel removes the addresses of a virtual router if nobody renews them.
+    /// When the kernel removes the addresses of a virtual router unless they are renewed.
     pub fn lease_until(&self, id: RouterId) -> Option<Instant> {
         let delivery = self.routers.get(&id)?;
         Some(delivery.renewed_at + delivery.lease()?)
     }
 
-    /// Goes on with what waits for this router, until a job of it is under way again.
+    /// Carries out what is queued for this router, until a job of it is under way again.
     fn resume(&mut self, now: Instant, id: RouterId) {
         while let Some(delivery) = self.routers.get_mut(&id) {
             if delivery.job.is_some() {
@@ -408,12 +402,12 @@ impl Delivery {
     }
 
     /// Puts an action into the batch, or starts it as a job. Returns whether it was put back into
-    /// the queue because the batch has to leave first.
+    /// the queue because the batch has to be carried out first.
     fn carry_out(&mut self, now: Instant, id: RouterId, action: Action) -> bool {
         let Some(delivery) = self.routers.get_mut(&id) else { return false };
         let waits = match &action {
             Action::Advertise { .. } => delivery.advert_in_batch,
-            // What was said before a job is to be heard before it.
+            // Adverts queued before a job must be sent before it starts.
             Action::Claim { .. } | Action::Release { .. } => !self.batch.is_empty(),
             Action::Announce { .. }
             | Action::Notify(_)
@@ -464,8 +458,8 @@ impl Delivery {
         false
     }
 
-    /// Whether an advert may leave: the lease may end before anybody hears of it, and then the
-    /// advert would promise what is gone. Priority 0 promises nothing.
+    /// Whether an advert may be sent. Near the end of the lease it would promise addresses that may
+    /// be gone on arrival; priority 0 promises nothing.
     fn may_leave(&mut self, now: Instant, advert: &DueAdvert) -> bool {
         let Some(delivery) = self.routers.get_mut(&advert.router) else { return false };
         delivery.advert_in_batch = false;
@@ -519,7 +513,7 @@ impl RouterDelivery {
     }
 
     /// The lifetime that its addresses were claimed with. Those of an owner are the host's own, and
-    /// nobody removes them.
+    /// do not expire.
     fn lease(&self) -> Option<Duration> {
         let owner = self.config.priority == Priority::OWNER;
         let lifetime = self.config.address_lifetime.filter(|_| !owner)?;
@@ -610,7 +604,7 @@ mod tests {
             self.node.handle(self.now, event, &mut self.to_do).unwrap();
         }
 
-        /// Hands over what the election asked for, and says what is carried out.
+        /// Pushes what the election asked for, and returns what is carried out.
         fn carries_out(&mut self) -> Vec<Output> {
             let mut outputs = Vec::new();
             for action in std::mem::take(&mut self.to_do) {

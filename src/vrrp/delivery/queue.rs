@@ -1,8 +1,8 @@
 //! The queue of one virtual router: actions that wait for the worker's answer to a claim or release.
 //!
 //! The worker may be slow for long, and the election does not wait for it. So an action that is
-//! called off before it began is not carried out at all: the queue does not grow, and a host that is
-//! backup by now neither says nor does what it meant to as master.
+//! cancelled before it began is not carried out at all: the queue does not grow, and a host that
+//! has become backup does nothing that it had queued as master.
 
 use std::collections::VecDeque;
 
@@ -47,11 +47,11 @@ impl ActionQueue {
         self.0.push_front(action);
     }
 
-    /// Adds one more, and takes back what is pointless because of it.
+    /// Adds an action, and drops those that it makes pointless.
     pub fn push(&mut self, action: Action) {
         match action {
             Action::Advertise { .. } => {
-                // Only the newest matters: what it replaces says something older.
+                // Only the newest matters; an older one is outdated.
                 self.0.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
                 self.0.push_back(action);
             }
@@ -64,13 +64,13 @@ impl ActionQueue {
             }
             Action::Release { router, held } => self.release(router, held),
             Action::Notify(transition) => self.notify(transition),
-            // It goes with an advert that has left.
+            // It belongs to an advert that has been sent already.
             Action::Renew { .. } => {}
             Action::Claim { .. } | Action::Warn { .. } => self.0.push_back(action),
         }
     }
 
-    /// The claim under way came to nothing: nothing of what was to follow from it may be seen.
+    /// The claim under way failed: nothing that was to follow from it may become visible.
     pub fn claim_failed(&mut self) {
         self.0.retain_mut(|action| match action {
             Action::Advertise { .. } | Action::Announce { .. } | Action::Renew { .. } => false,
@@ -82,7 +82,7 @@ impl ActionQueue {
         });
     }
 
-    /// Claims of these addresses that have not begun are called off, adverts and announcements no
+    /// Claims of these addresses that have not begun are cancelled; adverts and announcements no
     /// longer promise them.
     fn release(&mut self, router: RouterId, gone: Held) {
         let mut left: Option<Held> = None;
@@ -123,8 +123,8 @@ impl ActionQueue {
         }
     }
 
-    /// A master whose claim has not been answered when it gives up was never seen as one: no hook
-    /// runs for that, and it is told only that it is none.
+    /// Queues a change of role. If a takeover is cancelled before its claim was answered, no hook
+    /// runs for it, and only the return to backup is notified.
     fn notify(&mut self, transition: Transition) {
         let gives_up = match transition.to {
             Role::Backup | Role::Fault | Role::Stopped => true,
@@ -141,7 +141,7 @@ impl ActionQueue {
                 place <= begun || !matches!(action, Action::Notify(_))
             });
         }
-        // Back to the role that was told last.
+        // Back to the last notified role.
         let last = self.0.iter_mut().rev().find_map(|action| match action {
             Action::Notify(last) => Some(last),
             _ => None,

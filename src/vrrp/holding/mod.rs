@@ -44,7 +44,6 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether it contains nothing.
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }

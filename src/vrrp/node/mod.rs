@@ -200,7 +200,6 @@ impl Node {
         self.order.iter().filter_map(|id| self.router(*id))
     }
 
-    /// One virtual router.
     pub fn router(&self, id: RouterId) -> Option<&VirtualRouter> {
         self.routers.get(&id).map(Box::as_ref)
     }
@@ -215,12 +214,10 @@ impl Node {
         self.links.iter().zip(0..).map(|(link, n)| (LinkId(n), &link.name))
     }
 
-    /// The configured checks.
     pub fn checks(&self) -> impl Iterator<Item = &Check> + '_ {
         self.checks.iter()
     }
 
-    /// The check of that name.
     pub fn find_check(&self, name: &str) -> Option<&Check> {
         self.checks().find(|check| &*check.config().name == name)
     }
@@ -300,7 +297,7 @@ impl Node {
 
     fn stop(&mut self, now: Instant, stop: Stop, actions: &mut Vec<Action>) {
         if self.stop.is_some() && stop == Stop::Restart {
-            // The hand-over that has begun is completed.
+            // The handover that has begun is completed.
             return;
         }
         self.stop = Some(stop);

@@ -27,9 +27,7 @@ const INCOMPATIBLE_REMEMBERED: usize = 8;
 /// The last accepted advert of another router.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Its source address.
     pub source: IpAddr,
-    /// Its priority.
     pub priority: Priority,
     /// The advert interval that it names.
     pub interval: Interval,
@@ -42,9 +40,7 @@ pub struct Peer {
 /// A peer whose adverts are for our virtual router, but do not fit our settings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incompatible {
-    /// The source address of its adverts.
     pub source: IpAddr,
-    /// The setting that differs.
     pub mismatch: Mismatch,
     /// When its last advert was received.
     pub at: Instant,

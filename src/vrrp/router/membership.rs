@@ -60,11 +60,9 @@ pub(in crate::vrrp) struct MemberView {
 pub(in crate::vrrp) enum Position {
     /// In fault, or not started.
     Out,
-    /// Backup.
     Backup,
     /// Waits for its `before_claim` hook.
     Claiming,
-    /// Master.
     Master,
     /// Still master; its `before_release` hook runs.
     Preparing,

@@ -122,7 +122,6 @@ impl VirtualRouter {
         }
     }
 
-    /// Its identifier in actions and events.
     pub fn id(&self) -> RouterId {
         self.id
     }
@@ -132,12 +131,10 @@ impl VirtualRouter {
         self.link
     }
 
-    /// Its configuration.
     pub fn config(&self) -> &Arc<RouterConfig> {
         &self.config
     }
 
-    /// The state of the election.
     pub fn state(&self) -> &State {
         &self.state
     }

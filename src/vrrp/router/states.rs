@@ -23,7 +23,6 @@ pub enum State {
     Claiming {
         /// The limit of the hook.
         until: Instant,
-        /// The reason for the takeover.
         why: Why,
         /// It has heard no peer, and is to advertise priority 1 at first.
         starting_without_peers: bool,
@@ -46,9 +45,7 @@ pub enum State {
     },
     /// Hands the addresses over, and still answers for them.
     Leaving {
-        /// The reason for leaving.
         leave: Leave,
-        /// The phase of leaving.
         phase: Phase,
         /// When the last advert was sent.
         sent_at: Instant,
@@ -96,7 +93,6 @@ pub enum Leave {
     Election {
         /// The source address of that router.
         to: IpAddr,
-        /// Its priority.
         priority: Priority,
     },
 }
@@ -128,7 +124,7 @@ impl fmt::Display for Leave {
 }
 
 words! {
-    /// What a virtual router is, in the operators' words.
+    /// The role of a virtual router, as shown to operators.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Role {
         /// Not decided yet.
@@ -139,7 +135,7 @@ words! {
         Claiming = "claiming",
         /// Holds the addresses.
         Master = "master",
-        /// Gives the addresses away.
+        /// Hands the addresses over.
         Leaving = "leaving",
         /// Cannot take part.
         Fault = "fault",

@@ -209,7 +209,7 @@ impl VirtualRouter {
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
         if !self.faults.is_empty() && self.retiring.is_none() {
-            // Faults that a planned hand-over did not have to end for.
+            // Faults that a planned handover did not have to end for.
             self.reconcile_role(now, actions);
         }
     }
