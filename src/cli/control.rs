@@ -63,7 +63,7 @@ fn say_done(done: Result<String, ClientError>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints who took over; a hand-over that failed goes to standard error, and the command fails.
+/// Prints who took over; a handover that failed goes to standard error, and the command fails.
 fn say_moves(moves: Vec<Move>) -> ExitCode {
     let mut outcome = ExitCode::SUCCESS;
     for ended in moves {

@@ -178,7 +178,7 @@ impl<'a> Demo<'a> {
         ])
     }
 
-    /// The client starts after the election, as nobody answers before.
+    /// The client starts after the election, as no server answers before.
     fn election(&mut self) -> Result<DemoStep, DemoError> {
         let name = "the election";
         self.terminal.title(name);
@@ -234,7 +234,7 @@ impl<'a> Demo<'a> {
             daemon.crash();
         }
         self.a.cut()?;
-        let crashed = self.note("web-a: SIGKILL, and its cable is cut; nobody says goodbye");
+        let crashed = self.note("web-a: SIGKILL, and its cable is cut: no priority 0 is sent");
         let heard = self.observer.adverts("web-a", self.began);
         self.becomes_master("web-b", crashed)?;
         if let (Some((last, _)), Some(taken)) = (heard.last(), self.first_advert("web-b", crashed))
@@ -422,7 +422,7 @@ impl Terminal {
         self.say(&format!("             {text}"));
     }
 
-    /// One letter for every 20 ms: who answered, or a dot for nobody.
+    /// One letter for every 20 ms: who answered, or a dot for no answer.
     fn strip(&mut self, strip: &[Option<String>]) {
         let mut line = String::new();
         for column in strip {

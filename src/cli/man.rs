@@ -246,7 +246,7 @@ fn explanation(argument: &Arg) -> String {
 
 fn configuration(text: &str) -> String {
     let reference = Reference::parse(text);
-    let what = "which addresses this host shares, and with whom";
+    let what = "configuration of vipd";
     let mut page = ManPage::new("vipd.toml", "5", what);
     page.head("DESCRIPTION");
     page.blocks(&reference.head);

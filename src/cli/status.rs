@@ -375,7 +375,7 @@ fn seconds(seconds: f64) -> String {
 fn heard(router: &Router) -> String {
     let Some(heard) = &router.heard else {
         let normal = router.role == Role::Master.name() && heard_nobody(router);
-        return if normal { NOBODY_YET } else { "never anybody" }.to_owned();
+        return if normal { NOBODY_YET } else { "no other router" }.to_owned();
     };
     let checksum = match &heard.checksum {
         Some(form) => format!(", checksum {form}"),
@@ -449,7 +449,7 @@ web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
             "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason";
         assert!(view(false).table(&status).contains(loud));
         let one = view(false).one(&status, &status.routers[0]);
-        assert!(one.contains(loud) && one.contains("heard       never anybody\n"), "{one}");
+        assert!(one.contains(loud) && one.contains("heard       no other router\n"), "{one}");
     }
 
     #[test]

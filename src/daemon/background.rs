@@ -1,6 +1,6 @@
-//! Work that may take its time: clients of the control socket, history, reading files, checking
-//! whether a successor could start. It runs on a thread without real-time priority, for which the
-//! advert loop never waits.
+//! Work that may be slow: clients of the control socket, history, reading files, checking whether a
+//! successor could start. It runs on a thread without real-time priority, for which the advert loop
+//! never waits.
 
 use std::io;
 use std::thread;
@@ -19,7 +19,7 @@ use crate::host::sys;
 /// a status document: a disk that hangs for one must not delay the others.
 const BLOCKING_THREADS: usize = 6;
 
-/// How long after a configuration was read most of what it brings about has been done.
+/// When most work that follows a reload is finished.
 const APPLIED: Duration = Duration::from_secs(2);
 
 /// The background thread; it ends when this is dropped.
@@ -90,6 +90,6 @@ impl Background {
 
 fn serve(runtime: Runtime, closed: oneshot::Receiver<()>) {
     let _ = runtime.block_on(closed);
-    // A disk that hangs keeps no successor waiting.
+    // A disk that hangs must not delay the successor.
     runtime.shutdown_background();
 }

@@ -1,4 +1,4 @@
-//! What the checks found last, for log, history and status; what it means is the protocol's business.
+//! The last results of checks, for log, history and status; the protocol decides what they mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,6 @@ pub struct CheckRuns(BTreeMap<String, LastRun>);
 /// The last run of a check.
 #[derive(Clone, Debug)]
 pub struct LastRun {
-    /// The result.
     pub result: CheckResult,
     /// What it printed or found.
     pub output: String,
@@ -26,7 +25,6 @@ pub struct LastRun {
 }
 
 impl CheckRuns {
-    /// The last run of the check of this name.
     pub fn last(&self, name: &str) -> Option<&LastRun> {
         self.0.get(name)
     }

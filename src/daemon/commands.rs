@@ -34,9 +34,9 @@ struct PendingMove {
     router: RouterId,
     name: Arc<str>,
     asked_at: Instant,
-    /// Who was heard first since then, and when.
+    /// The first router that was heard since then, and when.
     taker: Option<(IpAddr, Instant)>,
-    /// Released, and nobody was heard: when to stop waiting.
+    /// Released, and no router was heard: when to stop waiting.
     give_up_at: Option<Instant>,
 }
 

@@ -29,7 +29,7 @@ pub(super) fn store(state_dir: &Path, drained: bool) -> io::Result<()> {
         writeln!(file, "drained since {since}; `vipd undrain` ends it")?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
-        // Refused if it may not survive a crash: then it must not be there after a lucky one either.
+        // Refuse what may not survive a crash: it must not take effect by chance.
         sync(state_dir).inspect_err(|_| drop(fs::remove_file(&path)))
     } else {
         match fs::remove_file(&path) {

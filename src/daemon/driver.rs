@@ -1,7 +1,8 @@
 //! The driver: polls the machine, tells the protocol what happened, and holds what both sides need.
 //!
 //! An advert arrives by [`Driver::receive`]. What else happens is queued as a [`PendingEvent`] and
-//! told by [`Driver::dispatch`]. Actions are carried out in [`effects`](super::effects).
+//! passed to the node by [`Driver::dispatch`]. Actions are carried out in
+//! [`effects`](super::effects).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -80,7 +81,7 @@ impl Source {
     }
 }
 
-/// Something that the protocol must be told, noticed while doing something else.
+/// An event for the protocol that was found while handling another.
 #[derive(Clone, Debug)]
 pub(super) enum PendingEvent {
     AddressGone(RouterId, IpAddr),
@@ -92,7 +93,7 @@ pub(super) enum PendingEvent {
 
 /// What the driver keeps of one virtual router.
 pub(super) struct RouterState {
-    /// As it was when it was last known to the node: its last actions come when it has gone.
+    /// Its last configuration in the node: its last actions follow after the node has removed it.
     pub(super) config: Arc<RouterConfig>,
     /// Its last advert.
     pub(super) encoded: Option<Encoded>,
@@ -129,7 +130,7 @@ impl RouterState {
 pub(super) struct DriverStatus<'a> {
     /// The last changes of its role, by the wall clock, the newest first.
     pub(super) transitions: Vec<&'a (SystemTime, Transition)>,
-    /// When the kernel removes its addresses if nobody renews them.
+    /// When the kernel removes its addresses unless they are renewed.
     pub(super) lease_until: Option<Instant>,
     /// The last hook that ended.
     pub(super) last_hook: Option<&'a LastHook>,
@@ -140,7 +141,7 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     alarm: Alarm,
     pub(super) poller: Poller,
-    /// A descriptor that somebody else owns is readable.
+    /// A descriptor of another owner is readable.
     others_ready: bool,
     /// When adverts were last received.
     heard_at: Instant,
@@ -169,7 +170,7 @@ impl Driver {
     /// Opens what does not depend on interfaces.
     ///
     /// # Errors
-    /// The kernel refuses netlink, epoll or timers: nothing can be done then.
+    /// The kernel refuses netlink, epoll or timers.
     pub(super) fn new(
         clock: Clock,
         helper: Helper,
@@ -208,10 +209,10 @@ impl Driver {
         self.clock.now()
     }
 
-    /// Also wakes up when `fd` becomes readable; its owner looks at it.
+    /// Also wakes up when `fd` becomes readable; its owner reads it.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// epoll refuses the descriptor.
     pub(super) fn listen_to(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.poller.add(fd, Source::Other.token())
     }
@@ -246,7 +247,7 @@ impl Driver {
         self.interfaces.follow(node, &self.poller)
     }
 
-    /// Has the checks of a configuration carried out, and no others.
+    /// Runs the checks of a configuration, and no others.
     pub(super) fn set_checks(&mut self, config: &Config) {
         self.hooks.set_checks(config);
         self.checks.keep_only(config.checks.iter().map(|plan| plan.name.as_str()));
@@ -255,8 +256,8 @@ impl Driver {
 
     // ---- receiving -------------------------------------------------------------------------
 
-    /// Takes in what came since the last call: adverts first, for they may change what everything
-    /// else means. If nothing came, and it is to `wait`, it does so until something comes, or until
+    /// Reads what arrived since the last call: adverts first, as they may change the meaning of
+    /// everything else. If nothing arrived and `wait` is set, waits until something does, or until
     /// the time to [wake up](Self::wake_at).
     ///
     /// Returns whether there may be more: only after `false` may the next call wait.
@@ -278,8 +279,7 @@ impl Driver {
         }
         for place in 0..self.poller.ready() {
             let source = Source::of(self.poller.token(place));
-            // Other sources are rare and may bring about more, so they are polled again before the
-            // loop sleeps.
+            // Other sources are rare and may queue follow-up work, so poll again before sleeping.
             more |= !matches!(source, Source::Adverts(..) | Source::Timer);
             match source {
                 Source::Adverts(..) => {}
@@ -391,7 +391,7 @@ impl Driver {
         }
     }
 
-    /// Exchanges with the helper what both have to say.
+    /// Sends queued requests to the helper and reads its reports.
     pub(super) fn poll_helper(&mut self) {
         let (ended, checked) = self.hooks.poll(&self.poller);
         self.pending
@@ -412,7 +412,7 @@ impl Driver {
         for member in &owner.members {
             if last.hook == Hook::Master && succeeded {
                 // If this cannot be written the hook runs once more after a restart, which hooks
-                // must bear.
+                // must tolerate.
                 let _ = self.record.update(*member, RecordEntry::hook_succeeded);
             }
             if let Some(state) = self.routers.get_mut(member) {
@@ -427,9 +427,9 @@ impl Driver {
         self.hooks.keep_alive(now, &self.poller)
     }
 
-    // ---- telling the protocol --------------------------------------------------------------
+    // ---- events for the protocol -----------------------------------------------------------
 
-    /// Tells the protocol what is pending. Returns whether there was anything.
+    /// Passes pending events to the node. Returns whether there was anything.
     pub(super) fn dispatch(&mut self, node: &mut Node, actions: &mut Vec<Action>) -> bool {
         let mut dispatched = false;
         loop {
@@ -495,12 +495,12 @@ impl Driver {
         }
     }
 
-    /// Tells the protocol of every interface anew, whether it exists or not.
+    /// Reports every interface to the protocol again, whether it exists or not.
     pub(super) fn tell_links(&mut self) {
         self.pending.extend(self.interfaces.ids().map(PendingEvent::Link));
     }
 
-    // ---- questions -------------------------------------------------------------------------
+    // ---- queries ---------------------------------------------------------------------------
 
     /// What status shows of a virtual router that the protocol does not know.
     pub(super) fn status(&self, id: RouterId) -> DriverStatus<'_> {
@@ -528,7 +528,7 @@ impl Driver {
     /// over.
     ///
     /// # Errors
-    /// That could not be written.
+    /// The record could not be written.
     pub(super) fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
         self.record.update(id, |entry| entry.held_back = held_back)
     }

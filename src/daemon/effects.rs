@@ -20,8 +20,8 @@ use crate::vrrp::{
 };
 
 impl Driver {
-    /// Takes an action of the protocol. What can leave at once leaves with everything else of this
-    /// turn, by [`flush`](Self::flush); jobs are started at once.
+    /// Takes an action of the protocol. What can be sent at once is sent with everything else of
+    /// this turn, by [`flush`](Self::flush); jobs are started at once.
     pub(super) fn perform(&mut self, now: Instant, action: Action, node: &Node) {
         let id = action.router();
         let router = node.router(id);
@@ -33,7 +33,7 @@ impl Driver {
             return;
         }
         let state = match (router, self.routers.get_mut(&id)) {
-            // One that was removed may be forgotten by the node, and its last actions are to come.
+            // The node may have forgotten a removed router whose last actions are still to come.
             (_, Some(state)) => state,
             (Some(router), None) => {
                 self.routers.entry(id).or_insert_with(|| Box::new(RouterState::new(router)))
@@ -196,7 +196,7 @@ impl Driver {
                 (JobKind::Claim, _) => {
                     error!(router = name, %address, "cannot claim {address}: {failure}");
                 }
-                // What is reported of the interface says the rest.
+                // The interface's own events report the rest.
                 (JobKind::Release, AddressError::NoDevice)
                 | (
                     JobKind::Renew,
@@ -234,8 +234,8 @@ impl Driver {
         self.pending.extend(missing.into_iter().map(|ip| PendingEvent::AddressGone(router, ip)));
     }
 
-    /// Removes an address that an earlier daemon left on an interface and that nobody is configured
-    /// to hold now.
+    /// Removes an address that an earlier daemon left on an interface and that no virtual router is
+    /// configured to hold now.
     pub(super) fn release_leftover(&mut self, interface: &str, address: Address) {
         let Some(index) = self.interfaces.index_of(interface) else { return };
         info!(interface, %address, "removing what an earlier daemon left");
@@ -315,7 +315,7 @@ impl Driver {
     }
 }
 
-/// Of several failures the first counts; a renewal that came too late is told as such in any case.
+/// Of several failures the first counts; a renewal that came too late always counts as too late.
 fn outcome(kind: JobKind, failures: &[(Address, AddressError)]) -> Result<(), JobError> {
     let error = |failure: &AddressError| match failure {
         AddressError::AlreadyThere => JobError::AlreadyThere,

@@ -1,5 +1,5 @@
-//! The advert loop: one turn after the other, it waits, reads everything that came, acts on what is
-//! due and carries out what follows.
+//! The advert loop: each turn waits, reads everything that has arrived, acts on expired deadlines
+//! and carries out what follows.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,8 +27,8 @@ use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
 use crate::vrrp::{Action, AddressesFound, Event, Instant, Node, Stop};
 
-/// How often in one turn everything that came is read before deadlines are acted on: packets go
-/// before timeouts, but a flood must not keep the loop from its own adverts.
+/// How often in one turn everything that has arrived is read before deadlines are acted on: packets
+/// take precedence over timeouts, but a flood must not keep the loop from its own adverts.
 const MAX_ROUNDS: usize = 4;
 /// How long a stop that has released everything waits for hooks and the worker.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
@@ -49,7 +49,7 @@ pub(super) struct EventLoop {
     systemd: Systemd,
     actions: Vec<Action>,
     background: Background,
-    /// What clients of the control socket ask.
+    /// From clients of the control socket.
     requests: Receiver<PendingRequest>,
     /// Requests that are answered at the end of this turn.
     asked: Vec<PendingRequest>,
@@ -63,9 +63,10 @@ pub(super) struct EventLoop {
     pub(super) reloading: bool,
     /// A restart is checking whether a successor could start.
     restarting: bool,
-    /// The kernel was asked for all interfaces; the protocol is told of all of them afterwards.
+    /// The kernel was asked for all interfaces; all of them are reported to the protocol
+    /// afterwards.
     links_due: bool,
-    /// Whether the protocol has been told what an earlier daemon left.
+    /// Whether what an earlier daemon left has been reported to the protocol.
     begun: bool,
     /// When to notify systemd's watchdog; `None`: there is none.
     watchdog_at: Option<Instant>,
@@ -164,8 +165,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// One turn: waits, unless something is left to read; reads everything that came; acts on the
-    /// deadlines that have passed; carries out what follows from both.
+    /// One turn: waits, unless something is left to read; reads everything that has arrived; acts
+    /// on the deadlines that have passed; carries out what follows from both.
     fn turn(&mut self) -> io::Result<()> {
         let mut wait = !self.more;
         for _ in 0..MAX_ROUNDS {
@@ -257,8 +258,9 @@ impl EventLoop {
         }
     }
 
-    /// Every interface has been reported for the first time: tells the protocol what an earlier daemon
-    /// left, and removes what of it nobody is configured to hold now.
+    /// Every interface has been reported for the first time: tells the protocol what an earlier
+    /// daemon left, and removes those of its addresses that no virtual router is configured to hold
+    /// now.
     fn begin(&mut self) {
         let now = self.driver.now();
         let boottime = clock::boottime();
@@ -450,7 +452,7 @@ fn successor(config: &Path) -> Result<(), String> {
     Err(format!("{installed} check: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// What history says of a reload.
+/// The text of a reload in the history.
 fn applied(changes: &[String]) -> String {
     match changes {
         [] => "the configuration was read again; nothing in it has changed".to_owned(),

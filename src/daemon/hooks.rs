@@ -18,7 +18,7 @@ use crate::vrrp::{
 /// What runs hooks and checks: the helper process, and what it was asked for.
 pub(super) struct HookRunner {
     helper: Helper,
-    /// Why there is no helper any more, until [`failure`](Self::failure) has told it.
+    /// Why there is no helper any more, until [`failure`](Self::failure) has returned it.
     gone: Option<io::Error>,
     lost: bool,
     /// When the helper is asked whether it is alive.
@@ -57,18 +57,18 @@ pub(crate) struct LastHook {
     pub(crate) took: Duration,
 }
 
-/// A hook that ended, and for whom it ran.
+/// A hook that ended, and its owner.
 pub(super) struct EndedHook {
     pub(super) router: RouterId,
     pub(super) owner: Arc<HookOwner>,
     pub(super) finished: Finished,
     pub(super) last: LastHook,
-    /// What the election is told; `None` for a run that never began, or whose hook was asked for
-    /// again meanwhile: then the later run decides.
+    /// What is reported to the election; `None` for runs that were superseded before they started,
+    /// or whose hook was requested again: then the later run decides.
     pub(super) outcome: Option<HookOutcome>,
 }
 
-/// What a change of role asks for.
+/// What a change of role led to.
 pub(super) enum Started {
     /// No hook is configured for it.
     Nothing,
@@ -92,15 +92,15 @@ impl HookRunner {
         }
     }
 
-    /// From now on also waits for the helper.
+    /// Has the poller wait for the helper, too.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// epoll refuses the descriptor.
     pub(super) fn register(&self, poller: &Poller) -> io::Result<()> {
         poller.add(self.helper.as_fd(), Source::Helper.token())
     }
 
-    /// Takes up the hooks of a configuration. What was removed leaves with its own hooks.
+    /// Takes the hooks of a configuration. A removed virtual router leaves with its own hooks.
     pub(super) fn follow(&mut self, node: &Node, config: &Config) {
         let routers = config.vrrp.routers.iter().map(|router| &router.name);
         let named: BTreeSet<_> =
@@ -123,14 +123,15 @@ impl HookRunner {
         }
     }
 
-    /// Has the checks of a configuration carried out, and no others; call [`poll`](Self::poll) after
-    /// it. Those that are as before go on undisturbed.
+    /// Runs the checks of a configuration, and no others; call [`poll`](Self::poll) after it.
+    /// Unchanged checks continue.
     pub(super) fn set_checks(&mut self, config: &Config) {
         let settled = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
         self.helper.set_checks(config.checks.iter().zip(settled));
     }
 
-    /// Exchanges with the helper what both have to say: hooks that ended and checks that were run.
+    /// Sends queued requests to the helper and reads its reports: hooks that ended and checks that
+    /// were run.
     pub(super) fn poll(&mut self, poller: &Poller) -> (Vec<EndedHook>, Vec<(String, CheckRun)>) {
         let mut finished: Vec<Finished> = Vec::new();
         let outcome = self.helper.poll(|run| finished.push(run));
@@ -159,7 +160,7 @@ impl HookRunner {
         Some(EndedHook { router, owner, finished, last, outcome })
     }
 
-    /// Asks a helper that has said nothing for some time whether it is alive. Returns when to call
+    /// Asks a helper that has been silent for some time whether it is alive. Returns when to call
     /// this again.
     pub(super) fn keep_alive(&mut self, now: Instant, poller: &Poller) -> Instant {
         if now >= self.ping_at && !self.lost {
@@ -170,8 +171,8 @@ impl HookRunner {
         self.ping_at
     }
 
-    /// Why the helper is gone, told once: a daemon without hooks and checks would mislead about its
-    /// state, so it has to end, and the next one has a helper.
+    /// Why the helper is gone, returned once: a daemon without hooks and checks would mislead about
+    /// its state, so it has to end, and the next one has a helper.
     pub(super) fn failure(&mut self) -> Option<io::Error> {
         self.gone.take()
     }
@@ -187,9 +188,10 @@ impl HookRunner {
             }
             Err(_) if self.lost => {}
             Err(error) => {
-                let text =
-                    format!("the helper process, which runs hooks and checks, is gone: {error}");
-                error!("{text}; ending, so that whoever starts vipd again starts a new one");
+                let text = format!("the helper process (hooks and checks) has ended: {error}");
+                error!(
+                    "{text}; exiting, so that the service manager restarts vipd with a new helper"
+                );
                 self.lost = true;
                 self.gone = Some(io::Error::new(error.kind(), text));
             }

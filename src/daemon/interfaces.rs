@@ -79,7 +79,7 @@ impl Interfaces {
         self.ids.values().copied()
     }
 
-    /// Follows the interfaces that the node's routers name now, and has everything reported anew.
+    /// Follows the interfaces that the node's routers name now, and has everything reported again.
     ///
     /// # Errors
     /// The kernel cannot be asked.
@@ -159,7 +159,7 @@ impl Interfaces {
         all && self.synced
     }
 
-    /// Takes in what the kernel has reported.
+    /// Reads what the kernel has reported.
     ///
     /// # Errors
     /// The netlink socket itself fails.

@@ -38,7 +38,6 @@ const REALTIME_PRIORITY: u8 = 50;
 /// The daemon's files and directories.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The configuration file.
     pub config: PathBuf,
     /// The runtime directory: lock, record, control socket. Emptied by a reboot.
     pub runtime_dir: PathBuf,
@@ -49,13 +48,11 @@ pub struct Options {
 /// Why the daemon did not start, or ended.
 #[derive(Debug)]
 pub enum DaemonError {
-    /// The configuration is wrong.
     Config(Problems),
-    /// Another daemon is in the way.
+    /// Another daemon holds a lock that this one needs.
     Taken(LockConflict),
     /// The kernel cannot mark addresses.
     Kernel(String),
-    /// A capability is missing.
     Privileges(String),
     /// The system refused something without which nothing works.
     System(&'static str, io::Error),
@@ -79,7 +76,7 @@ impl fmt::Display for DaemonError {
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// When it cannot start, or when the kernel takes away what it cannot work without.
+/// It cannot start, or the kernel withdraws something that it cannot work without.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     sys::map_large_allocations();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {

@@ -18,9 +18,7 @@ use crate::vrrp::{
 /// What the daemon knows of itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process<'a> {
-    /// The node's name.
     pub(super) node: &'a str,
-    /// The configuration file.
     pub(super) config: &'a Path,
     /// When it started.
     pub(super) started_at: SystemTime,
@@ -175,7 +173,7 @@ fn one_check(now: Instant, check: &vrrp::Check, driver: &Driver) -> Check {
     }
 }
 
-/// What its checks, and its being new, do to its priority.
+/// What its checks, and having heard no router since the start, do to its priority.
 fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> {
     if router.config().priority == Priority::OWNER {
         return Vec::new();
@@ -199,7 +197,7 @@ fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> 
         });
     }
     if matches!(router.state(), State::Master { unheard_until: Some(_), .. }) {
-        let text = "nobody was heard, so it may be deaf, and it does not preempt".to_owned();
+        let text = "no router was heard since the start: priority 1 until this host surely receives adverts (preempt = false)".to_owned();
         changes.push(PriorityChange { check: None, adds: None, text });
     }
     changes

@@ -8,11 +8,8 @@ words! {
     /// The kinds of problems that `vipd doctor` knows, in the order in which findings are sorted.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum ProblemKind {
-        /// The configuration is refused.
         ConfigRefused = "config_refused",
-        /// A configured interface does not exist.
         InterfaceAbsent = "interface_absent",
-        /// A configured interface is down.
         InterfaceDown = "interface_down",
         /// A configured interface has no address to send adverts from.
         NoAddress = "no_address",
@@ -48,11 +45,8 @@ words! {
         NetworkdRemoves = "networkd_removes",
         /// NetworkManager removes unknown addresses from the interface.
         NetworkmanagerRemoves = "networkmanager_removes",
-        /// A capability is missing.
         CapabilityMissing = "capability_missing",
-        /// The daemon has no real-time priority.
         NoRealtime = "no_realtime",
-        /// The daemon's memory is not locked.
         MemoryNotLocked = "memory_not_locked",
         /// Adverts were sent too late, or a role was lost by that.
         Late = "late",
@@ -60,7 +54,6 @@ words! {
         AdvertsRefused = "adverts_refused",
         /// A checked service is stopped in parallel with vipd.
         UnitOrder = "unit_order",
-        /// This host is drained.
         Drained = "drained",
         /// A virtual router was moved away by `vipd failover`.
         HeldBack = "held_back",

@@ -10,9 +10,7 @@ use crate::vrrp::Family;
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// Received.
     In,
-    /// Sent.
     Out,
 }
 

@@ -123,7 +123,8 @@ pub(super) enum TestResult {
 pub(super) fn test(index: u32, family: Family, source: Option<IpAddr>) -> io::Result<TestResult> {
     let mut receiver = RawReceiver::open(index, family)?;
     let socket = &receiver.socket;
-    // Version 0 and VRID 0, which nobody uses. The pid tells it from test packets of others.
+    // Version 0 and VRID 0, which no VRRP daemon uses. The pid distinguishes it from other test
+    // packets.
     let mut message = vec![0; 4];
     message.extend(std::process::id().to_be_bytes());
     let token = message.clone();

@@ -1,9 +1,9 @@
 //! The [`Status`] as metrics in the formats of Prometheus.
 //!
-//! Names, labels and units follow Prometheus's conventions: base units, `_total` on counters. Counters
-//! start at zero with the daemon. A virtual router has the label `router`, its name on this host;
-//! `vipd_router_role` and `vipd_router_info` also say `vrid` and `address`, the first advertised
-//! address, which are the same on all hosts: rules over several hosts group by these.
+//! Names, labels and units follow Prometheus's conventions: base units, `_total` on counters.
+//! Counters start at zero with the daemon. A virtual router has the label `router`, its name on
+//! this host; `vipd_router_role` and `vipd_router_info` also have `vrid` and `address`, the first
+//! advertised address, which are the same on all hosts: rules over several hosts group by these.
 
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -84,7 +84,7 @@ fn node(out: &mut Exposition, status: &Status) {
     });
     out.counter(
         "vipd_stray_packets_total",
-        "Discarded packets that meant no virtual router of this host.",
+        "Discarded packets for no virtual router of this host.",
         |strays| {
             for (reason, count) in &status.stray_discards {
                 strays.sample(&[("reason", reason)], count);
@@ -339,7 +339,7 @@ fn counted(out: &mut Exposition, routers: &[Router]) {
     each(
         out,
         "vipd_adverts_received_total",
-        "Packets that meant this virtual router, discarded ones included.",
+        "Packets for this virtual router, including discarded ones.",
         |r| r.counters.adverts_received,
     );
     out.counter("vipd_discards_total", "Packets that were not acted on.", |discards| {

@@ -209,8 +209,8 @@ impl HttpServer {
         self.ask(&self.events, Client::events).await
     }
 
-    /// Asks the daemon, or answers what it said less than [`MAX_AGE`] ago. Clients that ask meanwhile
-    /// wait for the same answer.
+    /// Asks the daemon, or returns its answer of less than [`MAX_AGE`] ago. Clients that ask
+    /// meanwhile wait for the same answer.
     async fn ask<T: Send + 'static>(
         &self,
         cached: &Cached<T>,

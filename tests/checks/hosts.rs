@@ -17,7 +17,7 @@ use crate::services::{self, Authority, Server, Service, Systemd};
 use crate::suite::TestResult;
 use crate::{TIMEOUT, VIPD, is_root, until};
 
-/// Two hosts and a client; `a` has the better priority, and its checks are the test's.
+/// Two hosts and a client; `a` has the better priority and the checks of the test.
 pub struct Pair {
     lab: Lab,
     a: Host,
@@ -117,7 +117,7 @@ fn helper_of(daemon: &Daemon) -> Pid {
     Pid::from_raw(fs::read_to_string(children).unwrap().trim().parse().unwrap())
 }
 
-/// A file in which hooks say that they ran, with the program that does so, both for any user.
+/// A file in which hooks log that they ran, and the program that does so, both for any user.
 struct Notes(tempfile::TempDir);
 
 impl Notes {
@@ -465,7 +465,7 @@ pub fn a_hook_that_hangs_before_a_claim_is_a_refusal() -> TestResult {
     assert_eq!(router["fault_reasons"][0]["reason"], "vetoed", "{router:#}");
     let ended = || (pair.router(&pair.a)["last_hook"]["outcome"] == "timed out").then_some(());
     wait_for(TIMEOUT, ended).unwrap();
-    // Also when nobody else is there.
+    // Also without another router.
     b.stop(TIMEOUT).unwrap();
     thread::sleep(Duration::from_millis(800));
     assert!(pair.lab.owners(pair.ip).is_empty());
@@ -551,17 +551,11 @@ pub fn the_daemon_ends_with_an_error_when_its_helper_dies() -> TestResult {
     let status = a.wait(TIMEOUT).unwrap().expect("a daemon without checks ends");
     assert_eq!(status.code(), Some(1), "{status}");
     let log = a.log();
-    assert!(
-        log.contains("ERROR the helper process, which runs hooks and checks, is gone"),
-        "{log}"
-    );
+    assert!(log.contains("ERROR the helper process (hooks and checks) has ended"), "{log}");
     // Restarted at once, as by systemd, it stays master; otherwise another host takes over.
     pair.expect_master(&pair.b);
     let events = fs::read_to_string(pair.a.dir().join("state/events.jsonl")).unwrap();
-    assert!(
-        events.contains("the helper process, which runs hooks and checks, is gone"),
-        "{events}"
-    );
+    assert!(events.contains("the helper process (hooks and checks) has ended"), "{events}");
     Ok(())
 }
 
@@ -723,7 +717,7 @@ pub fn a_check_counts_as_its_initial_result_until_it_has_run() -> TestResult {
     let ips: Vec<IpAddr> = routers.iter().map(|spec| spec.addresses[0]).collect();
     let _a = pair.start_a(&vipd(), &routers);
     pair.expect_owner(ips[0], &pair.a);
-    // Longer than a silent master would be waited for.
+    // Longer than the master-down interval.
     thread::sleep(4 * pair.spec(100).master_down_interval());
     let status = pair.try_status(&pair.a).unwrap();
     let seen = |router: &Value| {
