@@ -1,7 +1,7 @@
 //! A client of the control socket, with a method for each request.
 //!
 //! Each request opens a connection. The calls block: a request that only reads for at most four
-//! seconds, a hand-over or a reload until it is over.
+//! seconds, a handover or a reload until it is over.
 
 use std::fmt;
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -30,7 +30,7 @@ pub struct Client {
     runtime_dir: PathBuf,
 }
 
-/// What became of a drain.
+/// The result of a drain.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Drained {
     /// In force; one entry for each virtual router that had addresses here.
@@ -104,7 +104,7 @@ impl Client {
         })
     }
 
-    /// Asks, and picks from the answer what belongs to this request.
+    /// Sends a request, and takes from the answer what belongs to it.
     fn request<T>(
         &self,
         request: &Request,
@@ -118,7 +118,7 @@ impl Client {
         }
     }
 
-    /// Asks; if too many others do, again after a moment.
+    /// Sends a request; retries after a moment if the daemon is busy.
     fn ask(&self, request: &Request) -> Result<Answer, ClientError> {
         let give_up_at = Instant::now() + ANSWER_TIMEOUT;
         loop {
@@ -147,7 +147,7 @@ impl Client {
         if request.only_reads() {
             stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(lost)?;
         }
-        // A surplus client has its answer although nobody takes its request.
+        // A surplus client receives its answer although its request is not read.
         let sent = stream.write_all(&encode(request));
         let mut bytes = Vec::new();
         let received = io::BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut bytes);
@@ -176,15 +176,14 @@ fn done(answer: Answer) -> Option<String> {
 /// Why a request was not answered, or was refused.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens in this runtime directory.
+    /// No daemon listens in this runtime directory.
     NoDaemon(PathBuf),
     /// The socket is not for this user.
     NotAllowed(PathBuf),
     /// The connection ended, or the daemon did not answer.
     Lost(PathBuf, io::Error),
-    /// The daemon answered what this version does not know.
+    /// This version does not know such an answer.
     NotUnderstood(serde_json::Error),
-    /// The daemon refused.
     Refused {
         /// The kind of error, for programs.
         code: ErrorCode,
@@ -194,7 +193,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// A word for programs.
+    /// A constant name for programs.
     pub const fn code(&self) -> &'static str {
         match self {
             ClientError::NoDaemon(_) => "no_daemon",

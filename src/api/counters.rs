@@ -38,50 +38,40 @@ pub struct Counters {
     pub advert_lateness: Histogram,
     /// Time from an advert to the completion of the lease renewal that belongs to it.
     pub renewal_lateness: Histogram,
-    /// Changes of role.
     pub transitions: Vec<TransitionCount>,
-    /// Hooks that ended.
     pub hooks: Vec<HookCount>,
 }
 
 /// A number of equal changes of role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionCount {
-    /// The role before.
     pub from: Word,
-    /// The role after.
     pub to: Word,
     /// The reason, as a word.
     pub cause: Word,
-    /// How many.
     pub count: u64,
 }
 
 /// A number of runs of one hook with the same outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookCount {
-    /// Name of the hook.
     pub hook: Word,
     /// "done", or how it failed, as a word.
     pub outcome: Word,
-    /// How many.
     pub count: u64,
 }
 
 impl Counters {
-    /// Counts a discarded packet.
     pub fn discarded(&mut self, why: &'static str) {
         count_discard(&mut self.discards, why);
     }
 
-    /// Counts a change of role.
     pub fn changed(&mut self, from: &'static str, to: &'static str, cause: &'static str) {
         let counted =
             TransitionCount { from: from.into(), to: to.into(), cause: cause.into(), count: 1 };
         add_transition(&mut self.transitions, counted);
     }
 
-    /// Counts the end of a hook.
     pub fn hook_ended(&mut self, hook: &'static str, outcome: &'static str) {
         let counted = HookCount { hook: hook.into(), outcome: outcome.into(), count: 1 };
         add_hook(&mut self.hooks, counted);

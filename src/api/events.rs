@@ -18,7 +18,6 @@ pub const OLDER_FILE: &str = "events.1.jsonl";
 /// How much of the end of each file [`newest`] reads, in bytes.
 const TAIL: u64 = 64 << 10;
 
-/// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Time, RFC 3339 in UTC.
@@ -44,7 +43,6 @@ words! {
     pub enum EventKind {
         /// The daemon started or ended.
         Daemon = "daemon",
-        /// A role changed.
         Role = "role",
         /// Something that an operator should look at: contention, incompatible peers and the like.
         Warning = "warning",
@@ -52,7 +50,7 @@ words! {
         Hook = "hook",
         /// A check began to fail, or to pass again.
         Check = "check",
-        /// The operator asked for something.
+        /// An operator's command.
         Command = "command",
         /// The configuration was applied or refused.
         Reload = "reload",

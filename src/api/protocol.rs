@@ -43,22 +43,18 @@ pub enum Request {
     Events,
     /// Hand a virtual router over; answered once another host has taken it, or none has.
     Failover {
-        /// Its name.
         router: String,
     },
     /// End the hold of a failover: preempt again.
     Resume {
-        /// Its name.
         router: String,
     },
     /// Announce the addresses again.
     Announce {
-        /// Its name.
         router: String,
     },
     /// Hand everything over and take nothing, also after a reboot; answered like a failover.
     Drain,
-    /// End a drain.
     Undrain,
     /// Read the configuration again; answered when it is applied or refused.
     Reload,
@@ -90,7 +86,7 @@ pub enum Answer {
         /// The newest last.
         events: Vec<Event>,
     },
-    /// How each hand-over ended.
+    /// How each handover ended.
     Moved {
         /// One for each that was master here.
         moves: Vec<Move>,
@@ -146,12 +142,11 @@ words! {
     }
 }
 
-/// How the hand-over of one virtual router ended.
+/// How the handover of one virtual router ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Move {
-    /// Its name.
     pub router: String,
-    /// Who took over, if anybody.
+    /// Whether another host took over.
     pub outcome: MoveOutcome,
     /// The host that took over, for [`MoveOutcome::Taken`].
     pub by: Option<IpAddr>,
@@ -162,7 +157,7 @@ pub struct Move {
 }
 
 words! {
-    /// How a hand-over ended.
+    /// How a handover ended.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum MoveOutcome {

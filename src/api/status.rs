@@ -76,24 +76,18 @@ pub struct Status {
 /// The process that answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessInfo {
-    /// Version of the program.
     pub version: String,
-    /// Process id.
     pub pid: u32,
-    /// The configuration file.
     pub config: String,
-    /// Start of the daemon.
     pub started_at: String,
 }
 
-/// One virtual router.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Router {
     /// Its name in the configuration.
     pub name: String,
     /// Word of the role.
     pub role: String,
-    /// The configured priority.
     pub priority: u8,
     /// The advertised priority: the configured one with `priority_changes`.
     pub effective_priority: u8,
@@ -103,7 +97,6 @@ pub struct Router {
     /// A check with `on_fail = "last"` fails: it stays master only while no other host is fit.
     #[serde(default)]
     pub degraded: bool,
-    /// Its sync group.
     #[serde(default)]
     pub group: Option<String>,
     /// Its checks, in the order of the configuration.
@@ -120,13 +113,11 @@ pub struct Router {
     pub addresses: Vec<Address>,
     /// The interface that carries adverts and addresses.
     pub interface: String,
-    /// VRID.
     pub vrid: u8,
     /// Family of the adverts: "ipv4" or "ipv6".
     pub family: String,
     /// Version of VRRP: 2 or 3.
     pub version: u8,
-    /// Time between our adverts.
     pub advert_interval_seconds: f64,
     /// Source address of our adverts; `None`: the interface has no suitable one.
     pub source: Option<IpAddr>,
@@ -150,7 +141,6 @@ pub struct Router {
     pub counters: Counters,
 }
 
-/// A reason for fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
     /// Word of the reason, for programs.
@@ -170,7 +160,6 @@ pub struct PriorityChange {
     pub text: String,
 }
 
-/// A check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// Its name in the configuration.
@@ -188,7 +177,6 @@ pub struct Check {
     pub weight: Option<i16>,
     /// Output of the last run; `None`: there was none yet.
     pub output: Option<String>,
-    /// Whether the last run failed.
     pub failed: bool,
     /// End of the last run.
     pub at: Option<String>,
@@ -196,14 +184,10 @@ pub struct Check {
     pub took_seconds: Option<f64>,
 }
 
-/// A change of role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// Time of the change.
     pub at: String,
-    /// The role before.
     pub from: String,
-    /// The role after.
     pub to: String,
     /// The reason, as in the log.
     pub why: String,
@@ -212,10 +196,8 @@ pub struct Change {
     pub cause: Word,
 }
 
-/// A shared address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Address {
-    /// The address.
     pub address: IpAddr,
     /// Whether it is in the adverts.
     pub advertised: bool,
@@ -228,11 +210,9 @@ pub struct Address {
 /// An advert of another router.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heard {
-    /// Who sent it.
     pub address: IpAddr,
     /// Its priority; 0: it gave up its role.
     pub priority: u8,
-    /// Its advert interval.
     pub interval_seconds: f64,
     /// "pseudo-header" or "plain"; `None` where there is only one form.
     pub checksum: Option<String>,
@@ -243,7 +223,6 @@ pub struct Heard {
 /// A peer whose adverts cannot be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incompatible {
-    /// Its address.
     pub address: IpAddr,
     /// What differs and which key to change, as a sentence.
     pub change: String,
@@ -280,10 +259,8 @@ words! {
     }
 }
 
-/// A hook that ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastHook {
-    /// Name of the hook.
     pub hook: String,
     /// "done", or how it failed.
     pub outcome: String,
@@ -292,7 +269,6 @@ pub struct LastHook {
     pub failed: bool,
     /// When it ended.
     pub at: String,
-    /// Duration of the run.
     pub took_seconds: f64,
 }
 

@@ -1,5 +1,5 @@
 //! The programs of hooks and checks: how the file names them, and whether they can be executed here
-//! and changed by nobody else.
+//! and not be changed by others.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ pub(super) fn check_user(user: &At<String>, report: &Diagnostics) {
     }
 }
 
-/// Whether the user exists and can execute the program, and nobody else can change it.
+/// Whether the user exists and can execute the program, and no other user can change it.
 pub(super) fn check_program(
     argv: &[String],
     user: Option<&str>,
@@ -164,7 +164,7 @@ fn no_execution(
     (format!("`{part}` cannot be executed by {who}"), format!("chmod +x {part}"))
 }
 
-/// By the permission bits; without a user: whether anybody may execute it.
+/// By the permission bits; without a user: whether any user may execute it.
 fn may_execute(metadata: &std::fs::Metadata, user: Option<&User>) -> bool {
     let mode = metadata.mode();
     let Some(user) = user.filter(|user| !user.uid.is_root()) else {

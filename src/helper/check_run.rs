@@ -13,9 +13,7 @@ pub struct CheckRun {
     pub result: CheckResult,
     /// Its output or finding, as one short printable line; `None`: as in the previous run.
     pub output: Option<String>,
-    /// How long the run took.
     pub took: Duration,
-    /// When the run ended.
     pub at: SystemTime,
 }
 

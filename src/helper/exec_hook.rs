@@ -30,7 +30,6 @@ pub(super) struct ExecSpec {
     pub helper: u32,
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// The user to change to.
     pub user: Option<String>,
     /// The environment, without the variables of the user.
     pub environment: Vec<(String, String)>,

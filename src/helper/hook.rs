@@ -41,7 +41,6 @@ pub struct HookRun {
     pub reason: String,
     /// The effective priority at that time.
     pub priority: u8,
-    /// All virtual addresses.
     pub addresses: Vec<IpAddr>,
     /// The interface of the virtual router.
     pub interface: String,
@@ -78,7 +77,6 @@ impl Finished {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Exit status 0.
     Done,
     /// A nonzero exit status.
     Exited(i32),

@@ -149,7 +149,7 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
             },
             runs = checks.next_batch() => vec![HelperEvent::CheckRuns(runs)],
             // The kernel sends TERM when the daemon dies, in case another process still holds the
-            // daemon's end of the socket. From anybody else it is ignored: the daemon decides.
+            // daemon's end of the socket. From any other process it is ignored: the daemon decides.
             _ = terminated.read_u8() => {
                 if unistd::getppid() != daemon {
                     break Ok(());

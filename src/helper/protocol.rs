@@ -15,11 +15,19 @@ pub(super) enum HelperRequest {
     /// Run hooks, or queue them.
     RunHooks(HookRun),
     /// Run a check repeatedly. `number` identifies it; for `stable_after` see `SetStableAfter`.
-    StartCheck { number: u64, plan: CheckPlan, stable_after: u32 },
+    StartCheck {
+        number: u64,
+        plan: CheckPlan,
+        stable_after: u32,
+    },
     /// After so many equal results in a row, further ones need not be reported at once.
-    SetStableAfter { number: u64, stable_after: u32 },
-    /// Stop running a check.
-    StopCheck { number: u64 },
+    SetStableAfter {
+        number: u64,
+        stable_after: u32,
+    },
+    StopCheck {
+        number: u64,
+    },
     /// Answer with [`HelperEvent::Pong`].
     Ping,
 }

@@ -28,7 +28,6 @@ pub(crate) struct CapturedAdvert<'a> {
     pub(crate) outgoing: bool,
     /// Source address, which may be forged.
     pub(crate) source: IpAddr,
-    /// Destination address.
     pub(crate) destination: IpAddr,
     /// TTL or hop limit.
     pub(crate) ttl: u8,

@@ -23,7 +23,6 @@ impl Clock {
         Clock { origin: boottime() }
     }
 
-    /// The current time.
     pub fn now(&self) -> Instant {
         self.instant(boottime())
     }
@@ -155,7 +154,6 @@ impl Alarm {
         self.at.filter(|_| self.near).map(|at| at - clock.now())
     }
 
-    /// The current deadline.
     pub fn at(&self) -> Option<Instant> {
         self.at
     }

@@ -11,9 +11,7 @@ use crate::vrrp::Family;
 /// A socket for each address family, or the error why there is none.
 #[derive(Debug)]
 pub(crate) struct EchoSockets {
-    /// For ICMP.
     pub(crate) v4: io::Result<EchoSocket>,
-    /// For ICMPv6.
     pub(crate) v6: io::Result<EchoSocket>,
 }
 

@@ -34,11 +34,8 @@ pub enum LockConflict {
     Router {
         /// Its name in our configuration.
         name: Arc<str>,
-        /// Its interface.
         interface: Arc<str>,
-        /// Its address family.
         family: Family,
-        /// Its VRID.
         vrid: Vrid,
         /// Process ID of the other daemon, if known.
         pid: Option<u32>,
@@ -104,7 +101,6 @@ impl RuntimeDir {
         Ok(RuntimeDir { path: path.to_owned(), _lock: lock })
     }
 
-    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }

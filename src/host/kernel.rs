@@ -1,7 +1,7 @@
 //! The kernel version that is required.
 
 /// The release of the running kernel, if it is older than 5.18. Such a kernel does not store
-/// `IFA_PROTO`, so our addresses could not be told from those of the host.
+/// `IFA_PROTO`, so our addresses could not be distinguished from those of the host.
 pub(crate) fn too_old() -> Option<String> {
     let system = nix::sys::utsname::uname().ok()?;
     let release = system.release().to_string_lossy().into_owned();

@@ -47,7 +47,6 @@ pub struct NeighbourSocket {
 /// An announcement of a watched address by another host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignAnnouncement {
-    /// The announced address.
     pub address: IpAddr,
     /// The MAC address that it is announced at; never our own.
     pub mac: [u8; 6],

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 /// timestamps, but not what is sent.
 ///
 /// # Errors
-/// What the kernel says, as without CAP_NET_RAW.
+/// The packet socket cannot be opened, for example without CAP_NET_RAW.
 pub fn open() -> io::Result<Socket> {
     let protocol = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
@@ -27,7 +27,7 @@ pub fn open() -> io::Result<Socket> {
 /// A frame that came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
-    /// When, by the wall clock since 1970, if the kernel says so.
+    /// When it arrived, by the wall clock since 1970, if the kernel reported it.
     pub stamp: Option<Duration>,
     /// The index of the interface.
     pub interface: Option<u32>,

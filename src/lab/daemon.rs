@@ -70,22 +70,16 @@ impl Daemon {
     }
 
     /// Sends a signal to its first process.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill(self.group(), signal)?)
     }
 
     /// Sends a signal to all its processes at once.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn signal_all(&self, signal: Signal) -> io::Result<()> {
         Ok(killpg(self.group(), signal)?)
     }
 
-    /// Ends all its processes as a crash would: no farewell is sent.
+    /// Ends all its processes as a crash would: no priority 0 is sent.
     pub fn crash(&mut self) {
         // Stopped first, or a child would notice the end of its parent and clean up.
         if self.status.is_none() {
@@ -96,9 +90,6 @@ impl Daemon {
     }
 
     /// How it ended, if it does within `timeout`.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
             self.status = wait_for(timeout, || self.child.try_wait().transpose()).transpose()?;

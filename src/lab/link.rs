@@ -30,9 +30,6 @@ pub struct LinkEditor {
 
 impl LinkEditor {
     /// Those of the calling thread's namespace.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -41,9 +38,6 @@ impl LinkEditor {
     }
 
     /// A switch: no spanning tree, multicast flooded, no addresses of its own.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn add_bridge(&self, name: &str) -> io::Result<()> {
         let data = vec![
             InfoBridge::StpState(BridgeStpState::Disabled),
@@ -58,9 +52,6 @@ impl LinkEditor {
     }
 
     /// A cable: `name` here, with this MAC address, and `peer` in the namespace `peer_namespace`.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn add_veth(
         &self,
         name: &str,
@@ -80,9 +71,6 @@ impl LinkEditor {
     }
 
     /// Sets a link administratively up.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn up(&self, name: &str) -> io::Result<()> {
         let mut link = named(name);
         link.header.flags = LinkFlags::Up;
@@ -91,9 +79,6 @@ impl LinkEditor {
     }
 
     /// Whether the kernel gives the link a link-local IPv6 address of its own choice.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn set_automatic_link_local(&self, name: &str, automatic: bool) -> io::Result<()> {
         let mode = if automatic { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
         let mut link = self.indexed(name)?;
@@ -104,9 +89,6 @@ impl LinkEditor {
     }
 
     /// Plugs a link into a bridge.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn set_bridge(&self, name: &str, bridge: &str) -> io::Result<()> {
         let mut link = self.indexed(name)?;
         link.attributes.push(LinkAttribute::Controller(self.index(bridge)?));
@@ -114,9 +96,6 @@ impl LinkEditor {
     }
 
     /// Whether a bridge port forwards. One that does not is a cut without loss of carrier.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn set_forwarding(&self, port: &str, forwards: bool) -> io::Result<()> {
         const DISABLED: u8 = 0;
         const FORWARDING: u8 = 3;
@@ -130,9 +109,6 @@ impl LinkEditor {
     }
 
     /// Adds a permanent address, usable at once.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn add_address(&self, link: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
         let mut message = self.address(link, address, prefix)?;
         if address.is_ipv6() {
@@ -144,9 +120,6 @@ impl LinkEditor {
     }
 
     /// Removes an address, as an operator would by hand.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn remove_address(&self, link: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
         let message = self.address(link, address, prefix)?;
         self.request(RouteNetlinkMessage::DelAddress(message), 0)
@@ -170,9 +143,6 @@ impl LinkEditor {
     }
 
     /// Every address, with the index of its link and its prefix length.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn addresses(&self) -> io::Result<Vec<(u32, IpAddr, u8)>> {
         let answers = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
         Ok(answers
@@ -218,9 +188,6 @@ impl LinkEditor {
     }
 
     /// Sends a request and waits for its acknowledgement.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags).map(drop)
     }

@@ -52,8 +52,8 @@ fn refused(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} failed: {error} ({advice})"))
 }
 
-/// What `vipd lab-child PARENT PROGRAM ARGUMENTS...` does: becomes the program, killed by the
-/// kernel when the thread that started it ends, so that no lab leaves a process behind.
+/// The entry point of `vipd lab-child PARENT PROGRAM ARGUMENTS...`: becomes the program, killed by
+/// the kernel when the thread that started it ends, so that no lab leaves a process behind.
 pub fn child_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let parent = arguments.next().and_then(|pid| pid.into_string().ok()?.parse::<i32>().ok());
@@ -93,7 +93,7 @@ impl Namespace {
     /// A new namespace with nothing but a loopback device that is up.
     ///
     /// # Errors
-    /// What the kernel says, as where [`enter`] was not called.
+    /// The namespace cannot be created, for example as [`enter`] was not called.
     pub fn new(name: &str) -> io::Result<Self> {
         let (ready_sender, ready) = mpsc::channel();
         let (tasks, queue) = mpsc::channel::<Task>();
@@ -115,7 +115,6 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -54,7 +54,7 @@ impl Lab {
     /// A lab with one LAN.
     ///
     /// # Errors
-    /// What the kernel says, as where [`enter`](super::enter) was not called.
+    /// The namespace cannot be created, for example as [`enter`](super::enter) was not called.
     pub fn new() -> io::Result<Self> {
         let switches = Arc::new(Namespace::new("switch")?);
         let dir = tempfile::Builder::new().prefix("vipd-lab-").tempdir()?;
@@ -64,9 +64,6 @@ impl Lab {
     }
 
     /// Another LAN, number 1 to 255.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn switch(&self, number: u8) -> io::Result<Switch> {
         let switch = Switch(number);
         let links = self.switches.links();
@@ -77,9 +74,6 @@ impl Lab {
     }
 
     /// A host whose `eth0` is on the first LAN; `number` is the last part of its addresses.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn host(&self, name: &str, number: u8) -> io::Result<Host> {
         let host = self.bare_host(name, number)?;
         host.connect("eth0", Switch::LAN)?;
@@ -87,9 +81,6 @@ impl Lab {
     }
 
     /// A host without any interface but its loopback device.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn bare_host(&self, name: &str, number: u8) -> io::Result<Host> {
         let dir = self.dir.path().join(name);
         std::fs::create_dir(&dir)?;
@@ -111,7 +102,6 @@ impl Lab {
         &self.switches
     }
 
-    /// What is connected where.
     pub fn ports(&self) -> &Arc<Ports> {
         &self.ports
     }
@@ -138,7 +128,6 @@ pub struct Host {
 }
 
 impl Host {
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -158,7 +147,6 @@ impl Host {
         Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, self.number.into())
     }
 
-    /// Its namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
@@ -174,9 +162,6 @@ impl Host {
     }
 
     /// A directory for what does not outlive a boot, as `/run` is; made if it is missing.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn runtime_dir(&self) -> io::Result<PathBuf> {
         let dir = self.dir.join("run");
         std::fs::create_dir_all(&dir)?;
@@ -184,9 +169,6 @@ impl Host {
     }
 
     /// Creates an interface with the host's addresses and connects it to a LAN.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn connect(&self, interface: &str, lan: Switch) -> io::Result<()> {
         static PORTS: AtomicU32 = AtomicU32::new(1);
         let port = format!("port{}", PORTS.fetch_add(1, Ordering::Relaxed));
@@ -204,9 +186,6 @@ impl Host {
     }
 
     /// Sets an interface up and gives it the host's own addresses, as far as they are missing.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn up(&self, interface: &str) -> io::Result<()> {
         let (_, lan) = self.plug_of(interface)?;
         let links = self.namespace.links();
@@ -221,9 +200,6 @@ impl Host {
     }
 
     /// Cuts the host off at the switch; its carrier stays.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn cut(&self) -> io::Result<()> {
         for (port, _) in self.plugs() {
             self.switches.links().set_forwarding(&port, false)?;
@@ -233,9 +209,6 @@ impl Host {
     }
 
     /// Ends what [`cut`](Self::cut) began.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn heal(&self) -> io::Result<()> {
         self.cut.store(false, Ordering::Relaxed);
         for (port, _) in self.plugs() {
@@ -246,9 +219,6 @@ impl Host {
 
     /// Leaves what is there after a reboot: its own addresses, and nothing in its runtime directory.
     /// Its processes must have ended.
-    ///
-    /// # Errors
-    /// What the kernel or the file system says.
     pub fn reset(&self) -> io::Result<()> {
         std::fs::remove_dir_all(self.runtime_dir()?)?;
         for (interface, (_, lan)) in lock(&self.interfaces).clone() {
@@ -264,9 +234,6 @@ impl Host {
     }
 
     /// Answers probes to `ip` with the host's name whenever it holds the address.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn answer(&self, ip: IpAddr) -> io::Result<()> {
         let responder = Responder::start(&self.namespace, &self.name, ip)?;
         lock(&self.responders).push(responder);
@@ -274,17 +241,11 @@ impl Host {
     }
 
     /// Whether it holds an address now.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn holds(&self, ip: IpAddr) -> io::Result<bool> {
         Ok(self.namespace.links().addresses()?.iter().any(|(_, held, _)| *held == ip))
     }
 
     /// Whether it holds an address now where the LAN can reach it.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn serves(&self, ip: IpAddr) -> io::Result<bool> {
         Ok(!self.cut.load(Ordering::Relaxed) && self.holds(ip)?)
     }

@@ -22,7 +22,6 @@ pub struct Sighting {
     pub host: Arc<str>,
     /// The interface of the host when it was plugged in.
     pub interface: Arc<str>,
-    /// Its contents.
     pub seen: Seen,
 }
 
@@ -38,21 +37,16 @@ pub enum Seen {
 /// A VRRP message as it stands on the wire; nothing is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advert {
-    /// Its source address.
     pub source: IpAddr,
-    /// Its destination address.
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
     /// Version, 2 or 3.
     pub version: u8,
-    /// Virtual router identifier.
     pub vrid: u8,
-    /// Priority; 0 says that the master leaves.
+    /// Priority; 0 if the master leaves.
     pub priority: u8,
-    /// Its advert interval.
     pub interval: Duration,
-    /// Its virtual addresses.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -67,7 +61,7 @@ impl Observer {
     /// Starts observing.
     ///
     /// # Errors
-    /// What the kernel says, as without CAP_NET_RAW.
+    /// The packet socket cannot be opened, for example without CAP_NET_RAW.
     pub fn start(lab: &Lab) -> io::Result<Self> {
         let socket = lab.switches().run(|| {
             let socket = capture::open()?;

@@ -35,9 +35,6 @@ impl Prober {
     pub const TOO_LATE: Duration = Duration::from_millis(250);
 
     /// Probes `ip` from `client` once every `period`.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn start(client: &Host, ip: IpAddr, period: Duration) -> io::Result<Self> {
         let socket = client.namespace().run(move || {
             let any: SocketAddr = match ip {
@@ -125,7 +122,7 @@ impl Prober {
 pub struct ProbeReport {
     /// Probes with a result.
     pub sent: usize,
-    /// Those that nobody answered within 250 ms.
+    /// Those that no host answered within 250 ms.
     pub lost: usize,
     /// The longest time between two answers, the later of them among these.
     pub longest_silence: Duration,

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::namespace::Namespace;
 use crate::host::privileges;
 
-/// A thread in a namespace. It is told to stop, and waited for, when this is dropped.
+/// A thread in a namespace. It is stopped and joined when this is dropped.
 #[derive(Debug)]
 pub struct LabThread {
     stop: Arc<AtomicBool>,

@@ -35,43 +35,21 @@ struct Watched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkChange {
     /// An interface has got the name, which none had before.
-    Appeared {
-        /// The watched name.
-        name: Arc<str>,
-        /// The interface.
-        link: Link,
-    },
+    Appeared { name: Arc<str>, link: Link },
     /// The interface went up or down, or its MAC address or names changed.
     Changed {
-        /// The watched name.
         name: Arc<str>,
         /// The new state.
         link: Link,
     },
     /// No interface has the name any more. Its addresses are gone too.
-    Gone {
-        /// The watched name.
-        name: Arc<str>,
-    },
+    Gone { name: Arc<str> },
     /// An address was added, removed or changed, for example became usable.
-    Addresses {
-        /// The watched name.
-        name: Arc<str>,
-    },
+    Addresses { name: Arc<str> },
     /// An address with our mark was removed or lost the mark.
-    Lost {
-        /// The watched name.
-        name: Arc<str>,
-        /// The address.
-        ip: IpAddr,
-    },
+    Lost { name: Arc<str>, ip: IpAddr },
     /// An address without our mark was added, or one of ours lost the mark.
-    Foreign {
-        /// The watched name.
-        name: Arc<str>,
-        /// The address.
-        ip: IpAddr,
-    },
+    Foreign { name: Arc<str>, ip: IpAddr },
 }
 
 impl Links {

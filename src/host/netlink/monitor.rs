@@ -23,20 +23,14 @@ use crate::host::bpf;
 pub enum NetEvent {
     /// An interface exists or has changed.
     Link(Link),
-    /// An interface was removed.
     LinkGone {
-        /// Interface index.
         index: u32,
     },
     /// An address exists or has changed.
     Address(InterfaceAddress),
-    /// An address was removed.
     AddressGone {
-        /// Interface index.
         index: u32,
-        /// The IP address.
         ip: IpAddr,
-        /// Prefix length in bits.
         prefix: u8,
     },
     /// A dump begins. Discard what is known: everything that exists follows, then

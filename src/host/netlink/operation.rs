@@ -53,7 +53,6 @@ pub enum Operation {
     /// Gives marked addresses a new lifetime. An address that is not present is not added, and
     /// reported as [`Gone`](AddressError::Gone).
     Renew {
-        /// Addresses to renew.
         addresses: Arc<[Address]>,
         /// Seconds until the kernel removes them.
         lifetime: u32,

@@ -15,31 +15,24 @@ use crate::vrrp::{Address, Family};
 /// It does not tell which of several daemons claimed the address.
 pub const IFA_PROTO_VIPD: u8 = 112;
 
-/// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Interface index. An interface that is deleted and created again gets another one.
     pub index: u32,
-    /// Current name.
     pub name: String,
     /// Alternative names (ip-link(8) `altname`).
     pub alt_names: Vec<String>,
     /// `IFF_UP` and `IFF_RUNNING`: enabled, and with a carrier.
     pub up: bool,
-    /// MAC address; `None` if it is not an Ethernet interface.
     pub mac: Option<[u8; 6]>,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
 }
 
-/// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    /// Interface index.
     pub index: u32,
-    /// The IP address.
     pub ip: IpAddr,
-    /// Prefix length in bits.
     pub prefix: u8,
     /// Whether it has our mark, [`IFA_PROTO_VIPD`].
     pub marked: bool,
@@ -271,11 +264,11 @@ mod tests {
             loopback: false,
         };
         assert_eq!(link(&whole_link()), Some(expected.clone()));
-        // Statistics of a length nobody knows, flags of an unknown kind, a name that is no text.
+        // Statistics of an unknown length, flags of an unknown kind, a name that is not text.
         let odd = [attribute(7, &[1; 3]), attribute(999, &[]), attribute(53, &[0xff, 0xfe])];
         let mut bytes = whole_link();
         bytes.extend(odd.concat());
-        // And one that claims to be longer than the message.
+        // And one whose length exceeds the message.
         bytes.extend([200, 0, 23, 0, 1, 2]);
         assert_eq!(link(&bytes), Some(expected));
     }

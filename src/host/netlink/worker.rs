@@ -39,9 +39,7 @@ pub struct Worker {
 pub struct WorkerJob {
     /// Chosen by the caller; returned in every report of this job.
     pub ticket: u64,
-    /// Interface index.
     pub index: u32,
-    /// The operation.
     pub operation: Operation,
 }
 
@@ -51,7 +49,6 @@ pub enum Progress {
     /// The interface now has this part of a claim's addresses; the rest are being added. Never sent
     /// for the last part.
     Claimed {
-        /// Ticket of the job.
         ticket: u64,
         /// Indices into the addresses of the claim.
         part: Range<usize>,
@@ -73,7 +70,6 @@ impl Progress {
 /// The result of a job.
 #[derive(Clone, Debug)]
 pub struct JobOutcome {
-    /// Ticket of the job.
     pub ticket: u64,
     /// The addresses that the operation failed for. It succeeded for all others.
     pub failures: Vec<(Address, AddressError)>,

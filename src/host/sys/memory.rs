@@ -16,7 +16,7 @@ pub fn map_large_allocations() {
 /// that much, and page faults would delay it.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: the call changes only what nobody uses, under the allocator's own locks.
+    // SAFETY: the call changes only unused memory, under the allocator's own locks.
     let _ = unsafe { libc::malloc_trim(64 << 10) };
 }
 

@@ -27,7 +27,6 @@ const SOURCE_SIZE: usize = 40;
 /// A packet to send.
 #[derive(Debug)]
 pub struct OutgoingPacket<'a> {
-    /// Destination.
     pub to: SockAddr,
     /// Source address and interface index; the kernel chooses if `None`.
     pub from: Option<(IpAddr, u32)>,
