@@ -4,7 +4,7 @@
 //! `cargo bench --bench checks [-- [each] [SECONDS]]`: four runs of 30 s or of so many; `each`: one for
 //! each kind of check. The processor time is that of the programs' own threads: what runs for a command
 //! is not counted, in either. Adverts go every 10 ms, and are counted where they reach the switch.
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 #[path = "../tests/lab/mod.rs"]
 mod lab;

@@ -2,10 +2,10 @@
 //! real binaries in network namespaces.
 //!
 //! `cargo bench --bench faults [-- PART_OF_A_NAME]`, as root. `FAULT_RUNS=1` makes every fault
-//! happen once, `FAULT_JOBS=1` one at a time; with `VIPD_BEFORE=PATH` another vipd runs beside it, to
-//! see what a change has done. Prints a table for benches/README.md; what happens
-//! meanwhile, and the logs of a daemon that did not come as far as its fault, go to stderr.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! happen once, `FAULT_JOBS=1` one at a time; with `VIPD_BEFORE=PATH` another vipd runs beside it,
+//! to see what a change has done. Prints a table for benches/README.md; what happens meanwhile, and
+//! the logs of a daemon that failed before its fault, go to stderr.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../tests/lab/mod.rs"]
 mod lab;
@@ -33,11 +33,11 @@ const VRID: u8 = 51;
 const RUNS: usize = 5;
 const PHASES: usize = 20;
 const PERIOD: Duration = Duration::from_millis(1);
-/// What an unplanned move may take beyond the master down interval, in the median.
+/// What an unplanned move may take beyond the master-down interval, in the median.
 const BEYOND: Duration = Duration::from_millis(5);
 /// How long both hosts may answer during a planned handover.
 const OVERLAP: Duration = Duration::from_millis(20);
-/// Where the shared address is at first, and who would take it next.
+/// The host that has the shared address at first, and those that would take over next.
 const A: usize = 0;
 const B: usize = 1;
 
@@ -46,7 +46,7 @@ const B: usize = 1;
 enum Allowed {
     /// Planned: nothing is lost in the median, one probe at worst.
     Nothing,
-    /// The master down interval of the successor, from the last advert on.
+    /// The master-down interval of the successor, from the last advert on.
     Patience,
     /// No promise is made; the figures are for information.
     Anything,
@@ -59,7 +59,7 @@ struct Fault {
     two_allowed: Duration,
     interval: Duration,
     priorities: &'static [u8],
-    /// How many of the hosts have a daemon before the fault.
+    /// The hosts that have a daemon before the fault.
     started: &'static [usize],
     phases: usize,
     /// Nothing else may run meanwhile.
@@ -339,7 +339,8 @@ struct Stage {
     /// When in the interval between two adverts the fault happens, 0 to 1.
     phase: f64,
     began: Instant,
-    /// When the fault was over; what follows is a planned move, or two who meet again.
+    /// When the fault was over; what follows is a planned move, or an election after a healed
+    /// partition.
     over: Option<Instant>,
 }
 
@@ -397,7 +398,7 @@ impl Stage {
             stage.await_master(master);
         }
         stage.prober = Some(Prober::start(&stage.client, SHARED.into(), PERIOD).unwrap());
-        // Until the backups have heard an advert, and the client has its answers.
+        // Until the backups have received an advert, and the client its answers.
         thread::sleep(seconds(1) + fault.interval);
         // What happened before is no part of the fault.
         stage.talk = Some(Conversation::start(&stage.client, SHARED.into()).unwrap());
@@ -431,7 +432,7 @@ impl Stage {
         }
     }
 
-    /// The fault happens now: in its phase after an advert of whoever is master.
+    /// The fault happens now: in its phase after an advert of the current master.
     fn begin(&mut self) {
         let asked = Instant::now();
         let advert = |stage: &Self| {

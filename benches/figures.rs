@@ -3,7 +3,7 @@
 //! `cargo bench --bench figures [-- failover | schedule | malformed | lower | keepalived]`: about
 //! five minutes for each of the two; with `keepalived`, all figures of that alone. Times are the
 //! kernel's, taken where the frames reach the switch.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 #[path = "../tests/lab/mod.rs"]
 mod lab;

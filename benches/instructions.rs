@@ -5,7 +5,7 @@
 //! `LIMITS`. Lower a limit when the code became cheaper; raise it only with a reason. The limits are
 //! for x86-64 and the release profile; on other processors the counts are printed only. Needs
 //! valgrind; without it nothing is counted, which VIPD_TESTS_REQUIRE_PEERS=1 makes a failure.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 #[path = "../tests/many/mod.rs"]
 mod many;

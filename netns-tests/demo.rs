@@ -1,4 +1,4 @@
-//! `vipd demo` shows what it promises, and leaves nothing behind when it is interrupted.
+//! `vipd demo` succeeds, and leaves nothing behind when it is interrupted.
 
 use std::io::Read;
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,5 @@
-//! Faults on the host and on the LAN of a vipd, and their effects, which must not exceed what the
-//! protocol allows.
+//! Faults on the host and on the LAN of a vipd; their effects must not exceed what the protocol
+//! allows.
 
 use std::fs;
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// `unadvertised_addresses` and `claim_prefix`.
+/// The keys `unadvertised_addresses` and `claim_prefix`.
 fn addresses_that_are_not_advertised_move_along_with_their_prefix() {
     let more = "unadvertised_addresses = [\"198.51.100.7/24\", \"2001:db8:7::1/64\"]\n\
                 claim_prefix = true\n";
@@ -132,8 +132,8 @@ fn many_routers_on_many_interfaces_elect_and_move_on_their_own() {
         host.connect("eth1", lans[1]).unwrap();
         host.connect("eth2", lans[2]).unwrap();
     }
-    // Of each two routers a has the one and b the other; the same VRIDs on every LAN and in both
-    // families are different routers.
+    // Of every two routers a is master of one and b of the other; the same VRIDs on every LAN and
+    // in both families are different routers.
     let routers = |favoured: u8| -> Vec<(u8, RouterSpec)> {
         let mut routers = Vec::new();
         for (number, lan) in lans.iter().enumerate() {
@@ -371,7 +371,7 @@ fn the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it() {
 }
 
 /// With adverts of a second, the kernel removes the address of a dead or frozen daemon before the
-/// master down interval of its peer ends.
+/// master-down interval of its peer ends.
 fn ends_by_lease(signal: Signal) {
     let slow = |priority| RouterSpec { interval: Duration::from_secs(1), ..spec(priority) };
     let lab = Lab::new().unwrap();
@@ -452,7 +452,7 @@ fn a_healed_partition_leaves_one_master_that_announces_itself() {
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     a.cut().unwrap();
     expect_master(lab, "b", &[daemon_a, daemon_b]);
-    // a goes on as master on its side of the cut.
+    // Host a stays master on its side of the cut.
     std::thread::sleep(Duration::from_secs(1));
     let began = Instant::now();
     a.heal().unwrap();
@@ -532,7 +532,7 @@ pub fn expect_master(lab: &Lab, host: &str, daemons: &[&Daemon]) {
     expect_master_within(lab, host, SOON, daemons);
 }
 
-/// The shared address is on this host alone, and it is this host that advertises.
+/// The shared address is on this host alone, and this host advertises.
 pub fn expect_master_within(lab: &Lab, host: &str, timeout: Duration, daemons: &[&Daemon]) {
     let settled = wait_for(timeout, || {
         (lab.owners(SHARED) == [host] && lab.observer().master(VRID).as_deref() == Some(host))

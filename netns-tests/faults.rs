@@ -166,7 +166,7 @@ fn an_exclusive_move_never_has_two_owners() {
     assert!(ownership.total_none < skew + Duration::from_millis(500), "{ownership:?}");
 }
 
-/// The lease of 2 s is then a second old already, and the peer waits hardly more than 2 s.
+/// By then the lease of 2 s is a second old, and the peer waits hardly more than 2 s.
 fn a_daemon_killed_just_before_its_advert_makes_no_two_owners() {
     let lab = Lab::new().unwrap();
     // Of two equals the higher address wins.
@@ -283,7 +283,7 @@ fn a_daemon_that_loses_its_helper_ends_and_is_back_at_once() {
     assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
 }
 
-/// The lease has run out by then, but nobody else may be there yet.
+/// The lease has expired by then, but the peer may not have taken over yet.
 fn a_freeze_slightly_longer_than_the_lease_makes_no_two_owners() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -297,7 +297,7 @@ fn a_freeze_slightly_longer_than_the_lease_makes_no_two_owners() {
     std::thread::sleep(Duration::from_millis(2600));
     daemon_a.signal_all(Signal::SIGCONT).unwrap();
     std::thread::sleep(Duration::from_secs(3));
-    // What may follow is a move by plan, for which both answer for some milliseconds.
+    // A planned move may follow, during which both answer for some milliseconds.
     let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
     let ownership = lab.ownership(SHARED, asked, Instant::now());
     assert!(ownership.total_two < Duration::from_millis(100), "{ownership:?}\n{logs}");
@@ -357,11 +357,11 @@ fn the_fourth_crash_in_a_minute_starts_as_backup() {
             assert!(released.is_some(), "{}", daemon.log());
         }
     }
-    // Nobody else is there.
+    // There is no other router.
     expect_master(&lab, "a", &[&daemon]);
 }
 
-/// A pair whose better host's hooks write down what they are called for.
+/// A pair; the hooks of the better host log their calls.
 fn pair_with_hook(interval: Duration) -> (Lab, [Host; 2], [Daemon; 2], RouterSpec) {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -464,12 +464,12 @@ fn a_restart_with_a_broken_file_is_a_stop_with_an_error() {
 fn an_address_deleted_by_hand_is_back_within_a_tenth_of_a_second() {
     let pair = Pair::start();
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
-    // Of three the quickest: this machine may have other things to do.
+    // The fastest of three: this machine may be busy.
     let quickest = (0..3).map(|_| {
         std::thread::sleep(Duration::from_millis(1200));
         let began = Instant::now();
         a.namespace().links().remove_address("eth0", SHARED, 32).unwrap();
-        // It has left and come back.
+        // It has stopped and become master again.
         let back = wait_for(SOON, || {
             let ownership = lab.ownership(SHARED, began, Instant::now());
             (ownership.changes >= 2 && ownership.owners == ["a"]).then_some(ownership)
@@ -507,8 +507,8 @@ fn a_hook_that_hangs_delays_neither_adverts_nor_a_stop() {
     assert_eq!(goodbyes.last().map(|(_, advert)| advert.priority), Some(0), "{}", daemon_a.log());
 }
 
-/// Whichever side sends first: the winner may never hear the loser, and must still tell the
-/// network where the address is.
+/// Whichever side sends first: the winner may never hear the loser, and must still announce the
+/// address.
 fn after_a_healed_partition_clients_reach_the_master_at_once() {
     let mut served = Served::new();
     let daemon_a = start(&served.a, &[spec(150)]);
@@ -559,7 +559,7 @@ fn two_masters_behind_a_firewall_report_each_other() {
     expect_master(lab, "a", &[daemon_a, daemon_b]);
 }
 
-/// A pair whose master is not heard any more; `None` where there is no `nft`.
+/// A pair whose master can no longer be heard; `None` if `nft` is missing.
 fn muted(lost: Lost) -> Option<Pair> {
     let pair = Pair::start();
     std::thread::sleep(Duration::from_millis(500));
@@ -577,7 +577,7 @@ fn adverts_and_claims_have_real_time_priority() {
     let daemon = start(&a, &[spec(150)]);
     expect_master(&lab, "a", &[&daemon]);
     if daemon.log().contains("no real-time priority (") {
-        // An ordinary user is refused, and told so.
+        // An ordinary user is refused, and the log says so.
         return;
     }
     let mut priorities: Vec<(String, u32, u32)> = Vec::new();
@@ -590,7 +590,7 @@ fn adverts_and_claims_have_real_time_priority() {
     let of = |name: &str| priorities.iter().find(|(of, ..)| of == name).unwrap();
     let (loop_priority, worker) = (of("vipd"), of("netlink"));
     assert_eq!((loop_priority.1, worker.1), (SCHED_FIFO, SCHED_FIFO), "{priorities:?}");
-    // Adverts come first.
+    // The advert loop has the higher priority.
     assert!(loop_priority.2 > worker.2, "{priorities:?}");
     let others = priorities.iter().filter(|(name, ..)| name != "vipd" && name != "netlink");
     assert!(others.clone().all(|(_, policy, _)| *policy != SCHED_FIFO), "{priorities:?}");

@@ -2,7 +2,7 @@
 //!
 //! Needs root or user namespaces. `VIPD_TESTS_REQUIRE_PEERS=1` turns what is skipped, because
 //! keepalived or namespaces are missing, into failures.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 #![deny(dead_code)]
 
 mod demo;

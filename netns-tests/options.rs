@@ -80,7 +80,7 @@ fn a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6() -> TestResult {
     unicast_min_ttl("2001:db8::100".parse().unwrap(), |host| host.ipv6().into())
 }
 
-/// The better one's adverts come as if from behind some routers.
+/// The adverts of the better host arrive as if they had been forwarded by routers.
 fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> TestResult {
     if Command::new("nft").arg("--version").output().is_err() {
         return Err("nft is not installed (Debian: apt-get install nftables)".into());
@@ -211,7 +211,7 @@ fn router(host: &Host) -> Value {
     status["routers"][0].clone()
 }
 
-/// How many packets it has not acted on for this reason.
+/// Number of packets discarded for this reason.
 fn discarded(host: &Host, why: &str) -> u64 {
     router(host)["counters"]["discards"][why].as_u64().unwrap_or(0)
 }

@@ -18,7 +18,7 @@ enum Side {
     Keepalived,
 }
 
-/// What is on the wire.
+/// Version and address family of the adverts.
 #[derive(Clone, Copy)]
 enum Wire {
     V2,
@@ -163,7 +163,7 @@ impl Cast {
 /// How the address may be held on the way to the next master.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
-    /// Nobody had it.
+    /// No host had it.
     Nobody,
     /// A master hands it over.
     Handover,
@@ -250,7 +250,7 @@ impl Pair {
         assert!(ownership.longest_none <= longest_none, "{}", say("nobody had it for too long"));
     }
 
-    /// Nothing moves for longer than it would take to.
+    /// Nothing moves, for longer than a move would take.
     fn expect_still(&self, when: &str, host: &Host, timeout: Duration) {
         // A keepalived that crashed left its address behind, and removes it when it is back.
         let alone = || (self.lab.owners(self.ip) == [host.name()]).then_some(());

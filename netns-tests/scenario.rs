@@ -1,9 +1,9 @@
 //! The scenarios of `tests/scenarios/`, which the simulator runs too, on real binaries.
 //!
-//! Every step is possible on real hosts. What differs from the simulator: a failover and a
-//! drain are over when the command says what became of them, a daemon is killed or frozen with its
-//! helper, a crash is a pulled plug at the switch and the end of all processes, and limits have a
-//! margin, because this machine may be busy. "Never two" has none.
+//! Every step is possible on real hosts. What differs from the simulator: a failover and a drain
+//! are over when the command has returned, a daemon is killed or frozen with its helper, a crash is
+//! a pulled plug at the switch and the end of all processes, and limits have a margin, because this
+//! machine may be busy. "Never two" has none.
 
 #[path = "../tests/scenarios/mod.rs"]
 #[expect(dead_code, reason = "the simulator asks which scenarios need commands")]
@@ -22,7 +22,7 @@ use crate::suite::{Test, TestResult};
 
 /// Added to what a scenario allows.
 const MARGIN: Duration = Duration::from_millis(500);
-/// For the end of a daemon that was asked to end.
+/// For the end of a daemon after a signal.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn tests() -> Vec<Test> {
@@ -43,20 +43,21 @@ fn waits(scenario: &scenarios::Scenario) -> Duration {
     waits.sum()
 }
 
-/// How much quicker than written a scenario is played: all its times, the interval among them.
+/// The factor by which all times of a scenario are shortened, the interval included.
 #[derive(Clone, Copy)]
 struct Pace(u32);
 
 impl Pace {
     fn of(scenario: &scenarios::Scenario) -> Self {
-        // The kernel ends an address after whole seconds, which fits adverts of a second alone.
+        // The kernel removes an address after whole seconds, which suits an interval of one second
+        // only.
         let lease = |step: &Step| matches!(step, Step::Kill(_) | Step::Freeze(_));
         let quick = scenario.interval_ms >= 1000 && !scenario.steps.iter().any(lease);
         Self(if quick { 2 } else { 1 })
     }
 
     fn span(self, span: Duration) -> Duration {
-        // The minute in which a newcomer may be deaf is the same at every interval.
+        // The minute at priority 1 is the same at every interval.
         if span > Duration::from_secs(60) { span } else { span / self.0 }
     }
 }
@@ -264,7 +265,7 @@ impl Stage {
             self.prober = Some(prober);
             std::thread::sleep(Duration::from_millis(300));
         }
-        // What was announced a moment ago is known to clients.
+        // Until the last announcements have reached the clients.
         std::thread::sleep(Duration::from_millis(50));
         self.mark = Instant::now();
     }
@@ -301,7 +302,7 @@ impl Actor {
         self.daemon.as_mut().unwrap()
     }
 
-    /// Ends the daemon by a signal that asks for it.
+    /// Ends the daemon by a signal.
     fn end(&mut self, signal: Signal) -> Result<(), String> {
         let mut daemon = self.daemon.take().unwrap();
         daemon.signal(signal).unwrap();

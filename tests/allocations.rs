@@ -113,5 +113,5 @@ fn an_advert_that_says_the_same_is_not_encoded_again() {
     two.advert.encode(two.from, two.to[0], &mut anew);
     assert_eq!(message, anew);
     two.advert.priority = vipd::vrrp::Priority::LEAVING;
-    assert!(!encoded.is(&two), "a farewell is something else");
+    assert!(!encoded.is(&two), "priority 0 has other bytes");
 }

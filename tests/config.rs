@@ -1,7 +1,7 @@
 //! Every rule of the configuration and its message; see `tests/config/`.
 //!
-//! `BLESS=1 cargo test --test config` writes the expected output anew: read the difference.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! `BLESS=1 cargo test --test config` rewrites the expected output: read the difference.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;

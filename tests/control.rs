@@ -91,7 +91,7 @@ fn status_agrees_with_the_kernel_and_the_wire() {
         assert_eq!(router["source"], host.ipv4().to_string());
         assert_eq!(router["vrid"], 51);
     }
-    // The lease is what the kernel says, which counts whole seconds.
+    // The lease is what the kernel reports, which counts whole seconds.
     let lease = pair.router(&pair.a)["addresses"][0]["lease_seconds"].as_f64().unwrap();
     let kernel = pair.kernel_lifetime(&pair.a);
     assert!((lease - kernel).abs() <= 1.6, "status says {lease}, the kernel {kernel}");
@@ -228,7 +228,7 @@ fn an_exclusive_failover_names_the_successor_too() {
     pair.expect_master(&pair.b);
     pair.says(&pair.a, &["resume", "web"]);
     pair.expect_master(&pair.a);
-    // Without a successor it is back after a while, and says that it was away.
+    // Without a successor it is master again after a while, and the answer says so.
     other.crash();
     let outcome = pair.vipd(&pair.a, &["failover", "web"]);
     assert_eq!(outcome.status.code(), Some(1));
@@ -327,7 +327,8 @@ fn a_reload_says_what_changed_or_every_problem() {
     assert_eq!((ownership.changes, ownership.owners), (0, vec!["a".to_owned()]));
 }
 
-/// The kernel reports nothing of an interface that does not exist: the reload itself has to tell.
+/// The kernel reports nothing of an interface that does not exist: the reload itself has to report
+/// it.
 fn a_router_that_a_reload_adds_on_a_missing_interface_is_in_fault() {
     let pair = Pair::new(|_| {});
     let daemon = pair.start(&pair.a);
@@ -636,8 +637,8 @@ fn ask_from_many(socket: &Path, questions: usize) -> Asked {
     Asked { answered, bytes, refused: read(refused), unread: read(unread) }
 }
 
-/// How long the first thread of a process could have run and was not let so far, and how long the
-/// hypervisor kept any processor to itself (proc(5): schedstat, stat).
+/// How long the first thread of a process has been runnable without running so far, and how long
+/// the hypervisor kept any processor to itself (proc(5): schedstat, stat).
 fn kept_waiting(pid: u32) -> Duration {
     let schedule = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).unwrap();
     let waited = schedule.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -685,7 +686,7 @@ fn cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs() {
     assert!(pair.a.holds(pair.ip).unwrap());
 }
 
-/// `READY=1`, `WATCHDOG=1` at half of the time that is allowed, and what a reload and a stop are.
+/// `READY=1`, `WATCHDOG=1` at half of the limit, and the messages of a reload and a stop.
 fn the_service_manager_is_notified() {
     let pair = Pair::new(|_| {});
     let path = pair.lab.dir().join("notify");
@@ -751,7 +752,7 @@ impl Pair {
         Pair { a, b, ip, spec_a: spec(150), spec_b: spec(100), lab, began: Instant::now() }
     }
 
-    /// Starts vipd and waits until it can be asked.
+    /// Starts vipd and waits until it answers.
     fn start(&self, host: &Host) -> Daemon {
         let spec = if host.name() == "a" { &self.spec_a } else { &self.spec_b };
         let program = Program::Vipd(VIPD.into());
@@ -794,7 +795,7 @@ impl Pair {
         in_namespace(host, &[arguments, &["--runtime-dir", dir.to_str().unwrap()]].concat())
     }
 
-    /// What a command prints that succeeds.
+    /// The output of a command that must succeed.
     fn says(&self, host: &Host, arguments: &[&str]) -> String {
         let output = self.vipd(host, arguments);
         assert!(output.status.success(), "{arguments:?}: {}{}", stdout(&output), stderr(&output));
@@ -827,7 +828,7 @@ fn in_namespace(host: &Host, arguments: &[&str]) -> Output {
     host.namespace().run(move || command.output()).unwrap()
 }
 
-/// Sends this and reads until the end.
+/// Sends a request and reads until the end.
 fn converse(socket: &Path, request: &[u8]) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -27,7 +27,7 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    // In a user namespace everybody is root.
+    // In a user namespace every user is root.
     let real_time = if nix::unistd::getuid().is_root() {
         Ok(())
     } else {
@@ -474,7 +474,7 @@ fn may_be_realtime() -> bool {
     Command::new("chrt").args(["-f", "1", "true"]).output().is_ok_and(|o| o.status.success())
 }
 
-/// Whether this machine lets root lock as much memory as it likes.
+/// Whether this machine lets root lock any amount of memory.
 fn locks_memory() -> bool {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap();
@@ -685,7 +685,7 @@ impl Fixture {
         status["routers"][0].clone()
     }
 
-    /// Run as root of the host would.
+    /// Runs a script as root of the host.
     fn sh(&self, host: &Host, script: &str) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);

@@ -1,6 +1,6 @@
 //! The files in etc/examples/ are valid. That they work is shown by `cargo bench --bench
 //! examples`, with the real programs.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -414,7 +414,7 @@ fn the_page_shows_a_failover_as_it_happens() {
     browser.expect("what is said aloud", "#said", "web is backup");
     browser.screenshot("page-failover");
 
-    // Without a daemon, and without an exporter, it says so, since when, and shows what was.
+    // Without a daemon, and without an exporter, it says so, since when, and shows the last state.
     a.crash();
     browser.expect("the banner", "#lost", "vipd does not answer on this host since ");
     browser.expect("why", "#lost", "vipd is not running (no daemon in ");
@@ -575,7 +575,7 @@ impl Answer {
     }
 }
 
-/// Sends this from a host, and reads what comes.
+/// Sends a request from a host, and reads the response.
 fn ask(host: &Host, address: SocketAddr, request: &str) -> Option<Answer> {
     let request = request.to_owned();
     let text = host.namespace().run(move || {
@@ -636,7 +636,7 @@ impl Capture {
         thread::sleep(Duration::from_millis(200));
         self.tcpdump.stop(TIMEOUT).unwrap();
         let text = self.tcpdump.log();
-        // Each is two lines: the IP header with the time, and indented what VRRP says.
+        // Each is two lines: the IP header with the time, and the indented VRRP message.
         let lines: Vec<&str> = text.lines().collect();
         let after = |line: &str, word: &str| {
             let (_, rest) = line.split_once(word)?;

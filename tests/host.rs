@@ -905,7 +905,7 @@ fn after_an_overflow_the_state_is_right() {
     follower.changes.clear();
     let before = follower.resyncs;
 
-    // All of this happens while nobody reads.
+    // All of this happens while the socket is not read.
     let many: Arc<[Address]> =
         (0..1000_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
     assert_eq!(

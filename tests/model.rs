@@ -21,7 +21,7 @@
 //! Proved within these bounds:
 //! * a host that has received a superior master's advert is not master beside it;
 //! * once an interval has passed without faults, of two masters that can hear each other one has an
-//!   advert under way that makes the other give way;
+//!   advert in flight that makes the other give way;
 //! * nothing moves back and forth endlessly at one instant;
 //! * after [`CALM`] without faults one host is master, and the right one; in a group, of all members;
 //! * a host whose service fails is not master for longer than that.

@@ -1,4 +1,4 @@
-//! How the lab measures who held an address: all scenarios rely on it.
+//! How the lab measures which host held an address: all scenarios rely on it.
 #![allow(clippy::unwrap_used)]
 
 #[path = "lab/ownership.rs"]

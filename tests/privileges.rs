@@ -61,7 +61,7 @@ fn a_daemon_keeps_only_what_it_needs_and_its_children_get_no_more() -> TestResul
     Ok(())
 }
 
-/// What a child of this process finds in a file.
+/// The contents of a file as read by a child of this process.
 fn cat(file: &str) -> String {
     String::from_utf8(Command::new("cat").arg(file).output().unwrap().stdout).unwrap()
 }

@@ -1,6 +1,6 @@
 //! The real protocol on simulated hosts, kernels and networks, in virtual time.
 //!
-//! `VIPD_SEEDS=n` runs n seeds instead of the usual number, `VIPD_SEED=s` runs one and tells its
+//! `VIPD_SEEDS=n` runs n seeds instead of the usual number, `VIPD_SEED=s` runs one and prints its
 //! story.
 #![allow(clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-/// Runs many seeds on all cores; the first that fails is run again and tells its story.
+/// Runs many seeds on all cores; the first that fails is run again and prints its story.
 fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> Outcome) {
     if let Some(seed) = number("VIPD_SEED") {
         let (world, failed) = match run(seed, true) {

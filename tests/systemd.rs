@@ -11,8 +11,8 @@ use peers::skipped;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
 
-/// Whether systemd-analyze is there; if not, the test is not run, or fails where that is not
-/// acceptable.
+/// Whether systemd-analyze is installed; if not, the test is skipped, or fails if skipping is not
+/// allowed.
 fn has_systemd_analyze(test: &str) -> bool {
     let found = Command::new("systemd-analyze").arg("--version").output().is_ok();
     if !found {

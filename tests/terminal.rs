@@ -198,7 +198,7 @@ fn colours_are_used_on_terminals_only() {
 
 // ---- the first hour ----------------------------------------------------------------------------
 
-/// What is typed and what is answered, in order; every answer says what to do next.
+/// Commands and their answers, in order; every answer names the next step.
 fn errors_of_first_use_name_the_next_step() {
     let pair = Pair::new(Duration::from_secs(1));
     let _other = pair.run(&pair.b);

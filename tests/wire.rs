@@ -1,5 +1,5 @@
 //! Captured adverts of other daemons: each is decoded, and what was decoded encodes to the same
-//! bytes. `wire/capture.sh` takes the captures anew.
+//! bytes. `wire/capture.sh` makes the captures again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use captures::captured;
 use vipd::vrrp::advert::{self, Authentication};
 use vipd::vrrp::{ChecksumForm, Version};
 
-/// What a capture says: in its first packet with `priority`, in its second with 0.
+/// The contents of a capture: its first packet has `priority`, its second 0.
 struct Capture {
     name: &'static str,
     version: Version,

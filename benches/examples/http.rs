@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_millis(250);
 
 struct Request {
     at: Instant,
-    /// When the answer was there, and who gave it.
+    /// When the answer arrived, and the server that sent it.
     answer: Option<(Instant, String)>,
 }
 
@@ -30,7 +30,7 @@ pub struct Saw {
     pub answered_by: BTreeMap<String, usize>,
 }
 
-/// A client that asks a hundred times a second, if it gets its answers.
+/// A client that sends a hundred requests a second, as long as they are answered.
 pub struct Browser {
     stop: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -81,7 +81,7 @@ impl Browser {
         saw
     }
 
-    /// Who gave the last answer, if that was after `since`.
+    /// The server that sent the last answer, if that was after `since`.
     pub fn answered_by(&self, since: Instant) -> Option<String> {
         let requests = self.requests.lock().unwrap();
         let last = requests.last().filter(|last| last.at >= since)?;
@@ -98,7 +98,7 @@ impl Drop for Browser {
     }
 }
 
-/// One request; gives the server's name.
+/// Sends one request; returns the server's name.
 fn ask(server: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -13,7 +13,7 @@ use crate::lab::{Host, Lab, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The first process of a machine. It reaps what has lost its parent.
+/// The first process of a machine. It reaps orphaned processes.
 const INIT: &str = r#"
 set -e
 mount --bind "$0/etc" /etc
@@ -70,7 +70,7 @@ impl Machine {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Where a file of the machine is for us; those below /run only while it is on.
+    /// The path of a machine's file as seen from outside; below /run only while it is on.
     pub fn file(&self, path: &str) -> PathBuf {
         for (there, here) in [("/etc/", "etc"), ("/var/lib/", "lib"), ("/var/log/", "log")] {
             if let Some(rest) = path.strip_prefix(there) {
@@ -103,7 +103,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Pulls the plug: nothing is heard of it any more, and every process is gone at once.
+    /// Pulls the plug: the network is cut, and every process is gone at once.
     pub fn power_off(&mut self) {
         let _ = self.host.cut();
         self.halt();
@@ -126,13 +126,13 @@ impl Machine {
         }
     }
 
-    /// Starts a program that goes on; what it prints is in its log.
+    /// Starts a program in the background; its output goes to its log.
     pub fn start(&mut self, log: &str, argv: &[&str]) {
         let child = self.enter(log, argv);
         self.services.push(child);
     }
 
-    /// Runs a program to its end and gives what it printed.
+    /// Runs a program to its end and returns its output.
     pub fn run(&self, argv: &[&str]) -> Result<String, String> {
         let log = format!("run-{}", RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let status = self.enter(&log, argv).wait().unwrap();
@@ -151,7 +151,7 @@ impl Machine {
         self.host.namespace().spawn(&command, self.log(log).unwrap()).unwrap()
     }
 
-    /// Sends a signal to every process of this name, which is that in /proc/PID/comm; says how many.
+    /// Sends a signal to every process of this name, as in /proc/PID/comm; returns how many.
     pub fn kill(&self, comm: &str, signal: Signal) -> usize {
         let named = |pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == comm)

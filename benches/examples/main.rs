@@ -1,10 +1,10 @@
 //! The examples in etc/examples/ with the real programs: haproxy, nginx and PostgreSQL of Debian,
 //! pairs of them in network namespaces, the files as an operator copies them, and what a client saw.
 //!
-//! `cargo bench --bench examples [-- haproxy|nginx|postgresql]`, as root; about three minutes. Exits
-//! with 1 if a promise was broken. Where a program is missing it says SKIPPED, which
+//! `cargo bench --bench examples [-- haproxy|nginx|postgresql]`, as root; about three minutes.
+//! Exits with 1 if a promise was broken. If a program is missing it prints SKIPPED, which
 //! VIPD_TESTS_REQUIRE_PEERS=1 makes a failure.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 mod http;
 #[path = "../../tests/lab/mod.rs"]
@@ -182,7 +182,7 @@ fn start_vipd(machine: &mut Machine) {
     machine.start("vipd", &[env!("CARGO_BIN_EXE_vipd"), "run"]);
 }
 
-/// Waits until something is so; else this example has failed.
+/// Waits until a condition holds; otherwise this example has failed.
 fn await_that(timeout: Duration, what: &str, machines: &[&Machine], so: impl Fn() -> bool) {
     let slowly = || {
         assert!(!OVER.load(Ordering::Relaxed), "ended while it waited: {what}");
@@ -193,7 +193,7 @@ fn await_that(timeout: Duration, what: &str, machines: &[&Machine], so: impl Fn(
         for machine in machines {
             for log in ["vipd", "haproxy", "nginx", "postgresql"] {
                 let printed = machine.printed(log);
-                // Every refused write is in there.
+                // Without the messages about refused writes.
                 let lines: Vec<&str> =
                     printed.lines().filter(|line| !line.contains("counter@counter")).collect();
                 let from = lines.len().saturating_sub(40);

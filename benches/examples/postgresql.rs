@@ -55,7 +55,7 @@ impl Pair {
         pair
     }
 
-    /// What the README says under "Set up".
+    /// The steps of the README under "Set up".
     fn set_up(&self) {
         let [a, b] = &self.machines;
         for machine in [a, b] {
@@ -146,7 +146,7 @@ impl Pair {
         await_that(Duration::from_secs(30), &what, &self.both(), || self.holder() == Some(index));
     }
 
-    /// Waits until both servers know that they are in step: the one that is not master would take
+    /// Waits until both servers know that they are in sync: the one that is not master would take
     /// over now.
     fn until_in_step(&self) -> usize {
         let timeout = Duration::from_secs(30);
@@ -170,7 +170,7 @@ impl Pair {
         supervise(machine);
     }
 
-    /// Whether this standby follows the other server within some seconds, all by itself.
+    /// Whether this standby follows the other server within the timeout, without intervention.
     fn follows(&self, index: usize, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         while Instant::now() < end {
@@ -182,7 +182,7 @@ impl Pair {
         false
     }
 
-    /// Those numbers that were acknowledged and are not there.
+    /// The numbers that were acknowledged and are missing.
     fn lost(&self) -> Vec<u64> {
         let acknowledged = self.writer.as_ref().unwrap().acknowledged();
         let there = counted(&self.client, SHARED).unwrap();
@@ -211,7 +211,7 @@ fn as_postgres(machine: &Machine, argv: &[&str]) -> String {
     machine.run(&argv).unwrap_or_else(|error| panic!("{}: {error}", machine.name()))
 }
 
-/// What the client saw each time that something happened.
+/// What the client saw at each repetition of an event.
 struct Happening {
     what: &'static str,
     writes: Vec<Saw>,
@@ -271,7 +271,7 @@ pub fn postgresql(report: &mut Report) {
         let from = pair.until_in_step();
         let began = Instant::now();
         let vipd = env!("CARGO_BIN_EXE_vipd");
-        // It may see that PostgreSQL has been stopped, and call that a fault.
+        // It may notice that PostgreSQL has been stopped, and report a fault.
         let _ = pair.machines[from].run(&[vipd, "failover", "db"]);
         pair.until_held(1 - from);
         pair.until_written(Instant::now());
@@ -312,7 +312,7 @@ pub fn postgresql(report: &mut Report) {
     pair.machines[from].host().cut().unwrap();
     thread::sleep(Duration::from_secs(8));
     pair.machines[from].host().heal().unwrap();
-    // Whoever wins the election, the newer primary is left.
+    // Whichever server wins the election, the newer primary remains.
     await_that(Duration::from_secs(30), "the older primary is stopped", &pair.both(), || {
         pair.machines[from].printed("postgresql").contains("received immediate shutdown request")
     });

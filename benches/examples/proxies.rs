@@ -23,7 +23,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Two machines, the programs started and vipd too, and the better one is master.
+    /// Two machines on which the programs and vipd run; the better one is master.
     fn new(command: &'static [&'static str], prepare: impl Fn(&Machine, bool)) -> Self {
         let lab = Lab::new().unwrap();
         let machine = |name, number, better| {
@@ -75,10 +75,10 @@ impl Pair {
     }
 }
 
-/// What the client saw each time that something happened, and what it may have seen.
+/// What the client saw at each repetition of an event, and the limits.
 struct Happening {
     what: &'static str,
-    /// The longest silence that is allowed, whatever the machine is busy with.
+    /// The longest silence that is allowed, also on a busy machine.
     silence: Duration,
     /// How many requests may fail each time.
     failures: usize,
@@ -169,7 +169,7 @@ pub fn nginx(report: &mut Report) {
         killed.saw.push(pair.until(to, began, 20));
         let began = Instant::now();
         pair.mend(from);
-        // Longer than it takes until it is fit again.
+        // Longer than it takes to recover.
         thread::sleep(Duration::from_secs(6));
         let saw = pair.until(to, began, 20);
         if saw.answered_by.len() != 1 {

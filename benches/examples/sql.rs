@@ -18,11 +18,11 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The server said that it is done.
+    /// The server reported success.
     Done(Vec<String>),
-    /// The server said that it is not done.
+    /// The server reported a failure.
     Refused(String),
-    /// The connection ended, or the server said that it is unsure.
+    /// The connection ended, or the server reported an unknown result.
     Unknown(String),
 }
 
@@ -50,7 +50,7 @@ impl Connection {
         }
     }
 
-    /// Runs one statement; of its rows the first column is given.
+    /// Runs one statement; returns the first column of its rows.
     pub fn query(&mut self, statement: &str) -> Outcome {
         self.try_query(statement).unwrap_or_else(|error| Outcome::Unknown(error.to_string()))
     }
@@ -157,7 +157,7 @@ impl Client {
                             connection = Some(open);
                             outcome
                         }
-                        // Nothing was asked.
+                        // Nothing was sent.
                         Err(error) => Outcome::Refused(error.to_string()),
                     },
                 };

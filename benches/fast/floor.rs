@@ -30,7 +30,7 @@ const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 /// What a floor program does.
 #[derive(Clone, Copy, Debug)]
 pub enum Floor {
-    /// Sends the adverts of so many virtual routers, all of them in each interval.
+    /// Sends the adverts of a number of virtual routers.
     Send {
         /// How many routers; their VRIDs count from 1.
         routers: usize,
@@ -38,14 +38,14 @@ pub enum Floor {
         addresses: usize,
         /// Time between two adverts of a router.
         interval: Duration,
-        /// What they say.
+        /// Priority in the adverts.
         priority: u8,
         /// Each at its own time, instead of all at once.
         spread: bool,
     },
     /// Receives adverts.
     Receive,
-    /// Adds so many addresses, and ends: how long that took is what it prints, in microseconds.
+    /// Adds so many addresses, prints how long that took in microseconds, and ends.
     Add(usize),
 }
 
@@ -75,7 +75,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         return Err(io::Error::other("which floor?"));
     };
     if realtime == "true" {
-        // Where it is refused, so it is to vipd.
+        // Where it is refused, it is refused to vipd too.
         let _ = privileges::realtime(REALTIME_PRIORITY);
     }
     let number = |n: usize| arguments.get(n).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);

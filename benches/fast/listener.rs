@@ -73,7 +73,7 @@ impl Listener {
         })
     }
 
-    /// What `question` finds in all that was heard.
+    /// The result of `question` for everything that was received.
     pub fn look<T>(&self, question: impl FnOnce(&[Heard]) -> T) -> T {
         question(&self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }

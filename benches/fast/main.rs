@@ -1,12 +1,12 @@
 //! Processor time and delays of vipd, beside keepalived and beside a program that does nothing
 //! else (`floor`), in the same run.
 //!
-//! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about a quarter of an hour for all rows, in network
-//! namespaces; as root, or as anybody, without real-time priority then. Prints a table in Markdown.
-//! Processor time is what the kernel's scheduler counted for the threads of the measured program;
-//! times are the kernel's, taken where the frames reach a client. With `VIPD_BEFORE=PATH` another vipd
-//! takes keepalived's place, to see what a change has cost.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! `cargo bench --bench fast [-- ROW.. | --rounds N | --alone]`: about a quarter of an hour for all
+//! rows, in network namespaces; as root, or as any other user, without real-time priority then.
+//! Prints a table in Markdown. Processor time is what the kernel's scheduler counted for the
+//! threads of the measured program; times are the kernel's, taken where the frames reach a client.
+//! With `VIPD_BEFORE=PATH` another vipd takes keepalived's place, to see what a change has cost.
+#![allow(clippy::unwrap_used)]
 
 mod floor;
 #[path = "../../tests/lab/mod.rs"]

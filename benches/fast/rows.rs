@@ -279,7 +279,8 @@ fn backup(bench: &Bench) -> Vec<Row> {
     rows
 }
 
-/// How long an advert waits until it is handled, seen from outside: a master answers a lower one.
+/// How long an advert waits until it is handled, seen from outside: a master answers one of lower
+/// priority.
 fn answer(bench: &Bench) -> Vec<Row> {
     let work = "master that hears a lower one, 255 x 100 ms, each at its own time";
     let goals = [Goal::AtMost(1.0)];
@@ -366,7 +367,7 @@ fn idle(bench: &Bench) -> Vec<Row> {
 
 /// A master that has just fallen silent, and what followed.
 struct Fall {
-    /// When the last of its virtual routers was to be succeeded.
+    /// When the takeover of the last of its virtual routers was due.
     deadline: Instant,
     /// When each address was first announced by the successor.
     announced: Vec<Instant>,
@@ -557,7 +558,7 @@ fn renewals(bench: &Bench) -> Vec<Row> {
     bench.each(&[Subject::Floor, Subject::Vipd], |subject| {
         let hosts = TwoHosts::new();
         let daemon = bench.start(subject, &hosts.a, &specs, send(1, interval, 150));
-        // An advert with 255 IPv6 addresses comes in fragments, which nobody counts here.
+        // An advert with 255 IPv6 addresses comes in fragments, which are not counted here.
         hosts.await_adverts(MASTER, if subject == Subject::Floor { 1 } else { 2 }, millis(1000));
         thread::sleep(SETTLED);
         let window = window(&daemon, &hosts.listener, millis(6000));
@@ -610,9 +611,9 @@ fn lateness(bench: &Bench) -> Vec<Row> {
     vec![late, usual]
 }
 
-/// How much later each came than the most punctual one, by the schedule, in seconds. Who does not
-/// keep to a schedule, and begins the next interval when he has sent, is compared with the advert
-/// before.
+/// How much later each arrived than the most punctual one, by the schedule, in seconds. A program
+/// that does not keep to a schedule, and begins the next interval after sending, is compared with
+/// the advert before.
 fn delays(times: &[Instant], interval: Duration) -> Vec<f64> {
     let first = times[0];
     let offset = |at: Instant| {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::thread;
 
-/// Who is measured.
+/// The measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     Keepalived,
@@ -11,7 +11,7 @@ pub enum Subject {
     Vipd,
 }
 
-/// What is to be reached.
+/// The goal for a figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     /// At most so many times keepalived's figure.
@@ -71,7 +71,7 @@ impl Row {
         }
     }
 
-    /// What was to be reached, and what was.
+    /// The goal, and the result.
     fn verdict(&self, goal: Goal) -> (String, String) {
         let ours = median(&self.vipd);
         let yes = |reached: bool| if reached { "yes" } else { "**no**" };

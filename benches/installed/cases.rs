@@ -17,12 +17,12 @@ const PERIOD: Duration = Duration::from_millis(1);
 /// How long both may hold the address during a planned handover: a millisecond, and what a
 /// busy machine adds.
 const OVERLAP: Duration = Duration::from_millis(500);
-/// As much after a fault, where the kernel takes the address away: it needs its lock for that, which
-/// is one per machine, and the containers are on one.
+/// The same after a fault, where the kernel removes the address: it needs its RTNL lock for that,
+/// of which there is one per machine, and the containers share a machine.
 const LATE_KERNEL: Duration = Duration::from_secs(1);
-/// What is added to the master down interval before it is called broken: margins of a gate.
+/// Probes that may be lost beyond the master-down interval before the promise counts as broken.
 const MARGIN: usize = 700;
-/// What a planned move may lose before it is called broken.
+/// Probes that a planned move may lose before the promise counts as broken.
 const NOTHING: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ enum Promise {
     Nothing,
     /// The client loses nothing, and the address does not even move.
     Still,
-    /// At most the master down interval.
+    /// At most the master-down interval.
     MasterDownInterval,
 }
 
@@ -115,7 +115,7 @@ fn crash_loop(pair: &mut Pair) {
         let _ = pair.a.run(&kill);
         thread::sleep(Duration::from_millis(300));
     }
-    // Also how the loop ends, and the planned move back.
+    // Includes the end of the loop, and the planned move back.
     pair.watch(30);
 }
 
@@ -140,7 +140,7 @@ fn poweroff(pair: &mut Pair) {
     pair.watch(6);
 }
 
-/// Waits until everything has ended in good order.
+/// Waits until the machine has shut down cleanly.
 pub fn await_off(machine: &mut Machine) {
     let off = wait_for(seconds(120), || {
         thread::sleep(Duration::from_millis(20));
@@ -169,7 +169,7 @@ fn full(pair: &mut Pair) {
     pair.watch(6);
 }
 
-/// What fills up may not be the disk of the machine that runs this.
+/// The disk that fills up must not be that of the machine that runs this.
 fn fill(machine: &Machine) {
     machine.must(
         "mount -o remount,size=8M /run
@@ -202,7 +202,7 @@ LinkLocalAddressing=no
 IPv6AcceptRA=no
 ";
 
-/// What is already there is not networkd's, and it would go on for ever to make it its own.
+/// An existing address does not belong to networkd, which would try for ever to take it over.
 pub const BY_NETWORKD: &str = "ip address flush dev eth0; systemctl start systemd-networkd";
 
 /// Two machines with the same package installed and configured, and a client that uses their
@@ -259,12 +259,12 @@ pub struct Figures {
     still_two: bool,
     none: Duration,
     moved: bool,
-    /// How many hooks ran on the machine that things happened to.
+    /// How many hooks ran on the machine with the fault.
     hooks: usize,
     logs: String,
 }
 
-/// Installs and configures vipd as the README says; it does not run yet.
+/// Installs and configures vipd by the README; it does not run yet.
 pub fn install(machine: &Machine, site: &Site, router: &RouterSpec) {
     fs::copy(&site.package, machine.path("/root/vipd.deb")).unwrap();
     fs::copy(&site.rebuilt, machine.path("/root/rebuilt.deb")).unwrap();
@@ -294,7 +294,7 @@ pub fn script(machine: &Machine, path: &str, text: &str) {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The address is on this machine alone, which says so to the others.
+/// The address is on this machine alone, and this machine advertises it.
 #[track_caller]
 pub fn expect_master(lab: &Lab, name: &str) {
     let settled = wait_for(seconds(30), || {
@@ -305,7 +305,7 @@ pub fn expect_master(lab: &Lab, name: &str) {
     assert!(settled.is_some(), "{name} is not master, but {:?}", lab.observer().master(VRID));
 }
 
-/// Plays a case and gives what the client saw.
+/// Plays a case and returns what the client saw.
 pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
     let lab = Lab::new().unwrap();
     // For equal priorities the higher address would win.
@@ -344,7 +344,7 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
         fill(&a);
     }
     let prober = Prober::start(&client, SHARED.into(), PERIOD).unwrap();
-    // Until the backup has heard an advert, hooks have run, and the client has its answers.
+    // Until the backup has received an advert, hooks have run, and the client has its answers.
     thread::sleep(seconds(3));
     let _ = fs::remove_file(a.path("/var/hooks"));
     let mut pair = Pair { prober, a, b, lab, daemon, began: Instant::now() };
@@ -352,7 +352,7 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
     pair.figures()
 }
 
-/// Prints what was measured, and gives what was not as promised.
+/// Prints the measurements, and returns the broken promises.
 pub fn table(runs: &[(usize, Daemon, Figures)]) -> Vec<String> {
     println!(
         "\n| case | daemon | probes lost | longest silence, ms | two owners, s | no owner, s |\n\

@@ -256,7 +256,7 @@ fn readme(site: &Site) {
     let package = site.package.file_name().unwrap();
     for machine in [&a, &b] {
         fs::copy(&site.package, machine.path("/").join(package)).unwrap();
-        // A firewall that lets nothing in but what IPv6 needs.
+        // A firewall that drops all input except what IPv6 needs.
         machine.must(
             "nft 'add table inet filter; add chain inet filter input { type filter hook input \
              priority 0; policy drop; }; add rule inet filter input meta l4proto 58 accept'",
@@ -315,7 +315,7 @@ fn migration(site: &Site) {
         machine.host.answer(SHARED.into()).unwrap();
         let program = Program::Keepalived("/usr/sbin/keepalived".into());
         let text = lab::configuration(machine.host.name(), &program, &[version_2(priority)]);
-        // As operators have it: without `version`.
+        // As in operators' files: without `version`.
         let text = text.replace("vrrp_version 3", "").replace("  version 2\n", "");
         fs::write(machine.path("/etc/keepalived/keepalived.conf"), text).unwrap();
         machine.must("systemctl enable --now keepalived");

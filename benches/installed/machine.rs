@@ -90,7 +90,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Made and booted.
+    /// Creates the machine and boots it.
     pub fn new(lab: &Lab, base: &Path, name: &str, number: u8) -> io::Result<Self> {
         static MACHINES: AtomicU32 = AtomicU32::new(1);
         let host = lab.host(name, number)?;
@@ -190,7 +190,7 @@ impl Machine {
             .output()
     }
 
-    /// Runs a shell command that must succeed; what it printed.
+    /// Runs a shell command that must succeed; returns its output.
     #[track_caller]
     pub fn must(&self, command: &str) -> String {
         let output = self.run(command).expect(command);
@@ -205,7 +205,7 @@ impl Machine {
         said.trim_end().to_owned()
     }
 
-    /// Runs a shell command that must fail; what it printed.
+    /// Runs a shell command that must fail; returns its output.
     #[track_caller]
     pub fn must_not(&self, command: &str) -> String {
         let output = self.run(command).expect(command);

@@ -5,7 +5,7 @@
 //! systemd-nspawn, dpkg-deb, lintian, cargo-deb and cargo-generate-rpm. Prints what was checked and
 //! a table; fails if a promise was not kept. `INSTALLED_JOBS=1` plays one case at a time,
 //! `INSTALLED_PACKAGES=built` takes the packages that are there.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 mod cases;
 mod checks;
@@ -40,7 +40,7 @@ pub struct Site {
 }
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// What is needed besides Rust, and the Debian package that has it.
+/// The programs needed besides Rust, and their Debian packages.
 const TOOLS: [(&str, &str); 6] = [
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
@@ -87,7 +87,7 @@ fn is_installed(tool: &str) -> bool {
 fn inside() -> ExitCode {
     set_pdeathsig(Signal::SIGKILL).unwrap();
     let filter = std::env::args().nth(2).unwrap_or_default();
-    // While there is the network of the machine.
+    // While the network of the machine is available.
     let cache = Path::new(ROOT).join("target/installed");
     let [package, rebuilt] = ["1", "2"].map(build);
     let base = match machine::base_tree(&cache) {

@@ -41,7 +41,7 @@ fn check(source: IpAddr, destination: IpAddr, heard: Heard<'_>) {
     advert.encode(source, destination, &mut message);
     let mut again = decode(source, destination, &message).expect("we understand ourselves");
 
-    // Between some ends both forms give the same checksum; then the bytes decide.
+    // For some addresses both forms give the same checksum; then the bytes decide.
     if again.checksum != heard.checksum {
         let mut twice = Vec::new();
         again.to_advert().expect("as above").encode(source, destination, &mut twice);

@@ -105,7 +105,7 @@ impl World {
                     master_hook_done: bytes.flag(),
                 };
                 let id = bytes.pick(&ids);
-                // The driver tells it before anything else, or not at all.
+                // The driver reports it before anything else, or not at all.
                 let starting = |router: &VirtualRouter| {
                     router.fault_reasons().any(|reason| reason == Reason::Starting)
                 };
@@ -141,7 +141,7 @@ impl World {
             }
             22 => self.reload_the_same(),
             _ => {
-                // Rarely, or nothing else would be seen.
+                // Rarely, or nothing else would be tested.
                 let stop = match bytes.next() {
                     0xf0..0xf8 => Stop::Leave,
                     0xf8..=0xff => Stop::Restart,
@@ -183,13 +183,13 @@ impl World {
             14 => ms(10_000),
             _ => ms(u64::from(bytes.next()) * 257),
         };
-        // Sometimes the event comes first: a router that is late must find out by it.
+        // Sometimes the event comes before the deadline is served: a late router must notice by it.
         if how & 0x80 == 0 {
             self.keep_deadlines();
         }
     }
 
-    /// Deadlines that have passed are served one after the other, and that ends.
+    /// Serves deadlines that have passed, one after the other; their number must be finite.
     fn keep_deadlines(&mut self) {
         let mut calls = 0;
         while self.node.deadline().is_some_and(|at| at <= self.now) {
@@ -260,7 +260,7 @@ impl World {
         self.tell(Event::Link { link, up, addresses: &addresses });
     }
 
-    /// What is equal stays equal.
+    /// A reload of the same configuration changes nothing.
     fn reload_the_same(&mut self) {
         self.tell(Event::Timeout);
         self.tell(Event::Timeout);
@@ -349,7 +349,7 @@ impl World {
             let told = seen.and_then(|seen| seen.role).unwrap_or(Role::Waiting);
             assert_eq!(told, router.role(), "a change that nobody was told: {router:#?}");
             match router.role() {
-                // A check that fails in a planned leave waits for its end.
+                // A check that fails during a planned leave has no effect before its end.
                 Role::Leaving => {
                     let sick = |reason| matches!(reason, Reason::Check(_) | Reason::Group(_));
                     assert!(router.fault_reasons().all(sick), "{router:#?}");
@@ -389,7 +389,7 @@ impl World {
     }
 }
 
-/// Perhaps with checks, perhaps with a group of all that can be in one.
+/// Some have checks, some a group of all routers that can be in one.
 fn config(mut routers: Vec<RouterConfig>, kind: u8) -> Config {
     let check = |(name, effect, initial): (&str, Effect, Initial)| CheckConfig {
         name: Arc::from(name),

@@ -391,7 +391,7 @@ impl Systemd {
         Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Where it can be asked: itself, and the bus it is on, if it has one.
+    /// Its sockets: its own, and that of its bus, if it has one.
     pub fn sockets(&self) -> Vec<PathBuf> {
         let here =
             |name| Some(self.directory.path().join(name)).filter(|path: &PathBuf| path.exists());

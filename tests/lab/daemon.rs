@@ -128,7 +128,7 @@ impl Daemon {
         let mut sum = 0;
         for process in self.processes()? {
             for thread in fs::read_dir(process.join("task"))? {
-                // One that has just ended has no file any more.
+                // A thread that has just ended has no file any more.
                 let text = fs::read_to_string(thread?.path().join(file)).unwrap_or_default();
                 sum += value(&text).and_then(number).unwrap_or(0);
             }
@@ -143,7 +143,7 @@ impl Daemon {
         for entry in fs::read_dir("/proc")? {
             let path = entry?.path();
             let text = fs::read_to_string(path.join("stat")).unwrap_or_default();
-            // Behind the name, which may have anything in it: state, parent.
+            // State and parent follow the name, which may contain any characters.
             let after = text.rsplit(") ").next().unwrap_or_default();
             if let Some(parent) = after.split(' ').nth(1) {
                 children.entry(parent.to_owned()).or_default().push(path);

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use vipd::lab::{Host, LabThread, Namespace, lock, wait_for};
 
 const PORT: u16 = 7;
-/// Between two messages of a conversation.
+/// Pause between two messages of a conversation.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A thread that echoes on all connections to an address.
@@ -93,7 +93,7 @@ impl Conversation {
     /// Connects from `client` to `ip`, and sends and receives from then on.
     ///
     /// # Errors
-    /// What the kernel says, as when nobody holds the address.
+    /// The connection fails, for example as no host holds the address.
     pub fn start(client: &Host, ip: IpAddr) -> io::Result<Self> {
         let stream = client.namespace().run(move || {
             let stream = TcpStream::connect_timeout(&(ip, PORT).into(), Duration::from_secs(1))?;

@@ -40,14 +40,14 @@ impl Lab {
     /// A lab with one LAN and an observer on it.
     ///
     /// # Errors
-    /// What the kernel says, as where [`enter`](super::enter) was not called.
+    /// The namespace cannot be created, for example as [`enter`](super::enter) was not called.
     pub fn new() -> io::Result<Self> {
         let lab = vipd::lab::Lab::new()?;
         Ok(Self { observer: Some(Observer::start(&lab)?), changes: Arc::default(), lab })
     }
 
     /// A lab that sees nothing, [`observer`](Self::observer) and [`owners`](Self::owners) included:
-    /// where the cost of a packet or of an address is measured, nobody else may add to it.
+    /// where the cost of a packet or of an address is measured, nothing else may add to it.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -57,9 +57,6 @@ impl Lab {
     }
 
     /// A host whose `eth0` is on the first LAN; `number` is the last part of its addresses.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn host(&self, name: &str, number: u8) -> io::Result<Host> {
         let host = self.bare_host(name, number)?;
         host.connect("eth0", Switch::LAN)?;
@@ -67,9 +64,6 @@ impl Lab {
     }
 
     /// A host without any interface but its loopback device.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn bare_host(&self, name: &str, number: u8) -> io::Result<Host> {
         let host = self.lab.bare_host(name, number)?;
         let watched = self.observer.is_some();
@@ -99,8 +93,8 @@ impl Lab {
         longest
     }
 
-    /// From now on nothing that one host sends reaches the other; everybody else hears both. Needs
-    /// the program `nft`.
+    /// From now on nothing that one host sends reaches the other; all other hosts still receive
+    /// from both. Needs the program `nft`.
     ///
     /// # Errors
     /// What `nft` says.
@@ -165,9 +159,6 @@ impl Deref for Host {
 
 impl Host {
     /// Creates an interface with the host's addresses and connects it to a LAN.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn connect(&self, interface: &str, lan: Switch) -> io::Result<()> {
         self.host.connect(interface, lan)?;
         self.note(Changed::Reachable(true));
@@ -175,9 +166,6 @@ impl Host {
     }
 
     /// Sets an interface up and gives it the host's own addresses, as far as they are missing.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn up(&self, interface: &str) -> io::Result<()> {
         self.host.up(interface)?;
         self.note(Changed::Reachable(true));
@@ -185,18 +173,12 @@ impl Host {
     }
 
     /// Sets an interface administratively down.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn down(&self, interface: &str) -> io::Result<()> {
         self.note(Changed::Reachable(false));
         self.namespace().links().down(interface)
     }
 
     /// Renames an interface, as udev may; it stays plugged in.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn rename(&self, interface: &str, new_name: &str) -> io::Result<()> {
         let plug = self.plug_of(interface)?;
         self.namespace().links().rename(interface, new_name)?;
@@ -207,9 +189,6 @@ impl Host {
     }
 
     /// Deletes an interface, as when a container's or a virtual machine's card goes.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn delete(&self, interface: &str) -> io::Result<()> {
         self.namespace().links().delete(interface)?;
         lock(self.interfaces()).remove(interface);
@@ -217,9 +196,6 @@ impl Host {
     }
 
     /// Cuts the host off at the switch; its carrier stays.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn cut(&self) -> io::Result<()> {
         self.host.cut()?;
         self.note(Changed::Reachable(false));
@@ -227,18 +203,12 @@ impl Host {
     }
 
     /// Ends what [`cut`](Self::cut) began.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn heal(&self) -> io::Result<()> {
         self.note(Changed::Reachable(true));
         self.host.heal()
     }
 
     /// Pulls the cable of an interface: it loses its carrier.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn unplug(&self, interface: &str) -> io::Result<()> {
         let (port, _) = self.plug_of(interface)?;
         self.switches().links().down(&port)?;
@@ -247,9 +217,6 @@ impl Host {
     }
 
     /// Puts the cable back.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn plug(&self, interface: &str) -> io::Result<()> {
         let (port, _) = self.plug_of(interface)?;
         self.note(Changed::Reachable(true));
@@ -258,25 +225,19 @@ impl Host {
 
     /// What a reboot leaves after [`cut`](Self::cut) and the end of its processes: its own
     /// addresses, a connected cable, and nothing in its runtime directory.
-    ///
-    /// # Errors
-    /// What the kernel or the file system says.
     pub fn boot(&self) -> io::Result<()> {
         self.host.reset()?;
         self.heal()
     }
 
-    /// Echoes what TCP connections to `ip` say.
-    ///
-    /// # Errors
-    /// What the kernel says.
+    /// Echoes what arrives on TCP connections to `ip`.
     pub fn echo(&self, ip: IpAddr) -> io::Result<()> {
         let echo = EchoServer::start(self.namespace(), ip)?;
         lock(&self.echoes).push(echo);
         Ok(())
     }
 
-    /// From now on what it sends is lost at the switch, all or part of it; it still hears. Needs
+    /// From now on what it sends is lost at the switch, all or part of it; it still receives. Needs
     /// the program `nft`.
     ///
     /// # Errors

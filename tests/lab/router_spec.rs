@@ -26,17 +26,11 @@ pub fn keepalived() -> Option<PathBuf> {
 /// A virtual router as both programs can be configured.
 #[derive(Clone, Debug)]
 pub struct RouterSpec {
-    /// Its name.
     pub name: String,
-    /// Its interface.
     pub interface: String,
-    /// Protocol version, 2 or 3.
     pub version: u8,
-    /// Virtual router identifier.
     pub vrid: u8,
-    /// Priority.
     pub priority: u8,
-    /// Time between adverts.
     pub interval: Duration,
     /// Whether to depose a lower master.
     pub preempt: bool,

@@ -58,9 +58,6 @@ pub struct Stranger {
 impl Stranger {
     /// Sends adverts for a virtual router from `host`, one every `period`, with the malformations
     /// in turn.
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn start(
         host: &Host,
         vrid: u8,
@@ -95,7 +92,6 @@ impl Stranger {
         Ok(Self { sent, _thread: thread })
     }
 
-    /// How many it has sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

@@ -218,7 +218,7 @@ fn squeeze(text: &str) -> (String, Vec<usize>) {
     (squeezed, places)
 }
 
-/// Refuses a test that was renamed or removed; it is told from the text alone.
+/// Refuses a test that was renamed or removed, judged by the text alone.
 fn names_a_test(test: &str) -> Result<(), String> {
     let (target, name) = target_and_name(test);
     let places = match target {
@@ -257,7 +257,7 @@ impl Plan {
     }
 }
 
-/// What became of a mutant.
+/// The outcome of a mutant.
 enum Outcome {
     Found(String),
     Missed(String),
@@ -308,7 +308,7 @@ fn run(mut mutants: Vec<Mutant>, mut arguments: impl Iterator<Item = String>) ->
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Keeps as many as asked for, drawn by the commit: each has its turn as commits go by.
+/// Keeps a sample of this size, drawn by the commit: over many commits each is chosen.
 fn draw(plans: &mut Vec<Plan>, size: usize) {
     let commit = output_of("git", &["rev-parse", "HEAD"]).unwrap_or_default();
     plans.sort_by_key(|plan| Sha256::digest(format!("{commit} {}", plan.mutant.name)));
@@ -364,7 +364,7 @@ impl Copy {
         Self { directory, target, files, versions }
     }
 
-    /// What of the tests that are to find these mutants fails anyhow.
+    /// Those of the mutants' tests that fail without a mutant.
     fn failing_without_mutants(&self, plans: &[&Plan]) -> BTreeSet<String> {
         self.write(&Files::new());
         let tests: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.mutant.tests).collect();
@@ -376,7 +376,7 @@ impl Copy {
                 (true, log) => log.contains("test result: ok. 0 passed"),
                 (false, _) => true,
             };
-            // A machine with other things to do may fail a test of sockets and processes once.
+            // On a busy machine a test of sockets and processes may fail once.
             if fails() && fails() {
                 let log = self.log(&log_name);
                 println!("{test} fails without any mutant: see {}", log.display());

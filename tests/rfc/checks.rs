@@ -86,7 +86,7 @@ fn check_that_fails_in_a_planned_leave_waits_for_its_end() {
     host.hears(100, BELOW).unwrap();
     host.wait(millis(5));
     assert_eq!(host.said(), ["release", "role backup", "role fault"]);
-    // Nobody there: a sick service gives the address up, as at any other time.
+    // Without a successor: a failing service gives the address up, as at any other time.
     let mut alone = checked_master(prepared(Handover::Overlap), Effect::Fault);
     alone.command(Command::Failover(alone.router().id()));
     alone.probe("app", Probe::Failed);

@@ -1,4 +1,4 @@
-//! `start_delay`, `link_delay`, `preempt_delay`, and a host that starts and hears nobody.
+//! `start_delay`, `link_delay`, `preempt_delay`, and a host that starts and hears no other router.
 
 use vipd::vrrp::{Priority, Role, RouterConfig};
 

@@ -134,8 +134,8 @@ pub fn encode(advert: &Advert, from: &str, to: &str) -> Vec<u8> {
     message
 }
 
-/// A correct IPv4 version 3 advert of priority 200 from [`ABOVE`], changed by `change`, with the
-/// checksum made right again.
+/// A correct IPv4 version 3 advert of priority 200 from [`ABOVE`], changed by `change`, with a
+/// correct checksum.
 pub fn altered(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
     change(&mut message);
@@ -167,7 +167,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Started, and told nothing yet.
+    /// Started, without any event yet.
     pub fn started(routers: &[RouterConfig]) -> Host {
         let node = Node::new(&Config { routers: routers.to_vec(), ..Config::default() });
         let now = Instant::START;
@@ -183,7 +183,7 @@ impl Host {
         host
     }
 
-    /// Just become master because nobody was heard.
+    /// Just become master because no other router was heard.
     pub fn master(config: RouterConfig) -> Host {
         let mut host = Host::backup(config);
         let span = host.node.deadline().unwrap() - host.now;
@@ -318,7 +318,7 @@ impl Host {
         self.tell(Event::HookFinished(WEB, HookOutcome { hook, succeeded })).unwrap();
     }
 
-    /// The actions since the last look, in words.
+    /// The actions since the last call, as text.
     pub fn said(&mut self) -> Vec<String> {
         self.done.drain(..).map(|(_, action)| words(&action)).collect()
     }
@@ -346,7 +346,7 @@ impl Host {
         self.done.iter().filter_map(|(_, action)| advert(action)).collect()
     }
 
-    /// How long until the node wants to be called.
+    /// Time until the node's next deadline.
     pub fn until_deadline(&self) -> Option<Duration> {
         self.node.deadline().map(|at| at - self.now)
     }
@@ -383,7 +383,7 @@ pub fn skew(priority: u8, interval: Duration) -> Duration {
     Duration::from_nanos(interval.as_nanos() as u64 * (256 - u64::from(priority)) / 256)
 }
 
-/// What an advert looks like to the network: source, destinations.
+/// Source and destinations of an advert.
 pub fn first_way(host: &mut Host) -> (IpAddr, Vec<IpAddr>) {
     let span = host.until_deadline().unwrap();
     host.wait(span);
@@ -396,7 +396,7 @@ pub fn first_way(host: &mut Host) -> (IpAddr, Vec<IpAddr>) {
         .unwrap()
 }
 
-/// It changes nothing but what status tells, and is warned of with the key to change.
+/// It changes nothing but the status, and the warning names the key to change.
 pub fn is_incompatible(host: &mut Host, advert: &Advert, mismatch: Mismatch) {
     let before = (host.router().state().clone(), host.router().peer().cloned());
     host.sleeps(secs(60));

@@ -379,7 +379,7 @@ fn group_of_an_owner_is_none() {
 fn group_made_by_a_reload_of_a_master_and_a_backup_gets_in_line() {
     let routers = [web(), out_of(&web())];
     let alone = Config { routers: routers.to_vec(), ..Config::default() };
-    // The backup hears a master that it would not depose: all are backups.
+    // The backup hears a master that it would not preempt: all are backups.
     let mut host = Host::of(&alone);
     host.links_up();
     for _ in 0..10 {
@@ -390,7 +390,7 @@ fn group_made_by_a_reload_of_a_master_and_a_backup_gets_in_line() {
     host.hears_out(200, ABOVE_OUT);
     host.reload_all(&grouped(&web()));
     assert_eq!(host.roles(), [Role::Leaving, Role::Backup]);
-    // It hears nobody: it joins, and nothing is released.
+    // It hears no other router: it joins, and nothing is released.
     let mut host = Host::of(&alone);
     host.links_up();
     host.wait(secs(2));
@@ -471,8 +471,8 @@ fn group_member_removed_by_a_reload_leaves_alone_and_without_the_groups_hooks() 
 
 #[test]
 fn group_of_two_hosts_that_each_have_another_member_as_master_settles() {
-    // This host is master of both, and so is the other, with a higher priority on one link only in
-    // our ears: the first advert decides for all.
+    // This host is master of both, and so is the other, as far as we hear with a higher priority on
+    // one link only: the first advert decides for all.
     let mut host = masters(&web());
     host.hears(100, BELOW).unwrap();
     host.is_all(Role::Master);

@@ -4,7 +4,7 @@ use vipd::vrrp::{ClaimError, Command, Event, Handover, Hook, Role, RouterConfig,
 
 use crate::fixture::*;
 
-/// Every event that can reach a master; each must find out that it comes too late.
+/// Every event that can reach a master; by each it must notice that it is late.
 fn wake(host: &mut Host, how: usize) {
     match how {
         0 => host.timeout(),

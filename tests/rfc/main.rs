@@ -4,7 +4,7 @@
 //!
 //! Everything goes through [`vipd::vrrp::Node::handle`]; adverts arrive as bytes.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 mod addresses;
 mod announcements;

@@ -86,7 +86,7 @@ fn warnings_of_one_kind_come_at_most_once_a_minute() {
         host.wait(millis(100));
         host.hears(149, BELOW).unwrap();
     }
-    // Not in the first interval: a master that gives way has a last word.
+    // Not in the first interval: a master that gives way sends a final advert.
     assert_eq!(host.times("warn"), [secs(1), secs(61)]);
 }
 

@@ -55,7 +55,7 @@ pub const fn host(name: &'static str, priority: u8) -> Setup {
     }
 }
 
-/// One sentence of a scenario.
+/// One step or expectation of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     // ---- what happens
@@ -83,7 +83,7 @@ pub enum Step {
     LinkDown(&'static str),
     /// The interface has its carrier again.
     LinkUp(&'static str),
-    /// Somebody on the host deletes the shared address.
+    /// Another program on the host deletes the shared address.
     RemoveAddress(&'static str),
     /// `vipd failover`.
     Failover(&'static str),
@@ -110,7 +110,7 @@ pub enum Step {
     /// Since the mark some host could answer at every instant, and no packet went to a host
     /// that could not.
     NothingWasLost,
-    /// Since the mark nobody answered for at most this long at a time.
+    /// Since the mark no host answered for at most this long at a time.
     NobodyAnsweredAtMost(Duration),
     /// Since the mark two answered for at most this long at a time.
     TwoAnsweredAtMost(Duration),
@@ -145,7 +145,7 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Somewhat more than the master down interval with adverts of one second.
+/// Somewhat more than the master-down interval with adverts of one second.
 const TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// A pair as most operators run it.

@@ -1,5 +1,5 @@
 //! Random hosts and networks, everything that can go wrong, and then a quiet network: after which
-//! exactly one host is master, and the right one.
+//! exactly one host is master, and it is the right one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ struct Mishaps {
     checks: bool,
 }
 
-/// One run; what went wrong, if anything did.
+/// One run; `Err` if a rule was broken.
 pub fn run(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0x5eed);
     let hosts = random.pick(&[2, 2, 2, 3, 3, 4]);
@@ -425,7 +425,7 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
     }
 }
 
-/// Well-formed and malformed messages from a sender that is no peer, or pretends to be one.
+/// Well-formed and malformed messages from a sender that is not a peer, or pretends to be one.
 fn stranger(world: &mut World, random: &mut Random, longest: Duration) {
     let host = random.index(world.hosts.len());
     let config = &world.hosts[host].config;
@@ -593,7 +593,7 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
             }
         }
     }
-    // Strangers, hooks and delays come to their end, and then faults that have one.
+    // Forged messages, hooks and delays end, and then faults with a time limit.
     world.run_for(8 * longest + Duration::from_secs(8));
     let faulty = world
         .hosts
@@ -661,7 +661,7 @@ fn judge(world: &mut World) {
 }
 
 /// Whether its group keeps it from taking over: another member hears a master that it would not
-/// depose.
+/// preempt.
 fn is_kept(world: &World, host: usize, node: &Node, taker: &VirtualRouter) -> bool {
     let Some(group) = node.group_of(taker.id()) else { return false };
     let others = group.members().iter().filter_map(|id| node.router(*id));
@@ -705,7 +705,7 @@ fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
             }
         }
     }
-    // Version 2 hosts with different intervals do not understand each other.
+    // Version 2 hosts with different intervals discard each other's adverts.
     let name = |host: usize| &world.hosts[host].name;
     let (host, master) = match masters.as_slice() {
         [] if takers.is_empty() => return Ok(()),

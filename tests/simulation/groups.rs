@@ -60,7 +60,7 @@ fn world(priorities: [u8; 2], interval: Interval, seed: u64, tell: bool) -> Box<
     world
 }
 
-/// One host is master of both, and the other of none.
+/// The host that is master of both while the other is master of none.
 fn master(world: &mut World) -> Option<usize> {
     let (first, second) = (world.masters(0), world.masters(1));
     if first.len() != 1 || first != second {
@@ -73,8 +73,8 @@ fn end(world: Box<World>) -> Result<Box<World>, Box<World>> {
     if world.wrong.is_some() { Err(world) } else { Ok(world) }
 }
 
-/// Failover, drain, stop, a check that fails and recovers: at every instant both addresses are
-/// answered for.
+/// Failover, drain, stop, a check that fails and recovers: at every instant some host answers for
+/// both addresses.
 pub fn planned_moves_of_a_group_lose_nothing(
     seed: u64,
     tell: bool,
@@ -179,7 +179,7 @@ pub fn a_reload_touches_nothing_that_is_equal(seed: u64) -> Result<(), String> {
     for _ in 0..random.range(0..40) {
         happen(&mut node, &mut now, &before, &mut random, &mut actions);
     }
-    // What is due is done, and what is gone is forgotten.
+    // Until everything that is due is done, and removed routers are forgotten.
     for _ in 0..4 {
         node.handle(now, Event::Timeout, &mut actions).unwrap();
     }
@@ -201,7 +201,7 @@ pub fn a_reload_touches_nothing_that_is_equal(seed: u64) -> Result<(), String> {
             return Err(format!("{:?} was equal in both, and yet {was:#?} became {is:#?}", name()));
         }
     }
-    // The same once more says nothing.
+    // The same configuration once more changes nothing.
     node.handle(now, Event::Timeout, &mut actions).unwrap();
     let once = node.clone();
     actions.clear();

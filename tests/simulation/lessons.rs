@@ -18,7 +18,7 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// a is master of a pair, for a few seconds already.
+/// Host a has been master of a pair for a few seconds.
 fn settled(setups: &[Setup]) -> World {
     let mut world = world(setups, 1000, 1);
     for host in 0..setups.len() {
@@ -102,7 +102,7 @@ fn a_leaver_says_goodbye_once() {
     world.command(0, Command::Failover(id));
     world.run_for(ms(100));
     world.set_own_addresses(0, false);
-    // b, with priority 100, takes over 0.61 s after the one and only farewell.
+    // b, with priority 100, takes over 0.61 s after the only priority 0.
     let end = world.now + 520_000_000;
     assert!(world.run_until(end, |world| world.masters(0) == [1]), "{}", story(&world));
     holds(&world);
@@ -223,7 +223,7 @@ fn strangers_lower_adverts_do_not_burden_the_worker() {
     ));
 }
 
-/// The worker needs 50 ms for what adverts of 10 ms wait 30 ms for.
+/// The worker needs 50 ms, but with an interval of 10 ms peers wait only 30 ms.
 #[test]
 fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
     let mut world = world(&[host("a", 254), host("b", 100)], 10, 1);
@@ -250,7 +250,7 @@ fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
     assert!(changes <= 35, "{changes} times master in a second");
 }
 
-/// What was to be done as master and waits for the worker is over when the role is.
+/// What a master has queued for the worker is cancelled when the role ends.
 #[test]
 fn a_slow_worker_does_not_work_off_what_is_long_over() {
     let mut world = world(&[host("a", 254).asleep(), host("b", 100)], 10, 1);
@@ -268,7 +268,7 @@ fn a_slow_worker_does_not_work_off_what_is_long_over() {
     assert_eq!(world.hosts[1].jobs_done, done, "{}", story(&world));
 }
 
-/// It would postpone the successor, whose timer begins anew with each.
+/// It would delay the successor, whose timer restarts with each.
 #[test]
 fn a_leaver_that_was_stopped_for_a_while_does_not_say_goodbye_twice_in_an_interval() {
     let mut world = settled(&[host("a", 150)]);

@@ -171,7 +171,7 @@ pub fn play(scenario: &Scenario, seed: u64) {
             Step::NobodyIsMaster => world.masters(0).is_empty(),
             Step::HasNot(name) => !world.hosts[host(name)].holds(address()),
             Step::Mark => {
-                // What was announced a moment ago is known to clients.
+                // Until the last announcements have reached the clients.
                 world.run_for(Duration::from_millis(5));
                 world.forget_service(address());
                 true

@@ -29,7 +29,7 @@ fn draw(random: &mut Random, interval_ms: u16, seed: u64, tell: bool) -> Box<Wor
             worker: (Duration::from_micros(50), Duration::from_micros(800)),
             ..Pace::GOOD
         };
-        // Half of them do not depose a sitting master.
+        // Half of them do not preempt.
         host.config.routers[0].preempt = random.percent(50);
     }
     world
@@ -49,8 +49,8 @@ fn master(world: &mut World) -> Option<usize> {
     masters.first().copied()
 }
 
-/// Stop, failover, drain, a better host: at every instant somebody answers, and a client's packets
-/// go to somebody who does.
+/// Stop, failover, drain, a better host: at every instant some host answers, and a client's packets
+/// go to a host that does.
 pub fn planned_moves_lose_nothing(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0x91a1);
     let interval_ms = random.pick(&[1000, 1000, 500, 100, 50]);
@@ -72,7 +72,7 @@ pub fn planned_moves_lose_nothing(seed: u64, tell: bool) -> Result<Box<World>, B
         (None, _) => world.command(first, Command::Failover(id)),
     }
     settle_on(&mut world, 10 * interval);
-    // And back, for those who depose.
+    // And back, if the first host preempts.
     if world.hosts[first].process.is_some() {
         world.command(first, Command::Undrain);
         world.command(first, Command::Resume(id));
@@ -96,8 +96,8 @@ fn settle_on(world: &mut World, span: Duration) {
     master(world);
 }
 
-/// Killed or frozen at any moment, with adverts of 0.7 s or slower and a network without fault:
-/// the addresses are gone before anybody else has them.
+/// Killed or frozen at any moment, with adverts of 0.7 s or slower and a network without fault: the
+/// addresses are gone before another host has them.
 pub fn a_dead_daemon_never_leaves_two_owners(
     seed: u64,
     tell: bool,
@@ -129,8 +129,9 @@ pub fn a_dead_daemon_never_leaves_two_owners(
     world.run_for(12 * interval);
     master(&mut world);
     let seen = world.seen(ip);
-    // A stall about as long as the peers' master down interval ends in an election between two who both
-    // have it: the one that loses gives way within a delivery.
+    // A stall about as long as the peers' master-down interval ends in an election between two
+    // hosts that both have the address: the one that loses gives way as soon as it receives an
+    // advert.
     let two = Duration::from_millis(2);
     if u128::from(seen.two) > two.as_nanos() {
         world.fail(None, format!("two answered, after {gone:?}: {seen:?}"));

@@ -206,7 +206,8 @@ impl Watch {
                 while seen.rounds.front().is_some_and(|at| now - *at > Duration::from_secs(1)) {
                     seen.rounds.pop_front();
                 }
-                // At once, after 10 ms, 100 ms and 1 s, and an urgent one; or taken back meanwhile.
+                // At once, after 10 ms, 100 ms and 1 s, an urgent one, and more if addresses were
+                // put back.
                 if seen.rounds.len() > 8 {
                     return Err(format!("{} rounds of announcements in 1 s", seen.rounds.len()));
                 }
@@ -223,7 +224,7 @@ impl Watch {
                 }
                 seen.role = Some(transition.to);
                 if transition.to == Role::Master {
-                    // A stream of forged farewells changes roles as often as it likes.
+                    // A stream of forged priority 0 adverts can change roles any number of times.
                     seen.rounds.clear();
                     seen.adverts.clear();
                 }

@@ -1,9 +1,9 @@
 //! Hosts, their kernels and the network between them: drives the real [`Node`] in virtual time.
 //!
 //! A host is a machine (link, own addresses, claimed addresses with their leases) and, while its
-//! daemon runs, a process ([`Node`], [`Delivery`], a worker of some speed). Everything that decides
-//! is the daemon's own code; here is only what the machine and the network do. What the node must
-//! never do is checked at every step by [`Watch`](super::watch::Watch).
+//! daemon runs, a process ([`Node`], [`Delivery`], a worker of some speed). All decisions are made
+//! by the daemon's own code; this file only simulates the machine and the network.
+//! [`Watch`](super::watch::Watch) checks at every step what the node must never do.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -43,7 +43,7 @@ impl Path {
     };
 }
 
-/// How quick a machine is.
+/// Speed of a machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Its clock is this many millionths faster than true time.
@@ -66,12 +66,12 @@ impl Pace {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     marked: bool,
-    /// Which of the renewals it is that may expire.
+    /// The renewal that it belongs to: an expiry of an earlier one is ignored.
     generation: u64,
     expires: bool,
 }
 
-/// What the daemon's record says of one virtual router.
+/// The daemon's record of one virtual router.
 #[derive(Clone, Debug, Default)]
 struct Entry {
     entry: RecordEntry,
@@ -89,13 +89,14 @@ pub struct Machine {
     pub link_up: bool,
     /// The same of its interface on the second link.
     pub second_up: bool,
-    /// What `before_claim` hooks say.
+    /// Whether `before_claim` hooks fail.
     pub vetoes: bool,
     /// Shared addresses of the second link.
     second: BTreeSet<IpAddr>,
     pub has_own_addresses: bool,
     kernel: BTreeMap<IpAddr, Held>,
-    /// When the kernel or somebody removed an address: the daemon hears of it a little later.
+    /// When the kernel or another program removed an address: the daemon is notified a little
+    /// later.
     gone: BTreeMap<IpAddr, u64>,
     record: BTreeMap<(Family, u8), Entry>,
     pub process: Option<Process>,
@@ -153,7 +154,7 @@ pub struct Process {
     next_ticket: u64,
     worker_free_at: u64,
     wake: Option<(Instant, u64)>,
-    /// Until then lateness is nobody's fault: it was frozen, or the machine was slow.
+    /// Until then lateness is no fault of the daemon: it was frozen, or the machine was slow.
     excused_until: u64,
 }
 
@@ -211,17 +212,17 @@ impl Ord for Scheduled {
     }
 }
 
-/// How long an address has been answered for by nobody, or by more than one.
+/// How long no host, or more than one, has answered for an address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Service {
     nobody_since: Option<u64>,
     two_since: Option<u64>,
     astray_since: Option<u64>,
-    /// The longest time nobody answered.
+    /// The longest time that no host answered.
     pub nobody: u64,
-    /// The longest time more than one did.
+    /// The longest time that more than one did.
     pub two: u64,
-    /// The longest time a client's packets went to somebody who did not answer.
+    /// The longest time that a client's packets went to a host that did not answer.
     pub astray: u64,
 }
 
@@ -233,14 +234,14 @@ pub struct World {
     pub random: Random,
     pub hosts: Vec<Machine>,
     pub paths: Vec<Vec<Path>>,
-    /// From whom to whom nothing comes on one of the links.
+    /// Links with sender and receiver between which nothing is delivered.
     pub cuts: BTreeSet<(usize, usize, usize)>,
-    /// Where a client on the link sends what is for an address.
+    /// The host to which a client on the link sends packets for an address.
     client: BTreeMap<IpAddr, usize>,
     services: BTreeMap<IpAddr, Service>,
-    /// The story so far, if it is to be told.
+    /// The story so far, if it is recorded.
     pub trace: Option<String>,
-    /// What was found wrong; the run ends there.
+    /// The first broken rule, which ends the run.
     pub wrong: Option<String>,
     pub events: u64,
 }
@@ -255,7 +256,8 @@ pub fn own_addresses(host: usize) -> [IpAddr; 3] {
     ]
 }
 
-/// The same on one of two links: who has the higher address on one has the lower on the other.
+/// The same on one of two links: a host with the higher address on one has the lower one on the
+/// other.
 pub fn addresses_on(link: usize, host: usize) -> [IpAddr; 3] {
     if link == 0 {
         return own_addresses(host);
@@ -279,7 +281,7 @@ pub fn shared_address(family: Family, router: usize, n: usize) -> Address {
 }
 
 impl World {
-    /// Nobody runs yet.
+    /// No daemon runs yet.
     pub fn new(seed: u64, configs: Vec<(Config, Pace)>) -> Self {
         let n = configs.len();
         let mut hosts = Vec::new();
@@ -331,12 +333,12 @@ impl World {
 
     // ---- time ------------------------------------------------------------------------------
 
-    /// Lets time go by; what was found wrong on the way ends it early.
+    /// Advances time; a broken rule ends it early.
     pub fn run_for(&mut self, span: Duration) {
         self.run_until(self.now + span.as_nanos() as u64, |_| false);
     }
 
-    /// Lets time go by until something holds; whether it did.
+    /// Advances time until something holds; returns whether it did.
     pub fn run_until(&mut self, end: u64, mut holds: impl FnMut(&World) -> bool) -> bool {
         while self.wrong.is_none() {
             if holds(self) {
@@ -484,7 +486,7 @@ impl World {
         self.hosts[host].process.as_mut().filter(|process| process.epoch == epoch)
     }
 
-    /// Which of the two links a daemon means, and the other way about.
+    /// The daemon's identifier of one of the two links.
     fn link_id(&self, host: usize, link: usize) -> Option<LinkId> {
         let mut links = self.hosts[host].node()?.links();
         links.find(|(_, name)| usize::from(&***name == SECOND) == link).map(|(id, _)| id)
@@ -492,12 +494,12 @@ impl World {
 
     // ---- the daemon ------------------------------------------------------------------------
 
-    /// Starts the daemon: it is told what the record says, and then of its link.
+    /// Starts the daemon: it gets the record, and then the state of its link.
     pub fn start(&mut self, host: usize) {
         self.start_knowing(host, true);
     }
 
-    /// TERM comes before the kernel has told of the link.
+    /// SIGTERM arrives before the kernel has reported the link.
     pub fn start_and_stop_at_once(&mut self, host: usize) {
         self.start_knowing(host, false);
         self.stop(host, Stop::Leave);
@@ -528,7 +530,7 @@ impl World {
                 ),
             ));
         }
-        // What the record names and no virtual router has any more is the driver's to remove.
+        // The driver removes what the record names and no virtual router has any more.
         let configured = |ip: &IpAddr| {
             node.routers().any(|router| router.addresses().iter().any(|a| a.ip == *ip))
         };
@@ -560,7 +562,7 @@ impl World {
         }
     }
 
-    /// TERM, or USR2 when a successor follows at once.
+    /// SIGTERM, or SIGUSR2 if a successor follows at once.
     pub fn stop(&mut self, host: usize, stop: Stop) {
         if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
             self.say(Some(host), || format!("stop: {stop:?}"));
@@ -663,7 +665,7 @@ impl World {
         }
     }
 
-    /// Somebody on the host removes an address, or adds one of his own.
+    /// Another program on the host removes an address, or adds one of its own.
     pub fn remove_address(&mut self, host: usize, ip: IpAddr) {
         if self.hosts[host].holds_ours(ip) {
             self.hosts[host].kernel.remove(&ip);
@@ -714,7 +716,7 @@ impl World {
         self.at(self.now, What::Look { host, epoch, lost: None });
     }
 
-    /// A stranger on the link sends something, once or again and again.
+    /// A stranger on the link sends a message, once or repeatedly.
     pub fn stranger(&mut self, frame: Frame, every: Duration, times: u32) {
         self.say(None, || {
             format!("a stranger sends {} times, every {every:?}: {frame:?}", times + 1)
@@ -747,7 +749,7 @@ impl World {
         );
     }
 
-    /// The kernel says that something changed; the daemon hears of it a little later.
+    /// Something changed in the kernel; the daemon is notified a little later.
     fn kernel_news(&mut self, host: usize, lost: Option<IpAddr>) {
         let delay = self.random.range(20_000..500_000);
         if let Some(process) = &self.hosts[host].process {
@@ -780,7 +782,8 @@ impl World {
         }
     }
 
-    /// The daemon has heard that an address went: whose it was, and unless it is back, what it means.
+    /// The daemon is notified that an address disappeared: reports it to its router unless it is
+    /// back.
     fn address_gone(&mut self, host: usize, ip: IpAddr) {
         if self.hosts[host].holds(ip) {
             return;
@@ -795,14 +798,14 @@ impl World {
         self.dispatch(host, process);
     }
 
-    /// Tells the node, carries out what it says, and sees that it behaves.
+    /// Passes an event to the node, carries out its actions, and checks the rules.
     fn tell(&mut self, host: usize, event: Event<'_>) {
         let Some(mut process) = self.hosts[host].process.take() else { return };
         self.handle(host, &mut process, event);
         self.dispatch(host, process);
     }
 
-    /// Tells the node what follows from what was carried out, until nothing does.
+    /// Passes the events that follow to the node, until there are none.
     fn dispatch(&mut self, host: usize, mut process: Process) {
         while let Some(event) = process.delivery.next_event() {
             self.handle(host, &mut process, event);
@@ -869,8 +872,8 @@ impl World {
 
     // ---- actions ---------------------------------------------------------------------------
 
-    /// Carries out everything that is due. What `waited` for the worker may no longer be true: none of
-    /// it may come from a host that is not master any more.
+    /// Carries out everything that is due. Actions that `waited` for the worker may be outdated:
+    /// none of them may come from a host that is no longer master.
     fn flush(&mut self, host: usize, process: &mut Process, waited: bool) {
         while let Some(output) = process.delivery.next(self.local(host, process.started)) {
             if waited && let Some(what) = promised_in_vain(&output, &process.node) {
@@ -905,7 +908,7 @@ impl World {
         let id = due.router;
         let config = process.node.router(id).map(|router| router.config().clone());
         let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
-        // The kernel refuses what it has no address or no carrier for.
+        // The kernel refuses to send without the source address or without carrier.
         let machine = &self.hosts[host];
         let slowest = machine.pace.worker.1.as_nanos() as u64;
         let link = config.as_ref().map_or(0, |c| usize::from(&*c.interface == SECOND));
@@ -959,7 +962,7 @@ impl World {
         };
         if let Some((hook, limit, succeeded)) = asked.filter(|_| transition.hooks) {
             let limit = limit.unwrap_or_default();
-            // Half of them do not keep their time; before a claim they do when all is calm.
+            // Half of them exceed their limit; `before_claim` hooks do not in the calm phase.
             let lazy = hook == Hook::BeforeRelease || self.hosts[host].vetoes;
             let took = self.random.span(Duration::ZERO..if lazy { 2 * limit } else { limit });
             if took < limit {
@@ -974,7 +977,7 @@ impl World {
     /// The worker does one job after the other.
     fn submit(&mut self, host: usize, process: &mut Process, job: Job) {
         if let (Work::Claim { .. }, Some(router)) = (&job.work, process.node.router(job.router)) {
-            // Before it is there, so that nothing is left behind unnamed.
+            // Recorded before it is added, so that no leftover is missing from the record.
             let key = (router.config().family, router.config().vrid.get());
             let entry = self.hosts[host].record.entry(key).or_default();
             entry.addresses = router.addresses().iter().map(|a| a.ip).collect();
@@ -1015,7 +1018,7 @@ impl World {
         }
     }
 
-    /// What the kernel makes of a job, and whether its list of addresses is another one now.
+    /// The kernel's result of a job, and whether its list of addresses has changed.
     fn do_job(
         &mut self,
         host: usize,
@@ -1058,7 +1061,7 @@ impl World {
         (outcome, changed)
     }
 
-    /// Adds an address or begins its lifetime anew; whether it was added.
+    /// Adds an address or renews its lifetime; returns whether it was added.
     fn hold(&mut self, host: usize, ip: IpAddr, lifetime: Option<u32>) -> bool {
         self.next_number += 1;
         let generation = self.next_number;
@@ -1155,9 +1158,9 @@ impl World {
         (service.nobody, service.two, service.astray) = (0, 0, 0);
     }
 
-    // ---- questions -------------------------------------------------------------------------
+    // ---- queries ---------------------------------------------------------------------------
 
-    /// The hosts whose node says master for the nth router.
+    /// The hosts whose node has the role master for the nth router.
     pub fn masters(&self, router: usize) -> Vec<usize> {
         (0..self.hosts.len())
             .filter(|host| self.hosts[*host].role(router) == Some(Role::Master))
