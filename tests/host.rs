@@ -22,7 +22,7 @@ use vipd::host::clock::{Clock, Timer, boottime};
 use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
 use vipd::host::netlink::{
     AddressError, InterfaceAddress, JobOutcome, LinkChange, Links, Monitor, NetEvent, Operation,
-    Progress, Worker, WorkerJob,
+    Progress, Target, Worker, WorkerJob,
 };
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
@@ -396,8 +396,15 @@ fn wait_for(worker: &mut Worker, ticket: u64) -> JobOutcome {
     }
 }
 
-fn job(worker: &mut Worker, name: &str, operation: Operation) -> Vec<(Address, AddressError)> {
-    worker.submit(WorkerJob { ticket: 7, index: index(name), operation });
+/// An operation and the addresses that it is done to.
+type Work = (Arc<[Address]>, Operation);
+
+fn submit(worker: &Worker, ticket: u64, index: u32, (addresses, operation): Work) {
+    worker.submit(WorkerJob { ticket, target: Target { index, addresses }, operation });
+}
+
+fn job(worker: &mut Worker, name: &str, work: Work) -> Vec<(Address, AddressError)> {
+    submit(worker, 7, index(name), work);
     wait_for(worker, 7).failures
 }
 
@@ -410,17 +417,17 @@ fn addresses(list: &[&str]) -> Arc<[Address]> {
         .collect()
 }
 
-fn claim(list: &[&str], lifetime: Option<u32>) -> Operation {
-    Operation::Claim { addresses: addresses(list), lifetime, absent: false }
+fn claim(list: &[&str], lifetime: Option<u32>) -> Work {
+    (addresses(list), Operation::Claim { lifetime, absent: false })
 }
 
-fn renew(list: &[&str], lifetime: u32) -> Operation {
+fn renew(list: &[&str], lifetime: u32) -> Work {
     let not_after = boottime() + Duration::from_secs(60);
-    Operation::Renew { addresses: addresses(list), lifetime, not_after, intact: false }
+    (addresses(list), Operation::Renew { lifetime, not_after, intact: false })
 }
 
-fn release(list: &[&str]) -> Operation {
-    Operation::Release { addresses: addresses(list) }
+fn release(list: &[&str]) -> Work {
+    (addresses(list), Operation::Release)
 }
 
 /// All addresses of an interface, as a new monitor lists them.
@@ -521,14 +528,9 @@ fn a_renewal_keeps_the_mark_and_can_be_too_late() {
     assert_eq!(detail("left", "2001:db8::10")["preferred_life_time"], 0);
     assert_eq!(marked("left").len(), 2);
 
-    let late = Operation::Renew {
-        addresses: addresses(&list),
-        lifetime: 600,
-        not_after: boottime(),
-        intact: false,
-    };
+    let late = Operation::Renew { lifetime: 600, not_after: boottime(), intact: false };
     let failures: Vec<_> = addresses(&list).iter().map(|a| (*a, AddressError::Late)).collect();
-    assert_eq!(job(&mut worker, "left", late), failures);
+    assert_eq!(job(&mut worker, "left", (addresses(&list), late)), failures);
     assert!(list.iter().all(|ip| lifetime("left", ip) <= 90));
 }
 
@@ -570,8 +572,8 @@ fn a_wrong_absent_hint_is_verified() {
     ip("addr add 192.0.2.11/32 dev left");
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.12"], Some(300))), []);
     let list = addresses(&["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
-    let operation = Operation::Claim { addresses: list.clone(), lifetime: Some(300), absent: true };
-    let failures = job(&mut worker, "left", operation);
+    let operation = Operation::Claim { lifetime: Some(300), absent: true };
+    let failures = job(&mut worker, "left", (list.clone(), operation));
     assert_eq!(failures, [(list[1], AddressError::AlreadyThere)]);
     assert_eq!(marked("left"), ["192.0.2.12/32", "192.0.2.10/32"]);
 }
@@ -581,8 +583,8 @@ fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> =
         (0..300_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
-    let operation = Operation::Claim { addresses: many.clone(), lifetime: Some(300), absent: true };
-    worker.submit(WorkerJob { ticket: 7, index: index("left"), operation });
+    let operation = Operation::Claim { lifetime: Some(300), absent: true };
+    submit(&worker, 7, index("left"), (many.clone(), operation));
     let (mut next, mut over) = (0, None);
     eventually("the claim", || {
         for report in worker.progress() {
@@ -604,15 +606,15 @@ fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
     events.ignore_renewals(worker.renewal_port()).unwrap();
     let mut follower = Follower::with(events, &["left"]);
     follower.until("the picture", |follower| follower.addresses("left").len() >= 300);
-    let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
-    let operation = Operation::Renew { addresses, lifetime: 600, not_after, intact: true };
-    assert_eq!(job(&mut worker, "left", operation), []);
+    let not_after = boottime() + Duration::from_secs(60);
+    let operation = Operation::Renew { lifetime: 600, not_after, intact: true };
+    assert_eq!(job(&mut worker, "left", (many.clone(), operation)), []);
     assert!(!readable(&follower.events, Duration::from_millis(20)), "an echo");
     ip("addr add 192.0.2.99/32 dev left");
     follower.until("what others add", |follower| {
         follower.addresses("left").contains(&"192.0.2.99/32".to_owned())
     });
-    assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
+    assert_eq!(job(&mut worker, "left", (many, Operation::Release)), []);
 }
 
 fn thousands_of_addresses_are_claimed_in_one_job() {
@@ -629,23 +631,16 @@ fn thousands_of_addresses_are_claimed_in_one_job() {
     ip("addr add 10.0.1.200/8 dev left");
     let foreign = Address::host(address("10.0.1.200"));
 
-    let addresses = many.clone();
-    let failures = job(
-        &mut worker,
-        "left",
-        Operation::Claim { addresses, lifetime: Some(300), absent: false },
-    );
+    let operation = Operation::Claim { lifetime: Some(300), absent: false };
+    let failures = job(&mut worker, "left", (many.clone(), operation));
     assert_eq!(failures, [(foreign, AddressError::AlreadyThere)]);
     assert_eq!(marked("left").len(), 1299);
-    let (addresses, not_after) = (many.clone(), boottime() + Duration::from_secs(60));
-    let failures = job(
-        &mut worker,
-        "left",
-        Operation::Renew { addresses, lifetime: 600, not_after, intact: false },
-    );
+    let not_after = boottime() + Duration::from_secs(60);
+    let operation = Operation::Renew { lifetime: 600, not_after, intact: false };
+    let failures = job(&mut worker, "left", (many.clone(), operation));
     assert_eq!(failures, [(foreign, AddressError::AlreadyThere)]);
     assert!(lifetime("left", "10.0.3.1") > 300 && lifetime("left", "2001:db8::1:12b") > 300);
-    assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
+    assert_eq!(job(&mut worker, "left", (many, Operation::Release)), []);
     assert_eq!(marked("left"), [""; 0]);
     assert_eq!(lifetime("left", "10.0.1.200"), FOR_EVER);
 }
@@ -660,7 +655,7 @@ fn a_failed_job_reports_the_reason() {
         (renew(&list, 5), no_device),
         (release(&list), vec![]),
     ] {
-        worker.submit(WorkerJob { ticket: 1, index: 4711, operation });
+        submit(&worker, 1, 4711, operation);
         assert_eq!(wait_for(&mut worker, 1).failures, failures);
     }
 
@@ -681,7 +676,7 @@ fn a_failed_job_reports_the_reason() {
     // Jobs run in order, and each is reported.
     for ticket in 0..50 {
         let operation = if ticket % 2 == 0 { release(&list) } else { claim(&list[..1], Some(9)) };
-        worker.submit(WorkerJob { ticket, index: index("left"), operation });
+        submit(&worker, ticket, index("left"), operation);
     }
     let mut tickets = Vec::new();
     eventually("all reports", || {
@@ -908,19 +903,13 @@ fn after_an_overflow_the_state_is_right() {
     // All of this happens while the socket is not read.
     let many: Arc<[Address]> =
         (0..1000_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
-    assert_eq!(
-        job(
-            &mut worker,
-            "left",
-            Operation::Claim { addresses: many.clone(), lifetime: None, absent: false }
-        ),
-        []
-    );
+    let operation = Operation::Claim { lifetime: None, absent: false };
+    assert_eq!(job(&mut worker, "left", (many.clone(), operation)), []);
     ip("addr del 192.0.2.10/32 dev left");
     ip("addr add 192.0.2.12/32 dev left");
     ip("link delete doomed");
     ip("link add late type veth peer name late2");
-    assert_eq!(job(&mut worker, "left", Operation::Release { addresses: many }), []);
+    assert_eq!(job(&mut worker, "left", (many, Operation::Release)), []);
     let synced = follower.synced;
     follower.until("everything anew", |follower| follower.synced > synced);
     assert!(follower.resyncs > before);

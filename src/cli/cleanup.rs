@@ -14,7 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::output::{fail, say};
 use crate::config::Config;
 use crate::host::exclusive::{RouterLocks, RuntimeDir};
-use crate::host::netlink::{Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob};
+use crate::host::netlink::{
+    Links, Monitor, NetEvent, Operation, Progress, Target, Worker, WorkerJob,
+};
 use crate::vrrp::Address;
 
 /// How long to wait for the kernel, which answers at once unless its rtnl lock is held.
@@ -60,8 +62,8 @@ fn remove(config: &Config) -> io::Result<usize> {
         if addresses.is_empty() {
             continue;
         }
-        let operation = Operation::Release { addresses: addresses.clone() };
-        worker.submit(WorkerJob { ticket: 0, index: link.index, operation });
+        let target = Target { index: link.index, addresses: addresses.clone() };
+        worker.submit(WorkerJob { ticket: 0, target, operation: Operation::Release });
         let report = loop {
             wait(worker.as_fd(), "the kernel did not answer the request to remove addresses")?;
             if let Some(report) = worker.progress().find_map(Progress::outcome) {

@@ -166,9 +166,8 @@ impl EventLoop {
 
     /// Of all members of its sync group: they move together.
     fn record_held_back(&mut self, id: RouterId, held_back: bool) -> io::Result<()> {
-        let group = self.node.group_of(id);
-        let together = group.map_or_else(|| vec![id], |group| group.members().to_vec());
-        together.into_iter().try_for_each(|id| self.driver.record_held_back(id, held_back))
+        let mut together = self.node.with_group(id).into_iter();
+        together.try_for_each(|id| self.driver.record_held_back(id, held_back))
     }
 
     fn announce(&mut self, name: &str) -> Result<Answer, Answer> {

@@ -142,6 +142,7 @@ mod tests {
             why: Why::Started,
             priority: node.routers().next().unwrap().effective_priority(),
             before_release: false,
+            held_back: false,
             hooks: true,
         };
         node_counters.changed(at, &transition);

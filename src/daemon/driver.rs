@@ -29,7 +29,7 @@ use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::{
     Action, Check, Contention, Discard, Event, Family, Handled, Hook, HookOutcome, Instant, LinkId,
-    Mac, Node, Packet, RecordEntry, Role, RouterConfig, RouterId, Transition, VirtualRouter,
+    Mac, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
@@ -332,17 +332,14 @@ impl Driver {
                 message: received.message,
             };
             let outcome = node.handle(now, Event::Packet(packet), actions);
-            let (Ok(Handled { router: meant }) | Err(Discard { router: meant, .. })) = outcome;
+            let (Ok(Handled { router: meant, .. }) | Err(Discard { router: meant, .. })) = outcome;
             if let Some(router) = meant {
-                counters.of(router).adverts_received += 1;
+                let counters = counters.of(router);
+                counters.adverts_received += 1;
+                counters.contending_adverts += u64::from(outcome.is_ok_and(|it| it.contested));
             }
             match outcome {
-                Ok(_) => {
-                    let router = meant.and_then(|id| node.router(id));
-                    if let Some(router) = router.filter(|router| router.role() == Role::Master) {
-                        counters.of(router.id()).contending_adverts += 1;
-                    }
-                }
+                Ok(_) => {}
                 Err(discard) => {
                     counters.discarded(meant, discard.reason.name());
                     debug!(source = %received.source, %discard, "advert discarded");
@@ -435,12 +432,10 @@ impl Driver {
         loop {
             if let Some(event) = self.delivery.next_event() {
                 dispatched = true;
-                if let Event::AddressLost(router, _) = event
-                    && node.router(router).is_some_and(VirtualRouter::has_addresses)
-                {
+                let lost = matches!(event, Event::AddressLost(..));
+                if let Some(router) = self.tell(node, event, actions).filter(|_| lost) {
                     self.counters.of(router).addresses_removed += 1;
                 }
-                self.tell(node, event, actions);
             } else if let Some(event) = self.pending.pop_front() {
                 dispatched = true;
                 self.dispatch_one(event, node, actions);
@@ -453,8 +448,9 @@ impl Driver {
     fn dispatch_one(&mut self, event: PendingEvent, node: &mut Node, actions: &mut Vec<Action>) {
         match event {
             PendingEvent::AddressGone(router, ip) => {
-                let interface = node.router(router).map(|router| &router.config().interface);
-                if interface.is_none_or(|interface| !self.interfaces.has(interface, ip)) {
+                let held = node.router(router).map(|router| router.holding().held());
+                let there = held.map_or(&[][..], |held| self.interfaces.addresses_on(held.link));
+                if !there.iter().any(|there| there.ip == ip) {
                     self.delivery.address_gone(self.clock.now(), router, ip);
                 }
             }
@@ -469,13 +465,9 @@ impl Driver {
                 }
             }
             PendingEvent::Contention(seen) => {
-                let ours = |router: &VirtualRouter| {
-                    router.role() == Role::Master && router.holding().has(seen.link, seen.address)
-                };
-                if let Some(router) = node.routers().find(|router| ours(router)) {
-                    self.counters.of(router.id()).contending_announcements += 1;
+                if let Some(router) = self.tell(node, Event::Contention(seen), actions) {
+                    self.counters.of(router).contending_announcements += 1;
                 }
-                self.tell(node, Event::Contention(seen), actions);
             }
             PendingEvent::HookFinished(router, outcome) => {
                 self.tell(node, Event::HookFinished(router, outcome), actions);
@@ -489,9 +481,19 @@ impl Driver {
         }
     }
 
-    fn tell(&self, node: &mut Node, event: Event<'_>, actions: &mut Vec<Action>) {
-        if let Err(discard) = node.handle(self.clock.now(), event, actions) {
-            debug!(%discard, "an event was refused");
+    /// Returns the virtual router whose holding the event contests.
+    fn tell(
+        &self,
+        node: &mut Node,
+        event: Event<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Option<RouterId> {
+        match node.handle(self.clock.now(), event, actions) {
+            Ok(handled) => handled.router.filter(|_| handled.contested),
+            Err(discard) => {
+                debug!(%discard, "an event was refused");
+                None
+            }
         }
     }
 

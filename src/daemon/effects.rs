@@ -11,12 +11,12 @@ use tracing::{debug, error, info, warn};
 use super::driver::{Driver, PendingEvent, RouterState};
 use super::history::{self, EventKind};
 use super::hooks::Started;
-use crate::host::netlink::{AddressError, JobOutcome, Operation, WorkerJob};
+use crate::host::netlink::{AddressError, JobOutcome, Operation, Target, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Output};
 use crate::vrrp::{
     Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
-    VirtualRouter, Why,
+    Why,
 };
 
 impl Driver {
@@ -43,9 +43,6 @@ impl Driver {
         if let Action::Notify(transition) = &action {
             state.note_transition(transition);
             self.counters.changed(now, transition);
-            // If this cannot be written a restart begins as backup, or preempts.
-            let held_back = router.is_some_and(VirtualRouter::held_back);
-            let _ = self.record.update(id, |entry| entry.held_back = held_back);
         }
         if self.delivery.push(self.clock.now(), action, node) {
             self.flush();
@@ -111,7 +108,7 @@ impl Driver {
         let (link, family) = due.socket();
         let has_socket = self.interfaces.adverts(link, family).is_some();
         let Some(state) = self.routers.get_mut(&due.router).filter(|_| has_socket) else {
-            self.delivery.unsent(due.router);
+            self.delivery.sent(self.clock.now(), due.router, false);
             return false;
         };
         if !state.encoded.as_ref().is_some_and(|encoded| encoded.is(due)) {
@@ -162,21 +159,15 @@ impl Driver {
         let (id, kind) = (job.router, job.work.kind());
         let now = self.clock.now();
         let Some(index) = self.interfaces.index(job.held.link) else {
-            // Without the interface there are no addresses to remove, and none can be added.
-            let outcome = if kind == JobKind::Release { Ok(()) } else { Err(JobError::Refused) };
-            self.finished(id, kind, now, outcome);
+            self.finished(id, kind, now, [JobError::Refused].into_iter());
             return;
         };
-        let addresses = job.held.addresses.clone();
         let operation = match job.work {
-            delivery::Work::Claim { lifetime } => Operation::Claim {
-                addresses,
-                lifetime,
-                absent: self.interfaces.has_none(&job.held),
-            },
-            delivery::Work::Release => Operation::Release { addresses },
+            delivery::Work::Claim { lifetime } => {
+                Operation::Claim { lifetime, absent: self.interfaces.has_none(&job.held) }
+            }
+            delivery::Work::Release => Operation::Release,
             delivery::Work::Renew { lifetime, not_after } => Operation::Renew {
-                addresses,
                 lifetime,
                 not_after: self.clock.boottime_of(not_after),
                 intact: self.has_all_marked(id, &job.held),
@@ -184,7 +175,8 @@ impl Driver {
         };
         let ticket = self.next_ticket();
         self.jobs.insert(ticket, (id, kind, now));
-        self.worker.submit(WorkerJob { ticket, index, operation });
+        let target = Target { index, addresses: job.held.addresses.clone() };
+        self.worker.submit(WorkerJob { ticket, target, operation });
     }
 
     /// The worker has answered.
@@ -219,7 +211,14 @@ impl Driver {
             }
         }
         let started = self.clock.instant(done.started);
-        self.finished(router, kind, started, outcome(kind, &done.failures));
+        let failures = done.failures.iter().map(|(_, failure)| match failure {
+            AddressError::AlreadyThere => JobError::AlreadyThere,
+            AddressError::Late => JobError::TooLate,
+            AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => {
+                JobError::Refused
+            }
+        });
+        self.finished(router, kind, started, failures);
     }
 
     fn finished(
@@ -227,10 +226,10 @@ impl Driver {
         router: RouterId,
         kind: JobKind,
         started: Instant,
-        outcome: Result<(), JobError>,
+        failures: impl Iterator<Item = JobError>,
     ) {
         let now = self.clock.now();
-        let missing = self.delivery.finished(now, router, kind, started, outcome);
+        let missing = self.delivery.finished(now, router, kind, started, failures);
         self.pending.extend(missing.into_iter().map(|ip| PendingEvent::AddressGone(router, ip)));
     }
 
@@ -240,8 +239,8 @@ impl Driver {
         let Some(index) = self.interfaces.index_of(interface) else { return };
         info!(interface, %address, "removing what an earlier daemon left");
         let ticket = self.next_ticket();
-        let operation = Operation::Release { addresses: Arc::from([address]) };
-        self.worker.submit(WorkerJob { ticket, index, operation });
+        let target = Target { index, addresses: Arc::from([address]) };
+        self.worker.submit(WorkerJob { ticket, target, operation: Operation::Release });
     }
 
     fn next_ticket(&mut self) -> u64 {
@@ -286,6 +285,7 @@ impl Driver {
         ));
         let owner = self.hooks.owner(id, &config);
         let hook = self.hooks.master_hook(&owner);
+        // If this cannot be written a restart begins as backup, or preempts.
         let _ = self.record.update(id, |entry| entry.role_changed(transition, hook));
         if transition.why == Why::Resumed {
             self.record.resumed(clock::boottime());
@@ -312,21 +312,5 @@ impl Driver {
                 self.poll_helper();
             }
         }
-    }
-}
-
-/// Of several failures the first counts; a renewal that came too late always counts as too late.
-fn outcome(kind: JobKind, failures: &[(Address, AddressError)]) -> Result<(), JobError> {
-    let error = |failure: &AddressError| match failure {
-        AddressError::AlreadyThere => JobError::AlreadyThere,
-        AddressError::Late => JobError::TooLate,
-        AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => JobError::Refused,
-    };
-    let mut errors = failures.iter().map(|(_, failure)| error(failure));
-    let late = kind == JobKind::Renew && errors.clone().any(|error| error == JobError::TooLate);
-    match errors.next() {
-        None => Ok(()),
-        Some(_) if late => Err(JobError::TooLate),
-        Some(first) => Err(first),
     }
 }

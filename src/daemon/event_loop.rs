@@ -1,7 +1,6 @@
 //! The advert loop: each turn waits, reads everything that has arrived, acts on expired deadlines
 //! and carries out what follows.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
@@ -22,10 +21,11 @@ use crate::host::clock::{self, Clock};
 use crate::host::event_channel::{self, Receiver, Sender};
 use crate::host::exclusive::RouterLocks;
 use crate::host::netlink::Worker;
-use crate::host::record::{PreviousRecord, Record};
+use crate::host::record::Record;
 use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
-use crate::vrrp::{Action, AddressesFound, Event, Instant, Node, Stop};
+use crate::vrrp::record::PreviousRecord;
+use crate::vrrp::{Action, Event, Instant, Node, Stop};
 
 /// How often in one turn everything that has arrived is read before deadlines are acted on: packets
 /// take precedence over timeouts, but a flood must not keep the loop from its own adverts.
@@ -263,22 +263,11 @@ impl EventLoop {
     /// now.
     fn begin(&mut self) {
         let now = self.driver.now();
-        let boottime = clock::boottime();
-        let resumes_in_last_minute = self.previous.resumes_in_last_minute(boottime);
-        let found: BTreeMap<_, _> = self
-            .node
-            .routers()
-            .map(|router| {
-                let there = self.driver.interfaces.addresses(&router.config().interface);
-                let ours = |ip| there.iter().any(|address| address.marked && address.ip == ip);
-                let mut ips = router.addresses().iter().map(|address| address.ip);
-                let entry = self.previous.find(router.config()).unwrap_or_default();
-                let found = AddressesFound { any: ips.clone().any(ours), all: ips.all(ours) };
-                let (drained, resumes) = (self.was_drained, resumes_in_last_minute);
-                let recorded = entry.recorded(boottime, found, drained, resumes);
-                (router.id(), recorded)
-            })
-            .collect();
+        let interfaces = &self.driver.interfaces;
+        let found =
+            self.previous.found(&self.node, clock::boottime(), self.was_drained, |link, ip| {
+                interfaces.addresses_on(link).iter().any(|there| there.marked && there.ip == ip)
+            });
         for (interface, address) in self.previous.leftovers(&self.config.vrrp) {
             let there = self.driver.interfaces.addresses(interface);
             if there.iter().any(|there| there.marked && there.ip == address.ip) {

@@ -12,7 +12,7 @@ use crate::config::{Config, Hooks};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, Outcome};
 use crate::host::poller::Poller;
 use crate::vrrp::{
-    Hook, HookOutcome, Instant, MasterHook, Node, Role, RouterConfig, RouterId, Transition,
+    Hook, HookOutcome, Instant, MasterHook, Node, RouterConfig, RouterId, Transition,
 };
 
 /// What runs hooks and checks: the helper process, and what it was asked for.
@@ -228,16 +228,14 @@ impl HookRunner {
     ) -> Started {
         let none = Hooks::default();
         let hooks = self.configured.get(&owner.name).unwrap_or(&none);
-        let (hook, command) = match transition.to {
-            Role::Master => (Hook::Master, &hooks.master),
-            Role::Backup => (Hook::Backup, &hooks.backup),
-            Role::Fault => (Hook::Fault, &hooks.fault),
-            Role::Stopped => (Hook::Stop, &hooks.stop),
-            Role::Claiming => (Hook::BeforeClaim, &hooks.before_claim),
-            Role::Leaving if transition.before_release => {
-                (Hook::BeforeRelease, &hooks.before_release)
-            }
-            Role::Leaving | Role::Waiting => return Started::Nothing,
+        let Some(hook) = transition.hook() else { return Started::Nothing };
+        let command = match hook {
+            Hook::Master => &hooks.master,
+            Hook::Backup => &hooks.backup,
+            Hook::Fault => &hooks.fault,
+            Hook::Stop => &hooks.stop,
+            Hook::BeforeClaim => &hooks.before_claim,
+            Hook::BeforeRelease => &hooks.before_release,
         };
         let notify = match hook {
             Hook::BeforeRelease | Hook::BeforeClaim => {

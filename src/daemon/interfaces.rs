@@ -128,16 +128,15 @@ impl Interfaces {
         self.links.addresses(interface).iter().map(address).collect()
     }
 
-    /// Whether an interface has this address.
-    pub(super) fn has(&self, interface: &str, ip: IpAddr) -> bool {
-        self.links.addresses(interface).iter().any(|there| there.ip == ip)
+    /// The addresses of an interface that a virtual router names, in the kernel's order.
+    pub(super) fn addresses_on(&self, link: LinkId) -> &[InterfaceAddress] {
+        self.sockets.get(&link).map_or(&[], |sockets| self.links.addresses(&sockets.name))
     }
 
     /// Whether the interface is known to have none of these addresses.
     pub(super) fn has_none(&self, held: &Held) -> bool {
-        let Some(sockets) = self.sockets.get(&held.link) else { return false };
-        let there = self.links.addresses(&sockets.name);
-        let there: HashSet<IpAddr> = there.iter().map(|address| address.ip).collect();
+        let there = self.addresses_on(held.link).iter();
+        let there: HashSet<IpAddr> = there.map(|address| address.ip).collect();
         self.synced && !held.addresses.iter().any(|address| there.contains(&address.ip))
     }
 

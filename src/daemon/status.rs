@@ -12,7 +12,7 @@ use crate::api::status::{
 };
 use crate::helper::CheckResult;
 use crate::vrrp::{
-    self, Effect, Instant, Node, Phase, Priority, State, Verdict, Version, VirtualRouter,
+    self, Effect, Instant, LinkId, Node, Phase, Priority, State, Verdict, Version, VirtualRouter,
 };
 
 /// What the daemon knows of itself.
@@ -29,7 +29,7 @@ pub(super) struct Process<'a> {
 /// The state now.
 pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> Status {
     let now = driver.now();
-    let mut there: BTreeMap<&str, There> = BTreeMap::new();
+    let mut there: BTreeMap<LinkId, There> = BTreeMap::new();
     Status {
         node: process.node.to_owned(),
         drained: node.is_drained(),
@@ -43,10 +43,10 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> St
         routers: node
             .routers()
             .map(|router| {
-                let interface = &router.config().interface;
-                let there = there.entry(interface).or_insert_with(|| {
-                    let found = driver.interfaces.addresses(interface);
-                    found.into_iter().map(|found| (found.ip, found.marked)).collect()
+                let link = router.holding().held().link;
+                let there = there.entry(link).or_insert_with(|| {
+                    let found = driver.interfaces.addresses_on(link).iter();
+                    found.map(|found| (found.ip, found.marked)).collect()
                 });
                 one_router(now, router, node, driver, there)
             })

@@ -7,21 +7,18 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::host::sys::MappedFile;
-use crate::vrrp::{Address, Config, Family, RecordEntry, RouterConfig, RouterId};
+use crate::vrrp::record::{PreviousRecord, Resumes, identity};
+use crate::vrrp::{Address, RecordEntry, RouterConfig, RouterId};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER_SIZE: usize = 64;
 const SLOT_SIZE: usize = 64;
 const SLOTS: usize = 4096;
-/// Resumes that are stored: one more than are allowed within a minute.
-const RESUMES_KEPT: usize = 4;
-const MINUTE: Duration = Duration::from_secs(60);
 
 // Header: magic 0..8, boot ID 8..24, time in suspend 24..32, resumes 32..64.
 // Slot: identity 0..8 (0: free), time of the last advert 8..16, flags 16.
@@ -32,43 +29,6 @@ const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
 
-/// The record of the daemon before this one; empty if the host was rebooted or suspended since.
-#[derive(Debug, Default)]
-pub struct PreviousRecord {
-    entries: BTreeMap<u64, RecordEntry>,
-    resumes: Vec<Duration>,
-    /// Addresses that it may have claimed, with their interfaces.
-    addresses: Vec<(String, Address)>,
-}
-
-impl PreviousRecord {
-    /// Addresses that may be left on an interface and that `config` does not name there.
-    pub fn leftovers<'a>(
-        &'a self,
-        config: &'a Config,
-    ) -> impl Iterator<Item = (&'a str, Address)> + 'a {
-        let named = |interface: &str, ip: IpAddr| {
-            let mut here = config.routers.iter().filter(move |r| *r.interface == *interface);
-            here.any(|router| router.all_addresses().any(|address| address.ip == ip))
-        };
-        self.addresses
-            .iter()
-            .filter(move |(interface, address)| !named(interface, address.ip))
-            .map(|(interface, address)| (interface.as_str(), *address))
-    }
-
-    /// The entry of the same virtual router: same interface, address family, VRID and addresses.
-    pub fn find(&self, router: &RouterConfig) -> Option<RecordEntry> {
-        self.entries.get(&identity(router)).copied()
-    }
-
-    /// How many daemons resumed as master within the minute before `boottime`.
-    pub fn resumes_in_last_minute(&self, boottime: Duration) -> u32 {
-        let recent = |at: &&Duration| boottime.saturating_sub(**at) < MINUTE;
-        self.resumes.iter().filter(recent).count() as u32
-    }
-}
-
 /// The record of this daemon.
 #[derive(Debug)]
 pub struct Record {
@@ -77,13 +37,14 @@ pub struct Record {
     mapped: Option<MappedFile>,
     addresses: PathBuf,
     slots: BTreeMap<RouterId, (usize, RecordEntry)>,
-    resumes: Vec<Duration>,
+    resumes: Resumes,
     boot_id: [u8; 16],
 }
 
 impl Record {
-    /// Opens or creates the record, and reads that of the daemon before. `suspended` is the time
-    /// that the host has spent in suspend since boot.
+    /// Opens or creates the record, and reads that of the daemon before, which is empty if the host was
+    /// rebooted or suspended since. `suspended` is the time that the host has spent in suspend since
+    /// boot.
     ///
     /// # Errors
     /// The file cannot be opened, or the boot ID cannot be read.
@@ -104,7 +65,7 @@ impl Record {
         let addresses = directory.join("addresses");
         let text = std::fs::read_to_string(&addresses).unwrap_or_default();
         previous.addresses = text.lines().filter_map(parse_address).collect();
-        let resumes = previous.resumes.clone();
+        let resumes = Resumes::earlier(previous.resumes.iter());
         let record =
             Record { file, mapped: None, addresses, slots: BTreeMap::new(), resumes, boot_id };
         Ok((record, previous))
@@ -180,10 +141,7 @@ impl Record {
     /// Records that this daemon resumed as master. A daemon that crashes repeatedly must not resume
     /// every time.
     pub fn resumed(&mut self, boottime: Duration) {
-        self.resumes.push(boottime);
-        if self.resumes.len() > RESUMES_KEPT {
-            self.resumes.remove(0);
-        }
+        self.resumes.note(boottime);
         let _ = self.file.write_all_at(&resume_bytes(&self.resumes), 32);
     }
 }
@@ -214,12 +172,11 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord
             (long(at), entry)
         })
         .collect();
-    let resumes = (0..RESUMES_KEPT)
+    let resumes = (0..Resumes::KEPT)
         .map(|n| long(32 + 8 * n))
         .filter(|at| *at != 0)
-        .map(Duration::from_nanos)
-        .collect();
-    PreviousRecord { entries, resumes, addresses: Vec::new() }
+        .map(Duration::from_nanos);
+    PreviousRecord { entries, resumes: Resumes::earlier(resumes), addresses: Vec::new() }
 }
 
 fn parse_address(line: &str) -> Option<(String, Address)> {
@@ -238,29 +195,12 @@ fn nanos(span: Duration) -> [u8; 8] {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).to_ne_bytes()
 }
 
-fn resume_bytes(resumes: &[Duration]) -> [u8; HEADER_SIZE - 32] {
+fn resume_bytes(resumes: &Resumes) -> [u8; HEADER_SIZE - 32] {
     let mut bytes = [0; HEADER_SIZE - 32];
-    for (place, at) in bytes.chunks_exact_mut(8).zip(resumes) {
-        place.copy_from_slice(&nanos(*at));
+    for (place, at) in bytes.chunks_exact_mut(8).zip(resumes.iter()) {
+        place.copy_from_slice(&nanos(at));
     }
     bytes
-}
-
-/// A hash (FNV-1a) of interface, address family, VRID and addresses; never 0, which means a free
-/// slot.
-fn identity(router: &RouterConfig) -> u64 {
-    let family = match router.family {
-        Family::V4 => "4",
-        Family::V6 => "6",
-    };
-    let mut text = format!("{} {family} {}", router.interface, router.vrid);
-    for address in router.all_addresses() {
-        text.push_str(&format!(" {}/{}", address.ip, address.prefix));
-    }
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash.max(1)
 }
 
 fn boot_id() -> io::Result<[u8; 16]> {
@@ -274,23 +214,16 @@ fn boot_id() -> io::Result<[u8; 16]> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::vrrp::Config;
 
-    const FILE: &str = r#"
-        [[virtual_router]]
-        name = "web"
-        interface = "eth0"
-        vrid = 51
-        addresses = ["192.0.2.10", "192.0.2.11"]
-    "#;
-
-    fn config(text: &str) -> Config {
-        crate::config::Config::parse("test", text).unwrap().vrrp
+    fn config(ips: &[&str]) -> Config {
+        Config { routers: vec![RouterConfig::sample(ips)], ..Config::default() }
     }
 
     #[test]
     fn the_next_daemon_finds_the_masters_and_the_leftover_addresses() {
         let dir = tempfile::tempdir().unwrap();
-        let old = config(FILE);
+        let old = config(&["192.0.2.10", "192.0.2.11"]);
         let (mut record, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
         assert_eq!(previous.find(&old.routers[0]), None);
         let router = RouterId(0);
@@ -304,9 +237,8 @@ mod tests {
         let sent_at = Duration::from_secs(7);
         let master = RecordEntry { master: true, sent_at, ..RecordEntry::default() };
         assert_eq!(previous.find(&old.routers[0]), Some(master));
-        assert_eq!(previous.resumes_in_last_minute(Duration::from_secs(64)), 1);
-        assert_eq!(previous.resumes_in_last_minute(Duration::from_secs(65)), 0);
-        let new = config(&FILE.replace("\"192.0.2.11\"", "\"192.0.2.12\""));
+        assert_eq!(previous.resumes.iter().collect::<Vec<_>>(), [Duration::from_secs(5)]);
+        let new = config(&["192.0.2.10", "192.0.2.12"]);
         assert_eq!(previous.find(&new.routers[0]), None, "other addresses: another identity");
         let left: Vec<_> = previous.leftovers(&new).collect();
         assert_eq!(left, [("eth0", Address::host("192.0.2.11".parse().unwrap()))]);
@@ -316,7 +248,7 @@ mod tests {
     #[test]
     fn a_record_from_before_a_suspend_or_a_corrupt_one_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(FILE);
+        let config = config(&["192.0.2.10"]);
         let (mut record, _) = Record::open(dir.path(), Duration::ZERO).unwrap();
         let routers = [(RouterId(0), &config.routers[0])];
         record.assign(routers.into_iter(), Duration::ZERO).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::advert::Advert;
 use super::config::Priority;
+use super::event::Hook;
 use super::holding::Held;
 use super::id::RouterId;
 use super::router::Role;
@@ -75,7 +76,24 @@ pub struct Transition {
     pub priority: Priority,
     /// The `before_release` hook has to run, and its end to be reported.
     pub before_release: bool,
+    /// An operator has moved it to another host, and it is not to preempt.
+    pub held_back: bool,
     /// Whether hooks run. Not if the role of an earlier daemon is resumed; and of a sync group's
     /// members only for the one whose transition completes the group's change of role.
     pub hooks: bool,
+}
+
+impl Transition {
+    /// The hook that belongs to this change of role, if it has one. Whether it runs, `hooks` says.
+    pub fn hook(&self) -> Option<Hook> {
+        match self.to {
+            Role::Master => Some(Hook::Master),
+            Role::Backup => Some(Hook::Backup),
+            Role::Fault => Some(Hook::Fault),
+            Role::Stopped => Some(Hook::Stop),
+            Role::Claiming => Some(Hook::BeforeClaim),
+            Role::Leaving if self.before_release => Some(Hook::BeforeRelease),
+            Role::Leaving | Role::Waiting => None,
+        }
+    }
 }

@@ -368,3 +368,43 @@ pub struct Config {
     /// (`before_release`, `before_claim`, `fault_for`) and `checks` are the same in every member.
     pub groups: Vec<GroupConfig>,
 }
+
+#[cfg(test)]
+mod sample {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    impl RouterConfig {
+        /// The virtual router of unit tests.
+        pub(crate) fn sample(ips: &[&str]) -> Self {
+            RouterConfig {
+                name: Arc::from("web"),
+                interface: Arc::from("eth0"),
+                vrid: Vrid::new(51).unwrap(),
+                family: Family::V4,
+                version: Version::V3,
+                priority: Priority::DEFAULT,
+                addresses: ips.iter().map(|ip| Address::host(ip.parse().unwrap())).collect(),
+                unadvertised_addresses: Arc::from([]),
+                advert_interval: Interval::DEFAULT,
+                preempt: true,
+                preempt_delay: Duration::ZERO,
+                start_delay: Duration::ZERO,
+                link_delay: Duration::ZERO,
+                checksum: ChecksumForm::PseudoHeader,
+                unicast_peers: None,
+                unicast_min_ttl: 255,
+                source_address: None,
+                accept_from: None,
+                authentication: None,
+                address_lifetime: Some(2),
+                handover: Handover::Overlap,
+                before_release: None,
+                before_claim: None,
+                fault_for: BTreeMap::new(),
+                checks: Arc::from([]),
+            }
+        }
+    }
+}

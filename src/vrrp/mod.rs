@@ -34,7 +34,7 @@ pub use group::Group;
 pub use holding::{Held, Holding};
 pub use id::{LinkId, Mac, RouterId};
 pub use node::{Handled, Node};
-pub use record::{AddressesFound, MasterHook, RecordEntry};
+pub use record::{MasterHook, RecordEntry};
 pub use router::{Leave, Phase, Reason, Role, State, VirtualRouter};
 pub use time::Instant;
 pub use warning::Warning;

@@ -1,14 +1,21 @@
-//! What is recorded of a virtual router for the next daemon on this host, and what that daemon
-//! concludes from it.
+//! What is recorded of the virtual routers for the next daemon on this host, and what that daemon
+//! makes of it.
 //!
 //! The driver decides where the record is kept; its content and meaning are decided here.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::action::Transition;
+use super::config::{Address, Config, RouterConfig};
 use super::event::Recorded;
-use super::router::Role;
+use super::id::{LinkId, RouterId};
+use super::node::Node;
+use super::router::{RESUMES_PER_MINUTE, Role, VirtualRouter};
 use super::why::Why;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The recorded state of one virtual router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,13 +42,119 @@ pub enum MasterHook {
     Running,
 }
 
-/// What a new daemon sees of the virtual router's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AddressesFound {
-    /// At least one is on its interface with our mark.
-    pub any: bool,
-    /// All are.
-    pub all: bool,
+/// The record of an earlier daemon, as a new one finds it. Times are those of a clock that both
+/// share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreviousRecord {
+    /// By the [`identity`] of the virtual router.
+    pub entries: BTreeMap<u64, RecordEntry>,
+    /// When daemons resumed as master.
+    pub resumes: Resumes,
+    /// Addresses that may have been claimed, with their interfaces.
+    pub addresses: Vec<(String, Address)>,
+}
+
+impl PreviousRecord {
+    /// The entry of the same virtual router.
+    pub fn find(&self, router: &RouterConfig) -> Option<RecordEntry> {
+        self.entries.get(&identity(router)).copied()
+    }
+
+    /// What each virtual router of a daemon that starts at `now` begins with. `drained`: the host
+    /// is. `ours`: whether an interface has an address with our mark.
+    pub fn found(
+        &self,
+        node: &Node,
+        now: Duration,
+        drained: bool,
+        ours: impl Fn(LinkId, IpAddr) -> bool,
+    ) -> Vec<(RouterId, Recorded)> {
+        let resumes_in_last_minute = self.resumes.in_last_minute(now);
+        let found = |router: &VirtualRouter| {
+            let entry = self.find(router.config()).unwrap_or_default();
+            let held = router.holding().held();
+            let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
+            let recorded = Recorded {
+                was_master: entry.master,
+                drained,
+                held_back: entry.held_back,
+                addresses_present: present.clone().any(|present| present),
+                addresses_alive: present.all(|present| present),
+                last_advert_age: now.saturating_sub(entry.sent_at),
+                resumes_in_last_minute,
+                master_hook_done: entry.hook_done,
+            };
+            (router.id(), recorded)
+        };
+        node.routers().map(found).collect()
+    }
+
+    /// Addresses that may be left on an interface and that `config` does not name there.
+    pub fn leftovers<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'a str, Address)> + 'a {
+        let named = |interface: &str, ip: IpAddr| {
+            let mut here = config.routers.iter().filter(move |r| *r.interface == *interface);
+            here.any(|router| router.all_addresses().any(|address| address.ip == ip))
+        };
+        self.addresses
+            .iter()
+            .filter(move |(interface, address)| !named(interface, address.ip))
+            .map(|(interface, address)| (interface.as_str(), *address))
+    }
+}
+
+/// When daemons of this host resumed as master: one that keeps crashing is not to resume for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumes {
+    /// The last ones, oldest first.
+    at: Vec<Duration>,
+    /// This daemon is among them.
+    counted: bool,
+}
+
+impl Resumes {
+    /// How many are kept: one more than are allowed within a minute.
+    pub const KEPT: usize = RESUMES_PER_MINUTE as usize + 1;
+
+    /// Those of earlier daemons.
+    pub fn earlier(at: impl IntoIterator<Item = Duration>) -> Self {
+        Resumes { at: at.into_iter().take(Self::KEPT).collect(), counted: false }
+    }
+
+    /// A virtual router of this daemon resumes. A daemon counts once.
+    pub fn note(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.at.push(now);
+            if self.at.len() > Self::KEPT {
+                self.at.remove(0);
+            }
+        }
+    }
+
+    /// Those within the minute before `now`.
+    pub fn in_last_minute(&self, now: Duration) -> u32 {
+        self.iter().filter(|at| now.saturating_sub(*at) < MINUTE).count() as u32
+    }
+
+    /// All that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.at.iter().copied()
+    }
+}
+
+/// By what a virtual router is recognised: a hash (FNV-1a) of interface, address family, VRID and
+/// addresses. Never 0.
+pub fn identity(router: &RouterConfig) -> u64 {
+    let mut text = format!("{} {} {}", router.interface, router.family, router.vrid);
+    for address in router.all_addresses() {
+        text.push_str(&format!(" {address}/{}", address.prefix));
+    }
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.max(1)
 }
 
 impl RecordEntry {
@@ -49,6 +162,7 @@ impl RecordEntry {
     /// hook as the one before it did, unless that hook is running again.
     pub fn role_changed(&mut self, transition: &Transition, hook: MasterHook) {
         self.master = transition.to == Role::Master;
+        self.held_back = transition.held_back;
         let done = match hook {
             MasterHook::None => true,
             MasterHook::Configured => transition.why == Why::Resumed && !transition.hooks,
@@ -66,27 +180,6 @@ impl RecordEntry {
     pub fn hook_succeeded(&mut self) {
         self.hook_done = self.master;
     }
-
-    /// What is recorded for the next daemon, which starts at `now`. `drained`: the host is drained.
-    /// `resumes_in_last_minute`: how many daemons have resumed as master within the minute before.
-    pub fn recorded(
-        self,
-        now: Duration,
-        addresses: AddressesFound,
-        drained: bool,
-        resumes_in_last_minute: u32,
-    ) -> Recorded {
-        Recorded {
-            was_master: self.master,
-            drained,
-            held_back: self.held_back,
-            addresses_present: addresses.any,
-            addresses_alive: addresses.all,
-            last_advert_age: now.saturating_sub(self.sent_at),
-            resumes_in_last_minute,
-            master_hook_done: self.hook_done,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -102,6 +195,7 @@ mod tests {
             why,
             priority: Priority::DEFAULT,
             before_release: false,
+            held_back: false,
             hooks,
         };
         let mut entry = RecordEntry::default();
@@ -130,5 +224,20 @@ mod tests {
         assert!(entry.hook_done);
         entry.hook_started();
         assert!(!entry.hook_done);
+    }
+
+    #[test]
+    fn a_daemon_counts_once_among_those_that_resumed() {
+        let second = Duration::from_secs;
+        let mut resumes = Resumes::default();
+        for daemon in 1..=6 {
+            resumes = Resumes::earlier(resumes.iter());
+            assert_eq!(resumes.in_last_minute(second(daemon)), 4.min(daemon as u32 - 1));
+            for _router in 0..5 {
+                resumes.note(second(daemon));
+            }
+        }
+        assert_eq!(resumes.iter().collect::<Vec<_>>(), [3, 4, 5, 6].map(second));
+        assert_eq!(resumes.in_last_minute(second(63)), 3);
     }
 }

@@ -12,10 +12,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, Work};
+use vipd::vrrp::record::{self, PreviousRecord, Resumes};
 use vipd::vrrp::{
-    Action, Address, AddressesFound, Command, Config, Contention, Event, Family, Hook, HookOutcome,
-    Instant, LinkAddress, LinkId, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry,
-    Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
+    Action, Address, Command, Config, Contention, Event, Family, Hook, HookOutcome, Instant,
+    LinkAddress, LinkId, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry, Role,
+    RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
 };
 
 use super::random::Random;
@@ -71,15 +72,6 @@ struct Held {
     expires: bool,
 }
 
-/// The daemon's record of one virtual router.
-#[derive(Clone, Debug, Default)]
-struct Entry {
-    entry: RecordEntry,
-    drained: bool,
-    resumed: Vec<u64>,
-    addresses: Vec<IpAddr>,
-}
-
 #[derive(Debug)]
 pub struct Machine {
     pub name: String,
@@ -98,7 +90,10 @@ pub struct Machine {
     /// When the kernel or another program removed an address: the daemon is notified a little
     /// later.
     gone: BTreeMap<IpAddr, u64>,
-    record: BTreeMap<(Family, u8), Entry>,
+    /// What the last daemon left for the next one.
+    record: PreviousRecord,
+    /// Kept over a restart and a reboot.
+    drained: bool,
     pub process: Option<Process>,
     /// What its workers have carried out.
     pub jobs_done: u64,
@@ -149,6 +144,8 @@ pub struct Process {
     /// What arrived while it was frozen.
     inbox: VecDeque<What>,
     delivery: Delivery,
+    record: BTreeMap<RouterId, RecordEntry>,
+    resumes: Resumes,
     /// What the worker is to do or does, and when it begins with it.
     jobs: BTreeMap<u64, (Job, u64)>,
     next_ticket: u64,
@@ -159,6 +156,24 @@ pub struct Process {
 }
 
 impl Process {
+    /// What the next daemon finds.
+    fn left(&self) -> PreviousRecord {
+        let mut left = PreviousRecord::default();
+        for router in self.node.routers() {
+            let config = router.config();
+            let entry = self.record.get(&router.id()).copied().unwrap_or_default();
+            left.entries.insert(record::identity(config), entry);
+            let addresses = config.all_addresses();
+            left.addresses.extend(addresses.map(|address| (config.interface.to_string(), address)));
+        }
+        left.resumes = self.resumes.clone();
+        left
+    }
+
+    fn entry(&mut self, id: RouterId) -> &mut RecordEntry {
+        self.record.entry(id).or_default()
+    }
+
     /// Whether all that this router wanted from the worker has been done.
     pub fn is_idle(&self, id: RouterId) -> bool {
         self.delivery.is_idle_for(id)
@@ -309,7 +324,8 @@ impl World {
                 has_own_addresses: true,
                 kernel,
                 gone: BTreeMap::new(),
-                record: BTreeMap::new(),
+                record: PreviousRecord::default(),
+                drained: false,
                 process: None,
                 jobs_done: 0,
             });
@@ -512,31 +528,14 @@ impl World {
         }
         let node = Node::new(&machine.config);
         let now = self.now;
-        let mut found = Vec::new();
-        for router in node.routers() {
-            let key = (router.config().family, router.config().vrid.get());
-            let Some(entry) = machine.record.get(&key) else { continue };
-            let ours = |ip: &IpAddr| machine.kernel.get(ip).is_some_and(|held| held.marked);
-            found.push((
-                router.id(),
-                entry.entry.recorded(
-                    Duration::from_nanos(now),
-                    AddressesFound {
-                        any: entry.addresses.iter().any(ours),
-                        all: router.addresses().iter().all(|a| ours(&a.ip)),
-                    },
-                    entry.drained,
-                    entry.resumed.iter().filter(|at| now - **at < 60_000 * MS).count() as u32,
-                ),
-            ));
+        let before = std::mem::take(&mut machine.record);
+        let boottime = Duration::from_nanos(now);
+        let found = before.found(&node, boottime, machine.drained, |_, ip| machine.holds_ours(ip));
+        for (_, address) in before.leftovers(&machine.config) {
+            if machine.kernel.get(&address.ip).is_some_and(|held| held.marked) {
+                machine.kernel.remove(&address.ip);
+            }
         }
-        // The driver removes what the record names and no virtual router has any more.
-        let configured = |ip: &IpAddr| {
-            node.routers().any(|router| router.addresses().iter().any(|a| a.ip == *ip))
-        };
-        let recorded = machine.record.values().flat_map(|entry| entry.addresses.iter());
-        let unwanted: Vec<IpAddr> = recorded.copied().filter(|ip| !configured(ip)).collect();
-        machine.kernel.retain(|ip, held| !held.marked || !unwanted.contains(ip));
         self.next_number += 1;
         let watch = Watch::new(&node);
         self.hosts[host].process = Some(Process {
@@ -547,6 +546,8 @@ impl World {
             frozen: false,
             inbox: VecDeque::new(),
             delivery: Delivery::default(),
+            record: BTreeMap::new(),
+            resumes: Resumes::earlier(before.resumes.iter()),
             jobs: BTreeMap::new(),
             next_ticket: 0,
             worker_free_at: now,
@@ -572,7 +573,8 @@ impl World {
 
     /// The daemon alone dies: its addresses stay until their lease ends.
     pub fn kill(&mut self, host: usize) {
-        if self.hosts[host].process.take().is_some() {
+        if let Some(process) = self.hosts[host].process.take() {
+            self.hosts[host].record = process.left();
             self.say(Some(host), || "the daemon is killed".to_owned());
         }
     }
@@ -584,7 +586,7 @@ impl World {
         machine.process = None;
         machine.powered = false;
         machine.kernel.retain(|_, held| !held.marked);
-        machine.record.clear();
+        machine.record = PreviousRecord::default();
         self.observe();
     }
 
@@ -694,10 +696,20 @@ impl World {
     }
 
     pub fn command(&mut self, host: usize, command: Command) {
-        if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
-            self.tell(host, Event::Command(command));
-            self.note_operator(host);
+        let machine = &mut self.hosts[host];
+        let Some(process) = machine.process.as_mut().filter(|process| !process.frozen) else {
+            return;
+        };
+        match command {
+            Command::Failover(id) | Command::Resume(id) => {
+                for id in process.node.with_group(id) {
+                    process.entry(id).held_back = matches!(command, Command::Failover(_));
+                }
+            }
+            Command::Drain | Command::Undrain => machine.drained = command == Command::Drain,
+            Command::Announce(_) => {}
         }
+        self.tell(host, Event::Command(command));
     }
 
     pub fn reload(&mut self, host: usize, config: Config) {
@@ -710,6 +722,9 @@ impl World {
             }
         }
         self.tell(host, Event::Reload(&config));
+        if let Some(process) = &mut self.hosts[host].process {
+            process.delivery.forget_removed(&process.node);
+        }
         self.hosts[host].config = config;
         self.hosts[host].note_second();
         let epoch = self.hosts[host].process.as_ref().map_or(0, |p| p.epoch);
@@ -722,17 +737,6 @@ impl World {
             format!("a stranger sends {} times, every {every:?}: {frame:?}", times + 1)
         });
         self.at(self.now, What::Stranger { frame, every, left: times });
-    }
-
-    fn note_operator(&mut self, host: usize) {
-        let machine = &mut self.hosts[host];
-        let Some(process) = &machine.process else { return };
-        for router in process.node.routers() {
-            let key = (router.config().family, router.config().vrid.get());
-            let entry = machine.record.entry(key).or_default();
-            entry.drained = process.node.is_drained();
-            entry.entry.held_back = router.held_back();
-        }
     }
 
     fn receive(&mut self, host: usize, frame: &Frame) {
@@ -790,9 +794,12 @@ impl World {
         }
         let Some(mut process) = self.hosts[host].process.take() else { return };
         let now = self.local(host, process.started);
-        let has = |router: &&VirtualRouter| router.addresses().iter().any(|a| a.ip == ip);
-        let loser = process.node.routers().find(has).map(VirtualRouter::id);
-        if let Some(id) = loser {
+        let holder = |router: &VirtualRouter| {
+            let link = router.holding().held().link;
+            router.holding().has(link, ip).then(|| router.id())
+        };
+        let holders: Vec<RouterId> = process.node.routers().filter_map(holder).collect();
+        for id in holders {
             process.delivery.address_gone(now, id, ip);
         }
         self.dispatch(host, process);
@@ -812,11 +819,11 @@ impl World {
         }
         self.wake_at(host, &mut process);
         let ended = process.node.is_stopped() && process.delivery.is_idle();
-        process.delivery.forget_removed(&process.node);
-        self.hosts[host].process = Some(process);
         if ended {
             self.say(Some(host), || "the daemon has ended".to_owned());
-            self.hosts[host].process = None;
+            self.hosts[host].record = process.left();
+        } else {
+            self.hosts[host].process = Some(process);
         }
     }
 
@@ -925,9 +932,7 @@ impl World {
         {
             self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
         }
-        let key = (Family::of(due.from), advert.vrid.get());
-        let entry = self.hosts[host].record.entry(key).or_default();
-        entry.entry.sent_at = Duration::from_nanos(now);
+        process.entry(id).sent_at = Duration::from_nanos(now);
         let mut message = Vec::new();
         for &destination in due.to.iter() {
             advert.encode(due.from, destination, &mut message);
@@ -941,24 +946,17 @@ impl World {
         let now = self.now;
         let id = transition.router;
         let Some(router) = process.node.router(id) else { return };
-        let key = (router.config().family, router.config().vrid.get());
-        let entry = self.hosts[host].record.entry(key).or_default();
-        entry.entry.role_changed(transition, MasterHook::Configured);
-        entry.entry.held_back = router.held_back();
-        entry.drained = process.node.is_drained();
-        entry.addresses = router.addresses().iter().map(|address| address.ip).collect();
+        let config = router.config().clone();
+        process.entry(id).role_changed(transition, MasterHook::Configured);
         if transition.why == Why::Resumed {
-            entry.resumed.push(now);
+            process.resumes.note(Duration::from_nanos(now));
         }
-        let asked = match transition.to {
-            Role::Leaving if transition.before_release => {
-                Some((Hook::BeforeRelease, router.config().before_release, true))
+        let asked = match transition.hook() {
+            Some(hook @ Hook::BeforeRelease) => Some((hook, config.before_release, true)),
+            Some(hook @ Hook::BeforeClaim) => {
+                Some((hook, config.before_claim, !self.hosts[host].vetoes))
             }
-            Role::Claiming => {
-                let agrees = !self.hosts[host].vetoes;
-                Some((Hook::BeforeClaim, router.config().before_claim, agrees))
-            }
-            _ => None,
+            Some(Hook::Master | Hook::Backup | Hook::Fault | Hook::Stop) | None => None,
         };
         if let Some((hook, limit, succeeded)) = asked.filter(|_| transition.hooks) {
             let limit = limit.unwrap_or_default();
@@ -976,12 +974,6 @@ impl World {
 
     /// The worker does one job after the other.
     fn submit(&mut self, host: usize, process: &mut Process, job: Job) {
-        if let (Work::Claim { .. }, Some(router)) = (&job.work, process.node.router(job.router)) {
-            // Recorded before it is added, so that no leftover is missing from the record.
-            let key = (router.config().family, router.config().vrid.get());
-            let entry = self.hosts[host].record.entry(key).or_default();
-            entry.addresses = router.addresses().iter().map(|a| a.ip).collect();
-        }
         let ticket = process.next_ticket;
         process.next_ticket += 1;
         let (least, most) = self.hosts[host].pace.worker;
@@ -1001,13 +993,13 @@ impl World {
         self.hosts[host].jobs_done += 1;
         let pace = self.hosts[host].pace;
         let started = Instant::from_nanos(to_local(pace.ppm, began - process.started));
-        let (outcome, changed) = self.do_job(host, &process, &job);
+        let (failures, changed) = self.do_job(host, &process, &job);
         let (id, kind) = (job.router, job.work.kind());
-        if kind != JobKind::Renew || outcome.is_err() {
-            self.say(Some(host), || format!("{kind:?} has ended: {outcome:?}"));
+        if kind != JobKind::Renew || !failures.is_empty() {
+            self.say(Some(host), || format!("{kind:?} has ended: {failures:?}"));
         }
         let now = self.local(host, process.started);
-        let missing = process.delivery.finished(now, id, kind, started, outcome);
+        let missing = process.delivery.finished(now, id, kind, started, failures.into_iter());
         self.flush(host, &mut process, true);
         self.dispatch(host, process);
         if changed {
@@ -1018,20 +1010,15 @@ impl World {
         }
     }
 
-    /// The kernel's result of a job, and whether its list of addresses has changed.
-    fn do_job(
-        &mut self,
-        host: usize,
-        process: &Process,
-        job: &Job,
-    ) -> (Result<(), JobError>, bool) {
-        let mut outcome = Ok(());
+    /// What the kernel refuses of a job, and whether its list of addresses is another one now.
+    fn do_job(&mut self, host: usize, process: &Process, job: &Job) -> (Vec<JobError>, bool) {
+        let mut failures = Vec::new();
         let mut changed = false;
         match job.work {
             Work::Claim { lifetime } => {
                 for address in job.held.addresses.iter() {
                     if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.marked) {
-                        outcome = Err(JobError::AlreadyThere);
+                        failures.push(JobError::AlreadyThere);
                     } else {
                         changed |= self.hold(host, address.ip, lifetime);
                     }
@@ -1048,7 +1035,7 @@ impl World {
             }
             Work::Renew { lifetime, not_after } => {
                 if self.local(host, process.started) > not_after {
-                    return (Err(JobError::TooLate), false);
+                    return (vec![JobError::TooLate], false);
                 }
                 for address in job.held.addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
@@ -1058,7 +1045,7 @@ impl World {
                 }
             }
         }
-        (outcome, changed)
+        (failures, changed)
     }
 
     /// Adds an address or renews its lifetime; returns whether it was added.

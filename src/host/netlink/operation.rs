@@ -35,15 +35,22 @@ const FIRST_BATCH_MAX: usize = 32;
 /// missing after this time was dropped.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An operation on addresses of one interface.
+/// What an operation is done to.
 #[derive(Clone, Debug)]
+pub struct Target {
+    /// The index of the interface.
+    pub index: u32,
+    /// The addresses; a claim announces them in this order.
+    pub addresses: Arc<[Address]>,
+}
+
+/// An operation on the addresses of a [`Target`].
+#[derive(Clone, Copy, Debug)]
 pub enum Operation {
     /// Adds the addresses with our `IFA_PROTO` mark. An address that is present and marked is
     /// renewed. One that is present without the mark, whatever its prefix length, belongs to the
     /// host: it is left alone and reported as [`AlreadyThere`](AddressError::AlreadyThere).
     Claim {
-        /// Addresses to add, announced in this order.
-        addresses: Arc<[Address]>,
         /// Seconds until the kernel removes them; `None` for ever.
         lifetime: Option<u32>,
         /// A hint that the interface has none of them, which saves reading its addresses first. If
@@ -53,7 +60,6 @@ pub enum Operation {
     /// Gives marked addresses a new lifetime. An address that is not present is not added, and
     /// reported as [`Gone`](AddressError::Gone).
     Renew {
-        addresses: Arc<[Address]>,
         /// Seconds until the kernel removes them.
         lifetime: u32,
         /// `CLOCK_BOOTTIME` after which no renewal is sent: the kernel may have removed the address
@@ -62,23 +68,9 @@ pub enum Operation {
         /// The interface is known to have all of them, marked, so its addresses are not read first.
         intact: bool,
     },
-    /// Removes marked addresses. One that is not present, or present without the mark, is no
-    /// failure.
-    Release {
-        /// Addresses to remove, whatever prefix length they were added with.
-        addresses: Arc<[Address]>,
-    },
-}
-
-impl Operation {
-    /// The addresses of any operation.
-    pub fn addresses(&self) -> &Arc<[Address]> {
-        match self {
-            Operation::Claim { addresses, .. }
-            | Operation::Renew { addresses, .. }
-            | Operation::Release { addresses } => addresses,
-        }
-    }
+    /// Removes marked addresses, whatever prefix length they were added with. One that is not
+    /// present, or present without the mark, is no failure.
+    Release,
 }
 
 /// One netlink socket for requests and their answers.
@@ -134,30 +126,28 @@ impl RequestSocket {
     /// each completed part of a claim except the last.
     pub(super) fn execute(
         &mut self,
-        index: u32,
-        operation: &Operation,
+        target: &Target,
+        operation: Operation,
         claimed: impl FnMut(Range<usize>),
     ) -> Vec<(Address, AddressError)> {
         match operation {
-            Operation::Claim { addresses, lifetime, absent } => {
-                self.claim(index, addresses, *lifetime, *absent, claimed)
+            Operation::Claim { lifetime, absent } => self.claim(target, lifetime, absent, claimed),
+            Operation::Renew { lifetime, not_after, intact } => {
+                self.renew(target, lifetime, not_after, intact)
             }
-            Operation::Renew { addresses, lifetime, not_after, intact } => {
-                self.renew(index, addresses, *lifetime, *not_after, *intact)
-            }
-            Operation::Release { addresses } => self.release(index, addresses),
+            Operation::Release => self.release(target),
         }
     }
 
     fn claim(
         &mut self,
-        index: u32,
-        addresses: &[Address],
+        target: &Target,
         lifetime: Option<u32>,
         absent: bool,
         claimed: impl FnMut(Range<usize>),
     ) -> Vec<(Address, AddressError)> {
-        self.apply_with_retry(index, addresses, absent, claimed, |address, presence, requests| {
+        let index = target.index;
+        self.apply_with_retry(target, absent, claimed, |address, presence, requests| {
             if presence.foreign {
                 return Some(AddressError::AlreadyThere);
             }
@@ -172,10 +162,10 @@ impl RequestSocket {
         })
     }
 
-    fn release(&mut self, index: u32, addresses: &[Address]) -> Vec<(Address, AddressError)> {
+    fn release(&mut self, target: &Target) -> Vec<(Address, AddressError)> {
+        let index = target.index;
         let mut failures = self.apply_with_retry(
-            index,
-            addresses,
+            target,
             false,
             |_| {},
             |address, presence, requests| {
@@ -195,18 +185,18 @@ impl RequestSocket {
     /// for each part that succeeded while others are still to come.
     fn apply_with_retry(
         &mut self,
-        index: u32,
-        addresses: &[Address],
+        target: &Target,
         absent: bool,
         mut completed: impl FnMut(Range<usize>),
         plan: impl Fn(Address, &Presence, &mut Vec<AddressRequest>) -> Option<AddressError>,
     ) -> Vec<(Address, AddressError)> {
+        let Target { index, addresses } = target;
         let mut failures = Vec::new();
         let mut pending = addresses.to_vec();
         for last in [false, true] {
             let present = match absent && !last {
                 true => Ok(HashMap::new()),
-                false => self.query(index, &pending),
+                false => self.query(*index, &pending),
             };
             let present = match present {
                 Ok(present) => present,
@@ -252,15 +242,14 @@ impl RequestSocket {
 
     fn renew(
         &mut self,
-        index: u32,
-        addresses: &[Address],
+        Target { index, addresses }: &Target,
         lifetime: u32,
         not_after: Duration,
         intact: bool,
     ) -> Vec<(Address, AddressError)> {
         let present = match intact {
             true => Ok(HashMap::new()),
-            false => self.query(index, addresses),
+            false => self.query(*index, addresses),
         };
         let present = match present {
             Ok(present) => present,
@@ -268,10 +257,10 @@ impl RequestSocket {
         };
         let mut failures = Vec::new();
         let mut requests = Vec::with_capacity(addresses.len());
-        for address in addresses {
+        for address in addresses.iter() {
             let presence = present.get(&address.ip).unwrap_or(&ABSENT);
             if intact || presence.marked.contains(address) {
-                requests.push(AddressRequest::add(index, *address, Some(lifetime), NLM_F_REPLACE));
+                requests.push(AddressRequest::add(*index, *address, Some(lifetime), NLM_F_REPLACE));
             } else if presence.foreign {
                 failures.push((*address, AddressError::AlreadyThere));
             } else {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::error::AddressError;
-use super::operation::{Operation, RequestSocket};
+use super::operation::{Operation, RequestSocket, Target};
 use crate::host::clock::boottime;
 use crate::host::event_channel::{self, Receiver};
 use crate::host::privileges;
@@ -39,7 +39,9 @@ pub struct Worker {
 pub struct WorkerJob {
     /// Chosen by the caller; returned in every report of this job.
     pub ticket: u64,
-    pub index: u32,
+    /// The addresses and their interface.
+    pub target: Target,
+    /// What is done to them.
     pub operation: Operation,
 }
 
@@ -105,12 +107,12 @@ impl Worker {
                 queue.recv()
             }) {
                 let socket = match &job.operation {
-                    Operation::Claim { .. } | Operation::Release { .. } => &mut requester,
+                    Operation::Claim { .. } | Operation::Release => &mut requester,
                     Operation::Renew { .. } => &mut renewer,
                 };
                 let ticket = job.ticket;
                 let started = boottime();
-                let failures = socket.execute(job.index, &job.operation, |part| {
+                let failures = socket.execute(&job.target, job.operation, |part| {
                     from_thread.send(Progress::Claimed { ticket, part });
                 });
                 let finished = boottime();
@@ -138,8 +140,7 @@ impl Worker {
     pub fn submit(&self, job: WorkerJob) {
         if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
             let failure = AddressError::new(libc::EPIPE, "the netlink worker has ended".to_owned());
-            let failures =
-                job.operation.addresses().iter().map(|a| (*a, failure.clone())).collect();
+            let failures = job.target.addresses.iter().map(|a| (*a, failure.clone())).collect();
             let now = boottime();
             let (started, finished) = (now, now);
             let done = JobOutcome { ticket: job.ticket, failures, started, finished };

@@ -273,7 +273,8 @@ impl Delivery {
         self.events.pop_front()
     }
 
-    /// The kernel has accepted an advert, or refused it. Returns whether it accepted the one before.
+    /// The kernel has accepted an advert, or refused it, or there is no socket to send it by. Returns
+    /// whether it accepted the one before.
     pub fn sent(&mut self, now: Instant, id: RouterId, accepted: bool) -> bool {
         let Some(delivery) = self.routers.get_mut(&id) else { return false };
         let before = std::mem::replace(&mut delivery.accepted, accepted);
@@ -283,13 +284,6 @@ impl Delivery {
             self.events.push_back(Event::Late(id));
         }
         before
-    }
-
-    /// An advert could not be sent, as there is no socket for it.
-    pub fn unsent(&mut self, id: RouterId) {
-        if let Some(delivery) = self.routers.get_mut(&id) {
-            delivery.accepted = false;
-        }
     }
 
     /// The worker has added a part of the addresses of a claim. A client of one of many addresses
@@ -310,7 +304,9 @@ impl Delivery {
         }
     }
 
-    /// A job has ended that the worker began at `started`.
+    /// A job has ended that the worker began at `started`, with these failures. A job for an interface
+    /// that does not exist ends at once and is refused. Of several failures of a claim the first one
+    /// counts; a renewal that was too late for one address was too late.
     ///
     /// Returns the addresses that disappeared while it was under way: those that are still missing
     /// are to be reported by [`address_gone`](Self::address_gone) once more.
@@ -321,22 +317,23 @@ impl Delivery {
         id: RouterId,
         kind: JobKind,
         started: Instant,
-        outcome: Result<(), JobError>,
+        mut failures: impl Iterator<Item = JobError>,
     ) -> Vec<IpAddr> {
         let Some(delivery) = self.routers.get_mut(&id) else { return Vec::new() };
-        match (kind, outcome) {
-            (JobKind::Renew, outcome) => {
+        let failure = failures.next();
+        match (kind, failure) {
+            (JobKind::Renew, failure) => {
                 delivery.renewing = false;
-                match outcome {
-                    Ok(()) => delivery.renewed_at = delivery.renewed_at.max(started),
-                    Err(JobError::TooLate) => self.events.push_back(Event::LeaseRanOut(id)),
-                    // The interface's own events report the rest.
-                    Err(JobError::AlreadyThere | JobError::Refused) => {}
+                if failure.is_none() {
+                    delivery.renewed_at = delivery.renewed_at.max(started);
+                } else if failure.into_iter().chain(failures).any(|it| it == JobError::TooLate) {
+                    self.events.push_back(Event::LeaseRanOut(id));
                 }
+                // Other failures are reported as changes of the interface.
                 return Vec::new();
             }
-            (JobKind::Claim, Ok(())) => delivery.renewed_at = started,
-            (JobKind::Claim, Err(error)) => {
+            (JobKind::Claim, None) => delivery.renewed_at = started,
+            (JobKind::Claim, Some(error)) => {
                 delivery.queue.claim_failed();
                 let error = match error {
                     JobError::AlreadyThere => ClaimError::AlreadyThere,
@@ -534,11 +531,10 @@ impl RouterDelivery {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::iter::empty;
+
     use super::*;
-    use crate::vrrp::{
-        Address, Advert, ChecksumForm, Config, Family, Handover, Interval, Recorded, Role, Version,
-        Vrid,
-    };
+    use crate::vrrp::{Advert, Config, Recorded, Role};
 
     const ROUTER: RouterId = RouterId(0);
 
@@ -552,33 +548,7 @@ mod tests {
 
     impl Master {
         fn new() -> Self {
-            let web = RouterConfig {
-                name: Arc::from("web"),
-                interface: Arc::from("eth0"),
-                vrid: Vrid::new(51).unwrap(),
-                family: Family::V4,
-                version: Version::V3,
-                priority: Priority::DEFAULT,
-                addresses: Arc::from([Address::host("192.0.2.10".parse().unwrap())]),
-                unadvertised_addresses: Arc::from([]),
-                advert_interval: Interval::DEFAULT,
-                preempt: true,
-                preempt_delay: Duration::ZERO,
-                start_delay: Duration::ZERO,
-                link_delay: Duration::ZERO,
-                checksum: ChecksumForm::PseudoHeader,
-                unicast_peers: None,
-                unicast_min_ttl: 255,
-                source_address: None,
-                accept_from: None,
-                authentication: None,
-                address_lifetime: Some(2),
-                handover: Handover::Overlap,
-                before_release: None,
-                before_claim: None,
-                fault_for: BTreeMap::new(),
-                checks: Arc::from([]),
-            };
+            let web = RouterConfig::sample(&["192.0.2.10"]);
             let config = Config { routers: vec![web], ..Config::default() };
             let mut master = Master {
                 node: Node::new(&config),
@@ -616,15 +586,17 @@ mod tests {
             outputs
         }
 
-        fn finishes(&mut self, kind: JobKind, outcome: Result<(), JobError>) {
-            assert!(self.delivery.finished(self.now, ROUTER, kind, self.now, outcome).is_empty());
+        fn finishes(&mut self, kind: JobKind, failure: Option<JobError>) {
+            let failures = failure.into_iter();
+            let missing = self.delivery.finished(self.now, ROUTER, kind, self.now, failures);
+            assert!(missing.is_empty());
         }
 
         /// The claim is answered, and the first advert accepted.
         fn settled() -> Self {
             let mut master = Master::new();
             assert_eq!(kinds(&master.carries_out()), ["notify", "claim"]);
-            master.finishes(JobKind::Claim, Ok(()));
+            master.finishes(JobKind::Claim, None);
             assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
             master.delivery.sent(master.now, ROUTER, true);
             assert_eq!(master.told(), None);
@@ -682,7 +654,7 @@ mod tests {
     fn a_failed_claim_is_told_and_nothing_of_what_followed_is_seen() {
         let mut master = Master::new();
         master.carries_out();
-        master.finishes(JobKind::Claim, Err(JobError::AlreadyThere));
+        master.finishes(JobKind::Claim, Some(JobError::AlreadyThere));
         assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
         let [Output::Notify(transitions)] = &master.carries_out()[..] else {
             panic!("only the change of role is told")
@@ -716,11 +688,11 @@ mod tests {
         push(&mut master);
         master.delivery.sent(master.now, ROUTER, true);
         assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
-        master.finishes(JobKind::Renew, Ok(()));
+        master.finishes(JobKind::Renew, None);
         push(&mut master);
         master.delivery.sent(master.now, ROUTER, true);
         assert_eq!(kinds(&master.carries_out()), ["renew"]);
-        master.finishes(JobKind::Renew, Err(JobError::TooLate));
+        master.finishes(JobKind::Renew, Some(JobError::TooLate));
         assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
     }
 
@@ -742,21 +714,25 @@ mod tests {
         for kind in [JobKind::Claim, JobKind::Renew] {
             let started = master.now;
             master.now = started + Duration::from_millis(500);
-            assert!(master.delivery.finished(master.now, ROUTER, kind, started, Ok(())).is_empty());
+            let missing = master.delivery.finished(master.now, ROUTER, kind, started, empty());
+            assert!(missing.is_empty());
             let until = started + Duration::from_secs(2);
             assert_eq!(master.delivery.lease_until(ROUTER), Some(until), "{kind:?}");
         }
     }
 
     #[test]
-    fn an_advert_without_a_socket_renews_nothing() {
+    fn of_the_failures_of_a_renewal_one_that_was_too_late_counts() {
         let mut master = Master::settled();
-        master.delivery.unsent(ROUTER);
-        master.to_do = vec![master.renewal()];
-        assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
-        master.delivery.sent(master.now, ROUTER, true);
-        master.to_do = vec![master.renewal()];
-        assert_eq!(kinds(&master.carries_out()), ["renew"]);
+        let failures = |second| [JobError::Refused, second].into_iter();
+        let now = master.now;
+        let mut finished = |failures: std::array::IntoIter<JobError, 2>| {
+            let missing = master.delivery.finished(now, ROUTER, JobKind::Renew, now, failures);
+            assert!(missing.is_empty());
+            master.told()
+        };
+        assert_eq!(finished(failures(JobError::AlreadyThere)), None);
+        assert_eq!(finished(failures(JobError::TooLate)).unwrap(), "LeaseRanOut(RouterId(0))");
     }
 
     #[test]
@@ -795,7 +771,8 @@ mod tests {
         master.delivery.address_gone(master.now, ROUTER, ip);
         assert_eq!(master.told(), None);
         let now = master.now;
-        assert_eq!(master.delivery.finished(now, ROUTER, JobKind::Claim, now, Ok(())), [ip]);
+        let missing = master.delivery.finished(now, ROUTER, JobKind::Claim, now, empty());
+        assert_eq!(missing, [ip]);
     }
 
     #[test]
@@ -853,7 +830,7 @@ mod tests {
         master.carries_out();
         let nobody = Node::new(&Config::default());
         master.delivery.forget_removed(&nobody);
-        master.finishes(JobKind::Claim, Ok(()));
+        master.finishes(JobKind::Claim, None);
         assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
         master.delivery.forget_removed(&nobody);
         assert_eq!(master.delivery.lease_until(ROUTER), None);

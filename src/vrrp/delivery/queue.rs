@@ -215,6 +215,7 @@ mod tests {
             why,
             priority,
             before_release: false,
+            held_back: false,
             hooks: true,
         };
         Action::Notify(transition)

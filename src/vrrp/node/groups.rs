@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// The members of a virtual router's group, or the router alone if it has none.
-    pub(super) fn with_group(&self, id: RouterId) -> Vec<RouterId> {
+    pub fn with_group(&self, id: RouterId) -> Vec<RouterId> {
         self.group_of(id).map_or_else(|| vec![id], |group| group.members().to_vec())
     }
 

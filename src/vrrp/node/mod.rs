@@ -21,15 +21,18 @@ use crate::vrrp::discard::{Discard, DiscardReason};
 use crate::vrrp::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
 use crate::vrrp::group::Group;
 use crate::vrrp::id::{LinkId, RouterId};
-use crate::vrrp::router::{Leave, Membership, VirtualRouter};
+use crate::vrrp::router::{Leave, Membership, Role, VirtualRouter};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
 /// The result of an event that was acted on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Handled {
-    /// The virtual router that a packet was for; `None` for all other events.
+    /// The virtual router that a packet was for, or whose holding is contested.
     pub router: Option<RouterId>,
+    /// It is master, and this was another master's advert, another host's announcement of one of its
+    /// addresses, or the removal of one by another program.
+    pub contested: bool,
 }
 
 /// An interface by name, as last reported.
@@ -133,14 +136,16 @@ impl Node {
         let mut outcome = Ok(Handled::default());
         match event {
             Event::AddressLost(id, ip) => {
-                self.with(now, id, |router| router.address_lost(now, ip, actions));
+                let mut contested = false;
+                self.with(now, id, |router| contested = router.address_lost(now, ip, actions));
+                outcome = Ok(Handled { router: Some(id), contested });
             }
             Event::ClaimFailed(id, error) => {
                 let there = error == ClaimError::AlreadyThere;
                 self.with(now, id, |router| router.claim_failed(now, there, actions));
             }
             Event::Command(command) => self.command(now, command, actions),
-            Event::Contention(sighting) => self.contention(now, sighting, actions),
+            Event::Contention(seen) => outcome = Ok(self.contention(now, seen, actions)),
             Event::Found(id, recorded) => {
                 self.drained |= recorded.drained;
                 self.with(now, id, |router| router.set_record(recorded));
@@ -237,7 +242,9 @@ impl Node {
         };
         let mut outcome = Ok(());
         self.with(now, id, |router| outcome = router.packet(now, packet, &heard, actions));
-        outcome.map(|()| Handled { router }).map_err(discarded)
+        outcome.map_err(discarded)?;
+        let contested = self.router(id).is_some_and(|router| router.role() == Role::Master);
+        Ok(Handled { router, contested })
     }
 
     /// The virtual router that a packet is for, by the VRID in its second byte (RFC 9568 5.2.3),
@@ -258,12 +265,18 @@ impl Node {
         self.due = due;
     }
 
-    fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) {
+    fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) -> Handled {
         let has = |router: &&VirtualRouter| router.holding().has(seen.link, seen.address);
         let holders: Vec<RouterId> = self.routers().filter(has).map(VirtualRouter::id).collect();
+        let mut handled = Handled::default();
         for id in holders {
-            self.with(now, id, |router| router.contention(now, seen.address, seen.mac, actions));
+            self.with(now, id, |router| {
+                if router.contention(now, seen.address, seen.mac, actions) {
+                    handled = Handled { router: Some(id), contested: true };
+                }
+            });
         }
+        handled
     }
 
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {

@@ -18,16 +18,16 @@ const CLAIM_RETRY: Duration = Duration::from_secs(10);
 const REMOVED_RETRY: Duration = Duration::from_secs(30);
 
 impl VirtualRouter {
-    /// An address that we hold was removed from its interface by another program.
+    /// An address was removed from its interface by another program. Returns whether it was held.
     pub(in crate::vrrp) fn address_lost(
         &mut self,
         now: Instant,
         ip: IpAddr,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> bool {
         self.check_late(now, actions);
         match self.holding.address_lost(now, ip, actions) {
-            Removal::Ignored => {}
+            Removal::Ignored => return false,
             Removal::PutBack => {
                 self.warn(now, Warning::AddressPutBack { address: ip }, actions);
             }
@@ -36,6 +36,7 @@ impl VirtualRouter {
                 self.reconcile_role(now, actions);
             }
         }
+        true
     }
 
     /// The kernel refused to add an address; `there`: because it exists and does not carry our
@@ -68,10 +69,12 @@ impl VirtualRouter {
         ip: IpAddr,
         mac: Mac,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> bool {
         self.check_late(now, actions);
-        if self.holding.contended(now) {
+        let contended = self.holding.contended(now);
+        if contended {
             self.warn(now, Warning::Contention { address: ip, mac }, actions);
         }
+        contended
     }
 }

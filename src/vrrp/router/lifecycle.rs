@@ -10,7 +10,7 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
 /// After this many resumptions within a minute a daemon starts as backup: it keeps crashing.
-const RESUMES_PER_MINUTE: u32 = 3;
+pub(in crate::vrrp) const RESUMES_PER_MINUTE: u32 = 3;
 
 impl VirtualRouter {
     /// Keeps the record of an earlier daemon until the interface is known.

@@ -33,6 +33,7 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 pub use hearing::{Incompatible, Peer};
 pub(super) use host_state::HostState;
+pub(super) use lifecycle::RESUMES_PER_MINUTE;
 pub(super) use membership::{MemberView, Membership, Position};
 pub use reason::Reason;
 pub use states::{Leave, Phase, Role, State};

@@ -261,6 +261,7 @@ impl VirtualRouter {
                 self.state,
                 State::Leaving { phase: Phase::Preparing { .. }, .. }
             ),
+            held_back: self.held_back,
             hooks: hooks && !self.hooks_suppressed,
         }));
     }
