@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_takes_back_what_was_to_be_said_as_master() {
+    fn a_release_cancels_queued_adverts_and_announcements() {
         let pushed = [advertise(100, &[1, 2]), announce(&[1, 2]), master(), release(&[1, 2])];
         assert_eq!(left(pushed), [master(), release(&[1, 2])]);
         let master_no_more =
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_farewell_is_said_whatever_follows() {
+    fn priority_0_is_never_cancelled() {
         let pushed = [advertise(100, &[1]), advertise(0, &[1]), release(&[1]), backup()];
         assert_eq!(left(pushed), [advertise(0, &[1]), release(&[1]), backup()]);
         let exclusive = [advertise(100, &[1]), release(&[1]), backup(), advertise(0, &[1])];
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_called_off_before_it_began_leaves_nothing_behind() {
+    fn a_cancelled_role_change_leaves_nothing_in_the_queue() {
         let lost = [release(&[1]), backup()];
         let again =
             [claim(&[1]), advertise(100, &[1]), announce(&[1]), master(), release(&[1]), backup()];
