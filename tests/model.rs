@@ -42,8 +42,8 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, CheckConfig, CheckId, ChecksumForm, Command, Config, Effect, Event, Family,
     GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval, LinkAddress, LinkId,
-    Node, Packet, Phase, Priority, Probe, Role, RouterConfig, State as Seat, Verdict, Version,
-    VirtualRouter, Vrid,
+    Node, Packet, Phase, Priority, Probe, Role, RouterConfig, State as RouterState, Verdict,
+    Version, VirtualRouter, Vrid,
 };
 
 /// The current time, in every state.
@@ -160,8 +160,8 @@ fn check(node: &Node) -> Option<(CheckId, bool)> {
 /// The hook that a host waits for.
 fn hook(node: &Node) -> Option<Hook> {
     match node.routers().next()?.state() {
-        Seat::Claiming { .. } => Some(Hook::BeforeClaim),
-        Seat::Leaving { phase: Phase::Preparing { .. }, .. } => Some(Hook::BeforeRelease),
+        RouterState::Claiming { .. } => Some(Hook::BeforeClaim),
+        RouterState::Leaving { phase: Phase::Preparing { .. }, .. } => Some(Hook::BeforeRelease),
         _ => None,
     }
 }
@@ -242,7 +242,7 @@ impl<'a> Model<'a> {
         for link in 0..self.links {
             let addresses = [LinkAddress { ip: own(link, host), marked: false, usable: true }];
             let link = LinkId(link.into());
-            tell(state, host, Event::Link { link, up: true, addresses: &addresses });
+            feed(state, host, Event::Link { link, up: true, addresses: &addresses });
         }
     }
 
@@ -342,7 +342,7 @@ impl<'a> Model<'a> {
                 if hook(node) == Some(Hook::BeforeClaim) {
                     fault(&mut state, 1);
                 }
-                tell(&mut state, host, Event::Timeout);
+                feed(&mut state, host, Event::Timeout);
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
                 if node.deadline().is_some_and(|at| at <= NOW) {
                     return Err("a timeout did not make the deadline pass".to_owned());
@@ -385,7 +385,7 @@ impl<'a> Model<'a> {
                 for message in queue {
                     self.hear(&mut state, &message)?;
                 }
-                tell(&mut state, host, Event::Timeout);
+                feed(&mut state, host, Event::Timeout);
             }
             Step::Sick(host) | Step::Well(host) => {
                 let sick = matches!(step, Step::Sick(_));
@@ -393,7 +393,7 @@ impl<'a> Model<'a> {
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
                 let (check, _) = check(node).unwrap();
                 let probe = if sick { Probe::Failed } else { Probe::Passed };
-                tell(&mut state, host, Event::Probe { check, probe });
+                feed(&mut state, host, Event::Probe { check, probe });
             }
             Step::HookDone(host, hook) | Step::HookFailed(host, hook) => {
                 let succeeded = matches!(step, Step::HookDone(..));
@@ -403,7 +403,7 @@ impl<'a> Model<'a> {
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
                 let id = node.routers().next().unwrap().id();
                 let outcome = HookOutcome { hook, succeeded };
-                tell(&mut state, host, Event::HookFinished(id, outcome));
+                feed(&mut state, host, Event::HookFinished(id, outcome));
             }
             Step::Cut(link) => {
                 fault(&mut state, 1);
@@ -422,7 +422,7 @@ impl<'a> Model<'a> {
                     Step::Failover(_) => Command::Failover(id),
                     _ => Command::Resume(id),
                 };
-                tell(&mut state, host, Event::Command(command));
+                feed(&mut state, host, Event::Command(command));
             }
         }
         if state.at_once > AT_ONCE {
@@ -478,7 +478,7 @@ impl<'a> Model<'a> {
         if state.hosts[usize::from(message.to)].node.is_none() {
             return Ok(());
         }
-        tell(state, message.to, Event::Packet(packet));
+        feed(state, message.to, Event::Packet(packet));
         let mut routers = routers(&state.hosts[usize::from(message.to)]);
         let router = routers.nth(message.link.into()).unwrap();
         let theirs = (message.priority, own(message.link, message.from));
@@ -492,7 +492,7 @@ impl<'a> Model<'a> {
     }
 
     /// What must hold in every state.
-    fn judge(&self, state: &State) -> Result<(), String> {
+    fn check_state(&self, state: &State) -> Result<(), String> {
         let awake = || {
             (0..).zip(&state.hosts).filter(|(_, host)| host.frozen.is_none() && host.node.is_some())
         };
@@ -509,7 +509,7 @@ impl<'a> Model<'a> {
             return Ok(());
         }
         for link in 0..usize::from(self.links) {
-            self.judge_link(state, &able, link)?;
+            self.check_link(state, &able, link)?;
         }
         if state.calm >= self.long_calm() {
             for (number, host) in &able {
@@ -523,7 +523,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    fn judge_link(&self, state: &State, able: &[(u8, &Host)], link: usize) -> Result<(), String> {
+    fn check_link(&self, state: &State, able: &[(u8, &Host)], link: usize) -> Result<(), String> {
         let router = |host: &Host| routers(host).nth(link).unwrap().clone();
         let masters: Vec<_> =
             able.iter().filter(|(_, host)| router(host).role() == Role::Master).collect();
@@ -561,7 +561,7 @@ impl<'a> Model<'a> {
             self.steps(&state, &mut steps);
             for &step in &steps {
                 let next = self.take(&state, step).and_then(|next| {
-                    self.judge(&next)?;
+                    self.check_state(&next)?;
                     Ok(next)
                 });
                 let next = match next {
@@ -637,7 +637,7 @@ fn fingerprint(state: &State) -> u128 {
 }
 
 /// Passes an event to one node, and sends its adverts to the others.
-fn tell(state: &mut State, host: u8, event: Event<'_>) {
+fn feed(state: &mut State, host: u8, event: Event<'_>) {
     let others = 0..state.hosts.len() as u8;
     let Some(node) = &mut state.hosts[usize::from(host)].node else { return };
     // Groups have enough states without delayed messages.

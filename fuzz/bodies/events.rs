@@ -77,22 +77,22 @@ impl World {
             8 => {
                 let address = shared(bytes.next() % 3, bytes.pick(&[Family::V4, Family::V6]), 0);
                 let (link, mac) = (LinkId(u32::from(bytes.next() % 2)), Mac([2, 0, 0, 0, 0, 9]));
-                self.tell(Event::Contention(Contention { link, address, mac }));
+                self.feed(Event::Contention(Contention { link, address, mac }));
             }
             9 | 10 => self.link(bytes, true),
             11 => self.link(bytes, false),
             12 => {
                 let address = shared(bytes.next() % 3, bytes.pick(&[Family::V4, Family::V6]), 0);
-                self.tell(Event::AddressLost(bytes.pick(&ids), address));
+                self.feed(Event::AddressLost(bytes.pick(&ids), address));
             }
             13 => {
                 let error = bytes.pick(&[ClaimError::Refused, ClaimError::AlreadyThere]);
-                self.tell(Event::ClaimFailed(bytes.pick(&ids), error));
+                self.feed(Event::ClaimFailed(bytes.pick(&ids), error));
             }
-            14 => self.tell(Event::Command(Command::Announce(bytes.pick(&ids)))),
-            15 => self.tell(Event::Command(bytes.pick(&[Command::Drain, Command::Undrain]))),
-            16 => self.tell(Event::Command(Command::Failover(bytes.pick(&ids)))),
-            17 => self.tell(Event::Command(Command::Resume(bytes.pick(&ids)))),
+            14 => self.feed(Event::Command(Command::Announce(bytes.pick(&ids)))),
+            15 => self.feed(Event::Command(bytes.pick(&[Command::Drain, Command::Undrain]))),
+            16 => self.feed(Event::Command(Command::Failover(bytes.pick(&ids)))),
+            17 => self.feed(Event::Command(Command::Resume(bytes.pick(&ids)))),
             18 => {
                 let recorded = Recorded {
                     was_master: !bytes.flag(),
@@ -110,15 +110,15 @@ impl World {
                     router.fault_reasons().any(|reason| reason == Reason::Starting)
                 };
                 if self.node.routers().all(starting) {
-                    self.tell(Event::Found(id, recorded));
+                    self.feed(Event::Found(id, recorded));
                 }
             }
             19 => {
                 let hook = bytes.pick(&[Hook::BeforeRelease, Hook::Master, Hook::BeforeClaim]);
                 let outcome = HookOutcome { hook, succeeded: bytes.flag() };
-                self.tell(Event::HookFinished(bytes.pick(&ids), outcome));
+                self.feed(Event::HookFinished(bytes.pick(&ids), outcome));
             }
-            20 => self.tell(match bytes.flag() {
+            20 => self.feed(match bytes.flag() {
                 true => Event::Late(bytes.pick(&ids)),
                 false => Event::LeaseRanOut(bytes.pick(&ids)),
             }),
@@ -134,7 +134,7 @@ impl World {
                     }
                 }
                 let config = config(routers, keep);
-                self.tell(Event::Reload(&config));
+                self.feed(Event::Reload(&config));
                 if self.stopped.is_none() {
                     self.config = config;
                 }
@@ -146,9 +146,9 @@ impl World {
                     0xf0..0xf8 => Stop::Leave,
                     0xf8..=0xff => Stop::Restart,
                     probe @ 0x40..0xc0 => return self.probe(probe),
-                    _ => return self.tell(Event::Timeout),
+                    _ => return self.feed(Event::Timeout),
                 };
-                self.tell(Event::Stop(stop));
+                self.feed(Event::Stop(stop));
                 self.stopped = self.stopped.or(Some(stop));
             }
         }
@@ -162,7 +162,7 @@ impl World {
             1 => Probe::Number(i16::from(probe) - 120),
             _ => Probe::Failed,
         };
-        self.tell(Event::Probe { check, probe });
+        self.feed(Event::Probe { check, probe });
     }
 
     fn pass_time(&mut self, bytes: &mut Bytes<'_>) {
@@ -193,7 +193,7 @@ impl World {
     fn keep_deadlines(&mut self) {
         let mut calls = 0;
         while self.node.deadline().is_some_and(|at| at <= self.now) {
-            self.tell(Event::Timeout);
+            self.feed(Event::Timeout);
             calls += 1;
             assert!(calls < 64, "the deadline stands still: {:#?}", self.node);
         }
@@ -237,7 +237,7 @@ impl World {
         let link = link.map_or(LinkId(0), |router| router.link());
         let ttl = if odd & 0xc0 == 0xc0 { bytes.next() } else { 255 };
         let message = &message[..];
-        self.tell(Event::Packet(Packet { link, source, destination, ttl, message }));
+        self.feed(Event::Packet(Packet { link, source, destination, ttl, message }));
     }
 
     fn link(&mut self, bytes: &mut Bytes<'_>, healthy: bool) {
@@ -257,13 +257,13 @@ impl World {
             up = false;
         }
         let link = LinkId(u32::from(bytes.next() % 2));
-        self.tell(Event::Link { link, up, addresses: &addresses });
+        self.feed(Event::Link { link, up, addresses: &addresses });
     }
 
     /// A reload of the same configuration changes nothing.
     fn reload_the_same(&mut self) {
-        self.tell(Event::Timeout);
-        self.tell(Event::Timeout);
+        self.feed(Event::Timeout);
+        self.feed(Event::Timeout);
         let leaving = self.node.routers().count() != self.config.routers.len();
         if leaving || self.node.deadline().is_some_and(|at| at <= self.now) {
             return;
@@ -276,7 +276,7 @@ impl World {
         assert_eq!(actions, []);
     }
 
-    fn tell(&mut self, event: Event<'_>) {
+    fn feed(&mut self, event: Event<'_>) {
         let mut actions = Vec::new();
         let by_packet = matches!(event, Event::Packet(_));
         let result = self.node.handle(self.now, event, &mut actions);
@@ -376,13 +376,13 @@ impl World {
 
     /// A stop ends soon, whatever happened before.
     fn ends(&mut self) {
-        self.tell(Event::Stop(Stop::Leave));
+        self.feed(Event::Stop(Stop::Leave));
         self.stopped = self.stopped.or(Some(Stop::Leave));
         let mut calls = 0;
         while !self.node.is_stopped() {
             let at = self.node.deadline().expect("one who waits knows until when");
             self.now = self.now.max(at);
-            self.tell(Event::Timeout);
+            self.feed(Event::Timeout);
             calls += 1;
             assert!(calls < 100_000, "a stop without an end: {:#?}", self.node);
         }

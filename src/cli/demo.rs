@@ -211,7 +211,7 @@ impl<'a> Demo<'a> {
         let gone = Instant::now();
         self.daemons.push(Self::start(&self.a, PRIORITY_A)?);
         let resumed = self.wait("web-a to go on", |demo| demo.first_advert("web-a", gone))?;
-        self.tell(resumed, "web-a's new vipd advertises: it is still master");
+        self.print_event(resumed, "web-a's new vipd advertises: it is still master");
         if self.observer.adverts("web-b", killed).is_empty() {
             return Ok("web-a");
         }
@@ -288,10 +288,10 @@ impl<'a> Demo<'a> {
         };
         self.wait(&format!("{host} to become master"), settled)?;
         if let Some(at) = self.first_advert(host, since) {
-            self.tell(at, &format!("{host} is master: its first advert"));
+            self.print_event(at, &format!("{host} is master: its first advert"));
         }
         if let Some(at) = self.observer.announcements(host, SHARED, since).first() {
-            self.tell(*at, &format!("{host} announces {SHARED} (gratuitous ARP)"));
+            self.print_event(*at, &format!("{host} announces {SHARED} (gratuitous ARP)"));
         }
         let answered = |demo: &Self| {
             let (at, name) = demo.prober.as_ref()?.last_answer()?;
@@ -299,7 +299,7 @@ impl<'a> Demo<'a> {
         };
         if self.prober.is_some() {
             let at = self.wait(&format!("{host} to answer the client"), answered)?;
-            self.tell(at, &format!("{host} answers the client"));
+            self.print_event(at, &format!("{host} answers the client"));
         }
         Ok(())
     }
@@ -373,11 +373,11 @@ impl<'a> Demo<'a> {
 
     fn note(&mut self, text: &str) -> Instant {
         let now = Instant::now();
-        self.tell(now, text);
+        self.print_event(now, text);
         now
     }
 
-    fn tell(&mut self, at: Instant, text: &str) {
+    fn print_event(&mut self, at: Instant, text: &str) {
         let since = at.saturating_duration_since(self.began).as_secs_f64();
         self.terminal.say(&format!("  {since:7.3} s  {text}"));
     }

@@ -273,8 +273,9 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
             "nobody took over when this host was drained, so the address is still here".into(),
         );
     }
-    let told = router.last_change.as_ref().is_some_and(|change| change.to == Role::Fault.name());
-    if !(told && router.fault_reasons.len() == 1) {
+    let already_shown =
+        router.last_change.as_ref().is_some_and(|change| change.to == Role::Fault.name());
+    if !(already_shown && router.fault_reasons.len() == 1) {
         problems.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
     }
     if router.role == Role::Master.name() {

@@ -65,9 +65,9 @@ fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
     }
-    let (told, answers) = mpsc::sync_channel(1);
+    let (sender, answers) = mpsc::sync_channel(1);
     let client = Client::new(runtime_dir);
-    std::thread::Builder::new().name("ask".into()).spawn(move || ask(&client, &told))?;
+    std::thread::Builder::new().name("ask".into()).spawn(move || ask(&client, &sender))?;
     let mut latest = LatestStatus { name, status: None, error: None, began: Instant::now() };
     let screen = Screen::open()?;
     while !told_to_end.load(Ordering::Relaxed) {
@@ -92,8 +92,8 @@ fn show(runtime_dir: &Path, name: Option<&str>) -> io::Result<()> {
 fn waited_for_key() -> io::Result<bool> {
     let stdin = io::stdin();
     let mut waiting = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-    let patience = PollTimeout::try_from(DRAW_EVERY).unwrap_or(PollTimeout::ZERO);
-    match poll(&mut waiting, patience) {
+    let timeout = PollTimeout::try_from(DRAW_EVERY).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut waiting, timeout) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
@@ -113,11 +113,11 @@ fn is_end(event: &Event) -> bool {
 }
 
 /// Runs on a thread of its own, so that a daemon that does not answer delays no key.
-fn ask(client: &Client, told: &SyncSender<(Instant, Result<Status, String>)>) {
+fn ask(client: &Client, sender: &SyncSender<(Instant, Result<Status, String>)>) {
     loop {
         let asked_at = Instant::now();
         let answer = client.status().map_err(|error| error.to_string());
-        if told.send((asked_at, answer)).is_err() {
+        if sender.send((asked_at, answer)).is_err() {
             return;
         }
         std::thread::sleep(ASK_EVERY);

@@ -330,8 +330,9 @@ impl PendingMove {
                     );
                     return Some(self.ended(MoveOutcome::Taken, at, text));
                 }
-                let patience = router.master_down() + router.config().advert_interval.duration();
-                let give_up_at = *self.give_up_at.get_or_insert(since + patience);
+                let give_up_after =
+                    router.master_down() + router.config().advert_interval.duration();
+                let give_up_at = *self.give_up_at.get_or_insert(since + give_up_after);
                 if now < give_up_at {
                     return None;
                 }

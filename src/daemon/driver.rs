@@ -433,7 +433,7 @@ impl Driver {
             if let Some(event) = self.delivery.next_event() {
                 dispatched = true;
                 let lost = matches!(event, Event::AddressLost(..));
-                if let Some(router) = self.tell(node, event, actions).filter(|_| lost) {
+                if let Some(router) = self.handle_event(node, event, actions).filter(|_| lost) {
                     self.counters.of(router).addresses_removed += 1;
                 }
             } else if let Some(event) = self.pending.pop_front() {
@@ -458,31 +458,31 @@ impl Driver {
                 let Some(check) = node.find_check(&name) else { return };
                 let (id, before) = (check.id(), check.verdict());
                 let probe = check_runs::probe(run.result);
-                self.tell(node, Event::Probe { check: id, probe }, actions);
+                self.handle_event(node, Event::Probe { check: id, probe }, actions);
                 let after = node.find_check(&name).map_or(before, Check::verdict);
                 if let Some(text) = self.checks.note(&name, run, before, after) {
                     self.history.note(history::Event::now(EventKind::Check, None, text));
                 }
             }
             PendingEvent::Contention(seen) => {
-                if let Some(router) = self.tell(node, Event::Contention(seen), actions) {
+                if let Some(router) = self.handle_event(node, Event::Contention(seen), actions) {
                     self.counters.of(router).contending_announcements += 1;
                 }
             }
             PendingEvent::HookFinished(router, outcome) => {
-                self.tell(node, Event::HookFinished(router, outcome), actions);
+                self.handle_event(node, Event::HookFinished(router, outcome), actions);
             }
             PendingEvent::Link(link) => {
                 let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
                 let up = self.interfaces.is_up(name);
                 let addresses = self.interfaces.addresses(name);
-                self.tell(node, Event::Link { link, up, addresses: &addresses }, actions);
+                self.handle_event(node, Event::Link { link, up, addresses: &addresses }, actions);
             }
         }
     }
 
     /// Returns the virtual router whose holding the event contests.
-    fn tell(
+    fn handle_event(
         &self,
         node: &mut Node,
         event: Event<'_>,

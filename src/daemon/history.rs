@@ -134,15 +134,15 @@ mod tests {
         append(dir.path(), &[event(1), event(2)]).unwrap();
         fs::rename(dir.path().join(FILE), dir.path().join(OLDER_FILE)).unwrap();
         append(dir.path(), &[event(3)]).unwrap();
-        let told = |at_most| {
+        let texts = |at_most| {
             let events = newest(dir.path(), at_most).unwrap().into_iter();
             events.map(|event| event.text).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!((told(10), told(2)), ("1 2 3".to_owned(), "2 3".to_owned()));
+        assert_eq!((texts(10), texts(2)), ("1 2 3".to_owned(), "2 3".to_owned()));
         for number in 4..2000 {
             append(dir.path(), &[event(number)]).unwrap();
         }
-        assert_eq!(told(2), "1998 1999");
+        assert_eq!(texts(2), "1998 1999");
         assert!(newest(dir.path(), usize::MAX).unwrap().len() > 500);
     }
 

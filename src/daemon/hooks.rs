@@ -126,8 +126,8 @@ impl HookRunner {
     /// Runs the checks of a configuration, and no others; call [`poll`](Self::poll) after it.
     /// Unchanged checks continue.
     pub(super) fn set_checks(&mut self, config: &Config) {
-        let settled = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
-        self.helper.set_checks(config.checks.iter().zip(settled));
+        let stable_after = config.vrrp.checks.iter().map(|check| check.rise.max(check.fall));
+        self.helper.set_checks(config.checks.iter().zip(stable_after));
     }
 
     /// Sends queued requests to the helper and reads its reports: hooks that ended and checks that

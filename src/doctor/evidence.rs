@@ -71,20 +71,22 @@ impl Evidence<'_> {
     pub fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
         let named = [&instance.router.unicast_peers, &instance.router.accept_from];
         let named = named.into_iter().flatten().flat_map(|list| list.iter().copied());
-        let told = self.before.and_then(|status| status.find(&instance.router.name));
-        let told = told.and_then(|router| router.heard.as_ref()).map(|heard| heard.address);
+        let router_status = self.before.and_then(|status| status.find(&instance.router.name));
+        let heard =
+            router_status.and_then(|router| router.heard.as_ref()).map(|heard| heard.address);
         let seen = self.adverts(instance).into_iter().filter(|(passed, _)| !passed.outgoing);
         let seen = seen.map(|(passed, _)| passed.source).collect::<Vec<_>>();
         named
-            .chain(told)
+            .chain(heard)
             .chain(seen)
             .filter(|peer| Family::of(*peer) == instance.router.family && !self.is_own(*peer))
             .collect()
     }
 
     pub fn hears_nobody(&self, instance: &Instance<'_>) -> bool {
-        let told = self.after.as_ref().and_then(|status| status.find(&instance.router.name));
-        let heard = told.is_some_and(|router| router.heard.is_some());
+        let router_status =
+            self.after.as_ref().and_then(|status| status.find(&instance.router.name));
+        let heard = router_status.is_some_and(|router| router.heard.is_some());
         !heard && !self.adverts(instance).iter().any(|(passed, _)| !passed.outgoing)
     }
 }

@@ -135,8 +135,8 @@ impl Ruleset {
                 if holds == Match::No {
                     break;
                 }
-                let told = self.verdict(kind, part, chain_id, packet, depth);
-                let Some(verdict) = told else {
+                let verdict = self.verdict(kind, part, chain_id, packet, depth);
+                let Some(verdict) = verdict else {
                     holds = holds.and(self.holds(kind, part, chain_id, packet));
                     continue;
                 };
@@ -199,14 +199,14 @@ impl Ruleset {
             return outcome;
         };
         for pair in pairs {
-            let (Some(value), Some(Value::Object(told))) = (pair.get(0), pair.get(1)) else {
+            let (Some(value), Some(Value::Object(fields))) = (pair.get(0), pair.get(1)) else {
                 continue;
             };
             let holds = self.equals(key, value, chain_id, packet);
             if holds == Match::No {
                 continue;
             }
-            for (kind, part) in told {
+            for (kind, part) in fields {
                 let verdict = self.verdict(kind, part, chain_id, packet, depth);
                 let Some(verdict) = verdict else { continue };
                 outcome.accepted |= verdict.accepted;

@@ -78,7 +78,7 @@ pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32
         }
         for (_, tap, sockets, heard) in &mut captures {
             let at = began.elapsed();
-            let told = tap.receive(|passed| {
+            let result = tap.receive(|passed| {
                 if heard.passed.len() < MAX_CAPTURED {
                     heard.passed.push(SeenAdvert {
                         outgoing: passed.outgoing,
@@ -90,10 +90,10 @@ pub(super) fn listen(indices: &[u32], span: Duration) -> io::Result<BTreeMap<u32
                     });
                 }
             });
-            match told {
+            match result {
                 // Reported once when the interface goes down.
                 Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-                told => told?,
+                result => result?,
             }
             for socket in sockets {
                 socket.receive(|source, _| *heard.arrived.entry(source).or_default() += 1)?;

@@ -85,9 +85,9 @@ fn node(out: &mut Exposition, status: &Status) {
     out.counter(
         "vipd_stray_packets_total",
         "Discarded packets for no virtual router of this host.",
-        |strays| {
+        |unmatched| {
             for (reason, count) in &status.stray_discards {
-                strays.sample(&[("reason", reason)], count);
+                unmatched.sample(&[("reason", reason)], count);
             }
         },
     );

@@ -64,7 +64,7 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
     let user = spec.user.as_deref().map(look_up).transpose()?;
     let program = crate::config::find_program(name, user.as_ref())
         .map_err(|(what, help)| format!("{what} ({help})"))?;
-    forget_surroundings().map_err(|error| format!("cannot reset the process: {error}"))?;
+    reset_process_state().map_err(|error| format!("cannot reset the process: {error}"))?;
     privileges::restrict_executed_programs(&[])
         .map_err(|error| format!("cannot drop privileges: {error}"))?;
     if let Some(user) = &user {
@@ -93,7 +93,7 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
 }
 
 /// Resets what a hook must not inherit: signals, umask, directory, scheduling and OOM score.
-fn forget_surroundings() -> io::Result<()> {
+fn reset_process_state() -> io::Result<()> {
     let devnull = std::fs::File::open("/dev/null")?;
     unistd::dup2_stdin(devnull)?;
     umask(Mode::from_bits_truncate(0o022));

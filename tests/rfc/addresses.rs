@@ -28,7 +28,7 @@ fn an_address_that_went_at_the_end_of_its_lease_is_not_put_back() {
     let slow = RouterConfig { advert_interval: centis(500), address_lifetime: Some(2), ..web() };
     let mut host = Host::master(slow.clone());
     host.sleeps(millis(1900));
-    host.tell(Event::LeaseRanOut(WEB)).unwrap();
+    host.feed(Event::LeaseRanOut(WEB)).unwrap();
     assert_eq!(host.said(), ["release", "role backup"]);
     assert_eq!(host.why(), Why::LeaseRanOut);
     let mut early = Host::master(slow);
@@ -68,7 +68,7 @@ fn an_address_that_is_removed_once_in_a_while_is_no_fault() {
 #[test]
 fn a_claim_that_fails_is_a_fault_and_tried_again_after_10_s() {
     let mut host = Host::master(web());
-    host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
     assert_eq!(
         host.said(),
         ["advert 0", "renew", "release", "role fault"]
@@ -85,7 +85,7 @@ fn a_claim_that_fails_is_a_fault_and_tried_again_after_10_s() {
 #[test]
 fn a_claim_refused_because_the_address_is_there_is_a_fault_until_it_is_gone() {
     let mut host = Host::master(web());
-    host.tell(Event::ClaimFailed(WEB, ClaimError::AlreadyThere)).unwrap();
+    host.feed(Event::ClaimFailed(WEB, ClaimError::AlreadyThere)).unwrap();
     assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
     host.link(true, &[at(HERE), at(SHARED)]);
     host.wait(secs(600));
@@ -97,7 +97,7 @@ fn a_claim_refused_because_the_address_is_there_is_a_fault_until_it_is_gone() {
 #[test]
 fn a_claim_refused_because_of_an_address_that_nobody_sees_is_tried_again() {
     let mut host = Host::master(web());
-    host.tell(Event::ClaimFailed(WEB, ClaimError::AlreadyThere)).unwrap();
+    host.feed(Event::ClaimFailed(WEB, ClaimError::AlreadyThere)).unwrap();
     host.wait(secs(60));
     assert_eq!(host.role(), Role::Master);
 }
@@ -105,7 +105,7 @@ fn a_claim_refused_because_of_an_address_that_nobody_sees_is_tried_again() {
 #[test]
 fn a_claim_that_fails_after_the_role_was_left_changes_nothing() {
     let mut host = Host::backup(web());
-    host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
     assert_eq!(host.role(), Role::Backup);
     assert_eq!(host.done, []);
 }

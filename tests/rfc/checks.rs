@@ -336,7 +336,7 @@ fn resume_comes_before_the_first_results_of_checks() {
     for new in [waiting, failing] {
         let config = checked(&[web()], &[new(check("app", Effect::Fault))]);
         let mut host = Host::of(&config);
-        host.tell(Event::Found(WEB, KILLED)).unwrap();
+        host.feed(Event::Found(WEB, KILLED)).unwrap();
         host.link_up();
         assert_eq!(host.role(), Role::Master);
         host.wait(secs(20));

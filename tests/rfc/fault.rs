@@ -26,7 +26,7 @@ fn fault_is_left_only_when_no_reason_is_left() {
 #[test]
 fn fault_of_a_claim_outlasts_a_link_that_came_back() {
     let mut host = Host::master(web());
-    host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
     host.link_down();
     host.link_up();
     assert_eq!(host.reasons(), [Reason::ClaimFailed]);
@@ -37,7 +37,7 @@ fn fault_of_a_claim_outlasts_a_link_that_came_back() {
 #[test]
 fn fault_of_the_link_outlasts_the_end_of_another() {
     let mut host = Host::master(web());
-    host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
     host.link_down();
     host.wait(secs(60));
     assert_eq!(host.reasons(), [Reason::LinkDown]);

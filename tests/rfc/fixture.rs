@@ -223,7 +223,7 @@ impl Host {
         self.done.clear();
     }
 
-    pub fn tell(&mut self, event: Event<'_>) -> Result<(), DiscardReason> {
+    pub fn feed(&mut self, event: Event<'_>) -> Result<(), DiscardReason> {
         let mut actions = Vec::new();
         let result = self.node.handle(self.now, event, &mut actions);
         self.done.extend(actions.into_iter().map(|action| (self.now, action)));
@@ -236,7 +236,7 @@ impl Host {
         let mut calls = 0;
         while let Some(at) = self.node.deadline().filter(|at| *at <= until) {
             self.now = self.now.max(at);
-            self.tell(Event::Timeout).unwrap();
+            self.feed(Event::Timeout).unwrap();
             calls += 1;
             assert!(calls < 1_000_000, "deadlines do not end: {:#?}", self.node);
         }
@@ -249,11 +249,11 @@ impl Host {
     }
 
     pub fn timeout(&mut self) {
-        self.tell(Event::Timeout).unwrap();
+        self.feed(Event::Timeout).unwrap();
     }
 
     pub fn link(&mut self, up: bool, addresses: &[LinkAddress]) {
-        self.tell(Event::Link { link: ETH0, up, addresses }).unwrap();
+        self.feed(Event::Link { link: ETH0, up, addresses }).unwrap();
     }
 
     pub fn link_up(&mut self) {
@@ -289,33 +289,33 @@ impl Host {
         message: &[u8],
     ) -> Result<(), DiscardReason> {
         let (source, destination) = (ip(from), ip(to));
-        self.tell(Event::Packet(Packet { link: ETH0, source, destination, ttl, message }))
+        self.feed(Event::Packet(Packet { link: ETH0, source, destination, ttl, message }))
     }
 
     pub fn command(&mut self, command: Command) {
-        self.tell(Event::Command(command)).unwrap();
+        self.feed(Event::Command(command)).unwrap();
     }
 
     pub fn stop(&mut self, stop: Stop) {
-        self.tell(Event::Stop(stop)).unwrap();
+        self.feed(Event::Stop(stop)).unwrap();
     }
 
     pub fn reload(&mut self, routers: &[RouterConfig]) {
-        self.tell(Event::Reload(&Config { routers: routers.to_vec(), ..Config::default() }))
+        self.feed(Event::Reload(&Config { routers: routers.to_vec(), ..Config::default() }))
             .unwrap();
     }
 
     pub fn sees(&mut self, mac: Mac, address: &str) {
         let address = ip(address);
-        self.tell(Event::Contention(Contention { link: ETH0, address, mac })).unwrap();
+        self.feed(Event::Contention(Contention { link: ETH0, address, mac })).unwrap();
     }
 
     pub fn loses(&mut self, address: &str) {
-        self.tell(Event::AddressLost(WEB, ip(address))).unwrap();
+        self.feed(Event::AddressLost(WEB, ip(address))).unwrap();
     }
 
     pub fn hook_ended(&mut self, hook: Hook, succeeded: bool) {
-        self.tell(Event::HookFinished(WEB, HookOutcome { hook, succeeded })).unwrap();
+        self.feed(Event::HookFinished(WEB, HookOutcome { hook, succeeded })).unwrap();
     }
 
     /// The actions since the last call, as text.
@@ -439,7 +439,7 @@ pub const KILLED: Recorded = Recorded {
 
 pub fn found(config: RouterConfig, recorded: Recorded) -> Host {
     let mut host = Host::started(&[config]);
-    host.tell(Event::Found(WEB, recorded)).unwrap();
+    host.feed(Event::Found(WEB, recorded)).unwrap();
     assert_eq!(host.done, []);
     host.link(true, &[at(HERE), ours(SHARED)]);
     host
@@ -466,7 +466,7 @@ impl Host {
 
     pub fn probe(&mut self, name: &str, probe: Probe) {
         let check = self.node.find_check(name).unwrap().id();
-        self.tell(Event::Probe { check, probe }).unwrap();
+        self.feed(Event::Probe { check, probe }).unwrap();
     }
 
     pub fn fails(&mut self, name: &str) {
@@ -480,7 +480,7 @@ impl Host {
     }
 
     pub fn reload_all(&mut self, config: &Config) {
-        self.tell(Event::Reload(config)).unwrap();
+        self.feed(Event::Reload(config)).unwrap();
     }
 
     pub fn links_up(&mut self) {
@@ -490,7 +490,7 @@ impl Host {
 
     pub fn out_link(&mut self, up: bool) {
         let addresses = [at("10.1.0.2"), at(HERE6)];
-        self.tell(Event::Link { link: ETH1, up, addresses: &addresses }).unwrap();
+        self.feed(Event::Link { link: ETH1, up, addresses: &addresses }).unwrap();
     }
 
     /// An advert on the link of the second member.
@@ -499,7 +499,7 @@ impl Host {
         let message = encode(&advert_of(&config, priority), from, GROUP);
         let (source, destination) = (ip(from), ip(GROUP));
         let message = &message[..];
-        self.tell(Event::Packet(Packet { link: ETH1, source, destination, ttl: 255, message }))
+        self.feed(Event::Packet(Packet { link: ETH1, source, destination, ttl: 255, message }))
             .unwrap();
     }
 

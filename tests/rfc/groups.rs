@@ -255,7 +255,7 @@ fn group_runs_before_release_once_and_leaves_together_after_it() {
     assert_eq!(host.hooks(), [(1, Role::Leaving)]);
     host.wait(millis(500));
     host.begin();
-    host.tell(Event::HookFinished(OUT, HookOutcome { hook: Hook::BeforeRelease, succeeded: true }))
+    host.feed(Event::HookFinished(OUT, HookOutcome { hook: Hook::BeforeRelease, succeeded: true }))
         .unwrap();
     assert_eq!(host.times("advert").len(), 2);
     assert!(host.adverts().iter().all(|advert| advert.priority == Priority::LEAVING));
@@ -279,11 +279,11 @@ fn group_asks_before_claim_once_and_shares_the_answer() {
     host.is_all(Role::Claiming);
     assert_eq!(host.hooks(), [(1, Role::Claiming)]);
     let answer = |succeeded| HookOutcome { hook: Hook::BeforeClaim, succeeded };
-    host.tell(Event::HookFinished(OUT, answer(true))).unwrap();
+    host.feed(Event::HookFinished(OUT, answer(true))).unwrap();
     host.is_all(Role::Master);
     let mut host = backups(&asking());
     host.wait(master_down(150, SECOND));
-    host.tell(Event::HookFinished(OUT, answer(false))).unwrap();
+    host.feed(Event::HookFinished(OUT, answer(false))).unwrap();
     host.is_all(Role::Fault);
     host.wait(secs(30));
     host.is_all(Role::Backup);
@@ -299,8 +299,8 @@ fn group_resumes_only_if_all_its_members_may() {
         [KILLED, Recorded { addresses_alive: false, ..KILLED }].into_iter().enumerate()
     {
         let mut host = Host::of(&grouped(&web()));
-        host.tell(Event::Found(WEB, KILLED)).unwrap();
-        host.tell(Event::Found(OUT, out)).unwrap();
+        host.feed(Event::Found(WEB, KILLED)).unwrap();
+        host.feed(Event::Found(OUT, out)).unwrap();
         host.link_up();
         assert_eq!(host.done, [], "the other link is not known yet");
         host.out_link(true);
@@ -500,7 +500,7 @@ fn group_stops_and_drains_together() {
 #[test]
 fn group_late_with_one_member_leaves_all() {
     let mut host = masters(&web());
-    host.tell(Event::Late(OUT)).unwrap();
+    host.feed(Event::Late(OUT)).unwrap();
     assert_eq!(host.roles(), [Role::Leaving, Role::Backup]);
     host.wait(secs(20));
     host.is_all(Role::Master);

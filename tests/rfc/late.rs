@@ -20,7 +20,7 @@ fn wake(host: &mut Host, how: usize) {
         10 => host.stop(Stop::Leave),
         11 => host.reload(&[priority(160)]),
         12 => host.reload(&[]),
-        13 => host.tell(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap(),
+        13 => host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap(),
         14 => host.command(Command::Undrain),
         _ => unreachable!(),
     }
@@ -98,8 +98,8 @@ fn late_is_counted_from_the_last_advert_of_any_kind() {
 #[test]
 fn late_as_the_driver_says() {
     let mut host = Host::master(web());
-    host.tell(Event::Late(WEB)).unwrap();
+    host.feed(Event::Late(WEB)).unwrap();
     assert_eq!(host.said(), ["release", "role backup"]);
-    host.tell(Event::Late(WEB)).unwrap();
+    host.feed(Event::Late(WEB)).unwrap();
     assert_eq!(host.done, []);
 }

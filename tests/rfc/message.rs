@@ -76,7 +76,7 @@ fn rfc9568_5_2_3_the_same_vrid_on_another_link_or_in_the_other_family_is_another
     let message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
     let (source, destination) = (ip(ABOVE), ip(GROUP));
     let elsewhere = Packet { link: LinkId(1), source, destination, ttl: 255, message: &message };
-    assert_eq!(host.tell(Event::Packet(elsewhere)), Err(DiscardReason::UnknownRouter(vrid)));
+    assert_eq!(host.feed(Event::Packet(elsewhere)), Err(DiscardReason::UnknownRouter(vrid)));
 }
 
 /// Erratum 8299.

@@ -50,7 +50,7 @@ fn resume_is_refused_without_a_record() {
 #[test]
 fn resume_is_refused_with_a_fault_and_what_was_left_is_removed() {
     let mut host = Host::started(&[web()]);
-    host.tell(Event::Found(WEB, KILLED)).unwrap();
+    host.feed(Event::Found(WEB, KILLED)).unwrap();
     host.link(false, &[at(HERE), ours(SHARED)]);
     assert_eq!(host.said(), ["release", "role fault"]);
     host.link_up();
@@ -67,7 +67,7 @@ fn resume_is_refused_when_nothing_is_left_and_nothing_is_removed() {
 #[test]
 fn a_reload_or_a_drain_before_the_interface_is_known_decides_nothing() {
     let mut host = Host::started(&[web()]);
-    host.tell(Event::Found(WEB, KILLED)).unwrap();
+    host.feed(Event::Found(WEB, KILLED)).unwrap();
     host.reload(&[priority(140)]);
     host.command(Command::Undrain);
     assert_eq!(host.role(), Role::Waiting);
@@ -85,7 +85,7 @@ fn a_reload_or_a_drain_before_the_interface_is_known_decides_nothing() {
 #[test]
 fn a_stop_before_the_interface_is_known_removes_what_an_earlier_daemon_left() {
     let mut host = Host::started(&[web()]);
-    host.tell(Event::Found(WEB, KILLED)).unwrap();
+    host.feed(Event::Found(WEB, KILLED)).unwrap();
     host.stop(Stop::Leave);
     assert_eq!(host.said(), ["release", "role stopped"]);
     host.link(true, &[at(HERE), ours(SHARED)]);

@@ -29,7 +29,7 @@ struct Mishaps {
 }
 
 /// One run; `Err` if a rule was broken.
-pub fn run(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
+pub fn run(seed: u64, trace: bool) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0x5eed);
     let hosts = random.pick(&[2, 2, 2, 3, 3, 4]);
     let configs = draw_configs(&mut random, hosts);
@@ -37,7 +37,7 @@ pub fn run(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
     let hosts_with_pace: Vec<(Config, Pace)> =
         configs.into_iter().map(|config| (config, draw_pace(&mut random, longest))).collect();
     let mut world = Box::new(World::new(seed, hosts_with_pace));
-    if tell {
+    if trace {
         world.trace = Some(String::new());
         for host in 0..hosts {
             let line = format!("{:?} {:?}", world.hosts[host].pace, world.hosts[host].config);
@@ -616,10 +616,10 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     for ip in &shared {
         world.forget_service(*ip);
     }
-    judge(world);
+    check_world(world);
     let before = roles(world);
     world.run_for(3 * interval + Duration::from_secs(1));
-    judge(world);
+    check_world(world);
     if before != roles(world) {
         world.fail(None, "roles change although all is calm".to_owned());
     }
@@ -634,7 +634,7 @@ fn roles(world: &World) -> Vec<Vec<Option<(Role, Priority)>>> {
 }
 
 /// Exactly one master, the right one, and the address at the master only.
-fn judge(world: &mut World) {
+fn check_world(world: &mut World) {
     let mut vrids: Vec<(Family, Vrid)> = world
         .hosts
         .iter()
@@ -643,7 +643,7 @@ fn judge(world: &mut World) {
     vrids.sort_unstable();
     vrids.dedup();
     for (family, vrid) in vrids {
-        if let Err(message) = judge_router(world, family, vrid) {
+        if let Err(message) = check_router(world, family, vrid) {
             world.fail(None, format!("virtual router {vrid}: {message}"));
         }
     }
@@ -679,7 +679,7 @@ fn is_kept(world: &World, host: usize, node: &Node, taker: &VirtualRouter) -> bo
     })
 }
 
-fn judge_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String> {
+fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String> {
     let mut takers = Vec::new();
     let mut masters = Vec::new();
     for (host, machine) in world.hosts.iter().enumerate() {

@@ -47,14 +47,14 @@ fn group(name: &'static str, priority: u8, interval: Interval) -> Config {
     }
 }
 
-fn world(priorities: [u8; 2], interval: Interval, seed: u64, tell: bool) -> Box<World> {
+fn world(priorities: [u8; 2], interval: Interval, seed: u64, trace: bool) -> Box<World> {
     let mut random = Random::new(seed ^ 0x9a7e);
     let configs = NAMES.iter().zip(priorities).map(|(name, priority)| {
         let pace = Pace { ppm: random.range(0..401) as i64 - 200, ..Pace::GOOD };
         (group(name, priority, interval), pace)
     });
     let mut world = Box::new(World::new(seed, configs.collect()));
-    if tell {
+    if trace {
         world.trace = Some(String::new());
     }
     world
@@ -77,11 +77,11 @@ fn end(world: Box<World>) -> Result<Box<World>, Box<World>> {
 /// both addresses.
 pub fn planned_moves_of_a_group_lose_nothing(
     seed: u64,
-    tell: bool,
+    trace: bool,
 ) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0x6a09);
     let interval = Interval::from_centis(random.pick(&[100, 100, 50, 10])).unwrap();
-    let mut world = world([150, 100], interval, seed, tell);
+    let mut world = world([150, 100], interval, seed, trace);
     let span = interval.duration();
     for host in 0..2 {
         world.start(host);
@@ -127,13 +127,13 @@ pub fn planned_moves_of_a_group_lose_nothing(
 /// win the tie on another link.
 pub fn groups_that_disagree_settle_on_one_master(
     seed: u64,
-    tell: bool,
+    trace: bool,
 ) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0xd15a);
     let interval = Interval::from_centis(random.pick(&[100, 100, 10])).unwrap();
     let span = interval.duration();
     let priorities = random.pick(&[[100, 100], [100, 100], [150, 100], [100, 150]]);
-    let mut world = world(priorities, interval, seed, tell);
+    let mut world = world(priorities, interval, seed, trace);
     for link in [0, 1] {
         world.cuts.extend([(0, 1, link), (1, 0, link)]);
     }
@@ -175,7 +175,7 @@ pub fn a_reload_touches_nothing_that_is_equal(seed: u64) -> Result<(), String> {
     let mut node = Node::new(&before);
     let mut now = Instant::START;
     let mut actions = Vec::new();
-    look(&mut node, now, &before, random.percent(90), &mut actions);
+    report_link(&mut node, now, &before, random.percent(90), &mut actions);
     for _ in 0..random.range(0..40) {
         happen(&mut node, &mut now, &before, &mut random, &mut actions);
     }
@@ -253,7 +253,13 @@ fn is_of(action: &Action, id: RouterId) -> bool {
     }
 }
 
-fn look(node: &mut Node, now: Instant, config: &Config, up: bool, actions: &mut Vec<Action>) {
+fn report_link(
+    node: &mut Node,
+    now: Instant,
+    config: &Config,
+    up: bool,
+    actions: &mut Vec<Action>,
+) {
     let links: Vec<_> =
         node.links().map(|(id, name)| (id, usize::from(&**name == SECOND))).collect();
     for (link, number) in links {
@@ -334,7 +340,7 @@ fn happen(
             let outcome = vipd::vrrp::HookOutcome { hook, succeeded: random.percent(80) };
             node.handle(*now, Event::HookFinished(id, outcome), actions).unwrap();
         }
-        8 => look(node, *now, config, random.percent(70), actions),
+        8 => report_link(node, *now, config, random.percent(70), actions),
         _ => {}
     }
     assert_ne!(node.router(id).map(|router| router.role()), Some(Role::Stopped));

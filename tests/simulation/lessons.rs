@@ -19,7 +19,7 @@ fn s(seconds: u64) -> Duration {
 }
 
 /// Host a has been master of a pair for a few seconds.
-fn settled(setups: &[Setup]) -> World {
+fn stable_world(setups: &[Setup]) -> World {
     let mut world = world(setups, 1000, 1);
     for host in 0..setups.len() {
         world.start(host);
@@ -46,7 +46,7 @@ fn story(world: &World) -> &str {
 
 #[test]
 fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
-    let mut world = settled(PAIR);
+    let mut world = stable_world(PAIR);
     for host in [0, 1] {
         change(&mut world, host, |router| {
             router.advert_interval = Interval::from_centis(10).unwrap();
@@ -61,7 +61,7 @@ fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
 
 #[test]
 fn a_shorter_interval_does_not_end_a_farewell_early() {
-    let mut world = settled(&[host("a", 150)]);
+    let mut world = stable_world(&[host("a", 150)]);
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     change(&mut world, 0, |router| {
         router.advert_interval = Interval::from_secs(4).unwrap();
@@ -81,7 +81,7 @@ fn a_shorter_interval_does_not_end_a_farewell_early() {
 
 #[test]
 fn a_reload_does_not_shorten_the_master_down_interval_of_a_newcomer() {
-    let mut world = settled(PAIR);
+    let mut world = stable_world(PAIR);
     world.paths[0][1].cut = true;
     world.set_link(1, false);
     world.run_for(s(20));
@@ -97,7 +97,7 @@ fn a_reload_does_not_shorten_the_master_down_interval_of_a_newcomer() {
 
 #[test]
 fn a_leaver_says_goodbye_once() {
-    let mut world = settled(PAIR);
+    let mut world = stable_world(PAIR);
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     world.command(0, Command::Failover(id));
     world.run_for(ms(100));
@@ -144,7 +144,7 @@ fn a_loser_does_not_put_back_what_it_gives_away() {
 #[test]
 fn a_frozen_master_that_is_asked_to_leave_looks_at_the_clock_first() {
     for command in ["failover", "announce", "stop"] {
-        let world = settled(PAIR);
+        let world = stable_world(PAIR);
         let mut node: Node = world.hosts[0].node().unwrap().clone();
         let router = node.find("web").unwrap();
         let (id, then) = (router.id(), router.sent_at().unwrap() + s(9));
@@ -181,7 +181,7 @@ fn a_better_master_does_not_wait_for_a_hook() {
 
 #[test]
 fn a_stop_right_after_the_start_leaves_no_address_behind() {
-    let mut world = settled(&[host("a", 150)]);
+    let mut world = stable_world(&[host("a", 150)]);
     world.hosts[0].config.routers[0].address_lifetime = None;
     change(&mut world, 0, |router| router.address_lifetime = None);
     world.run_for(s(1));
@@ -195,7 +195,7 @@ fn a_stop_right_after_the_start_leaves_no_address_behind() {
 
 #[test]
 fn strangers_lower_adverts_do_not_burden_the_worker() {
-    let mut world = settled(PAIR);
+    let mut world = stable_world(PAIR);
     let before = world.hosts[0].jobs_done;
     let router = router(&host("x", 1), Interval::DEFAULT);
     let advert = vipd::vrrp::Advert {
@@ -271,7 +271,7 @@ fn a_slow_worker_does_not_work_off_what_is_long_over() {
 /// It would delay the successor, whose timer restarts with each.
 #[test]
 fn a_leaver_that_was_stopped_for_a_while_does_not_say_goodbye_twice_in_an_interval() {
-    let mut world = settled(&[host("a", 150)]);
+    let mut world = stable_world(&[host("a", 150)]);
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     world.command(0, Command::Failover(id));
     world.run_for(ms(100));

@@ -11,7 +11,7 @@ use super::random::Random;
 use super::scenarios::{Setup, host};
 use super::world::{Pace, World};
 
-fn draw(random: &mut Random, interval_ms: u16, seed: u64, tell: bool) -> Box<World> {
+fn draw(random: &mut Random, interval_ms: u16, seed: u64, trace: bool) -> Box<World> {
     // Two backups of equal priority take over at the same moment, and the one that loses may be
     // the last that announced: ten milliseconds until the other does again.
     let mut priorities = vec![1, 50, 100, 150, 200, 254];
@@ -20,7 +20,7 @@ fn draw(random: &mut Random, interval_ms: u16, seed: u64, tell: bool) -> Box<Wor
         .map(|name| host(name, priorities.remove(random.index(priorities.len()))))
         .collect();
     let mut world = Box::new(world(&setups, interval_ms, seed));
-    if !tell {
+    if !trace {
         world.trace = None;
     }
     for host in &mut world.hosts {
@@ -35,7 +35,7 @@ fn draw(random: &mut Random, interval_ms: u16, seed: u64, tell: bool) -> Box<Wor
     world
 }
 
-fn settle(world: &mut World, random: &mut Random, interval: Duration) {
+fn wait_until_stable(world: &mut World, random: &mut Random, interval: Duration) {
     let span = 8 * interval + random.span(Duration::ZERO..interval) + Duration::from_millis(5);
     world.run_for(span);
     world.forget_service(address());
@@ -51,17 +51,17 @@ fn master(world: &mut World) -> Option<usize> {
 
 /// Stop, failover, drain, a better host: at every instant some host answers, and a client's packets
 /// go to a host that does.
-pub fn planned_moves_lose_nothing(seed: u64, tell: bool) -> Result<Box<World>, Box<World>> {
+pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0x91a1);
     let interval_ms = random.pick(&[1000, 1000, 500, 100, 50]);
     let interval = Interval::from_centis(interval_ms / 10).unwrap().duration();
-    let mut world = draw(&mut random, interval_ms, seed, tell);
+    let mut world = draw(&mut random, interval_ms, seed, trace);
     let hosts = world.hosts.len();
     let newcomer = random.percent(40).then(|| random.index(hosts));
     for host in (0..hosts).filter(|host| Some(*host) != newcomer) {
         world.start(host);
     }
-    settle(&mut world, &mut random, interval);
+    wait_until_stable(&mut world, &mut random, interval);
     let Some(first) = master(&mut world) else { return Err(world) };
     let id = world.hosts[first].node().unwrap().find("web").unwrap().id();
     let alone = hosts - usize::from(newcomer.is_some()) == 1;
@@ -71,7 +71,7 @@ pub fn planned_moves_lose_nothing(seed: u64, tell: bool) -> Result<Box<World>, B
         (None, 1) => world.command(first, Command::Drain),
         (None, _) => world.command(first, Command::Failover(id)),
     }
-    settle_on(&mut world, 10 * interval);
+    wait_until_stable_for(&mut world, 10 * interval);
     // And back, if the first host preempts.
     if world.hosts[first].process.is_some() {
         world.command(first, Command::Undrain);
@@ -79,7 +79,7 @@ pub fn planned_moves_lose_nothing(seed: u64, tell: bool) -> Result<Box<World>, B
     } else {
         world.start(first);
     }
-    settle_on(&mut world, 10 * interval);
+    wait_until_stable_for(&mut world, 10 * interval);
     let seen = world.seen(address());
     if seen.nobody > 0 || seen.astray > 0 {
         world.fail(None, format!("a planned move lost something: {seen:?}"));
@@ -91,7 +91,7 @@ pub fn planned_moves_lose_nothing(seed: u64, tell: bool) -> Result<Box<World>, B
     if world.wrong.is_some() { Err(world) } else { Ok(world) }
 }
 
-fn settle_on(world: &mut World, span: Duration) {
+fn wait_until_stable_for(world: &mut World, span: Duration) {
     world.run_for(span);
     master(world);
 }
@@ -100,17 +100,17 @@ fn settle_on(world: &mut World, span: Duration) {
 /// addresses are gone before another host has them.
 pub fn a_dead_daemon_never_leaves_two_owners(
     seed: u64,
-    tell: bool,
+    trace: bool,
 ) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0xdead);
     let interval_ms = random.pick(&[700, 1000, 1000, 1500, 2000, 5000]);
     let interval = Interval::from_centis(interval_ms / 10).unwrap().duration();
-    let mut world = draw(&mut random, interval_ms, seed, tell);
+    let mut world = draw(&mut random, interval_ms, seed, trace);
     for host in 0..world.hosts.len() {
         world.hosts[host].config.routers[0].handover = Handover::Exclusive;
         world.start(host);
     }
-    settle(&mut world, &mut random, interval);
+    wait_until_stable(&mut world, &mut random, interval);
     let Some(first) = master(&mut world) else { return Err(world) };
     let ip: IpAddr = address();
     let frozen = random.percent(50);

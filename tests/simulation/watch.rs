@@ -12,7 +12,7 @@ struct Router {
     claimed: BTreeSet<IpAddr>,
     adverts: VecDeque<Instant>,
     renewals: VecDeque<Instant>,
-    farewell: Option<Instant>,
+    priority_zero_at: Option<Instant>,
     rounds: VecDeque<Instant>,
     role: Option<Role>,
 }
@@ -157,17 +157,17 @@ impl Watch {
                 let interval = router.config().advert_interval.duration();
                 let owner = router.config().priority == Priority::OWNER;
                 if advert.priority == Priority::LEAVING {
-                    if let Some(before) = seen.farewell
+                    if let Some(before) = seen.priority_zero_at
                         && now - before + late < interval
                         && !changes
                         && !excused
                     {
                         return Err(format!("priority 0 again after {:?}", now - before));
                     }
-                    seen.farewell = Some(now);
+                    seen.priority_zero_at = Some(now);
                     return Ok(());
                 }
-                seen.farewell = None;
+                seen.priority_zero_at = None;
                 if seen.claimed.is_empty() && !owner {
                     return Err("an advert without a claim".to_owned());
                 }

@@ -414,7 +414,7 @@ impl World {
                     return;
                 }
                 process.wake = None;
-                self.tell(host, Event::Timeout);
+                self.feed(host, Event::Timeout);
             }
             What::Frame { to, ref frame } => {
                 let machine = &mut self.hosts[to];
@@ -442,7 +442,7 @@ impl World {
                 let mac = Mac([2, 0, 0, 0, 0, from as u8]);
                 if let Some(link) = self.link_id(to, link) {
                     let seen = Contention { link, address: ip, mac };
-                    self.tell(to, Event::Contention(seen));
+                    self.feed(to, Event::Contention(seen));
                 }
             }
             What::ClientHears { from, ip } => {
@@ -472,7 +472,7 @@ impl World {
                     process.inbox.push_back(What::Look { host, epoch, lost });
                     return;
                 }
-                self.look(host, lost);
+                self.report_link(host, lost);
             }
             What::HookDone { host, epoch, router, outcome } => {
                 let Some(process) = self.alive(host, epoch) else { return };
@@ -480,7 +480,7 @@ impl World {
                     process.inbox.push_back(What::HookDone { host, epoch, router, outcome });
                     return;
                 }
-                self.tell(host, Event::HookFinished(router, outcome));
+                self.feed(host, Event::HookFinished(router, outcome));
             }
             What::Stranger { frame, every, left } => {
                 for to in 0..self.hosts.len() {
@@ -556,10 +556,10 @@ impl World {
         });
         self.say(Some(host), || format!("the daemon starts; found {found:?}"));
         for (id, recorded) in found {
-            self.tell(host, Event::Found(id, recorded));
+            self.feed(host, Event::Found(id, recorded));
         }
         if knows_link {
-            self.look(host, None);
+            self.report_link(host, None);
         }
     }
 
@@ -567,7 +567,7 @@ impl World {
     pub fn stop(&mut self, host: usize, stop: Stop) {
         if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
             self.say(Some(host), || format!("stop: {stop:?}"));
-            self.tell(host, Event::Stop(stop));
+            self.feed(host, Event::Stop(stop));
         }
     }
 
@@ -623,7 +623,7 @@ impl World {
             self.happen(what);
         }
         if self.alive(host, epoch).is_some() {
-            self.tell(host, Event::Timeout);
+            self.feed(host, Event::Timeout);
         }
     }
 
@@ -655,7 +655,7 @@ impl World {
         let check = self.hosts[host].node().and_then(|node| node.find_check(name));
         if let Some(check) = check.map(|check| check.id()) {
             self.say(Some(host), || format!("check {name}: {probe:?}"));
-            self.tell(host, Event::Probe { check, probe });
+            self.feed(host, Event::Probe { check, probe });
         }
     }
 
@@ -709,7 +709,7 @@ impl World {
             Command::Drain | Command::Undrain => machine.drained = command == Command::Drain,
             Command::Announce(_) => {}
         }
-        self.tell(host, Event::Command(command));
+        self.feed(host, Event::Command(command));
     }
 
     pub fn reload(&mut self, host: usize, config: Config) {
@@ -721,7 +721,7 @@ impl World {
                 self.services.entry(address.ip).or_default();
             }
         }
-        self.tell(host, Event::Reload(&config));
+        self.feed(host, Event::Reload(&config));
         if let Some(process) = &mut self.hosts[host].process {
             process.delivery.forget_removed(&process.node);
         }
@@ -741,7 +741,7 @@ impl World {
 
     fn receive(&mut self, host: usize, frame: &Frame) {
         let Some(link) = self.link_id(host, frame.link) else { return };
-        self.tell(
+        self.feed(
             host,
             Event::Packet(Packet {
                 link,
@@ -762,7 +762,7 @@ impl World {
         }
     }
 
-    fn look(&mut self, host: usize, lost: Option<IpAddr>) {
+    fn report_link(&mut self, host: usize, lost: Option<IpAddr>) {
         if let Some(ip) = lost {
             self.address_gone(host, ip);
         }
@@ -782,7 +782,7 @@ impl World {
                 marked: held.marked,
                 usable: true,
             }));
-            self.tell(host, Event::Link { link: id, up, addresses: &addresses });
+            self.feed(host, Event::Link { link: id, up, addresses: &addresses });
         }
     }
 
@@ -806,7 +806,7 @@ impl World {
     }
 
     /// Passes an event to the node, carries out its actions, and checks the rules.
-    fn tell(&mut self, host: usize, event: Event<'_>) {
+    fn feed(&mut self, host: usize, event: Event<'_>) {
         let Some(mut process) = self.hosts[host].process.take() else { return };
         self.handle(host, &mut process, event);
         self.dispatch(host, process);

@@ -127,7 +127,7 @@ pub(super) fn check_lifetime(
         }
         Lifetime::Fixed(span) => {
             let place = place?;
-            let patience = interval.duration() * 3;
+            let peers_wait = interval.duration() * 3;
             let automatic_is_in_time = interval.centis() >= MIN_CENTIS_WITH_LEASE;
             let secs = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
             if span.subsec_nanos() != 0 || secs == 0 || secs > MAX_LIFETIME {
@@ -144,7 +144,7 @@ pub(super) fn check_lifetime(
                     ),
                     format!("write \"{automatic}s\", or \"auto\""),
                 );
-            } else if span >= patience {
+            } else if span >= peers_wait {
                 let help = if automatic_is_in_time {
                     format!("write \"{automatic}s\", or \"auto\"")
                 } else {
@@ -153,7 +153,7 @@ pub(super) fn check_lifetime(
                 };
                 report.advice(
                     place,
-                    format!("a lifetime of {span:?} does not end before the peers take over ({patience:?})"),
+                    format!("a lifetime of {span:?} does not end before the peers take over ({peers_wait:?})"),
                     help,
                 );
             }

@@ -332,8 +332,11 @@ mod tests {
         payload.extend(attribute(1, b"Invalid prefix length\0"));
         let error =
             RawMessage { kind: NLMSG_ERROR, flags: 0, sequence: 0, port: 0, payload: &payload };
-        let told = error.outcome().map_err(|failure| failure.to_string());
-        assert_eq!(told, Err("Invalid prefix length (Invalid argument (os error 22))".to_owned()));
+        let outcome = error.outcome().map_err(|failure| failure.to_string());
+        assert_eq!(
+            outcome,
+            Err("Invalid prefix length (Invalid argument (os error 22))".to_owned())
+        );
         let done = RawMessage { kind: NLMSG_DONE, payload: &[0; 4], ..error };
         assert_eq!(done.outcome(), Ok(()));
         let gone = (-libc::ENODEV).to_ne_bytes();

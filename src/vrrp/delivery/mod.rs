@@ -556,21 +556,21 @@ mod tests {
                 now: Instant::START + Duration::from_secs(1),
                 to_do: Vec::new(),
             };
-            master.tell(Event::Found(ROUTER, Recorded::default()));
+            master.feed(Event::Found(ROUTER, Recorded::default()));
             let own = crate::vrrp::LinkAddress {
                 ip: "192.0.2.1".parse().unwrap(),
                 marked: false,
                 usable: true,
             };
-            master.tell(Event::Link { link: LinkId(0), up: true, addresses: &[own] });
+            master.feed(Event::Link { link: LinkId(0), up: true, addresses: &[own] });
             while master.node.router(ROUTER).unwrap().role() != Role::Master {
                 master.now = master.node.deadline().unwrap();
-                master.tell(Event::Timeout);
+                master.feed(Event::Timeout);
             }
             master
         }
 
-        fn tell(&mut self, event: Event<'_>) {
+        fn feed(&mut self, event: Event<'_>) {
             self.node.handle(self.now, event, &mut self.to_do).unwrap();
         }
 
@@ -593,17 +593,17 @@ mod tests {
         }
 
         /// The claim is answered, and the first advert accepted.
-        fn settled() -> Self {
+        fn stable() -> Self {
             let mut master = Master::new();
             assert_eq!(kinds(&master.carries_out()), ["notify", "claim"]);
             master.finishes(JobKind::Claim, None);
             assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
             master.delivery.sent(master.now, ROUTER, true);
-            assert_eq!(master.told(), None);
+            assert_eq!(master.next_event(), None);
             master
         }
 
-        fn told(&mut self) -> Option<String> {
+        fn next_event(&mut self) -> Option<String> {
             self.delivery.next_event().map(|event| format!("{event:?}"))
         }
 
@@ -647,7 +647,7 @@ mod tests {
 
     #[test]
     fn everything_waits_for_the_claim_and_leaves_in_order_after_it() {
-        Master::settled();
+        Master::stable();
     }
 
     #[test]
@@ -655,7 +655,7 @@ mod tests {
         let mut master = Master::new();
         master.carries_out();
         master.finishes(JobKind::Claim, Some(JobError::AlreadyThere));
-        assert_eq!(master.told().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
+        assert_eq!(master.next_event().unwrap(), "ClaimFailed(RouterId(0), AlreadyThere)");
         let [Output::Notify(transitions)] = &master.carries_out()[..] else {
             panic!("only the change of role is told")
         };
@@ -664,7 +664,7 @@ mod tests {
 
     #[test]
     fn an_accepted_advert_is_renewed_once_at_a_time_and_a_refused_one_is_not() {
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let push = |master: &mut Master| {
             master.to_do = vec![master.advert(Priority::new(100)), master.renewal()];
             let mut seen = Vec::new();
@@ -693,12 +693,12 @@ mod tests {
         master.delivery.sent(master.now, ROUTER, true);
         assert_eq!(kinds(&master.carries_out()), ["renew"]);
         master.finishes(JobKind::Renew, Some(JobError::TooLate));
-        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+        assert_eq!(master.next_event().unwrap(), "LeaseRanOut(RouterId(0))");
     }
 
     #[test]
     fn a_renewal_is_not_carried_out_in_the_last_50_ms_of_the_lease() {
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let until = master.delivery.lease_until(ROUTER).unwrap();
         assert_eq!(until, master.now + Duration::from_secs(2));
         master.to_do = vec![master.renewal()];
@@ -723,13 +723,13 @@ mod tests {
 
     #[test]
     fn of_the_failures_of_a_renewal_one_that_was_too_late_counts() {
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let failures = |second| [JobError::Refused, second].into_iter();
         let now = master.now;
         let mut finished = |failures: std::array::IntoIter<JobError, 2>| {
             let missing = master.delivery.finished(now, ROUTER, JobKind::Renew, now, failures);
             assert!(missing.is_empty());
-            master.told()
+            master.next_event()
         };
         assert_eq!(finished(failures(JobError::AlreadyThere)), None);
         assert_eq!(finished(failures(JobError::TooLate)).unwrap(), "LeaseRanOut(RouterId(0))");
@@ -738,7 +738,7 @@ mod tests {
     #[test]
     fn no_advert_leaves_in_the_last_100_ms_of_the_lease_but_priority_0_does() {
         let nano = Duration::from_nanos(1);
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
         master.now = late.before(nano);
         master.to_do = vec![master.advert(Priority::new(100))];
@@ -746,21 +746,21 @@ mod tests {
         master.now = late;
         master.to_do = vec![master.advert(Priority::LEAVING)];
         assert_eq!(kinds(&master.carries_out()), ["advertise"]);
-        assert_eq!(master.told(), None);
+        assert_eq!(master.next_event(), None);
         master.to_do = vec![master.advert(Priority::new(100))];
         assert_eq!(kinds(&master.carries_out()), ["advertise nothing"]);
-        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+        assert_eq!(master.next_event().unwrap(), "LeaseRanOut(RouterId(0))");
     }
 
     #[test]
     fn an_address_that_goes_in_the_last_100_ms_of_the_lease_was_taken_by_nobody() {
         let ip = "192.0.2.10".parse().unwrap();
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
         master.delivery.address_gone(late.before(Duration::from_nanos(1)), ROUTER, ip);
-        assert_eq!(master.told().unwrap(), "AddressLost(RouterId(0), 192.0.2.10)");
+        assert_eq!(master.next_event().unwrap(), "AddressLost(RouterId(0), 192.0.2.10)");
         master.delivery.address_gone(late, ROUTER, ip);
-        assert_eq!(master.told().unwrap(), "LeaseRanOut(RouterId(0))");
+        assert_eq!(master.next_event().unwrap(), "LeaseRanOut(RouterId(0))");
     }
 
     #[test]
@@ -769,7 +769,7 @@ mod tests {
         let mut master = Master::new();
         master.carries_out();
         master.delivery.address_gone(master.now, ROUTER, ip);
-        assert_eq!(master.told(), None);
+        assert_eq!(master.next_event(), None);
         let now = master.now;
         let missing = master.delivery.finished(now, ROUTER, JobKind::Claim, now, empty());
         assert_eq!(missing, [ip]);
@@ -783,30 +783,30 @@ mod tests {
         master.now = (begun + Duration::from_secs(3)).before(Duration::from_nanos(1));
         master.to_do = vec![master.advert(Priority::new(100))];
         assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
-        assert_eq!(master.told(), None);
+        assert_eq!(master.next_event(), None);
         master.now = begun + Duration::from_secs(3);
         master.to_do = vec![master.advert(Priority::new(100))];
         master.carries_out();
-        assert_eq!(master.told().unwrap(), "Late(RouterId(0))");
+        assert_eq!(master.next_event().unwrap(), "Late(RouterId(0))");
     }
 
     #[test]
     fn adverts_refused_for_three_intervals_make_late() {
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let begun = master.now;
         let late = begun + Duration::from_secs(3);
         assert!(master.delivery.sent(late.before(Duration::from_nanos(1)), ROUTER, false));
-        assert_eq!(master.told(), None);
+        assert_eq!(master.next_event(), None);
         assert!(!master.delivery.sent(late, ROUTER, false));
-        assert_eq!(master.told().unwrap(), "Late(RouterId(0))");
+        assert_eq!(master.next_event().unwrap(), "Late(RouterId(0))");
     }
 
     #[test]
     fn a_job_waits_until_what_was_asked_for_before_has_left() {
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let held = master.node.router(ROUTER).unwrap().holding().held().clone();
-        let farewell = master.advert(Priority::LEAVING);
-        assert!(!master.delivery.push(master.now, farewell, &master.node));
+        let priority_zero = master.advert(Priority::LEAVING);
+        assert!(!master.delivery.push(master.now, priority_zero, &master.node));
         let release = Action::Release { router: ROUTER, held };
         assert!(master.delivery.push(master.now, release, &master.node), "to be flushed first");
         assert_eq!(master.delivery.next_job(), None);
@@ -838,7 +838,7 @@ mod tests {
 
     #[test]
     fn two_adverts_of_one_router_leave_one_after_the_other() {
-        let mut master = Master::settled();
+        let mut master = Master::stable();
         let (one, zero) = (master.advert(Priority::new(100)), master.advert(Priority::LEAVING));
         assert!(!master.delivery.push(master.now, one, &master.node));
         assert!(master.delivery.push(master.now, zero, &master.node), "to be flushed first");
