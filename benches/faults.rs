@@ -246,19 +246,19 @@ fn silent_cut(stage: &mut Stage) {
 
 fn one_way(stage: &mut Stage) {
     stage.begin();
-    stage.hosts[A].mute(Lost::All).unwrap();
+    stage.hosts[A].drop_outgoing(Lost::All).unwrap();
     stage.watch(8);
     stage.over();
-    stage.hosts[A].unmute().unwrap();
+    stage.hosts[A].pass_outgoing().unwrap();
     stage.watch(6);
 }
 
 fn firewall(stage: &mut Stage) {
     stage.begin();
-    stage.hosts[A].mute(Lost::Adverts).unwrap();
+    stage.hosts[A].drop_outgoing(Lost::Adverts).unwrap();
     stage.watch(8);
     stage.over();
-    stage.hosts[A].unmute().unwrap();
+    stage.hosts[A].pass_outgoing().unwrap();
     stage.watch(6);
 }
 

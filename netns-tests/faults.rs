@@ -534,17 +534,17 @@ fn after_a_healed_partition_clients_reach_the_master_at_once() {
 }
 
 fn after_lost_adverts_there_is_one_owner_again() {
-    let Some(pair) = muted(Lost::All) else { return };
+    let Some(pair) = silenced(Lost::All) else { return };
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     let taken = wait_for(SOON, || (lab.owners(SHARED) == ["b"]).then_some(()));
     assert!(taken.is_some(), "{}", daemon_b.log());
     std::thread::sleep(Duration::from_secs(1));
-    a.unmute().unwrap();
+    a.pass_outgoing().unwrap();
     expect_master(lab, "a", &[daemon_a, daemon_b]);
 }
 
 fn two_masters_behind_a_firewall_report_each_other() {
-    let Some(pair) = muted(Lost::Adverts) else { return };
+    let Some(pair) = silenced(Lost::Adverts) else { return };
     let Pair { lab, a, b, daemon_a, daemon_b } = &pair;
     let both = wait_for(SOON, || (lab.owners(SHARED) == ["a", "b"]).then_some(()));
     assert!(both.is_some(), "{}", daemon_b.log());
@@ -555,15 +555,15 @@ fn two_masters_behind_a_firewall_report_each_other() {
         assert!(said.is_some(), "{} says nothing\n{}", host.name(), daemon.log());
         assert!(lines < 40, "{} says too much\n{}", host.name(), daemon.log());
     }
-    a.unmute().unwrap();
+    a.pass_outgoing().unwrap();
     expect_master(lab, "a", &[daemon_a, daemon_b]);
 }
 
 /// A pair whose master can no longer be heard; `None` if `nft` is missing.
-fn muted(lost: Lost) -> Option<Pair> {
+fn silenced(lost: Lost) -> Option<Pair> {
     let pair = Pair::start();
     std::thread::sleep(Duration::from_millis(500));
-    match pair.a.mute(lost) {
+    match pair.a.drop_outgoing(lost) {
         Ok(()) => Some(pair),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => panic!("{error}"),
@@ -597,15 +597,15 @@ fn adverts_and_claims_have_real_time_priority() {
 }
 
 fn a_starting_host_that_hears_nothing_for_5_s_takes_over_from_nobody(peer: Peer) -> TestResult {
-    deaf(peer, 5)
+    not_receiving(peer, 5)
 }
 
 fn a_starting_host_that_hears_nothing_for_20_s_takes_over_from_nobody(peer: Peer) -> TestResult {
-    deaf(peer, 20)
+    not_receiving(peer, 20)
 }
 
 /// The port of a better newcomer that does not preempt forwards late, as under spanning tree.
-fn deaf(peer: Peer, deaf_seconds: u64) -> TestResult {
+fn not_receiving(peer: Peer, seconds: u64) -> TestResult {
     let peer = peer.program()?;
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
@@ -614,7 +614,7 @@ fn deaf(peer: Peer, deaf_seconds: u64) -> TestResult {
     a.cut().unwrap();
     let began = Instant::now();
     let daemon_a = start(&a, &[RouterSpec { preempt: false, ..spec(150) }]);
-    std::thread::sleep(Duration::from_secs(deaf_seconds));
+    std::thread::sleep(Duration::from_secs(seconds));
     let healed = Instant::now();
     a.heal().unwrap();
     std::thread::sleep(Duration::from_secs(2));

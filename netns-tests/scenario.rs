@@ -169,10 +169,10 @@ impl Stage {
             Step::RemoveAddress(name) => {
                 self.host(name).namespace().links().remove_address("eth0", SHARED, 32).unwrap();
             }
-            Step::Failover(name) => self.steer(name, &["failover", "web"])?,
-            Step::Resume(name) => self.steer(name, &["resume", "web"])?,
-            Step::Drain(name) => self.steer(name, &["drain"])?,
-            Step::Undrain(name) => self.steer(name, &["undrain"])?,
+            Step::Failover(name) => self.run_command(name, &["failover", "web"])?,
+            Step::Resume(name) => self.run_command(name, &["resume", "web"])?,
+            Step::Drain(name) => self.run_command(name, &["drain"])?,
+            Step::Undrain(name) => self.run_command(name, &["undrain"])?,
             Step::Wait(span) => std::thread::sleep(self.pace.span(span)),
             Step::MasterWithin(name, limit) => {
                 let limit = self.pace.span(limit) + MARGIN;
@@ -224,7 +224,7 @@ impl Stage {
     }
 
     /// Runs a command for the daemon of a host. That no host took over is a valid outcome.
-    fn steer(&mut self, name: &str, arguments: &[&str]) -> Result<(), String> {
+    fn run_command(&mut self, name: &str, arguments: &[&str]) -> Result<(), String> {
         let output = vipd(self.host(name), arguments);
         let text =
             String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);

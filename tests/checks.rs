@@ -504,7 +504,7 @@ fn the_starts_of_many_checks_are_spread() -> TestResult {
     bench.watch(&plans);
     let begun = Instant::now();
     until("all have run twice", || {
-        bench.pump("0");
+        bench.poll("0");
         plans.iter().all(|plan| bench.runs(&plan.name).len() >= 2)
     });
     // The first verdict comes soon ...
@@ -543,7 +543,7 @@ fn a_reload_does_not_disturb_unchanged_checks() -> TestResult {
     bench.watch(&[kept, changed]);
     until("the changed one has run anew", || runs(&bench, "changed") > again);
     assert_eq!(runs(&bench, "kept"), before);
-    until("and is told", || bench.pump("changed").is_some());
+    until("and is told", || bench.poll("changed").is_some());
     Ok(())
 }
 
@@ -676,7 +676,7 @@ impl Bench {
     }
 
     /// Receives what has arrived; returns the last run of this check.
-    fn pump(&mut self, name: &str) -> Option<CheckRun> {
+    fn poll(&mut self, name: &str) -> Option<CheckRun> {
         let helper = self.helper.as_mut().unwrap();
         helper.poll(|_| {}).unwrap();
         self.runs.extend(helper.results());
@@ -698,7 +698,7 @@ impl Bench {
     fn next(&mut self, name: &str) -> CheckRun {
         let before = self.seen;
         until(&format!("{name} is carried out"), || {
-            self.pump(name);
+            self.poll(name);
             self.runs.iter().skip(before).any(|(its, _)| its == name)
         });
         let after = self.runs.iter().skip(before).position(|(its, _)| its == name).unwrap();
@@ -714,7 +714,7 @@ impl Bench {
     fn expect(&mut self, name: &str, wanted: CheckResult) -> String {
         let begin = Instant::now();
         loop {
-            if let Some(run) = self.pump(name)
+            if let Some(run) = self.poll(name)
                 && run.result == wanted
             {
                 return run.output.unwrap_or_default();
@@ -735,7 +735,7 @@ impl Bench {
     /// Waits until the last run found this.
     fn says(&mut self, name: &str, text: &str) {
         let is = |run: &CheckRun| run.output.as_deref() == Some(text);
-        until(&format!("{name} says {text:?}"), || self.pump(name).as_ref().is_some_and(is));
+        until(&format!("{name} says {text:?}"), || self.poll(name).as_ref().is_some_and(is));
     }
 
     fn reads(&mut self, name: &str, number: i16) {

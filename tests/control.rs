@@ -484,7 +484,7 @@ fn a_malformed_request_gets_an_error() {
     let _daemons = pair.start_both();
     let socket = pair.socket(&pair.a);
     let code = |request: &[u8]| {
-        let answer: Value = serde_json::from_str(&converse(&socket, request).unwrap()).unwrap();
+        let answer: Value = serde_json::from_str(&send_request(&socket, request).unwrap()).unwrap();
         assert_eq!(answer["version"], 1);
         answer["error"]["code"].as_str().unwrap().to_owned()
     };
@@ -510,7 +510,7 @@ fn a_malformed_request_gets_an_error() {
     assert_eq!(code(unknown), "unknown_router");
     // Half a line and then nothing: closed without an answer.
     let began = Instant::now();
-    assert_eq!(converse(&socket, b"{\"version\"").unwrap(), "");
+    assert_eq!(send_request(&socket, b"{\"version\"").unwrap(), "");
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(pair.router(&pair.a)["role"], "master");
 }
@@ -520,7 +520,7 @@ fn idle_clients_are_disconnected() {
     let _daemon = pair.start(&pair.a);
     let socket = pair.socket(&pair.a);
     let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    let answer = converse(&socket, STATUS).unwrap();
+    let answer = send_request(&socket, STATUS).unwrap();
     assert!(answer.contains("\"code\":\"busy\""), "{answer}");
     // The command line retries until these clients have timed out.
     pair.says(&pair.a, &["status"]);
@@ -590,7 +590,7 @@ fn clients_that_never_read_delay_no_advert() {
 
 /// Results of many requests.
 #[derive(Debug)]
-struct Asked {
+struct RequestResults {
     answered: usize,
     bytes: usize,
     refused: usize,
@@ -598,7 +598,7 @@ struct Asked {
 }
 
 /// Sends that many requests from 100 clients at once, half of which never read.
-fn ask_from_many(socket: &Path, questions: usize) -> Asked {
+fn ask_from_many(socket: &Path, questions: usize) -> RequestResults {
     const CLIENTS: usize = 100;
     let [asked, answered, bytes, refused, unread] = &[const { AtomicUsize::new(0) }; 5];
     let began = Instant::now();
@@ -618,7 +618,7 @@ fn ask_from_many(socket: &Path, questions: usize) -> Asked {
                         }
                         continue;
                     }
-                    match converse(socket, STATUS) {
+                    match send_request(socket, STATUS) {
                         Ok(answer) if answer.ends_with("}\n") && !answer.contains("busy") => {
                             answered.fetch_add(1, Ordering::Relaxed);
                             bytes.store(answer.len(), Ordering::Relaxed);
@@ -634,7 +634,7 @@ fn ask_from_many(socket: &Path, questions: usize) -> Asked {
     });
     let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
     let (answered, bytes) = (read(answered), read(bytes));
-    Asked { answered, bytes, refused: read(refused), unread: read(unread) }
+    RequestResults { answered, bytes, refused: read(refused), unread: read(unread) }
 }
 
 /// How long the first thread of a process has been runnable without running so far, and how long
@@ -758,7 +758,7 @@ impl Pair {
         let program = Program::Vipd(VIPD.into());
         let daemon = Daemon::start(host, &program, std::slice::from_ref(spec)).unwrap();
         let socket = self.socket(host);
-        let asked = || converse(&socket, STATUS).ok();
+        let asked = || send_request(&socket, STATUS).ok();
         let answered = wait_for(TIMEOUT, || asked().filter(|answer| answer.contains("routers")));
         assert!(answered.is_some(), "{}", daemon.log());
         daemon
@@ -829,7 +829,7 @@ fn in_namespace(host: &Host, arguments: &[&str]) -> Output {
 }
 
 /// Sends a request and reads until the end.
-fn converse(socket: &Path, request: &[u8]) -> std::io::Result<String> {
+fn send_request(socket: &Path, request: &[u8]) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     // The request of a client that is refused may not be read.

@@ -36,11 +36,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Bench::with_surroundings("exec")
+        Bench::with_inherited_state("exec")
     }
 
     /// `exec`: the shell command that starts the helper.
-    fn with_surroundings(exec: &str) -> Self {
+    fn with_inherited_state(exec: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let mut bench = Bench { helper: None, directory, number: 0 };
@@ -506,7 +506,7 @@ fn a_hook_inherits_nothing_of_the_daemon() {
         return;
     }
     // The worst that a parent may leave: signals ignored, and an open file descriptor.
-    let mut bench = Bench::with_surroundings(
+    let mut bench = Bench::with_inherited_state(
         "trap '' HUP USR1 PIPE; umask 077; exec 9</dev/null; \
          exec setpriv --inh-caps +net_admin,+sys_nice --ambient-caps +net_admin,+sys_nice",
     );

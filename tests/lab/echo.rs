@@ -105,7 +105,7 @@ impl Conversation {
         let thread = LabThread::start(client.namespace(), "talk", {
             let talk = Arc::clone(&talk);
             move |stop| {
-                if converse(stream, &talk, stop).is_err() {
+                if echo_loop(stream, &talk, stop).is_err() {
                     lock(&talk).broken = true;
                 }
             }
@@ -124,7 +124,7 @@ impl Conversation {
     }
 }
 
-fn converse(mut stream: TcpStream, talk: &Mutex<Talk>, stop: &AtomicBool) -> io::Result<()> {
+fn echo_loop(mut stream: TcpStream, talk: &Mutex<Talk>, stop: &AtomicBool) -> io::Result<()> {
     while !stop.load(Ordering::Relaxed) {
         stream.write_all(b"?")?;
         loop {

@@ -242,7 +242,7 @@ impl Host {
     ///
     /// # Errors
     /// What `nft` says.
-    pub fn mute(&self, lost: Lost) -> io::Result<()> {
+    pub fn drop_outgoing(&self, lost: Lost) -> io::Result<()> {
         let (policy, rule) = match lost {
             Lost::All => ("drop", ""),
             Lost::Adverts => ("accept", "ip protocol 112 drop;"),
@@ -260,11 +260,11 @@ impl Host {
         Ok(())
     }
 
-    /// Ends what [`mute`](Self::mute) began.
+    /// Ends what [`drop_outgoing`](Self::drop_outgoing) began.
     ///
     /// # Errors
     /// What `nft` says.
-    pub fn unmute(&self) -> io::Result<()> {
+    pub fn pass_outgoing(&self) -> io::Result<()> {
         self.note(Changed::Reachable(true));
         for (port, _) in self.plugs() {
             nft(self.switches(), format!("delete table netdev {port}"))?;

@@ -204,7 +204,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "a_deaf_newcomer_that_does_not_preempt_deposes_nobody",
+        name: "an_unheard_newcomer_that_does_not_preempt_deposes_nobody",
         interval_ms: 1000,
         hosts: &[host("a", 150).no_preempt().asleep(), host("b", 100).no_preempt()],
         steps: &[
