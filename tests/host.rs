@@ -21,8 +21,8 @@ use vipd::host::advert_socket::{AdvertSocket, OutgoingAdvert};
 use vipd::host::clock::{Clock, Timer, boottime};
 use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
 use vipd::host::netlink::{
-    AddressError, InterfaceAddress, JobOutcome, LinkChange, Links, Monitor, NetEvent, Operation,
-    Progress, Target, Worker, WorkerJob,
+    AddressError, InterfaceAddress, JobOutcome, JobTarget, LinkChange, Links, Monitor, NetEvent,
+    Operation, Progress, Worker, WorkerJob,
 };
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
@@ -63,16 +63,16 @@ const RIGHT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Two namespaces: the thread runs in one, which has the interface `left` (192.0.2.1, 2001:db8::1,
 /// fe80::ff:fe00:1). The other has `right` (192.0.2.2, 2001:db8::2, fe80::ff:fe00:2).
-struct Lab {
+struct VethPair {
     here: File,
     there: File,
 }
 
-impl Lab {
+impl VethPair {
     fn new() -> Self {
         let there = new_namespace();
         let here = new_namespace();
-        let lab = Lab { here, there };
+        let lab = VethPair { here, there };
         ip("link add left address 02:00:00:00:00:01 type veth \
             peer name right address 02:00:00:00:00:02");
         let there = format!("/proc/{}/fd/{}", process::id(), lab.there.as_raw_fd());
@@ -142,16 +142,16 @@ fn readable(fd: &impl AsFd, within: Duration) -> bool {
 }
 
 /// Captures frames that an interface receives, but not those it sends.
-struct Capture(Socket);
+struct FrameCapture(Socket);
 
-impl Capture {
+impl FrameCapture {
     fn on(name: &str) -> Self {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None).unwrap();
         sys::set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).unwrap();
         socket.set_recv_buffer_size(1 << 20).unwrap();
         let all = libc::ETH_P_ALL as u16;
         socket.bind(&sys::link_address(index(name), all, [0; 6])).unwrap();
-        Capture(socket)
+        FrameCapture(socket)
     }
 
     fn send(&self, frame: &[u8]) {
@@ -180,7 +180,7 @@ const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
+struct ReceivedAdvert {
     source: IpAddr,
     destination: IpAddr,
     ttl: u8,
@@ -197,10 +197,10 @@ fn socket(name: &str, family: Family, numbers: &[u8]) -> AdvertSocket {
     socket
 }
 
-fn waiting(socket: &mut AdvertSocket) -> Vec<Seen> {
+fn waiting(socket: &mut AdvertSocket) -> Vec<ReceivedAdvert> {
     let mut seen = Vec::new();
     let count = socket.receive(|advert| {
-        seen.push(Seen {
+        seen.push(ReceivedAdvert {
             source: advert.source,
             destination: advert.destination,
             ttl: advert.ttl,
@@ -211,7 +211,7 @@ fn waiting(socket: &mut AdvertSocket) -> Vec<Seen> {
     seen
 }
 
-fn received(socket: &mut AdvertSocket, count: usize) -> Vec<Seen> {
+fn received(socket: &mut AdvertSocket, count: usize) -> Vec<ReceivedAdvert> {
     let mut seen = Vec::new();
     eventually("adverts", || {
         seen.extend(waiting(socket));
@@ -230,7 +230,7 @@ fn message(vrid: u8) -> Vec<u8> {
 }
 
 fn adverts_arrive_as_they_were_sent() {
-    let lab = Lab::new();
+    let lab = VethPair::new();
     let cases = [
         (Family::V4, "192.0.2.1", "224.0.0.18"),
         (Family::V4, "192.0.2.1", "192.0.2.2"),
@@ -242,7 +242,7 @@ fn adverts_arrive_as_they_were_sent() {
         let mut ours = socket("left", family, &[51]);
         let mut theirs = lab.there(|| socket("right", family, &[51]));
         ours.send(address(from), address(to), &message(51)).unwrap();
-        let expected = Seen {
+        let expected = ReceivedAdvert {
             source: address(from),
             destination: address(to),
             ttl: 255,
@@ -264,7 +264,7 @@ fn adverts_arrive_as_they_were_sent() {
 }
 
 fn a_socket_survives_a_link_that_was_down() {
-    let lab = Lab::new();
+    let lab = VethPair::new();
     for (family, from, to) in
         [(Family::V4, "192.0.2.1", "224.0.0.18"), (Family::V6, "fe80::ff:fe00:1", "ff02::12")]
     {
@@ -292,8 +292,8 @@ fn a_socket_survives_a_link_that_was_down() {
 }
 
 fn sent_adverts_have_the_header_fields_of_the_rfc() {
-    let lab = Lab::new();
-    let capture = lab.there(|| Capture::on("right"));
+    let lab = VethPair::new();
+    let capture = lab.there(|| FrameCapture::on("right"));
 
     let ours = socket("left", Family::V4, &[51]);
     ours.send(address("192.0.2.1"), GROUP_V4.into(), &message(51)).unwrap();
@@ -315,7 +315,7 @@ fn sent_adverts_have_the_header_fields_of_the_rfc() {
 }
 
 fn only_the_vrids_listened_for_arrive() {
-    let lab = Lab::new();
+    let lab = VethPair::new();
     let all: Vec<u8> = (1..=255).collect();
     let sets: &[&[u8]] = &[&[], &[51], &[1, 31, 32, 33, 63, 64, 128, 254, 255], &all];
     for (family, from, to) in
@@ -366,7 +366,7 @@ fn only_the_vrids_listened_for_arrive() {
 }
 
 fn one_advert_that_fails_does_not_stop_the_others() {
-    let lab = Lab::new();
+    let lab = VethPair::new();
     let ours = socket("left", Family::V4, &[]);
     let mut theirs = lab.there(|| socket("right", Family::V4, &[51]));
     let message = message(51);
@@ -400,7 +400,7 @@ fn wait_for(worker: &mut Worker, ticket: u64) -> JobOutcome {
 type Work = (Arc<[Address]>, Operation);
 
 fn submit(worker: &Worker, ticket: u64, index: u32, (addresses, operation): Work) {
-    worker.submit(WorkerJob { ticket, target: Target { index, addresses }, operation });
+    worker.submit(WorkerJob { ticket, target: JobTarget { index, addresses }, operation });
 }
 
 fn job(worker: &mut Worker, name: &str, work: Work) -> Vec<(Address, AddressError)> {
@@ -472,7 +472,7 @@ fn lifetime(name: &str, ip: &str) -> u64 {
 const FOR_EVER: u64 = u32::MAX as u64;
 
 fn a_claimed_address_is_marked_and_disturbs_nobody() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let routes = || output("ip", "route") + &output("ip", "-6 route");
     let before =
@@ -508,7 +508,7 @@ fn a_claimed_address_is_marked_and_disturbs_nobody() {
 }
 
 fn a_lease_ends_and_is_not_brought_back() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let list = ["192.0.2.10", "2001:db8::10"];
     assert_eq!(job(&mut worker, "left", claim(&list, Some(1))), []);
@@ -519,7 +519,7 @@ fn a_lease_ends_and_is_not_brought_back() {
 }
 
 fn a_renewal_keeps_the_mark_and_can_be_too_late() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let list = ["192.0.2.10", "2001:db8::10"];
     assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
@@ -535,7 +535,7 @@ fn a_renewal_keeps_the_mark_and_can_be_too_late() {
 }
 
 fn addresses_of_the_host_are_never_touched() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     // With the prefix length that ours would have, and with others.
     ip("addr add 192.0.2.10/32 dev left");
@@ -556,7 +556,7 @@ fn addresses_of_the_host_are_never_touched() {
 }
 
 fn a_claim_survives_a_changed_prefix_length() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     for list in [["192.0.2.10/24", "2001:db8::10/64"], ["192.0.2.10/32", "2001:db8::10/128"]] {
         assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
@@ -567,7 +567,7 @@ fn a_claim_survives_a_changed_prefix_length() {
 }
 
 fn a_wrong_absent_hint_is_verified() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     ip("addr add 192.0.2.11/32 dev left");
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.12"], Some(300))), []);
@@ -579,7 +579,7 @@ fn a_wrong_absent_hint_is_verified() {
 }
 
 fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> =
         (0..300_u32).map(|n| Address::host(Ipv4Addr::from_bits(0x0a00_0001 + n).into())).collect();
@@ -618,7 +618,7 @@ fn a_large_claim_reports_its_parts_and_renewals_are_filtered() {
 }
 
 fn thousands_of_addresses_are_claimed_in_one_job() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let many: Arc<[Address]> = (0..1000_u32)
         .map(|n| Ipv4Addr::from_bits(0x0a00_0001 + n).into())
@@ -646,7 +646,7 @@ fn thousands_of_addresses_are_claimed_in_one_job() {
 }
 
 fn a_failed_job_reports_the_reason() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let list = ["192.0.2.10", "2001:db8::10"];
     let no_device: Vec<_> = addresses(&list).iter().map(|a| (*a, AddressError::NoDevice)).collect();
@@ -835,7 +835,7 @@ fn an_interface_is_followed_by_its_name() {
 }
 
 fn addresses_come_and_go() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut follower = Follower::of(&["left"]);
     let mut worker = Worker::start().unwrap();
     follower.changes.clear();
@@ -877,7 +877,7 @@ fn addresses_come_and_go() {
 }
 
 fn a_bridge_port_that_leaves_is_not_gone() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     ip("link add bridge type bridge");
     let mut follower = Follower::of(&["left"]);
     ip("link set left master bridge");
@@ -891,7 +891,7 @@ fn a_bridge_port_that_leaves_is_not_gone() {
 }
 
 fn after_an_overflow_the_state_is_right() {
-    let _lab = Lab::new();
+    let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "192.0.2.11"], None)), []);
     ip("link add doomed type veth peer name doomed2");
@@ -957,8 +957,8 @@ fn icmpv6_sum(frame: &[u8]) -> u16 {
 }
 
 fn announcements_are_encoded_exactly() {
-    let lab = Lab::new();
-    let capture = lab.there(|| Capture::on("right"));
+    let lab = VethPair::new();
+    let capture = lab.there(|| FrameCapture::on("right"));
     let ours = neighbours("left", LEFT_MAC);
     let both = [address("192.0.2.10"), address("2001:db8::10")];
     ours.announce(both).unwrap();
@@ -1008,7 +1008,7 @@ fn announcements_are_encoded_exactly() {
 }
 
 fn neighbours_accept_announcements() {
-    let lab = Lab::new();
+    let lab = VethPair::new();
     let both = ["192.0.2.10", "2001:db8::10"];
     lab.there(|| {
         fs::write("/proc/sys/net/ipv4/neigh/right/locktime", "0").unwrap();
@@ -1024,9 +1024,9 @@ fn neighbours_accept_announcements() {
 }
 
 fn other_announcers_are_seen_and_nothing_else() {
-    let lab = Lab::new();
+    let lab = VethPair::new();
     let mut ours = neighbours("left", LEFT_MAC);
-    let (theirs, raw) = lab.there(|| (neighbours("right", RIGHT_MAC), Capture::on("right")));
+    let (theirs, raw) = lab.there(|| (neighbours("right", RIGHT_MAC), FrameCapture::on("right")));
     let v4 = address("192.0.2.10");
     let v6 = address("2001:db8::10");
     let end = address("192.0.2.254");

@@ -63,7 +63,7 @@ pub struct Status {
     /// The daemon is about to end.
     pub stopping: bool,
     /// The process that answered.
-    pub daemon: ProcessInfo,
+    pub daemon: DaemonInfo,
     /// In the order of the configuration; those that a reload removed last.
     pub routers: Vec<Router>,
     /// The sums over all virtual routers since the daemon started, with those removed meanwhile.
@@ -75,7 +75,7 @@ pub struct Status {
 
 /// The process that answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProcessInfo {
+pub struct DaemonInfo {
     pub version: String,
     pub pid: u32,
     pub config: String,
@@ -302,7 +302,7 @@ pub(crate) fn example() -> Status {
         node: "web-a".into(),
         drained: false,
         stopping: false,
-        daemon: ProcessInfo {
+        daemon: DaemonInfo {
             version: "0.1.0".into(),
             pid: 4711,
             config: "/etc/vipd/vipd.toml".into(),

@@ -15,7 +15,7 @@ use super::output::{fail, say};
 use crate::config::Config;
 use crate::host::exclusive::{RouterLocks, RuntimeDir};
 use crate::host::netlink::{
-    Links, Monitor, NetEvent, Operation, Progress, Target, Worker, WorkerJob,
+    JobTarget, Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob,
 };
 use crate::vrrp::Address;
 
@@ -62,7 +62,7 @@ fn remove(config: &Config) -> io::Result<usize> {
         if addresses.is_empty() {
             continue;
         }
-        let target = Target { index: link.index, addresses: addresses.clone() };
+        let target = JobTarget { index: link.index, addresses: addresses.clone() };
         worker.submit(WorkerJob { ticket: 0, target, operation: Operation::Release });
         let report = loop {
             wait(worker.as_fd(), "the kernel did not answer the request to remove addresses")?;

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use super::driver::{Driver, PendingEvent, RouterState};
 use super::history::{self, EventKind};
 use super::hooks::Started;
-use crate::host::netlink::{AddressError, JobOutcome, Operation, Target, WorkerJob};
+use crate::host::netlink::{AddressError, JobOutcome, JobTarget, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Output};
 use crate::vrrp::{
@@ -175,7 +175,7 @@ impl Driver {
         };
         let ticket = self.next_ticket();
         self.jobs.insert(ticket, (id, kind, now));
-        let target = Target { index, addresses: job.held.addresses.clone() };
+        let target = JobTarget { index, addresses: job.held.addresses.clone() };
         self.worker.submit(WorkerJob { ticket, target, operation });
     }
 
@@ -239,7 +239,7 @@ impl Driver {
         let Some(index) = self.interfaces.index_of(interface) else { return };
         info!(interface, %address, "removing what an earlier daemon left");
         let ticket = self.next_ticket();
-        let target = Target { index, addresses: Arc::from([address]) };
+        let target = JobTarget { index, addresses: Arc::from([address]) };
         self.worker.submit(WorkerJob { ticket, target, operation: Operation::Release });
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use super::driver::Driver;
 use crate::api::status::{
-    Address, Change, Check, Heard, Incompatible, LastHook, Next, NextStep, PriorityChange,
-    ProcessInfo, Reason, Router, Status,
+    Address, Change, Check, DaemonInfo, Heard, Incompatible, LastHook, Next, NextStep,
+    PriorityChange, Reason, Router, Status,
 };
 use crate::helper::CheckResult;
 use crate::vrrp::{
@@ -34,7 +34,7 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> St
         node: process.node.to_owned(),
         drained: node.is_drained(),
         stopping: process.stopping,
-        daemon: ProcessInfo {
+        daemon: DaemonInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: process.config.display().to_string(),

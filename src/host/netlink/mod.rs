@@ -15,6 +15,6 @@ mod worker;
 pub use error::AddressError;
 pub use links::{LinkChange, Links};
 pub use monitor::{Monitor, NetEvent};
-pub use operation::{Operation, Target};
+pub use operation::{JobTarget, Operation};
 pub use wire::{IFA_PROTO_VIPD, InterfaceAddress, Link};
 pub use worker::{JobOutcome, Progress, Worker, WorkerJob};

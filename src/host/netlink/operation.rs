@@ -37,14 +37,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an operation is done to.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct JobTarget {
     /// The index of the interface.
     pub index: u32,
     /// The addresses; a claim announces them in this order.
     pub addresses: Arc<[Address]>,
 }
 
-/// An operation on the addresses of a [`Target`].
+/// An operation on the addresses of a [`JobTarget`].
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     /// Adds the addresses with our `IFA_PROTO` mark. An address that is present and marked is
@@ -126,7 +126,7 @@ impl RequestSocket {
     /// each completed part of a claim except the last.
     pub(super) fn execute(
         &mut self,
-        target: &Target,
+        target: &JobTarget,
         operation: Operation,
         claimed: impl FnMut(Range<usize>),
     ) -> Vec<(Address, AddressError)> {
@@ -141,7 +141,7 @@ impl RequestSocket {
 
     fn claim(
         &mut self,
-        target: &Target,
+        target: &JobTarget,
         lifetime: Option<u32>,
         absent: bool,
         claimed: impl FnMut(Range<usize>),
@@ -162,7 +162,7 @@ impl RequestSocket {
         })
     }
 
-    fn release(&mut self, target: &Target) -> Vec<(Address, AddressError)> {
+    fn release(&mut self, target: &JobTarget) -> Vec<(Address, AddressError)> {
         let index = target.index;
         let mut failures = self.apply_with_retry(
             target,
@@ -185,12 +185,12 @@ impl RequestSocket {
     /// for each part that succeeded while others are still to come.
     fn apply_with_retry(
         &mut self,
-        target: &Target,
+        target: &JobTarget,
         absent: bool,
         mut completed: impl FnMut(Range<usize>),
         plan: impl Fn(Address, &Presence, &mut Vec<AddressRequest>) -> Option<AddressError>,
     ) -> Vec<(Address, AddressError)> {
-        let Target { index, addresses } = target;
+        let JobTarget { index, addresses } = target;
         let mut failures = Vec::new();
         let mut pending = addresses.to_vec();
         for last in [false, true] {
@@ -242,7 +242,7 @@ impl RequestSocket {
 
     fn renew(
         &mut self,
-        Target { index, addresses }: &Target,
+        JobTarget { index, addresses }: &JobTarget,
         lifetime: u32,
         not_after: Duration,
         intact: bool,

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::error::AddressError;
-use super::operation::{Operation, RequestSocket, Target};
+use super::operation::{JobTarget, Operation, RequestSocket};
 use crate::host::clock::boottime;
 use crate::host::event_channel::{self, Receiver};
 use crate::host::privileges;
@@ -40,7 +40,7 @@ pub struct WorkerJob {
     /// Chosen by the caller; returned in every report of this job.
     pub ticket: u64,
     /// The addresses and their interface.
-    pub target: Target,
+    pub target: JobTarget,
     /// What is done to them.
     pub operation: Operation,
 }
