@@ -47,7 +47,7 @@ enum Allowed {
     /// Planned: nothing is lost in the median, one probe at worst.
     Nothing,
     /// The master-down interval of the successor, from the last advert on.
-    Patience,
+    MasterDown,
     /// No promise is made; the figures are for information.
     Anything,
 }
@@ -89,7 +89,7 @@ impl Fault {
 }
 
 fn faults() -> Vec<Fault> {
-    use Allowed::{Anything, Nothing, Patience};
+    use Allowed::{Anything, MasterDown, Nothing};
     vec![
         Fault::new("clean stop", Nothing, stop),
         Fault {
@@ -110,7 +110,7 @@ fn faults() -> Vec<Fault> {
             priorities: &[254, 254],
             phases: PHASES,
             two_allowed: Duration::ZERO,
-            ..Fault::new("daemon killed, 20 phases, peer of priority 254", Patience, killed)
+            ..Fault::new("daemon killed, 20 phases, peer of priority 254", MasterDown, killed)
         },
         Fault {
             two_allowed: Duration::ZERO,
@@ -119,23 +119,23 @@ fn faults() -> Vec<Fault> {
         },
         Fault {
             two_allowed: Duration::ZERO,
-            ..Fault::new("daemon frozen for 5 s", Patience, frozen)
+            ..Fault::new("daemon frozen for 5 s", MasterDown, frozen)
         },
-        Fault { two_allowed: Duration::ZERO, ..Fault::new("host crash", Patience, host_crash) },
+        Fault { two_allowed: Duration::ZERO, ..Fault::new("host crash", MasterDown, host_crash) },
         Fault {
             priorities: &[200, 150, 100],
             started: &[A, B, 2],
-            ..Fault::new("3 hosts, the best two crash in turn", Patience, two_crash)
+            ..Fault::new("3 hosts, the best two crash in turn", MasterDown, two_crash)
         },
-        Fault::new("cable pulled", Patience, cable_pulled),
-        Fault::new("silent cut for 8 s, healed", Patience, silent_cut),
-        Fault::new("one-way cut for 8 s: the master hears but is not heard", Patience, one_way),
+        Fault::new("cable pulled", MasterDown, cable_pulled),
+        Fault::new("silent cut for 8 s, healed", MasterDown, silent_cut),
+        Fault::new("one-way cut for 8 s: the master hears but is not heard", MasterDown, one_way),
         Fault {
             two_allowed: Duration::MAX,
             ..Fault::new("firewall drops the master's adverts for 8 s", Anything, firewall)
         },
         Fault { still: true, ..Fault::new("address deleted by hand", Nothing, address_deleted) },
-        Fault::new("interface deleted, made again after 1 s", Patience, interface_recreated),
+        Fault::new("interface deleted, made again after 1 s", MasterDown, interface_recreated),
         Fault {
             still: true,
             ..Fault::new("1000 malformed adverts per second for 8 s", Nothing, malformed)
@@ -150,7 +150,7 @@ fn faults() -> Vec<Fault> {
             interval: Duration::from_millis(10),
             alone: true,
             two_allowed: Duration::ZERO,
-            ..Fault::new("host crash, all processors busy, 10 ms adverts", Patience, busy_crash)
+            ..Fault::new("host crash, all processors busy, 10 ms adverts", MasterDown, busy_crash)
         },
     ]
 }
@@ -689,7 +689,7 @@ fn verdict(fault: &Fault, figures: &[Figures], runs: usize) -> Vec<String> {
             .master_down_interval()
     });
     let limit = millis(limits.max().unwrap_or_default() + BEYOND);
-    if fault.allowed == Allowed::Patience && silence > limit {
+    if fault.allowed == Allowed::MasterDown && silence > limit {
         say(format!("silent for {silence:.1} ms in the median, and {limit:.1} are allowed"));
     }
     if two > fault.two_allowed {

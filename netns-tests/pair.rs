@@ -27,7 +27,7 @@ enum Wire {
 }
 
 #[derive(Clone, Copy)]
-struct Cast {
+struct Case {
     better: Side,
     worse: Side,
     wire: Wire,
@@ -37,12 +37,12 @@ struct Cast {
 
 pub fn tests() -> Vec<Test> {
     use Side::{Keepalived, Vipd};
-    let mut casts = Vec::new();
+    let mut cases = Vec::new();
     for wire in [Wire::V2, Wire::V3Ipv4, Wire::V3Ipv6] {
         for (better, worse) in [(Vipd, Keepalived), (Keepalived, Vipd), (Vipd, Vipd)] {
             for unicast in [false, true] {
                 for preempt in [true, false] {
-                    casts.push(Cast { better, worse, wire, unicast, preempt });
+                    cases.push(Case { better, worse, wire, unicast, preempt });
                 }
             }
         }
@@ -50,12 +50,12 @@ pub fn tests() -> Vec<Test> {
     // The oracle against itself, so that a failure of the lab is not taken for one of ours.
     for preempt in [true, false] {
         let (wire, unicast) = (Wire::V3Ipv4, false);
-        casts.push(Cast { better: Keepalived, worse: Keepalived, wire, unicast, preempt });
+        cases.push(Case { better: Keepalived, worse: Keepalived, wire, unicast, preempt });
     }
-    casts.into_iter().map(Cast::test).collect()
+    cases.into_iter().map(Case::test).collect()
 }
 
-impl fmt::Display for Cast {
+impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |side| match side {
             Side::Vipd => "vipd",
@@ -76,7 +76,7 @@ impl fmt::Display for Cast {
     }
 }
 
-impl Cast {
+impl Case {
     fn test(self) -> Test {
         Test::new(self.to_string(), move || {
             self.play(self.programs()?);
@@ -95,65 +95,75 @@ impl Cast {
     }
 
     fn play(&self, [better, worse]: [Program; 2]) {
-        let pair = Pair::new(self);
-        let (a, b) = (&pair.a, &pair.b);
-        let mut worse_daemon = pair.start(b, &worse);
-        pair.expect(
+        let testbed = Testbed::new(self);
+        let (a, b) = (&testbed.a, &testbed.b);
+        let mut worse_daemon = testbed.start(b, &worse);
+        testbed.expect(
             "the only one there is elected",
             b,
-            pair.spec_b.master_down_interval(),
+            testbed.spec_b.master_down_interval(),
             Before::Nobody,
         );
-        let mut better_daemon = pair.start(a, &better);
+        let mut better_daemon = testbed.start(a, &better);
         if self.preempt {
-            pair.expect(
+            testbed.expect(
                 "the better one takes over",
                 a,
-                pair.spec_a.master_down_interval(),
+                testbed.spec_a.master_down_interval(),
                 Before::Handover,
             );
 
-            pair.crash(a, &mut better_daemon);
-            pair.expect("its host crashes", b, pair.spec_b.master_down_interval(), Before::Silence);
-
-            a.boot().unwrap();
-            let mut better_daemon = pair.start(a, &better);
-            pair.expect("it returns", a, pair.spec_a.master_down_interval(), Before::Handover);
-
-            let status = better_daemon.stop(Duration::from_secs(5)).unwrap();
-            assert!(status.success(), "{status}\n{}", better_daemon.log());
-            pair.expect("it is stopped", b, pair.spec_b.skew(), Before::Handover);
-        } else {
-            pair.expect_still(
-                "the better one does not preempt",
+            testbed.crash(a, &mut better_daemon);
+            testbed.expect(
+                "its host crashes",
                 b,
-                pair.spec_a.master_down_interval(),
-            );
-
-            let status = worse_daemon.stop(Duration::from_secs(5)).unwrap();
-            assert!(status.success(), "{status}\n{}", worse_daemon.log());
-            pair.expect("the master is stopped", a, pair.spec_a.skew(), Before::Handover);
-
-            let mut worse_daemon = pair.start(b, &worse);
-            pair.expect_still("it returns", a, pair.spec_b.master_down_interval());
-
-            pair.crash(a, &mut better_daemon);
-            pair.expect(
-                "the better host crashes",
-                b,
-                pair.spec_b.master_down_interval(),
+                testbed.spec_b.master_down_interval(),
                 Before::Silence,
             );
 
             a.boot().unwrap();
-            let _better_daemon = pair.start(a, &better);
-            pair.expect_still("and returns", b, pair.spec_a.master_down_interval());
+            let mut better_daemon = testbed.start(a, &better);
+            testbed.expect(
+                "it returns",
+                a,
+                testbed.spec_a.master_down_interval(),
+                Before::Handover,
+            );
 
-            pair.crash(b, &mut worse_daemon);
-            pair.expect(
+            let status = better_daemon.stop(Duration::from_secs(5)).unwrap();
+            assert!(status.success(), "{status}\n{}", better_daemon.log());
+            testbed.expect("it is stopped", b, testbed.spec_b.skew(), Before::Handover);
+        } else {
+            testbed.expect_still(
+                "the better one does not preempt",
+                b,
+                testbed.spec_a.master_down_interval(),
+            );
+
+            let status = worse_daemon.stop(Duration::from_secs(5)).unwrap();
+            assert!(status.success(), "{status}\n{}", worse_daemon.log());
+            testbed.expect("the master is stopped", a, testbed.spec_a.skew(), Before::Handover);
+
+            let mut worse_daemon = testbed.start(b, &worse);
+            testbed.expect_still("it returns", a, testbed.spec_b.master_down_interval());
+
+            testbed.crash(a, &mut better_daemon);
+            testbed.expect(
+                "the better host crashes",
+                b,
+                testbed.spec_b.master_down_interval(),
+                Before::Silence,
+            );
+
+            a.boot().unwrap();
+            let _better_daemon = testbed.start(a, &better);
+            testbed.expect_still("and returns", b, testbed.spec_a.master_down_interval());
+
+            testbed.crash(b, &mut worse_daemon);
+            testbed.expect(
                 "the worse host crashes",
                 a,
-                pair.spec_a.master_down_interval(),
+                testbed.spec_a.master_down_interval(),
                 Before::Silence,
             );
         }
@@ -171,7 +181,7 @@ enum Before {
     Silence,
 }
 
-struct Pair {
+struct Testbed {
     lab: Lab,
     a: Host,
     b: Host,
@@ -180,29 +190,29 @@ struct Pair {
     spec_b: RouterSpec,
 }
 
-impl Pair {
-    fn new(cast: &Cast) -> Self {
+impl Testbed {
+    fn new(case: &Case) -> Self {
         let lab = Lab::new().unwrap();
         let a = lab.host("a", 1).unwrap();
         let b = lab.host("b", 2).unwrap();
         let own = |host: &Host| -> IpAddr {
-            match cast.wire {
+            match case.wire {
                 Wire::V2 | Wire::V3Ipv4 => host.ipv4().into(),
                 Wire::V3Ipv6 => host.ipv6().into(),
             }
         };
-        let ip: IpAddr = match cast.wire {
+        let ip: IpAddr = match case.wire {
             Wire::V2 | Wire::V3Ipv4 => "192.0.2.100".parse().unwrap(),
             Wire::V3Ipv6 => "2001:db8::100".parse().unwrap(),
         };
         let spec = |own: IpAddr, peer: IpAddr, priority| {
             let mut spec = RouterSpec::new(ip, priority);
-            spec.preempt = cast.preempt;
-            if let Wire::V2 = cast.wire {
+            spec.preempt = case.preempt;
+            if let Wire::V2 = case.wire {
                 spec.version = 2;
                 spec.interval = Duration::from_secs(1);
             }
-            spec.unicast = cast.unicast.then(|| (own, vec![peer]));
+            spec.unicast = case.unicast.then(|| (own, vec![peer]));
             spec
         };
         let spec_a = spec(own(&a), own(&b), 150);

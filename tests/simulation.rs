@@ -24,7 +24,7 @@ mod watch;
 mod world;
 
 /// The world at the end of a run; `Err` if a rule was broken.
-type Outcome = Result<Box<world::World>, Box<world::World>>;
+type RunResult = Result<Box<world::World>, Box<world::World>>;
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -32,7 +32,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs many seeds on all cores; the first that fails is run again and prints its story.
-fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> Outcome) {
+fn seeds(test: &str, usual: u64, run: fn(u64, bool) -> RunResult) {
     if let Some(seed) = number("VIPD_SEED") {
         let (world, failed) = match run(seed, true) {
             Ok(world) => (world, false),

@@ -23,7 +23,7 @@ struct Request {
 
 /// What a client saw over some time.
 #[derive(Clone, Default)]
-pub struct Saw {
+pub struct RequestCounts {
     pub requests: usize,
     pub failures: usize,
     pub silence: Duration,
@@ -55,9 +55,9 @@ impl Browser {
     }
 
     /// Of the requests made since then; a silence may have begun before.
-    pub fn saw(&self, since: Instant) -> Saw {
+    pub fn saw(&self, since: Instant) -> RequestCounts {
         let requests = self.requests.lock().unwrap();
-        let mut saw = Saw::default();
+        let mut saw = RequestCounts::default();
         let mut last_answer = None;
         for request in requests.iter() {
             let counts = request.at >= since;

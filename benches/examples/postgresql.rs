@@ -8,7 +8,7 @@ use crate::lab::{Host, Lab};
 use nix::sys::signal::Signal;
 
 use crate::machine::Machine;
-use crate::sql::{Client, Saw, counted};
+use crate::sql::{Client, StatementCounts, counted};
 use crate::{Report, SHARED, await_that, change, example, install_vipd, spread, start_vipd};
 
 /// In place of postgresql@15-main.service with the example's drop-in, for want of a systemd.
@@ -23,7 +23,7 @@ const HOOKS: [&str; 5] = ["standing", "before-claim", "master", "before-release"
 const RECORD: &str = "/run/postgresql/vipd-standing";
 const CLUSTER: [&str; 3] = ["15", "main", "stop"];
 
-struct Pair {
+struct DatabasePair {
     writer: Option<Client>,
     reader: Option<Client>,
     machines: [Machine; 2],
@@ -32,7 +32,7 @@ struct Pair {
     lab: Lab,
 }
 
-impl Pair {
+impl DatabasePair {
     fn new() -> Self {
         let lab = Lab::new().unwrap();
         let machines = [("db-a", 1), ("db-b", 2)].map(|(name, number)| {
@@ -212,19 +212,19 @@ fn as_postgres(machine: &Machine, argv: &[&str]) -> String {
 }
 
 /// What the client saw at each repetition of an event.
-struct Happening {
+struct DatabaseEvent {
     what: &'static str,
-    writes: Vec<Saw>,
-    reads: Vec<Saw>,
+    writes: Vec<StatementCounts>,
+    reads: Vec<StatementCounts>,
     lost: usize,
 }
 
-impl Happening {
+impl DatabaseEvent {
     fn new(what: &'static str) -> Self {
         Self { what, writes: Vec::new(), reads: Vec::new(), lost: 0 }
     }
 
-    fn note(&mut self, pair: &Pair, since: Instant) {
+    fn note(&mut self, pair: &DatabasePair, since: Instant) {
         thread::sleep(Duration::from_millis(500));
         self.lost += pair.lost().len();
         self.writes.push(pair.writer.as_ref().unwrap().saw(since));
@@ -233,7 +233,9 @@ impl Happening {
     }
 
     fn report(self, report: &mut Report) {
-        let sum = |of: fn(&Saw) -> usize| self.writes.iter().map(of).sum::<usize>().to_string();
+        let sum = |of: fn(&StatementCounts) -> usize| {
+            self.writes.iter().map(of).sum::<usize>().to_string()
+        };
         let cells = [
             self.writes.len().to_string(),
             sum(|saw| saw.done),
@@ -260,13 +262,13 @@ pub fn postgresql(report: &mut Report) {
         "no write, ms: median / worst",
         "no read, ms: median / worst",
     ];
-    let mut pair = Pair::new();
+    let mut pair = DatabasePair::new();
     let start = Instant::now();
     pair.writer = Some(Client::writer(&pair.client, SHARED));
     pair.reader = Some(Client::reader(&pair.client, SHARED));
     pair.until_written(start);
 
-    let mut planned = Happening::new("planned: vipd failover db");
+    let mut planned = DatabaseEvent::new("planned: vipd failover db");
     for _ in 0..3 {
         let from = pair.until_in_step();
         let began = Instant::now();
@@ -279,7 +281,7 @@ pub fn postgresql(report: &mut Report) {
         planned.note(&pair, began);
     }
 
-    let mut killed = Happening::new("PostgreSQL killed on the primary, rewound if it must be");
+    let mut killed = DatabaseEvent::new("PostgreSQL killed on the primary, rewound if it must be");
     for _ in 0..3 {
         let from = pair.until_in_step();
         let began = Instant::now();
@@ -292,7 +294,7 @@ pub fn postgresql(report: &mut Report) {
         killed.note(&pair, began);
     }
 
-    let mut crashed = Happening::new("the primary's power fails; it comes back rewound");
+    let mut crashed = DatabaseEvent::new("the primary's power fails; it comes back rewound");
     for _ in 0..2 {
         let from = pair.until_in_step();
         let began = Instant::now();
@@ -306,7 +308,7 @@ pub fn postgresql(report: &mut Report) {
         crashed.note(&pair, began);
     }
 
-    let mut cut = Happening::new("the primary is cut off for 8 s, and lives on; then rewound");
+    let mut cut = DatabaseEvent::new("the primary is cut off for 8 s, and lives on; then rewound");
     let from = pair.until_in_step();
     let began = Instant::now();
     pair.machines[from].host().cut().unwrap();
@@ -323,7 +325,7 @@ pub fn postgresql(report: &mut Report) {
     pair.until_written(Instant::now());
     cut.note(&pair, began);
 
-    let mut alone = Happening::new("the standby missed writes, the primary's power fails");
+    let mut alone = DatabaseEvent::new("the standby missed writes, the primary's power fails");
     let primary = pair.until_in_step();
     let standby = 1 - primary;
     pair.machines[standby].kill("supervise", Signal::SIGKILL);
@@ -354,8 +356,8 @@ pub fn postgresql(report: &mut Report) {
     pair.until_written(Instant::now());
     alone.note(&pair, began);
 
-    for happening in [planned, killed, crashed, cut, alone] {
-        happening.report(report);
+    for event in [planned, killed, crashed, cut, alone] {
+        event.report(report);
     }
     let acknowledged = pair.writer.as_ref().unwrap().acknowledged().len();
     report.remarks.push(format!(

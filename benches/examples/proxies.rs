@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use crate::lab::Lab;
 use nix::sys::signal::Signal;
 
-use crate::http::{Application, Browser, Saw};
+use crate::http::{Application, Browser, RequestCounts};
 use crate::machine::Machine;
 use crate::{Report, SHARED, await_that, example, install_vipd, spread, start_vipd};
 
 const COLUMNS: [&str; 4] = ["times", "requests", "failures", "silence, ms: median / worst"];
 
-struct Pair {
+struct ProxyPair {
     // Before the lab, or its clients would see their namespace go.
     browser: Option<Browser>,
     application: Option<Application>,
@@ -22,7 +22,7 @@ struct Pair {
     lab: Lab,
 }
 
-impl Pair {
+impl ProxyPair {
     /// Two machines on which the programs and vipd run; the better one is master.
     fn new(command: &'static [&'static str], prepare: impl Fn(&Machine, bool)) -> Self {
         let lab = Lab::new().unwrap();
@@ -35,7 +35,7 @@ impl Pair {
         let machines = [machine("web-a", 1, true), machine("web-b", 2, false)];
         let mut pair = Self { browser: None, application: None, machines, command, lab };
         for index in [0, 1] {
-            pair.mend(index);
+            pair.repair(index);
             start_vipd(&mut pair.machines[index]);
         }
         pair
@@ -51,7 +51,7 @@ impl Pair {
         assert!(self.machines[index].kill(name, Signal::SIGKILL) > 0, "there is no {name}");
     }
 
-    fn mend(&mut self, index: usize) {
+    fn repair(&mut self, index: usize) {
         let name = self.command[0].rsplit('/').next().unwrap();
         self.machines[index].start(name, self.command);
     }
@@ -62,7 +62,7 @@ impl Pair {
     }
 
     /// Waits until this machine answers, and a little longer; then what the client saw.
-    fn until(&self, index: usize, since: Instant, timeout: u64) -> Saw {
+    fn until(&self, index: usize, since: Instant, timeout: u64) -> RequestCounts {
         let [a, b] = &self.machines;
         let name = self.machines[index].name();
         let browser = self.browser.as_ref().unwrap();
@@ -76,16 +76,16 @@ impl Pair {
 }
 
 /// What the client saw at each repetition of an event, and the limits.
-struct Happening {
+struct ProxyEvent {
     what: &'static str,
     /// The longest silence that is allowed, also on a busy machine.
     silence: Duration,
     /// How many requests may fail each time.
     failures: usize,
-    saw: Vec<Saw>,
+    saw: Vec<RequestCounts>,
 }
 
-impl Happening {
+impl ProxyEvent {
     fn new(what: &'static str, silence: u64, failures: usize) -> Self {
         Self { what, silence: Duration::from_millis(silence), failures, saw: Vec::new() }
     }
@@ -116,29 +116,36 @@ impl Happening {
 
 pub fn haproxy(report: &mut Report) {
     report.columns = COLUMNS.into();
-    let mut pair = Pair::new(&["/usr/sbin/haproxy", "-Ws", "-f", "/etc/haproxy/haproxy.cfg"], {
-        |machine, better| {
-            install_vipd(machine, "haproxy/vipd.toml", better);
-            machine.install("/etc/haproxy/haproxy.cfg", 0o644, &example("haproxy/haproxy.cfg"));
-            machine.install("/etc/sysctl.d/90-vipd.conf", 0o644, &example("haproxy/90-vipd.conf"));
-        }
-    });
+    let mut pair =
+        ProxyPair::new(&["/usr/sbin/haproxy", "-Ws", "-f", "/etc/haproxy/haproxy.cfg"], {
+            |machine, better| {
+                install_vipd(machine, "haproxy/vipd.toml", better);
+                machine.install("/etc/haproxy/haproxy.cfg", 0o644, &example("haproxy/haproxy.cfg"));
+                machine.install(
+                    "/etc/sysctl.d/90-vipd.conf",
+                    0o644,
+                    &example("haproxy/90-vipd.conf"),
+                );
+            }
+        });
     let application = pair.lab.host("app", 21).unwrap();
     pair.application = Some(Application::start(&application, 8080));
     pair.browse();
     pair.until(0, Instant::now(), 30);
     // Skew time is 609 ms.
-    let mut killed = Happening::new("haproxy killed: the address moves (process check)", 3000, 200);
-    let mut mended = Happening::new("haproxy mended: it comes back after preempt_delay", 500, 3);
-    let mut drained = Happening::new("/etc/vipd/maintenance made: the address moves", 500, 3);
-    let mut undrained = Happening::new("the file removed: it comes back", 500, 3);
+    let mut killed =
+        ProxyEvent::new("haproxy killed: the address moves (process check)", 3000, 200);
+    let mut repaired =
+        ProxyEvent::new("haproxy repaired: it comes back after preempt_delay", 500, 3);
+    let mut drained = ProxyEvent::new("/etc/vipd/maintenance made: the address moves", 500, 3);
+    let mut undrained = ProxyEvent::new("the file removed: it comes back", 500, 3);
     for _ in 0..3 {
         let began = Instant::now();
         pair.kill(0);
         killed.saw.push(pair.until(1, began, 20));
         let began = Instant::now();
-        pair.mend(0);
-        mended.saw.push(pair.until(0, began, 40));
+        pair.repair(0);
+        repaired.saw.push(pair.until(0, began, 40));
         let began = Instant::now();
         pair.machines[0].install("/etc/vipd/maintenance", 0o644, "");
         drained.saw.push(pair.until(1, began, 20));
@@ -146,38 +153,39 @@ pub fn haproxy(report: &mut Report) {
         fs::remove_file(pair.machines[0].file("/etc/vipd/maintenance")).unwrap();
         undrained.saw.push(pair.until(0, began, 40));
     }
-    for happening in [killed, mended, drained, undrained] {
-        happening.report(report);
+    for event in [killed, repaired, drained, undrained] {
+        event.report(report);
     }
 }
 
 pub fn nginx(report: &mut Report) {
     report.columns = COLUMNS.into();
-    let mut pair = Pair::new(&["/usr/sbin/nginx", "-g", "daemon off;"], |machine, better| {
+    let mut pair = ProxyPair::new(&["/usr/sbin/nginx", "-g", "daemon off;"], |machine, better| {
         install_vipd(machine, "nginx/vipd.toml", better);
         fs::remove_file(machine.file("/etc/nginx/sites-enabled/default")).unwrap();
         machine.install("/etc/nginx/sites-enabled/www", 0o644, &example("nginx/www.conf"));
     });
     pair.browse();
     pair.until(0, Instant::now(), 30);
-    let mut killed = Happening::new("nginx killed: the address moves (HTTP check)", 6000, 400);
-    let mut mended = Happening::new("nginx mended: the address stays (preempt = false)", 500, 1);
+    let mut killed = ProxyEvent::new("nginx killed: the address moves (HTTP check)", 6000, 400);
+    let mut repaired =
+        ProxyEvent::new("nginx repaired: the address stays (preempt = false)", 500, 1);
     for _ in 0..5 {
         let (from, to) = (pair.master(), 1 - pair.master());
         let began = Instant::now();
         pair.kill(from);
         killed.saw.push(pair.until(to, began, 20));
         let began = Instant::now();
-        pair.mend(from);
+        pair.repair(from);
         // Longer than it takes to recover.
         thread::sleep(Duration::from_secs(6));
         let saw = pair.until(to, began, 20);
         if saw.answered_by.len() != 1 {
             report.broken.push(format!("the address moved back: {:?}", saw.answered_by));
         }
-        mended.saw.push(saw);
+        repaired.saw.push(saw);
     }
-    for happening in [killed, mended] {
-        happening.report(report);
+    for event in [killed, repaired] {
+        event.report(report);
     }
 }

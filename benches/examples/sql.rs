@@ -17,7 +17,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum StatementOutcome {
     /// The server reported success.
     Done(Vec<String>),
     /// The server reported a failure.
@@ -51,11 +51,12 @@ impl Connection {
     }
 
     /// Runs one statement; returns the first column of its rows.
-    pub fn query(&mut self, statement: &str) -> Outcome {
-        self.try_query(statement).unwrap_or_else(|error| Outcome::Unknown(error.to_string()))
+    pub fn query(&mut self, statement: &str) -> StatementOutcome {
+        self.try_query(statement)
+            .unwrap_or_else(|error| StatementOutcome::Unknown(error.to_string()))
     }
 
-    fn try_query(&mut self, statement: &str) -> io::Result<Outcome> {
+    fn try_query(&mut self, statement: &str) -> io::Result<StatementOutcome> {
         let length = u32::try_from(statement.len() + 5).unwrap();
         let message = [b"Q", &length.to_be_bytes()[..], statement.as_bytes(), b"\0"].concat();
         self.stream.write_all(&message)?;
@@ -69,14 +70,14 @@ impl Connection {
                     rows.push(String::from_utf8_lossy(value).into_owned());
                 }
                 (b'E', error) if field(&error, b'V') == "ERROR" => {
-                    outcome = Some(Outcome::Refused(field(&error, b'M')));
+                    outcome = Some(StatementOutcome::Refused(field(&error, b'M')));
                 }
-                (b'E', error) => return Ok(Outcome::Unknown(field(&error, b'M'))),
+                (b'E', error) => return Ok(StatementOutcome::Unknown(field(&error, b'M'))),
                 // "The transaction has already committed locally, but might not have been replicated."
                 (b'N', notice) if field(&notice, b'V') == "WARNING" => {
-                    outcome = Some(Outcome::Unknown(field(&notice, b'M')));
+                    outcome = Some(StatementOutcome::Unknown(field(&notice, b'M')));
                 }
-                (b'Z', _) => return Ok(outcome.unwrap_or(Outcome::Done(rows))),
+                (b'Z', _) => return Ok(outcome.unwrap_or(StatementOutcome::Done(rows))),
                 _ => {}
             }
         }
@@ -104,12 +105,12 @@ struct Statement {
     at: Instant,
     ended: Instant,
     number: u64,
-    outcome: Outcome,
+    outcome: StatementOutcome,
 }
 
 /// What a client saw over some time.
 #[derive(Clone, Copy, Default)]
-pub struct Saw {
+pub struct StatementCounts {
     pub done: usize,
     pub refused: usize,
     pub unknown: usize,
@@ -158,11 +159,11 @@ impl Client {
                             outcome
                         }
                         // Nothing was sent.
-                        Err(error) => Outcome::Refused(error.to_string()),
+                        Err(error) => StatementOutcome::Refused(error.to_string()),
                     },
                 };
                 // A standby refuses to write; the next connection may find the primary.
-                if !matches!(outcome, Outcome::Done(_)) {
+                if !matches!(outcome, StatementOutcome::Done(_)) {
                     connection = None;
                 }
                 let ended = Instant::now();
@@ -174,22 +175,22 @@ impl Client {
     }
 
     /// Of the statements that ended since then; a silence may have begun before.
-    pub fn saw(&self, since: Instant) -> Saw {
+    pub fn saw(&self, since: Instant) -> StatementCounts {
         let statements = self.statements.lock().unwrap();
-        let mut saw = Saw::default();
+        let mut saw = StatementCounts::default();
         let mut last_done = None;
         for statement in statements.iter() {
             let counts = statement.ended >= since;
             match &statement.outcome {
-                Outcome::Done(_) => {
+                StatementOutcome::Done(_) => {
                     if let (true, Some(last)) = (counts, last_done) {
                         saw.silence = saw.silence.max(statement.ended - last);
                     }
                     last_done = Some(statement.ended);
                     saw.done += usize::from(counts);
                 }
-                Outcome::Refused(_) => saw.refused += usize::from(counts),
-                Outcome::Unknown(_) => saw.unknown += usize::from(counts),
+                StatementOutcome::Refused(_) => saw.refused += usize::from(counts),
+                StatementOutcome::Unknown(_) => saw.unknown += usize::from(counts),
             }
         }
         if let Some(last) = last_done {
@@ -202,13 +203,13 @@ impl Client {
     pub fn works(&self, since: Instant) -> bool {
         let statements = self.statements.lock().unwrap();
         let last = statements.iter().rev().take_while(|statement| statement.at >= since);
-        last.into_iter().any(|statement| matches!(statement.outcome, Outcome::Done(_)))
+        last.into_iter().any(|statement| matches!(statement.outcome, StatementOutcome::Done(_)))
     }
 
     /// The numbers that were acknowledged.
     pub fn acknowledged(&self) -> BTreeSet<u64> {
         let statements = self.statements.lock().unwrap();
-        let done = statements.iter().filter(|one| matches!(one.outcome, Outcome::Done(_)));
+        let done = statements.iter().filter(|one| matches!(one.outcome, StatementOutcome::Done(_)));
         done.map(|statement| statement.number).collect()
     }
 }
@@ -229,7 +230,9 @@ pub fn counted(host: &Host, server: Ipv4Addr) -> Result<BTreeSet<u64>, String> {
         Ok(connection.query("SELECT n FROM counted"))
     });
     match outcome {
-        Ok(Outcome::Done(rows)) => Ok(rows.iter().filter_map(|row| row.parse().ok()).collect()),
+        Ok(StatementOutcome::Done(rows)) => {
+            Ok(rows.iter().filter_map(|row| row.parse().ok()).collect())
+        }
         Ok(outcome) => Err(format!("{outcome:?}")),
         Err(error) => Err(error),
     }

@@ -26,16 +26,16 @@ const MARGIN: usize = 700;
 const NOTHING: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Daemon {
+pub enum Implementation {
     Vipd,
     Keepalived,
 }
 
-impl Daemon {
+impl Implementation {
     pub fn name(self) -> &'static str {
         match self {
-            Daemon::Vipd => "vipd",
-            Daemon::Keepalived => "keepalived",
+            Implementation::Vipd => "vipd",
+            Implementation::Keepalived => "keepalived",
         }
     }
 }
@@ -89,9 +89,9 @@ fn restart(pair: &mut Pair) {
 
 fn upgrade(pair: &mut Pair) {
     pair.a.must(match pair.daemon {
-        Daemon::Vipd => "dpkg --install /root/rebuilt.deb",
+        Implementation::Vipd => "dpkg --install /root/rebuilt.deb",
         // The same again: the same scripts run.
-        Daemon::Keepalived => "dpkg --install /var/cache/apt/archives/keepalived_*.deb",
+        Implementation::Keepalived => "dpkg --install /var/cache/apt/archives/keepalived_*.deb",
     });
     pair.watch(9);
 }
@@ -122,7 +122,7 @@ fn crash_loop(pair: &mut Pair) {
 fn frozen(pair: &mut Pair) {
     pair.a.must(&format!("systemctl kill --signal=STOP {}", pair.unit()));
     pair.watch(30);
-    if pair.daemon == Daemon::Vipd {
+    if pair.daemon == Implementation::Vipd {
         pair.a.must("journalctl --unit=vipd | grep 'Watchdog timeout'");
     }
 }
@@ -212,7 +212,7 @@ pub struct Pair {
     pub a: Machine,
     pub b: Machine,
     pub lab: Lab,
-    daemon: Daemon,
+    daemon: Implementation,
     began: Instant,
 }
 
@@ -306,7 +306,7 @@ pub fn expect_master(lab: &Lab, name: &str) {
 }
 
 /// Plays a case and returns what the client saw.
-pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
+pub fn play(site: &Site, case: &Case, daemon: Implementation) -> Figures {
     let lab = Lab::new().unwrap();
     // For equal priorities the higher address would win.
     let a = Machine::new(&lab, &site.base, "a", 9).unwrap();
@@ -324,14 +324,14 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
         }
         let mut router = router(priority);
         match daemon {
-            Daemon::Vipd => {
+            Implementation::Vipd => {
                 router.more =
                     "[virtual_router.hooks]\nnotify = \"/etc/vipd/hooks/note\"\n".to_owned();
                 install(machine, site, &router);
                 script(machine, "/etc/vipd/hooks/note", "#!/bin/sh\necho \"$*\" >>/var/hooks\n");
                 machine.must("vipd check && systemctl enable --now vipd");
             }
-            Daemon::Keepalived => {
+            Implementation::Keepalived => {
                 let program = Program::Keepalived("/usr/sbin/keepalived".into());
                 let text = lab::configuration(machine.host.name(), &program, &[router]);
                 fs::write(machine.path("/etc/keepalived/keepalived.conf"), text).unwrap();
@@ -353,7 +353,7 @@ pub fn play(site: &Site, case: &Case, daemon: Daemon) -> Figures {
 }
 
 /// Prints the measurements, and returns the broken promises.
-pub fn table(runs: &[(usize, Daemon, Figures)]) -> Vec<String> {
+pub fn table(runs: &[(usize, Implementation, Figures)]) -> Vec<String> {
     println!(
         "\n| case | daemon | probes lost | longest silence, ms | two owners, s | no owner, s |\n\
          |---|---|--:|--:|--:|--:|"
@@ -361,7 +361,7 @@ pub fn table(runs: &[(usize, Daemon, Figures)]) -> Vec<String> {
     let mut broken = Vec::new();
     for (index, case) in all().iter().enumerate() {
         let mut title = case.name;
-        for daemon in [Daemon::Vipd, Daemon::Keepalived] {
+        for daemon in [Implementation::Vipd, Implementation::Keepalived] {
             let mut mine = runs.iter().filter(|(case, who, _)| *case == index && *who == daemon);
             let Some((_, _, figures)) = mine.next() else { continue };
             println!(
@@ -374,7 +374,7 @@ pub fn table(runs: &[(usize, Daemon, Figures)]) -> Vec<String> {
                 figures.none.as_secs_f64(),
             );
             title = "";
-            if daemon == Daemon::Vipd {
+            if daemon == Implementation::Vipd {
                 broken.extend(verdict(case, figures));
             }
         }

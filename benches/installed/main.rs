@@ -112,7 +112,7 @@ fn inside() -> ExitCode {
         jobs.push_back(Job { name: name.to_owned(), work: Work::Check(check) });
     }
     for (index, case) in cases::all().iter().enumerate() {
-        for daemon in [cases::Daemon::Vipd, cases::Daemon::Keepalived] {
+        for daemon in [cases::Implementation::Vipd, cases::Implementation::Keepalived] {
             let name = format!("{}: {}", case.name, daemon.name());
             jobs.push_back(Job { name, work: Work::Case(index, daemon) });
         }
@@ -165,7 +165,7 @@ struct Job {
 
 enum Work {
     Check(fn(&Site)),
-    Case(usize, cases::Daemon),
+    Case(usize, cases::Implementation),
 }
 
 fn next(queue: &Mutex<VecDeque<Job>>) -> Option<Job> {

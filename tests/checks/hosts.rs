@@ -164,7 +164,7 @@ struct Breakable<'a> {
     /// Its lines in the configuration.
     lines: String,
     breaks: Box<dyn Fn() + 'a>,
-    mends: Box<dyn Fn() + 'a>,
+    repair: Box<dyn Fn() + 'a>,
     /// Whether it changes the priority instead of being a fault.
     weighs: bool,
 }
@@ -204,42 +204,42 @@ pub fn every_kind_decides_over_the_address() -> TestResult {
             name: "command",
             lines: format!("command = \"{}\"\n{quick}", show("probe")),
             breaks: touch("sick"),
-            mends: remove("sick"),
+            repair: remove("sick"),
             weighs: false,
         },
         Breakable {
             name: "tcp",
             lines: format!("tcp = \"127.0.0.1:4711\"\n{quick}"),
             breaks: Box::new(|| tcp.stop()),
-            mends: Box::new(|| tcp.start()),
+            repair: Box::new(|| tcp.start()),
             weighs: false,
         },
         Breakable {
             name: "http",
             lines: format!("http = \"http://127.0.0.1:8080/fine\"\n{quick}weight = -60\n"),
             breaks: Box::new(|| web.stop()),
-            mends: Box::new(|| web.start()),
+            repair: Box::new(|| web.start()),
             weighs: true,
         },
         Breakable {
             name: "process",
             lines: "process = \"the-service\"\n".to_owned(),
             breaks: Box::new(|| service.stop()),
-            mends: Box::new(|| service.start()),
+            repair: Box::new(|| service.start()),
             weighs: false,
         },
         Breakable {
             name: "file",
             lines: format!("file = \"{}\"\ninterval = \"100ms\"\n", show("load")),
             breaks: write("load", "-100"),
-            mends: write("load", "0"),
+            repair: write("load", "0"),
             weighs: true,
         },
         Breakable {
             name: "present",
             lines: format!("file_present = \"{}\"\n{quick}", show("licence")),
             breaks: remove("licence"),
-            mends: touch("licence"),
+            repair: touch("licence"),
             weighs: false,
         },
         Breakable {
@@ -249,21 +249,21 @@ pub fn every_kind_decides_over_the_address() -> TestResult {
                 show("maintenance")
             ),
             breaks: touch("maintenance"),
-            mends: remove("maintenance"),
+            repair: remove("maintenance"),
             weighs: true,
         },
         Breakable {
             name: "interface",
             lines: format!("interface = \"eth1\"\n{quick}"),
             breaks: Box::new(|| pair.a.unplug("eth1").unwrap()),
-            mends: Box::new(|| pair.a.plug("eth1").unwrap()),
+            repair: Box::new(|| pair.a.plug("eth1").unwrap()),
             weighs: false,
         },
         Breakable {
             name: "ping",
             lines: format!("ping = \"{peer_ip}\"\n{}weight = -60\n", quick.replace("1s", "200ms")),
             breaks: Box::new(|| peer.unplug("eth0").unwrap()),
-            mends: Box::new(|| peer.plug("eth0").unwrap()),
+            repair: Box::new(|| peer.plug("eth0").unwrap()),
             weighs: true,
         },
     ];
@@ -300,7 +300,7 @@ pub fn every_kind_decides_over_the_address() -> TestResult {
             assert_eq!(router["role"], "fault", "{}", kind.name);
             assert_eq!(router["fault_reasons"][0]["reason"], "check", "{router:#}");
         }
-        (kind.mends)();
+        (kind.repair)();
         pair.expect_master(&pair.a);
         println!("{}: moved after {moved:?}, and back", kind.name);
     }

@@ -18,12 +18,12 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::lab;
 
 /// What a test returns.
-pub trait Outcome {
+pub trait TestOutcome {
     /// As the harness understands it.
     fn completion(self) -> Result<Completion, Failed>;
 }
 
-impl Outcome for () {
+impl TestOutcome for () {
     fn completion(self) -> Result<Completion, Failed> {
         Ok(Completion::Completed)
     }
@@ -32,7 +32,7 @@ impl Outcome for () {
 /// `Err`: why the test cannot run on this machine.
 pub type TestResult = Result<(), String>;
 
-impl Outcome for TestResult {
+impl TestOutcome for TestResult {
     fn completion(self) -> Result<Completion, Failed> {
         match self {
             Ok(()) => Ok(Completion::Completed),
@@ -49,12 +49,12 @@ pub struct Test {
 
 impl Test {
     /// A test of any name.
-    pub fn new<T: Outcome>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Self {
+    pub fn new<T: TestOutcome>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Self {
         Self { name, run: Box::new(move || run().completion()) }
     }
 
     /// The test of a function, whose path in the program is its name.
-    pub fn of<T: Outcome>(
+    pub fn of<T: TestOutcome>(
         module: &str,
         function: &str,
         run: impl FnOnce() -> T + Send + 'static,
