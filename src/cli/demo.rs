@@ -280,7 +280,7 @@ impl<'a> Demo<'a> {
         servers.filter(|host| host.serves(SHARED).unwrap_or(false)).map(Host::name).collect()
     }
 
-    /// Waits until only `host` has the address and advertises it, and prints how that went.
+    /// Waits until only `host` has the address and advertises it, and prints the result.
     fn becomes_master(&mut self, host: &'static str, since: Instant) -> Result<(), DemoError> {
         let settled = |demo: &Self| {
             (demo.owners() == [host] && demo.observer.master(VRID).as_deref() == Some(host))

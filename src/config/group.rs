@@ -69,7 +69,7 @@ fn check_names(
             report.conflict(
                 &name.at,
                 format!("`{}` is also the name of {what}", name.value),
-                "give this one a name of its own: commands and hooks are told one name",
+                "give this one a name of its own: commands and hooks identify both by name",
                 earlier,
                 "the first one",
             );

@@ -38,7 +38,7 @@ const MAX_REQUEST: u64 = 64 << 10;
 /// Maximum number of events in one answer.
 const MAX_EVENTS: usize = 200;
 
-/// A request, and where its answer goes.
+/// A request, and the channel for its answer.
 #[derive(Debug)]
 pub struct PendingRequest {
     pub request: Request,

@@ -17,7 +17,6 @@ pub struct NodeCounters {
     unmatched: BTreeMap<Word, u64>,
 }
 
-/// The counters of one virtual router.
 #[derive(Debug)]
 pub struct RouterCounters {
     /// Events since the start.
@@ -75,7 +74,6 @@ impl NodeCounters {
         }
     }
 
-    /// The counters of one virtual router.
     pub fn router(&self, router: &VirtualRouter) -> Option<&RouterCounters> {
         self.routers.get(&router.id()).map(Box::as_ref)
     }

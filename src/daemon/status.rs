@@ -20,7 +20,6 @@ use crate::vrrp::{
 pub(super) struct Process<'a> {
     pub(super) node: &'a str,
     pub(super) config: &'a Path,
-    /// When it started.
     pub(super) started_at: SystemTime,
     /// Whether it was told to stop.
     pub(super) stopping: bool,

@@ -51,7 +51,7 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
                     format!(
                         "{name} has never heard another router since vipd started; a backup is silent, so only a failover shows whether there is one"
                     ),
-                    format!("vipd failover {name}  (nothing is lost if nobody is there)"),
+                    format!("vipd failover {name}  (without a successor the address stays here)"),
                 ),
                 _ => (
                     format!("{name} has never heard a master"),

@@ -104,7 +104,7 @@ struct NoAnswer {
 
 type Fetched<T> = Result<Arc<T>, NoAnswer>;
 
-/// The last answer of the daemon, and when it came.
+/// The last answer of the daemon, and when it arrived.
 type Cached<T> = Mutex<Option<(Instant, Fetched<T>)>>;
 
 /// Shared by all connections.

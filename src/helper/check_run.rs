@@ -17,7 +17,7 @@ pub struct CheckRun {
     pub at: SystemTime,
 }
 
-/// How one run of a check went.
+/// The result of one run of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckResult {

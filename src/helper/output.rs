@@ -23,7 +23,7 @@ const MAX_KEPT: usize = 400;
 /// Limit of pipes that are kept open for background processes that programs leave behind.
 const MAX_DETACHED: usize = 64;
 
-/// Where the output of a program goes.
+/// The destination of a program's output.
 pub(super) enum Sink {
     /// Logged line by line.
     Log(Lines),

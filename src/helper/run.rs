@@ -106,7 +106,6 @@ async fn finish(
     outcome
 }
 
-/// The environment of a hook.
 fn environment(run: &HookRun) -> Vec<(String, String)> {
     let addresses: Vec<String> = run.addresses.iter().map(ToString::to_string).collect();
     let mut environment: Vec<(String, String)> = [

@@ -306,7 +306,7 @@ mod tests {
         let mut command =
             again("a_reader_that_does_not_read_cannot_block_us_and_is_told_what_it_missed");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        // Blocks for ever if logging does; the harness' own lines come before.
+        // Blocks for ever if logging does; the harness prints its own lines first.
         let mut said = String::new();
         let stdout = child.stdout.as_mut().unwrap();
         while !said.contains("logged") {

@@ -24,7 +24,7 @@ pub fn open() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A frame that came in.
+/// A received frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     /// When it arrived, by the wall clock since 1970, if the kernel reported it.

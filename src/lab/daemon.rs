@@ -105,7 +105,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.crash();
-        // Of one that ended by itself, children may be left.
+        // If it ended by itself, its children may be left.
         let _ = self.signal_all(Signal::SIGKILL);
     }
 }

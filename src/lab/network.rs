@@ -97,7 +97,6 @@ impl Lab {
         })
     }
 
-    /// The namespace of the switches.
     pub fn switches(&self) -> &Namespace {
         &self.switches
     }

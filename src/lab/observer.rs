@@ -1,5 +1,6 @@
 //! An observer of every advert and every announcement on the wire, with the kernel's timestamps and
-//! the port each came in by. It has a decoder of its own, so that it can disagree with the protocol's.
+//! the port on which each was received. It has a decoder of its own, so that it can disagree with
+//! the protocol's.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -47,8 +47,8 @@ impl Drop for LabThread {
     }
 }
 
-/// Gives the calling thread real-time priority: what is measured is the daemons, not how long the
-/// lab's own threads wait for a processor. Where the system refuses it, they wait.
+/// Gives the calling thread real-time priority: the daemons are to be measured, not how long the
+/// lab's own threads wait for a processor. If the system refuses it, they wait.
 pub fn prioritize() {
     let _ = privileges::realtime(1);
 }

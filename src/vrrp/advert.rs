@@ -428,7 +428,7 @@ impl fmt::Display for Malformed {
                 write!(f, "it has {length} bytes and needs {needed}")
             }
             Malformed::UnknownVersion(version) => write!(f, "VRRP version {version} is unknown"),
-            Malformed::Version2OverIpv6 => f.write_str("VRRP version 2 does not speak IPv6"),
+            Malformed::Version2OverIpv6 => f.write_str("VRRP version 2 does not support IPv6"),
             Malformed::UnknownType(message_type) => {
                 write!(f, "VRRP message type {message_type} is unknown")
             }

@@ -44,7 +44,7 @@ pub(super) enum GroupDecision {
         starting_without_peers: bool,
         /// Its `before_claim` hook runs first.
         asks_hook: bool,
-        /// Not its own timer has expired, but that of another member.
+        /// The timer of another member has expired, not its own.
         by_group: bool,
     },
 }

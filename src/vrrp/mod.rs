@@ -1,8 +1,8 @@
 //! The VRRP protocol without I/O: events and the time go in, actions come out.
 //!
-//! Nothing in here reads a clock, uses a socket, draws a random number or logs above debug. The way
-//! of an advert: bytes -> [`advert`] -> the election in [`router`] -> [`action`]s of [`node`] ->
-//! [`delivery`].
+//! Nothing in here reads a clock, uses a socket, draws a random number or logs above debug. The
+//! path of an advert: bytes -> [`advert`] -> the election in [`router`] -> [`action`]s of [`node`]
+//! -> [`delivery`].
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -86,7 +86,6 @@ impl Checks {
         }
     }
 
-    /// Starts a check.
     pub(super) fn start(&mut self, number: u64, plan: CheckPlan, stable_after: u32) {
         let start = self.next_start.max(Instant::now());
         self.next_start = start + START_SPACING;

@@ -271,7 +271,6 @@ impl PacketBuffer {
     }
 }
 
-/// A received packet.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceivedPacket<'a> {
     name: &'a [u8],

@@ -92,7 +92,7 @@ pub struct Job {
     pub work: Work,
 }
 
-/// What the worker does with what is held.
+/// What the worker does with the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
     Claim {
@@ -133,7 +133,7 @@ pub enum JobKind {
 pub enum JobError {
     /// An address is there already and does not carry our mark.
     AlreadyThere,
-    /// It came too late to be renewed.
+    /// The renewal came too late.
     TooLate,
     /// The kernel refused, or the interface is gone.
     Refused,

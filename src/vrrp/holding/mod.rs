@@ -1,5 +1,5 @@
-//! The holding: what a virtual router holds as master, now its addresses, with their claim, lease,
-//! announcements, contention and release.
+//! The holding: what a virtual router holds as master, currently its addresses, with their claim,
+//! lease, announcements, contention and release.
 //!
 //! The election calls [`hold`](Holding::hold), [`offer`](Holding::offer),
 //! [`linger`](Holding::linger) and [`release`](Holding::release); the holding turns that into
@@ -178,7 +178,7 @@ impl Holding {
         }
     }
 
-    // ---- what the election says ------------------------------------------------------------
+    // ---- requests of the election ----------------------------------------------------------
 
     /// Claims the addresses unless they are held, and starts the schedule of announcements. The
     /// caller makes the first announcement, after the advert that has to precede it.
@@ -343,7 +343,7 @@ impl Holding {
         }
     }
 
-    // ---- small things ----------------------------------------------------------------------
+    // ---- helpers ---------------------------------------------------------------------------
 
     fn renewed_at(&self) -> Option<Instant> {
         match self.state {

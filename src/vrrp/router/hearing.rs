@@ -15,8 +15,8 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 use crate::vrrp::why::Why;
 
-/// Tie hold-off: how many intervals a member that is not the first of its sync group goes on beside
-/// a master of equal priority that it loses to (see `in_tie_holdoff`).
+/// Tie hold-off: how many intervals a member that is not the first of its sync group stays master
+/// beside a master of equal priority that it loses to (see `in_tie_holdoff`).
 const TIE_HOLDOFF_INTERVALS: u32 = 2;
 /// A tie that began this many intervals ago is over; the next such advert begins a new one.
 pub(super) const TIE_FORGOTTEN_INTERVALS: u32 = 4;

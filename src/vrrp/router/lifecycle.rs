@@ -76,8 +76,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether this daemon may continue as master where an earlier one stopped: its addresses are still
-    /// there, its peers still wait, and it did not crash time and again.
+    /// Whether this daemon may continue as master where an earlier one stopped: its addresses are
+    /// still there, its peers still wait, and it did not crash repeatedly.
     fn record_allows_resume(&self, recorded: &Recorded) -> bool {
         let timeout = self.config.peer_timeout();
         recorded.was_master

@@ -221,7 +221,7 @@ impl VirtualRouter {
         self.retiring == Some(Leave::Removed) && !self.has_addresses()
     }
 
-    /// Whether it has yet to be decided if it takes part.
+    /// Whether it is undecided if it takes part.
     fn is_undecided(&self) -> bool {
         self.faults.contains_key(&Reason::Starting) || self.faults.contains_key(&Reason::Unchecked)
     }
