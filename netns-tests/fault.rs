@@ -40,7 +40,7 @@ pub fn tests() -> Vec<Test> {
         the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it,
         addresses_of_a_killed_daemon_are_removed_by_the_next,
         a_daemon_that_is_killed_and_back_at_once_stays_master,
-        an_address_that_somebody_else_put_there_is_never_touched,
+        an_address_that_another_program_added_is_never_touched,
         a_healed_partition_leaves_one_master_that_announces_itself,
         planned_moves_lose_no_datagram,
         a_lone_master_that_is_stopped_removes_its_addresses,
@@ -427,7 +427,7 @@ fn a_daemon_that_is_killed_and_back_at_once_stays_master() {
     assert!(lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
 }
 
-fn an_address_that_somebody_else_put_there_is_never_touched() {
+fn an_address_that_another_program_added_is_never_touched() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     a.namespace().links().add_address("eth0", SHARED, 24).unwrap();

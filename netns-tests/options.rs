@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Test> {
     tests![
         version_2_accepts_only_its_own_authentication_beside_vipd,
         version_2_accepts_only_its_own_authentication_beside_keepalived,
-        an_address_that_nobody_renews_ends_after_its_lifetime,
+        an_address_that_is_not_renewed_ends_after_its_lifetime,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6,
         either_checksum_is_sent_as_configured_and_accepted,
@@ -59,7 +59,7 @@ fn authentication(peer: Peer) -> TestResult {
     Ok(())
 }
 
-fn an_address_that_nobody_renews_ends_after_its_lifetime() -> TestResult {
+fn an_address_that_is_not_renewed_ends_after_its_lifetime() -> TestResult {
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
     // With adverts as fast as these, "auto" is 2 s.

@@ -86,7 +86,7 @@ fn a_backup_that_hears_an_advert_allocates_nothing() {
 }
 
 #[test]
-fn an_advert_that_says_the_same_is_not_encoded_again() {
+fn an_equal_advert_is_not_encoded_again() {
     let (mut node, _) = master();
     let mut actions = Vec::new();
     let mut adverts = Vec::new();

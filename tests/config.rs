@@ -42,7 +42,7 @@ fn all_cases() -> impl Iterator<Item = (PathBuf, String, String)> {
 }
 
 #[test]
-fn every_case_says_what_is_expected() {
+fn every_case_prints_what_is_expected() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut cases = 0;
     let mut wrong = Vec::new();

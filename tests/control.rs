@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             status_agrees_with_the_kernel_and_the_wire,
             status_serves_people_and_scripts,
             a_failover_names_the_successor_and_lasts_until_resume,
-            a_failover_to_nobody_leaves_the_address_here,
+            a_failover_without_a_peer_leaves_the_address_here,
             an_exclusive_failover_names_the_successor_too,
             a_drain_survives_restart_and_reboot_and_is_no_fault,
             a_drain_that_cannot_be_stored_fails,
@@ -199,7 +199,7 @@ fn a_failover_names_the_successor_and_lasts_until_resume() {
     assert!(text.contains("was not held back"), "{text}");
 }
 
-fn a_failover_to_nobody_leaves_the_address_here() {
+fn a_failover_without_a_peer_leaves_the_address_here() {
     let pair = Pair::new(|_| {});
     let _daemon = pair.start(&pair.a);
     pair.expect_master(&pair.a);

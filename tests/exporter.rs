@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             ))
             .chain(needing(
                 &["prometheus"],
-                tests![prometheus_reads_both_hosts_and_sees_that_nobody_is_master],
+                tests![prometheus_reads_both_hosts_and_sees_that_no_host_is_master],
             ))
             .chain(needing(
                 &["chromium", "chromedriver"],
@@ -279,7 +279,7 @@ fn every_metric_that_rules_and_dashboard_name_is_there() {
     assert!(unknown.is_empty(), "{unknown:?} are not among {there:?}");
 }
 
-fn prometheus_reads_both_hosts_and_sees_that_nobody_is_master() {
+fn prometheus_reads_both_hosts_and_sees_that_no_host_is_master() {
     let pair = Pair::new("");
     let mut daemons = pair.start_both();
     let _exporters = (

@@ -455,7 +455,7 @@ fn a_hook_before_a_claim_waits_for_its_turn_and_is_skipped_when_the_claim_is_off
 }
 
 #[test]
-fn hooks_of_a_group_are_told_that_it_is_one() {
+fn hooks_of_a_group_get_its_name_as_their_group() {
     let mut bench = Bench::new();
     let hook = bench.script("hook", "echo $VIPD_GROUP, $VIPD_ROUTER: $* >>said");
     let run = HookRun {

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             sent_adverts_have_the_header_fields_of_the_rfc,
             only_the_vrids_listened_for_arrive,
             one_advert_that_fails_does_not_stop_the_others,
-            a_claimed_address_is_marked_and_disturbs_nobody,
+            a_claimed_address_is_marked_and_has_no_side_effects,
             a_lease_ends_and_is_not_brought_back,
             a_renewal_keeps_the_mark_and_can_be_too_late,
             addresses_of_the_host_are_never_touched,
@@ -471,7 +471,7 @@ fn lifetime(name: &str, ip: &str) -> u64 {
 
 const FOR_EVER: u64 = u32::MAX as u64;
 
-fn a_claimed_address_is_marked_and_disturbs_nobody() {
+fn a_claimed_address_is_marked_and_has_no_side_effects() {
     let _lab = VethPair::new();
     let mut worker = Worker::start().unwrap();
     let routes = || output("ip", "route") + &output("ip", "-6 route");
@@ -734,7 +734,7 @@ impl Follower {
     }
 
     /// Waits for a change that is `wanted`, and discards all changes up to it.
-    fn until_told(&mut self, wanted: impl Fn(&LinkChange) -> bool) -> LinkChange {
+    fn until_reported(&mut self, wanted: impl Fn(&LinkChange) -> bool) -> LinkChange {
         let mut told = None;
         self.until("a change", |follower| {
             if let Some(place) = follower.changes.iter().position(&wanted) {
@@ -746,13 +746,15 @@ impl Follower {
     }
 
     fn until_appeared(&mut self, wanted: &str, at: u32) {
-        self.until_told(|change| {
+        self.until_reported(|change| {
             matches!(change, LinkChange::Appeared { name, link } if **name == *wanted && link.index == at)
         });
     }
 
     fn until_gone(&mut self, wanted: &str) {
-        self.until_told(|change| matches!(change, LinkChange::Gone { name } if **name == *wanted));
+        self.until_reported(
+            |change| matches!(change, LinkChange::Gone { name } if **name == *wanted),
+        );
     }
 
     fn until_up(&mut self, wanted: bool) {
@@ -853,15 +855,16 @@ fn addresses_come_and_go() {
     assert_eq!(job(&mut worker, "left", renew(&["192.0.2.10", "2001:db8::10"], 90)), []);
     // Removed and added again by another program.
     ip("addr del 192.0.2.10/32 dev left");
-    let told = follower.until_told(|_| true);
+    let told = follower.until_reported(|_| true);
     assert_eq!(told, LinkChange::Lost { name: name.clone(), ip: vip });
     ip("addr add 192.0.2.10/32 dev left");
-    follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: vip });
+    follower
+        .until_reported(|change| *change == LinkChange::Foreign { name: name.clone(), ip: vip });
     // Replaced by another program, without the mark.
     let v6 = address("2001:db8::10");
     ip("addr replace 2001:db8::10/128 dev left");
-    follower.until_told(|change| *change == LinkChange::Lost { name: name.clone(), ip: v6 });
-    follower.until_told(|change| *change == LinkChange::Foreign { name: name.clone(), ip: v6 });
+    follower.until_reported(|change| *change == LinkChange::Lost { name: name.clone(), ip: v6 });
+    follower.until_reported(|change| *change == LinkChange::Foreign { name: name.clone(), ip: v6 });
     // In the order of the kernel, the primary address comes first.
     assert_eq!(follower.addresses("left")[0], "192.0.2.1/24");
     ip("addr flush dev left");

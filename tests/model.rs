@@ -452,14 +452,14 @@ impl<'a> Model<'a> {
             message.left -= next;
         }
         state.calm = match state.cuts {
-            0 => (state.calm + next).min(self.long_calm()),
+            0 => (state.calm + next).min(self.long_quiet_time()),
             _ => Duration::ZERO,
         };
         state.at_once = 0;
         state
     }
 
-    fn long_calm(&self) -> Duration {
+    fn long_quiet_time(&self) -> Duration {
         match self.links {
             2 => CALM_OF_GROUPS,
             _ if self.setups.iter().any(|setup| setup.service.is_some()) => CALM_OF_SERVICES,
@@ -499,7 +499,7 @@ impl<'a> Model<'a> {
         let sick =
             |host: &Host| routers(host).any(|router| router.fault_reasons().next().is_some());
         let able: Vec<(u8, &Host)> = awake().filter(|(_, host)| !sick(host)).collect();
-        if state.calm >= self.long_calm()
+        if state.calm >= self.long_quiet_time()
             && let Some((number, _)) =
                 awake().find(|(_, host)| sick(host) && routers(host).any(|r| r.has_addresses()))
         {
@@ -511,7 +511,7 @@ impl<'a> Model<'a> {
         for link in 0..usize::from(self.links) {
             self.check_link(state, &able, link)?;
         }
-        if state.calm >= self.long_calm() {
+        if state.calm >= self.long_quiet_time() {
             for (number, host) in &able {
                 let mut roles = routers(host).map(VirtualRouter::role);
                 let first = roles.next();
@@ -532,7 +532,7 @@ impl<'a> Model<'a> {
         if masters.len() > 1 && state.calm >= heard && state.messages.is_empty() {
             return Err("two masters, and nothing under way between them".to_owned());
         }
-        if state.calm < self.long_calm() {
+        if state.calm < self.long_quiet_time() {
             return Ok(());
         }
         let [(number, master)] = masters.as_slice() else {
@@ -675,56 +675,56 @@ fn groups_prove(setups: &[Setup], faults: u8) {
 }
 
 #[test]
-fn groups_of_equals_that_disagree_settle() {
+fn groups_of_equals_that_disagree_become_stable() {
     groups_prove(&[setup(100), setup(100)], 1);
 }
 
 #[test]
-fn groups_that_disagree_settle_on_the_better_host() {
+fn groups_that_disagree_end_with_the_better_host() {
     groups_prove(&[setup(150), setup(100)], 0);
 }
 
 #[test]
-fn exclusive_groups_settle() {
+fn exclusive_groups_become_stable() {
     const EXCLUSIVE: Setup = Setup { handover: Handover::Exclusive, ..setup(100) };
     groups_prove(&[EXCLUSIVE, EXCLUSIVE], 0);
 }
 
 #[test]
-fn a_pair_that_preempts_settles_on_the_better_host() {
+fn a_pair_that_preempts_ends_with_the_better_host() {
     proves(&[setup(150), setup(100)], 2, Kind::All);
 }
 
 #[test]
-fn a_pair_of_equals_settles() {
+fn a_pair_of_equals_becomes_stable() {
     proves(&[setup(100), setup(100)], 2, Kind::Crashes);
 }
 
 #[test]
-fn a_pair_that_does_not_preempt_settles() {
+fn a_pair_that_does_not_preempt_becomes_stable() {
     const STAYING: Setup = Setup { preempt: false, ..setup(150) };
     proves(&[STAYING, setup(100)], 1, Kind::All);
 }
 
 #[test]
-fn an_exclusive_pair_settles() {
+fn an_exclusive_pair_becomes_stable() {
     const EXCLUSIVE: Setup = Setup { handover: Handover::Exclusive, ..setup(150) };
     proves(&[EXCLUSIVE, Setup { priority: 100, ..EXCLUSIVE }], 1, Kind::All);
 }
 
 #[test]
-fn three_hosts_settle_on_the_best() {
+fn three_hosts_end_with_the_best() {
     proves(&[setup(200), setup(150), setup(100)], 1, Kind::All);
 }
 
 #[test]
-fn a_pair_whose_service_fails_settles() {
+fn a_pair_whose_service_fails_becomes_stable() {
     const SICK: Setup = Setup { service: Some(Effect::Fault), ..setup(150) };
     proves(&[SICK, Setup { priority: 100, ..SICK }], 1, Kind::Crashes);
 }
 
 #[test]
-fn a_pair_whose_service_fails_while_it_moves_settles() {
+fn a_pair_whose_service_fails_while_it_moves_becomes_stable() {
     const SICK: Setup = Setup { service: Some(Effect::Fault), ..setup(150) };
     proves(&[SICK, setup(100)], 2, Kind::Moves);
 }

@@ -95,8 +95,8 @@ fn planned_moves_of_a_group_lose_nothing() {
 }
 
 #[test]
-fn groups_that_disagree_settle_on_one_master() {
-    seeds("groups_that", 1000, groups::groups_that_disagree_settle_on_one_master);
+fn groups_that_disagree_end_with_one_master() {
+    seeds("groups_that", 1000, groups::groups_that_disagree_end_with_one_master);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
     suite::main(3, |_| {
         let tests = tests![
-            watch_counts_down_and_tells_changes_as_they_happen,
+            watch_counts_down_and_shows_changes_as_they_happen,
             watch_fits_whatever_size_the_terminal_has,
             watch_reports_a_stopped_daemon_and_reconnects,
             the_terminal_is_restored,
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 // ---- watch -------------------------------------------------------------------------------------
 
-fn watch_counts_down_and_tells_changes_as_they_happen() {
+fn watch_counts_down_and_shows_changes_as_they_happen() {
     let pair = Pair::new(Duration::from_secs(1));
     let _daemons = pair.run_both();
     let terminal = Terminal::open(&pair.b, 80, 24, &pair.command(&pair.b, "watch"));

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_daemon_one_is_told_what_to_do() {
+    fn without_a_daemon_the_error_names_the_next_step() {
         let dir = tempfile::tempdir().unwrap();
         for left_over in [false, true] {
             if left_over {

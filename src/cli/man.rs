@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_formatter_has_nothing_to_complain_about() {
+    fn groff_accepts_the_manual_pages() {
         let groff = |text: &str| {
             let mut child = std::process::Command::new("groff")
                 .args(["-man", "-ww", "-z", "-Tutf8", "-K", "utf8"])

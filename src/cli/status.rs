@@ -115,7 +115,7 @@ impl View {
             {
                 self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
             }
-            if router.role == Role::Master.name() && heard_nobody(router) {
+            if router.role == Role::Master.name() && heard_no_peer(router) {
                 self.indented(&mut text, PLAIN, NOBODY_YET);
             }
         }
@@ -289,7 +289,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
     }
     // A backup whose takeover timer runs may just not have listened for long enough.
     let listens = router.next.as_ref().is_some_and(|next| next.what == NextStep::Takeover.name());
-    if router.role == Role::Backup.name() && heard_nobody(router) && !listens {
+    if router.role == Role::Backup.name() && heard_no_peer(router) && !listens {
         problems.push(
             "NEVER HEARD another router since vipd started; \"vipd doctor\" looks for the reason"
                 .to_owned(),
@@ -312,7 +312,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
 /// What a master shows that hears no other router, as it should be.
 const NOBODY_YET: &str = "no other router seen (normal: backups do not send)";
 
-fn heard_nobody(router: &Router) -> bool {
+fn heard_no_peer(router: &Router) -> bool {
     router.heard.is_none() && router.incompatible.is_empty()
 }
 
@@ -375,7 +375,7 @@ fn seconds(seconds: f64) -> String {
 
 fn heard(router: &Router) -> String {
     let Some(heard) = &router.heard else {
-        let normal = router.role == Role::Master.name() && heard_nobody(router);
+        let normal = router.role == Role::Master.name() && heard_no_peer(router);
         return if normal { NOBODY_YET } else { "no other router" }.to_owned();
     };
     let checksum = match &heard.checksum {
@@ -442,7 +442,7 @@ web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
     }
 
     #[test]
-    fn a_backup_that_never_heard_its_master_says_so_loudly() {
+    fn a_backup_that_never_heard_its_master_is_marked_as_such() {
         let mut status = example();
         let router = &mut status.routers[0];
         (router.role, router.next) = ("backup".into(), None);
@@ -454,7 +454,7 @@ web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
     }
 
     #[test]
-    fn one_virtual_router_is_shown_whole() {
+    fn one_virtual_router_is_shown_in_full() {
         let status = example();
         assert_eq!(
             view(false).one(&status, &status.routers[0]),

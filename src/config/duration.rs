@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_says_what_to_write() {
+    fn a_refused_duration_is_explained() {
         for (text, help) in [
             ("100", "write \"100ms\" or \"100s\""),
             ("5 sec", "write \"5s\""),

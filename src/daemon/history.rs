@@ -127,7 +127,7 @@ mod tests {
     use crate::api::events::newest;
 
     #[test]
-    fn the_newest_events_are_told_from_both_files() {
+    fn the_newest_events_come_from_both_files() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest(dir.path(), 10).unwrap(), []);
         let event = |number: u32| Event::now(EventKind::Command, None, number.to_string());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_lost_and_nobody_waits() {
+    fn an_event_that_cannot_be_written_is_dropped_without_waiting() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut history = History::start(Path::new("/dev/null/nowhere"));

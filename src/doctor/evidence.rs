@@ -83,7 +83,7 @@ impl Evidence<'_> {
             .collect()
     }
 
-    pub fn hears_nobody(&self, instance: &Instance<'_>) -> bool {
+    pub fn hears_no_peer(&self, instance: &Instance<'_>) -> bool {
         let router_status =
             self.after.as_ref().and_then(|status| status.find(&instance.router.name));
         let heard = router_status.is_some_and(|router| router.heard.is_some());

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_nobody_can_know_is_no_certain_verdict() {
+    fn an_unknown_rule_gives_no_certain_verdict() {
         let odd = json!({"limit": {"rate": 5}});
         let drop = json!({"drop": null});
         let perhaps = rules("accept", &[json!([odd, drop])], &[]);

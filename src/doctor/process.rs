@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_how_a_process_is_scheduled() {
+    fn the_scheduling_policy_of_a_process_is_read_from_the_kernel() {
         let (policy, _) = scheduling(std::process::id()).unwrap();
         assert_eq!(policy, libc::SCHED_OTHER as u32);
     }

@@ -162,7 +162,7 @@ fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
                 instance.link.index == index && instance.router.family == advert.family
             });
             let known = here.clone().any(|instance| instance.router.vrid == advert.vrid);
-            let Some(instance) = here.find(|instance| evidence.hears_nobody(instance)) else {
+            let Some(instance) = here.find(|instance| evidence.hears_no_peer(instance)) else {
                 continue;
             };
             if known || passed.ttl != u8::MAX {

@@ -548,14 +548,14 @@ mod tests {
     use crate::api::status::example;
 
     #[test]
-    fn without_a_daemon_it_is_said_to_be_down() {
+    fn without_a_daemon_vipd_up_is_0() {
         let text = metrics(None, UNIX_EPOCH, Format::Text);
         assert!(text.contains("\nvipd_up 0\n"), "{text}");
         assert!(!text.contains("vipd_build_info"), "{text}");
     }
 
     #[test]
-    fn what_a_label_says_cannot_end_it() {
+    fn label_values_are_escaped() {
         let mut text = String::new();
         let mut family = MetricFamily { text: &mut text, name: "x" };
         family.sample(&[("router", "a\"b\\c\nd"), ("role", "master")], 1);

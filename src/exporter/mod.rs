@@ -307,7 +307,7 @@ mod tests {
     use crate::vrrp::{DiscardReason, Hook, Leave, Reason, Role, Verdict, Why};
 
     #[test]
-    fn the_page_asks_nobody_but_its_own_server() {
+    fn the_page_sends_requests_to_its_own_server_only() {
         for outside in ["http://", "https://", "//cdn", "@import", "url(", "src="] {
             assert!(!PAGE.contains(outside), "the page contains {outside}");
         }
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_knows_script_and_style_by_their_hashes() {
+    fn the_policy_allows_script_and_style_by_their_hashes() {
         // The hash of nothing, as `printf '' | openssl dgst -sha256 -binary | base64` has it.
         let policy = policy("<style></style><script>x</script>");
         assert!(
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn page_dashboard_and_rules_name_nothing_that_there_is_not() {
+    fn page_dashboard_and_rules_name_only_what_exists() {
         let roles = Role::ALL.map(Role::name).to_vec();
         let causes = [&Why::NAMES[..], &Leave::NAMES, &Reason::NAMES].concat();
         let lists = [

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_cannot_block_us_and_is_told_what_it_missed() {
+    fn a_reader_that_does_not_read_blocks_nothing_and_gets_the_number_of_lost_lines() {
         if is_again() {
             let guard = init();
             for number in 0..10_000 {
@@ -304,7 +304,7 @@ mod tests {
             return;
         }
         let mut command =
-            again("a_reader_that_does_not_read_cannot_block_us_and_is_told_what_it_missed");
+            again("a_reader_that_does_not_read_blocks_nothing_and_gets_the_number_of_lost_lines");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         // Blocks for ever if logging does; the harness prints its own lines first.
         let mut said = String::new();
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_does_not_read_cannot_block_us_and_is_told_what_it_missed() {
+    fn a_journal_that_does_not_read_blocks_nothing_and_gets_the_number_of_lost_records() {
         let (journald, journal, _directory) = journal();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), || {
             for number in 0..10_000 {
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_said_once_in_a_while() {
+    fn losses_are_reported_at_intervals() {
         let losses = Losses::default();
         let said = |lost, gets_through| {
             let mut said = false;

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_read_cannot_block_us() {
+    fn a_service_manager_that_does_not_read_blocks_nothing() {
         let (_manager, systemd, _directory) = manager();
         for _ in 0..10_000 {
             systemd.watchdog();

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_says_master_only_of_a_master_that_is_not_leaving() {
+    fn only_a_master_that_is_not_leaving_is_recorded_as_master() {
         for role in Role::ALL {
             let entry = change(role, Why::HeardNobody, true, MasterHook::None);
             assert_eq!(entry.master, role == Role::Master, "{role}");

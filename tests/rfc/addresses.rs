@@ -5,7 +5,7 @@ use vipd::vrrp::{ClaimError, Event, Reason, Role, RouterConfig, Why};
 use crate::fixture::*;
 
 #[test]
-fn an_address_that_somebody_removed_is_put_back_and_announced() {
+fn a_removed_address_is_added_again_and_announced() {
     let mut host = Host::master(web());
     host.wait(millis(500));
     host.loses(SHARED);
@@ -95,7 +95,7 @@ fn a_claim_refused_because_the_address_is_there_is_a_fault_until_it_is_gone() {
 }
 
 #[test]
-fn a_claim_refused_because_of_an_address_that_nobody_sees_is_tried_again() {
+fn a_claim_refused_because_of_an_address_that_is_not_reported_is_tried_again() {
     let mut host = Host::master(web());
     host.feed(Event::ClaimFailed(WEB, ClaimError::AlreadyThere)).unwrap();
     host.wait(secs(60));

@@ -37,7 +37,7 @@ fn a_foreign_announcement_is_answered_after_20_ms() {
 }
 
 #[test]
-fn a_foreign_announcement_is_not_answered_by_one_who_is_master_no_more() {
+fn a_foreign_announcement_is_not_answered_by_a_former_master() {
     let mut host = Host::master(web());
     host.wait(secs(3));
     host.begin();
@@ -48,7 +48,7 @@ fn a_foreign_announcement_is_not_answered_by_one_who_is_master_no_more() {
 }
 
 #[test]
-fn an_announcement_war_is_fought_once_a_second() {
+fn contended_announcements_are_answered_once_a_second() {
     let mut host = Host::master(web());
     host.wait(secs(40));
     host.begin();
@@ -63,7 +63,7 @@ fn an_announcement_war_is_fought_once_a_second() {
 }
 
 #[test]
-fn a_foreign_announcement_of_an_address_that_is_not_ours_means_nothing() {
+fn a_foreign_announcement_of_another_address_is_ignored() {
     let mut host = Host::master(web());
     host.wait(secs(3));
     host.begin();

@@ -86,7 +86,7 @@ fn rfc9568_6_4_2_a_new_master_claims_advertises_announces_in_this_order() {
 }
 
 #[test]
-fn rfc9568_6_4_2_a_backup_says_nothing_whatever_it_hears() {
+fn rfc9568_6_4_2_a_backup_sends_nothing_whatever_it_hears() {
     let mut host = Host::backup(web());
     for value in [0, 1, 100, 149, 150, 151, 254, 255] {
         host.hears(value, ABOVE).unwrap();
@@ -100,7 +100,7 @@ fn rfc9568_6_4_2_a_backup_says_nothing_whatever_it_hears() {
 }
 
 #[test]
-fn rfc9568_6_4_2_a_backup_that_stops_says_nothing_to_the_link() {
+fn rfc9568_6_4_2_a_backup_that_stops_sends_nothing() {
     let mut host = Host::backup_of(web(), 200, ABOVE);
     host.stop(Stop::Leave);
     assert_eq!(host.said(), ["role stopped"]);

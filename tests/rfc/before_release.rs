@@ -24,7 +24,7 @@ fn before_release_runs_while_adverts_and_renewals_go_on() {
 }
 
 #[test]
-fn before_release_ends_with_the_hook_whatever_it_said() {
+fn before_release_ends_with_the_hook_whatever_its_result() {
     for succeeded in [true, false] {
         let mut host = Host::master(prepared(Handover::Exclusive));
         host.stop(Stop::Leave);

@@ -5,7 +5,7 @@ use vipd::vrrp::{Priority, Role, RouterConfig};
 use crate::fixture::*;
 
 #[test]
-fn nobody_takes_over_before_start_delay_and_link_delay_are_over() {
+fn no_router_takes_over_before_start_delay_and_link_delay_are_over() {
     for (start_delay, link_delay) in [(secs(9), secs(2)), (secs(2), secs(9))] {
         let mut host = Host::backup(RouterConfig { start_delay, link_delay, ..web() });
         host.wait(secs(9) - NANO);
@@ -16,7 +16,7 @@ fn nobody_takes_over_before_start_delay_and_link_delay_are_over() {
 }
 
 #[test]
-fn nobody_takes_over_before_the_delay_even_if_the_master_leaves() {
+fn no_router_takes_over_before_the_delay_even_if_the_master_leaves() {
     let mut host = Host::backup(RouterConfig { link_delay: secs(9), ..web() });
     host.hears(0, ABOVE).unwrap();
     host.wait(secs(9) - NANO);
@@ -48,7 +48,7 @@ fn a_link_that_flaps_does_not_cut_the_start_delay_short() {
 }
 
 #[test]
-fn preempt_delay_is_how_long_we_must_have_been_fit() {
+fn preempt_delay_counts_from_when_the_host_became_fit() {
     let mut host = Host::backup(RouterConfig { preempt_delay: secs(20), ..web() });
     let mut waited = 0;
     while host.role() == Role::Backup {
@@ -66,7 +66,7 @@ fn preempt_delay_is_how_long_we_must_have_been_fit() {
 }
 
 #[test]
-fn preempt_delay_begins_anew_after_a_fault() {
+fn preempt_delay_restarts_after_a_fault() {
     let mut host = Host::backup(RouterConfig { preempt_delay: secs(20), ..web() });
     host.wait(millis(500));
     host.link_down();
@@ -94,7 +94,7 @@ fn a_master_that_has_heard_no_peer_since_start_advertises_priority_1_for_a_minut
 }
 
 #[test]
-fn a_master_that_has_heard_no_peer_since_start_gives_way_to_any_master() {
+fn a_master_that_has_heard_no_peer_since_start_defers_to_any_master() {
     let mut host = Host::master(RouterConfig { preempt: false, ..web() });
     host.hears(2, BELOW).unwrap();
     host.wait(millis(5));

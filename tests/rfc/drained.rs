@@ -35,7 +35,7 @@ fn held_back_takes_over_when_no_master_is_heard_at_all() {
 }
 
 #[test]
-fn a_backup_that_is_held_back_on_the_verge_of_preempting_does_not() {
+fn a_backup_that_is_held_back_just_before_preempting_does_not() {
     let mut host = Host::backup(web());
     host.wait(secs(3));
     host.hears(100, BELOW).unwrap();

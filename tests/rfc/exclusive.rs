@@ -5,7 +5,7 @@ use vipd::vrrp::Command;
 use crate::fixture::*;
 
 #[test]
-fn exclusive_releases_before_it_says_priority_0() {
+fn exclusive_releases_before_it_sends_priority_0() {
     for leave in WAYS {
         let mut host = Host::master(exclusive());
         left_by(&mut host, leave);
@@ -25,7 +25,7 @@ fn exclusive_losing_an_election_releases_before_anything_else() {
 }
 
 #[test]
-fn exclusive_failover_that_nobody_takes_is_taken_back_after_the_master_down_interval() {
+fn exclusive_failover_without_a_successor_is_undone_after_the_master_down_interval() {
     let mut host = Host::master(exclusive());
     host.command(Command::Failover(WEB));
     assert!(host.router().held_back());

@@ -46,7 +46,7 @@ fn fault_of_the_link_outlasts_the_end_of_another() {
 }
 
 #[test]
-fn fault_by_link_down_releases_and_says_nothing_that_nobody_could_hear() {
+fn fault_by_link_down_releases_without_an_advert() {
     let mut host = Host::master(web());
     host.link_down();
     assert_eq!(host.said(), ["release", "role fault"]);
@@ -55,7 +55,7 @@ fn fault_by_link_down_releases_and_says_nothing_that_nobody_could_hear() {
 }
 
 #[test]
-fn fault_with_the_link_up_says_priority_0() {
+fn fault_with_the_link_up_sends_priority_0() {
     let mut overlap = Host::master(web());
     overlap.wait(millis(1));
     overlap.link(true, &[]);

@@ -197,7 +197,7 @@ fn group_that_loses_one_election_leaves_all() {
 }
 
 #[test]
-fn group_does_not_take_one_member_back_that_nobody_wanted() {
+fn group_that_lost_one_member_does_not_take_it_back_alone() {
     let mut host = masters(&web());
     for _ in 0..10 {
         host.hears_out(200, ABOVE_OUT);
@@ -208,7 +208,7 @@ fn group_does_not_take_one_member_back_that_nobody_wanted() {
 }
 
 #[test]
-fn group_failover_moves_all_and_takes_all_back_when_nobody_comes() {
+fn group_failover_moves_all_and_is_undone_without_a_successor() {
     let mut host = masters(&web());
     host.command(Command::Failover(OUT));
     host.is_all(Role::Leaving);
@@ -416,7 +416,7 @@ fn group_made_by_a_reload_of_a_master_and_a_backup_gets_in_line() {
 }
 
 #[test]
-fn group_taken_apart_by_a_reload_goes_on_as_it_was() {
+fn group_removed_by_a_reload_leaves_its_members_unchanged() {
     let mut host = masters(&web());
     let alone = Config { groups: Vec::new(), ..grouped(&web()) };
     host.reload_all(&alone);
@@ -426,7 +426,7 @@ fn group_taken_apart_by_a_reload_goes_on_as_it_was() {
 }
 
 #[test]
-fn group_renamed_by_a_reload_goes_on_as_it_was() {
+fn group_renamed_by_a_reload_stays_unchanged() {
     let mut host = masters(&web());
     let mut renamed = grouped(&web());
     renamed.groups[0].name = Arc::from("edge");

@@ -15,7 +15,7 @@ fn claiming(config: RouterConfig) -> Host {
 }
 
 #[test]
-fn before_claim_is_asked_before_anything_is_claimed() {
+fn before_claim_runs_before_anything_is_claimed() {
     let mut host = claiming(asking());
     host.wait(secs(4));
     assert_eq!(host.done, [], "on the wire it is a backup");
@@ -27,7 +27,7 @@ fn before_claim_is_asked_before_anything_is_claimed() {
 }
 
 #[test]
-fn before_claim_may_veto_and_is_asked_again_later() {
+fn before_claim_may_veto_and_runs_again_later() {
     let mut host = claiming(asking());
     host.hook_ended(Hook::BeforeClaim, false);
     assert_eq!(host.said(), ["role fault"]);
@@ -49,7 +49,7 @@ fn before_claim_that_does_not_answer_in_time_is_a_veto() {
 }
 
 #[test]
-fn before_claim_ends_when_a_master_is_heard_that_is_not_to_be_deposed() {
+fn before_claim_ends_when_a_master_is_heard_that_is_not_preempted() {
     let mut host = claiming(asking());
     host.hears(200, ABOVE).unwrap();
     assert_eq!(host.said(), ["role backup"]);
@@ -59,7 +59,7 @@ fn before_claim_ends_when_a_master_is_heard_that_is_not_to_be_deposed() {
 }
 
 #[test]
-fn before_claim_goes_on_while_a_master_is_heard_that_is_to_be_deposed() {
+fn before_claim_continues_while_a_master_is_heard_that_is_preempted() {
     let mut host = claiming(asking());
     host.hears(100, ABOVE).unwrap();
     host.hears(0, ABOVE).unwrap();
@@ -88,7 +88,7 @@ fn before_claim_ends_with_a_fault_a_drain_a_stop_or_a_failover() {
 }
 
 #[test]
-fn before_claim_is_not_asked_by_the_owner_at_resume_or_when_nobody_came() {
+fn before_claim_does_not_run_for_the_owner_at_resume_or_without_a_successor() {
     let mut owner = Host::started(&[RouterConfig { priority: Priority::OWNER, ..asking() }]);
     owner.link_up();
     assert_eq!(owner.role(), Role::Master);
@@ -102,7 +102,7 @@ fn before_claim_is_not_asked_by_the_owner_at_resume_or_when_nobody_came() {
 }
 
 #[test]
-fn a_hook_that_fails_means_fault_only_if_it_is_said_so() {
+fn a_hook_that_fails_means_fault_only_if_configured() {
     let mut host = Host::master(web());
     host.hook_ended(Hook::Master, false);
     assert_eq!(host.role(), Role::Master);

@@ -17,7 +17,7 @@ fn rfc9568_6_4_1_the_owner_is_master_at_once_and_only_announces() {
 }
 
 #[test]
-fn rfc9568_6_4_1_everybody_else_starts_as_backup_with_the_full_timer() {
+fn rfc9568_6_4_1_every_other_router_starts_as_backup_with_the_full_timer() {
     for value in [1, 100, 254] {
         let mut host = Host::backup(priority(value));
         assert_eq!(host.until_deadline(), Some(master_down(value, SECOND)));

@@ -96,7 +96,7 @@ fn late_is_counted_from_the_last_advert_of_any_kind() {
 }
 
 #[test]
-fn late_as_the_driver_says() {
+fn late_when_the_driver_reports_it() {
     let mut host = Host::master(web());
     host.feed(Event::Late(WEB)).unwrap();
     assert_eq!(host.said(), ["release", "role backup"]);

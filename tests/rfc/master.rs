@@ -121,7 +121,7 @@ fn rfc9568_6_4_3_a_master_that_stops_sends_priority_0() {
 }
 
 #[test]
-fn rfc9568_6_4_3_a_loser_has_one_last_word_and_no_more() {
+fn rfc9568_6_4_3_a_loser_sends_one_final_advert_and_no_more() {
     // It makes a winner that did not know of it announce again; without addresses it is priority 0.
     for (handover, word) in [(Handover::Overlap, 150), (Handover::Exclusive, 0)] {
         let mut host = Host::master(RouterConfig { handover, ..web() });
@@ -133,7 +133,7 @@ fn rfc9568_6_4_3_a_loser_has_one_last_word_and_no_more() {
 }
 
 #[test]
-fn a_loser_that_has_just_answered_has_no_last_word() {
+fn a_loser_that_has_just_answered_sends_no_final_advert() {
     for handover in [Handover::Overlap, Handover::Exclusive] {
         let mut host = Host::master(RouterConfig { handover, ..web() });
         host.hears(149, BELOW).unwrap();

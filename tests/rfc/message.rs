@@ -297,7 +297,7 @@ fn rfc9568_7_1_a_different_interval_counts_and_is_warned_of() {
 }
 
 #[test]
-fn rfc9568_7_2_the_advert_says_what_is_configured() {
+fn rfc9568_7_2_the_advert_has_what_is_configured() {
     let config = RouterConfig {
         addresses: addresses(&[SHARED, "10.0.0.101"]),
         unadvertised_addresses: addresses(&["2001:db8::10"]),

@@ -7,7 +7,7 @@ use vipd::vrrp::{Action, Command, DiscardReason, Leave, Priority, Role, RouterCo
 use crate::fixture::*;
 
 #[test]
-fn overlap_says_priority_0_and_goes_on_answering() {
+fn overlap_sends_priority_0_and_keeps_answering() {
     for leave in WAYS {
         let mut host = Host::master(web());
         host.wait(MILLI);
@@ -66,7 +66,7 @@ fn overlap_waits_no_longer_for_a_late_announcement() {
 }
 
 #[test]
-fn overlap_does_not_take_another_leaver_or_itself_for_the_successor() {
+fn overlap_does_not_take_another_leaving_master_or_itself_for_the_successor() {
     let mut host = Host::master(web());
     host.stop(Stop::Leave);
     host.hears(0, ABOVE).unwrap();
@@ -87,7 +87,7 @@ fn overlap_repeats_priority_0_once_per_interval() {
 }
 
 #[test]
-fn overlap_failover_and_drain_take_the_role_back_when_nobody_comes() {
+fn overlap_failover_and_drain_are_undone_without_a_successor() {
     for leave in [Leave::Failover, Leave::Drain] {
         let mut host = Host::master(web());
         left_by(&mut host, leave);
@@ -106,7 +106,7 @@ fn overlap_failover_and_drain_take_the_role_back_when_nobody_comes() {
 }
 
 #[test]
-fn overlap_stop_and_removal_release_when_nobody_comes() {
+fn overlap_stop_and_removal_release_without_a_successor() {
     for leave in [Leave::Stop, Leave::Removed] {
         let mut host = Host::master(web());
         left_by(&mut host, leave);
@@ -128,7 +128,7 @@ fn overlap_waits_at_most_ten_seconds() {
 }
 
 #[test]
-fn overlap_losing_an_election_lingers_until_the_announcement_or_5_ms() {
+fn overlap_losing_an_election_holds_until_the_announcement_or_5_ms() {
     let mut host = Host::master(web());
     host.hears(200, ABOVE).unwrap();
     host.wait(millis(2));
@@ -165,7 +165,7 @@ fn a_stop_while_a_failover_waits_for_its_successor_ends_in_a_release() {
 }
 
 #[test]
-fn a_drain_after_a_failover_that_nobody_took_is_tried_again() {
+fn a_drain_after_a_failover_without_a_successor_is_tried_again() {
     let mut host = Host::master(web());
     host.command(Command::Failover(WEB));
     host.wait(secs(10));

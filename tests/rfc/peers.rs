@@ -33,7 +33,7 @@ fn incompatible_multicast_where_unicast_is_expected_is_named() {
 }
 
 #[test]
-fn incompatible_warnings_come_once_a_minute_and_status_knows_the_last() {
+fn incompatible_warnings_come_once_a_minute_and_status_has_the_last() {
     let mut host = Host::master(web());
     for _ in 0..120 {
         let _ = host.hears_advert(&advert_of(&web2(), 200), ABOVE);

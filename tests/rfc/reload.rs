@@ -179,7 +179,7 @@ fn reload_that_brings_back_less_than_was_removed_advertises_only_that() {
 }
 
 #[test]
-fn reload_that_brings_back_what_was_removed_and_slept_since_starts_it_anew() {
+fn reload_that_brings_back_what_was_removed_before_a_sleep_starts_it_again() {
     let mut host = Host::master(web());
     host.reload(&[]);
     host.sleeps(secs(30));
@@ -191,7 +191,7 @@ fn reload_that_brings_back_what_was_removed_and_slept_since_starts_it_anew() {
 }
 
 #[test]
-fn reload_that_brings_back_what_is_gone_starts_it_anew() {
+fn reload_that_brings_back_what_is_gone_starts_it_again() {
     let mut host = Host::backup(web());
     host.reload(&[]);
     assert_eq!(host.said(), ["role stopped"]);

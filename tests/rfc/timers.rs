@@ -40,7 +40,7 @@ fn rfc9568_6_1_a_backup_adopts_the_masters_interval() {
 }
 
 #[test]
-fn rfc9568_6_1_a_backup_does_not_adopt_the_interval_of_a_master_it_is_about_to_depose() {
+fn rfc9568_6_1_a_backup_does_not_adopt_the_interval_of_a_master_it_is_about_to_preempt() {
     let mut host = Host::backup(web());
     let slow = Advert { interval: centis(500), ..advert_of(&web(), 100) };
     host.hears_advert(&slow, BELOW).unwrap();

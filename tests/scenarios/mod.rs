@@ -204,7 +204,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "an_unheard_newcomer_that_does_not_preempt_deposes_nobody",
+        name: "an_unheard_newcomer_that_does_not_preempt_replaces_no_master",
         interval_ms: 1000,
         hosts: &[host("a", 150).no_preempt().asleep(), host("b", 100).no_preempt()],
         steps: &[
@@ -268,7 +268,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "a_stop_with_nobody_to_take_over_leaves_no_address_behind",
+        name: "a_stop_without_a_successor_leaves_no_address_behind",
         interval_ms: 1000,
         hosts: &[host("a", 150)],
         steps: &[MasterWithin("a", TIMEOUT), Stop("a"), HasNot("a")],
@@ -292,7 +292,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "a_failover_with_nobody_there_leaves_it_where_it_is",
+        name: "a_failover_without_a_peer_moves_nothing",
         interval_ms: 1000,
         hosts: &[host("a", 150), host("b", 100).asleep()],
         steps: &[
@@ -335,7 +335,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "a_late_waker_listens_first",
+        name: "a_daemon_that_wakes_late_listens_first",
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
@@ -432,7 +432,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "three_hosts_and_the_two_best_die_in_turn",
+        name: "the_two_best_of_three_hosts_crash_in_turn",
         interval_ms: 1000,
         hosts: &[host("a", 200), host("b", 150), host("c", 100)],
         steps: &[

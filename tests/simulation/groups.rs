@@ -125,7 +125,7 @@ pub fn planned_moves_of_a_group_lose_nothing(
 
 /// Both links are cut and healed, in any order: each host is master of both members, and each would
 /// win the tie on another link.
-pub fn groups_that_disagree_settle_on_one_master(
+pub fn groups_that_disagree_end_with_one_master(
     seed: u64,
     trace: bool,
 ) -> Result<Box<World>, Box<World>> {

@@ -60,7 +60,7 @@ fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
 }
 
 #[test]
-fn a_shorter_interval_does_not_end_a_farewell_early() {
+fn a_shorter_interval_does_not_end_a_planned_leave_early() {
     let mut world = stable_world(&[host("a", 150)]);
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     change(&mut world, 0, |router| {
@@ -96,7 +96,7 @@ fn a_reload_does_not_shorten_the_master_down_interval_of_a_newcomer() {
 }
 
 #[test]
-fn a_leaver_says_goodbye_once() {
+fn a_leaving_master_sends_priority_0_once() {
     let mut world = stable_world(PAIR);
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     world.command(0, Command::Failover(id));
@@ -194,7 +194,7 @@ fn a_stop_right_after_the_start_leaves_no_address_behind() {
 }
 
 #[test]
-fn strangers_lower_adverts_do_not_burden_the_worker() {
+fn lower_adverts_of_strangers_add_no_work_for_the_worker() {
     let mut world = stable_world(PAIR);
     let before = world.hosts[0].jobs_done;
     let router = router(&host("x", 1), Interval::DEFAULT);
@@ -252,7 +252,7 @@ fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
 
 /// What a master has queued for the worker is cancelled when the role ends.
 #[test]
-fn a_slow_worker_does_not_work_off_what_is_long_over() {
+fn a_slow_worker_skips_jobs_that_are_cancelled() {
     let mut world = world(&[host("a", 254).asleep(), host("b", 100)], 10, 1);
     world.hosts[1].pace.worker = (ms(300), ms(300));
     world.start(1);
@@ -270,7 +270,7 @@ fn a_slow_worker_does_not_work_off_what_is_long_over() {
 
 /// It would delay the successor, whose timer restarts with each.
 #[test]
-fn a_leaver_that_was_stopped_for_a_while_does_not_say_goodbye_twice_in_an_interval() {
+fn a_leaving_master_that_was_stopped_does_not_send_priority_0_twice_in_an_interval() {
     let mut world = stable_world(&[host("a", 150)]);
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     world.command(0, Command::Failover(id));

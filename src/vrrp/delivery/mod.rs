@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_claim_is_told_and_nothing_of_what_followed_is_seen() {
+    fn a_failed_claim_is_reported_and_cancels_what_followed() {
         let mut master = Master::new();
         master.carries_out();
         master.finishes(JobKind::Claim, Some(JobError::AlreadyThere));
@@ -753,7 +753,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_goes_in_the_last_100_ms_of_the_lease_was_taken_by_nobody() {
+    fn an_address_removed_in_the_last_100_ms_of_its_lease_has_expired() {
         let ip = "192.0.2.10".parse().unwrap();
         let mut master = Master::stable();
         let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
@@ -764,7 +764,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_while_a_job_is_under_way_is_asked_about_again_after_it() {
+    fn an_address_that_goes_during_a_job_is_checked_again_after_it() {
         let ip = "192.0.2.10".parse().unwrap();
         let mut master = Master::new();
         master.carries_out();
@@ -776,7 +776,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_says_nothing_for_three_intervals_makes_the_next_advert_late() {
+    fn a_worker_without_an_answer_for_three_intervals_makes_the_next_advert_late() {
         let mut master = Master::new();
         master.carries_out();
         let begun = master.now;

@@ -71,7 +71,7 @@ impl VirtualRouter {
                 self.backup_hears(now, packet.source, heard, actions);
             }
             State::Master { .. } => self.master_hears(now, packet.source, heard, actions),
-            State::Leaving { .. } => self.leaver_hears(now, packet.source, heard, actions),
+            State::Leaving { .. } => self.leaving_receives(now, packet.source, heard, actions),
         }
         self.heard_since_up = true;
         Ok(())
@@ -329,7 +329,7 @@ impl VirtualRouter {
     /// Leaving. After we have sent priority 0, any advert with another priority comes from the
     /// successor. Before that, while `before_release` runs, we are still master: an inferior router
     /// is answered, a superior one is the successor.
-    fn leaver_hears(
+    fn leaving_receives(
         &mut self,
         now: Instant,
         source: IpAddr,

@@ -209,7 +209,7 @@ impl VirtualRouter {
     ) {
         if let State::Leaving { phase: Phase::Offered { successor_by, .. }, .. } = &mut self.state {
             *successor_by = until;
-            self.leaver_timeout(now, actions);
+            self.leaving_timeout(now, actions);
         }
     }
 

@@ -60,7 +60,7 @@ impl VirtualRouter {
                 }
             }
             State::Master { .. } => self.master_timeout(now, actions),
-            State::Leaving { .. } => self.leaver_timeout(now, actions),
+            State::Leaving { .. } => self.leaving_timeout(now, actions),
         }
     }
 
@@ -119,8 +119,8 @@ impl VirtualRouter {
         let State::Master { advert_at, extra_at, unheard_until, .. } = &mut self.state else {
             return;
         };
-        let hears_nobody = unheard_until.is_some_and(|until| until <= now);
-        if hears_nobody {
+        let hears_no_peer = unheard_until.is_some_and(|until| until <= now);
+        if hears_no_peer {
             *unheard_until = None;
         }
         let due = Some(*advert_at).filter(|at| *at <= now);
@@ -135,7 +135,7 @@ impl VirtualRouter {
         if extra {
             self.record_extra(now);
         }
-        if due.is_some() || hears_nobody {
+        if due.is_some() || hears_no_peer {
             self.advertise_due(now, due, self.effective_priority(), actions);
         } else if extra {
             self.send(now, self.effective_priority(), actions);
@@ -143,7 +143,7 @@ impl VirtualRouter {
         self.holding.timeout(now, actions);
     }
 
-    pub(super) fn leaver_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn leaving_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let interval = self.config.advert_interval.duration();
         let State::Leaving { leave, phase, .. } = &mut self.state else { return };
         let leave = *leave;
@@ -163,7 +163,7 @@ impl VirtualRouter {
                 if *successor_by <= now {
                     // In a group all members decide together (`Group::end_offers`).
                     if self.membership == Membership::Alone || self.retiring.is_some() {
-                        self.nobody_came(now, leave, actions);
+                        self.no_successor(now, leave, actions);
                     }
                 } else if *repeat_at <= now {
                     // Not an absolute schedule: two in quick succession would restart the
@@ -188,7 +188,7 @@ impl VirtualRouter {
         }
     }
 
-    fn nobody_came(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
+    fn no_successor(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match leave {
             Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
                 self.held_back = false;
