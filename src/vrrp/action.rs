@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::advert::Advert;
 use super::config::Priority;
-use super::event::Hook;
-use super::holding::Held;
+use super::held::Held;
+use super::hook::Hook;
 use super::id::RouterId;
-use super::router::Role;
+use super::role::Role;
 use super::time::Instant;
 use super::warning::Warning;
 use super::why::Why;

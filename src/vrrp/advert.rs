@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::config::{Address, ChecksumForm, Family, Interval, Priority, Version, Vrid};
 
-/// IP protocol number of VRRP, in the IPv4 and IPv6 header and in the pseudo-header.
+/// IP protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4), in the IPv4 and IPv6 header and in the
+/// pseudo-header.
 pub const PROTOCOL: u8 = 112;
 
 /// The only message type (RFC 9568 5.2.2).

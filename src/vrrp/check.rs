@@ -202,13 +202,11 @@ impl CheckSummary {
         sum
     }
 
-    /// The effective priority of a router that does not own the addresses: 1 to 254.
+    /// The effective priority of a router that does not own the addresses.
     pub fn effective(&self, configured: Priority) -> Priority {
         if self.last_resort {
             return Priority::LOWEST;
         }
-        let sum = i32::from(configured.get()) + self.weight;
-        let clamped = sum.clamp(1, 254);
-        Priority::new(u8::try_from(clamped).unwrap_or(u8::MAX - 1))
+        Priority::clamped(i32::from(configured.get()) + self.weight)
     }
 }

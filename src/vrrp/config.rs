@@ -9,7 +9,7 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Hook;
+use super::hook::Hook;
 
 /// Virtual router identifier, 1-255 (RFC 9568 5.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,12 +48,19 @@ impl Priority {
     pub const LOWEST: Priority = Priority(1);
     /// The default (RFC 9568 6.1).
     pub const DEFAULT: Priority = Priority(100);
+    /// The highest of a router that does not own the addresses.
+    pub const HIGHEST: Priority = Priority(254);
     /// The router that owns the addresses.
     pub const OWNER: Priority = Priority(255);
 
     /// Every byte is a priority.
     pub const fn new(priority: u8) -> Self {
         Priority(priority)
+    }
+
+    /// The nearest one from [`LOWEST`](Self::LOWEST) to [`HIGHEST`](Self::HIGHEST).
+    pub fn clamped(sum: i32) -> Self {
+        Priority(sum.clamp(Self::LOWEST.0.into(), Self::HIGHEST.0.into()) as u8)
     }
 
     /// The number on the wire.
@@ -90,6 +97,28 @@ impl Interval {
     /// In hundredths of a second.
     pub const fn centis(self) -> u16 {
         self.0
+    }
+
+    /// Skew_Time of a backup whose master sends so often: the higher its own priority, the shorter
+    /// (RFC 9568 6.1; RFC 3768 6.1).
+    pub fn skew(self, version: Version, priority: Priority) -> Duration {
+        let base = match version {
+            Version::V2 => Duration::from_secs(1),
+            Version::V3 => self.duration(),
+        };
+        base * (256 - u32::from(priority.get())) / 256
+    }
+
+    /// Master_Down_Interval of a backup: three intervals of its master and the skew time (RFC 9568
+    /// 6.1).
+    pub fn master_down(self, version: Version, priority: Priority) -> Duration {
+        self.peer_timeout() + self.skew(version, priority)
+    }
+
+    /// Master_Down_Interval without the skew time: how long backups wait at least for the next
+    /// advert before they take over.
+    pub fn peer_timeout(self) -> Duration {
+        3 * self.duration()
     }
 
     pub const fn duration(self) -> Duration {
@@ -133,6 +162,13 @@ impl Family {
     }
 }
 
+names! {
+    Family {
+        V4 = "ipv4",
+        V6 = "ipv6",
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -160,21 +196,14 @@ impl fmt::Display for Version {
     }
 }
 
-/// What the checksum of a version 3 advert over IPv4 covers: implementations differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ChecksumForm {
-    /// The message and the IPv4 pseudo-header: keepalived, FRR.
-    PseudoHeader,
-    /// The message alone (RFC 9568 5.2.8).
-    Plain,
-}
-
-impl fmt::Display for ChecksumForm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ChecksumForm::PseudoHeader => "pseudo-header",
-            ChecksumForm::Plain => "plain",
-        })
+words! {
+    /// What the checksum of a version 3 advert over IPv4 covers: implementations differ.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum ChecksumForm {
+        /// The message and the IPv4 pseudo-header: keepalived, FRR.
+        PseudoHeader = "pseudo-header",
+        /// The message alone (RFC 9568 5.2.8).
+        Plain = "plain",
     }
 }
 
@@ -214,6 +243,9 @@ impl fmt::Display for Address {
         write!(f, "{}", self.ip)
     }
 }
+
+/// How long a failed `before_claim` hook causes a fault, unless configured.
+pub const VETO: Duration = Duration::from_secs(30);
 
 /// A virtual router of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -262,7 +294,8 @@ pub struct RouterConfig {
     /// `Some`: the limit of the hook that runs before the addresses are claimed, and that can
     /// prevent it.
     pub before_claim: Option<Duration>,
-    /// How long a failed hook causes a fault, for hooks that do.
+    /// How long a failed hook causes a fault, for hooks that do; [`VETO`] for a `before_claim` that
+    /// is not in it.
     pub fault_for: BTreeMap<Hook, Duration>,
     /// Names of the checks that its priority or its taking part depends on.
     pub checks: Arc<[Arc<str>]>,
@@ -274,23 +307,23 @@ impl RouterConfig {
         self.addresses.iter().chain(self.unadvertised_addresses.iter()).copied()
     }
 
-    /// How long peers wait at least for our next advert before they take over: their master-down
-    /// interval (RFC 9568 6.1) without the skew time.
-    pub fn peer_timeout(&self) -> Duration {
-        3 * self.advert_interval.duration()
-    }
-
     /// What identifies the virtual router over reloads: interface, family and VRID.
     pub fn identity(&self) -> (&str, Family, Vrid) {
         (&self.interface, self.family, self.vrid)
     }
 
-    /// The default `address_lifetime` in seconds. From 0.7 s on it is the longest whole number of
-    /// seconds that ends before peers take over, floor(3 x interval) - 1. Shorter intervals leave
-    /// no such number; they get 2 s, which may end later.
+    /// The shortest interval that leaves a whole number of seconds, as the kernel counts lifetimes,
+    /// that ends before peers take over.
+    pub const MIN_INTERVAL_WITH_LEASE: Interval = Interval(70);
+
+    /// The default `address_lifetime` in seconds: the longest that ends before peers take over,
+    /// floor(3 x interval) - 1. Intervals that leave none get 2 s, which may end later.
     pub const fn automatic_lifetime(interval: Interval) -> u32 {
-        let centis = interval.centis() as u32;
-        if centis >= 70 { 3 * centis / 100 - 1 } else { 2 }
+        if interval.0 >= Self::MIN_INTERVAL_WITH_LEASE.0 {
+            3 * interval.0 as u32 / 100 - 1
+        } else {
+            2
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::{CheckId, Probe};
 use super::config::Config;
+use super::hook::HookOutcome;
 use super::id::{LinkId, Mac, RouterId};
 
 /// What has happened.
@@ -122,32 +123,6 @@ pub struct Recorded {
     pub resumes_in_last_minute: u32,
     /// Its `master` hook had ended with status 0.
     pub master_hook_done: bool,
-}
-
-words! {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub enum Hook {
-        /// Before the addresses are claimed; a failure prevents that.
-        BeforeClaim = "before_claim",
-        /// After becoming master.
-        Master = "master",
-        /// After becoming backup.
-        Backup = "backup",
-        /// After a fault.
-        Fault = "fault",
-        /// When the daemon stops or the virtual router is removed.
-        Stop = "stop",
-        /// Before a planned release.
-        BeforeRelease = "before_release",
-    }
-}
-
-/// The result of a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct HookOutcome {
-    pub hook: Hook,
-    /// It ended with status 0 within its limit.
-    pub succeeded: bool,
 }
 
 /// How the daemon is to stop.

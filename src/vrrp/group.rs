@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::id::RouterId;
-use super::router::{MemberView, Position, Role};
+use super::role::Role;
+use super::router::{MemberView, Position};
 use super::time::Instant;
 
 /// Virtual routers that are master together or not at all.

@@ -12,7 +12,8 @@ use super::config::{Address, Config, RouterConfig};
 use super::event::Recorded;
 use super::id::{LinkId, RouterId};
 use super::node::Node;
-use super::router::{RESUMES_PER_MINUTE, Role, VirtualRouter};
+use super::role::Role;
+use super::router::{RESUMES_PER_MINUTE, VirtualRouter};
 use super::why::Why;
 
 const MINUTE: Duration = Duration::from_secs(60);

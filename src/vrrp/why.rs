@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::config::Priority;
-use super::router::{Leave, Reason};
+use super::reason::Reason;
+use super::role::Leave;
 use super::time::Instant;
 
 /// The reason for a change of role.

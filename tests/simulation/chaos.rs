@@ -1,7 +1,7 @@
 //! Random hosts and networks, everything that can go wrong, and then a quiet network: after which
 //! exactly one host is master, and it is the right one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -650,8 +650,8 @@ fn check_world(world: &mut World) {
     for host in 0..world.hosts.len() {
         let Some(node) = world.hosts[host].node() else { continue };
         let mixed = node.groups().find(|group| {
-            let roles = group.members().iter().filter_map(|id| node.router(*id));
-            roles.map(VirtualRouter::role).any(|role| role != node.group_role(group))
+            let members = group.members().iter().filter_map(|id| node.router(*id));
+            members.map(VirtualRouter::role).collect::<BTreeSet<_>>().len() > 1
         });
         if let Some(group) = mixed {
             let message = format!("the members of {} have different roles", group.name());

@@ -523,7 +523,7 @@ impl RouterDelivery {
 
     /// Whether the kernel has accepted no advert for as long as peers wait.
     fn is_overdue(&self, now: Instant) -> bool {
-        now - self.accepted_at >= self.config.peer_timeout()
+        now - self.accepted_at >= self.config.advert_interval.peer_timeout()
     }
 }
 

@@ -9,11 +9,11 @@
 mod announcements;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::vrrp::action::Action;
 use crate::vrrp::config::{Address, Priority, RouterConfig};
+use crate::vrrp::held::Held;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::time::Instant;
 use announcements::Announcements;
@@ -33,38 +33,6 @@ const LINGER_ANNOUNCED: Duration = Duration::from_millis(1);
 const REMOVALS_TOLERATED: u32 = 10;
 /// ... within this time.
 const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
-
-/// What is claimed, announced, renewed or released by one action: addresses on one interface.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
-    /// The interface that carries them. It need not be the one that carries the adverts.
-    pub link: LinkId,
-    /// The addresses; the advertised ones come first.
-    pub addresses: Arc<[Address]>,
-}
-
-impl Held {
-    pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty()
-    }
-
-    /// Whether all of it is contained in `other`.
-    pub fn is_within(&self, other: &Held) -> bool {
-        self.link == other.link
-            && self.addresses.iter().all(|address| other.addresses.contains(address))
-    }
-
-    /// The addresses for which `keep` is true.
-    fn filter(&self, keep: impl Fn(&Address) -> bool) -> Held {
-        let kept = self.addresses.iter().filter(|address| keep(address)).copied();
-        Held { link: self.link, addresses: kept.collect() }
-    }
-
-    /// The addresses that are not contained in `other`.
-    pub(super) fn without(&self, other: &Held) -> Held {
-        self.filter(|address| self.link != other.link || !other.addresses.contains(address))
-    }
-}
 
 /// What a virtual router holds as master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

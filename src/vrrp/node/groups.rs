@@ -8,7 +8,8 @@ use crate::vrrp::action::Action;
 use crate::vrrp::config::{Config, Priority};
 use crate::vrrp::group::{self, Group, GroupDecision};
 use crate::vrrp::id::RouterId;
-use crate::vrrp::router::{MemberView, Membership, Role, VirtualRouter};
+use crate::vrrp::role::Role;
+use crate::vrrp::router::{MemberView, Membership, VirtualRouter};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
@@ -27,13 +28,6 @@ impl Node {
     /// The sync group that a virtual router is a member of.
     pub fn group_of(&self, id: RouterId) -> Option<&Group> {
         self.groups.get(*self.group_by_member.get(&id)?)
-    }
-
-    /// The role of a sync group: that of its members or, where they differ for a moment, one of
-    /// theirs by a fixed precedence.
-    pub fn group_role(&self, group: &Group) -> Role {
-        let (role, _) = self.roles(group.members());
-        role
     }
 
     fn roles(&self, members: &[RouterId]) -> (Role, bool) {

@@ -21,7 +21,8 @@ use crate::vrrp::discard::{Discard, DiscardReason};
 use crate::vrrp::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
 use crate::vrrp::group::Group;
 use crate::vrrp::id::{LinkId, RouterId};
-use crate::vrrp::router::{Leave, Membership, Role, VirtualRouter};
+use crate::vrrp::role::{Leave, Role};
+use crate::vrrp::router::{Membership, VirtualRouter};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 

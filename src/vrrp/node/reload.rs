@@ -6,7 +6,8 @@ use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::{Config, RouterConfig};
 use crate::vrrp::id::{LinkId, RouterId};
-use crate::vrrp::router::{Leave, VirtualRouter};
+use crate::vrrp::role::Leave;
+use crate::vrrp::router::VirtualRouter;
 use crate::vrrp::time::Instant;
 
 impl Node {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::VirtualRouter;
-use super::reason::Reason;
 use crate::vrrp::action::Action;
 use crate::vrrp::holding::Removal;
 use crate::vrrp::id::Mac;
+use crate::vrrp::reason::Reason;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 

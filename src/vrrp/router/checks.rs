@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::reason::Reason;
 use super::states::{Phase, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::Priority;
+use crate::vrrp::reason::Reason;
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {

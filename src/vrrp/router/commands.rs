@@ -1,11 +1,12 @@
 //! Commands of operators, and results of hooks.
 
 use super::VirtualRouter;
-use super::reason::Reason;
-use super::states::{Leave, Phase, State};
+use super::states::{Phase, State};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::Priority;
-use crate::vrrp::event::{Hook, HookOutcome};
+use crate::vrrp::hook::{Hook, HookOutcome};
+use crate::vrrp::reason::Reason;
+use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 

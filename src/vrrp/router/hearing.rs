@@ -4,13 +4,14 @@
 use std::net::IpAddr;
 
 use super::membership::Membership;
-use super::states::{Leave, Phase, State};
+use super::states::{Phase, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::advert::{Authentication, Heard};
 use crate::vrrp::config::{ChecksumForm, Handover, Interval, Priority, Version};
 use crate::vrrp::discard::{DiscardReason, Mismatch};
 use crate::vrrp::event::Packet;
+use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 use crate::vrrp::why::Why;

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use super::VirtualRouter;
-use super::reason::Reason;
 use crate::vrrp::action::Action;
 use crate::vrrp::config::Family;
 use crate::vrrp::event::LinkAddress;
+use crate::vrrp::reason::Reason;
 use crate::vrrp::time::Instant;
 
 /// State of the host, kept by the node.

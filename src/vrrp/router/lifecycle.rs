@@ -1,11 +1,12 @@
 //! Start, resumption after an earlier daemon, and end of a virtual router.
 
 use super::VirtualRouter;
-use super::reason::Reason;
-use super::states::{Leave, Role, State};
+use super::states::State;
 use crate::vrrp::action::Action;
 use crate::vrrp::check::CheckSummary;
 use crate::vrrp::event::Recorded;
+use crate::vrrp::reason::Reason;
+use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
@@ -79,7 +80,7 @@ impl VirtualRouter {
     /// Whether this daemon may continue as master where an earlier one stopped: its addresses are
     /// still there, its peers still wait, and it did not crash repeatedly.
     fn record_allows_resume(&self, recorded: &Recorded) -> bool {
-        let timeout = self.config.peer_timeout();
+        let timeout = self.config.advert_interval.peer_timeout();
         recorded.was_master
             && !recorded.held_back
             && !recorded.drained

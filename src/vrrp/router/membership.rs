@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use super::reason::Reason;
-use super::states::{Leave, Phase, Role, State};
+use super::states::{Phase, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::id::RouterId;
+use crate::vrrp::reason::Reason;
+use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 

@@ -11,7 +11,6 @@ mod hearing;
 mod host_state;
 mod lifecycle;
 mod membership;
-mod reason;
 mod reload;
 mod sending;
 mod states;
@@ -25,18 +24,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::vrrp::check::CheckSummary;
-use crate::vrrp::config::{Address, Interval, Priority, RouterConfig, Version};
-use crate::vrrp::event::{HookOutcome, Recorded};
+use crate::vrrp::config::{Address, Interval, Priority, RouterConfig};
+use crate::vrrp::event::Recorded;
 use crate::vrrp::holding::Holding;
+use crate::vrrp::hook::HookOutcome;
 use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::reason::Reason;
+use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 pub use hearing::{Incompatible, Peer};
 pub(super) use host_state::HostState;
 pub(super) use lifecycle::RESUMES_PER_MINUTE;
 pub(super) use membership::{MemberView, Membership, Position};
-pub use reason::Reason;
-pub use states::{Leave, Phase, Role, State};
+pub use states::{Phase, State};
 
 /// Minimum time between two extra adverts, those that are not scheduled: it bounds what a flood of
 /// received adverts can cause.
@@ -247,18 +248,14 @@ impl VirtualRouter {
         }
     }
 
-    /// Skew_Time: the higher the priority, the shorter (RFC 9568 6.1; RFC 3768 6.1).
+    /// Skew_Time.
     pub fn skew(&self) -> Duration {
-        let base = match self.config.version {
-            Version::V2 => Duration::from_secs(1),
-            Version::V3 => self.master_interval.duration(),
-        };
-        base * (256 - u32::from(self.effective_priority().get())) / 256
+        self.master_interval.skew(self.config.version, self.effective_priority())
     }
 
-    /// Master_Down_Interval: three intervals of the master and the skew time (RFC 9568 6.1).
+    /// Master_Down_Interval.
     pub fn master_down(&self) -> Duration {
-        3 * self.master_interval.duration() + self.skew()
+        self.master_interval.master_down(self.config.version, self.effective_priority())
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::host_state::HostState;
-use super::reason::Reason;
 use super::states::{Phase, State};
 use super::{VirtualRouter, destinations};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::{RouterConfig, Version};
+use crate::vrrp::reason::Reason;
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {

@@ -1,19 +1,15 @@
 //! Deadlines: the next one, and what happens when one has passed.
 
-use std::time::Duration;
-
 use super::VirtualRouter;
 use super::membership::Membership;
-use super::reason::Reason;
-use super::states::{Leave, Phase, State};
+use super::states::{Phase, State};
 use crate::vrrp::action::Action;
-use crate::vrrp::config::Priority;
-use crate::vrrp::event::Hook;
+use crate::vrrp::config::{Priority, VETO};
+use crate::vrrp::hook::Hook;
+use crate::vrrp::reason::Reason;
+use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
-
-/// How long it is in fault after a failed `before_claim` hook, unless configured.
-const VETO_RETRY: Duration = Duration::from_secs(10);
 
 impl VirtualRouter {
     /// When its next deadline passes.
@@ -100,7 +96,7 @@ impl VirtualRouter {
         match &self.peer {
             None => Why::HeardNobody,
             Some(peer) if peer.priority == Priority::LEAVING => Why::MasterLeft(peer.source),
-            Some(peer) if now - peer.at < 3 * peer.interval.duration() => {
+            Some(peer) if now - peer.at < peer.interval.peer_timeout() => {
                 Why::Preempts { master: peer.source, priority: peer.priority }
             }
             Some(peer) => Why::MasterSilent { master: peer.source, since: peer.at, now },
@@ -109,7 +105,7 @@ impl VirtualRouter {
 
     /// The `before_claim` hook failed or exceeded its limit.
     pub(super) fn veto(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO_RETRY);
+        let span = self.config.fault_for.get(&Hook::BeforeClaim).copied().unwrap_or(VETO);
         self.faults.insert(Reason::Vetoed, Some(now + span));
         self.reconcile_role(now, actions);
     }
@@ -213,7 +209,7 @@ impl VirtualRouter {
     /// has taken over. So each event first compares the time of the last advert with the clock,
     /// before anything is sent.
     pub(super) fn check_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let timeout = self.config.peer_timeout();
+        let timeout = self.config.advert_interval.peer_timeout();
         if self.sent_at().is_some_and(|sent_at| now - sent_at >= timeout) {
             self.late(now, Why::Late, actions);
         }
@@ -222,7 +218,7 @@ impl VirtualRouter {
     pub(super) fn late(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         // Listen for three intervals before the next takeover. Otherwise priority 0 adverts, forged
         // or not, could make a host that stalls again and again claim and release without end.
-        let timeout = self.config.peer_timeout();
+        let timeout = self.config.advert_interval.peer_timeout();
         self.hold_until = self.hold_until.max(now + timeout);
         self.enter_backup(now, why, actions);
     }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::VirtualRouter;
-use super::reason::Reason;
-use super::states::{Leave, Phase, State};
+use super::states::{Phase, State};
 use crate::vrrp::action::{Action, Transition};
 use crate::vrrp::config::{Handover, Priority};
+use crate::vrrp::reason::Reason;
+use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 

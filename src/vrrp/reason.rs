@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::vrrp::event::Hook;
+use super::hook::Hook;
 
 /// Why a virtual router cannot take part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
