@@ -114,7 +114,7 @@ fn compare_check(
             (
                 "failing means",
                 match effect {
-                    Effect::Fault => "fault".to_owned(),
+                    Effect::Fault => effect.name().to_owned(),
                     Effect::Last => "priority 1".to_owned(),
                     Effect::Weight(weight) => format!("weight {weight}"),
                     Effect::Number => "nothing".to_owned(),

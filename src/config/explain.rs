@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::hooks::key;
 use super::{CheckPlan, Config, Target};
 use crate::vrrp::{
-    Address, CheckConfig, Effect, GroupConfig, Initial, Priority, RouterConfig, Version,
+    Address, CheckConfig, Effect, GroupConfig, Hook, Initial, Priority, RouterConfig,
 };
 
 pub(super) fn as_text(config: &Config) -> String {
@@ -84,7 +85,7 @@ fn one_router(config: &Config, router: &RouterConfig) -> String {
         router.version,
         router.priority,
         router.advert_interval,
-        master_down_interval(router).as_secs_f64(),
+        master_down(router).as_secs_f64(),
     )
 }
 
@@ -96,17 +97,15 @@ fn group_of<'c>(config: &'c Config, router: &str) -> Option<&'c GroupConfig> {
 /// The hooks of a virtual router or group, and what a failure of each means by `settings`.
 fn hooks_of(config: &Config, name: &str, settings: Option<&RouterConfig>) -> String {
     let Some(hooks) = config.hooks.get(name) else { return "no hooks".into() };
-    let each = hooks.iter().map(|(key, command)| {
-        let fault_for = settings.and_then(|router| {
-            router.fault_for.iter().find(|(hook, _)| hook.name() == key).map(|(_, span)| span)
-        });
-        match (key, fault_for) {
-            ("before_claim", Some(span)) => {
-                let limit = command.timeout;
-                format!("before_claim (at most {limit:?}, else {span:?} of fault)")
+    let each = hooks.iter().map(|(hook, command)| {
+        let key = key(hook);
+        let fault_for = settings.zip(hook).and_then(|(router, hook)| router.fault_for.get(&hook));
+        match (hook, fault_for) {
+            (Some(Hook::BeforeClaim), Some(span)) => {
+                format!("{key} (at most {:?}, else {span:?} of fault)", command.timeout)
             }
-            (key, Some(span)) => format!("{key} (else {span:?} of fault)"),
-            (key, None) => key.to_string(),
+            (_, Some(span)) => format!("{key} (else {span:?} of fault)"),
+            (_, None) => key.to_string(),
         }
     });
     format!("hooks: {}", each.collect::<Vec<_>>().join(", "))
@@ -128,7 +127,8 @@ fn priorities(config: &Config, router: &RouterConfig) -> String {
     if (low, high) == (base, base) {
         return String::new();
     }
-    format!("; they move the priority between {} and {}", low.clamp(1, 254), high.clamp(1, 254))
+    let (low, high) = (Priority::clamped(low), Priority::clamped(high));
+    format!("; they move the priority between {low} and {high}")
 }
 
 fn one_group(config: &Config, group: &GroupConfig) -> String {
@@ -192,16 +192,9 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
     format!("check {name}: {target}\n  {rhythm}\n  {effect}; {initial}\n  named by {users}")
 }
 
-/// `Master_Down_Interval` of a backup whose master has the same advert interval: 3 x interval plus
-/// skew time (RFC 9568 6.1).
-fn master_down_interval(router: &RouterConfig) -> Duration {
-    let interval = router.advert_interval.duration();
-    let steps = 256 - u32::from(router.priority.get());
-    let skew = match router.version {
-        Version::V2 => Duration::from_secs(1) * steps / 256,
-        Version::V3 => interval * steps / 256,
-    };
-    interval * 3 + skew
+/// Of this host as backup, if its master has the same interval.
+fn master_down(router: &RouterConfig) -> Duration {
+    router.advert_interval.master_down(router.version, router.priority)
 }
 
 pub(super) fn as_json(config: &Config) -> String {
@@ -218,7 +211,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "name": &*router.name,
                 "interface": &*router.interface,
                 "vrid": router.vrid.get(),
-                "family": router.family.to_string().to_lowercase(),
+                "family": router.family.name(),
                 "version": router.version.to_string(),
                 "priority": router.priority.get(),
                 "addresses": listed(&router.addresses),
@@ -226,7 +219,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "unicast_peers": router.unicast_peers.as_deref(),
                 "preempt": router.preempt,
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
-                "patience_seconds": master_down_interval(router).as_secs_f64(),
+                "patience_seconds": master_down(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
                 "handover": router.handover.name(),
                 "hooks": hooks,
@@ -281,7 +274,7 @@ fn names(list: &[std::sync::Arc<str>]) -> Vec<&str> {
 
 fn hook_keys(config: &Config, name: &str) -> Vec<&'static str> {
     let hooks = config.hooks.get(name);
-    hooks.map(|hooks| hooks.iter().map(|(key, _)| key).collect()).unwrap_or_default()
+    hooks.map(|hooks| hooks.iter().map(|(hook, _)| key(hook)).collect()).unwrap_or_default()
 }
 
 fn check_as_json(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> serde_json::Value {

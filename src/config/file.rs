@@ -1,5 +1,6 @@
 //! The shape of the TOML: its tables and keys, and their types. The rules are elsewhere.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Diagnostics;
 use super::reader::{At, Table};
-use crate::vrrp::{ChecksumForm, Handover};
+use crate::vrrp::{ChecksumForm, Effect, Handover, Hook, Initial};
 
 /// Names of tables that are written without brackets.
 pub(super) const FILE: &str = "the file";
@@ -73,7 +74,7 @@ table! {
         start_delay: Span = Table::duration;
         link_delay: Span = Table::duration;
         version: Integer = Table::integer;
-        checksum: Option<At<ChecksumForm>> = Table::choice(&CHECKSUM);
+        checksum: Option<At<ChecksumForm>> = Table::choice(&ChecksumForm::ALL.map(|it| (it.name(), it)));
         authentication: Text = Table::string;
         unicast_peers: List = Table::list("address");
         unicast_min_ttl: Integer = Table::integer;
@@ -81,7 +82,7 @@ table! {
         accept_from: List = Table::list("address");
         address_lifetime: Option<At<Lifetime>> = Lifetime::read;
         claim_prefix: Flag = Table::boolean;
-        handover: Option<At<Handover>> = Table::choice(&HANDOVER);
+        handover: Option<At<Handover>> = Table::choice(&Handover::ALL.map(|it| (it.name(), it)));
         checks: List = Table::list("name");
         hooks: Option<HooksTable> = HooksTable::within("[virtual_router.hooks]");
     }
@@ -121,8 +122,8 @@ table! {
         fall: Integer = Table::integer;
         rise: Integer = Table::integer;
         weight: Integer = Table::integer;
-        on_fail: Option<At<OnFail>> = Table::choice(&ON_FAIL);
-        initial: Option<At<InitialChoice>> = Table::choice(&INITIAL);
+        on_fail: Option<At<Effect>> = Table::choice(&[Effect::Fault, Effect::Last].map(|it| (it.name(), it)));
+        initial: Option<At<Initial>> = Table::choice(&INITIAL.map(|it| (it.name(), it)));
         user: Text = Table::string;
         status: Integer = Table::integer;
         body: Text = Table::string;
@@ -147,13 +148,8 @@ table! {
     HooksTable {
         at: Range<usize> = Table::place;
         user: Text = Table::string;
-        master: Option<HookEntry> = HookEntry::read;
-        backup: Option<HookEntry> = HookEntry::read;
-        fault: Option<HookEntry> = HookEntry::read;
-        stop: Option<HookEntry> = HookEntry::read;
+        of: BTreeMap<Hook, HookEntry> = HookEntry::read_all;
         notify: Option<HookEntry> = HookEntry::read;
-        before_release: Option<HookEntry> = HookEntry::read;
-        before_claim: Option<HookEntry> = HookEntry::read;
     }
 }
 
@@ -215,34 +211,9 @@ pub(super) enum Lifetime {
     Fixed(Duration),
 }
 
-/// What failing means for a check without a weight.
-#[derive(Clone, Copy)]
-pub(super) enum OnFail {
-    Fault,
-    Last,
-}
-
-/// The state of a check before its first result.
-#[derive(Clone, Copy)]
-pub(super) enum InitialChoice {
-    Passing,
-    Failing,
-    Wait,
-}
-
-const CHECKSUM: [(&str, ChecksumForm); 2] =
-    [("pseudo-header", ChecksumForm::PseudoHeader), ("plain", ChecksumForm::Plain)];
-const HANDOVER: [(&str, Handover); 2] = [
-    (Handover::Overlap.name(), Handover::Overlap),
-    (Handover::Exclusive.name(), Handover::Exclusive),
-];
 const LIFETIME: [(&str, Lifetime); 2] = [("auto", Lifetime::Auto), ("off", Lifetime::Off)];
-const ON_FAIL: [(&str, OnFail); 2] = [("fault", OnFail::Fault), ("last", OnFail::Last)];
-const INITIAL: [(&str, InitialChoice); 3] = [
-    ("wait", InitialChoice::Wait),
-    ("passing", InitialChoice::Passing),
-    ("failing", InitialChoice::Failing),
-];
+/// How long a check waits follows from its other keys.
+const INITIAL: [Initial; 3] = [Initial::Wait(Duration::ZERO), Initial::Passing, Initial::Failing];
 
 impl File {
     pub fn read(table: &Spanned<DeTable<'_>>, report: &Diagnostics) -> Self {
@@ -332,6 +303,11 @@ impl HooksTable {
 }
 
 impl HookEntry {
+    fn read_all(hooks: &mut Table<'_, '_>, _: &'static str) -> BTreeMap<Hook, Self> {
+        let entry = |hook: Hook| Some((hook, HookEntry::read(hooks, hook.name())?));
+        Hook::ALL.into_iter().filter_map(entry).collect()
+    }
+
     fn read(hooks: &mut Table<'_, '_>, key: &'static str) -> Option<Self> {
         let value = hooks.get(key)?;
         match value.get_ref() {

@@ -9,7 +9,7 @@ use super::file;
 use super::problem::{Diagnostics, Place};
 use super::program::{check_argv, check_program, check_user};
 use super::reader::At;
-use crate::vrrp::{Hook, RouterConfig};
+use crate::vrrp::{Hook, RouterConfig, VETO};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -17,31 +17,21 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Short, because `before_claim` delays a takeover and no host answers meanwhile.
 const DEFAULT_CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a failure of `before_claim` keeps the virtual router in fault.
-const DEFAULT_VETO: Duration = Duration::from_secs(30);
 const MIN_FAULT: Duration = Duration::from_secs(1);
 const MAX_FAULT: Duration = Duration::from_secs(3600);
 
-/// The key of the hook that runs at every change; the other keys are the names of [`Hook`].
-const NOTIFY: &str = "notify";
+/// The key of a hook; `None` is the one that runs at every change.
+pub(super) fn key(hook: Option<Hook>) -> &'static str {
+    hook.map_or("notify", Hook::name)
+}
 
 /// The hooks of one virtual router, or of a sync group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// Runs when it has become master.
-    pub master: Option<HookCommand>,
-    /// Runs when it has become backup.
-    pub backup: Option<HookCommand>,
-    /// Runs when it has a reason for fault.
-    pub fault: Option<HookCommand>,
-    /// Runs when the daemon stops.
-    pub stop: Option<HookCommand>,
+    /// Those that run at a certain change.
+    pub of: BTreeMap<Hook, HookCommand>,
     /// Runs at every change, after the hook for the role itself.
     pub notify: Option<HookCommand>,
-    /// Runs before the addresses are given away by plan.
-    pub before_release: Option<HookCommand>,
-    /// Runs before the addresses are claimed, and may veto.
-    pub before_claim: Option<HookCommand>,
 }
 
 /// A program and how it is run; never through a shell.
@@ -72,23 +62,14 @@ impl HookSettings {
     }
 }
 
-/// Key, place of the program, and place of the user in the file.
-pub(super) type HookPlaces = Vec<(&'static str, Place, Option<Place>)>;
+/// Place of the program and place of the user in the file.
+pub(super) type HookPlaces = BTreeMap<Option<Hook>, (Place, Option<Place>)>;
 
 impl Hooks {
-    /// The configured hooks, with their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &HookCommand)> {
-        [
-            (Hook::Master.name(), &self.master),
-            (Hook::Backup.name(), &self.backup),
-            (Hook::Fault.name(), &self.fault),
-            (Hook::Stop.name(), &self.stop),
-            (NOTIFY, &self.notify),
-            (Hook::BeforeRelease.name(), &self.before_release),
-            (Hook::BeforeClaim.name(), &self.before_claim),
-        ]
-        .into_iter()
-        .filter_map(|(key, command)| Some((key, command.as_ref()?)))
+    /// The configured hooks; `None` is the one that runs at every change.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<Hook>, &HookCommand)> {
+        let of = self.of.iter().map(|(hook, command)| (Some(*hook), command));
+        of.chain(self.notify.iter().map(|command| (None, command)))
     }
 
     /// Whether no hook is configured.
@@ -107,9 +88,8 @@ pub(super) fn check(
     }
     let mut places = HookPlaces::new();
     let mut fault_for = BTreeMap::new();
-    let mut one = |hook: Option<Hook>, command: &Option<file::HookEntry>| {
-        let command = command.as_ref()?;
-        let key = hook.map_or(NOTIFY, Hook::name);
+    let mut one = |hook: Option<Hook>, command: &file::HookEntry| {
+        let key = key(hook);
         let user = command.user.as_ref();
         if let Some(user) = user {
             check_user(user, report);
@@ -117,26 +97,22 @@ pub(super) fn check(
         let user = user.or(hooks.user.as_ref());
         let span = check_fault_for(key, hook, command.fault_for.as_ref(), report);
         fault_for.extend(hook.zip(span));
-        places.push((key, report.place(&command.argv.at), user.map(|user| report.place(&user.at))));
-        Some(HookCommand {
+        let user_at = user.map(|user| report.place(&user.at));
+        places.insert(hook, (report.place(&command.argv.at), user_at));
+        HookCommand {
             argv: check_argv(key, &command.argv, "hook", report),
             timeout: check_timeout(hook, command.timeout.as_ref(), report),
             user: user.map(|user| user.value.clone()),
-        })
+        }
     };
     let checked = Hooks {
-        master: one(Some(Hook::Master), &hooks.master),
-        backup: one(Some(Hook::Backup), &hooks.backup),
-        fault: one(Some(Hook::Fault), &hooks.fault),
-        stop: one(Some(Hook::Stop), &hooks.stop),
-        notify: one(None, &hooks.notify),
-        before_release: one(Some(Hook::BeforeRelease), &hooks.before_release),
-        before_claim: one(Some(Hook::BeforeClaim), &hooks.before_claim),
+        of: hooks.of.iter().map(|(hook, command)| (*hook, one(Some(*hook), command))).collect(),
+        notify: hooks.notify.as_ref().map(|command| one(None, command)),
     };
-    let timeout = |command: &Option<HookCommand>| command.as_ref().map(|command| command.timeout);
+    let timeout = |hook: Hook| checked.of.get(&hook).map(|command| command.timeout);
     let settings = HookSettings {
-        before_release: timeout(&checked.before_release),
-        before_claim: timeout(&checked.before_claim),
+        before_release: timeout(Hook::BeforeRelease),
+        before_claim: timeout(Hook::BeforeClaim),
         fault_for,
     };
     if let Some(user) = &hooks.user
@@ -184,7 +160,7 @@ fn check_fault_for(
     report: &Diagnostics,
 ) -> Option<Duration> {
     let refused = match hook {
-        Some(Hook::BeforeClaim) if span.is_none() => return Some(DEFAULT_VETO),
+        Some(Hook::BeforeClaim) if span.is_none() => return Some(VETO),
         Some(
             Hook::BeforeClaim | Hook::Master | Hook::Backup | Hook::Fault | Hook::BeforeRelease,
         ) => None,
@@ -199,7 +175,7 @@ fn check_fault_for(
         report.error(
             at,
             format!("`fault_for` is 1s to 1h, not {value:?}"),
-            format!("write fault_for = \"{DEFAULT_VETO:?}\""),
+            format!("write fault_for = \"{VETO:?}\""),
         );
     }
     Some(*value)
@@ -207,10 +183,10 @@ fn check_fault_for(
 
 /// The rules that need this machine: users and programs.
 pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Diagnostics) {
-    for (key, command) in hooks.iter() {
-        let places = places.and_then(|places| places.iter().find(|(name, ..)| *name == key));
-        let (program_at, user_at) =
-            places.map_or((None, None), |(_, program, user)| (Some(program), user.as_ref()));
+    for (hook, command) in hooks.iter() {
+        let (program_at, user_at) = places
+            .and_then(|places| places.get(&hook))
+            .map_or((None, None), |(program, user)| (Some(program), user.as_ref()));
         check_program(&command.argv, command.user.as_deref(), program_at, user_at, report);
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-pub use checks::{CheckPlan, Http, Target};
+pub use checks::{CheckPlan, Http, MAX_COMM, Target};
 pub use file::keys;
 pub use hooks::{HookCommand, Hooks};
 pub use problem::{Place, Problem, Problems, Severity};

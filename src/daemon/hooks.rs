@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{debug, error};
 
-use super::driver::Source;
+use super::source::Source;
 use crate::config::{Config, Hooks};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, Outcome};
 use crate::host::poller::Poller;
@@ -211,7 +211,9 @@ impl HookRunner {
         let mut runs = self.runs.values();
         if runs.any(|run| run.hook == Hook::Master && run.owner.name == owner.name) {
             MasterHook::Running
-        } else if hooks.is_some_and(|hooks| hooks.master.is_some() || hooks.notify.is_some()) {
+        } else if hooks
+            .is_some_and(|hooks| hooks.of.contains_key(&Hook::Master) || hooks.notify.is_some())
+        {
             MasterHook::Configured
         } else {
             MasterHook::None
@@ -229,14 +231,7 @@ impl HookRunner {
         let none = Hooks::default();
         let hooks = self.configured.get(&owner.name).unwrap_or(&none);
         let Some(hook) = transition.hook() else { return Started::Nothing };
-        let command = match hook {
-            Hook::Master => &hooks.master,
-            Hook::Backup => &hooks.backup,
-            Hook::Fault => &hooks.fault,
-            Hook::Stop => &hooks.stop,
-            Hook::BeforeClaim => &hooks.before_claim,
-            Hook::BeforeRelease => &hooks.before_release,
-        };
+        let command = hooks.of.get(&hook);
         let notify = match hook {
             Hook::BeforeRelease | Hook::BeforeClaim => {
                 if command.is_none() {
@@ -264,7 +259,7 @@ impl HookRunner {
             priority: transition.priority.get(),
             addresses: addresses.map(|address| address.ip).collect(),
             interface: interfaces.join(" "),
-            commands: command.iter().cloned().collect(),
+            commands: command.cloned().into_iter().collect(),
             notify,
         };
         self.runs.insert(number, Run { router: transition.router, hook, owner: owner.clone() });

@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(super) use draft::CheckDraft;
 pub(super) use host::{CheckPlaces, check_host};
 pub use plan::{CheckPlan, Http, Target};
+pub use target::MAX_COMM;
 pub(super) use used::{advise_on_unused, check_use, named};
 
 use super::file::{self, CheckKind};
@@ -69,9 +70,8 @@ pub(super) fn check<'f>(file: &'f file::CheckTable, report: &Diagnostics) -> Che
         _ => timeout + interval,
     };
     let initial = match file.initial.as_ref().map(|initial| initial.value) {
-        Some(file::InitialChoice::Passing) => Initial::Passing,
-        Some(file::InitialChoice::Failing) => Initial::Failing,
-        Some(file::InitialChoice::Wait) | None => Initial::Wait(first_result.max(MIN_WAIT)),
+        Some(known @ (Initial::Passing | Initial::Failing)) => known,
+        Some(Initial::Wait(_)) | None => Initial::Wait(first_result.max(MIN_WAIT)),
     };
     let result = || {
         let (name, kind, target) = (file.name.as_ref()?.value.clone(), kind?, target?);

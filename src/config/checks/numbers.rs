@@ -104,8 +104,7 @@ pub(super) fn check_effect(file: &file::CheckTable, report: &Diagnostics) -> Eff
     }
     match (&file.weight, file.on_fail.as_ref().map(|on_fail| on_fail.value)) {
         (Some(weight), _) => check_weight(weight, report).map_or(Effect::Fault, Effect::Weight),
-        (None, Some(file::OnFail::Last)) => Effect::Last,
-        (None, Some(file::OnFail::Fault) | None) => Effect::Fault,
+        (None, on_fail) => on_fail.unwrap_or(Effect::Fault),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::config::problem::Diagnostics;
 use crate::config::program;
 use crate::config::reader::At;
 
-/// `TASK_COMM_LEN` without the terminating zero.
-const MAX_COMM: usize = 15;
+/// What the kernel keeps of a process name: `TASK_COMM_LEN` without the terminating zero.
+pub const MAX_COMM: usize = 15;
 const MAX_UNIT: usize = 255;
 const UNIT_TYPES: [&str; 11] = [
     "service",

@@ -4,12 +4,9 @@ use super::addresses::{ListedAddress, longest};
 use crate::config::file::{self, Lifetime};
 use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
-use crate::vrrp::{Handover, Interval, RouterConfig};
+use crate::vrrp::{Handover, Hook, Interval, RouterConfig};
 
 const MAX_LIFETIME: u32 = 3600;
-/// In centiseconds. With faster adverts no lifetime of whole seconds ends before the peers take
-/// over.
-const MIN_CENTIS_WITH_LEASE: u16 = 70;
 
 pub(super) fn check_claim_prefix(
     claim_prefix: Option<&At<bool>>,
@@ -49,7 +46,7 @@ pub(super) fn check_claiming_of_owner(
     is_owner: bool,
     report: &Diagnostics,
 ) {
-    let hook = file.hooks.as_ref().and_then(|hooks| hooks.before_claim.as_ref());
+    let hook = file.hooks.as_ref().and_then(|hooks| hooks.of.get(&Hook::BeforeClaim));
     if let (Some(hook), Some(priority), true) = (hook, &file.priority, is_owner) {
         report.conflict(
             &hook.argv.at,
@@ -66,7 +63,7 @@ pub(in crate::config) fn advise_on_release(
     handover: Handover,
     report: &Diagnostics,
 ) {
-    let hook = hooks.and_then(|hooks| hooks.before_release.as_ref());
+    let hook = hooks.and_then(|hooks| hooks.of.get(&Hook::BeforeRelease));
     if let Some(hook) = hook
         && handover == Handover::Overlap
     {
@@ -102,7 +99,7 @@ pub(super) fn check_lifetime(
         Lifetime::Auto => {
             let interval_at = file.advert_interval.as_ref().map(|interval| &interval.at);
             if let Some(at) = interval_at
-                && interval.centis() < MIN_CENTIS_WITH_LEASE
+                && interval < RouterConfig::MIN_INTERVAL_WITH_LEASE
                 && addresses > 0
                 && !is_owner
             {
@@ -127,8 +124,8 @@ pub(super) fn check_lifetime(
         }
         Lifetime::Fixed(span) => {
             let place = place?;
-            let peers_wait = interval.duration() * 3;
-            let automatic_is_in_time = interval.centis() >= MIN_CENTIS_WITH_LEASE;
+            let peers_wait = interval.peer_timeout();
+            let automatic_is_in_time = interval >= RouterConfig::MIN_INTERVAL_WITH_LEASE;
             let secs = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
             if span.subsec_nanos() != 0 || secs == 0 || secs > MAX_LIFETIME {
                 report.error(
