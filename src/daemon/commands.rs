@@ -1,60 +1,29 @@
 //! Commands of operators, carried out in the advert loop.
 
-use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{io, iter};
 
-use tokio::sync::oneshot;
 use tracing::info;
 
-use super::control::PendingRequest;
+use super::control::{LoopRequest, PendingRequest, Reply};
 use super::event_loop::EventLoop;
 use super::history::EventKind;
+use super::moves::{PendingMoves, span};
 use super::status::{self, Process};
-use crate::api::protocol::{Answer, ErrorCode, Move, MoveOutcome, Request};
-use crate::vrrp::{
-    Command, Event, Instant, Node, Priority, Role, RouterId, State, VirtualRouter, Why,
-};
-
-/// Answers a client.
-pub(super) type Reply = oneshot::Sender<Answer>;
-
-/// A client that waits for the end of the moves that it asked for.
-#[derive(Debug)]
-pub(super) struct PendingMoves {
-    reply: Reply,
-    drain: bool,
-    waiting: Vec<PendingMove>,
-    known: Vec<Move>,
-}
-
-/// A virtual router on its way to another host.
-#[derive(Debug)]
-struct PendingMove {
-    router: RouterId,
-    name: Arc<str>,
-    asked_at: Instant,
-    /// The first router that was heard since then, and when.
-    taker: Option<(IpAddr, Instant)>,
-    /// Released, and no router was heard: when to stop waiting.
-    give_up_at: Option<Instant>,
-}
+use crate::api::protocol::{Answer, ErrorCode};
+use crate::vrrp::{Command, Event, Instant, Priority, Role, RouterId, VirtualRouter};
 
 impl EventLoop {
     /// Carries a request out, and answers now or when what was asked for has ended.
     pub(super) fn answer(&mut self, asked: PendingRequest) {
         let PendingRequest { request, reply } = asked;
         let answer = match request {
-            Request::Status => Ok(self.status()),
-            Request::Events => {
-                Err(Answer::error(ErrorCode::Failed, "events are answered by the control server"))
-            }
-            Request::Failover { router } => return self.failover(&router, reply),
-            Request::Resume { router } => self.resume(&router),
-            Request::Announce { router } => self.announce(&router),
-            Request::Drain => return self.drain(reply),
-            Request::Undrain => Ok(self.undrain()),
-            Request::Reload => match self.may_reload() {
+            LoopRequest::Status => Ok(self.status()),
+            LoopRequest::Failover(router) => return self.failover(&router, reply),
+            LoopRequest::Resume(router) => self.resume(&router),
+            LoopRequest::Announce(router) => self.announce(&router),
+            LoopRequest::Drain => return self.drain(reply),
+            LoopRequest::Undrain => Ok(self.undrain()),
+            LoopRequest::Reload => match self.may_reload() {
                 Ok(()) => {
                     self.reload_asked = Some(reply);
                     return self.begin_reload();
@@ -89,15 +58,10 @@ impl EventLoop {
             return drop(reply.send(Answer::error(ErrorCode::Failed, text)));
         }
         let now = self.driver.now();
-        let waiting = PendingMove::new(router, name.into(), now);
         self.note(EventKind::Command, format!("failover {name}"));
         self.handle(now, Event::Command(Command::Failover(router)));
-        self.moves.push(PendingMoves {
-            reply,
-            drain: false,
-            waiting: vec![waiting],
-            known: Vec::new(),
-        });
+        let routers = iter::once((router, name.into()));
+        self.moves.push(PendingMoves::new(reply, false, routers, now));
     }
 
     /// The virtual router of that name, if it can be handed over.
@@ -195,13 +159,12 @@ impl EventLoop {
         }
         let now = self.driver.now();
         let here = self.node.routers().filter(|router| router.has_addresses());
-        let waiting = here
-            .map(|router| PendingMove::new(router.id(), router.config().name.clone(), now))
-            .collect();
+        let routers = here.map(|router| (router.id(), router.config().name.clone()));
+        let moves = PendingMoves::new(reply, true, routers, now);
         info!("drained by an operator: this host takes nothing over until undrained");
         self.note(EventKind::Command, "drain");
         self.handle(now, Event::Command(Command::Drain));
-        self.moves.push(PendingMoves { reply, drain: true, waiting, known: Vec::new() });
+        self.moves.push(moves);
     }
 
     fn undrain(&mut self) -> Answer {
@@ -243,27 +206,13 @@ impl EventLoop {
             return;
         }
         let now = self.driver.now();
-        for mut moves in std::mem::take(&mut self.moves) {
-            let (node, drain) = (&self.node, moves.drain);
-            moves.waiting.retain_mut(|waiting| match waiting.outcome(now, node, drain) {
-                None => true,
-                Some(ended) => {
-                    moves.known.push(ended);
-                    false
-                }
-            });
-            if moves.waiting.is_empty() {
-                let _ = moves.reply.send(Answer::Moved { moves: moves.known });
-            } else {
-                self.moves.push(moves);
-            }
-        }
+        let moves = std::mem::take(&mut self.moves).into_iter();
+        self.moves = moves.filter_map(|moves| moves.poll(now, &self.node)).collect();
     }
 
     /// When to call [`EventLoop::report_moves`] even if nothing happens.
     pub(super) fn report_moves_at(&self) -> Option<Instant> {
-        let waiting = self.moves.iter().flat_map(|moves| &moves.waiting);
-        waiting.filter_map(|waiting| waiting.give_up_at).min()
+        self.moves.iter().filter_map(PendingMoves::give_up_at).min()
     }
 
     fn find(&self, name: &str) -> Result<&VirtualRouter, Answer> {
@@ -287,113 +236,5 @@ impl EventLoop {
             return Err(Answer::error(ErrorCode::Refused, "this vipd is about to end"));
         }
         Ok(())
-    }
-}
-
-impl PendingMove {
-    fn new(router: RouterId, name: Arc<str>, asked_at: Instant) -> Self {
-        PendingMove { router, name, asked_at, taker: None, give_up_at: None }
-    }
-
-    /// How the move ended, as soon as that is known.
-    fn outcome(&mut self, now: Instant, node: &Node, drain: bool) -> Option<Move> {
-        let name = self.name.clone();
-        let Some(router) = node.router(self.router) else {
-            return Some(self.ended(
-                MoveOutcome::Interrupted,
-                now,
-                format!("{name} was removed meanwhile"),
-            ));
-        };
-        if self.taker.is_none()
-            && let Some(peer) = router.peer()
-            && peer.at > self.asked_at
-            && peer.priority != Priority::LEAVING
-        {
-            self.taker = Some((peer.source, peer.at));
-        }
-        let (since, why) = router.since();
-        match router.role() {
-            // Claiming: it takes over again if its `before_claim` hook agrees.
-            Role::Leaving | Role::Claiming => None,
-            Role::Backup => {
-                if let Some((taker, at)) = self.taker {
-                    let follows = match drain {
-                        true => String::new(),
-                        false => format!(
-                            "; this host does not take it back until \"vipd resume {name}\", or until it hears no master at all"
-                        ),
-                    };
-                    let text = format!(
-                        "{name}: {taker} took over after {}{follows}",
-                        span(at, self.asked_at)
-                    );
-                    return Some(self.ended(MoveOutcome::Taken, at, text));
-                }
-                let give_up_after =
-                    router.master_down() + router.config().advert_interval.duration();
-                let give_up_at = *self.give_up_at.get_or_insert(since + give_up_after);
-                if now < give_up_at {
-                    return None;
-                }
-                let comes_back = matches!(router.state(), State::Backup { takeover_at: Some(_) });
-                let text = format!(
-                    "{name}: nobody took over within {}, and no host has it now; {}",
-                    span(now, self.asked_at),
-                    match comes_back {
-                        true => "this host takes it back if that stays so",
-                        false => "\"vipd undrain\" lets this host take it back",
-                    }
-                );
-                Some(self.ended(MoveOutcome::NobodyCame, now, text))
-            }
-            Role::Master => {
-                let text = self.still_here(since, why, drain);
-                Some(self.ended(MoveOutcome::NobodyCame, since.max(self.asked_at), text))
-            }
-            Role::Waiting | Role::Fault | Role::Stopped => {
-                let text = format!("{name} is {} now: {why}", router.role());
-                Some(self.ended(MoveOutcome::Interrupted, now, text))
-            }
-        }
-    }
-
-    fn still_here(&self, since: Instant, why: &Why, drain: bool) -> String {
-        let name = &self.name;
-        let again = match drain {
-            true => format!(
-                "it stays although this host is drained; when a peer runs, move it with \"vipd failover {name}\""
-            ),
-            false => format!("\"vipd status {name}\" says whether a peer was ever heard"),
-        };
-        if since < self.asked_at {
-            return format!("{name}: nobody took over when this host was drained; {again}");
-        }
-        let waited = span(since, self.asked_at);
-        match why {
-            Why::NobodyCame => {
-                format!(
-                    "{name}: nobody took over within {waited}, and the address never left; {again}"
-                )
-            }
-            _ => format!(
-                "{name}: nobody took over, so this host took it back after {waited}; {again}"
-            ),
-        }
-    }
-
-    fn ended(&self, outcome: MoveOutcome, at: Instant, text: String) -> Move {
-        let by = self.taker.filter(|_| outcome == MoveOutcome::Taken).map(|(taker, _)| taker);
-        let after_seconds = (at - self.asked_at).as_secs_f64();
-        Move { router: self.name.to_string(), outcome, by, after_seconds, text }
-    }
-}
-
-/// A span in whole milliseconds, from a second on in seconds.
-fn span(to: Instant, from: Instant) -> String {
-    let span = to - from;
-    match span.as_secs() {
-        0 => format!("{} ms", span.as_millis()),
-        _ => format!("{:.1} s", span.as_secs_f64()),
     }
 }

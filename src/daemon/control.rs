@@ -38,12 +38,27 @@ const MAX_REQUEST: u64 = 64 << 10;
 /// Maximum number of events in one answer.
 const MAX_EVENTS: usize = 200;
 
+/// What the advert loop answers: all requests but that for events.
+#[derive(Debug)]
+pub enum LoopRequest {
+    Status,
+    Failover(String),
+    Resume(String),
+    Announce(String),
+    Drain,
+    Undrain,
+    Reload,
+}
+
 /// A request, and the channel for its answer.
 #[derive(Debug)]
 pub struct PendingRequest {
-    pub request: Request,
-    pub reply: oneshot::Sender<Answer>,
+    pub request: LoopRequest,
+    pub reply: Reply,
 }
+
+/// Answers a client.
+pub type Reply = oneshot::Sender<Answer>;
 
 /// Creates the socket, before the privilege to change its group is given up. A failure is only a
 /// remark for the log: the addresses matter more.
@@ -181,15 +196,24 @@ impl ControlServer {
             .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
         let mut stream = BufReader::new(stream);
         let Ok(received) = timeout(CLIENT_TIMEOUT, receive(&mut stream)).await else { return };
-        let bytes = match received {
-            Ok(Request::Status) => self.status().await,
-            Ok(Request::Events) => self.events().await,
-            Ok(request) if may_change => encode(self.execute(request).await).into(),
+        let change = match received {
+            Ok(Request::Status) => Err(self.status().await),
+            Ok(Request::Events) => Err(self.events().await),
+            Ok(Request::Failover { router }) => Ok(LoopRequest::Failover(router)),
+            Ok(Request::Resume { router }) => Ok(LoopRequest::Resume(router)),
+            Ok(Request::Announce { router }) => Ok(LoopRequest::Announce(router)),
+            Ok(Request::Drain) => Ok(LoopRequest::Drain),
+            Ok(Request::Undrain) => Ok(LoopRequest::Undrain),
+            Ok(Request::Reload) => Ok(LoopRequest::Reload),
+            Err(text) => Err(encode(Answer::error(ErrorCode::BadRequest, text)).into()),
+        };
+        let bytes = match change {
+            Ok(change) if may_change => encode(self.execute(change).await).into(),
             Ok(_) => {
                 let text = "only root and the user of the daemon can change something; try again with sudo";
                 encode(Answer::error(ErrorCode::NotAllowed, text)).into()
             }
-            Err(text) => encode(Answer::error(ErrorCode::BadRequest, text)).into(),
+            Err(answered) => answered,
         };
         // A client that does not read loses its answer.
         let _ = timeout(CLIENT_TIMEOUT, stream.get_mut().write_all(&bytes)).await;
@@ -207,7 +231,7 @@ impl ControlServer {
             sleep(MIN_STATUS_INTERVAL.saturating_sub(cached.built_at.elapsed())).await;
         }
         let requested_at = Instant::now();
-        let answer = self.ask(Request::Status).await;
+        let answer = self.ask(LoopRequest::Status).await;
         let written = tokio::task::spawn_blocking(move || Arc::from(encode(answer))).await;
         let bytes = written.unwrap_or_else(|_| Arc::from([]));
         *cached = Some(CachedStatus {
@@ -237,31 +261,24 @@ impl ControlServer {
         found.await.unwrap_or_else(|_| Arc::from([]))
     }
 
-    async fn execute(&self, request: Request) -> Answer {
-        match request {
-            Request::Drain | Request::Undrain => {
-                let _storing = self.storing_drained.lock().await;
-                let drained = request == Request::Drain;
-                match self.store_drained(drained).await {
-                    Ok(()) => self.ask(request).await,
-                    Err(error) => {
-                        error!(%error, "cannot store whether this host is drained");
-                        Answer::error(
-                            ErrorCode::Failed,
-                            format!(
-                                "this cannot be stored in {}: {error}; nothing was changed",
-                                drained::path(&self.state_dir).display()
-                            ),
-                        )
-                    }
-                }
+    async fn execute(&self, request: LoopRequest) -> Answer {
+        let drained = match request {
+            LoopRequest::Drain => true,
+            LoopRequest::Undrain => false,
+            _ => return self.ask(request).await,
+        };
+        let _storing = self.storing_drained.lock().await;
+        match self.store_drained(drained).await {
+            Ok(()) => self.ask(request).await,
+            Err(error) => {
+                error!(%error, "cannot store whether this host is drained");
+                let path = drained::path(&self.state_dir);
+                let text = format!(
+                    "this cannot be stored in {}: {error}; nothing was changed",
+                    path.display()
+                );
+                Answer::error(ErrorCode::Failed, text)
             }
-            Request::Status
-            | Request::Events
-            | Request::Failover { .. }
-            | Request::Resume { .. }
-            | Request::Announce { .. }
-            | Request::Reload => self.ask(request).await,
         }
     }
 
@@ -272,7 +289,7 @@ impl ControlServer {
         stored.await.map_err(io::Error::other)?
     }
 
-    async fn ask(&self, request: Request) -> Answer {
+    async fn ask(&self, request: LoopRequest) -> Answer {
         let ended = || Answer::error(ErrorCode::Failed, "vipd ended before this was done");
         let (reply, answer) = oneshot::channel();
         self.requests.send(PendingRequest { request, reply });

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -19,8 +18,9 @@ use super::counters::NodeCounters;
 use super::history::{self, EventKind, History};
 use super::hooks::{EndedHook, HookRunner, LastHook};
 use super::interfaces::Interfaces;
+use super::source::{PendingEvent, Source};
 use crate::config::Config;
-use crate::helper::{CheckRun, Helper};
+use crate::helper::Helper;
 use crate::host::advert_socket::AdvertSocket;
 use crate::host::clock::{self, Alarm, Clock};
 use crate::host::netlink::{Progress, Worker};
@@ -28,8 +28,8 @@ use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::{
-    Action, Check, Contention, Discard, Event, Family, Handled, Hook, HookOutcome, Instant, LinkId,
-    Mac, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
+    Action, Check, Contention, Discard, Event, Family, Handled, Hook, Instant, LinkId, Mac, Node,
+    Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
@@ -38,58 +38,6 @@ const TRANSITIONS_SHOWN: usize = 5;
 const HIGH_RATE: Duration = Duration::from_millis(2);
 /// How long adverts that arrive at a high rate may wait to be read together.
 const COALESCE: Duration = Duration::from_micros(900);
-
-/// A file descriptor that is waited for; its token is what the poller reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    Adverts(LinkId, Family),
-    Neighbours(LinkId),
-    Netlink,
-    Worker,
-    Helper,
-    Timer,
-    Other,
-}
-
-impl Source {
-    pub(super) fn token(self) -> u64 {
-        let with = |kind: u64, link: LinkId| kind << 32 | u64::from(link.0);
-        match self {
-            Source::Adverts(link, Family::V4) => with(1, link),
-            Source::Adverts(link, Family::V6) => with(2, link),
-            Source::Neighbours(link) => with(3, link),
-            Source::Netlink => 4 << 32,
-            Source::Worker => 5 << 32,
-            Source::Helper => 6 << 32,
-            Source::Timer => 7 << 32,
-            Source::Other => 8 << 32,
-        }
-    }
-
-    fn of(token: u64) -> Source {
-        let link = LinkId(token as u32);
-        match token >> 32 {
-            1 => Source::Adverts(link, Family::V4),
-            2 => Source::Adverts(link, Family::V6),
-            3 => Source::Neighbours(link),
-            4 => Source::Netlink,
-            5 => Source::Worker,
-            6 => Source::Helper,
-            7 => Source::Timer,
-            _ => Source::Other,
-        }
-    }
-}
-
-/// An event for the protocol that was found while handling another.
-#[derive(Clone, Debug)]
-pub(super) enum PendingEvent {
-    AddressGone(RouterId, IpAddr),
-    Checked(String, CheckRun),
-    Contention(Contention),
-    HookFinished(RouterId, HookOutcome),
-    Link(LinkId),
-}
 
 /// What the driver keeps of one virtual router.
 pub(super) struct RouterState {
@@ -295,7 +243,7 @@ impl Driver {
         }
         match self.hooks.failure() {
             Some(error) => {
-                let event = history::Event::now(EventKind::Warning, None, error.to_string());
+                let event = history::now(EventKind::Warning, None, error.to_string());
                 self.history.note(event);
                 Err(error)
             }
@@ -403,7 +351,7 @@ impl Driver {
         self.counters.of(router).hook_ended(finished.state.name(), finished.outcome.name());
         if finished.outcome.is_failure() {
             let text = format!("{}: {}", finished.state, finished.outcome);
-            self.history.note(history::Event::now(EventKind::Hook, Some(&finished.router), text));
+            self.history.note(history::now(EventKind::Hook, Some(&finished.router), text));
         }
         let succeeded = finished.outcome == crate::helper::Outcome::Done;
         for member in &owner.members {
@@ -461,7 +409,7 @@ impl Driver {
                 self.handle_event(node, Event::Probe { check: id, probe }, actions);
                 let after = node.find_check(&name).map_or(before, Check::verdict);
                 if let Some(text) = self.checks.note(&name, run, before, after) {
-                    self.history.note(history::Event::now(EventKind::Check, None, text));
+                    self.history.note(history::now(EventKind::Check, None, text));
                 }
             }
             PendingEvent::Contention(seen) => {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
-use super::driver::{Driver, PendingEvent, RouterState};
+use super::driver::{Driver, RouterState};
 use super::history::{self, EventKind};
 use super::hooks::Started;
+use super::source::PendingEvent;
 use crate::host::netlink::{AddressError, JobOutcome, JobTarget, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Output};
@@ -28,7 +29,7 @@ impl Driver {
         if let Action::Warn { warning, .. } = &action {
             let name = router.map_or("", |router| &router.config().name);
             warn!(router = name, "{warning}");
-            let event = history::Event::now(EventKind::Warning, Some(name), warning.to_string());
+            let event = history::now(EventKind::Warning, Some(name), warning.to_string());
             self.history.note(event);
             return;
         }
@@ -277,7 +278,7 @@ impl Driver {
             transition.to,
             transition.why
         );
-        self.history.note(history::Event::change(
+        self.history.note(history::change(
             &config.name,
             transition.from.name(),
             transition.to.name(),

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use tracing::{error, info, warn};
 
 use super::background::{Background, Completion};
-use super::commands::{PendingMoves, Reply};
-use super::control::{self, PendingRequest};
+use super::control::{self, PendingRequest, Reply};
 use super::driver::Driver;
 use super::history::{self, EventKind};
+use super::moves::PendingMoves;
 use super::{DaemonError, Options, drained, load};
 use crate::config::Config;
 use crate::helper::Helper;
@@ -249,7 +249,7 @@ impl EventLoop {
 
     /// Puts something into the history that `vipd events` shows.
     pub(super) fn note(&mut self, kind: EventKind, text: impl Into<String>) {
-        self.driver.history.note(history::Event::now(kind, None, text));
+        self.driver.history.note(history::now(kind, None, text));
     }
 
     pub(super) fn handle(&mut self, now: Instant, event: Event<'_>) {

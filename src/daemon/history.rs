@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-pub(crate) use crate::api::events::{Event, EventKind};
-use crate::api::events::{FILE, OLDER_FILE};
+pub(crate) use crate::api::events::EventKind;
+use crate::api::events::{Event, FILE, OLDER_FILE};
 
 /// Maximum size of each file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -25,24 +25,22 @@ const BATCH: usize = 256;
 /// How long the end of the daemon waits for the disk: the next daemon must not be delayed.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-impl Event {
-    /// An event of this moment.
-    pub(crate) fn now(kind: EventKind, router: Option<&str>, text: impl Into<String>) -> Self {
-        Event {
-            at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            kind: kind.name().to_owned(),
-            router: router.map(str::to_owned),
-            from: None,
-            to: None,
-            text: text.into(),
-        }
+/// An event of this moment.
+pub(crate) fn now(kind: EventKind, router: Option<&str>, text: impl Into<String>) -> Event {
+    Event {
+        at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        kind: kind.name().to_owned(),
+        router: router.map(str::to_owned),
+        from: None,
+        to: None,
+        text: text.into(),
     }
+}
 
-    /// A change of role at this moment.
-    pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Self {
-        let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
-        Event { from, to, ..Event::now(EventKind::Role, Some(router), why) }
-    }
+/// A change of role at this moment.
+pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Event {
+    let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
+    Event { from, to, ..now(EventKind::Role, Some(router), why) }
 }
 
 /// Queues events for the task that writes them; the default drops them.
@@ -130,7 +128,7 @@ mod tests {
     fn the_newest_events_come_from_both_files() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest(dir.path(), 10).unwrap(), []);
-        let event = |number: u32| Event::now(EventKind::Command, None, number.to_string());
+        let event = |number: u32| now(EventKind::Command, None, number.to_string());
         append(dir.path(), &[event(1), event(2)]).unwrap();
         fs::rename(dir.path().join(FILE), dir.path().join(OLDER_FILE)).unwrap();
         append(dir.path(), &[event(3)]).unwrap();
@@ -151,7 +149,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "x".repeat(10_000);
         for number in 0..300 {
-            let mut event = Event::now(EventKind::Command, None, text.clone());
+            let mut event = now(EventKind::Command, None, text.clone());
             event.at = number.to_string();
             append(dir.path(), &[event]).unwrap();
         }
@@ -174,7 +172,7 @@ mod tests {
         runtime.block_on(async {
             let mut history = History::start(Path::new("/dev/null/nowhere"));
             for _ in 0..2 * QUEUE {
-                history.note(Event::now(EventKind::Warning, Some("web"), "?"));
+                history.note(now(EventKind::Warning, Some("web"), "?"));
             }
             assert_eq!(history.lost, QUEUE as u64);
             history.end().await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
-use super::driver::{PendingEvent, Source};
+use super::source::{PendingEvent, Source};
 use crate::host::advert_socket::AdvertSocket;
 use crate::host::neighbours::NeighbourSocket;
 use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};

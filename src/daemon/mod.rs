@@ -15,6 +15,8 @@ mod event_loop;
 pub(crate) mod history;
 mod hooks;
 mod interfaces;
+mod moves;
+mod source;
 mod status;
 
 use std::fmt;

@@ -98,7 +98,7 @@ fn one_router(
         addresses: addresses(now, router, there, beyond.lease_until),
         interface: config.interface.to_string(),
         vrid: config.vrid.get(),
-        family: config.family.to_string().to_lowercase(),
+        family: config.family.name().to_owned(),
         version: match config.version {
             Version::V2 => 2,
             Version::V3 => 3,
