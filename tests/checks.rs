@@ -766,7 +766,7 @@ impl Bench {
             priority: 150,
             addresses: Vec::new(),
             interface: "eth0".into(),
-            commands: vec![vipd::helper::HookCommand {
+            commands: vec![vipd::config::HookCommand {
                 argv: vec!["true".into()],
                 timeout: TIMEOUT,
                 user: None,

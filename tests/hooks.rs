@@ -15,7 +15,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peers::skipped;
-use vipd::helper::{Finished, Helper, HookCommand, HookRun, Outcome};
+use vipd::config::HookCommand;
+use vipd::helper::{Finished, Helper, HookRun, Outcome};
 use vipd::vrrp::Hook;
 
 /// A time limit far above what anything here takes, for busy machines.

@@ -12,12 +12,16 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::lab::{self, Daemon, Host, Lab, Observer, ProbeReport, Prober};
+use crate::vrrp::{Interval, Priority, Version};
 
 const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
 const VRID: u8 = 51;
-const INTERVAL: Duration = Duration::from_millis(100);
-const PRIORITY_A: u8 = 150;
-const PRIORITY_B: u8 = 100;
+const INTERVAL: Interval = match Interval::from_centis(10) {
+    Some(interval) => interval,
+    None => Interval::DEFAULT,
+};
+const PRIORITY_A: Priority = Priority::new(150);
+const PRIORITY_B: Priority = Priority::DEFAULT;
 const PROBE_PERIOD: Duration = Duration::from_millis(1);
 /// How much a busy machine may add to the protocol's own limits before a step counts as failed.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -93,19 +97,18 @@ impl fmt::Display for Expectation {
     }
 }
 
-/// How long a backup of this priority waits for a silent master: three intervals and the skew time.
-fn master_down_interval(priority: u8) -> Duration {
-    3 * INTERVAL + INTERVAL * (256 - u32::from(priority)) / 256
+/// How long B as backup waits for a silent master.
+fn master_down_of_b() -> Duration {
+    INTERVAL.master_down(Version::V3, PRIORITY_B)
 }
 
 /// The configuration of a server.
-fn configuration(host: &str, priority: u8) -> String {
+fn configuration(host: &str, priority: Priority) -> String {
     format!(
         "[node]\nname = \"{host}\"\n\n\
          [[virtual_router]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = {VRID}\n\
-         priority = {priority}\nadvert_interval = \"{}ms\"\naddresses = [\"{SHARED}\"]\n\
-         link_delay = \"0s\"\n",
-        INTERVAL.as_millis(),
+         priority = {priority}\nadvert_interval = \"{INTERVAL}\"\naddresses = [\"{SHARED}\"]\n\
+         link_delay = \"0s\"\n"
     )
 }
 
@@ -147,8 +150,8 @@ impl<'a> Demo<'a> {
              stands for {} in which it answered, a dot for as long without an answer.",
             PRIORITY_A,
             PRIORITY_B,
-            Millis(INTERVAL),
-            Millis(master_down_interval(PRIORITY_B)),
+            Millis(INTERVAL.duration()),
+            Millis(master_down_of_b()),
             Duration::from_secs(1).as_millis() / PROBE_PERIOD.as_millis(),
             Millis(COLUMN_SPAN),
         ));
@@ -168,7 +171,7 @@ impl<'a> Demo<'a> {
     }
 
     fn play(mut self) -> Result<Vec<DemoStep>, DemoError> {
-        let silence = master_down_interval(PRIORITY_B);
+        let silence = master_down_of_b();
         Ok(vec![
             self.election()?,
             self.step("web-a's vipd crashes", Expectation::NothingLost, Self::restart)?,
@@ -215,9 +218,9 @@ impl<'a> Demo<'a> {
         if self.observer.adverts("web-b", killed).is_empty() {
             return Ok("web-a");
         }
-        let (took, limit) = (resumed - killed, master_down_interval(PRIORITY_B));
+        let (took, limit) = (resumed - killed, master_down_of_b());
         // web-b counts from the last advert before.
-        let text = if took + INTERVAL < limit {
+        let text = if took + INTERVAL.duration() < limit {
             "web-b took over from a vipd that was back in time".to_owned()
         } else {
             format!(
@@ -240,7 +243,7 @@ impl<'a> Demo<'a> {
         if let (Some((last, _)), Some(taken)) = (heard.last(), self.first_advert("web-b", crashed))
         {
             let waited = Millis(taken - *last);
-            let due = Millis(master_down_interval(PRIORITY_B));
+            let due = Millis(master_down_of_b());
             self.terminal.detail(&format!("{waited} after web-a's last advert; {due} were due"));
         }
         Ok("web-b")
@@ -270,7 +273,7 @@ impl<'a> Demo<'a> {
         Ok("web-b")
     }
 
-    fn start(host: &Host, priority: u8) -> io::Result<Daemon> {
+    fn start(host: &Host, priority: Priority) -> io::Result<Daemon> {
         Daemon::vipd(host, "/proc/self/exe".as_ref(), &configuration(host.name(), priority))
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::finding::{ProblemKind, Report, about};
 use crate::api::Client;
 use crate::api::status::{Router, Status};
-use crate::vrrp::Why;
+use crate::vrrp::{Role, Why};
 
 pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
     match Client::new(runtime_dir).status() {
@@ -42,12 +42,12 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
             let fix = format!("correct it in {}, then run: vipd reload", status.daemon.config);
             report.found(ProblemKind::IncompatiblePeer, about(name, peer.address), text, fix);
         }
-        if ["master", "backup"].contains(&router.role.as_str())
+        if let Ok(role @ (Role::Master | Role::Backup)) = router.role.parse()
             && router.heard.is_none()
             && router.incompatible.is_empty()
         {
-            let (text, fix) = match router.role.as_str() {
-                "master" => (
+            let (text, fix) = match role {
+                Role::Master => (
                     format!(
                         "{name} has never heard another router since vipd started; a backup is silent, so only a failover shows whether there is one"
                     ),

@@ -11,7 +11,7 @@ use crate::api::status::Status;
 use crate::config::Config;
 use crate::host::netlink::Link;
 use crate::vrrp::advert::{self, Heard};
-use crate::vrrp::{Family, RouterConfig};
+use crate::vrrp::{Family, Role, RouterConfig};
 
 /// A virtual router and its interface.
 pub(super) struct Instance<'a> {
@@ -58,7 +58,9 @@ impl Evidence<'_> {
     pub fn master(&self, router: &RouterConfig) -> (bool, bool) {
         let is = |status: Option<&Status>| {
             let router = status.and_then(|status| status.find(&router.name));
-            router.is_some_and(|router| ["master", "leaving"].contains(&router.role.as_str()))
+            router.is_some_and(|router| {
+                matches!(router.role.parse(), Ok(Role::Master | Role::Leaving))
+            })
         };
         (is(self.before), is(self.after.as_ref()))
     }

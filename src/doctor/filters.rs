@@ -9,6 +9,7 @@ use super::firewall::{Blocked, Ruleset};
 use super::rule_match::{AdvertPacket, Direction};
 use super::wire::{self, TestResult};
 use crate::vrrp::Family;
+use crate::vrrp::advert::PROTOCOL;
 
 pub(super) fn check_filters(evidence: &Evidence<'_>, report: &mut Report) {
     let rules = Ruleset::read();
@@ -137,9 +138,9 @@ fn report_filter(
             let by_iptables =
                 ["ip filter INPUT", "ip filter OUTPUT", "ip6 filter INPUT", "ip6 filter OUTPUT"];
             let fix = if by_iptables.contains(&blocked.chain.as_str()) {
-                format!("{} -I {chain} -p 112 -j ACCEPT", iptables(router.family))
+                format!("{} -I {chain} -p {PROTOCOL} -j ACCEPT", iptables(router.family))
             } else {
-                format!("nft insert rule {} meta l4proto 112 accept", blocked.chain)
+                format!("nft insert rule {} meta l4proto {PROTOCOL} accept", blocked.chain)
             };
             (format!("{} of chain {}", blocked.by, blocked.chain), fix)
         }
@@ -149,12 +150,13 @@ fn report_filter(
                 && std::fs::read_to_string("/proc/net/ip6_tables_names")
                     .is_ok_and(|tables| !tables.trim().is_empty()) =>
         {
-            let legacy = format!("{}-legacy -I {chain} -p 112 -j ACCEPT", iptables(router.family));
+            let legacy =
+                format!("{}-legacy -I {chain} -p {PROTOCOL} -j ACCEPT", iptables(router.family));
             ("a rule of iptables".to_owned(), legacy)
         }
         None => (
             "a rule".to_owned(),
-            "nft list ruleset  (accept IP protocol 112 before any rule drops it)".to_owned(),
+            format!("nft list ruleset  (accept IP protocol {PROTOCOL} before any rule drops it)"),
         ),
     };
     let text = format!(

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::kernel::same_network;
 use crate::vrrp::Family;
+use crate::vrrp::advert::PROTOCOL;
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +133,10 @@ pub(super) fn payload_is(
 /// `nft` prints protocol numbers by their names in /etc/protocols.
 fn is_vrrp(right: &Value) -> Match {
     match (right.as_u64(), right.as_str()) {
-        (Some(number), _) => Match::of(number == 112),
-        (_, Some(name)) => Match::of(["vrrp", "carp", "112"].contains(&name)),
+        (Some(number), _) => Match::of(number == u64::from(PROTOCOL)),
+        (_, Some(name)) => {
+            Match::of(["vrrp", "carp"].contains(&name) || name.parse() == Ok(PROTOCOL))
+        }
         (None, None) => Match::Perhaps,
     }
 }

@@ -27,7 +27,6 @@ mod protocol;
 mod queue;
 mod run;
 
-pub use crate::config::HookCommand;
 pub use check_run::{CheckResult, CheckRun};
 pub use client::Helper;
 pub use exec_hook::exec_hook;

@@ -12,15 +12,13 @@ use crate::host::bpf;
 use crate::host::sys::{self, OutgoingPacket, PacketBuffer};
 use crate::vrrp::{Family, Vrid, advert};
 
-/// IP protocol number of VRRP (RFC 9568 5.1.1.4, 5.1.2.4).
-pub const PROTOCOL: i32 = 112;
 /// TTL and hop limit of an advert (RFC 9568 5.1.1.3, 5.1.2.3).
 const TTL: u32 = 255;
 /// DSCP CS6, network control (RFC 4594 3.1), as routing protocols use it.
 const TRAFFIC_CLASS: u32 = 0xc0;
-/// `TC_PRIO_INTERACTIVE`, the first band of pfifo_fast. Priorities above it need more privileges
-/// (socket(7), `SO_PRIORITY`).
-const PRIORITY: u32 = 6;
+/// `SO_PRIORITY` of adverts and announcements: `TC_PRIO_INTERACTIVE`, the first band of pfifo_fast.
+/// Priorities above it need more privileges (socket(7)).
+pub(super) const PRIORITY: u32 = 6;
 /// Receive buffer in bytes: room for thousands of adverts while the process is not scheduled.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
@@ -78,7 +76,8 @@ impl AdvertSocket {
             Family::V4 => Domain::IPV4,
             Family::V6 => Domain::IPV6,
         };
-        let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(PROTOCOL)))?;
+        let protocol = Protocol::from(i32::from(advert::PROTOCOL));
+        let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(protocol))?;
         // An unbound raw socket receives from all interfaces, so drop everything until it is bound.
         socket.attach_filter(&[bpf::DROP])?;
         match family {

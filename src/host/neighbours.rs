@@ -14,6 +14,7 @@ use pnet::packet::ipv6::MutableIpv6Packet;
 use pnet_base::MacAddr;
 use socket2::{Domain, SockFilter, Socket, Type};
 
+use crate::host::advert_socket::PRIORITY;
 use crate::host::bpf;
 use crate::host::sys::{self, OutgoingPacket, PacketBuffer, SEND_BATCH};
 
@@ -29,8 +30,6 @@ const ADVERTISEMENT_LENGTH: usize = 14 + 40 + 24 + 8;
 /// Most addresses that the socket filter checks one by one. A longer filter would slow down every
 /// packet, and may exceed `net.core.optmem_max`.
 const FILTERED_MAX: usize = 1000;
-/// `SO_PRIORITY` of announcements: `TC_PRIO_INTERACTIVE`, as for adverts.
-const PRIORITY: u32 = 6;
 
 /// The packet socket of one interface. Interfaces other than Ethernet have no neighbours that need
 /// announcements; on these it does nothing.

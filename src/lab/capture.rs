@@ -11,6 +11,9 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
+/// Its IP protocol number; not the constant of the protocol, with which an observer can disagree.
+pub(super) const VRRP: u8 = 112;
+
 /// A packet socket that receives ARP, VRRP and neighbour advertisements from all interfaces, with
 /// timestamps, but not what is sent.
 ///
@@ -66,10 +69,10 @@ const FILTER: [SockFilter; 15] = {
         SockFilter::new(IF_EQUAL, 9, 0, 0x0806),
         SockFilter::new(IF_EQUAL, 0, 2, 0x0800),
         SockFilter::new(LOAD_BYTE, 0, 0, 14 + 9),
-        SockFilter::new(IF_EQUAL, 6, 7, 112),
+        SockFilter::new(IF_EQUAL, 6, 7, VRRP as u32),
         SockFilter::new(IF_EQUAL, 0, 6, 0x86dd),
         SockFilter::new(LOAD_BYTE, 0, 0, 14 + 6),
-        SockFilter::new(IF_EQUAL, 3, 0, 112),
+        SockFilter::new(IF_EQUAL, 3, 0, VRRP as u32),
         SockFilter::new(IF_EQUAL, 0, 3, 58),
         SockFilter::new(LOAD_BYTE, 0, 0, 14 + 40),
         SockFilter::new(IF_EQUAL, 0, 1, 136),

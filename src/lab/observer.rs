@@ -160,8 +160,10 @@ fn decode(frame: &[u8]) -> Option<Seen> {
         [0x86, 0xdd] => {
             let message = packet.get(40..)?;
             let (source, destination) = (ipv6(packet, 8)?, ipv6(packet, 24)?);
-            match packet.get(6)? {
-                112 => advert(source, destination, *packet.get(7)?, message, 16).map(Seen::Advert),
+            match *packet.get(6)? {
+                capture::VRRP => {
+                    advert(source, destination, *packet.get(7)?, message, 16).map(Seen::Advert)
+                }
                 58 => {
                     const SOLICITED: u8 = 0x40;
                     let unsolicited = message.get(4)? & SOLICITED == 0;

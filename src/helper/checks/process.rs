@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::reporter::Reporter;
 use super::schedule::Schedule;
+use crate::config::MAX_COMM;
 use crate::helper::check_run::CheckResult;
 use crate::host::sys::{self, Readiness};
 
@@ -29,8 +30,6 @@ const MIN_PACE: Duration = Duration::from_millis(5);
 const MAX_PACE: Duration = Duration::from_millis(200);
 /// Later scans follow after this fraction of the time since the exit.
 const BACKOFF: u32 = 4;
-/// `TASK_COMM_LEN` without the terminating zero.
-const NAME_LENGTH: usize = 15;
 
 /// Watches until the task is aborted. While no process matches, `/proc` is scanned every interval,
 /// and more often soon after an exit.
@@ -121,7 +120,7 @@ impl ProcessPattern {
     fn may_be(&self, seen: &ProcessInfo) -> bool {
         match self {
             ProcessPattern::Named(name) => {
-                let kept = name.as_bytes().get(..NAME_LENGTH).unwrap_or(name.as_bytes());
+                let kept = name.as_bytes().get(..MAX_COMM).unwrap_or(name.as_bytes());
                 seen.name == kept
             }
             ProcessPattern::Program(path, real) => {
@@ -137,7 +136,7 @@ impl ProcessPattern {
         }
         match self {
             // The second argument of an interpreter is the script.
-            ProcessPattern::Named(name) if name.len() > NAME_LENGTH => {
+            ProcessPattern::Named(name) if name.len() > MAX_COMM => {
                 arguments(pid).iter().take(2).any(|argument| {
                     let file = Path::new(OsStr::from_bytes(argument)).file_name();
                     let rest = file.and_then(|file| file.as_bytes().strip_prefix(name.as_bytes()));
