@@ -22,6 +22,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
 use serde_json::Value;
 use suite::{Test, programs, tests};
+use vipd::api::events::EventKind;
+use vipd::helper::Outcome;
+use vipd::vrrp::{DiscardReason, Hook, Leave, Reason, Role, Verdict, Why};
 
 use browser::Browser;
 
@@ -29,6 +32,7 @@ const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 /// A time limit for machines that are busy.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const PORT: u16 = 9112;
+const PAGE: &str = include_str!("../src/exporter/page.html");
 
 fn main() -> ExitCode {
     suite::main(2, |_| {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
                 &[],
                 tests![
                     every_metric_that_rules_and_dashboard_name_is_there,
+                    page_dashboard_and_rules_name_only_what_exists,
                     only_reading_requests_are_served,
                     idle_clients_do_not_block_others
                 ],
@@ -163,6 +168,60 @@ fn without_a_daemon_page_metrics_and_health_report_it() {
     let frozen = || Some(pair.get(&pair.a, "/healthz")).filter(|h| h.body.contains("seems to be"));
     assert_eq!(wait_for(TIMEOUT, frozen).unwrap().status, 503);
     daemon.crash();
+}
+
+fn page_dashboard_and_rules_name_only_what_exists() {
+    let roles = Role::ALL.map(Role::name).to_vec();
+    let causes = [&Why::NAMES[..], &Leave::NAMES, &Reason::NAMES].concat();
+    let lists = [
+        ("role", roles.clone()),
+        ("from", roles.clone()),
+        ("to", roles),
+        ("verdict", Verdict::ALL.map(Verdict::name).to_vec()),
+        ("kind", EventKind::ALL.map(EventKind::name).to_vec()),
+        ("cause", causes),
+        ("reason", [&Reason::NAMES[..], &DiscardReason::NAMES].concat()),
+        ("hook", Hook::ALL.map(Hook::name).to_vec()),
+        ("outcome", Outcome::NAMES.to_vec()),
+    ];
+    // The page shows an unknown verdict as it shows those of a newer daemon.
+    let verdicts: BTreeSet<_> = compared(PAGE, "verdict").into_iter().collect();
+    let known = Verdict::ALL.into_iter().filter(|verdict| *verdict != Verdict::Unknown);
+    assert_eq!(verdicts, known.map(Verdict::name).collect());
+    let mut found = 0;
+    for text in [
+        PAGE,
+        &include_str!("../etc/grafana/vipd.json").replace("\\\"", "\""),
+        include_str!("../etc/prometheus/vipd.rules.yml"),
+        include_str!("../etc/prometheus/vipd.rules.test.yml"),
+    ] {
+        for (label, words) in &lists {
+            for word in compared(text, label) {
+                assert!(words.contains(&word), "{label} is never {word}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 50, "{found}");
+}
+
+/// Every word that the text compares a label or field of this name with: in PromQL as `a="b"` or
+/// `a=~"b|c"`, in JavaScript as `a === "b"`.
+fn compared<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let mut words = Vec::new();
+    for operator in ["=\"", "=~\"", "!=\"", "!~\"", " === \"", " !== \""] {
+        for (at, before) in text.match_indices(&format!("{name}{operator}")) {
+            let part_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+            let inside = text[..at].ends_with(part_of_name);
+            let markup = operator == "=\"" && text[..at].ends_with(' ');
+            if inside || markup {
+                continue;
+            }
+            let value = text[at + before.len()..].split('"').next().unwrap_or_default();
+            words.extend(value.split('|').filter(|word| !word.starts_with('$')));
+        }
+    }
+    words
 }
 
 fn only_reading_requests_are_served() {

@@ -301,10 +301,8 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::events::EventKind;
     use crate::api::status::NextStep;
-    use crate::helper::Outcome;
-    use crate::vrrp::{DiscardReason, Hook, Leave, Reason, Role, Verdict, Why};
+    use crate::vrrp::Role;
 
     #[test]
     fn the_page_sends_requests_to_its_own_server_only() {
@@ -367,56 +365,5 @@ mod tests {
             assert!(dashboard.contains(&format!("role=\"{role}\"")), "no series of {role}");
             assert!(dashboard.contains(&format!("\"text\": \"{role}\"")), "no text for {role}");
         }
-    }
-
-    #[test]
-    fn page_dashboard_and_rules_name_only_what_exists() {
-        let roles = Role::ALL.map(Role::name).to_vec();
-        let causes = [&Why::NAMES[..], &Leave::NAMES, &Reason::NAMES].concat();
-        let lists = [
-            ("role", roles.clone()),
-            ("from", roles.clone()),
-            ("to", roles),
-            ("verdict", Verdict::ALL.map(Verdict::name).to_vec()),
-            ("kind", EventKind::ALL.map(EventKind::name).to_vec()),
-            ("cause", causes),
-            ("reason", [&Reason::NAMES[..], &DiscardReason::NAMES].concat()),
-            ("hook", Hook::ALL.map(Hook::name).to_vec()),
-            ("outcome", Outcome::NAMES.to_vec()),
-        ];
-        let mut found = 0;
-        for text in [
-            PAGE,
-            &include_str!("../../etc/grafana/vipd.json").replace("\\\"", "\""),
-            include_str!("../../etc/prometheus/vipd.rules.yml"),
-            include_str!("../../etc/prometheus/vipd.rules.test.yml"),
-        ] {
-            for (label, words) in &lists {
-                for word in compared(text, label) {
-                    assert!(words.contains(&word), "{label} is never {word}");
-                    found += 1;
-                }
-            }
-        }
-        assert!(found > 50, "{found}");
-    }
-
-    /// Every word that the text compares a label or field of this name with: in PromQL as `a="b"` or
-    /// `a=~"b|c"`, in JavaScript as `a === "b"`.
-    fn compared<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
-        let mut words = Vec::new();
-        for operator in ["=\"", "=~\"", "!=\"", "!~\"", " === \"", " !== \""] {
-            for (at, before) in text.match_indices(&format!("{name}{operator}")) {
-                let part_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-                let inside = text[..at].ends_with(part_of_name);
-                let markup = operator == "=\"" && text[..at].ends_with(' ');
-                if inside || markup {
-                    continue;
-                }
-                let value = text[at + before.len()..].split('"').next().unwrap_or_default();
-                words.extend(value.split('|').filter(|word| !word.starts_with('$')));
-            }
-        }
-        words
     }
 }
