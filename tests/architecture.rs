@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,12 @@ const PARTS: [(&str, &[&str]); 13] = [
     ("words", &[]),
     ("lib", &[]),
 ];
+
+/// What of the protocol the host does not know: it yields events, and the daemon passes them on.
+const ELECTION: [&str; 5] = ["Action", "Delivery", "Event", "Node", "VirtualRouter"];
+
+/// Tests that may use a part that the code beside them may not.
+const TESTS_MAY_USE: [(&str, &str); 1] = [("src/host/record.rs", "config")];
 
 /// How an import may begin in `src/vrrp`: no other crate, no other part of this one.
 const VRRP_IMPORTS: [&str; 4] = ["std", "super", "self", "crate::vrrp"];
@@ -135,9 +141,27 @@ fn the_table_of_parts_is_complete_and_has_no_circle() {
 }
 
 #[test]
+fn the_architecture_lists_what_each_part_uses() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for (name, below) in PARTS.iter().filter(|(name, _)| !["main", "lib"].contains(name)) {
+        let begins = [format!("| `src/{name}/`"), format!("| `src/{name}.rs`")];
+        let row = text.lines().find(|line| begins.iter().any(|begin| line.starts_with(begin)));
+        let uses = row.and_then(|row| row.split('|').nth(3)).unwrap_or_default().trim();
+        let parts = uses.split(", ").filter(|part| !["std", "serde"].contains(part));
+        assert_eq!(parts.collect::<BTreeSet<_>>(), below.iter().copied().collect(), "{name}");
+    }
+}
+
+#[test]
+fn the_modules_of_a_part_form_no_circle() {
+    for (name, _) in PARTS.iter().filter(|(name, _)| root().join("src").join(name).is_dir()) {
+        assert_none(circle(&sources(&format!("src/{name}")).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
 fn the_host_does_not_know_the_election() {
-    let why = "the host yields events, and the daemon passes them to the election";
-    assert_none(sources("src/host").flat_map(|file| named(&file, "Node", why)));
+    assert_none(sources("src/host").flat_map(|file| election_in(&file)));
 }
 
 #[test]
@@ -232,6 +256,9 @@ fn a_planted_use_of_another_part_is_found() {
         ("src/api/status.rs", "pub use crate::vrrp::Role;"),
         ("src/words.rs", "use crate::daemon;"),
         ("src/main.rs", "    vipd::daemon::run(&options)"),
+        ("src/host/clock.rs", "    super::super::config::keys()"),
+        ("src/host/clock.rs", "#[cfg(test)]\nmod tests {\n    use crate::daemon;\n}"),
+        ("src/host/clock.rs", "#[cfg(test)]\nmod tests {\n    use super::super::super::api;\n}"),
     ] {
         assert_eq!(found(path, line), 1, "{path}: {line}");
     }
@@ -239,6 +266,8 @@ fn a_planted_use_of_another_part_is_found() {
         ("src/host/clock.rs", "use crate::host::sys;"),
         ("src/host/clock.rs", "use crate::vrrp::{Node, Vrid};"),
         ("src/host/clock.rs", "use super::sys; // crate::daemon"),
+        ("src/host/clock.rs", "    super::sys::config()"),
+        ("src/host/clock.rs", "#[cfg(test)]\nmod tests {\n    use super::super::api;\n}"),
         ("src/host/netlink/links.rs", "use super::super::clock;"),
         ("src/daemon/mod.rs", "use crate::{api::status::Status, helper};"),
         ("src/main.rs", "    vipd::cli::main()"),
@@ -246,8 +275,32 @@ fn a_planted_use_of_another_part_is_found() {
     ] {
         assert_eq!(found(path, line), 0, "{path}: {line}");
     }
-    let test = "#[cfg(test)]\nmod tests {\n    use crate::daemon;\n}";
-    assert_eq!(found("src/host/clock.rs", test), 0);
+}
+
+#[test]
+fn a_planted_use_of_the_election_by_the_host_is_found() {
+    for line in [
+        "use crate::vrrp::{Address, Node};",
+        "use crate::vrrp::event::Event;",
+        "    vrrp::Action::Release",
+    ] {
+        assert!(!election_in(&Source::planted(&format!("{line}\n"))).is_empty(), "{line}");
+    }
+    for line in ["use tracing::Event;", "use crate::vrrp::{Address, RecordEntry};"] {
+        assert_none(election_in(&Source::planted(&format!("{line}\n"))));
+    }
+}
+
+#[test]
+fn a_planted_circle_is_found() {
+    let file = |path: &str, text: &str| Source::new(Path::new(path), text);
+    let root = || file("src/vrrp/mod.rs", "pub use a::A;\npub use b::*;\n");
+    let a = |text| file("src/vrrp/a.rs", text);
+    let b = || file("src/vrrp/b/mod.rs", "use super::A;\npub struct B;\n");
+    let inner = file("src/vrrp/b/inner.rs", "use super::B;\nuse crate::vrrp::a::A;\n");
+    assert_none(circle(&[root(), a("pub struct A;\n"), b(), inner]));
+    assert_eq!(circle(&[root(), a("use super::b::C;\n"), b()]).len(), 2);
+    assert_eq!(circle(&[root(), a("use crate::vrrp::B;\n"), b()]).len(), 2);
 }
 
 #[test]
@@ -294,11 +347,12 @@ fn a_planted_unsafe_without_reason_is_found() {
 
 // ---- reading source ----------------------------------------------------------------------------
 
-/// One file: its lines, and which of them are code that ends up in the program.
+/// One file: its lines, and which of them are code that ends up in the program, or in tests.
 struct Source {
     path: PathBuf,
     lines: Vec<String>,
     code: Vec<Option<String>>,
+    tests: Vec<Option<String>>,
 }
 
 impl Source {
@@ -312,18 +366,27 @@ impl Source {
 
     fn new(path: &Path, text: &str) -> Source {
         let lines: Vec<String> = text.lines().map(str::to_string).collect();
-        let mut code = Vec::new();
+        let (mut code, mut tests) = (Vec::new(), Vec::new());
         let mut in_tests = false;
         for (n, line) in lines.iter().enumerate() {
             let begins = line.trim() == "#[cfg(test)]"
                 && lines.get(n + 1).is_some_and(|next| next.starts_with("mod "));
             in_tests |= begins;
             code.push((!in_tests).then(|| without_comment(line)));
+            tests.push(in_tests.then(|| without_comment(line)));
             if in_tests && line == "}" {
                 in_tests = false;
             }
         }
-        Source { path: path.to_path_buf(), lines, code }
+        Source { path: path.to_path_buf(), lines, code, tests }
+    }
+
+    /// Its module of tests, as if that were a file.
+    fn tests(&self) -> Source {
+        let module = self.path.with_extension("");
+        let module = if module.ends_with("mod") { module.parent().unwrap() } else { &module };
+        let path = module.join("tests.rs");
+        Source { path, lines: Vec::new(), code: self.tests.clone(), tests: Vec::new() }
     }
 
     /// Number and text of each line of code.
@@ -442,32 +505,119 @@ fn part(path: &Path) -> String {
 fn forbidden_arrows(file: &Source) -> Vec<String> {
     let own = part(&file.path);
     let allowed = PARTS.iter().find(|(name, _)| *name == own).map_or(&[][..], |(_, below)| below);
-    let mut used = BTreeSet::new();
-    for path in imports(file) {
-        used.extend(part_of_import(&file.path, &path));
-    }
-    for (_, line) in file.code() {
-        for prefix in ["crate::", "vipd::"] {
-            for (at, _) in line.match_indices(prefix) {
-                let name =
-                    line[at + prefix.len()..].split(|c: char| !(c.is_alphanumeric() || c == '_'));
-                used.extend(name.take(1).map(str::to_owned));
-            }
-        }
-    }
+    let exempt = |name: &&String| {
+        let is = |(path, part): &(&str, &str)| file.path == Path::new(path) && name == part;
+        TESTS_MAY_USE.iter().any(is)
+    };
+    let mut used = used_parts(file);
+    used.extend(used_parts(&file.tests()).iter().filter(|name| !exempt(name)).cloned());
     let known = |name: &&String| PARTS.iter().any(|(part, _)| part == name);
     let others = used.iter().filter(known).filter(|name| **name != own);
     let forbidden = others.filter(|name| !allowed.contains(&name.as_str()));
     forbidden.map(|name| format!("{}: {own} may not use {name}", file.path.display())).collect()
 }
 
-/// The part that an import leads to, if it leads out of the file's own part.
-fn part_of_import(file: &Path, import: &str) -> Option<String> {
-    let inner = file.components().count() - 1;
-    let depth = if file.file_name()? == "mod.rs" { inner - 1 } else { inner };
+fn used_parts(file: &Source) -> BTreeSet<String> {
+    let imports = imports(file).into_iter();
+    let mut used: BTreeSet<_> =
+        imports.filter_map(|path| part_of_import(&file.path, &path)).collect();
+    for path in file.code().flat_map(|(_, line)| paths(line)) {
+        let names: Vec<&str> = path.split("::").collect();
+        let root = names.iter().position(|name| ["crate", "vipd"].contains(name));
+        used.extend(root.and_then(|at| names.get(at + 1)).map(|name| (*name).to_owned()));
+        used.extend(part_of_import(&file.path, path).filter(|_| names[0] == "super"));
+    }
+    used
+}
+
+/// Words with `::` between them.
+fn paths(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+        .filter(|it| it.contains("::"))
+}
+
+fn election_in(file: &Source) -> Vec<String> {
+    let code = file.code().flat_map(|(_, line)| paths(line)).map(str::to_owned);
+    let found = imports(file).into_iter().chain(code).filter(|path| {
+        let mut names = path.split("::").skip_while(|name| *name != "vrrp");
+        names.any(|name| ELECTION.contains(&name))
+    });
+    found.map(|path| format!("{}: {path}", file.path.display())).collect()
+}
+
+/// Modules of one part that use one another in a circle. A directory is one module, and `mod.rs` of
+/// the part is none.
+fn circle(files: &[Source]) -> Vec<String> {
+    let module = |file: &Source| {
+        let name = file.path.components().nth(2).unwrap();
+        Path::new(name.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    let (roots, files): (Vec<&Source>, Vec<&Source>) =
+        files.iter().partition(|file| module(file) == "mod");
+    let modules: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
+    let mut exports = BTreeMap::new();
+    for path in roots.iter().flat_map(|root| imports(root)) {
+        let Some((from, name)) = path.split_once("::").filter(|(from, _)| modules.contains(*from))
+        else {
+            continue;
+        };
+        let inside = files.iter().filter(|file| name == "*" && module(file) == from);
+        exports.extend(inside.flat_map(|file| public(file)).map(|name| (name, from.to_owned())));
+        exports.insert(name.rsplit("::").next().unwrap().to_owned(), from.to_owned());
+    }
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in &files {
+        let own = module(file);
+        let used = imports(file).into_iter().filter_map(|path| {
+            let name = name_in_part(&file.path, &path)?;
+            if modules.contains(&name) { Some(name) } else { exports.get(&name).cloned() }
+        });
+        uses.entry(own.clone()).or_default().extend(used.filter(|used| *used != own));
+    }
+    // What uses nothing that is left is in no circle.
+    loop {
+        let before = uses.len();
+        let left: BTreeSet<String> = uses.keys().cloned().collect();
+        uses.retain(|_, used| !used.is_disjoint(&left));
+        if uses.len() == before {
+            break;
+        }
+    }
+    uses.into_iter().map(|(module, used)| format!("{module} uses {used:?}")).collect()
+}
+
+/// The first name below the file's own part that an import leads to.
+fn name_in_part(file: &Path, import: &str) -> Option<String> {
     let names: Vec<&str> = import.split("::").collect();
     let up = names.iter().take_while(|name| **name == "super").count();
-    let outside = up == depth || (up == 0 && ["crate", "vipd"].contains(&names[0]));
+    let in_own = names[0] == "crate" && names.get(1) == Some(&part(file).as_str());
+    let from_within = up > 0 && up + 1 == depth(file)?;
+    let at = if in_own { 2 } else { up };
+    names.get(at).filter(|_| in_own || from_within).map(|name| (*name).to_owned())
+}
+
+/// The names of what a file defines and makes public.
+fn public(file: &Source) -> Vec<String> {
+    let kinds = ["struct", "enum", "trait", "type", "const", "fn"];
+    let defined = file.code().filter_map(|(_, line)| {
+        let mut words = line.trim().strip_prefix("pub ")?.split([' ', '(', '<', ':', ';']);
+        words.by_ref().find(|word| kinds.contains(word))?;
+        words.next().map(str::to_owned)
+    });
+    defined.collect()
+}
+
+/// How often `super` leads out of the part that the file belongs to.
+fn depth(file: &Path) -> Option<usize> {
+    let inner = file.components().count() - 1;
+    Some(if file.file_name()? == "mod.rs" { inner - 1 } else { inner })
+}
+
+/// The part that an import leads to, if it leads out of the file's own part.
+fn part_of_import(file: &Path, import: &str) -> Option<String> {
+    let names: Vec<&str> = import.split("::").collect();
+    let up = names.iter().take_while(|name| **name == "super").count();
+    let outside = up == depth(file)? || (up == 0 && ["crate", "vipd"].contains(&names[0]));
     let part = names.get(up.max(1)).filter(|_| outside)?;
     Some((*part).to_owned())
 }
