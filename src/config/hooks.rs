@@ -28,7 +28,7 @@ pub(super) fn key(hook: Option<Hook>) -> &'static str {
 /// The hooks of one virtual router, or of a sync group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// Those that run at a certain change.
+    /// Hooks that run at one kind of change.
     pub of: BTreeMap<Hook, HookCommand>,
     /// Runs at every change, after the hook for the role itself.
     pub notify: Option<HookCommand>,

@@ -13,7 +13,7 @@ use crate::api::protocol::{Answer, ErrorCode};
 use crate::vrrp::{Command, Event, Instant, Priority, Role, RouterId, VirtualRouter};
 
 impl EventLoop {
-    /// Carries a request out, and answers now or when what was asked for has ended.
+    /// Carries a request out, and answers now or when the requested operation has ended.
     pub(super) fn answer(&mut self, asked: PendingRequest) {
         let PendingRequest { request, reply } = asked;
         let answer = match request {

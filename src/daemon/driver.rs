@@ -176,7 +176,7 @@ impl Driver {
     /// Follows the interfaces and hooks that the node's routers name now.
     ///
     /// # Errors
-    /// The kernel cannot be asked for the interfaces.
+    /// The request for the interfaces cannot be sent.
     pub(super) fn follow(&mut self, node: &Node, config: &Config) -> io::Result<()> {
         self.hooks.follow(node, config);
         let routers = node.routers().map(|router| (router.id(), &**router.config()));

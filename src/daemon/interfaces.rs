@@ -82,7 +82,7 @@ impl Interfaces {
     /// Follows the interfaces that the node's routers name now, and has everything reported again.
     ///
     /// # Errors
-    /// The kernel cannot be asked.
+    /// The request cannot be sent.
     pub(super) fn follow(&mut self, node: &Node, poller: &Poller) -> io::Result<()> {
         for (id, name) in node.links() {
             self.ids.insert(name.clone(), id);

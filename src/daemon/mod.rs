@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut warnings = Vec::new();
     let listener = control::bind(runtime.path(), &mut warnings);
     warnings.extend(harden());
-    // The worker inherits real-time priority, which cannot be asked for any more after this; threads
+    // The worker inherits real-time priority, which can no longer be requested after this; threads
     // that are started later must not have it.
     let worker = Worker::start().map_err(|e| DaemonError::System("start the netlink worker", e))?;
     let _ = privileges::realtime(REALTIME_PRIORITY);

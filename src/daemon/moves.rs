@@ -1,4 +1,4 @@
-//! Moves to another host that operators asked for, until it is known how each ended.
+//! Moves to another host that operators requested, until the outcome of each is known.
 
 use std::net::IpAddr;
 use std::sync::Arc;

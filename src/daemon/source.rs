@@ -1,4 +1,4 @@
-//! Where events come from, and those that wait until the protocol is told of them.
+//! Sources of events, and events that wait to be passed to the protocol.
 
 use std::net::IpAddr;
 

@@ -11,7 +11,8 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-/// Its IP protocol number; not the constant of the protocol, with which an observer can disagree.
+/// Its IP protocol number; not the constant of the protocol, so that an observer can disagree with
+/// it.
 pub(super) const VRRP: u8 = 112;
 
 /// A packet socket that receives ARP, VRRP and neighbour advertisements from all interfaces, with

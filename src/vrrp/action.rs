@@ -84,7 +84,7 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// The hook that belongs to this change of role, if it has one. Whether it runs, `hooks` says.
+    /// The hook that belongs to this change of role, if it has one. `hooks` says whether it runs.
     pub fn hook(&self) -> Option<Hook> {
         match self.to {
             Role::Master => Some(Hook::Master),

@@ -532,7 +532,7 @@ mod tests {
         message[CHECKSUM..HEADER].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     }
 
-    /// Whether a version 3 message over IPv4 is heard after `change`, its checksum right.
+    /// Whether a version 3 message over IPv4 is accepted after `change`, with a correct checksum.
     fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Malformed> {
         let mut message = bytes(&advert(Version::V3, Family::V4));
         change(&mut message);

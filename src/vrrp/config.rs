@@ -99,8 +99,8 @@ impl Interval {
         self.0
     }
 
-    /// Skew_Time of a backup whose master sends so often: the higher its own priority, the shorter
-    /// (RFC 9568 6.1; RFC 3768 6.1).
+    /// Skew_Time of a backup whose master has this interval: the higher its own priority, the
+    /// shorter (RFC 9568 6.1; RFC 3768 6.1).
     pub fn skew(self, version: Version, priority: Priority) -> Duration {
         let base = match version {
             Version::V2 => Duration::from_secs(1),
