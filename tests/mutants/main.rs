@@ -25,6 +25,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Mutants in here need only the protocol and its tests, which compile in seconds.
 const PROTOCOL: [&str; 2] = ["src/vrrp", "src/words.rs"];
+/// The tests that need nothing else.
+const PROTOCOL_TESTS: [&str; 3] = ["--lib", "rfc", "simulation"];
 /// Its `src/lib.rs`.
 const PROTOCOL_LIBRARY: &str = "#[macro_use]\nmod words;\npub mod vrrp;\n";
 /// Mutants elsewhere take the whole project and namespaces: no more than this in a sample.
@@ -253,7 +255,9 @@ impl Plan {
 
     fn is_slow(&self) -> bool {
         let quick = |path: &PathBuf| PROTOCOL.iter().any(|place| path.starts_with(place));
+        let quick_test = |test: &String| PROTOCOL_TESTS.contains(&target_and_name(test).0);
         !self.changes.as_ref().is_ok_and(|changes| changes.keys().all(quick))
+            || !self.mutant.tests.iter().all(quick_test)
     }
 }
 
