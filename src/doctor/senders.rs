@@ -146,6 +146,7 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
                 DiscardReason::Malformed(_)
                 | DiscardReason::UnknownRouter(_)
                 | DiscardReason::OwnAdvert
+                | DiscardReason::NotTheMaster
                 | DiscardReason::Ttl(_) => {}
             }
         }

@@ -36,6 +36,8 @@ pub enum DiscardReason {
     NotAccepted,
     /// Its sender is not in `unicast_peers`.
     NotAPeer,
+    /// It has priority 0, and its sender is not the master that was heard last.
+    NotTheMaster,
     /// It is for our virtual router, but a setting differs.
     Incompatible(Mismatch),
 }
@@ -48,6 +50,7 @@ names! {
         Ttl = "ttl",
         NotAccepted = "not_accepted",
         NotAPeer = "not_a_peer",
+        NotTheMaster = "not_the_master",
         Incompatible = "incompatible",
     }
 }
@@ -63,6 +66,9 @@ impl fmt::Display for DiscardReason {
             DiscardReason::Ttl(ttl) => write!(f, "its TTL is {ttl}"),
             DiscardReason::NotAccepted => f.write_str("its sender is not in accept_from"),
             DiscardReason::NotAPeer => f.write_str("its sender is not in unicast_peers"),
+            DiscardReason::NotTheMaster => {
+                f.write_str("it has priority 0, and its sender is not the master")
+            }
             DiscardReason::Incompatible(mismatch) => mismatch.fmt(f),
         }
     }
@@ -80,6 +86,8 @@ pub enum Mismatch {
     Unicast,
     /// Its adverts are multicast, and we expect unicast.
     Multicast,
+    /// Its adverts name none of our addresses: it is another virtual router.
+    Addresses,
 }
 
 impl fmt::Display for Mismatch {
@@ -97,6 +105,9 @@ impl fmt::Display for Mismatch {
             ),
             Mismatch::Unicast => f.write_str(
                 "they come by unicast and multicast is expected: set `unicast_peers` here, or remove it there",
+            ),
+            Mismatch::Addresses => f.write_str(
+                "they name none of our addresses, so another virtual router uses this `vrid`: choose another one here or there",
             ),
             Mismatch::Multicast => f.write_str(
                 "they come by multicast and unicast is expected: remove `unicast_peers` here, or set it there",

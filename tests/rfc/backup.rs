@@ -1,6 +1,6 @@
 //! RFC 9568 section 6.4.2: the state Backup.
 
-use vipd::vrrp::{Advert, Command, Priority, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{Advert, Command, DiscardReason, Priority, Role, RouterConfig, Stop, Why};
 
 use crate::fixture::*;
 
@@ -33,6 +33,66 @@ fn rfc9568_6_4_2_priority_0_sets_the_timer_to_the_skew_time() {
     host.wait(NANO);
     assert_eq!(host.role(), Role::Master);
     assert_eq!(host.why(), Why::MasterLeft(ip(ABOVE)));
+}
+
+/// However often it is heard, and whoever sends it.
+#[test]
+fn priority_0_never_lengthens_the_timer() {
+    let mut host = Host::backup(web());
+    host.hears(0, ABOVE).unwrap();
+    for _ in 0..3 {
+        host.wait(millis(200));
+        let left = host.until_deadline();
+        host.hears(0, ABOVE).unwrap();
+        assert_eq!(host.until_deadline(), left);
+    }
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
+fn priority_0_counts_only_from_the_master_that_was_heard_last() {
+    let mut host = Host::backup_of(web(), 200, ABOVE);
+    assert_eq!(host.hears(0, BELOW), Err(DiscardReason::NotTheMaster));
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
+    host.hears(0, ABOVE).unwrap();
+    assert_eq!(host.until_deadline(), Some(skew(150, SECOND)));
+    // The link comes back: who is master is not known.
+    host.hears(200, ABOVE).unwrap();
+    host.link_down();
+    host.link_up();
+    host.hears(0, BELOW).unwrap();
+    assert_eq!(host.until_deadline(), Some(skew(150, SECOND)));
+}
+
+/// As a database replica that is unfit until it is promoted.
+#[test]
+fn priority_0_that_is_heard_in_fault_counts_once_the_fault_is_over() {
+    let fault = |host: &mut Host, unfit: bool| {
+        let shared = if unfit { &[at(HERE), at(SHARED)][..] } else { &[at(HERE)] };
+        host.link(true, shared);
+    };
+    let mut host = Host::backup_of(web(), 200, ABOVE);
+    fault(&mut host, true);
+    assert_eq!(host.role(), Role::Fault);
+    host.hears(0, ABOVE).unwrap();
+    host.wait(millis(100));
+    fault(&mut host, false);
+    assert_eq!(host.until_deadline(), Some(skew(150, SECOND) - millis(100)));
+    // Another master has come meanwhile.
+    let mut host = Host::backup_of(web(), 200, ABOVE);
+    fault(&mut host, true);
+    host.hears(0, ABOVE).unwrap();
+    host.hears(120, BELOW).unwrap();
+    fault(&mut host, false);
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
+    // What was heard before the fault is old.
+    let mut host = Host::backup_of(web(), 200, ABOVE);
+    host.hears(0, ABOVE).unwrap();
+    host.wait(millis(1));
+    fault(&mut host, true);
+    host.wait(secs(9));
+    fault(&mut host, false);
+    assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
 }
 
 #[test]

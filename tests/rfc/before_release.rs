@@ -66,7 +66,7 @@ fn before_release_ends_when_its_time_is_up() {
 fn before_release_does_not_run_when_an_election_is_lost() {
     let mut host = Host::master(prepared(Handover::Exclusive));
     host.hears(200, ABOVE).unwrap();
-    assert_eq!(host.said(), ["release", "role backup", "advert 0"]);
+    assert_eq!(host.said(), ["advert 150", "release", "role backup"]);
 }
 
 #[test]

@@ -17,11 +17,12 @@ fn exclusive_releases_before_it_sends_priority_0() {
     }
 }
 
+/// As priority 0 the final advert would make a third router take over that has missed the winner's.
 #[test]
-fn exclusive_losing_an_election_releases_before_anything_else() {
+fn exclusive_losing_an_election_releases_at_once_and_never_sends_priority_0() {
     let mut host = Host::master(exclusive());
     host.hears(200, ABOVE).unwrap();
-    assert_eq!(host.said(), ["release", "role backup", "advert 0"]);
+    assert_eq!(host.said(), ["advert 150", "release", "role backup"]);
 }
 
 #[test]

@@ -266,7 +266,7 @@ fn rfc9568_5_2_9_an_ipv6_list_that_does_not_begin_with_link_local_counts() {
 fn rfc9568_7_1_a_different_address_list_counts_and_is_warned_of() {
     let mut host = Host::backup(web());
     host.sleeps(SECOND);
-    let other = Advert { addresses: addresses(&["10.0.0.101"]), ..advert_of(&web(), 200) };
+    let other = Advert { addresses: addresses(&["10.0.0.101", SHARED]), ..advert_of(&web(), 200) };
     host.hears_advert(&other, ABOVE).unwrap();
     assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));
     assert_eq!(host.warnings(), [Warning::DifferentAddresses { source: ip(ABOVE) }]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{DiscardReason, Mismatch, RouterConfig, Version};
+use vipd::vrrp::{Advert, DiscardReason, Mismatch, Role, RouterConfig, Version};
 
 use crate::fixture::*;
 
@@ -30,6 +30,22 @@ fn incompatible_multicast_where_unicast_is_expected_is_named() {
     let refused = Err(DiscardReason::Incompatible(Mismatch::Multicast));
     assert_eq!(host.packet(ABOVE, GROUP, 255, &message), refused);
     assert_eq!(host.times("warn").len(), 1);
+}
+
+/// Somebody else's pair uses our VRID: it is not our master, and our addresses are served.
+#[test]
+fn incompatible_is_a_router_that_names_none_of_our_addresses() {
+    for config in [web(), web2()] {
+        let other = Advert { addresses: addresses(&["10.0.0.77"]), ..advert_of(&config, 220) };
+        let mut backup = Host::backup(config.clone());
+        is_incompatible(&mut backup, &other, Mismatch::Addresses);
+        backup.wait(master_down(150, SECOND));
+        assert_eq!(backup.role(), Role::Master);
+        let mut master = Host::master(config);
+        let refused = Err(DiscardReason::Incompatible(Mismatch::Addresses));
+        assert_eq!(master.hears_advert(&other, ABOVE), refused);
+        assert_eq!(master.role(), Role::Master);
+    }
 }
 
 #[test]

@@ -58,6 +58,14 @@ impl VirtualRouter {
     ) -> Result<(), DiscardReason> {
         self.check_late(now, actions);
         self.admit(now, packet, heard, actions)?;
+        if heard.priority != Priority::LEAVING {
+            self.master = Some(packet.source);
+        } else if self.master.is_some_and(|master| master != packet.source) && !self.has_addresses()
+        {
+            return Err(DiscardReason::NotTheMaster);
+        } else {
+            self.master = None;
+        }
         self.warn_about_differences(now, packet.source, heard, actions);
         self.peer = Some(Peer {
             source: packet.source,
@@ -125,7 +133,7 @@ impl VirtualRouter {
             return Some(Mismatch::Version(heard.version));
         }
         match heard.version {
-            Version::V3 => None,
+            Version::V3 => self.address_mismatch(heard),
             Version::V2 => {
                 let ours = match self.config.authentication {
                     None => Authentication::None,
@@ -136,10 +144,18 @@ impl VirtualRouter {
                 } else if heard.interval != self.config.advert_interval {
                     Some(Mismatch::Interval(heard.interval))
                 } else {
-                    None
+                    self.address_mismatch(heard)
                 }
             }
         }
+    }
+
+    /// An advert that has no address in common with us is that of another virtual router, which uses
+    /// our VRID. As a master it would leave our addresses to nobody.
+    fn address_mismatch(&self, heard: &Heard<'_>) -> Option<Mismatch> {
+        let ours = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
+        let common = heard.priority == Priority::LEAVING || heard.addresses().any(ours);
+        (!common).then_some(Mismatch::Addresses)
     }
 
     fn remember_incompatible(
@@ -186,9 +202,10 @@ impl VirtualRouter {
         }
     }
 
-    /// Backup (RFC 9568 6.4.2). Priority 0 sets the master-down timer to the skew time. An advert
-    /// of a master that we do not preempt restarts it; any other advert is ignored, so the timer
-    /// runs out and we take over.
+    /// Backup (RFC 9568 6.4.2). Priority 0 shortens the master-down timer to the skew time; it never
+    /// lengthens it, or adverts of that kind could keep us from taking over. An advert of a master
+    /// that we do not preempt restarts it; any other advert is ignored, so the timer runs out and we
+    /// take over.
     fn backup_hears(
         &mut self,
         now: Instant,
@@ -198,7 +215,15 @@ impl VirtualRouter {
     ) {
         let takeover_at = if heard.priority == Priority::LEAVING {
             self.superior_heard_at = None;
-            now + self.skew()
+            let at = now + self.skew();
+            match self.state {
+                State::Backup { takeover_at: Some(timer) } => at.min(timer),
+                State::Backup { takeover_at: None }
+                | State::Claiming { .. }
+                | State::Fault
+                | State::Master { .. }
+                | State::Leaving { .. } => at,
+            }
         } else if heard.priority >= self.effective_priority() || !self.preempts(now) {
             if heard.priority >= self.effective_priority() {
                 // `preempt_delay` counts from when our priority became the higher one.
@@ -268,10 +293,11 @@ impl VirtualRouter {
             return;
         }
         let leave = Leave::Election { to: source, priority: heard.priority };
-        // A final advert makes the winner announce its addresses again. It may not have known of
-        // us, as after a healed partition, and then neighbours still send to our MAC. With
-        // `exclusive` handover the addresses are released first, so the final advert has priority
-        // 0. It is skipped if an extra advert was sent a moment ago, which has had the same effect.
+        // A final advert makes the winner announce its addresses again, and advertise, which a third
+        // router hears. It may not have known of us, as after a healed partition, and then neighbours
+        // still send to our MAC. It has our priority: as priority 0 it would make third routers take
+        // over that have missed the winner's advert. It is skipped if an extra advert was sent a
+        // moment ago, which has had the same effect.
         let final_priority = self.effective_priority();
         let sends_final_advert = match &self.state {
             State::Master { extra_sent_at: Some(sent), .. } => now >= *sent + EXTRA_ADVERT_GAP,
@@ -283,20 +309,17 @@ impl VirtualRouter {
         };
         self.master_interval = heard.interval;
         self.superior_heard_at = Some(now);
+        if sends_final_advert {
+            self.send(now, final_priority, actions);
+        }
         match self.config.handover {
             Handover::Overlap => {
-                if sends_final_advert {
-                    self.send(now, final_priority, actions);
-                }
                 let phase = Phase::Succeeded { to: source };
                 self.enter_leaving(now, leave, phase, actions);
             }
             Handover::Exclusive => {
                 let why = Why::LostElection { to: source, priority: heard.priority };
                 self.enter_backup(now, why, actions);
-                if sends_final_advert {
-                    self.send(now, Priority::LEAVING, actions);
-                }
             }
         }
     }

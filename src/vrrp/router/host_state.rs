@@ -62,6 +62,7 @@ impl VirtualRouter {
         self.set_fault(Reason::AddressAlreadyThere, foreign);
         if host.link_up && (was_down || starting) {
             self.heard_since_up = false;
+            self.master = None;
             let delay = if starting {
                 self.config.start_delay.max(self.config.link_delay)
             } else {

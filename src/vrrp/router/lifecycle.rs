@@ -4,6 +4,7 @@ use super::VirtualRouter;
 use super::states::State;
 use crate::vrrp::action::Action;
 use crate::vrrp::check::CheckSummary;
+use crate::vrrp::config::Priority;
 use crate::vrrp::event::Recorded;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::{Leave, Role};
@@ -70,10 +71,26 @@ impl VirtualRouter {
     pub(super) fn take_part(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.fit_since = now;
         let why = if self.notified_role == Role::Waiting { Why::Started } else { Why::Recovered };
+        let since = self.since;
         if self.is_owner() && !self.drained {
             self.become_master(now, Why::Owner, true, actions);
         } else {
             self.enter_backup(now, why, actions);
+            self.catch_up_with_priority_0(now, since);
+        }
+    }
+
+    /// The master left while this one could not take over, and nobody has become master since: it need
+    /// not wait for a whole master-down interval.
+    fn catch_up_with_priority_0(&mut self, now: Instant, since: Instant) {
+        let skew = self.skew();
+        let (peer, hold_until) = (&self.peer, self.hold_until);
+        if let State::Backup { takeover_at: Some(timer) } = &mut self.state
+            && let Some(peer) = peer.as_ref().filter(|peer| peer.priority == Priority::LEAVING)
+            && self.heard_since_up
+            && peer.at >= since
+        {
+            *timer = (*timer).min((peer.at + skew).max(now)).max(hold_until);
         }
     }
 

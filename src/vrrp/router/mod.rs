@@ -58,6 +58,8 @@ pub struct VirtualRouter {
     since: Instant,
     why: Why,
     peer: Option<Peer>,
+    /// Who was last heard as master since the link came up, unless it has left since.
+    master: Option<IpAddr>,
     /// Master_Adver_Interval (RFC 9568 6.1): the interval of the master; ours if none was heard.
     master_interval: Interval,
     incompatible: Vec<Incompatible>,
@@ -104,6 +106,7 @@ impl VirtualRouter {
             since: now,
             why: Why::Starting,
             peer: None,
+            master: None,
             master_interval: config.advert_interval,
             incompatible: Vec::new(),
             hold_until: now + config.start_delay.max(config.link_delay),
