@@ -87,10 +87,11 @@ fn failover(program: &Program) -> Vec<(String, String)> {
             std::thread::sleep(5 * interval + Duration::from_millis(130));
             let stopped = Instant::now();
             daemon_a.stop(Duration::from_secs(10)).unwrap();
-            let goodbyes = lab.observer().adverts("a", stopped);
-            let (goodbye, _) = goodbyes.iter().find(|(_, advert)| advert.priority == 0).unwrap();
-            let won = await_announcement(&lab, "b", *goodbye);
-            stops.push(late(won, *goodbye + spec(100).skew()));
+            let priority_zeros = lab.observer().adverts("a", stopped);
+            let (priority_zero, _) =
+                priority_zeros.iter().find(|(_, advert)| advert.priority == 0).unwrap();
+            let won = await_announcement(&lab, "b", *priority_zero);
+            stops.push(late(won, *priority_zero + spec(100).skew()));
             await_master(&lab, "b");
         }
         let every = format!("{} ms adverts", interval.as_millis());

@@ -496,8 +496,8 @@ fn a_lone_master_that_is_stopped_removes_its_addresses() {
     let status = daemon.stop(SOON).unwrap();
     assert!(status.success(), "{status}\n{}", daemon.log());
     assert!(!a.holds(SHARED).unwrap());
-    let goodbye = lab.observer().adverts("a", Instant::now() - SOON);
-    assert_eq!(goodbye.last().map(|(_, advert)| advert.priority), Some(0));
+    let priority_zero = lab.observer().adverts("a", Instant::now() - SOON);
+    assert_eq!(priority_zero.last().map(|(_, advert)| advert.priority), Some(0));
 }
 
 /// Two hosts with vipd, the better of which is master.
