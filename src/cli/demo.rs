@@ -26,7 +26,7 @@ const PROBE_PERIOD: Duration = Duration::from_millis(1);
 /// How much a busy machine may add to the protocol's own limits before a step counts as failed.
 const MARGIN: Duration = Duration::from_millis(100);
 /// How long a step is measured after its end.
-const AFTERWARDS: Duration = Duration::from_millis(1500);
+const AFTER_STEP: Duration = Duration::from_millis(1500);
 /// Longer than any step takes.
 const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -320,7 +320,7 @@ impl<'a> Demo<'a> {
         master: &'static str,
         from: Instant,
     ) -> Result<DemoStep, DemoError> {
-        let to = Instant::now() + AFTERWARDS;
+        let to = Instant::now() + AFTER_STEP;
         // By then every reply has arrived that counts.
         let until = to + lab::Prober::TOO_LATE;
         while Instant::now() < until {

@@ -116,7 +116,7 @@ impl View {
                 self.indented(&mut text, YELLOW, &format!("check {}", one_check(check)));
             }
             if router.role == Role::Master.name() && heard_no_peer(router) {
-                self.indented(&mut text, PLAIN, NOBODY_YET);
+                self.indented(&mut text, PLAIN, NO_PEER_YET);
             }
         }
         text
@@ -310,7 +310,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
 }
 
 /// What a master shows that hears no other router, as it should be.
-const NOBODY_YET: &str = "no other router seen (normal: backups do not send)";
+const NO_PEER_YET: &str = "no other router seen (normal: backups do not send)";
 
 fn heard_no_peer(router: &Router) -> bool {
     router.heard.is_none() && router.incompatible.is_empty()
@@ -376,7 +376,7 @@ fn seconds(seconds: f64) -> String {
 fn heard(router: &Router) -> String {
     let Some(heard) = &router.heard else {
         let normal = router.role == Role::Master.name() && heard_no_peer(router);
-        return if normal { NOBODY_YET } else { "no other router" }.to_owned();
+        return if normal { NO_PEER_YET } else { "no other router" }.to_owned();
     };
     let checksum = match &heard.checksum {
         Some(form) => format!(", checksum {form}"),

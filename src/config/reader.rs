@@ -24,7 +24,7 @@ pub(super) struct At<T> {
 }
 
 /// Keys of a later version, by table, with a message of their own.
-const NOT_YET: [(&str, &str); 1] = [(ENTRY, "interface")];
+const PLANNED_KEYS: [(&str, &str); 1] = [(ENTRY, "interface")];
 
 /// Keys of keepalived, and what to write instead.
 const KEEPALIVED_KEYS: [(&str, &str); 36] = [
@@ -336,7 +336,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     fn unknown(&self, key: &str) -> (String, String) {
-        if NOT_YET.contains(&(self.name, key)) {
+        if PLANNED_KEYS.contains(&(self.name, key)) {
             let message = format!("`{key}` is not in this version yet");
             return (message, "leave it out: it would have no effect".into());
         }

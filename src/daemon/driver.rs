@@ -446,7 +446,7 @@ impl Driver {
     }
 
     /// Reports every interface to the protocol again, whether it exists or not.
-    pub(super) fn tell_links(&mut self) {
+    pub(super) fn dispatch_links(&mut self) {
         self.pending.extend(self.interfaces.ids().map(PendingEvent::Link));
     }
 

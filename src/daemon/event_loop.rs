@@ -192,7 +192,7 @@ impl EventLoop {
                 self.begin();
                 self.systemd.ready("running");
             }
-            self.driver.tell_links();
+            self.driver.dispatch_links();
         }
         if !self.begun {
             // The protocol decides nothing before it knows what an earlier daemon left.

@@ -111,7 +111,7 @@ impl Namespace {
         links.up("lo")?;
         let namespace =
             Self { name: name.to_owned(), file, links, tasks: Some(tasks), thread: Some(thread) };
-        namespace.run(quieten);
+        namespace.run(disable_autoconfiguration);
         Ok(namespace)
     }
 
@@ -191,7 +191,7 @@ impl Drop for Namespace {
 
 /// Keeps the kernel from sending packets of its own accord. Where /proc/sys is read-only the lab
 /// works without.
-fn quieten() {
+fn disable_autoconfiguration() {
     for key in ["default", "all"] {
         let dir = format!("/proc/sys/net/ipv6/conf/{key}");
         for (file, value) in

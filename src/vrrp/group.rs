@@ -30,7 +30,7 @@ pub(super) enum GroupDecision {
     /// It cannot take part while `failed` cannot; `None`: no other member has a fault of its own.
     ShareFault { member: RouterId, failed: Option<RouterId> },
     /// It hands over, or gives up its takeover.
-    GiveWay(RouterId),
+    StepDown(RouterId),
     /// It releases its addresses: another router has taken over other members.
     Release(RouterId),
     /// It goes on waiting for a successor until then, as other members do.
@@ -134,7 +134,7 @@ impl Group {
             Position::Claiming => fell || taken || !may_claim,
             Position::Out | Position::Backup | Position::Offered | Position::Succeeded => false,
         };
-        members.iter().filter(leaves).map(|member| GroupDecision::GiveWay(member.id)).collect()
+        members.iter().filter(leaves).map(|member| GroupDecision::StepDown(member.id)).collect()
     }
 
     /// The members that wait for a successor stop waiting at the same time, the latest of their

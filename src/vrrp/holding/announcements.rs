@@ -45,7 +45,7 @@ impl Announcements {
     }
 
     /// Adds an urgent round, no earlier than `not_before` and `ANNOUNCE_GAP` after the last one.
-    pub(super) fn urge(&mut self, not_before: Instant) {
+    pub(super) fn announce_urgently(&mut self, not_before: Instant) {
         let at = not_before.max(self.last_at + ANNOUNCE_GAP);
         self.urgent_at = Some(self.urgent_at.map_or(at, |urgent| urgent.min(at)));
     }

@@ -219,7 +219,7 @@ impl Holding {
     /// Adds an announcement to the schedule, no earlier than this.
     pub(super) fn announce_soon(&mut self, not_before: Instant) {
         if let HoldingState::Held { announcements, .. } = &mut self.state {
-            announcements.urge(not_before);
+            announcements.announce_urgently(not_before);
         }
     }
 

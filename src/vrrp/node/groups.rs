@@ -163,8 +163,8 @@ impl Node {
             GroupDecision::ShareFault { member, failed } => {
                 self.share_fault(now, member, failed, actions);
             }
-            GroupDecision::GiveWay(id) => {
-                self.with(now, id, |router| router.give_way(now, actions));
+            GroupDecision::StepDown(id) => {
+                self.with(now, id, |router| router.step_down(now, actions));
             }
             GroupDecision::Release(id) => {
                 self.with(now, id, |router| router.release_after_loss(now, actions));

@@ -269,7 +269,7 @@ impl VirtualRouter {
     }
 
     /// Another member leaves or cannot take over, so this one must not stay.
-    pub(in crate::vrrp) fn give_way(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(in crate::vrrp) fn step_down(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {
             State::Master { .. } => {
