@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{
-    Conversation, Daemon, Host, Lab, Lost, Malformation, Prober, Program, RouterSpec, Stranger,
+    Daemon, EchoConnection, Host, Lab, Lost, Malformation, Prober, Program, RouterSpec, Stranger,
     Switch, connects,
 };
 use nix::sys::signal::Signal;
@@ -328,7 +328,7 @@ fn with_all_processors_busy(play: impl FnOnce()) {
 /// Hosts, their daemons and a client, up to the fault and through it.
 struct Stage {
     // In the order in which they may end.
-    talk: Option<Conversation>,
+    talk: Option<EchoConnection>,
     prober: Option<Prober>,
     daemons: Vec<Option<Daemon>>,
     hosts: Vec<Host>,
@@ -401,7 +401,7 @@ impl Stage {
         // Until the backups have received an advert, and the client its answers.
         thread::sleep(seconds(1) + fault.interval);
         // What happened before is no part of the fault.
-        stage.talk = Some(Conversation::start(&stage.client, SHARED.into()).unwrap());
+        stage.talk = Some(EchoConnection::start(&stage.client, SHARED.into()).unwrap());
         stage
     }
 
@@ -465,7 +465,7 @@ impl Stage {
     fn measure(&self) -> Figures {
         let end = Instant::now();
         let talk = self.talk.as_ref().unwrap();
-        let open_works = talk.goes_on(seconds(2));
+        let open_works = talk.continues(seconds(2));
         let new_works = connects(&self.client, SHARED.into(), seconds(1));
         thread::sleep(2 * Prober::TOO_LATE);
         let prober = self.prober.as_ref().unwrap();

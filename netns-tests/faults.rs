@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::lab::{
-    self, Conversation, Daemon, Host, Lab, Lost, Prober, Program, RouterSpec, Switch, connects,
+    self, Daemon, EchoConnection, Host, Lab, Lost, Prober, Program, RouterSpec, Switch, connects,
     wait_for,
 };
 use nix::sys::signal::Signal;
@@ -225,13 +225,13 @@ fn a_daemon_killed_and_started_at_once_breaks_no_connection() {
     expect_master_within(&served.lab, "a", 3 * SOON, &[&daemon_a]);
     let daemon_b = start(&served.b, &[slow(100)]);
     std::thread::sleep(Duration::from_millis(1500));
-    let talk = Conversation::start(&served.client, SHARED).unwrap();
+    let talk = EchoConnection::start(&served.client, SHARED).unwrap();
     let began = served.probe();
     daemon_a.crash();
     let daemon_a = start(&served.a, &[slow(150)]);
     std::thread::sleep(Duration::from_secs(4));
     served.expect_nothing_lost(began, &[&daemon_a, &daemon_b]);
-    assert!(talk.goes_on(SOON), "{}", daemon_a.log());
+    assert!(talk.continues(SOON), "{}", daemon_a.log());
     drop(talk);
     assert!(served.lab.observer().adverts("b", began).is_empty(), "{}", daemon_b.log());
 }

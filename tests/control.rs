@@ -602,14 +602,14 @@ fn ask_from_many(socket: &Path, questions: usize) -> RequestResults {
     const CLIENTS: usize = 100;
     let [asked, answered, bytes, refused, unread] = &[const { AtomicUsize::new(0) }; 5];
     let began = Instant::now();
-    let goes_on = || {
+    let continues = || {
         let more = asked.fetch_add(1, Ordering::Relaxed) < questions;
         more && began.elapsed() < 6 * TIMEOUT
     };
     thread::scope(|scope| {
         for client in 0..CLIENTS {
             scope.spawn(move || {
-                while goes_on() {
+                while continues() {
                     if client % 2 == 0 {
                         if let Ok(mut stream) = UnixStream::connect(socket) {
                             unread.fetch_add(1, Ordering::Relaxed);

@@ -21,11 +21,11 @@ pub struct Heard {
     pub at: Instant,
     /// The sender's MAC ends with its host's number.
     pub host: u8,
-    pub what: What,
+    pub kind: FrameKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum FrameKind {
     Advert { router: Router, priority: u8 },
     Announcement(IpAddr),
 }
@@ -66,7 +66,7 @@ impl Listener {
         Ok(Self { stop, heard, thread: Some(thread) })
     }
 
-    /// What was heard between two points in time.
+    /// FrameKind was heard between two points in time.
     pub fn between(&self, from: Instant, to: Instant) -> Vec<Heard> {
         self.look(|all| {
             all.iter().filter(|heard| heard.at >= from && heard.at < to).copied().collect()
@@ -98,34 +98,34 @@ fn listen(socket: &Socket, stop: &AtomicBool, heard: &Mutex<Vec<Heard>>) {
             let at = |stamp: Duration| began + stamp.saturating_sub(wall);
             let at = received.stamp.map_or_else(Instant::now, at);
             let interface = received.interface.unwrap_or(0);
-            if let Some((host, what)) = read(&frame[..received.length], interface) {
+            if let Some((host, kind)) = read(&frame[..received.length], interface) {
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                heard.push(Heard { at, host, what });
+                heard.push(Heard { at, host, kind });
             }
         }
     }
 }
 
-fn read(frame: &[u8], interface: u32) -> Option<(u8, What)> {
+fn read(frame: &[u8], interface: u32) -> Option<(u8, FrameKind)> {
     let host = *frame.get(11)?;
     let packet = frame.get(14..)?;
     let advert = |v6: bool, header: usize| {
         let [_, vrid, priority, ..] = *packet.get(header..)? else { return None };
-        Some(What::Advert { router: Router { interface, v6, vrid }, priority })
+        Some(FrameKind::Advert { router: Router { interface, v6, vrid }, priority })
     };
-    let what = match frame.get(12..14)? {
+    let kind = match frame.get(12..14)? {
         [0x08, 0x06] => {
             let (sender, target) = (ipv4(packet, 14)?, ipv4(packet, 24)?);
-            (sender == target).then_some(What::Announcement(sender))
+            (sender == target).then_some(FrameKind::Announcement(sender))
         }
         [0x08, 0x00] => advert(false, usize::from(packet.first()? & 0xf) * 4),
         _ if *packet.get(6)? == 112 => advert(true, 40),
         _ => {
             let target: [u8; 16] = packet.get(48..64)?.try_into().ok()?;
-            Some(What::Announcement(Ipv6Addr::from(target).into()))
+            Some(FrameKind::Announcement(Ipv6Addr::from(target).into()))
         }
     }?;
-    Some((host, what))
+    Some((host, kind))
 }
 
 fn ipv4(bytes: &[u8], at: usize) -> Option<IpAddr> {

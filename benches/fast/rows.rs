@@ -13,7 +13,7 @@ use crate::lab::{Daemon, Host, Lab, Program, RouterSpec, configuration};
 use nix::sys::signal::Signal;
 
 use crate::floor::Floor;
-use crate::listener::{Heard, Listener, Router, What};
+use crate::listener::{FrameKind, Heard, Listener, Router};
 use crate::shared;
 use crate::table::{Goal, Row, Subject, median};
 
@@ -151,7 +151,7 @@ fn specs(count: usize, priority: u8, interval: Duration) -> Vec<RouterSpec> {
 fn adverts(heard: &[Heard], host: u8) -> BTreeMap<Router, Vec<Instant>> {
     let mut adverts: BTreeMap<Router, Vec<Instant>> = BTreeMap::new();
     for heard in heard.iter().filter(|heard| heard.host == host) {
-        if let What::Advert { router, priority: 1.. } = heard.what {
+        if let FrameKind::Advert { router, priority: 1.. } = heard.kind {
             adverts.entry(router).or_default().push(heard.at);
         }
     }
@@ -397,7 +397,7 @@ fn fall(hosts: &TwoHosts, sender: Floor, spec: &RouterSpec, addresses: &[IpAddr]
         let heard = hosts.listener.between(from, Instant::now());
         let mut first: BTreeMap<IpAddr, Instant> = BTreeMap::new();
         for heard in heard.iter().filter(|heard| heard.host == BACKUP) {
-            if let What::Announcement(ip) = heard.what {
+            if let FrameKind::Announcement(ip) = heard.kind {
                 first.entry(ip).or_insert(heard.at);
             }
         }

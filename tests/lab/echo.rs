@@ -84,12 +84,12 @@ struct Talk {
 
 /// A long-lived connection with steady traffic.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct EchoConnection {
     talk: Arc<Mutex<Talk>>,
     _thread: LabThread,
 }
 
-impl Conversation {
+impl EchoConnection {
     /// Connects from `client` to `ip`, and sends and receives from then on.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Conversation {
     }
 
     /// Whether it is answered once more, within `timeout`.
-    pub fn goes_on(&self, timeout: Duration) -> bool {
+    pub fn continues(&self, timeout: Duration) -> bool {
         let asked = Instant::now();
         let outcome = wait_for(timeout, || {
             let talk = lock(&self.talk);

@@ -13,7 +13,7 @@ mod router_spec;
 mod stranger;
 
 pub use daemon::Daemon;
-pub use echo::{Conversation, EchoServer, connects};
+pub use echo::{EchoConnection, EchoServer, connects};
 pub use link::LinkChanges;
 pub use network::{Host, Lab, Lost};
 pub use ownership::Ownership;

@@ -17,7 +17,7 @@ use super::world::{Frame, Pace, Path, SECOND, World, addresses_on, own_addresses
 
 /// What may happen in a run: drawn once, so that most runs are about few things at a time.
 #[derive(Clone, Debug)]
-struct Mishaps {
+struct Faults {
     network: bool,
     daemons: bool,
     machines: bool,
@@ -45,7 +45,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Box<World>, Box<World>> {
         }
     }
     let mut may = || random.percent(45);
-    let mishaps = Mishaps {
+    let faults = Faults {
         network: may(),
         daemons: may(),
         machines: may(),
@@ -67,7 +67,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Box<World>, Box<World>> {
     for _ in 0..steps {
         let span = random.span(Duration::ZERO..5 * longest);
         world.run_for(span);
-        mishap(&mut world, &mut random, &mishaps, longest);
+        inject_fault(&mut world, &mut random, &faults, longest);
         forgotten_addresses(&mut world);
         if world.wrong.is_some() {
             return Err(world);
@@ -286,11 +286,11 @@ impl Micros for u64 {
 
 // ---- what goes wrong ---------------------------------------------------------------------------
 
-fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Duration) {
+fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest: Duration) {
     let host = random.index(world.hosts.len());
     let other = random.index(world.hosts.len());
     match random.range(0..8) {
-        0 if mishaps.network => match random.range(0..9) {
+        0 if faults.network => match random.range(0..9) {
             0 => {
                 world.paths[host][other].cut = true;
                 world.paths[other][host].cut = true;
@@ -337,7 +337,7 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
                 world.set_link(host, up);
             }
         },
-        1 if mishaps.daemons => match random.range(0..6) {
+        1 if faults.daemons => match random.range(0..6) {
             0 => world.kill(host),
             1 => world.freeze(host),
             2 => world.thaw(host),
@@ -353,14 +353,14 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
             }
             _ => world.start(host),
         },
-        2 if mishaps.machines => {
+        2 if faults.machines => {
             if world.hosts[host].powered {
                 world.crash(host);
             } else {
                 world.boot(host);
             }
         }
-        3 if mishaps.operators => {
+        3 if faults.operators => {
             let ids: Vec<_> = world.hosts[host]
                 .node()
                 .map(|node| node.routers().map(|router| router.id()).collect())
@@ -384,8 +384,8 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
                 }
             }
         }
-        4 if mishaps.strangers => stranger(world, random, longest),
-        5 if mishaps.kernels => {
+        4 if faults.strangers => stranger(world, random, longest),
+        5 if faults.kernels => {
             let shared: Vec<IpAddr> = world.shared().into_iter().collect();
             let ip = shared[random.index(shared.len())];
             let owner = world.hosts[host]
@@ -403,11 +403,11 @@ fn mishap(world: &mut World, random: &mut Random, mishaps: &Mishaps, longest: Du
                 }
             }
         }
-        6 if mishaps.reloads => {
+        6 if faults.reloads => {
             let config = redraw(world.hosts[host].config.clone(), random);
             world.reload(host, config);
         }
-        7 if mishaps.checks => {
+        7 if faults.checks => {
             let checks = world.hosts[host].config.checks.clone();
             if checks.is_empty() || random.percent(20) {
                 world.hosts[host].vetoes = !world.hosts[host].vetoes;

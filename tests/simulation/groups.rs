@@ -116,7 +116,7 @@ pub fn planned_moves_of_a_group_lose_nothing(
     }
     for ip in addresses {
         let seen = world.seen(ip);
-        if seen.nobody > 0 || seen.astray > 0 || seen.two > 10_000_000 {
+        if seen.nobody > 0 || seen.misdirected > 0 || seen.two > 10_000_000 {
             world.fail(None, format!("a planned move lost something of {ip}: {seen:?}"));
         }
     }

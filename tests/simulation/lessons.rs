@@ -56,7 +56,7 @@ fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
     holds(&world);
     assert_eq!(world.masters(0), [0], "{}", story(&world));
     let seen = world.seen(address());
-    assert_eq!((seen.nobody, seen.astray, seen.two), (0, 0, 0), "{}", story(&world));
+    assert_eq!((seen.nobody, seen.misdirected, seen.two), (0, 0, 0), "{}", story(&world));
 }
 
 #[test]

@@ -178,7 +178,7 @@ pub fn play(scenario: &Scenario, seed: u64) {
             }
             Step::NothingWasLost => {
                 let seen = world.seen(address());
-                seen.nobody == 0 && seen.astray == 0
+                seen.nobody == 0 && seen.misdirected == 0
             }
             Step::NobodyAnsweredAtMost(limit) => {
                 u128::from(world.seen(address()).nobody) <= limit.as_nanos()

@@ -81,7 +81,7 @@ pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, 
     }
     wait_until_stable_for(&mut world, 10 * interval);
     let seen = world.seen(address());
-    if seen.nobody > 0 || seen.astray > 0 {
+    if seen.nobody > 0 || seen.misdirected > 0 {
         world.fail(None, format!("a planned move lost something: {seen:?}"));
     }
     let two = Duration::from_millis(10);

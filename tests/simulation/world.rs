@@ -142,7 +142,7 @@ pub struct Process {
     epoch: u64,
     pub frozen: bool,
     /// What arrived while it was frozen.
-    inbox: VecDeque<What>,
+    inbox: VecDeque<Occurrence>,
     delivery: Delivery,
     record: BTreeMap<RouterId, RecordEntry>,
     resumes: Resumes,
@@ -195,7 +195,7 @@ pub struct Frame {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum Occurrence {
     Wake { host: usize, epoch: u64, number: u64 },
     Frame { to: usize, frame: Frame },
     Announced { to: usize, from: usize, link: usize, ip: IpAddr },
@@ -208,7 +208,7 @@ enum What {
 }
 
 #[derive(Debug)]
-struct Scheduled(u64, u64, What);
+struct Scheduled(u64, u64, Occurrence);
 
 impl PartialEq for Scheduled {
     fn eq(&self, other: &Self) -> bool {
@@ -232,13 +232,13 @@ impl Ord for Scheduled {
 pub struct Service {
     nobody_since: Option<u64>,
     two_since: Option<u64>,
-    astray_since: Option<u64>,
+    misdirected_since: Option<u64>,
     /// The longest time that no host answered.
     pub nobody: u64,
     /// The longest time that more than one did.
     pub two: u64,
     /// The longest time that a client's packets went to a host that did not answer.
-    pub astray: u64,
+    pub misdirected: u64,
 }
 
 #[derive(Debug)]
@@ -367,14 +367,14 @@ impl World {
             let Some(Reverse(Scheduled(at, _, what))) = self.queue.pop() else { break };
             self.now = at;
             self.events += 1;
-            self.happen(what);
+            self.occur(what);
             self.observe();
         }
         self.now = self.now.max(end);
         false
     }
 
-    fn at(&mut self, at: u64, what: What) {
+    fn at(&mut self, at: u64, what: Occurrence) {
         self.next_number += 1;
         self.queue.push(Reverse(Scheduled(at, self.next_number, what)));
     }
@@ -406,9 +406,9 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: What) {
+    fn occur(&mut self, what: Occurrence) {
         match what {
-            What::Wake { host, epoch, number } => {
+            Occurrence::Wake { host, epoch, number } => {
                 let Some(process) = self.alive(host, epoch) else { return };
                 if process.frozen || process.wake.is_none_or(|(_, n)| n != number) {
                     return;
@@ -416,7 +416,7 @@ impl World {
                 process.wake = None;
                 self.feed(host, Event::Timeout);
             }
-            What::Frame { to, ref frame } => {
+            Occurrence::Frame { to, ref frame } => {
                 let machine = &mut self.hosts[to];
                 if !machine.powered || !machine.is_up(frame.link) {
                     return;
@@ -429,7 +429,7 @@ impl World {
                 let frame = frame.clone();
                 self.receive(to, &frame);
             }
-            What::Announced { to, from, link, ip } => {
+            Occurrence::Announced { to, from, link, ip } => {
                 let machine = &mut self.hosts[to];
                 if !machine.powered || !machine.is_up(link) {
                     return;
@@ -445,54 +445,54 @@ impl World {
                     self.feed(to, Event::Contention(seen));
                 }
             }
-            What::ClientHears { from, ip } => {
+            Occurrence::ClientHears { from, ip } => {
                 self.client.insert(ip, from);
             }
-            What::WorkerDone { host, epoch, ticket } => {
+            Occurrence::WorkerDone { host, epoch, ticket } => {
                 let Some(process) = self.alive(host, epoch) else { return };
                 if process.frozen {
-                    process.inbox.push_back(What::WorkerDone { host, epoch, ticket });
+                    process.inbox.push_back(Occurrence::WorkerDone { host, epoch, ticket });
                     return;
                 }
                 self.worker_done(host, ticket);
             }
-            What::Expire { host, ip, generation } => {
+            Occurrence::Expire { host, ip, generation } => {
                 let machine = &mut self.hosts[host];
                 if machine.kernel.get(&ip).is_some_and(|h| h.expires && h.generation == generation)
                 {
                     machine.kernel.remove(&ip);
                     machine.gone.insert(ip, self.now);
                     self.say(Some(host), || format!("the lease of {ip} ends"));
-                    self.kernel_news(host, Some(ip));
+                    self.notify_from_kernel(host, Some(ip));
                 }
             }
-            What::Look { host, epoch, lost } => {
+            Occurrence::Look { host, epoch, lost } => {
                 let Some(process) = self.alive(host, epoch) else { return };
                 if process.frozen {
-                    process.inbox.push_back(What::Look { host, epoch, lost });
+                    process.inbox.push_back(Occurrence::Look { host, epoch, lost });
                     return;
                 }
                 self.report_link(host, lost);
             }
-            What::HookDone { host, epoch, router, outcome } => {
+            Occurrence::HookDone { host, epoch, router, outcome } => {
                 let Some(process) = self.alive(host, epoch) else { return };
                 if process.frozen {
-                    process.inbox.push_back(What::HookDone { host, epoch, router, outcome });
+                    process.inbox.push_back(Occurrence::HookDone { host, epoch, router, outcome });
                     return;
                 }
                 self.feed(host, Event::HookFinished(router, outcome));
             }
-            What::Stranger { frame, every, left } => {
+            Occurrence::Stranger { frame, every, left } => {
                 for to in 0..self.hosts.len() {
                     let multicast = frame.destination.is_multicast();
                     if multicast || addresses_on(frame.link, to).contains(&frame.destination) {
                         let at = self.now + 50_000;
-                        self.at(at, What::Frame { to, frame: frame.clone() });
+                        self.at(at, Occurrence::Frame { to, frame: frame.clone() });
                     }
                 }
                 if left > 0 {
                     let at = self.now + every.as_nanos() as u64;
-                    self.at(at, What::Stranger { frame, every, left: left - 1 });
+                    self.at(at, Occurrence::Stranger { frame, every, left: left - 1 });
                 }
             }
         }
@@ -620,7 +620,7 @@ impl World {
         let epoch = process.epoch;
         self.say(Some(host), || "the daemon is thawed".to_owned());
         for what in inbox {
-            self.happen(what);
+            self.occur(what);
         }
         if self.alive(host, epoch).is_some() {
             self.feed(host, Event::Timeout);
@@ -631,7 +631,7 @@ impl World {
         if self.hosts[host].link_up != up {
             self.hosts[host].link_up = up;
             self.say(Some(host), || format!("the link is {}", if up { "up" } else { "down" }));
-            self.kernel_news(host, None);
+            self.notify_from_kernel(host, None);
             self.observe();
         }
     }
@@ -642,7 +642,7 @@ impl World {
             self.say(Some(host), || {
                 format!("the second link is {}", if up { "up" } else { "down" })
             });
-            self.kernel_news(host, None);
+            self.notify_from_kernel(host, None);
             self.observe();
         }
     }
@@ -663,7 +663,7 @@ impl World {
         if self.hosts[host].has_own_addresses != there {
             self.hosts[host].has_own_addresses = there;
             self.say(Some(host), || format!("own addresses: {there}"));
-            self.kernel_news(host, None);
+            self.notify_from_kernel(host, None);
         }
     }
 
@@ -673,7 +673,7 @@ impl World {
             self.hosts[host].kernel.remove(&ip);
             self.hosts[host].gone.insert(ip, self.now);
             self.say(Some(host), || format!("somebody removes {ip}"));
-            self.kernel_news(host, Some(ip));
+            self.notify_from_kernel(host, Some(ip));
             self.observe();
         }
     }
@@ -683,7 +683,7 @@ impl World {
             let held = Held { marked: false, generation: 0, expires: false };
             self.hosts[host].kernel.insert(ip, held);
             self.say(Some(host), || format!("somebody adds {ip}"));
-            self.kernel_news(host, None);
+            self.notify_from_kernel(host, None);
         }
     }
 
@@ -691,7 +691,7 @@ impl World {
         if self.hosts[host].kernel.get(&ip).is_some_and(|held| !held.marked) {
             self.hosts[host].kernel.remove(&ip);
             self.say(Some(host), || format!("somebody removes his {ip}"));
-            self.kernel_news(host, None);
+            self.notify_from_kernel(host, None);
         }
     }
 
@@ -728,7 +728,7 @@ impl World {
         self.hosts[host].config = config;
         self.hosts[host].note_second();
         let epoch = self.hosts[host].process.as_ref().map_or(0, |p| p.epoch);
-        self.at(self.now, What::Look { host, epoch, lost: None });
+        self.at(self.now, Occurrence::Look { host, epoch, lost: None });
     }
 
     /// A stranger on the link sends a message, once or repeatedly.
@@ -736,7 +736,7 @@ impl World {
         self.say(None, || {
             format!("a stranger sends {} times, every {every:?}: {frame:?}", times + 1)
         });
-        self.at(self.now, What::Stranger { frame, every, left: times });
+        self.at(self.now, Occurrence::Stranger { frame, every, left: times });
     }
 
     fn receive(&mut self, host: usize, frame: &Frame) {
@@ -754,11 +754,11 @@ impl World {
     }
 
     /// Something changed in the kernel; the daemon is notified a little later.
-    fn kernel_news(&mut self, host: usize, lost: Option<IpAddr>) {
+    fn notify_from_kernel(&mut self, host: usize, lost: Option<IpAddr>) {
         let delay = self.random.range(20_000..500_000);
         if let Some(process) = &self.hosts[host].process {
             let epoch = process.epoch;
-            self.at(self.now + delay, What::Look { host, epoch, lost });
+            self.at(self.now + delay, Occurrence::Look { host, epoch, lost });
         }
     }
 
@@ -874,7 +874,7 @@ impl World {
         then += self.random.range(0..pace.late.as_nanos() as u64 + 1);
         let number = self.next_number + 1;
         process.wake = Some((at, number));
-        self.at(then, What::Wake { host, epoch: process.epoch, number });
+        self.at(then, Occurrence::Wake { host, epoch: process.epoch, number });
     }
 
     // ---- actions ---------------------------------------------------------------------------
@@ -883,7 +883,7 @@ impl World {
     /// none of them may come from a host that is no longer master.
     fn flush(&mut self, host: usize, process: &mut Process, waited: bool) {
         while let Some(output) = process.delivery.next(self.local(host, process.started)) {
-            if waited && let Some(what) = promised_in_vain(&output, &process.node) {
+            if waited && let Some(what) = output_without_addresses(&output, &process.node) {
                 self.fail(Some(host), format!("{what} from a host that is not master"));
             }
             match output {
@@ -966,7 +966,7 @@ impl World {
             if took < limit {
                 let outcome = HookOutcome { hook, succeeded };
                 let epoch = process.epoch;
-                let what = What::HookDone { host, epoch, router: id, outcome };
+                let what = Occurrence::HookDone { host, epoch, router: id, outcome };
                 self.at(now + took.as_nanos() as u64, what);
             }
         }
@@ -981,7 +981,7 @@ impl World {
         let begins = process.worker_free_at.max(self.now);
         process.jobs.insert(ticket, (job, begins));
         process.worker_free_at = begins + takes;
-        self.at(begins + takes, What::WorkerDone { host, epoch: process.epoch, ticket });
+        self.at(begins + takes, Occurrence::WorkerDone { host, epoch: process.epoch, ticket });
     }
 
     fn worker_done(&mut self, host: usize, ticket: u64) {
@@ -1003,7 +1003,7 @@ impl World {
         self.flush(host, &mut process, true);
         self.dispatch(host, process);
         if changed {
-            self.kernel_news(host, None);
+            self.notify_from_kernel(host, None);
         }
         for ip in missing {
             self.address_gone(host, ip);
@@ -1058,7 +1058,7 @@ impl World {
             // Never early, up to 0.4 s late; a lifetime of 1 s up to 0.8 s (measured).
             let late = self.random.range(0..if seconds == 1 { 800 * MS } else { 400 * MS });
             let at = self.now + u64::from(seconds) * 1000 * MS + late;
-            self.at(at, What::Expire { host, ip, generation });
+            self.at(at, Occurrence::Expire { host, ip, generation });
         }
         added
     }
@@ -1089,13 +1089,13 @@ impl World {
                     }
                 }
                 let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
-                self.at(self.now + delay, What::Frame { to, frame });
+                self.at(self.now + delay, Occurrence::Frame { to, frame });
             }
         }
     }
 
     fn announce(&mut self, from: usize, link: usize, ip: IpAddr) {
-        self.at(self.now + 100_000, What::ClientHears { from, ip });
+        self.at(self.now + 100_000, Occurrence::ClientHears { from, ip });
         for to in 0..self.hosts.len() {
             let path = self.paths[from][to];
             let cut = path.cut || self.cuts.contains(&(from, to, link));
@@ -1109,7 +1109,7 @@ impl World {
                 .any(|router| router.all_addresses().any(|address| address.ip == ip));
             if knows {
                 let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
-                self.at(self.now + delay, What::Announced { to, from, link, ip });
+                self.at(self.now + delay, Occurrence::Announced { to, from, link, ip });
             }
         }
     }
@@ -1120,10 +1120,10 @@ impl World {
         let now = self.now;
         for (ip, service) in &mut self.services {
             let answering = self.hosts.iter().filter(|host| host.answers(*ip)).count();
-            let astray = self.client.get(ip).is_some_and(|to| !self.hosts[*to].answers(*ip));
+            let misdirected = self.client.get(ip).is_some_and(|to| !self.hosts[*to].answers(*ip));
             note(&mut service.nobody_since, &mut service.nobody, answering == 0, now);
             note(&mut service.two_since, &mut service.two, answering > 1, now);
-            note(&mut service.astray_since, &mut service.astray, astray, now);
+            note(&mut service.misdirected_since, &mut service.misdirected, misdirected, now);
         }
     }
 
@@ -1138,11 +1138,12 @@ impl World {
         self.observe();
         let now = self.now;
         let service = self.services.entry(ip).or_default();
-        for since in [&mut service.nobody_since, &mut service.two_since, &mut service.astray_since]
+        for since in
+            [&mut service.nobody_since, &mut service.two_since, &mut service.misdirected_since]
         {
             *since = since.map(|_| now);
         }
-        (service.nobody, service.two, service.astray) = (0, 0, 0);
+        (service.nobody, service.two, service.misdirected) = (0, 0, 0);
     }
 
     // ---- queries ---------------------------------------------------------------------------
@@ -1182,7 +1183,7 @@ fn to_true(ppm: i64, span: u64) -> u64 {
 }
 
 /// What of an output speaks for a virtual router that has no addresses.
-fn promised_in_vain(output: &Output, node: &Node) -> Option<&'static str> {
+fn output_without_addresses(output: &Output, node: &Node) -> Option<&'static str> {
     let holds = |id: RouterId| {
         node.router(id).is_none_or(|router| {
             router.has_addresses() || router.config().priority == Priority::OWNER
