@@ -316,14 +316,25 @@ impl RouterConfig {
     /// that ends before peers take over.
     pub const MIN_INTERVAL_WITH_LEASE: Interval = Interval(70);
 
-    /// The default `address_lifetime` in seconds: the longest that ends before peers take over,
-    /// floor(3 x interval) - 1. Intervals that leave none get 2 s, which may end later.
+    /// By how much a lifetime has to be longer than the interval, so that there is time to renew it.
+    pub const RENEWAL_TIME: Duration = Duration::from_millis(150);
+
+    /// The default `address_lifetime` in seconds: floor(3 x interval) - 1, the longest that has ended
+    /// before peers take over although the kernel may be late by 0.4 s, or by 0.8 s if it is 1 s.
+    /// That would be 1 s up to 1.33 s, so from 0.85 s on, where it leaves too little time for the
+    /// renewal, it is 2 s. Intervals below 0.7 s get 2 s, too, which may end later.
     pub const fn automatic_lifetime(interval: Interval) -> u32 {
-        if interval.0 >= Self::MIN_INTERVAL_WITH_LEASE.0 {
-            3 * interval.0 as u32 / 100 - 1
-        } else {
-            2
+        match interval.0 {
+            70..85 => 1,
+            ..134 => 2,
+            centis => 3 * centis as u32 / 100 - 1,
         }
+    }
+
+    /// The shortest `address_lifetime` in seconds that can be renewed in time.
+    pub fn shortest_lifetime(interval: Interval) -> u32 {
+        let needed = interval.duration() + Self::RENEWAL_TIME;
+        needed.as_secs() as u32 + u32::from(needed.subsec_nanos() > 0)
     }
 }
 

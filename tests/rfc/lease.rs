@@ -71,7 +71,9 @@ fn the_lease_that_is_off_is_neither_set_nor_renewed() {
 #[test]
 fn the_automatic_lease_is_three_intervals_less_a_second() {
     let of = |centis_| RouterConfig::automatic_lifetime(centis(centis_));
-    assert_eq!([70, 99, 100, 133, 134, 200, 4095].map(of), [1, 1, 2, 2, 3, 5, 121]);
+    assert_eq!([134, 166, 167, 200, 4095].map(of), [3, 3, 4, 5, 121]);
+    // With time left for the renewal.
+    assert_eq!([70, 84, 85, 99, 100, 133].map(of), [1, 1, 2, 2, 2, 2]);
     assert_eq!([1, 10, 69].map(of), [2, 2, 2]);
 }
 

@@ -88,7 +88,12 @@ fn draw_interval(random: &mut Random, version: Version) -> Interval {
     match version {
         Version::V2 => Interval::from_secs(random.pick(&[1, 1, 2, 4])).unwrap(),
         Version::V3 => {
-            Interval::from_centis(random.pick(&[100, 100, 100, 1, 2, 10, 25, 50, 70, 333])).unwrap()
+            let centis = match random.range(0..10) {
+                0..6 => random.pick(&[100, 100, 100, 1, 2, 10, 25, 50, 70, 333]),
+                6..9 => random.range(66..140) as u16,
+                _ => random.range(1..600) as u16,
+            };
+            Interval::from_centis(centis).unwrap()
         }
     }
 }

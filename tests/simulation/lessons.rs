@@ -44,6 +44,37 @@ fn story(world: &World) -> &str {
     world.trace.as_deref().unwrap_or_default()
 }
 
+/// With the automatic lifetime, the shortest that is accepted and one that is not too short, and with
+/// a worker that is as slow as the time left for the renewal allows.
+#[test]
+fn a_lone_host_is_master_without_a_gap_at_every_interval() {
+    for centis in 1..=4095 {
+        let interval = Interval::from_centis(centis).unwrap();
+        let shortest = RouterConfig::shortest_lifetime(interval);
+        let automatic = RouterConfig::automatic_lifetime(interval);
+        assert!(automatic >= shortest, "{interval}");
+        let lifetimes = [automatic, shortest, shortest + 1, 3600].map(Some);
+        for (lifetime, seed) in lifetimes.into_iter().chain([None]).zip(u64::from(centis)..) {
+            let mut world = world(&[host("a", 150)], centis * 10, seed);
+            world.hosts[0].config.routers[0].address_lifetime = lifetime;
+            // An advert comes as late, and a renewal is answered as late, as the lifetime bears.
+            let longest = RouterConfig::RENEWAL_TIME.min(interval.duration());
+            world.hosts[0].pace.worker = (ms(0), longest / 5);
+            world.hosts[0].pace.late = longest / 10;
+            world.start(0);
+            let end = world.now + 4 * interval.duration().as_nanos() as u64 + 100_000_000;
+            world.run_until(end, |world| !world.masters(0).is_empty());
+            world.run_for(longest);
+            assert_eq!(world.masters(0), [0], "{interval} {lifetime:?}");
+            world.forget_service(address());
+            world.run_for((6 * interval.duration()).max(s(6)).min(s(60)));
+            holds(&world);
+            let seen = world.seen(address());
+            assert_eq!(seen.nobody, 0, "{interval} {lifetime:?}: {}", story(&world));
+        }
+    }
+}
+
 #[test]
 fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
     let mut world = stable_world(PAIR);

@@ -103,7 +103,7 @@ pub fn a_dead_daemon_never_leaves_two_owners(
     trace: bool,
 ) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0xdead);
-    let interval_ms = random.pick(&[700, 1000, 1000, 1500, 2000, 5000]);
+    let interval_ms = random.pick(&[700, 840, 850, 950, 1000, 1000, 1330, 1340, 1500, 2000, 5000]);
     let interval = Interval::from_centis(interval_ms / 10).unwrap().duration();
     let mut world = draw(&mut random, interval_ms, seed, trace);
     for host in 0..world.hosts.len() {

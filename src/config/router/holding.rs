@@ -133,11 +133,13 @@ pub(super) fn check_lifetime(
                     "a lifetime is 1s to 1h, in whole seconds",
                     format!("write \"{automatic}s\", or \"auto\""),
                 );
-            } else if span <= interval.duration() {
+            } else if secs < RouterConfig::shortest_lifetime(interval) {
+                let time = RouterConfig::RENEWAL_TIME;
                 report.error(
                     place,
                     format!(
-                        "a lifetime of {span:?} ends before the next advert ({interval}) renews it"
+                        "a lifetime of {span:?} leaves the next advert ({interval}) no time to renew it: \
+                         it has to be {time:?} longer"
                     ),
                     format!("write \"{automatic}s\", or \"auto\""),
                 );

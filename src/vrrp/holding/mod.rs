@@ -204,7 +204,10 @@ impl Holding {
         else {
             return;
         };
-        let fresh = *renewed_at == now || (seldom && now - *renewed_at < RENEW_GAP);
+        let age = now - *renewed_at;
+        let next = self.terms.advert_interval + RouterConfig::RENEWAL_TIME;
+        let can_wait = age < RENEW_GAP && age + next <= Duration::from_secs(lifetime.into());
+        let fresh = age.is_zero() || (seldom && can_wait);
         if !fresh {
             *renewed_at = now;
             actions.push(Action::Renew { router: self.router, held: self.held.clone(), lifetime });
