@@ -3,6 +3,8 @@
 //! [`vrrp`] is the protocol and knows nothing of clocks, sockets or files; everything else is the
 //! machine round it. `ARCHITECTURE.md` says how the parts fit.
 
+#![warn(unreachable_pub)]
+
 #[macro_use]
 mod words;
 

@@ -17,10 +17,10 @@ macro_rules! words {
 
         impl $enum {
             /// Every value, in the order of their declaration.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+            $visibility const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
             /// Its word in status, metrics and hooks.
-            pub const fn name(self) -> &'static str {
+            $visibility const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
                 }

@@ -74,7 +74,7 @@ pub(super) struct View {
 
 impl View {
     /// One row for each virtual router, and below it the reason for its role and what is wrong.
-    pub fn table(self, status: &Status) -> String {
+    pub(super) fn table(self, status: &Status) -> String {
         let mut text = self.head(status);
         let longest = status.routers.iter().map(|router| width(&router.name)).max().unwrap_or(0);
         let names = longest.clamp(6, MAX_NAME);
@@ -123,7 +123,7 @@ impl View {
     }
 
     /// Everything about one virtual router.
-    pub fn one(self, status: &Status, router: &Router) -> String {
+    pub(super) fn one(self, status: &Status, router: &Router) -> String {
         let mut text = self.head(status);
         let mut line = |key: &str, value: &str, colour: &str| {
             let first = format!("{key:11} ");

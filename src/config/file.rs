@@ -90,23 +90,23 @@ table! {
 
 /// Values, with the default, of keys that several rules use.
 impl RouterTable {
-    pub fn preempt(&self) -> bool {
+    pub(super) fn preempt(&self) -> bool {
         self.preempt.as_ref().is_none_or(|preempt| preempt.value)
     }
 
-    pub fn preempt_delay(&self) -> Duration {
+    pub(super) fn preempt_delay(&self) -> Duration {
         self.preempt_delay.as_ref().map_or(Duration::ZERO, |delay| delay.value)
     }
 
-    pub fn start_delay(&self) -> Duration {
+    pub(super) fn start_delay(&self) -> Duration {
         self.start_delay.as_ref().map_or(Duration::ZERO, |delay| delay.value)
     }
 
-    pub fn link_delay(&self) -> Duration {
+    pub(super) fn link_delay(&self) -> Duration {
         self.link_delay.as_ref().map_or(Duration::from_secs(2), |delay| delay.value)
     }
 
-    pub fn handover(&self) -> Handover {
+    pub(super) fn handover(&self) -> Handover {
         self.handover.as_ref().map_or(Handover::Overlap, |handover| handover.value)
     }
 }
@@ -216,7 +216,7 @@ const LIFETIME: [(&str, Lifetime); 2] = [("auto", Lifetime::Auto), ("off", Lifet
 const INITIAL: [Initial; 3] = [Initial::Wait(Duration::ZERO), Initial::Passing, Initial::Failing];
 
 impl File {
-    pub fn read(table: &Spanned<DeTable<'_>>, report: &Diagnostics) -> Self {
+    pub(super) fn read(table: &Spanned<DeTable<'_>>, report: &Diagnostics) -> Self {
         let file = Table::outermost(report, FILE, table.get_ref(), table.span(), keys);
         whole(file, File::of)
     }

@@ -24,7 +24,7 @@ pub(super) struct GroupDraft {
 impl GroupDraft {
     /// Gives every member the hooks of the group and the checks of all members, in the order of the
     /// file.
-    pub fn apply(&self, routers: &mut [RouterConfig], defined: &[checks::CheckDraft<'_>]) {
+    pub(super) fn apply(&self, routers: &mut [RouterConfig], defined: &[checks::CheckDraft<'_>]) {
         let is_member = |router: &RouterConfig| self.config.members.contains(&router.name);
         let mut union = self.checks.clone();
         for router in routers.iter().filter(|router| is_member(router)) {

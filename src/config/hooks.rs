@@ -55,7 +55,7 @@ pub(super) struct HookSettings {
 }
 
 impl HookSettings {
-    pub fn apply(&self, router: &mut RouterConfig) {
+    pub(super) fn apply(&self, router: &mut RouterConfig) {
         router.before_release = self.before_release;
         router.before_claim = self.before_claim;
         router.fault_for = self.fault_for.clone();

@@ -181,7 +181,7 @@ pub(super) struct Diagnostics {
 }
 
 impl Diagnostics {
-    pub fn new(file: &str, text: &str) -> Self {
+    pub(super) fn new(file: &str, text: &str) -> Self {
         let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
         let mut line_starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
         // An error at the end of the file is shown at its last line.
@@ -198,12 +198,17 @@ impl Diagnostics {
     }
 
     /// Adds an error: `message` says what is wrong, `suggestion` what to write instead.
-    pub fn error(&self, at: &Range<usize>, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+    pub(super) fn error(
+        &self,
+        at: &Range<usize>,
+        message: impl AsRef<str>,
+        suggestion: impl AsRef<str>,
+    ) {
         self.add(Severity::Error, Some(self.place(at)), message, suggestion, None);
     }
 
     /// As [`Diagnostics::error`], for two places that conflict.
-    pub fn conflict(
+    pub(super) fn conflict(
         &self,
         at: &Range<usize>,
         message: impl AsRef<str>,
@@ -215,16 +220,30 @@ impl Diagnostics {
         self.add(Severity::Error, Some(self.place(at)), message, suggestion, earlier);
     }
 
-    pub fn error_at(&self, place: Place, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+    pub(super) fn error_at(
+        &self,
+        place: Place,
+        message: impl AsRef<str>,
+        suggestion: impl AsRef<str>,
+    ) {
         self.add(Severity::Error, Some(place), message, suggestion, None);
     }
 
-    pub fn error_without_place(&self, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+    pub(super) fn error_without_place(
+        &self,
+        message: impl AsRef<str>,
+        suggestion: impl AsRef<str>,
+    ) {
         self.add(Severity::Error, None, message, suggestion, None);
     }
 
     /// Adds a note: the file stays valid.
-    pub fn advice(&self, at: &Range<usize>, message: impl AsRef<str>, suggestion: impl AsRef<str>) {
+    pub(super) fn advice(
+        &self,
+        at: &Range<usize>,
+        message: impl AsRef<str>,
+        suggestion: impl AsRef<str>,
+    ) {
         self.add(Severity::Advice, Some(self.place(at)), message, suggestion, None);
     }
 
@@ -253,19 +272,19 @@ impl Diagnostics {
     }
 
     /// Drops everything reported from now on that lies after the first error so far.
-    pub fn stop_at_first_problem(&self) {
+    pub(super) fn stop_at_first_problem(&self) {
         let problems = self.problems.borrow();
         let lines = problems.iter().filter_map(|problem| problem.place.as_ref()).map(|p| p.line);
         self.unchecked_after.set(lines.min());
     }
 
     /// Whether there was a syntax error, so that anything missing may follow it.
-    pub fn is_partial(&self) -> bool {
+    pub(super) fn is_partial(&self) -> bool {
         self.unchecked_after.get().is_some()
     }
 
     /// The part of `at` that lies in its first line.
-    pub fn place(&self, at: &Range<usize>) -> Place {
+    pub(super) fn place(&self, at: &Range<usize>) -> Place {
         let start = floor(&self.text, at.start);
         let index = self.line_starts.partition_point(|line| *line <= start).saturating_sub(1);
         let line_start = self.line_starts.get(index).copied().unwrap_or(0);
@@ -287,7 +306,7 @@ impl Diagnostics {
     }
 
     /// The errors and the notes, each by position.
-    pub fn into_parts(self) -> (Problems, Vec<Problem>) {
+    pub(super) fn into_parts(self) -> (Problems, Vec<Problem>) {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.place.as_ref().map(|p| (p.line, p.column)));
         problems.dedup();

@@ -86,7 +86,7 @@ pub(super) struct Table<'r, 'd> {
 
 impl<'r, 'd> Table<'r, 'd> {
     /// `name` is used in messages; `all_keys` finds the tables that an unknown key belongs to.
-    pub fn outermost(
+    pub(super) fn outermost(
         report: &'r Diagnostics,
         name: &'static str,
         table: &'d DeTable<'d>,
@@ -97,12 +97,17 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// A table within this one; `name` is as the operator writes it: `[node]`.
-    pub fn inner(&self, name: &'static str, table: &'d DeTable<'d>, at: Range<usize>) -> Self {
+    pub(super) fn inner(
+        &self,
+        name: &'static str,
+        table: &'d DeTable<'d>,
+        at: Range<usize>,
+    ) -> Self {
         Table::outermost(self.report, name, table, at, self.all_keys)
     }
 
     /// Reports `key` if it is missing; `example` is a line to write.
-    pub fn require(&mut self, key: &'static str, example: &str) {
+    pub(super) fn require(&mut self, key: &'static str, example: &str) {
         // A misspelt key is reported at its own place.
         let mistyped = || {
             self.table.keys().any(|there| meant(there.get_ref(), [key].into_iter()) == Some(key))
@@ -113,7 +118,7 @@ impl<'r, 'd> Table<'r, 'd> {
         }
     }
 
-    pub fn string(&mut self, key: &'static str) -> Option<At<String>> {
+    pub(super) fn string(&mut self, key: &'static str) -> Option<At<String>> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(At { value: text.to_string(), at: value.span() }),
@@ -123,7 +128,7 @@ impl<'r, 'd> Table<'r, 'd> {
         }
     }
 
-    pub fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::Boolean(boolean) => Some(At { value: *boolean, at: value.span() }),
@@ -138,7 +143,7 @@ impl<'r, 'd> Table<'r, 'd> {
         }
     }
 
-    pub fn integer(&mut self, key: &'static str) -> Option<At<i64>> {
+    pub(super) fn integer(&mut self, key: &'static str) -> Option<At<i64>> {
         let value = self.get(key)?;
         let at = value.span();
         match value.get_ref() {
@@ -160,7 +165,7 @@ impl<'r, 'd> Table<'r, 'd> {
         }
     }
 
-    pub fn duration(&mut self, key: &'static str) -> Option<At<Duration>> {
+    pub(super) fn duration(&mut self, key: &'static str) -> Option<At<Duration>> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => match duration::parse(text) {
@@ -184,7 +189,11 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// A list of strings; an entry may also be a table whose key `entry` holds the string.
-    pub fn list(&mut self, key: &'static str, entry: &'static str) -> Option<At<Vec<At<String>>>> {
+    pub(super) fn list(
+        &mut self,
+        key: &'static str,
+        entry: &'static str,
+    ) -> Option<At<Vec<At<String>>>> {
         let value = self.get(key)?;
         let DeValue::Array(array) = value.get_ref() else {
             let help = format!("write {key} = [\"{}\"]", show(value.get_ref()));
@@ -213,7 +222,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// One of several words.
-    pub fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
@@ -243,7 +252,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// A table written `[name]`, once.
-    pub fn table(&mut self, key: &'static str, name: &'static str) -> Option<Table<'r, 'd>> {
+    pub(super) fn table(&mut self, key: &'static str, name: &'static str) -> Option<Table<'r, 'd>> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::Table(table) => Some(self.inner(name, table, value.span())),
@@ -261,7 +270,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// Tables written `[[name]]`, any number of them.
-    pub fn tables(&mut self, key: &'static str, name: &'static str) -> Vec<Table<'r, 'd>> {
+    pub(super) fn tables(&mut self, key: &'static str, name: &'static str) -> Vec<Table<'r, 'd>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let help = || format!("write {name}, with two brackets, before each of them");
         let DeValue::Array(array) = value.get_ref() else {
@@ -289,7 +298,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// The raw value, for types that are read elsewhere.
-    pub fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
         if !self.keys.contains(&key) {
             self.keys.push(key);
         }
@@ -297,7 +306,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// Reports that the value of `key` is not `expected`.
-    pub fn wrong<T>(
+    pub(super) fn wrong<T>(
         &self,
         key: &str,
         value: &Spanned<DeValue<'_>>,
@@ -310,13 +319,13 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// The byte range of the table; reads no key.
-    pub fn place(&mut self, _: &'static str) -> Range<usize> {
+    pub(super) fn place(&mut self, _: &'static str) -> Range<usize> {
         self.at.clone()
     }
 
     /// Whether an unknown key is probably a misspelling of one of these; it is reported at its own
     /// place.
-    pub fn mistypes(&self, keys: &[&str]) -> bool {
+    pub(super) fn mistypes(&self, keys: &[&str]) -> bool {
         self.unasked()
             .filter_map(|key| meant(key.get_ref(), self.keys.iter().copied()))
             .any(|key| keys.contains(&key))
@@ -327,7 +336,7 @@ impl<'r, 'd> Table<'r, 'd> {
     }
 
     /// Reports every unknown key. Returns the keys that were read.
-    pub fn finish(self) -> Vec<&'static str> {
+    pub(super) fn finish(self) -> Vec<&'static str> {
         for key in self.unasked() {
             let (message, help) = self.unknown(key.get_ref());
             self.report.error(&key.span(), message, help);

@@ -2,11 +2,11 @@
 //! it.
 
 /// The text of the installed file.
-pub const REFERENCE: &str = include_str!("../../etc/vipd.toml");
+pub(crate) const REFERENCE: &str = include_str!("../../etc/vipd.toml");
 
 /// Its contents, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reference<'a> {
+pub(crate) struct Reference<'a> {
     /// The first comment.
     pub head: Vec<Block<'a>>,
     /// The sections; the first one has no title.
@@ -15,7 +15,7 @@ pub struct Reference<'a> {
 
 /// The part below one title.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Section<'a> {
+pub(crate) struct Section<'a> {
     /// Empty for the part before the first title.
     pub title: &'a str,
     /// Consecutive tables of the same name count as one.
@@ -24,7 +24,7 @@ pub struct Section<'a> {
 
 /// `[node]`, `[[virtual_router]]` and the like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReferenceTable<'a> {
+pub(crate) struct ReferenceTable<'a> {
     /// With its brackets.
     pub name: &'a str,
     /// The comment above it.
@@ -37,7 +37,7 @@ pub struct ReferenceTable<'a> {
 
 /// One key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Key<'a> {
+pub(crate) struct Key<'a> {
     /// Without its value.
     pub name: &'a str,
     /// The comment above it.
@@ -48,7 +48,7 @@ pub struct Key<'a> {
 
 /// A piece of a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Block<'a> {
+pub(crate) enum Block<'a> {
     /// Sentences, joined to one line.
     Paragraph(String),
     /// An indented line, to be shown as it is.
@@ -58,7 +58,7 @@ pub enum Block<'a> {
 impl<'a> Reference<'a> {
     /// Parses the text. Lines that begin with "# " are comments, others that begin with "#" are
     /// settings.
-    pub fn parse(text: &'a str) -> Self {
+    pub(crate) fn parse(text: &'a str) -> Self {
         let mut reference = Reference::default();
         let mut section = Section::default();
         let mut pending = Vec::new();

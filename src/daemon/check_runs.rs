@@ -10,11 +10,11 @@ use crate::vrrp::{Probe, Verdict};
 
 /// The last run of each check, by name.
 #[derive(Debug, Default)]
-pub struct CheckRuns(BTreeMap<String, LastRun>);
+pub(super) struct CheckRuns(BTreeMap<String, LastRun>);
 
 /// The last run of a check.
 #[derive(Clone, Debug)]
-pub struct LastRun {
+pub(super) struct LastRun {
     pub result: CheckResult,
     /// What it printed or found.
     pub output: String,
@@ -25,7 +25,7 @@ pub struct LastRun {
 }
 
 impl CheckRuns {
-    pub fn last(&self, name: &str) -> Option<&LastRun> {
+    pub(super) fn last(&self, name: &str) -> Option<&LastRun> {
         self.0.get(name)
     }
 

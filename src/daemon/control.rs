@@ -40,7 +40,7 @@ const MAX_EVENTS: usize = 200;
 
 /// What the advert loop answers: all requests but that for events.
 #[derive(Debug)]
-pub enum LoopRequest {
+pub(super) enum LoopRequest {
     Status,
     Failover(String),
     Resume(String),
@@ -52,17 +52,20 @@ pub enum LoopRequest {
 
 /// A request, and the channel for its answer.
 #[derive(Debug)]
-pub struct PendingRequest {
+pub(super) struct PendingRequest {
     pub request: LoopRequest,
     pub reply: Reply,
 }
 
 /// Answers a client.
-pub type Reply = oneshot::Sender<Answer>;
+pub(super) type Reply = oneshot::Sender<Answer>;
 
 /// Creates the socket, before the privilege to change its group is given up. A failure is only a
 /// remark for the log: the addresses matter more.
-pub fn bind(runtime_dir: &Path, remarks: &mut Vec<String>) -> Option<blocking::UnixListener> {
+pub(super) fn bind(
+    runtime_dir: &Path,
+    remarks: &mut Vec<String>,
+) -> Option<blocking::UnixListener> {
     let path = runtime_dir.join(SOCKET);
     match listen(&path) {
         Ok(listener) => {
@@ -125,7 +128,7 @@ fn group() -> Option<Gid> {
 ///
 /// # Errors
 /// The runtime cannot register the socket.
-pub fn serve(
+pub(super) fn serve(
     listener: blocking::UnixListener,
     state_dir: &Path,
     requests: Sender<PendingRequest>,

@@ -8,7 +8,7 @@ use crate::vrrp::{Instant, Node, Role, RouterId, Transition, VirtualRouter};
 
 /// The counters of the whole daemon.
 #[derive(Debug, Default)]
-pub struct NodeCounters {
+pub(super) struct NodeCounters {
     /// Boxed, as half of a map's places are empty.
     routers: BTreeMap<RouterId, Box<RouterCounters>>,
     /// The sum over virtual routers that were removed, so that totals never fall.
@@ -18,7 +18,7 @@ pub struct NodeCounters {
 }
 
 #[derive(Debug)]
-pub struct RouterCounters {
+pub(super) struct RouterCounters {
     /// Events since the start.
     pub counters: Counters,
     role: Role,
@@ -28,7 +28,7 @@ pub struct RouterCounters {
 
 impl NodeCounters {
     /// Takes up the virtual routers that the node has now.
-    pub fn follow(&mut self, now: Instant, node: &Node) {
+    pub(super) fn follow(&mut self, now: Instant, node: &Node) {
         for router in node.routers() {
             let new = || RouterCounters {
                 counters: Counters::default(),
@@ -48,7 +48,7 @@ impl NodeCounters {
     }
 
     /// The counters of a virtual router; of one that is gone, their sum.
-    pub fn of(&mut self, router: RouterId) -> &mut Counters {
+    pub(super) fn of(&mut self, router: RouterId) -> &mut Counters {
         match self.routers.get_mut(&router) {
             Some(router_counters) => &mut router_counters.counters,
             None => &mut self.gone,
@@ -56,7 +56,7 @@ impl NodeCounters {
     }
 
     /// Counts a packet that was discarded.
-    pub fn discarded(&mut self, meant: Option<RouterId>, why: &'static str) {
+    pub(super) fn discarded(&mut self, meant: Option<RouterId>, why: &'static str) {
         match meant {
             Some(router) => self.of(router).discarded(why),
             None => count_discard(&mut self.unmatched, why),
@@ -64,7 +64,7 @@ impl NodeCounters {
     }
 
     /// Counts a change of role.
-    pub fn changed(&mut self, now: Instant, transition: &Transition) {
+    pub(super) fn changed(&mut self, now: Instant, transition: &Transition) {
         let (from, to) = (transition.from, transition.to);
         self.of(transition.router).changed(from.name(), to.name(), transition.why.name());
         if let Some(router_counters) = self.routers.get_mut(&transition.router) {
@@ -74,17 +74,17 @@ impl NodeCounters {
         }
     }
 
-    pub fn router(&self, router: &VirtualRouter) -> Option<&RouterCounters> {
+    pub(super) fn router(&self, router: &VirtualRouter) -> Option<&RouterCounters> {
         self.routers.get(&router.id()).map(Box::as_ref)
     }
 
     /// Packets for no virtual router of this host, by reason.
-    pub fn unmatched(&self) -> &BTreeMap<Word, u64> {
+    pub(super) fn unmatched(&self) -> &BTreeMap<Word, u64> {
         &self.unmatched
     }
 
     /// The sum over everything.
-    pub fn total(&self) -> Counters {
+    pub(super) fn total(&self) -> Counters {
         let mut total = self.gone.clone();
         for router_counters in self.routers.values() {
             total.add(&router_counters.counters);
@@ -99,7 +99,7 @@ impl NodeCounters {
 
 impl RouterCounters {
     /// How long the virtual router has had each role.
-    pub fn spans(&self, now: Instant) -> BTreeMap<Role, Duration> {
+    pub(super) fn spans(&self, now: Instant) -> BTreeMap<Role, Duration> {
         let mut spans = self.spent.clone();
         *spans.entry(self.role).or_default() += now - self.since;
         spans

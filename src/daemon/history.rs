@@ -45,21 +45,21 @@ pub(crate) fn change(router: &str, from: &str, to: &str, why: String) -> Event {
 
 /// Queues events for the task that writes them; the default drops them.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     writer: Option<(mpsc::Sender<Event>, JoinHandle<()>)>,
     lost: u64,
 }
 
 impl History {
     /// Starts to write history in this directory, by a task of the runtime it is called in.
-    pub fn start(state_dir: &Path) -> Self {
+    pub(crate) fn start(state_dir: &Path) -> Self {
         let (events, queue) = mpsc::channel(QUEUE);
         let task = tokio::spawn(write(queue, state_dir.to_owned()));
         History { writer: Some((events, task)), lost: 0 }
     }
 
     /// Queues an event without waiting; drops it if the queue is full.
-    pub fn note(&mut self, event: Event) {
+    pub(crate) fn note(&mut self, event: Event) {
         let Some((events, _)) = &self.writer else { return };
         if events.try_send(event).is_err() {
             self.lost += 1;
@@ -70,7 +70,7 @@ impl History {
     }
 
     /// Writes the rest of the queue, for at most [`FLUSH_TIMEOUT`].
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         if let Some((events, task)) = self.writer {
             drop(events);
             let _ = tokio::time::timeout(FLUSH_TIMEOUT, task).await;

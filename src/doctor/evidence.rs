@@ -20,7 +20,7 @@ pub(super) struct Instance<'a> {
 }
 
 impl Instance<'_> {
-    pub fn unicast(&self) -> bool {
+    pub(super) fn unicast(&self) -> bool {
         self.router.unicast_peers.is_some()
     }
 }
@@ -36,12 +36,12 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    pub fn passed(&self, index: u32) -> impl Iterator<Item = &wire::SeenAdvert> {
+    pub(super) fn passed(&self, index: u32) -> impl Iterator<Item = &wire::SeenAdvert> {
         self.heard.get(&index).into_iter().flat_map(|heard| &heard.passed)
     }
 
     /// The captured adverts of a virtual router.
-    pub fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::SeenAdvert, Heard<'_>)> {
+    pub(super) fn adverts(&self, instance: &Instance<'_>) -> Vec<(&wire::SeenAdvert, Heard<'_>)> {
         self.passed(instance.link.index)
             .filter_map(|passed| {
                 let heard =
@@ -55,7 +55,7 @@ impl Evidence<'_> {
     }
 
     /// Whether this host was master before and after the capture.
-    pub fn master(&self, router: &RouterConfig) -> (bool, bool) {
+    pub(super) fn master(&self, router: &RouterConfig) -> (bool, bool) {
         let is = |status: Option<&Status>| {
             let router = status.and_then(|status| status.find(&router.name));
             router.is_some_and(|router| {
@@ -65,12 +65,12 @@ impl Evidence<'_> {
         (is(self.before), is(self.after.as_ref()))
     }
 
-    pub fn is_own(&self, address: IpAddr) -> bool {
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.snapshot.addresses.iter().any(|own| own.ip == address)
     }
 
     /// Other hosts of a virtual router: configured, reported by the daemon, or captured.
-    pub fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
+    pub(super) fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
         let named = [&instance.router.unicast_peers, &instance.router.accept_from];
         let named = named.into_iter().flatten().flat_map(|list| list.iter().copied());
         let router_status = self.before.and_then(|status| status.find(&instance.router.name));
@@ -85,7 +85,7 @@ impl Evidence<'_> {
             .collect()
     }
 
-    pub fn hears_no_peer(&self, instance: &Instance<'_>) -> bool {
+    pub(super) fn hears_no_peer(&self, instance: &Instance<'_>) -> bool {
         let router_status =
             self.after.as_ref().and_then(|status| status.find(&instance.router.name));
         let heard = router_status.is_some_and(|router| router.heard.is_some());

@@ -42,7 +42,7 @@ impl Ruleset {
     ///
     /// # Errors
     /// Why they cannot be read, as a sentence.
-    pub fn read() -> Result<Self, String> {
+    pub(super) fn read() -> Result<Self, String> {
         let output = Command::new("nft").args(["-j", "list", "ruleset"]).output();
         let output = output.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => "there is no program nft".to_owned(),
@@ -60,7 +60,7 @@ impl Ruleset {
     ///
     /// # Errors
     /// It has another format.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         let unknown = || "nft -j list ruleset prints an unknown format".to_owned();
         let all: Value = serde_json::from_slice(json).map_err(|_| unknown())?;
         let objects = all.get("nftables").and_then(Value::as_array).ok_or_else(unknown)?;
@@ -68,7 +68,7 @@ impl Ruleset {
     }
 
     /// The first chain that certainly drops the packet.
-    pub fn blocks(&self, packet: &AdvertPacket<'_>) -> Option<Blocked> {
+    pub(super) fn blocks(&self, packet: &AdvertPacket<'_>) -> Option<Blocked> {
         let mut chains: Vec<&Value> = self
             .all("chain")
             .filter(|chain| self.concerns(chain, packet) && chain.get("hook").is_some())

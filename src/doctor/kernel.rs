@@ -22,7 +22,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn take() -> io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         let mut monitor = Monitor::open()?;
         let (mut snapshot, mut synced) = (Snapshot::default(), false);
         let end = Instant::now() + DUMP_TIMEOUT;
@@ -60,22 +60,22 @@ impl Snapshot {
     }
 
     /// The interface of this name or alternative name.
-    pub fn link(&self, name: &str) -> Option<&Link> {
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
         let has = |link: &&Link| link.name == name || link.alt_names.iter().any(|alt| alt == name);
         self.links.iter().find(has)
     }
 
-    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &InterfaceAddress> {
+    pub(super) fn addresses_of(&self, index: u32) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.iter().filter(move |address| address.index == index)
     }
 
-    pub fn name(&self, index: u32) -> &str {
+    pub(super) fn name(&self, index: u32) -> &str {
         self.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name)
     }
 
     /// Other interfaces that are up and have an IPv4 address in a network of this one: most likely
     /// they are in the same LAN.
-    pub fn in_same_network(&self, link: &Link) -> Vec<&Link> {
+    pub(super) fn in_same_network(&self, link: &Link) -> Vec<&Link> {
         let own = |index| {
             self.addresses_of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.marked)
         };

@@ -36,7 +36,7 @@ pub(super) enum Match {
 }
 
 impl Match {
-    pub fn and(self, other: Match) -> Match {
+    pub(super) fn and(self, other: Match) -> Match {
         match (self, other) {
             (Match::No, _) | (_, Match::No) => Match::No,
             (Match::Yes, Match::Yes) => Match::Yes,
@@ -46,11 +46,11 @@ impl Match {
         }
     }
 
-    pub fn or(self, other: Match) -> Match {
+    pub(super) fn or(self, other: Match) -> Match {
         self.not().and(other.not()).not()
     }
 
-    pub fn not(self) -> Match {
+    pub(super) fn not(self) -> Match {
         match self {
             Match::Yes => Match::No,
             Match::No => Match::Yes,
@@ -58,7 +58,7 @@ impl Match {
         }
     }
 
-    pub fn of(holds: bool) -> Match {
+    pub(super) fn of(holds: bool) -> Match {
         if holds { Match::Yes } else { Match::No }
     }
 }

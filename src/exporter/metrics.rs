@@ -14,7 +14,7 @@ use crate::vrrp::{Role, Verdict};
 
 /// The format of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus's text format 0.0.4.
@@ -23,7 +23,7 @@ pub enum Format {
 
 impl Format {
     /// The format for a scraper that sends this `Accept` header.
-    pub fn wanted(accept: &str) -> Format {
+    pub(super) fn wanted(accept: &str) -> Format {
         match accept.contains("application/openmetrics-text") {
             true => Format::OpenMetrics,
             false => Format::Text,
@@ -31,7 +31,7 @@ impl Format {
     }
 
     /// The `Content-Type` to send.
-    pub const fn content_type(self) -> &'static str {
+    pub(super) const fn content_type(self) -> &'static str {
         match self {
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -40,7 +40,7 @@ impl Format {
 }
 
 /// All metrics; without a status, only that the daemon does not answer.
-pub fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
+pub(super) fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
     let mut out = Exposition { text: String::new(), format };
     out.gauge("vipd_up", "Whether the daemon answered.", |up| {
         up.sample(&[], u8::from(status.is_some()));

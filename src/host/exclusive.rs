@@ -20,7 +20,7 @@ use crate::vrrp::{Config, Family, Vrid};
 /// The lock of a runtime directory (flock(2) on `vipd.pid`), held until dropped. The kernel
 /// releases it when the process ends.
 #[derive(Debug)]
-pub struct RuntimeDir {
+pub(crate) struct RuntimeDir {
     path: PathBuf,
     _lock: Flock<File>,
 }
@@ -76,7 +76,7 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// Another daemon uses it, or a system call failed.
-    pub fn lock(path: &Path) -> Result<Self, LockConflict> {
+    pub(crate) fn lock(path: &Path) -> Result<Self, LockConflict> {
         let failed = |error| LockConflict::Io(path.to_owned(), error);
         std::fs::create_dir_all(path).map_err(failed)?;
         let file = OpenOptions::new()
@@ -101,7 +101,7 @@ impl RuntimeDir {
         Ok(RuntimeDir { path: path.to_owned(), _lock: lock })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -111,7 +111,7 @@ type Identity = (Arc<str>, Family, Vrid);
 /// The locks of our virtual routers. Each one is an abstract Unix socket (unix(7)): like interfaces
 /// these belong to a network namespace, and the kernel removes them when the process ends.
 #[derive(Debug, Default)]
-pub struct RouterLocks {
+pub(crate) struct RouterLocks {
     held: BTreeMap<Identity, Option<UnixListener>>,
 }
 
@@ -121,7 +121,7 @@ impl RouterLocks {
     ///
     /// # Errors
     /// Another daemon on this host has one of them.
-    pub fn acquire(&mut self, config: &Config) -> Result<(), LockConflict> {
+    pub(crate) fn acquire(&mut self, config: &Config) -> Result<(), LockConflict> {
         let mut new = BTreeMap::new();
         for router in &config.routers {
             let identity = (router.interface.clone(), router.family, router.vrid);
@@ -142,7 +142,7 @@ impl RouterLocks {
     }
 
     /// Releases the locks of virtual routers that are not in `config`.
-    pub fn retain(&mut self, config: &Config) {
+    pub(crate) fn retain(&mut self, config: &Config) {
         self.held.retain(|(interface, family, vrid), _| {
             config.routers.iter().any(|router| {
                 (&router.interface, router.family, router.vrid) == (interface, *family, *vrid)

@@ -33,13 +33,13 @@ const MAX_VALUE: usize = 8 * 1024;
 /// Keeps logging active; dropping it waits about a second at most for queued lines.
 #[derive(Debug)]
 #[must_use]
-pub struct Guard {
+pub(crate) struct Guard {
     _worker: Option<WorkerGuard>,
 }
 
 /// Starts logging for this process, once. May start a thread, so capabilities must be dropped
 /// before ([`super::privileges`]).
-pub fn init() -> Guard {
+pub(crate) fn init() -> Guard {
     let wanted = std::env::var("VIPD_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
     let (targets, problem) = match wanted.as_deref().map(str::parse::<Targets>) {
         None => (Targets::new().with_default(LevelFilter::INFO), None),

@@ -31,7 +31,7 @@ const HOOK_DONE: u8 = 4;
 
 /// The record of this daemon.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     file: File,
     /// The used part of the file, once the file has its full size.
     mapped: Option<MappedFile>,
@@ -48,7 +48,10 @@ impl Record {
     ///
     /// # Errors
     /// The file cannot be opened, or the boot ID cannot be read.
-    pub fn open(directory: &Path, suspended: Duration) -> io::Result<(Self, PreviousRecord)> {
+    pub(crate) fn open(
+        directory: &Path,
+        suspended: Duration,
+    ) -> io::Result<(Self, PreviousRecord)> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -75,7 +78,7 @@ impl Record {
     ///
     /// # Errors
     /// The file cannot be written in its full size.
-    pub fn assign<'a>(
+    pub(crate) fn assign<'a>(
         &mut self,
         routers: impl Iterator<Item = (RouterId, &'a RouterConfig)>,
         suspended: Duration,
@@ -107,7 +110,7 @@ impl Record {
     }
 
     /// Stores the `CLOCK_BOOTTIME` at which an advert was sent. No system call: the file is mapped.
-    pub fn set_sent_at(&mut self, id: RouterId, at: Duration) {
+    pub(crate) fn set_sent_at(&mut self, id: RouterId, at: Duration) {
         if let Some((slot, entry)) = self.slots.get_mut(&id) {
             entry.sent_at = at;
             if let Some(mapped) = &self.mapped {
@@ -121,7 +124,7 @@ impl Record {
     ///
     /// # Errors
     /// They could not be written, so that the next daemon would start from the flags before.
-    pub fn update(
+    pub(crate) fn update(
         &mut self,
         id: RouterId,
         change: impl FnOnce(&mut RecordEntry),
@@ -140,7 +143,7 @@ impl Record {
 
     /// Records that this daemon resumed as master. A daemon that crashes repeatedly must not resume
     /// every time.
-    pub fn resumed(&mut self, boottime: Duration) {
+    pub(crate) fn resumed(&mut self, boottime: Duration) {
         self.resumes.note(boottime);
         let _ = self.file.write_all_at(&resume_bytes(&self.resumes), 32);
     }

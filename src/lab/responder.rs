@@ -10,7 +10,7 @@ use super::namespace::Namespace;
 use super::threads::{LabThread, prioritize, wait_readable};
 
 /// The echo port (RFC 862), free in every new namespace.
-pub const PORT: u16 = 7;
+pub(super) const PORT: u16 = 7;
 
 /// A thread that answers datagrams to an address with the host's name while the host holds it.
 #[derive(Debug)]

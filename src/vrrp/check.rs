@@ -167,7 +167,7 @@ impl CheckSummary {
     /// The summary of some checks. While a router holds its addresses, a check that is failing only
     /// because of `initial = "failing"` counts as unknown: that setting is to delay a takeover, not
     /// to end one.
-    pub fn of<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
+    pub(super) fn of<'a>(checks: impl Iterator<Item = &'a Check>, has_addresses: bool) -> Self {
         let mut sum = CheckSummary::default();
         for check in checks {
             let config = &check.config;
@@ -203,7 +203,7 @@ impl CheckSummary {
     }
 
     /// The effective priority of a router that does not own the addresses.
-    pub fn effective(&self, configured: Priority) -> Priority {
+    pub(super) fn effective(&self, configured: Priority) -> Priority {
         if self.last_resort {
             return Priority::LOWEST;
         }

@@ -12,7 +12,7 @@ pub(in crate::config) struct CheckDraft<'f> {
 }
 
 impl<'f> CheckDraft<'f> {
-    pub fn name(&self) -> Option<&'f str> {
+    pub(crate) fn name(&self) -> Option<&'f str> {
         self.file.name.as_ref().map(|name| name.value.as_str())
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 /// if the process is killed right after. The file must not be truncated while it is mapped: storing
 /// beyond its end raises SIGBUS.
 #[derive(Debug)]
-pub struct MappedFile {
+pub(crate) struct MappedFile {
     start: NonNull<c_void>,
     words: usize,
 }
@@ -27,7 +27,7 @@ impl MappedFile {
     ///
     /// # Errors
     /// EINVAL for a length of 0; otherwise as mmap(2).
-    pub fn of(file: &File, length: usize) -> io::Result<Self> {
+    pub(crate) fn of(file: &File, length: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: at an address that the kernel chooses a mapping replaces no other.
@@ -36,7 +36,7 @@ impl MappedFile {
     }
 
     /// Stores a word at an index counted in words of 8 bytes. Does nothing beyond the end.
-    pub fn store(&self, place: usize, word: u64) {
+    pub(crate) fn store(&self, place: usize, word: u64) {
         if place < self.words {
             // SAFETY: the word lies in the mapping, which begins at a page and lives as long as
             // `self`; other processes may read it at any time, so it is written as a whole.

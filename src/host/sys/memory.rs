@@ -6,7 +6,7 @@ use std::io;
 /// Makes every allocation of 64 KiB or more a mapping of its own, which returns to the kernel when
 /// it is freed. By default glibc raises this threshold to the largest block freed so far
 /// (mallopt(3)), so that a large configuration file would keep later blocks in the heap for good.
-pub fn map_large_allocations() {
+pub(crate) fn map_large_allocations() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call sets a number in the allocator, under its own lock.
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
@@ -14,7 +14,7 @@ pub fn map_large_allocations() {
 
 /// Returns freed heap memory to the kernel (malloc_trim(3)), except 64 KiB: a takeover may need
 /// that much, and page faults would delay it.
-pub fn trim_heap() {
+pub(crate) fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call changes only unused memory, under the allocator's own locks.
     let _ = unsafe { libc::malloc_trim(64 << 10) };
@@ -27,7 +27,7 @@ pub fn trim_heap() {
 /// # Errors
 /// `/proc/self/maps` cannot be read, or madvise(2) fails: EINVAL before Linux 5.18, which does not
 /// know `MADV_DONTNEED_LOCKED`.
-pub fn release_code_pages() -> io::Result<()> {
+pub(crate) fn release_code_pages() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     // Address range, permissions, offset, device, inode, path (proc_pid_maps(5)). Read-only
     // segments at an offset other than 0 may hold relocations that the dynamic linker wrote before

@@ -12,7 +12,7 @@ const RECEIVE_BATCH: usize = 16;
 /// Fewest packets that one system call has room for.
 const MIN_BATCH: usize = 2;
 /// Most packets sent by one system call.
-pub const SEND_BATCH: usize = 64;
+pub(crate) const SEND_BATCH: usize = 64;
 
 /// Bytes per packet: the longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4
 /// header fit.
@@ -26,7 +26,7 @@ const SOURCE_SIZE: usize = 40;
 
 /// A packet to send.
 #[derive(Debug)]
-pub struct OutgoingPacket<'a> {
+pub(crate) struct OutgoingPacket<'a> {
     pub to: SockAddr,
     /// Source address and interface index; the kernel chooses if `None`.
     pub from: Option<(IpAddr, u32)>,
@@ -82,7 +82,7 @@ fn send(fd: BorrowedFd<'_>, packets: &[OutgoingPacket<'_>]) -> io::Result<usize>
 
 /// Sends all packets, up to [`SEND_BATCH`] per system call, without blocking. Calls `failed` with
 /// the index and error of each packet that the kernel refused; the others are sent all the same.
-pub fn send_all<'a>(
+pub(crate) fn send_all<'a>(
     fd: BorrowedFd<'_>,
     packets: impl IntoIterator<Item = OutgoingPacket<'a>>,
     mut failed: impl FnMut(usize, io::Error),
@@ -145,7 +145,7 @@ fn write_source(control: &mut [u8; SOURCE_SIZE], source: IpAddr, index: u32) -> 
 
 /// Buffers for received packets, allocated once and reused.
 #[derive(Debug)]
-pub struct PacketBuffer {
+pub(crate) struct PacketBuffer {
     slots: Box<[Slot]>,
     /// Allocated separately and zeroed, so that unused ones occupy no memory.
     payloads: Box<[[u8; PAYLOAD_SIZE]]>,
@@ -184,7 +184,7 @@ impl PacketBuffer {
     ///
     /// # Errors
     /// As recvmmsg(2). Packets may have been passed on before.
-    pub fn drain(
+    pub(crate) fn drain(
         &mut self,
         fd: BorrowedFd<'_>,
         batch_max: usize,
@@ -272,7 +272,7 @@ impl PacketBuffer {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct ReceivedPacket<'a> {
+pub(crate) struct ReceivedPacket<'a> {
     name: &'a [u8],
     control: &'a [u8],
     /// Bytes as received, truncated beyond the length of the longest VRRP message.
@@ -281,7 +281,7 @@ pub struct ReceivedPacket<'a> {
 
 impl<'a> ReceivedPacket<'a> {
     /// Source address, if the socket is an IP socket.
-    pub fn source(&self) -> Option<IpAddr> {
+    pub(crate) fn source(&self) -> Option<IpAddr> {
         let family = u16::from_ne_bytes(self.name.first_chunk().copied()?);
         match i32::from(family) {
             libc::AF_INET => {
@@ -297,19 +297,19 @@ impl<'a> ReceivedPacket<'a> {
     }
 
     /// Whether this host sent it, as a packet socket reports (`sll_pkttype`, packet(7)).
-    pub fn is_outgoing(&self) -> bool {
+    pub(crate) fn is_outgoing(&self) -> bool {
         let family = self.name.first_chunk().map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
         family == Some(libc::AF_PACKET) && self.name.get(10) == Some(&libc::PACKET_OUTGOING)
     }
 
     /// IPv6 destination address, if `IPV6_RECVPKTINFO` is set.
-    pub fn destination_v6(&self) -> Option<Ipv6Addr> {
+    pub(crate) fn destination_v6(&self) -> Option<Ipv6Addr> {
         let info = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)?;
         Some(Ipv6Addr::from(*info.first_chunk::<16>()?))
     }
 
     /// IPv6 hop limit, if `IPV6_RECVHOPLIMIT` is set.
-    pub fn hop_limit(&self) -> Option<u8> {
+    pub(crate) fn hop_limit(&self) -> Option<u8> {
         let limit = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)?;
         u8::try_from(i32::from_ne_bytes(*limit.first_chunk()?)).ok()
     }

@@ -7,7 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 ///
 /// # Errors
 /// ESRCH: there is no such process.
-pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match i32::try_from(fd) {
@@ -23,7 +23,7 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// EPERM without CAP_SYS_NICE or in a cgroup without real-time time; EINVAL for a priority the
 /// policy does not have.
-pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+pub(crate) fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     // The system call itself, because sched_setscheduler() of musl always fails. `struct
     // sched_param` consists of one int.
     let parameters: *const libc::c_int = &priority;
@@ -39,7 +39,7 @@ pub fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<(
 ///
 /// # Errors
 /// As setrlimit(2), which always permits lowering a limit.
-pub fn forbid_realtime() -> io::Result<()> {
+pub(crate) fn forbid_realtime() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call only reads the structure, which outlives it.
     match unsafe { libc::setrlimit(libc::RLIMIT_RTPRIO, &none) } {

@@ -58,7 +58,7 @@ impl Readiness {
 ///
 /// # Errors
 /// As epoll_pwait2(2), except EINTR.
-pub fn epoll_wait(
+pub(crate) fn epoll_wait(
     epoll: BorrowedFd<'_>,
     events: &mut [EpollEvent],
     mut limit: Option<Duration>,

@@ -45,7 +45,7 @@ pub fn link_address(index: u32, ethertype: u16, mac: [u8; 6]) -> SockAddr {
 ///
 /// # Errors
 /// ENODEV: no interface has this name.
-pub fn interface_flags(name: &str) -> io::Result<i32> {
+pub(crate) fn interface_flags(name: &str) -> io::Result<i32> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: it is a plain C structure of integers and pointers, for which zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };

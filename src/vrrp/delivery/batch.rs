@@ -21,7 +21,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.adverts.is_empty()
             && self.renewals.is_empty()
             && self.announcements.is_empty()

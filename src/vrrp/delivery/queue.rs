@@ -13,12 +13,12 @@ use crate::vrrp::{Action, Held, Priority, Role, RouterId, Transition};
 pub(super) struct ActionQueue(VecDeque<Action>);
 
 impl ActionQueue {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Takes out what is to be done next.
-    pub fn pop(&mut self) -> Option<Action> {
+    pub(super) fn pop(&mut self) -> Option<Action> {
         let next = self.0.pop_front();
         if self.0.is_empty() {
             // Rarely used, and there are many of these.
@@ -28,7 +28,7 @@ impl ActionQueue {
     }
 
     /// The announcement that waits for the job under way and for no other job.
-    pub fn announcement(&self) -> Option<&Held> {
+    pub(super) fn announcement(&self) -> Option<&Held> {
         let job =
             |action: &&Action| matches!(action, Action::Claim { .. } | Action::Release { .. });
         self.0.iter().take_while(|action| !job(action)).find_map(|action| match action {
@@ -43,12 +43,12 @@ impl ActionQueue {
     }
 
     /// Puts an action back that was [taken out](Self::pop) and cannot be carried out yet.
-    pub fn put_back(&mut self, action: Action) {
+    pub(super) fn put_back(&mut self, action: Action) {
         self.0.push_front(action);
     }
 
     /// Adds an action, and drops those that it makes pointless.
-    pub fn push(&mut self, action: Action) {
+    pub(super) fn push(&mut self, action: Action) {
         match action {
             Action::Advertise { .. } => {
                 // Only the newest matters; an older one is outdated.
@@ -71,7 +71,7 @@ impl ActionQueue {
     }
 
     /// The claim under way failed: nothing that was to follow from it may become visible.
-    pub fn claim_failed(&mut self) {
+    pub(super) fn claim_failed(&mut self) {
         self.0.retain_mut(|action| match action {
             Action::Advertise { .. } | Action::Announce { .. } | Action::Renew { .. } => false,
             Action::Notify(transition) => {
