@@ -92,10 +92,7 @@ fn check_one<'f>(
             check_same(first, other, report);
         }
     }
-    let (hooks, hook_places, settings) = match &group.hooks {
-        Some(hooks) => hooks::check(hooks, report),
-        None => <(Hooks, HookPlaces, HookSettings)>::default(),
-    };
+    let (hooks, hook_places, settings) = hooks::check(group.hooks.as_ref(), report);
     if let Some(first) = members.first() {
         router::advise_on_release(group.hooks.as_ref(), first.handover(), report);
     }

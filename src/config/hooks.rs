@@ -80,9 +80,10 @@ impl Hooks {
 
 /// The rules that need nothing but the file.
 pub(super) fn check(
-    hooks: &file::HooksTable,
+    hooks: Option<&file::HooksTable>,
     report: &Diagnostics,
 ) -> (Hooks, HookPlaces, HookSettings) {
+    let Some(hooks) = hooks else { return Default::default() };
     if let Some(user) = &hooks.user {
         check_user(user, report);
     }

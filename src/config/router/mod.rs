@@ -18,7 +18,7 @@ pub(super) use together::check_together;
 
 use super::checks;
 use super::file;
-use super::hooks::{self, HookPlaces, HookSettings, Hooks};
+use super::hooks;
 use super::names::{check_interface, check_name};
 use super::problem::Diagnostics;
 use crate::vrrp::{Address, Family, Priority, RouterConfig};
@@ -79,10 +79,7 @@ pub(super) fn check<'f>(
 
     let handover = file.handover();
     let claim_prefix = check_claim_prefix(file.claim_prefix.as_ref(), &all, is_owner, report);
-    let (hooks, hook_places, settings) = match &file.hooks {
-        Some(hooks) => hooks::check(hooks, report),
-        None => <(Hooks, HookPlaces, HookSettings)>::default(),
-    };
+    let (hooks, hook_places, settings) = hooks::check(file.hooks.as_ref(), report);
     advise_on_release(file.hooks.as_ref(), handover, report);
     check_claiming_of_owner(file, is_owner, report);
     let own_checks = checks::named(file.checks.as_ref(), defined, report);
