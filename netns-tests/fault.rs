@@ -39,6 +39,7 @@ pub fn tests() -> Vec<Test> {
         the_address_of_a_killed_daemon_ends_before_its_peer_claims_it,
         the_address_of_a_frozen_daemon_ends_before_its_peer_claims_it,
         addresses_of_a_killed_daemon_are_removed_by_the_next,
+        addresses_are_removed_from_an_interface_that_the_next_daemon_does_not_name,
         a_daemon_that_is_killed_and_back_at_once_stays_master,
         an_address_that_another_program_added_is_never_touched,
         a_healed_partition_leaves_one_master_that_announces_itself,
@@ -408,6 +409,20 @@ fn addresses_of_a_killed_daemon_are_removed_by_the_next() {
     let daemon_a = start(&a, &[keeps]);
     expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
     assert!(!a.holds(SHARED).unwrap());
+}
+
+fn addresses_are_removed_from_an_interface_that_the_next_daemon_does_not_name() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let text = spec(150).more + "address_lifetime = \"off\"\n";
+    let keeps = RouterSpec { more: text, ..spec(150) };
+    let mut daemon = start(&a, std::slice::from_ref(&keeps));
+    expect_master(&lab, "a", &[&daemon]);
+    daemon.crash();
+    assert!(a.holds(SHARED).unwrap());
+    let daemon = start(&a, &[RouterSpec { interface: "lo".to_owned(), ..keeps }]);
+    let gone = wait_for(SOON, || (!a.holds(SHARED).unwrap()).then_some(()));
+    assert!(gone.is_some(), "{}", daemon.log());
 }
 
 fn a_daemon_that_is_killed_and_back_at_once_stays_master() {

@@ -2,7 +2,8 @@
 //! bounds, and what has no figure.
 
 use std::fs;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::lab::{
@@ -69,6 +70,8 @@ pub fn tests() -> Vec<Test> {
         after_lost_adverts_there_is_one_owner_again,
         two_masters_behind_a_firewall_report_each_other,
         a_restart_moves_nothing_and_runs_no_hook,
+        a_restart_ends_a_running_hook_and_runs_it_again,
+        requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is_added,
         a_restart_with_a_broken_file_is_a_stop_with_an_error,
         an_upgrade_moves_no_address,
         a_restart_with_a_broken_program_is_a_stop_with_an_error,
@@ -394,6 +397,64 @@ fn a_restart_moves_nothing_and_runs_no_hook() {
     assert!(goodbyes.iter().all(|(_, advert)| advert.priority > 0), "{logs}");
     assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
     assert_eq!(said(), said_before, "{logs}");
+}
+
+/// Without adverts until the hook ended, the addresses were lost to the lease.
+fn a_restart_ends_a_running_hook_and_runs_it_again() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let file = |name: &str| a.dir().join(name).display().to_string();
+    let (hook, said, quick) = (file("hook"), file("said"), file("quick"));
+    let script = format!(
+        "#!/bin/sh\necho begun >>{said}\n[ -e {quick} ] || exec sleep 60\necho ended >>{said}\n"
+    );
+    executable(Path::new(&hook), &script);
+    let mut better = slow(150);
+    better.more += &format!("[virtual_router.hooks]\nmaster = \"{hook}\"\n");
+    let mut daemon_a = start(&a, std::slice::from_ref(&better));
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    let begun = || fs::read_to_string(&said).is_ok_and(|said| said == "begun\n").then_some(());
+    assert!(wait_for(SOON, begun).is_some(), "{}", daemon_a.log());
+    std::thread::sleep(Duration::from_millis(1200));
+    let began = Instant::now();
+    daemon_a.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon_a.wait(SOON).unwrap().unwrap();
+    assert!(status.success(), "{status}\n{}", daemon_a.log());
+    fs::write(&quick, "").unwrap();
+    let daemon_a = start(&a, &[better]);
+    std::thread::sleep(Duration::from_secs(4));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
+    assert_eq!(fs::read_to_string(&said).unwrap(), "begun\nbegun\nended\n", "{logs}");
+}
+
+fn requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is_added() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let mut daemon_a = start(&a, &[slow(150)]);
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    let added = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 201));
+    for round in 0..5 {
+        daemon_a.signal(Signal::SIGUSR2).unwrap();
+        let status = daemon_a.wait(SOON).unwrap().unwrap();
+        assert!(status.success(), "{status}\n{}", daemon_a.log());
+        let addresses = if round < 3 { vec![SHARED] } else { vec![SHARED, added] };
+        daemon_a = start(&a, &[RouterSpec { addresses, ..slow(150) }]);
+        let holds = || (round < 3 || a.holds(added).unwrap()).then_some(());
+        assert!(wait_for(SOON, holds).is_some(), "{}", daemon_a.log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
+    assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
 }
 
 fn an_upgrade_moves_no_address() {

@@ -27,6 +27,7 @@ use crate::host::netlink::{Progress, Worker};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
+use crate::vrrp::record::Resumes;
 use crate::vrrp::{
     Action, Check, Contention, Discard, Event, Family, Handled, Hook, Instant, LinkId, Mac, Node,
     Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
@@ -462,9 +463,14 @@ impl Driver {
         }
     }
 
-    /// Whether neither the worker nor a hook is waited for.
+    /// Whether the worker has done everything, and all hooks have ended.
     pub(super) fn is_idle(&self) -> bool {
         self.delivery.is_idle() && self.hooks.is_idle()
+    }
+
+    /// Records that the daemon ends as it was asked to, and another one follows.
+    pub(super) fn ended_on_request(&mut self) {
+        self.record.update_resumes(Resumes::ended_on_request);
     }
 
     /// When to wake up, at the latest.
@@ -483,8 +489,8 @@ impl Driver {
         self.record.update(id, |entry| entry.held_back = held_back)
     }
 
-    /// Ends the helper process.
-    pub(super) fn end(self) {
-        self.hooks.end();
+    /// Ends the helper process, and waits for that if it is to.
+    pub(super) fn end(self, waits: bool) {
+        self.hooks.end(waits);
     }
 }

@@ -289,7 +289,7 @@ impl Driver {
         // If this cannot be written a restart begins as backup, or preempts.
         let _ = self.record.update(id, |entry| entry.role_changed(transition, hook));
         if transition.why == Why::Resumed {
-            self.record.resumed(clock::boottime());
+            self.record.update_resumes(|resumes| resumes.note(clock::boottime()));
         }
         if !transition.hooks {
             return;

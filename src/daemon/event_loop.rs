@@ -32,6 +32,8 @@ use crate::vrrp::{Action, Event, Instant, Node, Stop};
 const MAX_ROUNDS: usize = 4;
 /// How long a stop that has released everything waits for hooks and the worker.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a restart waits for hooks and the worker. It sends no adverts meanwhile.
+const RESTART_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The running daemon.
 pub(super) struct EventLoop {
@@ -63,6 +65,8 @@ pub(super) struct EventLoop {
     pub(super) reloading: bool,
     /// A restart is checking whether a successor could start.
     restarting: bool,
+    /// It ends for a restart: hooks that run are ended, and the successor runs them again.
+    successor_follows: bool,
     /// The kernel was asked for all interfaces; all of them are reported to the protocol
     /// afterwards.
     links_due: bool,
@@ -128,6 +132,7 @@ impl EventLoop {
             reload_asked: None,
             reloading: false,
             restarting: false,
+            successor_follows: false,
             links_due: true,
             begun: false,
             more: false,
@@ -151,6 +156,9 @@ impl EventLoop {
 
     pub(super) fn serve(&mut self) -> Result<(), DaemonError> {
         let lost = |e| DaemonError::System("run the event loop", e);
+        let left =
+            self.previous.leftovers(&self.config.vrrp).map(|(interface, _)| interface.into());
+        self.driver.interfaces.also_list(left);
         self.driver.follow(&self.node, &self.config).map_err(lost)?;
         self.driver.set_checks(&self.config);
         self.background.free_memory_soon();
@@ -333,6 +341,9 @@ impl EventLoop {
             Ok(()) => {
                 info!("leaving everything as it is to the process that follows");
                 self.systemd.stopping("restarting");
+                self.successor_follows = true;
+                self.give_up_at = Some(now + RESTART_TIMEOUT);
+                self.driver.ended_on_request();
                 self.handle(now, Event::Stop(Stop::Restart));
             }
             Err(why) => {
@@ -399,11 +410,12 @@ impl EventLoop {
         self.driver.follow(&self.node, &self.config)
     }
 
-    /// Lets the history be written, for a moment, and ends the helper process.
+    /// Lets the history be written, for a moment, and ends the helper process. For a restart that is
+    /// not waited for: the helper ends its hooks, and itself, as soon as its socket is closed.
     pub(super) fn end(self) {
-        let EventLoop { mut driver, background, .. } = self;
+        let EventLoop { mut driver, background, successor_follows, .. } = self;
         background.close(std::mem::take(&mut driver.history));
-        driver.end();
+        driver.end(!successor_follows);
     }
 
     /// Whether the daemon has stopped, and nothing is left to do or to wait for.
@@ -417,7 +429,7 @@ impl EventLoop {
         }
         let over = self.give_up_at.is_some_and(|at| at <= self.driver.now());
         if over {
-            warn!("stopped without waiting any longer for hooks");
+            warn!("stopped without waiting any longer for hooks and the kernel");
         }
         over
     }

@@ -272,8 +272,10 @@ impl HookRunner {
         self.helper.idle()
     }
 
-    /// Ends the helper process.
-    pub(super) fn end(self) {
-        self.helper.end();
+    /// Ends the helper process, and waits for that if it is to.
+    pub(super) fn end(self, waits: bool) {
+        if waits {
+            self.helper.end();
+        }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Interfaces {
     /// Whether `links` is complete: false from a request for everything until its answer.
     synced: bool,
     ids: BTreeMap<Arc<str>, LinkId>,
+    /// Interfaces on which an earlier daemon may have left addresses.
+    left: Vec<Arc<str>>,
     sockets: BTreeMap<LinkId, InterfaceSockets>,
 }
 
@@ -60,6 +62,7 @@ impl Interfaces {
             links: Links::default(),
             synced: false,
             ids: BTreeMap::new(),
+            left: Vec::new(),
             sockets: BTreeMap::new(),
         })
     }
@@ -79,6 +82,11 @@ impl Interfaces {
         self.ids.values().copied()
     }
 
+    /// Also lists the addresses of these interfaces, which no virtual router need name.
+    pub(super) fn also_list(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+        self.left = names.into_iter().collect();
+    }
+
     /// Follows the interfaces that the node's routers name now, and has everything reported again.
     ///
     /// # Errors
@@ -87,7 +95,7 @@ impl Interfaces {
         for (id, name) in node.links() {
             self.ids.insert(name.clone(), id);
         }
-        self.links.watch(self.ids.keys().cloned());
+        self.links.watch(self.ids.keys().chain(&self.left).cloned());
         self.synced = false;
         let known: Vec<LinkId> = self.sockets.keys().copied().collect();
         for link in known {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,10 +18,9 @@ use crate::vrrp::{Address, RecordEntry, RouterConfig, RouterId};
 const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER_SIZE: usize = 64;
 const SLOT_SIZE: usize = 64;
-const SLOTS: usize = 4096;
 
 // Header: magic 0..8, boot ID 8..24, time in suspend 24..32, resumes 32..64.
-// Slot: identity 0..8 (0: free), time of the last advert 8..16, flags 16.
+// Slot: identity 0..8, time of the last advert 8..16, flags 16.
 // Numbers are in host byte order, times in nanoseconds of CLOCK_BOOTTIME.
 const SENT_AT_OFFSET: usize = 8;
 const FLAGS_OFFSET: usize = 16;
@@ -60,9 +59,9 @@ impl Record {
             .mode(0o600)
             .open(directory.join("record"))?;
         let boot_id = boot_id()?;
-        let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
-        let mut previous = match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => parse(&bytes, boot_id, suspended),
+        let mut bytes = Vec::new();
+        let mut previous = match (&file).read_to_end(&mut bytes) {
+            Ok(_) => parse(&bytes, boot_id, suspended),
             Err(_) => PreviousRecord::default(),
         };
         let addresses = directory.join("addresses");
@@ -83,29 +82,31 @@ impl Record {
         routers: impl Iterator<Item = (RouterId, &'a RouterConfig)>,
         suspended: Duration,
     ) -> io::Result<()> {
-        let mut bytes = vec![0; HEADER_SIZE + SLOTS * SLOT_SIZE];
+        let mut bytes = vec![0; HEADER_SIZE];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..24].copy_from_slice(&self.boot_id);
         bytes[24..32].copy_from_slice(&nanos(suspended));
         bytes[32..HEADER_SIZE].copy_from_slice(&resume_bytes(&self.resumes));
         let before = std::mem::take(&mut self.slots);
         let mut addresses = String::new();
-        for (slot, (id, config)) in routers.enumerate().take(SLOTS) {
+        for (slot, (id, config)) in routers.enumerate() {
             let entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
             for address in config.all_addresses() {
                 let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
                 addresses.push_str(&line);
             }
-            let at = HEADER_SIZE + slot * SLOT_SIZE;
-            bytes[at..at + SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
-            bytes[at + SENT_AT_OFFSET..at + FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
-            bytes[at + FLAGS_OFFSET] = flags(entry);
+            let mut bytes_of_slot = [0; SLOT_SIZE];
+            bytes_of_slot[..SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
+            bytes_of_slot[SENT_AT_OFFSET..FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
+            bytes_of_slot[FLAGS_OFFSET] = flags(entry);
+            bytes.extend(bytes_of_slot);
             self.slots.insert(id, (slot, entry));
         }
         std::fs::write(&self.addresses, addresses)?;
+        self.mapped = None;
         self.file.write_all_at(&bytes, 0)?;
-        // Only the used part, since mapped pages are locked in memory.
-        self.mapped = Some(MappedFile::of(&self.file, HEADER_SIZE + self.slots.len() * SLOT_SIZE)?);
+        self.file.set_len(bytes.len() as u64)?;
+        self.mapped = Some(MappedFile::of(&self.file, bytes.len())?);
         Ok(())
     }
 
@@ -130,7 +131,7 @@ impl Record {
         change: impl FnOnce(&mut RecordEntry),
     ) -> io::Result<()> {
         let Some((slot, entry)) = self.slots.get_mut(&id) else {
-            return Err(io::Error::other(format!("the record is full: it has {SLOTS} slots")));
+            return Err(io::Error::other("it has no place in the record"));
         };
         let before = flags(*entry);
         change(entry);
@@ -141,15 +142,18 @@ impl Record {
         self.file.write_all_at(&[flags(*entry)], offset as u64)
     }
 
-    /// Records that this daemon resumed as master. A daemon that crashes repeatedly must not resume
+    /// Changes the list of daemons that resumed as master. One that crashes repeatedly must not resume
     /// every time.
-    pub(crate) fn resumed(&mut self, boottime: Duration) {
-        self.resumes.note(boottime);
+    pub(crate) fn update_resumes(&mut self, change: impl FnOnce(&mut Resumes)) {
+        change(&mut self.resumes);
         let _ = self.file.write_all_at(&resume_bytes(&self.resumes), 32);
     }
 }
 
 fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord {
+    if bytes.len() < HEADER_SIZE {
+        return PreviousRecord::default();
+    }
     let long = |at: usize| {
         let mut long = [0; 8];
         long.copy_from_slice(&bytes[at..at + 8]);
@@ -161,20 +165,18 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord
     if bytes[..8] != MAGIC || bytes[8..24] != boot_id || was_suspended {
         return PreviousRecord::default();
     }
-    let entries = (0..SLOTS)
-        .map(|slot| HEADER_SIZE + slot * SLOT_SIZE)
-        .filter(|at| long(*at) != 0)
-        .map(|at| {
-            let flags = bytes[at + FLAGS_OFFSET];
-            let entry = RecordEntry {
-                master: flags & MASTER != 0,
-                held_back: flags & HELD_BACK != 0,
-                hook_done: flags & HOOK_DONE != 0,
-                sent_at: Duration::from_nanos(long(at + SENT_AT_OFFSET)),
-            };
-            (long(at), entry)
-        })
-        .collect();
+    let entry = |at: usize| {
+        let flags = bytes[at + FLAGS_OFFSET];
+        let entry = RecordEntry {
+            master: flags & MASTER != 0,
+            held_back: flags & HELD_BACK != 0,
+            hook_done: flags & HOOK_DONE != 0,
+            sent_at: Duration::from_nanos(long(at + SENT_AT_OFFSET)),
+        };
+        (long(at), entry)
+    };
+    let slots = (bytes.len() - HEADER_SIZE) / SLOT_SIZE;
+    let entries = (0..slots).map(|slot| entry(HEADER_SIZE + slot * SLOT_SIZE)).collect();
     let resumes = (0..Resumes::KEPT)
         .map(|n| long(32 + 8 * n))
         .filter(|at| *at != 0)
@@ -233,7 +235,7 @@ mod tests {
         record.assign([(router, &old.routers[0])].into_iter(), Duration::ZERO).unwrap();
         record.update(router, |entry| entry.master = true).unwrap();
         record.set_sent_at(router, Duration::from_secs(7));
-        record.resumed(Duration::from_secs(5));
+        record.update_resumes(|resumes| resumes.note(Duration::from_secs(5)));
         drop(record);
 
         let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
@@ -242,7 +244,7 @@ mod tests {
         assert_eq!(previous.find(&old.routers[0]), Some(master));
         assert_eq!(previous.resumes.iter().collect::<Vec<_>>(), [Duration::from_secs(5)]);
         let new = config(&["192.0.2.10", "192.0.2.12"]);
-        assert_eq!(previous.find(&new.routers[0]), None, "other addresses: another identity");
+        assert_eq!(previous.find(&new.routers[0]), Some(master), "also with other addresses");
         let left: Vec<_> = previous.leftovers(&new).collect();
         assert_eq!(left, [("eth0", Address::host("192.0.2.11".parse().unwrap()))]);
         assert_eq!(previous.leftovers(&old).count(), 0);

@@ -75,12 +75,20 @@ impl PreviousRecord {
             let entry = self.find(router.config()).unwrap_or_default();
             let held = router.holding().held();
             let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
+            // What was added to the file since is claimed now.
+            let mut known = held.addresses.iter().filter(|address| {
+                let named = |(interface, ip): (&str, IpAddr)| {
+                    *interface == *router.config().interface && ip == address.ip
+                };
+                self.named().any(named)
+            });
             let recorded = Recorded {
                 was_master: entry.master,
                 drained,
                 held_back: entry.held_back,
-                addresses_present: present.clone().any(|present| present),
-                addresses_alive: present.all(|present| present),
+                addresses_present: present.any(|present| present),
+                addresses_alive: known.clone().next().is_some()
+                    && known.all(|address| ours(held.link, address.ip)),
                 last_advert_age: now.saturating_sub(entry.sent_at),
                 resumes_in_last_minute,
                 master_hook_done: entry.hook_done,
@@ -88,6 +96,11 @@ impl PreviousRecord {
             (router.id(), recorded)
         };
         node.routers().map(found).collect()
+    }
+
+    /// The addresses that may have been claimed.
+    fn named(&self) -> impl Iterator<Item = (&str, IpAddr)> + '_ {
+        self.addresses.iter().map(|(interface, address)| (interface.as_str(), address.ip))
     }
 
     /// Addresses that may be left on an interface and that `config` does not name there.
@@ -134,6 +147,13 @@ impl Resumes {
         }
     }
 
+    /// This daemon ends as it was asked to, and another one follows: it has not crashed.
+    pub fn ended_on_request(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.at.pop();
+        }
+    }
+
     /// Those within the minute before `now`.
     pub fn in_last_minute(&self, now: Duration) -> u32 {
         self.iter().filter(|at| now.saturating_sub(*at) < MINUTE).count() as u32
@@ -145,13 +165,10 @@ impl Resumes {
     }
 }
 
-/// By what a virtual router is recognised: a hash (FNV-1a) of interface, address family, VRID and
-/// addresses. Never 0.
+/// By what a virtual router is recognised: a hash (FNV-1a) of interface, address family and VRID.
+/// Never 0.
 pub fn identity(router: &RouterConfig) -> u64 {
-    let mut text = format!("{} {} {}", router.interface, router.family, router.vrid);
-    for address in router.all_addresses() {
-        text.push_str(&format!(" {address}/{}", address.prefix));
-    }
+    let text = format!("{} {} {}", router.interface, router.family, router.vrid);
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -240,5 +257,10 @@ mod tests {
         }
         assert_eq!(resumes.iter().collect::<Vec<_>>(), [3, 4, 5, 6].map(second));
         assert_eq!(resumes.in_last_minute(second(63)), 3);
+        resumes.ended_on_request();
+        assert_eq!(resumes.iter().collect::<Vec<_>>(), [3, 4, 5].map(second));
+        let mut next = Resumes::earlier(resumes.iter());
+        next.ended_on_request();
+        assert_eq!(next.iter().count(), 3, "this one had not resumed");
     }
 }

@@ -567,6 +567,11 @@ impl World {
     pub fn stop(&mut self, host: usize, stop: Stop) {
         if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
             self.say(Some(host), || format!("stop: {stop:?}"));
+            if stop == Stop::Restart
+                && let Some(process) = &mut self.hosts[host].process
+            {
+                process.resumes.ended_on_request();
+            }
             self.feed(host, Event::Stop(stop));
         }
     }
