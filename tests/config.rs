@@ -487,7 +487,7 @@ fn check_prints_ok_and_the_meaning_or_every_problem() {
     let (status, json, notes) = vipd_check(&[&good, "--json"]);
     assert_eq!((status, notes.as_str()), (Some(0), ""));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["routers"][0]["patience_seconds"], 3.609375);
+    assert_eq!(json["routers"][0]["master_down_seconds"], 3.609375);
     assert_eq!(json["advice"].as_array().unwrap().len(), 2);
 
     let (status, nothing, problems) = vipd_check(&[&copy("ranges.toml")]);
@@ -641,6 +641,29 @@ fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
     assert!(said.contains("6 problems"), "{said}");
     // The file alone is valid.
     Config::load(&path.join("vipd.toml")).unwrap();
+}
+
+/// The kernel says "No such file or directory" of the script, which is there.
+#[test]
+fn a_script_whose_first_line_the_kernel_cannot_use_is_refused() {
+    let directory = Directory::new();
+    for (name, text, expected) in [
+        ("windows", "#!/bin/sh\r\necho\r\n", "has the line ends of Windows"),
+        (
+            "missing",
+            "#!/usr/bin/no-such-shell -e\n",
+            "names the interpreter `/usr/bin/no-such-shell`",
+        ),
+    ] {
+        let script = directory.file(name, text, 0o755);
+        let refused = on_this_machine(&directory, &format!("master = {script:?}")).unwrap_err();
+        assert!(refused.to_string().contains(expected), "{refused}");
+    }
+    for text in ["#!/bin/sh", "#! /bin/sh -e\n", "#!/usr/bin/env -S sh\n", "echo up\n", ""] {
+        let script = directory.file("good", text, 0o755);
+        let outcome = on_this_machine(&directory, &format!("master = {script:?}"));
+        outcome.unwrap_or_else(|refused| panic!("{text:?}: {refused}"));
+    }
 }
 
 #[test]

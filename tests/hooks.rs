@@ -387,7 +387,7 @@ fn a_hook_that_cannot_be_trusted_or_run_is_refused_with_the_reason() {
     fs::set_permissions(bench.path("open"), PermissionsExt::from_mode(0o777)).unwrap();
     refused(&mut bench, inside, "/open`, and so change what we run");
     let alone = FORKING.lock();
-    fs::write(bench.path("hook"), "#!/no/such/interpreter\n").unwrap();
+    fs::write(bench.path("hook"), "#!/etc/passwd\n").unwrap();
     drop(alone);
     refused(&mut bench, hook.clone(), "cannot be executed");
     let nobody_known = HookCommand { user: Some("no-such-user".into()), ..hook };

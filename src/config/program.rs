@@ -1,6 +1,7 @@
 //! The programs of hooks and checks: how the file names them, and whether they can be executed here
 //! and not be changed by others.
 
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -147,7 +148,37 @@ pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String,
             return Err(no_execution(part, &metadata, user));
         }
     }
+    check_beginning(&path)?;
     Ok(path)
+}
+
+/// Whether the kernel can begin to execute a file: of a script it reads the first line alone, and
+/// reports a missing interpreter as if the script did not exist. A file that cannot be read is not
+/// looked at.
+fn check_beginning(path: &Path) -> Result<(), (String, String)> {
+    let mut beginning = [0; 256];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut beginning));
+    let Ok(length) = read else { return Ok(()) };
+    let (beginning, shown) = (&beginning[..length], path.display());
+    let Some(rest) = beginning.strip_prefix(b"#!") else { return Ok(()) };
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    if line.ends_with('\r') {
+        return Err((
+            format!(
+                "`{shown}` has the line ends of Windows, and the kernel takes them for a part of its interpreter's name"
+            ),
+            format!("sed -i 's/\\r$//' {shown}"),
+        ));
+    }
+    let interpreter = line.trim_matches([' ', '\t']).split([' ', '\t']).next().unwrap_or_default();
+    if !Path::new(interpreter).is_file() {
+        return Err((
+            format!("`{shown}` names the interpreter `{interpreter}`, which does not exist"),
+            format!("install it, or correct the first line of {shown}"),
+        ));
+    }
+    Ok(())
 }
 
 fn no_execution(
