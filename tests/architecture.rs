@@ -53,9 +53,6 @@ const PARTS: [(&str, &[&str]); 13] = [
 /// What of the protocol the host does not know: it yields events, and the daemon passes them on.
 const ELECTION: [&str; 5] = ["Action", "Delivery", "Event", "Node", "VirtualRouter"];
 
-/// Tests that may use a part that the code beside them may not.
-const TESTS_MAY_USE: [(&str, &str); 1] = [("src/host/record.rs", "config")];
-
 /// How an import may begin in `src/vrrp`: no other crate, no other part of this one.
 const VRRP_IMPORTS: [&str; 4] = ["std", "super", "self", "crate::vrrp"];
 
@@ -505,12 +502,8 @@ fn part(path: &Path) -> String {
 fn forbidden_arrows(file: &Source) -> Vec<String> {
     let own = part(&file.path);
     let allowed = PARTS.iter().find(|(name, _)| *name == own).map_or(&[][..], |(_, below)| below);
-    let exempt = |name: &&String| {
-        let is = |(path, part): &(&str, &str)| file.path == Path::new(path) && name == part;
-        TESTS_MAY_USE.iter().any(is)
-    };
     let mut used = used_parts(file);
-    used.extend(used_parts(&file.tests()).iter().filter(|name| !exempt(name)).cloned());
+    used.extend(used_parts(&file.tests()));
     let known = |name: &&String| PARTS.iter().any(|(part, _)| part == name);
     let others = used.iter().filter(known).filter(|name| **name != own);
     let forbidden = others.filter(|name| !allowed.contains(&name.as_str()));

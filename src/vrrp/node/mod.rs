@@ -241,11 +241,12 @@ impl Node {
         let Some(id) = router else {
             return Err(discarded(DiscardReason::UnknownRouter(heard.vrid)));
         };
-        let mut outcome = Ok(());
-        self.with(now, id, |router| outcome = router.packet(now, packet, &heard, actions));
-        outcome.map_err(discarded)?;
-        let contested = self.router(id).is_some_and(|router| router.role() == Role::Master);
-        Ok(Handled { router, contested })
+        let (mut outcome, mut contested) = (Ok(()), false);
+        self.with(now, id, |router| {
+            outcome = router.packet(now, packet, &heard, actions);
+            contested = router.role() == Role::Master;
+        });
+        outcome.map(|()| Handled { router, contested }).map_err(discarded)
     }
 
     /// The virtual router that a packet is for, by the VRID in its second byte (RFC 9568 5.2.3),
