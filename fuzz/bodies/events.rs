@@ -331,8 +331,10 @@ impl World {
                 seen.answered_at = None;
                 assert!(!transition.why.to_string().is_empty());
                 if transition.to == Role::Master {
-                    let taken_back = transition.why == Why::NobodyCame;
-                    assert!(!self.node.is_drained() || taken_back, "{transition:?} though drained");
+                    // A drain does not concern what the owner has.
+                    let may =
+                        transition.why == Why::NobodyCame || transition.priority == Priority::OWNER;
+                    assert!(!self.node.is_drained() || may, "{transition:?} though drained");
                     assert!(self.stopped.is_none(), "{transition:?} though stopping");
                 }
             }

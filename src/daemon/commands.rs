@@ -158,7 +158,11 @@ impl EventLoop {
             return drop(reply.send(Answer::done(text)));
         }
         let now = self.driver.now();
-        let here = self.node.routers().filter(|router| router.has_addresses());
+        // The owner's addresses are those of the host, and stay.
+        let moves = |router: &&VirtualRouter| {
+            router.config().priority != Priority::OWNER && router.has_addresses()
+        };
+        let here = self.node.routers().filter(moves);
         let routers = here.map(|router| (router.id(), router.config().name.clone()));
         let moves = PendingMoves::new(reply, true, routers, now);
         info!("drained by an operator: this host takes nothing over until undrained");

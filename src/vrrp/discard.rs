@@ -74,7 +74,8 @@ impl fmt::Display for DiscardReason {
     }
 }
 
-/// A setting that has to be the same on all routers of a virtual router, and is not.
+/// Why the adverts of a router cannot be used that are for our virtual router: a setting that differs
+/// from ours, or that does not admit them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mismatch {
     Version(Version),
@@ -88,6 +89,12 @@ pub enum Mismatch {
     Multicast,
     /// Its adverts name none of our addresses: it is another virtual router.
     Addresses,
+    /// `accept_from` does not name it.
+    NotAccepted,
+    /// `unicast_peers` does not name it.
+    NotAPeer,
+    /// The TTL or hop limit of its adverts is too low.
+    Ttl(u8),
 }
 
 impl fmt::Display for Mismatch {
@@ -108,6 +115,16 @@ impl fmt::Display for Mismatch {
             ),
             Mismatch::Addresses => f.write_str(
                 "they name none of our addresses, so another virtual router uses this `vrid`: choose another one here or there",
+            ),
+            Mismatch::NotAccepted => f.write_str(
+                "`accept_from` does not name their sender: add it there, if it is a peer",
+            ),
+            Mismatch::NotAPeer => f.write_str(
+                "`unicast_peers` does not name their sender: add it there, if it is a peer",
+            ),
+            Mismatch::Ttl(ttl) => write!(
+                f,
+                "their TTL is {ttl}: over multicast they have to send 255; over routers lower `unicast_min_ttl`"
             ),
             Mismatch::Multicast => f.write_str(
                 "they come by multicast and unicast is expected: remove `unicast_peers` here, or set it there",

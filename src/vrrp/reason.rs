@@ -22,6 +22,8 @@ pub enum Reason {
     Group(Arc<str>),
     /// A virtual address is on the interface without our mark.
     AddressAlreadyThere,
+    /// It owns the addresses (priority 255), and the host does not have them all.
+    AddressMissing,
     /// The kernel refused to add an address.
     ClaimFailed,
     /// Another program on this host keeps removing our addresses.
@@ -41,6 +43,7 @@ names! {
         Check = "check",
         Group = "group",
         AddressAlreadyThere = "address_already_there",
+        AddressMissing = "address_missing",
         ClaimFailed = "claim_failed",
         AddressRemoved = "address_removed",
         Vetoed = "vetoed",
@@ -57,6 +60,7 @@ impl Reason {
             | Reason::NoAddress
             | Reason::Check(_)
             | Reason::AddressAlreadyThere
+            | Reason::AddressMissing
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed
@@ -78,6 +82,10 @@ impl fmt::Display for Reason {
             }
             Reason::AddressAlreadyThere => f.write_str(
                 "a shared address is already on the interface and was not put there by vipd",
+            ),
+            Reason::AddressMissing => f.write_str(
+                "with priority 255 the addresses are the host's own, and the interface lacks one: \
+                 add it by \"ip address add\", or lower `priority`",
             ),
             Reason::ClaimFailed => f.write_str("the kernel refused to add an address"),
             Reason::AddressRemoved => {

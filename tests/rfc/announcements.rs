@@ -24,6 +24,17 @@ fn a_lower_advert_makes_announce_at_once_but_not_within_a_second_of_the_last() {
     assert_eq!(host.times("announce"), [secs(0), secs(1)]);
 }
 
+/// Until then the sender may have answered for the addresses.
+#[test]
+fn priority_0_makes_a_master_announce_at_once() {
+    let mut host = Host::master(web());
+    host.wait(secs(10));
+    host.begin();
+    host.hears(0, BELOW).unwrap();
+    host.wait(millis(900));
+    assert_eq!(host.times("announce"), [secs(0)]);
+}
+
 #[test]
 fn a_foreign_announcement_is_answered_after_20_ms() {
     let mut host = Host::master(web());

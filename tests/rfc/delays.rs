@@ -26,6 +26,34 @@ fn no_router_takes_over_before_the_delay_even_if_the_master_leaves() {
 }
 
 #[test]
+fn no_router_takes_over_before_the_delay_even_if_a_reload_changes_the_timing() {
+    let delayed = RouterConfig { start_delay: secs(20), ..web() };
+    let mut host = Host::backup(delayed.clone());
+    host.wait(secs(5));
+    host.reload(&[RouterConfig { priority: Priority::new(200), ..delayed }]);
+    host.wait(secs(15) - NANO);
+    assert_eq!(host.role(), Role::Backup);
+    host.wait(NANO);
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
+fn preempt_delay_counts_from_when_the_better_master_was_last_heard() {
+    let mut host = Host::backup(RouterConfig { preempt_delay: secs(20), ..web() });
+    for _ in 0..10 {
+        host.hears(200, ABOVE).unwrap();
+        host.wait(secs(1));
+    }
+    host.begin();
+    for _ in 0..30 {
+        host.hears(100, BELOW).unwrap();
+        host.wait(secs(1));
+    }
+    let claimed = host.times("claim")[0];
+    assert!(claimed >= secs(19) && claimed <= secs(24), "{claimed:?}");
+}
+
+#[test]
 fn after_link_up_link_delay_holds_and_start_delay_does_not() {
     let delays = RouterConfig { start_delay: secs(30), link_delay: secs(9), ..web() };
     let mut host = Host::backup(delays);
@@ -128,6 +156,7 @@ fn a_master_at_priority_1_that_hears_a_lower_one_advertises_its_full_priority() 
 fn a_master_at_priority_1_that_becomes_the_owner_advertises_255() {
     let mut host = Host::master(RouterConfig { preempt: false, ..web() });
     host.reload(&[RouterConfig { preempt: false, ..priority(255) }]);
+    host.link_up();
     host.begin();
     host.wait(secs(1));
     assert_eq!(host.adverts()[0].priority, Priority::OWNER);

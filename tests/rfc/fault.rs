@@ -1,6 +1,6 @@
 //! The reasons for fault are a set, and fault means that it is not empty.
 
-use vipd::vrrp::{ClaimError, Event, Reason, Role, Why};
+use vipd::vrrp::{ClaimError, Command, Event, Reason, Role, RouterConfig, Why};
 
 use crate::fixture::*;
 
@@ -76,6 +76,34 @@ fn fault_does_not_hear_itself_into_a_role() {
     host.wait(secs(60));
     assert_eq!(host.role(), Role::Fault);
     assert_eq!(host.done, []);
+}
+
+/// As master it would advertise what nobody answers for.
+#[test]
+fn the_owner_is_in_fault_while_the_host_lacks_one_of_its_addresses() {
+    let both = addresses(&[SHARED, "10.0.0.101"]);
+    let mut host = Host::started(&[RouterConfig { addresses: both, ..priority(255) }]);
+    host.link(true, &[at(HERE), at(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::AddressMissing]);
+    host.link_up();
+    assert_eq!(host.role(), Role::Master);
+    host.begin();
+    // One that carries our mark is not the host's own.
+    host.link(true, &[at(HERE), at(SHARED), ours("10.0.0.101")]);
+    assert_eq!(host.reasons(), [Reason::AddressMissing]);
+    assert_eq!(host.said(), ["advert 0", "role fault"]);
+}
+
+#[test]
+fn drain_does_not_move_what_the_owner_has() {
+    let mut host = Host::started(&[priority(255)]);
+    host.link_up();
+    host.begin();
+    host.command(Command::Drain);
+    assert_eq!((host.role(), host.said().len()), (Role::Master, 0));
+    host.link_down();
+    host.link_up();
+    assert_eq!(host.role(), Role::Master);
 }
 
 #[test]

@@ -256,8 +256,14 @@ impl Host {
         self.feed(Event::Link { link: ETH0, up, addresses }).unwrap();
     }
 
+    /// The interface has the host's own addresses, those of an owner among them.
     pub fn link_up(&mut self) {
-        self.link(true, &[at(HERE), at(HERE6)]);
+        let owners = self.node.routers().filter(|r| r.config().priority == Priority::OWNER);
+        let owned = owners.flat_map(|router| router.addresses().to_vec());
+        let own = |address: Address| LinkAddress { ip: address.ip, marked: false, usable: true };
+        let all: Vec<LinkAddress> =
+            [at(HERE), at(HERE6)].into_iter().chain(owned.map(own)).collect();
+        self.link(true, &all);
     }
 
     pub fn link_down(&mut self) {

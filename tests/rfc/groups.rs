@@ -72,6 +72,19 @@ fn group_members_become_master_together() {
     assert_eq!(host.node.find_group("gateway"), host.node.group_of(WEB));
 }
 
+/// It has been late, and listens before it takes part again.
+#[test]
+fn group_that_nobody_took_over_does_not_return_while_a_member_has_to_wait() {
+    let mut host = masters(&web());
+    host.command(Command::Failover(WEB));
+    host.wait(millis(3500));
+    host.feed(Event::Late(OUT)).unwrap();
+    host.wait(secs(1));
+    host.is_all(Role::Backup);
+    host.wait(secs(10));
+    host.is_all(Role::Master);
+}
+
 #[test]
 fn group_takes_over_with_its_first_timer_if_no_other_member_hears_a_master() {
     let slow =

@@ -60,10 +60,10 @@ fn rfc9568_5_1_1_3_an_advert_with_ttl_255_counts_and_every_other_ttl_is_discarde
     let mut host = Host::backup(web());
     let message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
     host.sleeps(SECOND);
-    let untouched = host.node.clone();
+    let untouched = host.router().state().clone();
     for ttl in 0..255 {
         assert_eq!(host.packet(ABOVE, GROUP, ttl, &message), Err(DiscardReason::Ttl(ttl)));
-        assert_eq!(host.node, untouched);
+        assert_eq!((host.router().state(), host.router().peer()), (&untouched, None));
     }
     assert_eq!(host.packet(ABOVE, GROUP, 255, &message), Ok(()));
     assert_eq!(host.until_deadline(), Some(master_down(150, SECOND)));

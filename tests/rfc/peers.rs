@@ -48,6 +48,34 @@ fn incompatible_is_a_router_that_names_none_of_our_addresses() {
     }
 }
 
+/// A wrong digit in a list must not be silent: two masters would follow, and nothing say why.
+#[test]
+fn incompatible_is_whoever_a_list_or_the_ttl_keeps_out() {
+    let incompatible = |host: &Host| {
+        let peers = host.router().incompatible().iter();
+        peers.map(|peer| (peer.source, peer.mismatch)).collect::<Vec<_>>()
+    };
+    let accept_from = Some(Arc::from([ip(BELOW)]));
+    let mut host = Host::backup(RouterConfig { accept_from, ..web() });
+    assert_eq!(host.hears(200, ABOVE), Err(DiscardReason::NotAccepted));
+    assert_eq!(incompatible(&host), [(ip(ABOVE), Mismatch::NotAccepted)]);
+    assert_eq!(host.times("warn").len(), 1);
+    let mut host = Host::backup(unicast());
+    assert_eq!(host.hears(200, "10.0.0.77"), Err(DiscardReason::NotAPeer));
+    assert_eq!(incompatible(&host), [(ip("10.0.0.77"), Mismatch::NotAPeer)]);
+    let mut host = Host::backup(web());
+    let message = encode(&advert_of(&web(), 200), ABOVE, GROUP);
+    assert_eq!(host.packet(ABOVE, GROUP, 64, &message), Err(DiscardReason::Ttl(64)));
+    assert_eq!(incompatible(&host), [(ip(ABOVE), Mismatch::Ttl(64))]);
+    // It is mended, and status says so at once.
+    host.hears(200, ABOVE).unwrap();
+    assert_eq!(incompatible(&host), []);
+    // Unicast from beyond a router is not a peer that was set up wrongly.
+    let message = encode(&advert_of(&web(), 200), ABOVE, HERE);
+    assert_eq!(host.packet(ABOVE, HERE, 60, &message), Err(DiscardReason::Ttl(60)));
+    assert_eq!(incompatible(&host), []);
+}
+
 #[test]
 fn incompatible_warnings_come_once_a_minute_and_status_has_the_last() {
     let mut host = Host::master(web());
@@ -76,11 +104,10 @@ fn accept_from_admits_the_named_and_refuses_the_rest() {
     let accept_from = Some(Arc::from([ip(ABOVE)]));
     let mut host = Host::backup(RouterConfig { accept_from, ..web() });
     host.sleeps(SECOND);
-    let untouched = host.node.clone();
+    let untouched = host.router().state().clone();
     assert_eq!(host.hears(200, BELOW), Err(DiscardReason::NotAccepted));
     assert_eq!(host.hears_advert(&advert_of(&web2(), 200), BELOW), Err(DiscardReason::NotAccepted));
-    assert_eq!(host.node, untouched);
-    assert_eq!(host.done, []);
+    assert_eq!((host.router().state(), host.router().peer()), (&untouched, None));
     assert_eq!(host.hears(200, ABOVE), Ok(()));
 }
 
@@ -88,9 +115,8 @@ fn accept_from_admits_the_named_and_refuses_the_rest() {
 fn unicast_adverts_go_to_the_peers_and_come_from_them_only() {
     let mut host = Host::started(&[unicast()]);
     host.link_up();
-    let untouched = host.node.clone();
     assert_eq!(host.hears(200, "10.0.0.77"), Err(DiscardReason::NotAPeer));
-    assert_eq!(host.node, untouched);
+    assert_eq!((host.role(), host.router().peer()), (Role::Backup, None));
     assert_eq!(first_way(&mut host), (ip(HERE), vec![ip(BELOW), ip(ABOVE)]));
     assert_eq!(host.hears(200, ABOVE), Ok(()));
 }

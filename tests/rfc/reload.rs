@@ -97,6 +97,13 @@ fn reload_with_another_priority_counts_at_once() {
 }
 
 #[test]
+fn reload_with_another_interval_counts_for_a_backup_that_has_heard_no_master() {
+    let mut host = Host::backup(web());
+    host.reload(&[RouterConfig { advert_interval: centis(400), ..web() }]);
+    assert_eq!(host.until_deadline(), Some(master_down(150, secs(4))));
+}
+
+#[test]
 fn reload_with_a_shorter_interval_does_not_make_a_master_late() {
     let slow = RouterConfig { advert_interval: centis(1000), address_lifetime: Some(29), ..web() };
     let mut host = Host::master(slow);
@@ -138,9 +145,13 @@ fn reload_that_gives_the_addresses_to_a_new_router_does_not_wait_for_a_successor
 fn reload_that_makes_an_owner_leaves_none_of_our_addresses_behind() {
     let mut host = Host::master(web());
     host.reload(&[priority(255)]);
-    assert_eq!(host.said(), ["release", "advert 255"]);
+    assert_eq!(host.said(), ["release", "advert 0", "role fault"]);
+    assert_eq!(host.reasons(), [Reason::AddressMissing]);
+    host.link_up();
+    assert_eq!(host.said(), ["advert 255", "announce", "role master"]);
+    host.link(true, &[at(HERE)]);
     host.reload(&[web()]);
-    assert_eq!(host.said(), ["claim", "announce", "advert 150"]);
+    assert_eq!(host.said(), ["advert 0", "role fault", "role backup"]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl VirtualRouter {
             | Reason::NoAddress
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
+            | Reason::AddressMissing
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed

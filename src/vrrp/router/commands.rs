@@ -36,7 +36,7 @@ impl VirtualRouter {
 
     /// `drain`: a master hands over, also if it has tried before and nobody took over.
     pub(in crate::vrrp) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if matches!(self.state, State::Master { .. }) {
+        if self.drained && matches!(self.state, State::Master { .. }) {
             self.leave(now, Leave::Drain, actions);
         }
     }

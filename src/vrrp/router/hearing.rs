@@ -98,33 +98,38 @@ impl VirtualRouter {
         if Some(packet.source) == self.source {
             return Err(DiscardReason::OwnAdvert);
         }
-        if let Some(accepted) = &self.config.accept_from
-            && !accepted.contains(&packet.source)
-        {
-            return Err(DiscardReason::NotAccepted);
-        }
-        if multicast && packet.ttl != 255 {
-            return Err(DiscardReason::Ttl(packet.ttl));
-        }
-        let mismatch = match (&self.config.unicast_peers, multicast) {
-            (Some(_), true) => Some(Mismatch::Multicast),
-            (None, false) => Some(Mismatch::Unicast),
-            (Some(peers), false) => {
-                if !peers.contains(&packet.source) {
-                    return Err(DiscardReason::NotAPeer);
-                }
-                if packet.ttl < self.config.unicast_min_ttl {
-                    return Err(DiscardReason::Ttl(packet.ttl));
-                }
-                None
+        let accepted = self.config.accept_from.as_ref();
+        let mismatch = match &self.config.unicast_peers {
+            _ if accepted.is_some_and(|accepted| !accepted.contains(&packet.source)) => {
+                Some(Mismatch::NotAccepted)
             }
-            (None, true) => None,
+            // Forwarded by a router, so it is nobody on this link.
+            None if !multicast && packet.ttl != 255 => {
+                return Err(DiscardReason::Ttl(packet.ttl));
+            }
+            _ if multicast && packet.ttl != 255 => Some(Mismatch::Ttl(packet.ttl)),
+            Some(_) if multicast => Some(Mismatch::Multicast),
+            None if !multicast => Some(Mismatch::Unicast),
+            Some(peers) if !peers.contains(&packet.source) => Some(Mismatch::NotAPeer),
+            Some(_) if packet.ttl < self.config.unicast_min_ttl => Some(Mismatch::Ttl(packet.ttl)),
+            Some(_) | None => self.message_mismatch(heard),
         };
-        if let Some(mismatch) = mismatch.or_else(|| self.message_mismatch(heard)) {
-            self.remember_incompatible(now, packet.source, mismatch, actions);
-            return Err(DiscardReason::Incompatible(mismatch));
-        }
-        Ok(())
+        let Some(mismatch) = mismatch else {
+            self.incompatible.retain(|known| known.source != packet.source);
+            return Ok(());
+        };
+        self.remember_incompatible(now, packet.source, mismatch, actions);
+        Err(match mismatch {
+            Mismatch::NotAccepted => DiscardReason::NotAccepted,
+            Mismatch::NotAPeer => DiscardReason::NotAPeer,
+            Mismatch::Ttl(ttl) => DiscardReason::Ttl(ttl),
+            Mismatch::Version(_)
+            | Mismatch::Authentication
+            | Mismatch::Interval(_)
+            | Mismatch::Unicast
+            | Mismatch::Multicast
+            | Mismatch::Addresses => DiscardReason::Incompatible(mismatch),
+        })
     }
 
     /// The first setting of the message that does not agree with ours, of those that must.

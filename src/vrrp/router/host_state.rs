@@ -55,11 +55,16 @@ impl VirtualRouter {
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(host.addresses, host.shared);
         let shared = |ip: IpAddr| self.addresses().iter().any(|address| address.ip == ip);
-        let foreign = !self.is_owner()
-            && host.held_addresses.iter().any(|there| !there.marked && shared(there.ip));
+        let owner = self.is_owner();
+        let foreign =
+            !owner && host.held_addresses.iter().any(|there| !there.marked && shared(there.ip));
+        let own = |ip| host.held_addresses.iter().any(|there| !there.marked && there.ip == ip);
+        let missing =
+            owner && host.link_up && !self.addresses().iter().all(|address| own(address.ip));
         self.set_fault(Reason::LinkDown, !host.link_up);
         self.set_fault(Reason::NoAddress, host.link_up && source.is_none());
         self.set_fault(Reason::AddressAlreadyThere, foreign);
+        self.set_fault(Reason::AddressMissing, missing);
         if host.link_up && (was_down || starting) {
             self.heard_since_up = false;
             self.master = None;
@@ -74,7 +79,8 @@ impl VirtualRouter {
             // If the source address went away, priority 0 is still to be sent from it.
             self.source = source;
         }
-        self.drained = host.drained;
+        // The owner has its addresses from the host, so they could not move.
+        self.drained = host.drained && !owner;
         starting
     }
 

@@ -72,7 +72,7 @@ impl VirtualRouter {
         self.fit_since = now;
         let why = if self.notified_role == Role::Waiting { Why::Started } else { Why::Recovered };
         let since = self.since;
-        if self.is_owner() && !self.drained {
+        if self.is_owner() {
             self.become_master(now, Why::Owner, true, actions);
         } else {
             self.enter_backup(now, why, actions);

@@ -81,6 +81,7 @@ impl VirtualRouter {
             | Reason::LinkDown
             | Reason::NoAddress
             | Reason::AddressAlreadyThere
+            | Reason::AddressMissing
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed
