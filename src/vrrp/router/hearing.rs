@@ -115,7 +115,9 @@ impl VirtualRouter {
             Some(_) | None => self.message_mismatch(heard),
         };
         let Some(mismatch) = mismatch else {
-            self.incompatible.retain(|known| known.source != packet.source);
+            if !self.incompatible.is_empty() {
+                self.incompatible.retain(|known| known.source != packet.source);
+            }
             return Ok(());
         };
         self.remember_incompatible(now, packet.source, mismatch, actions);
