@@ -37,6 +37,12 @@ impl ProxyPair {
         for index in [0, 1] {
             pair.repair(index);
             start_vipd(&mut pair.machines[index]);
+            // The first one is to begin as master, also if its proxy is slow to start: it does not
+            // preempt.
+            let [a, b] = &pair.machines;
+            await_that(Duration::from_secs(30), "web-a has the address", &[a, b], || {
+                pair.lab.owners(SHARED.into()) == [a.name()]
+            });
         }
         pair
     }
