@@ -612,10 +612,10 @@ fn hooks_that_cannot_run_or_that_others_may_change_are_refused_all_at_once() {
     let path = directory.0.path();
     let not_executable = directory.file("plain", "#!/bin/sh\n", 0o644);
     let open = directory.file("open", "#!/bin/sh\n", 0o757);
-    std::fs::create_dir(path.join("shared")).unwrap();
-    let in_shared = directory.file("shared/hook", "#!/bin/sh\n", 0o755);
+    std::fs::create_dir(path.join("writable")).unwrap();
+    let in_shared = directory.file("writable/hook", "#!/bin/sh\n", 0o755);
     let shared = std::fs::Permissions::from_mode(0o777);
-    std::fs::set_permissions(path.join("shared"), shared).unwrap();
+    std::fs::set_permissions(path.join("writable"), shared).unwrap();
     let hooks = format!(
         "master = {:?}\nbackup = {not_executable:?}\nfault = {open:?}\nstop = {in_shared:?}\n\
          notify = {{ command = \"true\", user = \"no-such-user\" }}\n\
