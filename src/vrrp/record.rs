@@ -3,7 +3,7 @@
 //!
 //! The driver decides where the record is kept; its content and meaning are decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -71,17 +71,19 @@ impl PreviousRecord {
         ours: impl Fn(LinkId, IpAddr) -> bool,
     ) -> Vec<(RouterId, Recorded)> {
         let resumes_in_last_minute = self.resumes.in_last_minute(now);
+        let claimed: BTreeSet<(&str, IpAddr)> = self
+            .addresses
+            .iter()
+            .map(|(interface, address)| (interface.as_str(), address.ip))
+            .collect();
         let found = |router: &VirtualRouter| {
             let entry = self.find(router.config()).unwrap_or_default();
             let held = router.holding().held();
             let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
             // What was added to the file since is claimed now.
-            let mut known = held.addresses.iter().filter(|address| {
-                let named = |(interface, ip): (&str, IpAddr)| {
-                    *interface == *router.config().interface && ip == address.ip
-                };
-                self.named().any(named)
-            });
+            let interface = &*router.config().interface;
+            let mut known =
+                held.addresses.iter().filter(|address| claimed.contains(&(interface, address.ip)));
             let recorded = Recorded {
                 was_master: entry.master,
                 drained,
@@ -96,11 +98,6 @@ impl PreviousRecord {
             (router.id(), recorded)
         };
         node.routers().map(found).collect()
-    }
-
-    /// The addresses that may have been claimed.
-    fn named(&self) -> impl Iterator<Item = (&str, IpAddr)> + '_ {
-        self.addresses.iter().map(|(interface, address)| (interface.as_str(), address.ip))
     }
 
     /// Addresses that may be left on an interface and that `config` does not name there.
