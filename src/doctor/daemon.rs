@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::finding::{ProblemKind, Report, about};
+use super::finding::{ProblemKind, Report};
 use crate::api::Client;
 use crate::api::status::{Router, Status};
 use crate::vrrp::{Role, Why};
@@ -37,10 +37,7 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
             report.found(ProblemKind::HeldBack, name, text, format!("vipd resume {name}"));
         }
         for peer in &router.incompatible {
-            let text =
-                format!("{name} cannot use the adverts of {}: {}", peer.address, peer.change);
-            let fix = format!("correct it in {}, then run: vipd reload", status.daemon.config);
-            report.found(ProblemKind::IncompatiblePeer, about(name, peer.address), text, fix);
+            report.incompatible_peer(name, peer.address, &peer.change, &status.daemon.config);
         }
         if let Ok(role @ (Role::Master | Role::Backup)) = router.role.parse()
             && router.heard.is_none()

@@ -1,5 +1,6 @@
 //! What `vipd doctor` reports: problems, each with its fix, and what could not be examined.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
@@ -32,7 +33,6 @@ words! {
         /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.
         ForeignVrid = "foreign_vrid",
         /// Adverts from a host that `accept_from` or `unicast_peers` does not name.
-        SenderRefused = "sender_refused",
         /// A peer whose adverts do not fit our configuration.
         IncompatiblePeer = "incompatible_peer",
         /// No other router was ever heard.
@@ -110,6 +110,19 @@ impl Report {
         if !self.findings.iter().any(|known| (known.problem, &known.about) == (problem, &about)) {
             self.findings.push(Finding { problem, about, text: text.into(), fix: fix.into() });
         }
+    }
+
+    /// `change`: what is to be changed in the file, or on the peer.
+    pub(super) fn incompatible_peer(
+        &mut self,
+        router: &str,
+        peer: IpAddr,
+        change: impl fmt::Display,
+        file: impl fmt::Display,
+    ) {
+        let text = format!("{router} cannot use the adverts of {peer}: {change}");
+        let fix = format!("correct it in {file}, then run: vipd reload");
+        self.found(ProblemKind::IncompatiblePeer, about(router, peer), text, fix);
     }
 
     pub(super) fn skip(&mut self, what: impl Into<String>, why: impl Into<String>) {

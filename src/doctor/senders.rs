@@ -8,7 +8,7 @@ use super::evidence::Evidence;
 use super::finding::{ProblemKind, Report, about};
 use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
-use crate::vrrp::{DiscardReason, Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
+use crate::vrrp::{Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
 
 pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
     replay(evidence, report);
@@ -84,8 +84,8 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
     check_unknown_vrids(evidence, report);
 }
 
-/// Feeds the captured adverts to the protocol, as if no packet filter were there, and reports those
-/// that it discards.
+/// Feeds the captured adverts to the protocol, as if no packet filter were there, and reports the
+/// senders whose adverts it cannot use.
 fn replay(evidence: &Evidence<'_>, report: &mut Report) {
     let mut node = Node::new(&evidence.config.vrrp);
     let mut unused = Vec::new();
@@ -113,42 +113,13 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
                 message: &passed.message,
             };
             let now = Instant::from_millis(passed.at.as_millis() as u64);
-            let Err(discard) = node.handle(now, Event::Packet(packet), &mut unused) else {
-                continue;
-            };
-            let Ok(heard) = advert::decode(passed.source, passed.destination, &passed.message)
-            else {
-                continue;
-            };
-            let Some(router) = discard.router.and_then(|id| node.router(id)) else { continue };
-            let (name, from) = (&router.config().name, passed.source);
-            let file = evidence.path.display();
-            match discard.reason {
-                DiscardReason::Incompatible(mismatch) => {
-                    let text = format!("{name} cannot use the adverts of {from}: {mismatch}");
-                    let fix = format!("correct it in {file}, then run: vipd reload");
-                    report.found(ProblemKind::IncompatiblePeer, about(name, from), text, fix);
-                }
-                DiscardReason::NotAccepted | DiscardReason::NotAPeer => {
-                    let key = match discard.reason {
-                        DiscardReason::NotAccepted => "accept_from",
-                        _ => "unicast_peers",
-                    };
-                    let text = format!(
-                        "{from} advertises VRID {}, and {name} ignores it, as {key} does not name it",
-                        heard.vrid
-                    );
-                    let fix = format!(
-                        "if it is a peer, add \"{from}\" to `{key}` in {file} and run: vipd reload; if not, stop that router"
-                    );
-                    report.found(ProblemKind::SenderRefused, about(name, from), text, fix);
-                }
-                DiscardReason::Malformed(_)
-                | DiscardReason::UnknownRouter(_)
-                | DiscardReason::OwnAdvert
-                | DiscardReason::NotTheMaster
-                | DiscardReason::Ttl(_) => {}
-            }
+            let _ = node.handle(now, Event::Packet(packet), &mut unused);
+        }
+    }
+    for router in node.routers() {
+        let name = &router.config().name;
+        for peer in router.incompatible() {
+            report.incompatible_peer(name, peer.source, peer.mismatch, evidence.path.display());
         }
     }
 }
