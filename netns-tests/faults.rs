@@ -71,6 +71,7 @@ pub fn tests() -> Vec<Test> {
         two_masters_behind_a_firewall_report_each_other,
         a_restart_moves_nothing_and_runs_no_hook,
         a_restart_ends_a_running_hook_and_runs_it_again,
+        a_stop_while_a_restart_is_being_checked_is_completed,
         requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is_added,
         a_restart_with_a_broken_file_is_a_stop_with_an_error,
         an_upgrade_moves_no_address,
@@ -429,6 +430,29 @@ fn a_restart_ends_a_running_hook_and_runs_it_again() {
     assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
     assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
     assert_eq!(fs::read_to_string(&said).unwrap(), "begun\nbegun\nended\n", "{logs}");
+}
+
+fn a_stop_while_a_restart_is_being_checked_is_completed() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let own = a.dir().join("vipd");
+    fs::copy(VIPD, &own).unwrap();
+    let (hook, said) = (a.dir().join("hook"), a.dir().join("said"));
+    executable(&hook, &format!("#!/bin/sh\nsleep 1\necho stopped >{}\n", said.display()));
+    let mut spec = slow(150);
+    spec.more += &format!("[virtual_router.hooks]\nstop = \"{}\"\n", hook.display());
+    let mut daemon = Daemon::start(&a, &Program::Vipd(own.clone()), &[spec]).unwrap();
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon]);
+    // What is to start next says that it is fit while this one gives the address away.
+    fs::remove_file(&own).unwrap();
+    executable(&own, "#!/bin/sh\nsleep 1\n");
+    daemon.signal(Signal::SIGUSR2).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    daemon.signal(Signal::SIGTERM).unwrap();
+    let status = daemon.wait(3 * SOON).unwrap().unwrap();
+    assert!(status.success(), "{status}\n{}", daemon.log());
+    assert!(!a.holds(SHARED).unwrap(), "{}", daemon.log());
+    assert_eq!(fs::read_to_string(&said).unwrap_or_default(), "stopped\n", "{}", daemon.log());
 }
 
 fn requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is_added() {

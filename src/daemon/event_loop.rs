@@ -336,6 +336,10 @@ impl EventLoop {
 
     /// Ends for a restart. If the process that follows could start, nothing is moved.
     fn leave_to_successor(&mut self, fit: Result<(), String>) {
+        if self.stopping {
+            // It was stopped while the check ran, and completes that.
+            return;
+        }
         let now = self.driver.now();
         match fit {
             Ok(()) => {
