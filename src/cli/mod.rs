@@ -102,7 +102,7 @@ enum Commands {
     /// Hand everything over for maintenance, until "vipd undrain".
     ///
     /// This host takes nothing over meanwhile, also after a restart or a reboot. A drained host is
-    /// backup, not in fault.
+    /// backup, not in fault. What it owns (priority 255) stays.
     #[command(after_help = "Example:
   vipd drain && apt-get upgrade && reboot   ... and when all is well: vipd undrain")]
     Drain(DaemonArgs),
