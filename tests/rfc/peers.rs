@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Advert, DiscardReason, Mismatch, Role, RouterConfig, Version};
+use vipd::vrrp::{Advert, DiscardReason, Mismatch, Priority, Role, RouterConfig, Version};
 
 use crate::fixture::*;
 
@@ -39,6 +39,10 @@ fn incompatible_is_a_router_that_names_none_of_our_addresses() {
         let other = Advert { addresses: addresses(&["10.0.0.77"]), ..advert_of(&config, 220) };
         let mut backup = Host::backup(config.clone());
         is_incompatible(&mut backup, &other, Mismatch::Addresses);
+        let left = backup.until_deadline();
+        let leaves = Advert { priority: Priority::LEAVING, ..other.clone() };
+        assert!(backup.hears_advert(&leaves, ABOVE).is_err(), "its priority 0 is no news of ours");
+        assert_eq!(backup.until_deadline(), left);
         backup.wait(master_down(150, SECOND));
         assert_eq!(backup.role(), Role::Master);
         let mut master = Host::master(config);

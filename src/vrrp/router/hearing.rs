@@ -161,8 +161,7 @@ impl VirtualRouter {
     /// our VRID. As a master it would leave our addresses to nobody.
     fn address_mismatch(&self, heard: &Heard<'_>) -> Option<Mismatch> {
         let ours = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
-        let common = heard.priority == Priority::LEAVING || heard.addresses().any(ours);
-        (!common).then_some(Mismatch::Addresses)
+        (!heard.addresses().any(ours)).then_some(Mismatch::Addresses)
     }
 
     fn remember_incompatible(
