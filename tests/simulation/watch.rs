@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::vrrp::{Action, Event, Instant, Node, Phase, Priority, Reason, Role, RouterId, State};
+use vipd::vrrp::{
+    Action, Event, Instant, Node, Phase, Priority, Reason, Role, RouterId, State, VirtualRouter,
+};
 
 #[derive(Debug, Default)]
 struct Router {
@@ -15,6 +17,8 @@ struct Router {
     priority_zero_at: Option<Instant>,
     rounds: VecDeque<Instant>,
     role: Option<Role>,
+    /// The latest moment until which it may wait before it takes over.
+    patience: Instant,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,9 @@ impl Watch {
             self.action(now, action, node, late, protocol, changes, excused)?;
         }
         for router in node.routers() {
+            let patience = self.patience(now, router, node);
             let seen = self.routers.entry(router.id()).or_default();
+            seen.patience = patience;
             let priority = router.effective_priority();
             if priority == Priority::LEAVING {
                 return Err("the effective priority is 0".to_owned());
@@ -54,15 +60,12 @@ impl Watch {
                 true => router.addresses().iter().map(|address| address.ip).collect(),
                 false => BTreeSet::new(),
             };
-            if !owner && !changes && seen.claimed != wanted {
+            if !owner && seen.claimed != wanted {
                 return Err(format!(
                     "{} has claimed {:?} and should have {wanted:?}",
                     router.role(),
                     seen.claimed
                 ));
-            }
-            if changes {
-                seen.claimed = wanted;
             }
             let lingers =
                 matches!(router.state(), State::Leaving { phase: Phase::Succeeded { .. }, .. });
@@ -97,11 +100,9 @@ impl Watch {
                     }
                 }
                 State::Backup { takeover_at: Some(at) } => {
-                    let longest = router.master_down()
-                        + router.config().start_delay.max(router.config().link_delay)
-                        + 3 * Duration::from_millis(40_950);
-                    if *at - now > longest {
-                        return Err(format!("a backup waits for {:?}", *at - now));
+                    if *at > patience {
+                        let (waits, longest) = (*at - now, patience - now);
+                        return Err(format!("a backup waits for {waits:?}, longest {longest:?}"));
                     }
                 }
                 State::Leaving { phase: Phase::Succeeded { .. }, .. } => {
@@ -124,8 +125,29 @@ impl Watch {
         {
             return Err(format!("after a timeout at {now:?} the next one is due at {at:?}"));
         }
+        let gone = |(id, seen): &(&RouterId, &Router)| node.router(**id).is_none() && !seen.claimed.is_empty();
+        if let Some((id, seen)) = self.routers.iter().find(gone) {
+            return Err(format!("{id:?} is gone and has not released {:?}", seen.claimed));
+        }
         self.routers.retain(|id, _| node.router(*id).is_some());
         Ok(())
+    }
+
+    /// Until when this virtual router may wait: four intervals of the master that it hears or
+    /// heard, which is the longest master-down interval, and the delays after start and link-up. The
+    /// members of a group wait for one another.
+    fn patience(&self, now: Instant, router: &VirtualRouter, node: &Node) -> Instant {
+        let longest = |router: &VirtualRouter| {
+            let config = router.config();
+            let known = self.routers.get(&router.id()).map_or(now, |seen| seen.patience);
+            // The master-down interval has at least three intervals.
+            let delay = config.start_delay.max(config.link_delay);
+            known.max(now + 4 * router.master_down() / 3 + delay)
+        };
+        let group = node.group_of(router.id());
+        let members = group.into_iter().flat_map(|group| group.members());
+        let members = members.filter_map(|id| node.router(*id));
+        members.map(longest).fold(longest(router), Instant::max)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -208,7 +230,7 @@ impl Watch {
                 }
                 // At once, after 10 ms, 100 ms and 1 s, an urgent one, and more if addresses were
                 // put back.
-                if seen.rounds.len() > 8 {
+                if seen.rounds.len() > 5 {
                     return Err(format!("{} rounds of announcements in 1 s", seen.rounds.len()));
                 }
             }

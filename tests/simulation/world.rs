@@ -922,7 +922,6 @@ impl World {
         let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
         // The kernel refuses to send without the source address or without carrier.
         let machine = &self.hosts[host];
-        let slowest = machine.pace.worker.1.as_nanos() as u64;
         let link = config.as_ref().map_or(0, |c| usize::from(&*c.interface == SECOND));
         let accepted = machine.is_up(link) && machine.has_own_addresses;
         process.delivery.sent(self.local(host, process.started), id, accepted);
@@ -933,7 +932,7 @@ impl World {
         if advert.priority != Priority::LEAVING
             && leased.is_some()
             && let Some(ip) = advert.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
-            && machine.gone.get(&ip).is_none_or(|at| now - at > 2 * MS + 16 * slowest)
+            && machine.gone.get(&ip).is_none_or(|at| now - at > MS)
         {
             self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
         }
