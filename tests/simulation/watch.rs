@@ -125,7 +125,9 @@ impl Watch {
         {
             return Err(format!("after a timeout at {now:?} the next one is due at {at:?}"));
         }
-        let gone = |(id, seen): &(&RouterId, &Router)| node.router(**id).is_none() && !seen.claimed.is_empty();
+        let gone = |(id, seen): &(&RouterId, &Router)| {
+            node.router(**id).is_none() && !seen.claimed.is_empty()
+        };
         if let Some((id, seen)) = self.routers.iter().find(gone) {
             return Err(format!("{id:?} is gone and has not released {:?}", seen.claimed));
         }
@@ -133,16 +135,16 @@ impl Watch {
         Ok(())
     }
 
-    /// Until when this virtual router may wait: four intervals of the master that it hears or
-    /// heard, which is the longest master-down interval, and the delays after start and link-up. The
+    /// Until when this virtual router may wait: four intervals (the longest master-down interval) of
+    /// the master that it hears or heard or of its own, and the delays after start and link-up. The
     /// members of a group wait for one another.
     fn patience(&self, now: Instant, router: &VirtualRouter, node: &Node) -> Instant {
         let longest = |router: &VirtualRouter| {
             let config = router.config();
             let known = self.routers.get(&router.id()).map_or(now, |seen| seen.patience);
             // The master-down interval has at least three intervals.
-            let delay = config.start_delay.max(config.link_delay);
-            known.max(now + 4 * router.master_down() / 3 + delay)
+            let interval = config.advert_interval.duration().max(router.master_down() / 3);
+            known.max(now + 4 * interval + config.start_delay.max(config.link_delay))
         };
         let group = node.group_of(router.id());
         let members = group.into_iter().flat_map(|group| group.members());

@@ -83,13 +83,12 @@ pub struct Machine {
     pub second_up: bool,
     /// Whether `before_claim` hooks fail.
     pub vetoes: bool,
-    /// Shared addresses of the second link.
-    second: BTreeSet<IpAddr>,
     pub has_own_addresses: bool,
-    kernel: BTreeMap<IpAddr, Held>,
+    /// Shared addresses, with the link that they are on.
+    kernel: BTreeMap<(usize, IpAddr), Held>,
     /// When the kernel or another program removed an address: the daemon is notified a little
     /// later.
-    gone: BTreeMap<IpAddr, u64>,
+    gone: BTreeMap<(usize, IpAddr), u64>,
     /// What the last daemon left for the next one.
     record: PreviousRecord,
     /// Kept over a restart and a reboot.
@@ -102,27 +101,32 @@ pub struct Machine {
 impl Machine {
     /// Whether a client that asks for this address is answered.
     pub fn answers(&self, ip: IpAddr) -> bool {
-        self.powered && self.is_up(usize::from(self.second.contains(&ip))) && self.holds(ip)
+        let holds = |link: usize| self.is_up(link) && self.kernel.contains_key(&(link, ip));
+        self.powered && [0, 1].into_iter().any(holds)
     }
 
     fn is_up(&self, link: usize) -> bool {
         if link == 0 { self.link_up } else { self.second_up }
     }
 
-    /// Notes which addresses live on the second link.
-    fn note_second(&mut self) {
-        let second = self.config.routers.iter().filter(|router| &*router.interface == SECOND);
-        self.second.extend(second.flat_map(RouterConfig::all_addresses).map(|address| address.ip));
-    }
-
     /// Whether the kernel has the address, by our doing or not.
     pub fn holds(&self, ip: IpAddr) -> bool {
-        self.kernel.contains_key(&ip)
+        self.held(ip).next().is_some()
+    }
+
+    /// What the kernel has of an address, on any link.
+    fn held(&self, ip: IpAddr) -> impl Iterator<Item = &Held> {
+        [0, 1].into_iter().filter_map(move |link| self.kernel.get(&(link, ip)))
     }
 
     /// Whether the kernel has the address with our mark.
     pub fn holds_ours(&self, ip: IpAddr) -> bool {
-        self.kernel.get(&ip).is_some_and(|held| held.marked)
+        self.held(ip).any(|held| held.marked)
+    }
+
+    /// The same on one link.
+    fn holds_ours_on(&self, link: usize, ip: IpAddr) -> bool {
+        self.kernel.get(&(link, ip)).is_some_and(|held| held.marked)
     }
 
     pub fn node(&self) -> Option<&Node> {
@@ -170,6 +174,10 @@ impl Process {
         left
     }
 
+    fn link(&self, id: LinkId) -> usize {
+        link_of_id(&self.node, id)
+    }
+
     fn entry(&mut self, id: RouterId) -> &mut RecordEntry {
         self.record.entry(id).or_default()
     }
@@ -182,6 +190,14 @@ impl Process {
 
 /// The name of the second link; every other name is the first one.
 pub const SECOND: &str = "wan";
+
+fn link_of(interface: &str) -> usize {
+    usize::from(interface == SECOND)
+}
+
+fn link_of_id(node: &Node, id: LinkId) -> usize {
+    node.links().find(|(link, _)| *link == id).map_or(0, |(_, name)| link_of(name))
+}
 
 /// A VRRP message on its way.
 #[derive(Clone, Debug)]
@@ -201,8 +217,8 @@ enum Occurrence {
     Announced { to: usize, from: usize, link: usize, ip: IpAddr },
     ClientHears { from: usize, ip: IpAddr },
     WorkerDone { host: usize, epoch: u64, ticket: u64 },
-    Expire { host: usize, ip: IpAddr, generation: u64 },
-    Look { host: usize, epoch: u64, lost: Option<IpAddr> },
+    Expire { host: usize, at: (usize, IpAddr), generation: u64 },
+    Look { host: usize, epoch: u64, lost: Option<(usize, IpAddr)> },
     HookDone { host: usize, epoch: u64, router: RouterId, outcome: HookOutcome },
     Stranger { frame: Frame, every: Duration, left: u32 },
 }
@@ -308,7 +324,7 @@ impl World {
                     services.entry(address.ip).or_insert_with(Service::default);
                     if router.priority == Priority::OWNER {
                         let own = Held { marked: false, generation: 0, expires: false };
-                        kernel.insert(address.ip, own);
+                        kernel.insert((link_of(&router.interface), address.ip), own);
                     }
                 }
             }
@@ -320,7 +336,6 @@ impl World {
                 link_up: true,
                 second_up: true,
                 vetoes: false,
-                second: BTreeSet::new(),
                 has_own_addresses: true,
                 kernel,
                 gone: BTreeMap::new(),
@@ -330,7 +345,6 @@ impl World {
                 jobs_done: 0,
             });
         }
-        hosts.iter_mut().for_each(Machine::note_second);
         World {
             now: 1000 * MS,
             queue: BinaryHeap::new(),
@@ -456,14 +470,14 @@ impl World {
                 }
                 self.worker_done(host, ticket);
             }
-            Occurrence::Expire { host, ip, generation } => {
+            Occurrence::Expire { host, at, generation } => {
                 let machine = &mut self.hosts[host];
-                if machine.kernel.get(&ip).is_some_and(|h| h.expires && h.generation == generation)
+                if machine.kernel.get(&at).is_some_and(|h| h.expires && h.generation == generation)
                 {
-                    machine.kernel.remove(&ip);
-                    machine.gone.insert(ip, self.now);
-                    self.say(Some(host), || format!("the lease of {ip} ends"));
-                    self.notify_from_kernel(host, Some(ip));
+                    machine.kernel.remove(&at);
+                    machine.gone.insert(at, self.now);
+                    self.say(Some(host), || format!("the lease of {} ends", at.1));
+                    self.notify_from_kernel(host, Some(at));
                 }
             }
             Occurrence::Look { host, epoch, lost } => {
@@ -505,7 +519,7 @@ impl World {
     /// The daemon's identifier of one of the two links.
     fn link_id(&self, host: usize, link: usize) -> Option<LinkId> {
         let mut links = self.hosts[host].node()?.links();
-        links.find(|(_, name)| usize::from(&***name == SECOND) == link).map(|(id, _)| id)
+        links.find(|(_, name)| link_of(name) == link).map(|(id, _)| id)
     }
 
     // ---- the daemon ------------------------------------------------------------------------
@@ -530,10 +544,13 @@ impl World {
         let now = self.now;
         let before = std::mem::take(&mut machine.record);
         let boottime = Duration::from_nanos(now);
-        let found = before.found(&node, boottime, machine.drained, |_, ip| machine.holds_ours(ip));
-        for (_, address) in before.leftovers(&machine.config) {
-            if machine.kernel.get(&address.ip).is_some_and(|held| held.marked) {
-                machine.kernel.remove(&address.ip);
+        let found = before.found(&node, boottime, machine.drained, |id, ip| {
+            machine.holds_ours_on(link_of_id(&node, id), ip)
+        });
+        for (interface, address) in before.leftovers(&machine.config) {
+            let link = link_of(interface);
+            if machine.holds_ours_on(link, address.ip) {
+                machine.kernel.remove(&(link, address.ip));
             }
         }
         self.next_number += 1;
@@ -674,27 +691,32 @@ impl World {
 
     /// Another program on the host removes an address, or adds one of its own.
     pub fn remove_address(&mut self, host: usize, ip: IpAddr) {
-        if self.hosts[host].holds_ours(ip) {
-            self.hosts[host].kernel.remove(&ip);
-            self.hosts[host].gone.insert(ip, self.now);
-            self.say(Some(host), || format!("somebody removes {ip}"));
-            self.notify_from_kernel(host, Some(ip));
-            self.observe();
+        for at in [(0, ip), (1, ip)] {
+            if self.hosts[host].holds_ours_on(at.0, ip) {
+                self.hosts[host].kernel.remove(&at);
+                self.hosts[host].gone.insert(at, self.now);
+                self.say(Some(host), || format!("somebody removes {ip}"));
+                self.notify_from_kernel(host, Some(at));
+                self.observe();
+            }
         }
     }
 
     pub fn add_foreign(&mut self, host: usize, ip: IpAddr) {
         if self.hosts[host].powered && !self.hosts[host].holds(ip) {
             let held = Held { marked: false, generation: 0, expires: false };
-            self.hosts[host].kernel.insert(ip, held);
+            let mut routers = self.hosts[host].config.routers.iter();
+            let named = |r: &&RouterConfig| r.all_addresses().any(|address| address.ip == ip);
+            let link = routers.find(named).map_or(0, |router| link_of(&router.interface));
+            self.hosts[host].kernel.insert((link, ip), held);
             self.say(Some(host), || format!("somebody adds {ip}"));
             self.notify_from_kernel(host, None);
         }
     }
 
     pub fn remove_foreign(&mut self, host: usize, ip: IpAddr) {
-        if self.hosts[host].kernel.get(&ip).is_some_and(|held| !held.marked) {
-            self.hosts[host].kernel.remove(&ip);
+        if self.hosts[host].held(ip).any(|held| !held.marked) {
+            self.hosts[host].kernel.retain(|(_, other), held| *other != ip || held.marked);
             self.say(Some(host), || format!("somebody removes his {ip}"));
             self.notify_from_kernel(host, None);
         }
@@ -731,7 +753,6 @@ impl World {
             process.delivery.forget_removed(&process.node);
         }
         self.hosts[host].config = config;
-        self.hosts[host].note_second();
         let epoch = self.hosts[host].process.as_ref().map_or(0, |p| p.epoch);
         self.at(self.now, Occurrence::Look { host, epoch, lost: None });
     }
@@ -759,7 +780,7 @@ impl World {
     }
 
     /// Something changed in the kernel; the daemon is notified a little later.
-    fn notify_from_kernel(&mut self, host: usize, lost: Option<IpAddr>) {
+    fn notify_from_kernel(&mut self, host: usize, lost: Option<(usize, IpAddr)>) {
         let delay = self.random.range(20_000..500_000);
         if let Some(process) = &self.hosts[host].process {
             let epoch = process.epoch;
@@ -767,9 +788,9 @@ impl World {
         }
     }
 
-    fn report_link(&mut self, host: usize, lost: Option<IpAddr>) {
-        if let Some(ip) = lost {
-            self.address_gone(host, ip);
+    fn report_link(&mut self, host: usize, lost: Option<(usize, IpAddr)>) {
+        if let Some(lost) = lost {
+            self.address_gone(host, lost);
         }
         for link in [0, 1] {
             let Some(id) = self.link_id(host, link) else { continue };
@@ -780,9 +801,8 @@ impl World {
                 let own = addresses_on(link, host);
                 addresses.extend(own.map(|ip| LinkAddress { ip, marked: false, usable: up }));
             }
-            let here = |ip: &IpAddr| usize::from(machine.second.contains(ip)) == link;
-            let shared = machine.kernel.iter().filter(|(ip, _)| here(ip));
-            addresses.extend(shared.map(|(ip, held)| LinkAddress {
+            let shared = machine.kernel.iter().filter(|((there, _), _)| *there == link);
+            addresses.extend(shared.map(|((_, ip), held)| LinkAddress {
                 ip: *ip,
                 marked: held.marked,
                 usable: true,
@@ -793,16 +813,14 @@ impl World {
 
     /// The daemon is notified that an address disappeared: reports it to its router unless it is
     /// back.
-    fn address_gone(&mut self, host: usize, ip: IpAddr) {
-        if self.hosts[host].holds(ip) {
+    fn address_gone(&mut self, host: usize, (link, ip): (usize, IpAddr)) {
+        if self.hosts[host].kernel.contains_key(&(link, ip)) {
             return;
         }
+        let link = self.link_id(host, link);
         let Some(mut process) = self.hosts[host].process.take() else { return };
         let now = self.local(host, process.started);
-        let holder = |router: &VirtualRouter| {
-            let link = router.holding().held().link;
-            router.holding().has(link, ip).then(|| router.id())
-        };
+        let holder = |router: &VirtualRouter| router.holding().has(link?, ip).then(|| router.id());
         let holders: Vec<RouterId> = process.node.routers().filter_map(holder).collect();
         for id in holders {
             process.delivery.address_gone(now, id, ip);
@@ -898,10 +916,10 @@ impl World {
                     }
                 }
                 Output::Announce(announcements) => {
-                    for ip in announcements.iter().flat_map(|due| due.ips()) {
-                        let link = usize::from(self.hosts[host].second.contains(&ip));
+                    for due in announcements {
+                        let link = process.link(due.held.link);
                         if self.hosts[host].is_up(link) {
-                            self.announce(host, link, ip);
+                            due.ips().for_each(|ip| self.announce(host, link, ip));
                         }
                     }
                 }
@@ -922,7 +940,7 @@ impl World {
         let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
         // The kernel refuses to send without the source address or without carrier.
         let machine = &self.hosts[host];
-        let link = config.as_ref().map_or(0, |c| usize::from(&*c.interface == SECOND));
+        let link = config.as_ref().map_or(0, |config| link_of(&config.interface));
         let accepted = machine.is_up(link) && machine.has_own_addresses;
         process.delivery.sent(self.local(host, process.started), id, accepted);
         if !accepted {
@@ -931,8 +949,12 @@ impl World {
         let advert = &due.advert;
         if advert.priority != Priority::LEAVING
             && leased.is_some()
-            && let Some(ip) = advert.addresses.iter().map(|a| a.ip).find(|ip| !machine.holds(*ip))
-            && machine.gone.get(&ip).is_none_or(|at| now - at > MS)
+            && let Some(ip) = advert
+                .addresses
+                .iter()
+                .map(|a| a.ip)
+                .find(|ip| !machine.kernel.contains_key(&(link, *ip)))
+            && machine.gone.get(&(link, ip)).is_none_or(|at| now - at > MS)
         {
             self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
         }
@@ -998,7 +1020,7 @@ impl World {
         let pace = self.hosts[host].pace;
         let started = Instant::from_nanos(to_local(pace.ppm, began - process.started));
         let (failures, changed) = self.do_job(host, &process, &job);
-        let (id, kind) = (job.router, job.work.kind());
+        let (id, kind, link) = (job.router, job.work.kind(), process.link(job.held.link));
         if kind != JobKind::Renew || !failures.is_empty() {
             self.say(Some(host), || format!("{kind:?} has ended: {failures:?}"));
         }
@@ -1010,7 +1032,7 @@ impl World {
             self.notify_from_kernel(host, None);
         }
         for ip in missing {
-            self.address_gone(host, ip);
+            self.address_gone(host, (link, ip));
         }
     }
 
@@ -1018,21 +1040,23 @@ impl World {
     fn do_job(&mut self, host: usize, process: &Process, job: &Job) -> (Vec<JobError>, bool) {
         let mut failures = Vec::new();
         let mut changed = false;
+        let link = process.link(job.held.link);
         match job.work {
             Work::Claim { lifetime } => {
                 for address in job.held.addresses.iter() {
-                    if self.hosts[host].kernel.get(&address.ip).is_some_and(|held| !held.marked) {
+                    let at = (link, address.ip);
+                    if self.hosts[host].kernel.get(&at).is_some_and(|held| !held.marked) {
                         failures.push(JobError::AlreadyThere);
                     } else {
-                        changed |= self.hold(host, address.ip, lifetime);
+                        changed |= self.hold(host, at, lifetime);
                     }
                 }
             }
             Work::Release => {
                 for address in job.held.addresses.iter() {
                     let machine = &mut self.hosts[host];
-                    if machine.holds_ours(address.ip) {
-                        machine.kernel.remove(&address.ip);
+                    if machine.holds_ours_on(link, address.ip) {
+                        machine.kernel.remove(&(link, address.ip));
                         changed = true;
                     }
                 }
@@ -1043,8 +1067,9 @@ impl World {
                 }
                 for address in job.held.addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
-                    if self.hosts[host].kernel.get(&address.ip).is_none_or(|held| held.marked) {
-                        changed |= self.hold(host, address.ip, Some(lifetime));
+                    let at = (link, address.ip);
+                    if self.hosts[host].kernel.get(&at).is_none_or(|held| held.marked) {
+                        changed |= self.hold(host, at, Some(lifetime));
                     }
                 }
             }
@@ -1053,16 +1078,16 @@ impl World {
     }
 
     /// Adds an address or renews its lifetime; returns whether it was added.
-    fn hold(&mut self, host: usize, ip: IpAddr, lifetime: Option<u32>) -> bool {
+    fn hold(&mut self, host: usize, at: (usize, IpAddr), lifetime: Option<u32>) -> bool {
         self.next_number += 1;
         let generation = self.next_number;
         let held = Held { marked: true, generation, expires: lifetime.is_some() };
-        let added = self.hosts[host].kernel.insert(ip, held).is_none();
+        let added = self.hosts[host].kernel.insert(at, held).is_none();
         if let Some(seconds) = lifetime {
             // Never early, up to 0.4 s late; a lifetime of 1 s up to 0.8 s (measured).
             let late = self.random.range(0..if seconds == 1 { 800 * MS } else { 400 * MS });
-            let at = self.now + u64::from(seconds) * 1000 * MS + late;
-            self.at(at, Occurrence::Expire { host, ip, generation });
+            let then = self.now + u64::from(seconds) * 1000 * MS + late;
+            self.at(then, Occurrence::Expire { host, at, generation });
         }
         added
     }
