@@ -35,6 +35,7 @@ fn main() -> ExitCode {
             sent_adverts_have_the_header_fields_of_the_rfc,
             only_the_vrids_listened_for_arrive,
             one_advert_that_fails_does_not_stop_the_others,
+            adverts_leave_although_their_source_has_just_gone,
             a_claimed_address_is_marked_and_has_no_side_effects,
             a_lease_ends_and_is_not_brought_back,
             a_renewal_keeps_the_mark_and_can_be_too_late,
@@ -372,7 +373,7 @@ fn one_advert_that_fails_does_not_stop_the_others() {
     let message = message(51);
     let adverts: Vec<OutgoingAdvert<'_>> = (0..100)
         .map(|place| OutgoingAdvert {
-            from: address(if place % 40 == 20 { "203.0.113.1" } else { "192.0.2.1" }),
+            from: address(if place % 40 == 20 { "224.0.0.1" } else { "192.0.2.1" }),
             to: GROUP_V4.into(),
             message: &message,
         })
@@ -382,6 +383,23 @@ fn one_advert_that_fails_does_not_stop_the_others() {
     assert_eq!(failed, [20, 60]);
     assert_eq!(received(&mut theirs, 98).len(), 98);
     ours.send_many([], |_, _| panic!("nothing was sent"));
+}
+
+fn adverts_leave_although_their_source_has_just_gone() {
+    let lab = VethPair::new();
+    ip("addr add 192.0.2.10/32 dev left");
+    for (family, from, prefix, to) in [
+        (Family::V4, "192.0.2.1", 24, "224.0.0.18"),
+        (Family::V4, "192.0.2.1", 24, "192.0.2.2"),
+        (Family::V6, "fe80::ff:fe00:1", 64, "ff02::12"),
+    ] {
+        let ours = socket("left", family, &[51]);
+        let mut theirs = lab.there(|| socket("right", family, &[51]));
+        ip(&format!("addr del {from}/{prefix} dev left"));
+        ours.send(address(from), address(to), &message(51)).unwrap();
+        assert_eq!(received(&mut theirs, 1)[0].source, address(from));
+        ip(&format!("addr add {from}/{prefix} dev left"));
+    }
 }
 
 // ---- addresses ----

@@ -51,7 +51,7 @@ pub struct ReceivedAdvert<'a> {
 /// An advert to send.
 #[derive(Clone, Copy, Debug)]
 pub struct OutgoingAdvert<'a> {
-    /// Source, an address of this host.
+    /// Source: an address that the interface has, or had a moment ago.
     pub from: IpAddr,
     /// Destination: the multicast group or a peer.
     pub to: IpAddr,
@@ -80,8 +80,12 @@ impl AdvertSocket {
         let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(protocol))?;
         // An unbound raw socket receives from all interfaces, so drop everything until it is bound.
         socket.attach_filter(&[bpf::DROP])?;
+        // Each advert names its source. These options let one leave whose source the kernel has just
+        // lost: adverts go on while an address is replaced, and priority 0 is sent when it has gone.
+        // For IPv4, IP_FREEBIND would not do: it does not concern sources that a message names.
         match family {
             Family::V4 => {
+                socket.set_ip_transparent_v4(true)?;
                 socket.bind_device_by_index_v4(Some(interface))?;
                 socket.set_multicast_all_v4(false)?;
                 socket.set_multicast_loop_v4(false)?;
@@ -90,6 +94,7 @@ impl AdvertSocket {
                 socket.set_tos_v4(TRAFFIC_CLASS)?;
             }
             Family::V6 => {
+                socket.set_freebind_v6(true)?;
                 socket.bind_device_by_index_v6(Some(interface))?;
                 socket.set_multicast_all_v6(false)?;
                 socket.set_multicast_loop_v6(false)?;
