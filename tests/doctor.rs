@@ -16,7 +16,9 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::Duration;
 
-use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
+use lab::{
+    Daemon, EchoConnection, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use suite::{Test, TestResult, programs, tests};
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
                 a_sender_who_is_not_accepted_is_found,
                 an_incompatible_peer_is_found_with_and_without_a_daemon,
                 an_address_that_is_not_ours_is_found,
+                an_address_that_the_host_needs_is_not_proposed_for_removal,
+                an_address_with_connections_is_not_proposed_for_removal,
                 an_address_left_behind_is_found,
                 managers_that_remove_addresses_are_found,
                 a_service_that_is_stopped_beside_vipd_is_found,
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
             writable,
             tests![
                 a_reverse_path_filter_is_found,
+                an_address_on_the_loopback_device_stays_there,
                 several_interfaces_in_one_lan_are_found,
                 an_interface_that_answers_no_arp_is_found
             ],
@@ -163,7 +168,7 @@ fn a_packet_filter_of_iptables_is_found() {
         fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
         fixture.sh(&fixture.a, &format!("{program} {rule}"));
         let finding = fixture.expect(&fixture.a, ProblemKind::AdvertsFilteredIn);
-        if finding.fix.starts_with("nft list ruleset") {
+        if finding.fix == "nft list ruleset" {
             // The rules do not show what an extension of iptables matches.
             fixture.sh(&fixture.a, &format!("{program} -I INPUT -p 112 -j ACCEPT"));
         } else {
@@ -331,7 +336,7 @@ fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
     fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
     let _others = fixture.stranger(&fixture.b, 77, "192.0.2.200".parse().unwrap());
     let finding = fixture.expect(&fixture.a, ProblemKind::ForeignVrid);
-    assert!(finding.fix.contains("`vrid = 77`"), "{}", finding.fix);
+    assert!(finding.fix_does.contains("`vrid = 77`"), "{}", finding.fix_does);
     // A host that hears its own peer ignores other virtual routers.
     let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
     fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
@@ -379,6 +384,61 @@ fn an_address_that_is_not_ours_is_found() {
     fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressNotOurs);
 }
 
+fn an_address_that_the_host_needs_is_not_proposed_for_removal() {
+    let stays = |prepare: &str, ip: &str, why: &str| {
+        let mut fixture = Fixture::new();
+        fixture.sh(&fixture.a, prepare);
+        fixture.ip = ip.parse().unwrap();
+        let finding = fixture.expect(&fixture.a, ProblemKind::AddressNotOurs);
+        assert!(finding.fix_does.contains(why), "{ip}: {finding:#?}");
+        for proposed in fixture.examined(&fixture.a) {
+            assert!(!proposed.fix.contains("del"), "{ip}: {proposed:#?}");
+        }
+    };
+    let other = "ip address add 192.0.2.77/24 dev eth0";
+    stays("true", "192.0.2.1", "eth0 has no other IPv4 address of its own");
+    stays(other, "192.0.2.1", "would remove the other addresses");
+    let promoted = format!("{other}; sysctl -qw net.ipv4.conf.all.promote_secondaries=1");
+    stays(&promoted, "192.0.2.1", "would remove the other addresses");
+    let subnet = "ip address add 198.51.100.9/24 dev eth0";
+    stays(subnet, "198.51.100.9", "the routes of its subnet would be removed");
+    let route = format!("{other}; ip route add 203.0.113.0/24 via 192.0.2.2 src 192.0.2.77");
+    stays(&route, "192.0.2.77", "a route uses it");
+    stays("true", "2001:db8::1", "eth0 has no other IPv6 address of its own");
+    let subnet = "ip address add 2001:db8:9::9/64 dev eth0 nodad";
+    stays(subnet, "2001:db8:9::9", "the routes of its subnet would be removed");
+}
+
+fn an_address_with_connections_is_not_proposed_for_removal() {
+    let fixture = Fixture::new();
+    fixture.sh(&fixture.a, &format!("ip address add {}/24 dev eth0", fixture.ip));
+    let deletes = |fixture: &Fixture| {
+        fixture.expect(&fixture.a, ProblemKind::AddressNotOurs).fix.contains("address del")
+    };
+    assert!(deletes(&fixture));
+    fixture.a.echo(fixture.ip).unwrap();
+    let connection = EchoConnection::start(&fixture.b, fixture.ip).unwrap();
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressNotOurs);
+    assert_eq!(finding.fix, format!("ss -tnp state established src {}", fixture.ip));
+    drop(connection);
+    assert!(wait_for(TIMEOUT, || deletes(&fixture).then_some(())).is_some());
+}
+
+fn an_address_on_the_loopback_device_stays_there() {
+    let fixture = Fixture::new();
+    fixture.sh(&fixture.a, &format!("ip address add {}/32 dev lo", fixture.ip));
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressNotOurs);
+    assert!(finding.fix.contains("net.ipv4.conf.eth0.arp_ignore=1"), "{}", finding.fix);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressNotOurs);
+    assert!(fixture.works(&fixture.a, &format!("ip address show dev lo | grep -q {}", fixture.ip)));
+    // No interface answers solicitations for addresses of others.
+    let mut fixture = Fixture::new();
+    fixture.ip = "2001:db8::100".parse().unwrap();
+    fixture.sh(&fixture.b, "ip address add 2001:db8::100/128 dev lo");
+    fixture.expect_nothing_of(&fixture.b, ProblemKind::AddressNotOurs);
+}
+
 fn an_address_left_behind_is_found() {
     let mut fixture = Fixture::new();
     fixture.more = "address_lifetime = \"off\"\n".into();
@@ -413,11 +473,13 @@ fn managers_that_remove_addresses_are_found() {
     let networkd = found.iter().find(|finding| finding.problem == "networkd_removes").unwrap();
     let manager = found.iter().find(|finding| finding.problem == "networkmanager_removes").unwrap();
     assert!(networkd.text.contains("10-lan.network"), "{}", networkd.text);
-    assert!(manager.fix.contains("unmanaged-devices+=interface-name:eth0"), "{}", manager.fix);
-    // Apply the fix as far as possible where neither of them runs.
-    let (files, _) = networkd.fix.split_once(" && networkctl").unwrap();
+    // Done at once, it would take the host's own address away.
+    let does = &manager.fix_does;
+    assert!(does.contains("unmanaged-devices+=interface-name:eth0"), "{does}");
+    assert_eq!(manager.fix, "nmcli device show eth0");
     let script = format!(
-        "{script}{files}\nprintf '[device]\\nmanaged=false\\n' > /run/NetworkManager/devices/{index}\n"
+        "{script}{}\nprintf '[device]\\nmanaged=false\\n' > /run/NetworkManager/devices/{index}\n",
+        networkd.fix
     );
     let found = fixture.in_its_own_namespace(&fixture.a, &script);
     let words: Vec<&str> = found.iter().map(|finding| finding.problem.as_str()).collect();
@@ -558,8 +620,9 @@ fn the_text_for_people_has_sentences_and_commands() {
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("drained\n    this host is drained"), "{said}");
-    assert!(said.contains("\n    $ vipd undrain\n"), "{said}");
-    assert!(said.trim_end().ends_with("problems; the lines that begin with $ fix them"), "{said}");
+    assert!(said.contains("address moves here at once:\n    $ vipd undrain\n"), "{said}");
+    let last = "problems; what each command behind $ does is said before it";
+    assert!(said.trim_end().ends_with(last), "{said}");
     assert!(!said.contains('\x1b'), "{said}");
 }
 
@@ -596,6 +659,7 @@ struct Finding {
     problem: String,
     about: String,
     text: String,
+    fix_does: String,
     fix: String,
 }
 
@@ -752,9 +816,8 @@ impl Fixture {
         assert!(finding.is_none(), "{finding:#?}");
     }
 
-    /// Runs the command of a fix, without the remark in brackets behind it.
     fn apply_fix(&self, host: &Host, finding: &Finding) {
-        let command = finding.fix.split("  (").next().unwrap();
+        let command = &finding.fix;
         let directory = std::path::Path::new(VIPD).parent().unwrap().display();
         let path = format!("PATH={directory}:$PATH");
         self.sh(host, &format!("{path} && {command}"));
@@ -772,11 +835,16 @@ fn findings(output: &Output) -> Vec<Finding> {
         .map(|finding| {
             let text = |key: &str| finding[key].as_str().unwrap().to_owned();
             let (problem, about) = (text("problem"), text("about"));
-            Finding { problem, about, text: text("text"), fix: text("fix") }
+            let (fix_does, fix) = (text("fix_does"), text("fix"));
+            Finding { problem, about, text: text("text"), fix_does, fix }
         })
         .collect();
     assert_eq!(output.status.code(), Some(i32::from(!found.is_empty())));
-    assert!(found.iter().all(|finding| !finding.text.is_empty() && !finding.fix.is_empty()));
+    for Finding { text, fix_does, fix, .. } in &found {
+        assert!([text, fix_does, fix].iter().all(|text| !text.is_empty()), "{found:#?}");
+        // A remark is no part of a command.
+        assert!(!fix.contains("  ") && !fix.contains("then"), "{fix}");
+    }
     found
 }
 

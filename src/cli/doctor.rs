@@ -1,4 +1,4 @@
-//! `vipd doctor`: the problems of this host, each with the command that fixes it.
+//! `vipd doctor`: the problems of this host, each with a command and what that does.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -35,6 +35,8 @@ fn text(report: &Report, colours: bool) -> String {
         let head = format!("{}{about}", finding.problem.name());
         lines.push(paint(colours, YELLOW, &head));
         lines.extend(wrap(&finding.text, WIDTH - 4).iter().map(|part| format!("    {part}")));
+        let does = format!("{}:", finding.fix_does);
+        lines.extend(wrap(&does, WIDTH - 4).iter().map(|part| format!("    {part}")));
         lines.push(format!("    $ {}", paint(colours, BOLD, &finding.fix)));
         lines.push(String::new());
     }
@@ -44,10 +46,8 @@ fn text(report: &Report, colours: bool) -> String {
     }
     lines.push(match report.findings.len() {
         0 => "no problem was found".to_owned(),
-        1 => "1 problem; the line that begins with $ fixes it".to_owned(),
-        more => {
-            format!("{more} problems; the lines that begin with $ fix them")
-        }
+        1 => "1 problem; what the command behind $ does is said before it".to_owned(),
+        more => format!("{more} problems; what each command behind $ does is said before it"),
     });
     lines.join("\n")
 }

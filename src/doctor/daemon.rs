@@ -20,21 +20,26 @@ pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<
 pub(super) fn check_status(status: &Status, report: &mut Report) {
     if status.drained {
         let text = "this host is drained: it takes nothing over, also after a reboot";
-        report.found(ProblemKind::Drained, "", text, "vipd undrain");
+        let does =
+            "this ends that; where this host is the better one, the address moves here at once";
+        report.found(ProblemKind::Drained, "", text, does, "vipd undrain");
     }
     if status.counters.adverts_refused > 0 {
         let text = format!(
             "the kernel refused {} adverts since vipd started, {} were sent",
             status.counters.adverts_refused, status.counters.adverts_sent
         );
-        let fix = "journalctl -u vipd | grep 'refuses adverts'  (it says why), then: systemctl restart vipd";
-        report.found(ProblemKind::AdvertsRefused, "", text, fix);
+        let does = "this shows why the kernel refused them";
+        let fix = "journalctl -u vipd | grep 'refuses adverts'";
+        report.found(ProblemKind::AdvertsRefused, "", text, does, fix);
     }
     for router in &status.routers {
         let name = &router.name;
         if router.held_back {
             let text = format!("{name} was moved away by \"vipd failover\": it does not preempt");
-            report.found(ProblemKind::HeldBack, name, text, format!("vipd resume {name}"));
+            let does =
+                "this ends that; if this host is the better one, the address moves here at once";
+            report.found(ProblemKind::HeldBack, name, text, does, format!("vipd resume {name}"));
         }
         for peer in &router.incompatible {
             report.incompatible_peer(name, peer.address, &peer.change, &status.daemon.config);
@@ -43,19 +48,21 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
             && router.heard.is_none()
             && router.incompatible.is_empty()
         {
-            let (text, fix) = match role {
+            let (text, does, fix) = match role {
                 Role::Master => (
                     format!(
-                        "{name} has never heard another router since vipd started; a backup is silent, so only a failover shows whether there is one"
+                        "{name} has never heard another router since vipd started; a backup is silent, so that does not show whether there is one"
                     ),
-                    format!("vipd failover {name}  (without a successor the address stays here)"),
+                    "on the other host, this shows whether it hears this one",
+                    format!("vipd status {name}"),
                 ),
                 _ => (
                     format!("{name} has never heard a master"),
-                    "vipd doctor  (on the other host)".to_owned(),
+                    "on the other host, this looks for the reason",
+                    "vipd doctor".to_owned(),
                 ),
             };
-            report.found(ProblemKind::NeverHeard, name, text, fix);
+            report.found(ProblemKind::NeverHeard, name, text, does, fix);
         }
         check_lateness(router, report);
     }
@@ -87,6 +94,6 @@ fn check_lateness(router: &Router, report: &mut Report) {
         "of {} adverts of {name}, {late} were sent more than one interval late; it lost its role {lost} times because of that",
         counted.adverts_sent
     );
-    let fix = "vipd events  (when was it? what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked?)";
-    report.found(ProblemKind::Late, name, text, fix);
+    let does = "this shows when it was; look for what kept vipd from the processor then: a paused virtual machine, no_realtime, memory_not_locked";
+    report.found(ProblemKind::Late, name, text, does, "vipd events");
 }

@@ -132,7 +132,8 @@ fn report_filter(
         Direction::In => (ProblemKind::AdvertsFilteredIn, "in", "INPUT"),
         Direction::Out => (ProblemKind::AdvertsFilteredOut, "out", "OUTPUT"),
     };
-    let (by, fix) = match blocked {
+    let accepts = "this accepts VRRP before any other rule of that chain, until the rules are loaded anew; add it to their file as well";
+    let (by, does, fix) = match blocked {
         Some(blocked) => {
             // Rules made by iptables should be changed by iptables.
             let by_iptables =
@@ -142,7 +143,7 @@ fn report_filter(
             } else {
                 format!("nft insert rule {} meta l4proto {PROTOCOL} accept", blocked.chain)
             };
-            (format!("{} of chain {}", blocked.by, blocked.chain), fix)
+            (format!("{} of chain {}", blocked.by, blocked.chain), accepts.to_owned(), fix)
         }
         None if std::fs::read_to_string("/proc/net/ip_tables_names")
             .is_ok_and(|tables| !tables.trim().is_empty())
@@ -152,18 +153,19 @@ fn report_filter(
         {
             let legacy =
                 format!("{}-legacy -I {chain} -p {PROTOCOL} -j ACCEPT", iptables(router.family));
-            ("a rule of iptables".to_owned(), legacy)
+            ("a rule of iptables".to_owned(), accepts.to_owned(), legacy)
         }
         None => (
             "a rule".to_owned(),
-            format!("nft list ruleset  (accept IP protocol {PROTOCOL} before any rule drops it)"),
+            format!("accept IP protocol {PROTOCOL} before any rule drops it; this shows the rules"),
+            "nft list ruleset".to_owned(),
         ),
     };
     let text = format!(
         "{by} keeps adverts from coming {in_or_out} by {}, so {} and its peers do not hear each other ({seen})",
         link.name, router.name
     );
-    report.found(kind, format!("{}, {}", link.name, router.family), text, fix);
+    report.found(kind, format!("{}, {}", link.name, router.family), text, does, fix);
 }
 
 fn iptables(family: Family) -> &'static str {

@@ -1,4 +1,5 @@
-//! What `vipd doctor` reports: problems, each with its fix, and what could not be examined.
+//! What `vipd doctor` reports: problems, each with a command and what that does, and what could not
+//! be examined.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -32,7 +33,6 @@ words! {
         DifferentAddresses = "different_addresses",
         /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.
         ForeignVrid = "foreign_vrid",
-        /// Adverts from a host that `accept_from` or `unicast_peers` does not name.
         /// A peer whose adverts do not fit our configuration.
         IncompatiblePeer = "incompatible_peer",
         /// No other router was ever heard.
@@ -75,7 +75,10 @@ pub struct Finding {
     pub about: String,
     /// The state, and its consequence.
     pub text: String,
-    /// The command that fixes it, or what to change and the command that applies it.
+    /// What the command does, and what has to be done before, as a sentence.
+    pub fix_does: String,
+    /// The command that fixes it, or applies a change to a file, or shows what has to be decided by
+    /// a person. None of them cuts off whoever is connected to this host through the network.
     pub fix: String,
 }
 
@@ -103,12 +106,14 @@ impl Report {
         problem: ProblemKind,
         about: impl ToString,
         text: impl Into<String>,
+        fix_does: impl Into<String>,
         fix: impl Into<String>,
     ) {
         let about = about.to_string();
         // Virtual routers that share an interface share its problems; report them once.
         if !self.findings.iter().any(|known| (known.problem, &known.about) == (problem, &about)) {
-            self.findings.push(Finding { problem, about, text: text.into(), fix: fix.into() });
+            let (text, fix_does, fix) = (text.into(), fix_does.into(), fix.into());
+            self.findings.push(Finding { problem, about, text, fix_does, fix });
         }
     }
 
@@ -121,8 +126,8 @@ impl Report {
         file: impl fmt::Display,
     ) {
         let text = format!("{router} cannot use the adverts of {peer}: {change}");
-        let fix = format!("correct it in {file}, then run: vipd reload");
-        self.found(ProblemKind::IncompatiblePeer, about(router, peer), text, fix);
+        let does = format!("correct it in {file}; then this lets vipd read the file");
+        self.found(ProblemKind::IncompatiblePeer, about(router, peer), text, does, RELOAD);
     }
 
     pub(super) fn skip(&mut self, what: impl Into<String>, why: impl Into<String>) {
@@ -132,6 +137,9 @@ impl Report {
         }
     }
 }
+
+/// After a change of the file.
+pub(super) const RELOAD: &str = "vipd reload";
 
 pub(super) fn about(router: &str, address: IpAddr) -> String {
     format!("{router}, {address}")

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::evidence::Instance;
-use super::finding::{ProblemKind, Report};
+use super::finding::{ProblemKind, RELOAD, Report};
 use super::kernel::{self, Snapshot, sysctl};
+use super::removal::{self, Obstacle};
 use crate::vrrp::{Family, Priority};
 
 /// Checks for an own address to send from, and for virtual addresses that should not be present.
 pub(super) fn check_addresses(
     instance: &Instance<'_>,
     snapshot: &Snapshot,
+    shared: &BTreeSet<IpAddr>,
     runs: bool,
     path: &Path,
     report: &mut Report,
@@ -29,11 +31,17 @@ pub(super) fn check_addresses(
             "{} has no {} address of its own, so {} cannot send adverts",
             link.name, router.family, router.name
         );
-        let fix = match router.family {
-            Family::V4 => format!("ip address add ADDRESS/PREFIX dev {}", link.name),
-            Family::V6 => format!("sysctl -w net.ipv6.conf.{}.disable_ipv6=0", sysctl(&link.name)),
+        let (does, fix) = match router.family {
+            Family::V4 => (
+                "this gives it one, until the next boot; take an address that no other host has",
+                format!("ip address add ADDRESS/PREFIX dev {}", link.name),
+            ),
+            Family::V6 => (
+                "this enables IPv6 there, until the next boot",
+                format!("sysctl -w net.ipv6.conf.{}.disable_ipv6=0", sysctl(&link.name)),
+            ),
         };
-        report.found(ProblemKind::NoAddress, &link.name, text, fix);
+        report.found(ProblemKind::NoAddress, &link.name, text, does, fix);
     }
     if router.priority == Priority::OWNER {
         return;
@@ -41,22 +49,66 @@ pub(super) fn check_addresses(
     for found in snapshot.addresses.iter().filter(|found| virtual_ones.contains(&found.ip)) {
         let interface = snapshot.name(found.index);
         let (ip, name) = (found.ip, &router.name);
-        if !found.marked {
+        if !found.marked && snapshot.is_loopback(found.index) {
+            check_loopback(instance, found, report);
+        } else if !found.marked {
+            let own = |other: &&kernel::Address| !other.marked && !shared.contains(&other.ip);
             let text = format!(
                 "{ip}/{} is on {interface} and was not put there by vipd, so {name} never touches it: two hosts answer when another one is master",
                 found.prefix
             );
-            let fix = format!(
-                "ip address del {ip}/{} dev {interface}  (and remove it from the network configuration)",
-                found.prefix
-            );
-            report.found(ProblemKind::AddressNotOurs, ip, text, fix);
+            let (does, fix) = match removal::obstacle(found, snapshot, own) {
+                None => (
+                    "this removes it, with the connections to it; remove it from the network configuration as well".to_owned(),
+                    format!("ip address del {ip}/{} dev {interface}", found.prefix),
+                ),
+                Some(Obstacle::Used) => (removal::CONNECTIONS.to_owned(), removal::connections(ip)),
+                Some(Obstacle::Needed(why)) => (
+                    format!(
+                        "it has to stay, as {why}: take it out of `addresses` in {}, or give this host another address first; then this lets vipd read the file",
+                        path.display()
+                    ),
+                    RELOAD.to_owned(),
+                ),
+            };
+            report.found(ProblemKind::AddressNotOurs, ip, text, does, fix);
         } else if !runs {
             let text = format!("an earlier vipd left {ip} on {interface}, and none runs now");
-            let fix = format!("vipd cleanup --config {}", path.display());
-            report.found(ProblemKind::AddressLeftOver, ip, text, fix);
+            let (does, fix) = match removal::is_used(ip) {
+                false => (
+                    "this removes what is left of the addresses in the file, with the connections to them",
+                    format!("vipd cleanup --config {}", path.display()),
+                ),
+                true => (removal::CONNECTIONS, removal::connections(ip)),
+            };
+            report.found(ProblemKind::AddressLeftOver, ip, text, does, fix);
         }
     }
+}
+
+/// A server behind an LVS director has the address on its loopback device, where it has to stay.
+/// Only ARP requests for it must not be answered. IPv6 solicitations never are.
+fn check_loopback(instance: &Instance<'_>, found: &kernel::Address, report: &mut Report) {
+    let Instance { router, link } = instance;
+    if found.ip.is_ipv6() || !matches!(kernel::ipv4_switch(&link.name, "arp_ignore"), Some(0 | 3)) {
+        return;
+    }
+    let text = format!(
+        "{} is on a loopback device, and {} answers ARP requests for it, whoever is master of {}",
+        found.ip, link.name, router.name
+    );
+    let (does, fix) = arp_for_own_addresses_only([link.name.as_str()]);
+    report.found(ProblemKind::AddressNotOurs, found.ip, text, does, fix);
+}
+
+fn arp_for_own_addresses_only<'a>(
+    interfaces: impl IntoIterator<Item = &'a str>,
+) -> (&'static str, String) {
+    let set = interfaces.into_iter().map(sysctl).map(|name| {
+        format!(" net.ipv4.conf.{name}.arp_ignore=1 net.ipv4.conf.{name}.arp_announce=2")
+    });
+    let does = "with this an interface answers ARP requests for addresses that it has itself and for no others, until the next boot; add it to /etc/sysctl.d as well";
+    (does, format!("sysctl -w{}", set.collect::<String>()))
 }
 
 /// Checks the sysctls that decide which interfaces answer ARP requests.
@@ -74,7 +126,8 @@ pub(super) fn check_arp(instance: &Instance<'_>, snapshot: &Snapshot, report: &m
             "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{}.arp_ignore=0",
             sysctl(&link.name)
         );
-        report.found(ProblemKind::ArpSilent, &link.name, text, fix);
+        let does = "this lets it answer for every address of this host, until the next boot; correct /etc/sysctl.d as well";
+        report.found(ProblemKind::ArpSilent, &link.name, text, does, fix);
     }
     let loud: Vec<&str> = snapshot
         .in_same_network(link)
@@ -90,7 +143,7 @@ pub(super) fn check_arp(instance: &Instance<'_>, snapshot: &Snapshot, report: &m
             link.name,
             router.name
         );
-        let fix = "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2";
-        report.found(ProblemKind::ArpFlux, &link.name, text, fix);
+        let (does, fix) = arp_for_own_addresses_only(loud);
+        report.found(ProblemKind::ArpFlux, &link.name, text, does, fix);
     }
 }

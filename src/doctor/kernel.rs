@@ -73,6 +73,10 @@ impl Snapshot {
         self.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name)
     }
 
+    pub(super) fn is_loopback(&self, index: u32) -> bool {
+        self.links.iter().any(|link| link.index == index && link.loopback)
+    }
+
     /// Other interfaces that are up and have an IPv4 address in a network of this one: most likely
     /// they are in the same LAN.
     pub(super) fn in_same_network(&self, link: &Link) -> Vec<&Link> {
@@ -128,6 +132,20 @@ pub(super) fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
 /// The interface in the name of a sysctl: dots are written as slashes.
 pub(super) fn sysctl(interface: &str) -> String {
     interface.replace('.', "/")
+}
+
+/// Whether a route has this preferred source address, except for those that the kernel itself added
+/// with the address; if that is unknown, yes.
+pub(super) fn is_source_of_a_route(ip: IpAddr) -> bool {
+    let family = if ip.is_ipv4() { "-4" } else { "-6" };
+    let source = ip.to_string();
+    let arguments = [family, "-o", "route", "show", "table", "all", "src", &source];
+    match Command::new("ip").args(arguments).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .any(|route| !route.contains(" proto kernel ")),
+        Ok(_) | Err(_) => true,
+    }
 }
 
 /// The interface of the route to an address; `None` if there is none.

@@ -52,10 +52,12 @@ pub(super) fn check_networkd(link: &Link, report: &mut Report) {
         link.name
     );
     let directory = format!("/etc/systemd/network/{name}.d");
+    // A reload would set up the interface anew, for a moment without its addresses.
+    let does = "this tells systemd-networkd to keep them, from its next start on";
     let fix = format!(
-        "mkdir -p {directory} && printf '[Network]\\nKeepConfiguration=yes\\n' > {directory}/vipd.conf && networkctl reload"
+        "mkdir -p {directory} && printf '[Network]\\nKeepConfiguration=yes\\n' > {directory}/vipd.conf"
     );
-    report.found(ProblemKind::NetworkdRemoves, &link.name, text, fix);
+    report.found(ProblemKind::NetworkdRemoves, &link.name, text, does, fix);
 }
 
 /// NetworkManager removes unknown addresses from interfaces that it manages whenever it activates
@@ -73,11 +75,13 @@ pub(super) fn check_networkmanager(link: &Link, report: &mut Report) {
         "NetworkManager manages {} and removes addresses that it does not know whenever it brings its connection up; vipd adds them again, but packets are lost meanwhile",
         link.name
     );
-    let fix = format!(
-        "printf '[keyfile]\\nunmanaged-devices+=interface-name:{}\\n' > /etc/NetworkManager/conf.d/90-vipd.conf && systemctl reload NetworkManager  (the host's own address then must be configured elsewhere)",
+    // NetworkManager removes the addresses of an interface that it stops managing.
+    let does = format!(
+        "this shows what NetworkManager configures on {}: configure that elsewhere first (systemd-networkd, ifupdown), then write `unmanaged-devices+=interface-name:{0}` below [keyfile] into a file in /etc/NetworkManager/conf.d, and boot",
         link.name
     );
-    report.found(ProblemKind::NetworkmanagerRemoves, &link.name, text, fix);
+    let fix = format!("nmcli device show {}", link.name);
+    report.found(ProblemKind::NetworkmanagerRemoves, &link.name, text, does, fix);
 }
 
 /// Checked services should be stopped only after vipd has handed over.
@@ -93,7 +97,8 @@ pub(super) fn check_unit_order(config: &Config, report: &mut Report) {
         let fix = format!(
             "mkdir -p {directory} && printf '[Unit]\\nAfter={unit}\\n' >> {directory}/order.conf && systemctl daemon-reload"
         );
-        report.found(ProblemKind::UnitOrder, &unit, text, fix);
+        let does = format!("this makes systemd stop {unit} only when vipd has ended");
+        report.found(ProblemKind::UnitOrder, &unit, text, does, fix);
     }
 }
 

@@ -1,5 +1,5 @@
-//! `vipd doctor`: examines this host for problems and reports each [`Finding`] with the command
-//! that fixes it. Nothing is changed, and the test packets that are sent never leave the host.
+//! `vipd doctor`: examines this host for problems and reports each [`Finding`] with a command and
+//! what that does. Nothing is changed, and the test packets that are sent never leave the host.
 //!
 //! `kernel` reads interfaces, addresses, routes and sysctls, `firewall` evaluates packet filter
 //! rules, and `wire` captures adverts and sends test packets. [`examine`] passes their results to
@@ -15,12 +15,14 @@ mod interface;
 mod kernel;
 mod managers;
 mod process;
+mod removal;
 mod reverse_path;
 mod rule_match;
 mod senders;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
 use evidence::{Evidence, Instance};
+use finding::RELOAD;
 use kernel::Snapshot;
 
 /// What to examine, and for how long.
@@ -83,7 +86,8 @@ fn load_config(path: &Path, report: &mut Report) -> Option<Config> {
             let text =
                 format!("{path} has {what}: vipd does not start with it, and refuses to reload it");
             let fix = format!("vipd check {path}");
-            report.found(ProblemKind::ConfigRefused, path, text, fix);
+            let does = "this shows what is wrong, and where";
+            report.found(ProblemKind::ConfigRefused, path, text, does, fix);
             None
         }
     }
@@ -107,22 +111,26 @@ fn examine_host(
             Some(link) if link.up => instances.push(Instance { router, link }),
             Some(link) => {
                 let text = format!("{} is down, so {} is in fault", link.name, router.name);
+                let does = "this enables it; if it is enabled, its cable or its peer is missing";
                 let fix = format!("ip link set {} up", link.name);
-                report.found(ProblemKind::InterfaceDown, &link.name, text, fix);
+                report.found(ProblemKind::InterfaceDown, &link.name, text, does, fix);
             }
             None => {
                 let name = &router.interface;
                 let text = format!("there is no interface {name}, so {} is in fault", router.name);
-                let fix = format!(
-                    "ip link show; then correct `interface` in {} and run: vipd reload",
+                let does = format!(
+                    "this shows the interfaces; correct `interface` in {} and run \"{RELOAD}\"",
                     path.display()
                 );
-                report.found(ProblemKind::InterfaceAbsent, name, text, fix);
+                report.found(ProblemKind::InterfaceAbsent, name, text, does, "ip link show");
             }
         }
     }
+    let shared = config.vrrp.routers.iter().flat_map(|router| router.all_addresses());
+    let shared: BTreeSet<IpAddr> = shared.map(|address| address.ip).collect();
     for instance in &instances {
-        interface::check_addresses(instance, &snapshot, before.is_some(), path, report);
+        let runs = before.is_some();
+        interface::check_addresses(instance, &snapshot, &shared, runs, path, report);
         interface::check_arp(instance, &snapshot, report);
         managers::check_networkd(instance.link, report);
         managers::check_networkmanager(instance.link, report);

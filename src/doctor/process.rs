@@ -11,6 +11,9 @@ use crate::host::privileges;
 /// The drop-in that raises a limit.
 const DROP_IN: &str = "/etc/systemd/system/vipd.service.d/limits.conf";
 
+const LIMIT_DOES: &str =
+    "this raises the limit in the unit, and restarts vipd, which moves no address";
+
 /// Checks the running daemon.
 pub(super) fn check_running(status: &Status, report: &mut Report) {
     let pid = status.daemon.pid;
@@ -40,6 +43,7 @@ pub(super) fn check_startable(report: &mut Report) {
             ProblemKind::CapabilityMissing,
             "",
             format!("vipd cannot run here: {}", privileges::explain(&missing)),
+            "this starts vipd with the privileges that its unit gives",
             "systemctl start vipd",
         );
         return;
@@ -62,16 +66,20 @@ pub(super) fn check_startable(report: &mut Report) {
 fn no_realtime(what: &str, report: &mut Report) {
     let text = format!("{what}: under load adverts may be late, and a backup takes over");
     // With RT_GROUP_SCHED a control group may have no real-time budget, whatever the limits are.
-    let fix = match group_without_realtime() {
-        Some(file) => format!("echo 950000 > {file} && systemctl restart vipd"),
-        None => limit("LimitRTPRIO=50"),
+    let (does, fix) = match group_without_realtime() {
+        Some(file) => (
+            "this lets the control group use real-time priority until the next boot, and restarts vipd, which moves no address",
+            format!("echo 950000 > {file} && systemctl restart vipd"),
+        ),
+        None => (LIMIT_DOES, limit("LimitRTPRIO=50")),
     };
-    report.found(ProblemKind::NoRealtime, "", text, fix);
+    report.found(ProblemKind::NoRealtime, "", text, does, fix);
 }
 
 fn memory_not_locked(what: &str, report: &mut Report) {
     let text = format!("{what}: when the host swaps adverts may be late");
-    report.found(ProblemKind::MemoryNotLocked, "", text, limit("LimitMEMLOCK=infinity"));
+    let fix = limit("LimitMEMLOCK=infinity");
+    report.found(ProblemKind::MemoryNotLocked, "", text, LIMIT_DOES, fix);
 }
 
 fn limit(line: &str) -> String {

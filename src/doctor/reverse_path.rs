@@ -46,7 +46,8 @@ pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) 
                 "rp_filter drops what {source} sends to {}, as {how}: {} does not hear it",
                 link.name, router.name
             );
-            report.found(ProblemKind::RpFilter, &link.name, text, fix);
+            let does = "this lets the interface receive from addresses whose route is another one, until the next boot; add it to /etc/sysctl.d as well";
+            report.found(ProblemKind::RpFilter, &link.name, text, does, fix);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::evidence::Evidence;
-use super::finding::{ProblemKind, Report, about};
+use super::finding::{ProblemKind, RELOAD, Report, about};
 use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
 use crate::vrrp::{Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
@@ -32,11 +32,14 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
                 "another program on this host advertises VRID {} on {} with priority {}: it and {name} do not hear each other",
                 router.vrid, instance.link.name, heard.priority
             );
-            let fix = match process::keepalived() {
-                Some(pid) => format!("systemctl disable --now keepalived  (pid {pid})"),
-                None => "systemctl list-units 'vipd*' 'keepalived*'; stop it, or give one of the two another `vrid`".to_owned(),
-            };
-            report.found(ProblemKind::OtherDaemon, name, text, fix);
+            // Whoever is connected through one of its other addresses would be cut off with it.
+            let it = process::keepalived()
+                .map_or("it".to_owned(), |pid| format!("keepalived (pid {pid})"));
+            let does = format!(
+                "this shows what runs; stop {it}, with which all its addresses leave this host, or give one of the two another `vrid`"
+            );
+            let fix = "systemctl list-units 'vipd*' 'keepalived*'";
+            report.found(ProblemKind::OtherDaemon, name, text, does, fix);
         }
         let mut masters: BTreeMap<IpAddr, (Duration, Duration)> = BTreeMap::new();
         for (passed, heard) in &adverts {
@@ -52,15 +55,16 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
                     router.vrid,
                     theirs.join(", ")
                 );
-                let fix = format!(
-                    "make `addresses` equal on both, or choose another `vrid` in {}; then run: vipd reload",
+                let does = format!(
+                    "make `addresses` equal on both, or choose another `vrid` in {}; then this lets vipd read the file",
                     evidence.path.display()
                 );
                 report.found(
                     ProblemKind::DifferentAddresses,
                     about(name, passed.source),
                     text,
-                    fix,
+                    does,
+                    RELOAD,
                 );
             }
         }
@@ -77,8 +81,8 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
                 "{} are master of {name} at the same time: they do not hear each other",
                 who.join(" and ")
             );
-            let fix = "vipd doctor  (on each of them: a packet filter, or a network that is cut)";
-            report.found(ProblemKind::TwoMasters, name, text, fix);
+            let does = "on each of them, this looks for the reason: a packet filter, or a network that is cut";
+            report.found(ProblemKind::TwoMasters, name, text, does, "vipd doctor");
         }
     }
     check_unknown_vrids(evidence, report);
@@ -150,15 +154,16 @@ fn check_unknown_vrids(evidence: &Evidence<'_>, report: &mut Report) {
                 instance.link.name,
                 instance.router.vrid
             );
-            let fix = format!(
-                "if it is the peer of {name}, write `vrid = {vrid}` in {} and run: vipd reload",
+            let does = format!(
+                "if it is the peer of {name}, write `vrid = {vrid}` in {}; then this lets vipd read the file",
                 evidence.path.display()
             );
             report.found(
                 ProblemKind::ForeignVrid,
                 format!("{}, VRID {vrid}", instance.link.name),
                 text,
-                fix,
+                does,
+                RELOAD,
             );
         }
     }
