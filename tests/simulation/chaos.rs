@@ -249,6 +249,7 @@ fn line_up(config: &mut Config) {
                 advert_interval: member.advert_interval,
                 checksum: member.checksum,
                 unicast_peers: member.unicast_peers.clone(),
+                source_address: member.source_address,
                 address_lifetime: member.address_lifetime,
                 ..first.clone()
             };
@@ -408,6 +409,7 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 }
             }
         }
+        6 if faults.reloads && random.percent(25) => redraw_everywhere(world, random, longest),
         6 if faults.reloads => {
             let config = redraw(world.hosts[host].config.clone(), random);
             world.reload(host, config);
@@ -503,11 +505,13 @@ pub fn redraw(mut config: Config, random: &mut Random) -> Config {
             }
         }
         3 if !owner => {
-            let vrid = usize::from(router.vrid.get()) - 1;
-            let more: Vec<Address> = (0..random.range(1..5) as usize)
-                .map(|n| shared_address(router.family, vrid, n))
+            let number: usize = router.name[1..].parse().unwrap();
+            let wandering = wandering_address(router.family);
+            let stays = router.addresses.contains(&wandering).then_some(wandering);
+            router.addresses = (0..random.range(1..5) as usize)
+                .map(|n| shared_address(router.family, number, n))
+                .chain(stays)
                 .collect();
-            router.addresses = more.into();
         }
         4 => {
             router.handover = match router.handover {
@@ -531,6 +535,129 @@ pub fn redraw(mut config: Config, random: &mut Random) -> Config {
     config
 }
 
+/// What an operator changes on all hosts, one after the other.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Interface(&'static str),
+    Vrid(Vrid),
+    Version(Version),
+    /// Unicast to all other hosts, or multicast.
+    Unicast(bool),
+    Source(bool),
+    LinkDelay(Duration),
+    Added(Vrid),
+    /// The wandering address moves to this virtual router.
+    AddressMoved,
+}
+
+/// An address that moves between virtual routers.
+fn wandering_address(family: Family) -> Address {
+    shared_address(family, 99, 0)
+}
+
+fn redraw_everywhere(world: &mut World, random: &mut Random, longest: Duration) {
+    let configs = world.hosts.iter().map(|host| &host.config);
+    let routers = || configs.clone().flat_map(|config| &config.routers);
+    let of_first = &world.hosts[0].config.routers;
+    if of_first.is_empty() {
+        return;
+    }
+    let router = &of_first[random.index(of_first.len())];
+    if routers().any(|router| router.priority == Priority::OWNER) {
+        return;
+    }
+    let (family, vrid) = (router.family, router.vrid);
+    let unused = routers().map(|router| router.vrid.get()).max().unwrap_or_default() + 1;
+    let Some(unused) = Vrid::new(unused) else { return };
+    let many = routers().map(|router| router.vrid).collect::<BTreeSet<_>>().len();
+    let change = match random.range(0..8) {
+        0 => Change::Interface(if &*router.interface == SECOND { "lan" } else { SECOND }),
+        1 => Change::Vrid(unused),
+        2 if family == Family::V4 && many == 1 => {
+            Change::Version(random.pick(&[Version::V2, Version::V3]))
+        }
+        3 => Change::Unicast(random.percent(50)),
+        4 => Change::Source(random.percent(50)),
+        5 => Change::LinkDelay(random.pick(&[0, 50, 2000]).millis()),
+        6 if many < 4 => Change::Added(unused),
+        _ => Change::AddressMoved,
+    };
+    world.say(None, || format!("all files change: {change:?} of {vrid}"));
+    for host in 0..world.hosts.len() {
+        let mut config = world.hosts[host].config.clone();
+        change_router(&mut config, change, (family, vrid), host, world.hosts.len());
+        world.thaw(host);
+        world.reload(host, config);
+        if random.percent(50) {
+            world.run_for(random.span(Duration::ZERO..longest));
+        }
+    }
+}
+
+fn change_router(
+    config: &mut Config,
+    change: Change,
+    (family, vrid): (Family, Vrid),
+    host: usize,
+    hosts: usize,
+) {
+    let routers = &mut config.routers;
+    let is_it = |router: &RouterConfig| (router.family, router.vrid) == (family, vrid);
+    // It may have been removed from this file.
+    let Some(index) = routers.iter().position(is_it) else { return };
+    let router = &mut routers[index];
+    let own = |interface: &str, host: usize| {
+        let [v4, _, v6] = addresses_on(usize::from(interface == SECOND), host);
+        if family == Family::V4 { v4 } else { v6 }
+    };
+    let peers = |interface: &str| {
+        let others = (0..hosts).filter(|other| *other != host);
+        others.map(|other| own(interface, other)).collect::<Arc<[IpAddr]>>()
+    };
+    match change {
+        Change::Interface(other) => {
+            router.interface = other.into();
+            router.source_address = None;
+            router.unicast_peers = router.unicast_peers.as_ref().map(|_| peers(other));
+        }
+        Change::Vrid(vrid) => router.vrid = vrid,
+        Change::Version(version) => {
+            router.version = version;
+            router.advert_interval = Interval::from_secs(1).unwrap();
+            router.address_lifetime = router
+                .address_lifetime
+                .map(|_| RouterConfig::automatic_lifetime(Interval::DEFAULT));
+        }
+        Change::Unicast(unicast) => {
+            router.unicast_peers = unicast.then(|| peers(&router.interface));
+        }
+        // The link-local address of IPv6 is that of multicast.
+        Change::Source(fixed) if family == Family::V4 => {
+            router.source_address = fixed.then(|| own(&router.interface, host));
+        }
+        Change::Source(_) => {}
+        Change::LinkDelay(delay) => router.link_delay = delay,
+        Change::Added(vrid) => {
+            let mut added = router.clone();
+            added.name = format!("r{}", vrid.get()).into();
+            added.vrid = vrid;
+            added.addresses = Arc::from([shared_address(family, usize::from(vrid.get()), 0)]);
+            added.unadvertised_addresses = Arc::from([]);
+            routers.push(added);
+        }
+        Change::AddressMoved => {
+            let moved = wandering_address(family);
+            for router in routers.iter_mut() {
+                let stay = router.addresses.iter().filter(|address| **address != moved);
+                router.addresses = stay.copied().collect();
+            }
+            let addresses = &mut routers[index].addresses;
+            *addresses = addresses.iter().copied().chain([moved]).collect();
+        }
+    }
+    line_up(config);
+}
+
 /// A daemon that runs and is not master has none of the addresses with its mark.
 fn forgotten_addresses(world: &mut World) {
     for host in 0..world.hosts.len() {
@@ -538,18 +665,17 @@ fn forgotten_addresses(world: &mut World) {
         let Some(process) = machine.process.as_ref().filter(|process| !process.frozen) else {
             continue;
         };
-        let forgotten = process
-            .node
-            .routers()
-            .filter(|router| {
-                !router.has_addresses()
-                    && process.is_idle(router.id())
-                    && router.role() != Role::Waiting
-            })
-            .flat_map(|router| router.addresses().iter())
-            .find(|address| machine.holds_ours(address.ip));
-        if let Some(address) = forgotten {
-            let message = format!("{address} is still there, and nobody here is master of it");
+        let waits = process.node.routers().any(|router| router.role() == Role::Waiting);
+        if waits || !process.is_idle() {
+            continue;
+        }
+        let held = |(link, ip): (usize, IpAddr)| {
+            let mut routers = process.node.routers();
+            routers.any(|router| router.has_addresses() && process.holds(router, link, ip))
+        };
+        let forgotten = machine.ours().find(|at| !held(*at));
+        if let Some((_, ip)) = forgotten {
+            let message = format!("{ip} is still there, and nobody here is master of it");
             world.fail(Some(host), message);
         }
     }

@@ -119,12 +119,12 @@ impl Machine {
         [0, 1].into_iter().filter_map(move |link| self.kernel.get(&(link, ip)))
     }
 
-    /// Whether the kernel has the address with our mark.
-    pub fn holds_ours(&self, ip: IpAddr) -> bool {
-        self.held(ip).any(|held| held.marked)
+    /// The addresses with our mark, and their links.
+    pub fn ours(&self) -> impl Iterator<Item = (usize, IpAddr)> {
+        self.kernel.iter().filter(|(_, held)| held.marked).map(|(at, _)| *at)
     }
 
-    /// The same on one link.
+    /// Whether the kernel has the address with our mark on this link.
     fn holds_ours_on(&self, link: usize, ip: IpAddr) -> bool {
         self.kernel.get(&(link, ip)).is_some_and(|held| held.marked)
     }
@@ -182,9 +182,15 @@ impl Process {
         self.record.entry(id).or_default()
     }
 
-    /// Whether all that this router wanted from the worker has been done.
-    pub fn is_idle(&self, id: RouterId) -> bool {
-        self.delivery.is_idle_for(id)
+    /// Whether all that was wanted from the worker has been done.
+    pub fn is_idle(&self) -> bool {
+        self.delivery.is_idle()
+    }
+
+    /// Whether a virtual router holds this address of this link as master.
+    pub fn holds(&self, router: &VirtualRouter, link: usize, ip: IpAddr) -> bool {
+        let id = router.holding().held().link;
+        self.link(id) == link && router.holding().has(id, ip)
     }
 }
 
@@ -739,16 +745,16 @@ impl World {
         self.feed(host, Event::Command(command));
     }
 
+    /// The file changes, and the daemon reloads it, if one runs.
     pub fn reload(&mut self, host: usize, config: Config) {
-        if self.hosts[host].process.as_ref().is_none_or(|p| p.frozen) {
-            return;
-        }
         for router in &config.routers {
             for address in router.all_addresses() {
                 self.services.entry(address.ip).or_default();
             }
         }
-        self.feed(host, Event::Reload(&config));
+        if self.hosts[host].process.as_ref().is_some_and(|p| !p.frozen) {
+            self.feed(host, Event::Reload(&config));
+        }
         if let Some(process) = &mut self.hosts[host].process {
             process.delivery.forget_removed(&process.node);
         }
