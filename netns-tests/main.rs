@@ -8,6 +8,7 @@
 mod demo;
 mod fault;
 mod faults;
+mod interfaces;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 mod options;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             .chain(pair::tests())
             .chain(fault::tests())
             .chain(faults::tests())
+            .chain(interfaces::tests())
             .chain(options::tests())
             .chain(demo::tests())
             .collect()

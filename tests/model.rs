@@ -42,8 +42,8 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, CheckConfig, CheckId, ChecksumForm, Command, Config, Effect, Event, Family,
     GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval, LinkAddress, LinkId,
-    Node, Packet, Phase, Priority, Probe, Role, RouterConfig, State as RouterState, Verdict,
-    Version, VirtualRouter, Vrid,
+    LinkState, Node, Packet, Phase, Priority, Probe, Role, RouterConfig, State as RouterState,
+    Verdict, Version, VirtualRouter, Vrid,
 };
 
 /// The current time, in every state.
@@ -242,7 +242,8 @@ impl<'a> Model<'a> {
         for link in 0..self.links {
             let addresses = [LinkAddress { ip: own(link, host), marked: false, usable: true }];
             let link = LinkId(link.into());
-            feed(state, host, Event::Link { link, up: true, addresses: &addresses });
+            let there = LinkState { up: true, addresses: &addresses, ..LinkState::default() };
+            feed(state, host, Event::Link { link, state: Some(there) });
         }
     }
 

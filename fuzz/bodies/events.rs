@@ -9,8 +9,8 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config, Contention,
     Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval,
-    LinkAddress, LinkId, Mac, Node, Packet, Priority, Probe, Reason, Recorded, Role, RouterConfig,
-    RouterId, Stop, Version, VirtualRouter, Vrid, Why,
+    LinkAddress, LinkId, LinkState, Mac, Node, Packet, Priority, Probe, Reason, Recorded, Role,
+    RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Why,
 };
 
 /// Plays `data` and panics if a rule is broken.
@@ -257,7 +257,9 @@ impl World {
             up = false;
         }
         let link = LinkId(u32::from(bytes.next() % 2));
-        self.feed(Event::Link { link, up, addresses: &addresses });
+        let mac = [None, Some(Mac([2; 6])), Some(Mac([4; 6]))][usize::from(odd >> 6).min(2)];
+        let state = (odd & 0xe1 != 0xe1).then_some(LinkState { up, mac, addresses: &addresses });
+        self.feed(Event::Link { link, state });
     }
 
     /// A reload of the same configuration changes nothing.

@@ -423,9 +423,9 @@ impl Driver {
             }
             PendingEvent::Link(link) => {
                 let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
-                let up = self.interfaces.is_up(name);
                 let addresses = self.interfaces.addresses(name);
-                self.handle_event(node, Event::Link { link, up, addresses: &addresses }, actions);
+                let state = self.interfaces.state(name, &addresses);
+                self.handle_event(node, Event::Link { link, state }, actions);
             }
         }
     }

@@ -14,7 +14,9 @@ use crate::host::neighbours::NeighbourSocket;
 use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
 use crate::host::netlink::{LinkChange, Links};
 use crate::host::poller::Poller;
-use crate::vrrp::{Address, Family, Held, LinkAddress, LinkId, Node, VirtualRouter, Vrid};
+use crate::vrrp::{
+    Address, Family, Held, LinkAddress, LinkId, LinkState, Mac, Node, VirtualRouter, Vrid,
+};
 
 /// What is known of the interfaces that virtual routers name, and the sockets opened on them.
 pub(super) struct Interfaces {
@@ -124,9 +126,14 @@ impl Interfaces {
         self.links.link(interface).map(|link| link.index)
     }
 
-    /// Whether the interface of this name is up and has a carrier.
-    pub(super) fn is_up(&self, interface: &str) -> bool {
-        self.links.link(interface).is_some_and(|link| link.up)
+    /// The state of the interface of this name, which has these addresses, if there is one.
+    pub(super) fn state<'a>(
+        &self,
+        interface: &str,
+        addresses: &'a [LinkAddress],
+    ) -> Option<LinkState<'a>> {
+        let link = self.links.link(interface)?;
+        Some(LinkState { up: link.up, mac: link.mac.map(Mac), addresses })
     }
 
     /// The addresses of an interface, in the kernel's order.
@@ -210,8 +217,14 @@ impl Interfaces {
             | LinkChange::Changed { name, link: found } => {
                 let Some(&link) = self.ids.get(&name) else { return };
                 let (index, mac) = (found.index, found.mac);
-                let known = self.sockets.get(&link);
-                if known.is_none_or(|sockets| (sockets.index, sockets.mac) != (index, mac)) {
+                let known = self.sockets.get_mut(&link);
+                if let Some(sockets) = known.filter(|sockets| sockets.index == index) {
+                    if std::mem::replace(&mut sockets.mac, mac) != mac {
+                        // What it sends and ignores depends on the address.
+                        sockets.neighbours = None;
+                        self.open_sockets(link, node, poller);
+                    }
+                } else {
                     info!(interface = %name, index, "interface found");
                     let sockets = InterfaceSockets {
                         name: name.clone(),

@@ -8,7 +8,7 @@ use super::evidence::Evidence;
 use super::finding::{ProblemKind, RELOAD, Report, about};
 use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
-use crate::vrrp::{Event, Instant, LinkAddress, Node, Packet, Priority, Recorded};
+use crate::vrrp::{Event, Instant, LinkAddress, LinkState, Node, Packet, Priority, Recorded};
 
 pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
     replay(evidence, report);
@@ -103,8 +103,9 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
         let of = |a: &kernel::Address| LinkAddress { ip: a.ip, marked: a.marked, usable: a.usable };
         let addresses: Vec<LinkAddress> =
             evidence.snapshot.addresses_of(there.index).map(of).collect();
-        let up = Event::Link { link, up: there.up, addresses: &addresses };
-        let _ = node.handle(Instant::START, up, &mut unused);
+        let state = LinkState { up: there.up, addresses: &addresses, ..LinkState::default() };
+        let state = Event::Link { link, state: Some(state) };
+        let _ = node.handle(Instant::START, state, &mut unused);
         for passed in evidence.passed(there.index).filter(|passed| !passed.outgoing) {
             if !passed.destination.is_multicast() && !evidence.is_own(passed.destination) {
                 continue;

@@ -27,13 +27,10 @@ pub enum Event<'a> {
     Late(RouterId),
     /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
     LeaseRanOut(RouterId),
-    /// The complete state of an interface.
+    /// The complete state of an interface; `None`: no interface has the name.
     Link {
         link: LinkId,
-        /// Administratively up, and with carrier.
-        up: bool,
-        /// Its addresses in the kernel's order.
-        addresses: &'a [LinkAddress],
+        state: Option<LinkState<'a>>,
     },
     Packet(Packet<'a>),
     /// A check has given a result.
@@ -58,6 +55,17 @@ pub struct Packet<'a> {
     /// TTL or hop limit.
     pub ttl: u8,
     pub message: &'a [u8],
+}
+
+/// The complete state of an interface that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkState<'a> {
+    /// Administratively up, and with carrier.
+    pub up: bool,
+    /// Its own link-layer address, if it has one.
+    pub mac: Option<Mac>,
+    /// Its addresses in the kernel's order.
+    pub addresses: &'a [LinkAddress],
 }
 
 /// An address on an interface.

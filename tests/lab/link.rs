@@ -14,6 +14,9 @@ pub trait LinkChanges {
     /// Renames a link, as udev may.
     fn rename(&self, name: &str, new_name: &str) -> io::Result<()>;
 
+    /// Takes a link out of its bridge.
+    fn leave_bridge(&self, name: &str) -> io::Result<()>;
+
     /// Sets a link administratively down: the other end of a cable loses its carrier.
     fn down(&self, name: &str) -> io::Result<()>;
 }
@@ -26,6 +29,13 @@ impl LinkChanges for LinkEditor {
     fn rename(&self, name: &str, new_name: &str) -> io::Result<()> {
         let mut link = named(new_name);
         link.header.index = self.index(name)?;
+        self.request(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    fn leave_bridge(&self, name: &str) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.index(name)?;
+        link.attributes.push(LinkAttribute::Controller(0));
         self.request(RouteNetlinkMessage::SetLink(link), 0)
     }
 

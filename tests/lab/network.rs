@@ -188,6 +188,22 @@ impl Host {
         Ok(())
     }
 
+    /// Makes an interface the port of a new bridge, which gets the host's own addresses on that
+    /// LAN.
+    pub fn bridge(&self, interface: &str, bridge: &str) -> io::Result<()> {
+        let plug = self.plug_of(interface)?;
+        let links = self.namespace().links();
+        links.add_bridge(bridge)?;
+        links.set_automatic_link_local(bridge, false)?;
+        links.set_bridge(interface, bridge)?;
+        let index = links.index(interface)?;
+        for (_, ip, prefix) in links.addresses()?.into_iter().filter(|(on, ..)| *on == index) {
+            links.remove_address(interface, ip, prefix)?;
+        }
+        lock(self.interfaces()).insert(bridge.to_owned(), plug);
+        self.up(bridge)
+    }
+
     /// Deletes an interface, as when a container's or a virtual machine's card goes.
     pub fn delete(&self, interface: &str) -> io::Result<()> {
         self.namespace().links().delete(interface)?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use vipd::config::Config;
-use vipd::vrrp::{Event, Instant, LinkAddress, LinkId, Node, Recorded, VirtualRouter};
+use vipd::vrrp::{Event, Instant, LinkAddress, LinkId, LinkState, Node, Recorded, VirtualRouter};
 
 /// The number of virtual routers.
 pub const ROUTERS: u64 = 255;
@@ -37,7 +37,8 @@ pub fn node(host: u8, priority: u8) -> (Node, Instant) {
         node.handle(now, Event::Found(router, Recorded::default()), &mut actions).unwrap();
     }
     let addresses = [LinkAddress { ip: own(host), marked: false, usable: true }];
-    let link = Event::Link { link: LINK, up: true, addresses: &addresses };
+    let state = LinkState { up: true, addresses: &addresses, ..LinkState::default() };
+    let link = Event::Link { link: LINK, state: Some(state) };
     node.handle(now, link, &mut actions).unwrap();
     (node, now)
 }

@@ -1,6 +1,6 @@
 //! When a master announces its addresses (gratuitous ARP, unsolicited neighbour advertisements).
 
-use vipd::vrrp::{Command, Warning};
+use vipd::vrrp::{Command, LinkState, Mac, Warning};
 
 use crate::fixture::*;
 
@@ -88,4 +88,26 @@ fn announcing_on_command_is_done_by_the_master_at_once() {
     let mut host = Host::master(web());
     host.command(Command::Announce(WEB));
     assert_eq!(host.said(), ["announce"]);
+}
+
+/// As of a bridge that gains or loses a port: neighbours send to the old one until they are told.
+#[test]
+fn another_mac_of_the_interface_is_announced_at_once_but_not_within_a_second_of_the_last() {
+    let mut host = Host::master(web());
+    let own = [at(HERE), ours(SHARED)];
+    let state = |mac| LinkState { up: true, mac, addresses: &own };
+    host.state(state(Some(Mac([2; 6]))));
+    host.wait(secs(10));
+    host.begin();
+    host.state(state(Some(Mac([2; 6]))));
+    host.wait(secs(2));
+    assert!(host.times("announce").is_empty(), "it is the same");
+    host.begin();
+    host.state(state(Some(Mac([4; 6]))));
+    host.wait(millis(100));
+    host.state(state(Some(Mac([4; 6]))));
+    host.wait(millis(100));
+    host.state(state(Some(Mac([2; 6]))));
+    host.wait(secs(4));
+    assert_eq!(host.times("announce"), [secs(0), secs(1)]);
 }

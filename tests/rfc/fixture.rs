@@ -8,8 +8,8 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, DiscardReason,
     Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
-    LinkAddress, LinkId, Mac, Mismatch, Node, Packet, Priority, Probe, Reason, Recorded, Role,
-    RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Warning, Why,
+    LinkAddress, LinkId, LinkState, Mac, Mismatch, Node, Packet, Priority, Probe, Reason, Recorded,
+    Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Warning, Why,
 };
 
 pub const HERE: &str = "10.0.0.2";
@@ -253,7 +253,12 @@ impl Host {
     }
 
     pub fn link(&mut self, up: bool, addresses: &[LinkAddress]) {
-        self.feed(Event::Link { link: ETH0, up, addresses }).unwrap();
+        self.state(LinkState { up, addresses, ..LinkState::default() });
+    }
+
+    /// The interface of the first router has this state.
+    pub fn state(&mut self, state: LinkState<'_>) {
+        self.feed(Event::Link { link: ETH0, state: Some(state) }).unwrap();
     }
 
     /// The interface has the host's own addresses, those of an owner among them.
@@ -496,7 +501,8 @@ impl Host {
 
     pub fn out_link(&mut self, up: bool) {
         let addresses = [at("10.1.0.2"), at(HERE6)];
-        self.feed(Event::Link { link: ETH1, up, addresses: &addresses }).unwrap();
+        let state = LinkState { up, addresses: &addresses, ..LinkState::default() };
+        self.feed(Event::Link { link: ETH1, state: Some(state) }).unwrap();
     }
 
     /// An advert on the link of the second member.

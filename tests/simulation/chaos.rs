@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Address, Advert, CheckConfig, ChecksumForm, Command, Config, Effect, Family, GroupConfig,
-    Handover, Hook, Initial, Interval, Node, Priority, Probe, Role, RouterConfig, State, Stop,
+    Handover, Hook, Initial, Interval, Mac, Node, Priority, Probe, Role, RouterConfig, State, Stop,
     Version, VirtualRouter, Vrid,
 };
 
@@ -399,8 +399,12 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 .routers
                 .iter()
                 .any(|router| router.priority == Priority::OWNER);
-            match random.range(0..6) {
+            match random.range(0..7) {
                 0..=2 => world.remove_address(host, ip),
+                6 => {
+                    let mac = Mac([2, 0, 0, 0, random.range(2..9) as u8, host as u8]);
+                    world.set_mac(host, random.index(2), mac);
+                }
                 3 if !owner => world.add_foreign(host, ip),
                 4 if !owner => world.remove_foreign(host, ip),
                 _ => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Action, Advert, CheckConfig, Command, Config, Effect, Event, Family, GroupConfig, Handover,
-    Hook, Initial, Instant, Interval, LinkAddress, Node, Packet, Priority, Probe, Role,
+    Hook, Initial, Instant, Interval, LinkAddress, LinkState, Node, Packet, Priority, Probe, Role,
     RouterConfig, RouterId, Stop, Vrid,
 };
 
@@ -271,7 +271,8 @@ fn report_link(
             .chain(owned)
             .map(|ip| LinkAddress { ip, marked: false, usable: true })
             .collect();
-        node.handle(now, Event::Link { link, up, addresses: &all }, actions).unwrap();
+        let state = LinkState { up, addresses: &all, ..LinkState::default() };
+        node.handle(now, Event::Link { link, state: Some(state) }, actions).unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vipd::vrrp::{Command, Config, Event, Interval, Node, Role, RouterConfig, State, Stop};
+use vipd::vrrp::{Command, Config, Event, Interval, Mac, Node, Role, RouterConfig, State, Stop};
 
 use super::player::{address, router, world};
 use super::scenarios::{Setup, host};
@@ -312,4 +312,20 @@ fn a_leaving_master_that_was_stopped_does_not_send_priority_0_twice_in_an_interv
     world.run_for(s(3));
     holds(&world);
     assert_eq!(world.masters(0), [0], "{}", story(&world));
+}
+
+#[test]
+fn clients_follow_a_mac_that_changes() {
+    let mut world = stable_world(PAIR);
+    let mut longest = 0;
+    for mac in [[4; 6], [6; 6], [8; 6]] {
+        world.run_for(s(20));
+        world.forget_service(address());
+        world.set_mac(0, 0, Mac(mac));
+        world.run_for(s(2));
+        let seen = world.seen(address());
+        longest = longest.max(seen.misdirected);
+        assert_eq!(seen.nobody, 0, "{seen:?}");
+    }
+    assert!(longest < 1_000_000, "clients were lost for {} ms", longest / 1_000_000);
 }

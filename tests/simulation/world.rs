@@ -15,8 +15,8 @@ use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, 
 use vipd::vrrp::record::{self, PreviousRecord, Resumes};
 use vipd::vrrp::{
     Action, Address, Command, Config, Contention, Event, Family, Hook, HookOutcome, Instant,
-    LinkAddress, LinkId, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry, Role,
-    RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
+    LinkAddress, LinkId, LinkState, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry,
+    Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
 };
 
 use super::random::Random;
@@ -84,6 +84,8 @@ pub struct Machine {
     /// Whether `before_claim` hooks fail.
     pub vetoes: bool,
     pub has_own_addresses: bool,
+    /// The link-layer address of the interface on each link.
+    macs: [Mac; 2],
     /// Shared addresses, with the link that they are on.
     kernel: BTreeMap<(usize, IpAddr), Held>,
     /// When the kernel or another program removed an address: the daemon is notified a little
@@ -101,7 +103,14 @@ pub struct Machine {
 impl Machine {
     /// Whether a client that asks for this address is answered.
     pub fn answers(&self, ip: IpAddr) -> bool {
-        let holds = |link: usize| self.is_up(link) && self.kernel.contains_key(&(link, ip));
+        self.macs.iter().any(|mac| self.answers_at(ip, *mac))
+    }
+
+    /// The same of a client that knows this link-layer address.
+    fn answers_at(&self, ip: IpAddr, mac: Mac) -> bool {
+        let holds = |link: usize| {
+            self.is_up(link) && self.macs[link] == mac && self.kernel.contains_key(&(link, ip))
+        };
         self.powered && [0, 1].into_iter().any(holds)
     }
 
@@ -157,6 +166,8 @@ pub struct Process {
     wake: Option<(Instant, u64)>,
     /// Until then lateness is no fault of the daemon: it was frozen, or the machine was slow.
     excused_until: u64,
+    /// The link-layer addresses that its sockets announce: as they were last reported.
+    macs: [Mac; 2],
 }
 
 impl Process {
@@ -220,8 +231,8 @@ pub struct Frame {
 enum Occurrence {
     Wake { host: usize, epoch: u64, number: u64 },
     Frame { to: usize, frame: Frame },
-    Announced { to: usize, from: usize, link: usize, ip: IpAddr },
-    ClientHears { from: usize, ip: IpAddr },
+    Announced { to: usize, mac: Mac, link: usize, ip: IpAddr },
+    ClientHears { from: usize, mac: Mac, ip: IpAddr },
     WorkerDone { host: usize, epoch: u64, ticket: u64 },
     Expire { host: usize, at: (usize, IpAddr), generation: u64 },
     Look { host: usize, epoch: u64, lost: Option<(usize, IpAddr)> },
@@ -273,8 +284,9 @@ pub struct World {
     pub paths: Vec<Vec<Path>>,
     /// Links with sender and receiver between which nothing is delivered.
     pub cuts: BTreeSet<(usize, usize, usize)>,
-    /// The host to which a client on the link sends packets for an address.
-    client: BTreeMap<IpAddr, usize>,
+    /// The host, and its link-layer address, to which a client on the link sends packets for an
+    /// address.
+    client: BTreeMap<IpAddr, (usize, Mac)>,
     services: BTreeMap<IpAddr, Service>,
     /// The story so far, if it is recorded.
     pub trace: Option<String>,
@@ -343,6 +355,7 @@ impl World {
                 second_up: true,
                 vetoes: false,
                 has_own_addresses: true,
+                macs: [0, 1].map(|link| Mac([2, 0, 0, 0, link, index as u8])),
                 kernel,
                 gone: BTreeMap::new(),
                 record: PreviousRecord::default(),
@@ -449,7 +462,7 @@ impl World {
                 let frame = frame.clone();
                 self.receive(to, &frame);
             }
-            Occurrence::Announced { to, from, link, ip } => {
+            Occurrence::Announced { to, mac, link, ip } => {
                 let machine = &mut self.hosts[to];
                 if !machine.powered || !machine.is_up(link) {
                     return;
@@ -459,14 +472,13 @@ impl World {
                     process.inbox.push_back(what);
                     return;
                 }
-                let mac = Mac([2, 0, 0, 0, 0, from as u8]);
                 if let Some(link) = self.link_id(to, link) {
                     let seen = Contention { link, address: ip, mac };
                     self.feed(to, Event::Contention(seen));
                 }
             }
-            Occurrence::ClientHears { from, ip } => {
-                self.client.insert(ip, from);
+            Occurrence::ClientHears { from, mac, ip } => {
+                self.client.insert(ip, (from, mac));
             }
             Occurrence::WorkerDone { host, epoch, ticket } => {
                 let Some(process) = self.alive(host, epoch) else { return };
@@ -560,6 +572,7 @@ impl World {
             }
         }
         self.next_number += 1;
+        let macs = machine.macs;
         let watch = Watch::new(&node);
         self.hosts[host].process = Some(Process {
             node,
@@ -576,6 +589,7 @@ impl World {
             worker_free_at: now,
             wake: None,
             excused_until: now,
+            macs,
         });
         self.say(Some(host), || format!("the daemon starts; found {found:?}"));
         for (id, recorded) in found {
@@ -673,6 +687,15 @@ impl World {
             self.notify_from_kernel(host, None);
             self.observe();
         }
+    }
+
+    /// Its interface on a link gets another link-layer address, as a bridge that gains or loses a
+    /// port.
+    pub fn set_mac(&mut self, host: usize, link: usize, mac: Mac) {
+        self.hosts[host].macs[link] = mac;
+        self.say(Some(host), || format!("the MAC address is {mac}"));
+        self.notify_from_kernel(host, None);
+        self.observe();
     }
 
     /// A check of this host gives a result.
@@ -813,7 +836,12 @@ impl World {
                 marked: held.marked,
                 usable: true,
             }));
-            self.feed(host, Event::Link { link: id, up, addresses: &addresses });
+            let mac = machine.macs[link];
+            if let Some(process) = &mut self.hosts[host].process {
+                process.macs[link] = mac;
+            }
+            let state = Some(LinkState { up, mac: Some(mac), addresses: &addresses });
+            self.feed(host, Event::Link { link: id, state });
         }
     }
 
@@ -925,7 +953,8 @@ impl World {
                     for due in announcements {
                         let link = process.link(due.held.link);
                         if self.hosts[host].is_up(link) {
-                            due.ips().for_each(|ip| self.announce(host, link, ip));
+                            let mac = process.macs[link];
+                            due.ips().for_each(|ip| self.announce(host, mac, link, ip));
                         }
                     }
                 }
@@ -1129,8 +1158,8 @@ impl World {
         }
     }
 
-    fn announce(&mut self, from: usize, link: usize, ip: IpAddr) {
-        self.at(self.now + 100_000, Occurrence::ClientHears { from, ip });
+    fn announce(&mut self, from: usize, mac: Mac, link: usize, ip: IpAddr) {
+        self.at(self.now + 100_000, Occurrence::ClientHears { from, mac, ip });
         for to in 0..self.hosts.len() {
             let path = self.paths[from][to];
             let cut = path.cut || self.cuts.contains(&(from, to, link));
@@ -1144,7 +1173,7 @@ impl World {
                 .any(|router| router.all_addresses().any(|address| address.ip == ip));
             if knows {
                 let delay = self.random.span(path.delay.0..path.delay.1).as_nanos() as u64;
-                self.at(self.now + delay, Occurrence::Announced { to, from, link, ip });
+                self.at(self.now + delay, Occurrence::Announced { to, mac, link, ip });
             }
         }
     }
@@ -1155,7 +1184,9 @@ impl World {
         let now = self.now;
         for (ip, service) in &mut self.services {
             let answering = self.hosts.iter().filter(|host| host.answers(*ip)).count();
-            let misdirected = self.client.get(ip).is_some_and(|to| !self.hosts[*to].answers(*ip));
+            let to = self.client.get(ip);
+            let misdirected =
+                to.is_some_and(|(host, mac)| !self.hosts[*host].answers_at(*ip, *mac));
             note(&mut service.nobody_since, &mut service.nobody, answering == 0, now);
             note(&mut service.two_since, &mut service.two, answering > 1, now);
             note(&mut service.misdirected_since, &mut service.misdirected, misdirected, now);
@@ -1250,7 +1281,8 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
                 Err(malformed) => format!("hears {}: {malformed}", packet.source),
             }
         }
-        Event::Link { up, addresses, .. } => {
+        Event::Link { state: None, .. } => "no link of this name".to_owned(),
+        Event::Link { state: Some(LinkState { up, addresses, .. }), .. } => {
             let ips: Vec<String> = addresses
                 .iter()
                 .map(|a| format!("{}{}", a.ip, if a.marked { "*" } else { "" }))

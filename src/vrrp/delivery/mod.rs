@@ -534,7 +534,7 @@ mod tests {
     use std::iter::empty;
 
     use super::*;
-    use crate::vrrp::{Advert, Config, Recorded, Role};
+    use crate::vrrp::{Advert, Config, LinkState, Recorded, Role};
 
     const ROUTER: RouterId = RouterId(0);
 
@@ -562,7 +562,8 @@ mod tests {
                 marked: false,
                 usable: true,
             };
-            master.feed(Event::Link { link: LinkId(0), up: true, addresses: &[own] });
+            let state = LinkState { up: true, addresses: &[own], ..LinkState::default() };
+            master.feed(Event::Link { link: LinkId(0), state: Some(state) });
             while master.node.router(ROUTER).unwrap().role() != Role::Master {
                 master.now = master.node.deadline().unwrap();
                 master.feed(Event::Timeout);

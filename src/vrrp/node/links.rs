@@ -2,7 +2,7 @@
 
 use super::{Link, Node};
 use crate::vrrp::action::Action;
-use crate::vrrp::event::LinkAddress;
+use crate::vrrp::event::LinkState;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::router::{HostState, VirtualRouter};
 use crate::vrrp::time::Instant;
@@ -12,16 +12,21 @@ impl Node {
         &mut self,
         now: Instant,
         id: LinkId,
-        up: bool,
-        addresses: &[LinkAddress],
+        state: Option<LinkState<'_>>,
         actions: &mut Vec<Action>,
     ) {
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        let LinkState { up, mac, addresses } = state.unwrap_or_default();
+        let mac_changed = link.mac.is_some() && mac.is_some() && link.mac != mac;
         link.up = Some(up);
+        link.mac = mac;
         link.addresses.clear();
         link.addresses.extend_from_slice(addresses);
         for router in self.routers_on(id) {
             self.reevaluate(now, router, actions);
+            if mac_changed {
+                self.with(now, router, |router| router.mac_changed(now));
+            }
         }
     }
 

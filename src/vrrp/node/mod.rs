@@ -20,7 +20,7 @@ use crate::vrrp::config::{Config, Family, Vrid};
 use crate::vrrp::discard::{Discard, DiscardReason};
 use crate::vrrp::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
 use crate::vrrp::group::Group;
-use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::id::{LinkId, Mac, RouterId};
 use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::router::{Membership, VirtualRouter};
 use crate::vrrp::time::Instant;
@@ -42,6 +42,7 @@ struct Link {
     name: Arc<str>,
     /// `None`: not reported yet.
     up: Option<bool>,
+    mac: Option<Mac>,
     addresses: Vec<LinkAddress>,
 }
 
@@ -160,7 +161,7 @@ impl Node {
             Event::LeaseRanOut(id) => {
                 self.with(now, id, |router| router.overdue(now, Why::LeaseRanOut, actions));
             }
-            Event::Link { link, up, addresses } => self.link(now, link, up, addresses, actions),
+            Event::Link { link, state } => self.link(now, link, state, actions),
             Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
             Event::Probe { check, probe } => self.probe(now, check, probe, actions),
             Event::Reload(config) => self.reload(now, config, actions),

@@ -83,7 +83,7 @@ impl Node {
             Some(index) => index,
             None => {
                 let name = config.interface.clone();
-                self.links.push(Link { name, up: None, addresses: Vec::new() });
+                self.links.push(Link { name, up: None, mac: None, addresses: Vec::new() });
                 self.links.len() - 1
             }
         };

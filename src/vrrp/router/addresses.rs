@@ -62,6 +62,12 @@ impl VirtualRouter {
         self.reconcile_role(now, actions);
     }
 
+    /// The interface has another link-layer address: neighbours send to the old one until they
+    /// hear of the new one.
+    pub(in crate::vrrp) fn mac_changed(&mut self, now: Instant) {
+        self.holding.announce_soon(now);
+    }
+
     /// Another host announced one of our addresses by ARP or neighbour advertisement.
     pub(in crate::vrrp) fn contention(
         &mut self,
