@@ -172,6 +172,7 @@ impl Stage {
             Step::Failover(name) => self.run_command(name, &["failover", "web"])?,
             Step::Resume(name) => self.run_command(name, &["resume", "web"])?,
             Step::Drain(name) => self.run_command(name, &["drain"])?,
+            Step::DrainByForce(name) => self.run_command(name, &["drain", "--force"])?,
             Step::Undrain(name) => self.run_command(name, &["undrain"])?,
             Step::Wait(span) => std::thread::sleep(self.pace.span(span)),
             Step::MasterWithin(name, limit) => {

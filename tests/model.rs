@@ -3,7 +3,7 @@
 //!
 //! The hosts have one virtual router. A message is delivered, in any order with others, at the time
 //! of any event within [`DELAY`] after it was sent, or it is lost. Faults (a loss, a crash, a
-//! freeze, a failover) happen at the time of any event, up to a number of them; frozen hosts thaw
+//! freeze, a failover, a drain) happen at the time of any event, up to a number of them; frozen hosts thaw
 //! and crashed ones restart at the time of any event. Time advances from event to event without a
 //! limit: states that are equal relative to the current time are visited once.
 //!
@@ -15,7 +15,9 @@
 //! the two hooks that are waited for, which end at the time of any event before their limits, with
 //! or without success.
 //!
-//! Left out: leases, the worker, announcements, reloads, drains and stops (the simulator has them),
+//! Hosts are drained and undrained, at the time of any event; a restarted one is not drained.
+//!
+//! Left out: leases, the worker, announcements, reloads, forced drains and stops (the simulator has them),
 //! cuts of single links, checks and hooks of groups.
 //!
 //! Proved within these bounds:
@@ -40,10 +42,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Address, CheckConfig, CheckId, ChecksumForm, Command, Config, Effect, Event, Family,
-    GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval, LinkAddress, LinkId,
-    LinkState, Node, Packet, Phase, Priority, Probe, Role, RouterConfig, State as RouterState,
-    Verdict, Version, VirtualRouter, Vrid,
+    Action, Address, CheckConfig, CheckId, ChecksumForm, Command, Config, Drain, Effect, Event,
+    Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval, LinkAddress,
+    LinkId, LinkState, Node, Packet, Phase, Priority, Probe, Role, RouterConfig,
+    State as RouterState, Verdict, Version, VirtualRouter, Vrid,
 };
 
 /// The current time, in every state.
@@ -57,6 +59,8 @@ const CALM: Duration = Duration::from_millis(9_500);
 const CALM_OF_GROUPS: Duration = Duration::from_millis(13_500);
 /// The same with hooks that are waited for.
 const CALM_OF_SERVICES: Duration = Duration::from_millis(12_500);
+/// With drains also the time between two offers of a drained master.
+const CALM_OF_DRAINS: Duration = Duration::from_secs(13);
 /// The limit of hooks, and how long a failed `before_claim` hook is a fault.
 const HOOK: Duration = Duration::from_secs(1);
 /// More deliveries and deadlines at one instant than this are an endless loop.
@@ -118,6 +122,8 @@ enum Step {
     Thaw(u8),
     Failover(u8),
     Resume(u8),
+    Drain(u8),
+    Undrain(u8),
     Sick(u8),
     Well(u8),
     HookDone(u8, Hook),
@@ -135,6 +141,8 @@ enum Kind {
     Moves,
     /// Both, and hosts freeze.
     All,
+    /// Operators drain hosts, and hosts crash.
+    Drains,
 }
 
 struct Model<'a> {
@@ -310,15 +318,21 @@ impl<'a> Model<'a> {
                 if self.kind != Kind::Moves {
                     steps.push(Step::Crash(host));
                 }
+                if self.kind == Kind::Drains && node.drained().is_none() {
+                    steps.push(Step::Drain(host));
+                }
                 if self.kind == Kind::All {
                     steps.push(Step::Freeze(host));
                 }
-                if self.kind != Kind::Crashes {
+                if matches!(self.kind, Kind::Moves | Kind::All) {
                     let router = node.routers().next().unwrap();
                     if router.role() == Role::Master {
                         steps.push(Step::Failover(host));
                     }
                 }
+            }
+            if node.drained().is_some() {
+                steps.push(Step::Undrain(host));
             }
             if node.routers().next().unwrap().held_back() && self.kind != Kind::Crashes {
                 steps.push(Step::Resume(host));
@@ -415,6 +429,14 @@ impl<'a> Model<'a> {
                 fault(&mut state, 0);
                 state.cuts &= !(1 << link);
             }
+            Step::Drain(host) => {
+                fault(&mut state, 1);
+                feed(&mut state, host, Event::Command(Command::Drain(Drain::LastResort)));
+            }
+            Step::Undrain(host) => {
+                fault(&mut state, 0);
+                feed(&mut state, host, Event::Command(Command::Undrain));
+            }
             Step::Failover(host) | Step::Resume(host) => {
                 fault(&mut state, u8::from(matches!(step, Step::Failover(_))));
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
@@ -463,6 +485,7 @@ impl<'a> Model<'a> {
     fn long_quiet_time(&self) -> Duration {
         match self.links {
             2 => CALM_OF_GROUPS,
+            _ if self.kind == Kind::Drains => CALM_OF_DRAINS,
             _ if self.setups.iter().any(|setup| setup.service.is_some()) => CALM_OF_SERVICES,
             _ => CALM,
         }
@@ -539,9 +562,11 @@ impl<'a> Model<'a> {
         let [(number, master)] = masters.as_slice() else {
             return Err(format!("{} masters after a long calm", masters.len()));
         };
+        let drained = master.node.as_ref().is_some_and(|node| node.drained().is_some());
         for (other, host) in able {
             let (master, other_router) = (router(master), router(host));
-            let wants = self.setups[usize::from(*other)].preempt && !other_router.held_back();
+            let preempts = self.setups[usize::from(*other)].preempt && !other_router.held_back();
+            let wants = preempts || drained;
             if wants && other_router.effective_priority() > master.effective_priority() {
                 return Err(format!("{number} is master, {other} would be better"));
             }
@@ -711,6 +736,17 @@ fn a_pair_that_does_not_preempt_becomes_stable() {
 fn an_exclusive_pair_becomes_stable() {
     const EXCLUSIVE: Setup = Setup { handover: Handover::Exclusive, ..setup(150) };
     proves(&[EXCLUSIVE, Setup { priority: 100, ..EXCLUSIVE }], 1, Kind::All);
+}
+
+#[test]
+fn a_pair_that_is_drained_serves_from_one_of_the_two() {
+    proves(&[setup(150), setup(100)], 2, Kind::Drains);
+}
+
+#[test]
+fn a_pair_that_does_not_preempt_and_is_drained_serves_from_one_of_the_two() {
+    const STAYING: Setup = Setup { preempt: false, ..setup(150) };
+    proves(&[STAYING, Setup { priority: 100, ..STAYING }], 1, Kind::Drains);
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config, Contention,
-    Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval,
-    LinkAddress, LinkId, LinkState, Mac, Node, Packet, Priority, Probe, Reason, Recorded, Role,
-    RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Why,
+    Drain, Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant,
+    Interval, LinkAddress, LinkId, LinkState, Mac, Node, Packet, Priority, Probe, Reason, Recorded,
+    Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid,
 };
 
 /// Plays `data` and panics if a rule is broken.
@@ -90,13 +90,17 @@ impl World {
                 self.feed(Event::ClaimFailed(bytes.pick(&ids), error));
             }
             14 => self.feed(Event::Command(Command::Announce(bytes.pick(&ids)))),
-            15 => self.feed(Event::Command(bytes.pick(&[Command::Drain, Command::Undrain]))),
+            15 => self.feed(Event::Command(bytes.pick(&[
+                Command::Drain(Drain::LastResort),
+                Command::Undrain,
+                Command::Drain(Drain::Force),
+            ]))),
             16 => self.feed(Event::Command(Command::Failover(bytes.pick(&ids)))),
             17 => self.feed(Event::Command(Command::Resume(bytes.pick(&ids)))),
             18 => {
                 let recorded = Recorded {
                     was_master: !bytes.flag(),
-                    drained: bytes.next() % 8 == 7,
+                    drained: (bytes.next() % 8 == 7).then_some(Drain::LastResort),
                     held_back: bytes.next() % 8 == 7,
                     addresses_present: !bytes.flag(),
                     addresses_alive: !bytes.flag(),
@@ -334,9 +338,9 @@ impl World {
                 assert!(!transition.why.to_string().is_empty());
                 if transition.to == Role::Master {
                     // A drain does not concern what the owner has.
-                    let may =
-                        transition.why == Why::NobodyCame || transition.priority == Priority::OWNER;
-                    assert!(!self.node.is_drained() || may, "{transition:?} though drained");
+                    let forced = self.node.drained() == Some(Drain::Force);
+                    let may = !forced || transition.priority == Priority::OWNER;
+                    assert!(may, "{transition:?} though drained by force");
                     assert!(self.stopped.is_none(), "{transition:?} though stopping");
                 }
             }

@@ -33,8 +33,8 @@ pub struct Client {
 /// The result of a drain.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Drained {
-    /// In force; one entry for each virtual router that had addresses here.
-    Moved(Vec<Move>),
+    /// In force, and what that means; one entry for each virtual router that had addresses here.
+    Moved(String, Vec<Move>),
     /// Stored for the next daemon, as this one is about to end; the sentence says so.
     Stored(String),
 }
@@ -67,7 +67,7 @@ impl Client {
     /// Hands a virtual router over, and waits until it is known who took it.
     pub fn failover(&self, router: &str) -> Result<Vec<Move>, ClientError> {
         self.request(&Request::Failover { router: router.to_owned() }, |answer| match answer {
-            Answer::Moved { moves } => Some(moves),
+            Answer::Moved { moves, .. } => Some(moves),
             _ => None,
         })
     }
@@ -82,10 +82,10 @@ impl Client {
         self.request(&Request::Announce { router: router.to_owned() }, done)
     }
 
-    /// Hands everything over and takes nothing until undrained, also after a reboot.
-    pub fn drain(&self) -> Result<Drained, ClientError> {
-        self.request(&Request::Drain, |answer| match answer {
-            Answer::Moved { moves } => Some(Drained::Moved(moves)),
+    /// Hands everything over and is the last resort until undrained, or with `force` does not serve.
+    pub fn drain(&self, force: bool) -> Result<Drained, ClientError> {
+        self.request(&Request::Drain { force }, |answer| match answer {
+            Answer::Moved { text, moves } => Some(Drained::Moved(text, moves)),
             Answer::Done { text } => Some(Drained::Stored(text)),
             _ => None,
         })

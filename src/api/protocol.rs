@@ -14,7 +14,8 @@
 //! > {"version":1,"command":"failover","router":"web"}
 //! < {"version":1,"moved":{"moves":[{"router":"web","outcome":"taken","by":"192.0.2.2","after_seconds":0.012,"text":"..."}]}}
 //! > {"version":1,"command":"resume","router":"web"}   also announce, drain, undrain, reload
-//! < {"version":1,"done":{"text":"..."}}               drain answers as failover does
+//! < {"version":1,"done":{"text":"..."}}               drain answers as failover does, with a "text" too
+//! > {"version":1,"command":"drain","force":true}
 //! < {"version":1,"reloaded":{"changes":["web: priority 100 -> 150"]}}
 //! < {"version":1,"error":{"code":"unknown_router","text":"..."}}
 //! ```
@@ -53,8 +54,12 @@ pub enum Request {
     Announce {
         router: String,
     },
-    /// Hand everything over and take nothing, also after a reboot; answered like a failover.
-    Drain,
+    /// Hand everything over and serve only where no other host is fit, or with `force` not at all;
+    /// answered like a failover.
+    Drain {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
     Undrain,
     /// Read the configuration again; answered when it is applied or refused.
     Reload,
@@ -68,7 +73,7 @@ impl Request {
             Request::Failover { .. }
             | Request::Resume { .. }
             | Request::Announce { .. }
-            | Request::Drain
+            | Request::Drain { .. }
             | Request::Undrain
             | Request::Reload => false,
         }
@@ -88,6 +93,9 @@ pub enum Answer {
     },
     /// How each handover ended.
     Moved {
+        /// What is so from now on, as a sentence; empty if there is nothing to say.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        text: String,
         /// One for each that was master here.
         moves: Vec<Move>,
     },

@@ -5,7 +5,8 @@
 //! durations are numbers of seconds named `_seconds`, and `null` means "there is none".
 //!
 //! ```json
-//! { "version": 1, "node": "web-a", "drained": false, "stopping": false,
+//! { "version": 1, "node": "web-a", "drained": false, "drained_by_force": false,
+//!   "drained_until_reboot": false, "stopping": false,
 //!   "daemon": { "version": "0.1.0", "pid": 4711, "config": "/etc/vipd/vipd.toml",
 //!               "started_at": "2026-11-20T12:00:00.000Z" },
 //!   "routers": [ {
@@ -58,8 +59,14 @@ use super::counters::{Counters, Word};
 pub struct Status {
     /// The node's name in the configuration.
     pub node: String,
-    /// The host takes nothing over until `vipd undrain`.
+    /// The host serves only where no other one is fit, until `vipd undrain`.
     pub drained: bool,
+    /// It is drained by force: it does not serve at all.
+    #[serde(default)]
+    pub drained_by_force: bool,
+    /// Whether it is drained could not be stored on disk, and is forgotten at the next reboot.
+    #[serde(default)]
+    pub drained_until_reboot: bool,
     /// The daemon is about to end.
     pub stopping: bool,
     /// The process that answered.
@@ -301,6 +308,8 @@ pub(crate) fn example() -> Status {
     Status {
         node: "web-a".into(),
         drained: false,
+        drained_by_force: false,
+        drained_until_reboot: false,
         stopping: false,
         daemon: DaemonInfo {
             version: "0.1.0".into(),

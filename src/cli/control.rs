@@ -24,10 +24,10 @@ pub(super) fn announce(runtime_dir: &Path, router: &str) -> ExitCode {
     say_done(Client::new(runtime_dir).announce(router))
 }
 
-pub(super) fn drain(runtime_dir: &Path) -> ExitCode {
-    match Client::new(runtime_dir).drain() {
-        Ok(Drained::Moved(moves)) => {
-            say("this host is drained, also after a restart or a reboot, until \"vipd undrain\"");
+pub(super) fn drain(runtime_dir: &Path, force: bool) -> ExitCode {
+    match Client::new(runtime_dir).drain(force) {
+        Ok(Drained::Moved(text, moves)) => {
+            say(text);
             say_moves(moves)
         }
         Ok(Drained::Stored(text)) => say_done(Ok(text)),

@@ -101,11 +101,13 @@ enum Commands {
     Resume(RouterArgs),
     /// Hand everything over for maintenance, until "vipd undrain".
     ///
-    /// This host takes nothing over meanwhile, also after a restart or a reboot. A drained host is
-    /// backup, not in fault. What it owns (priority 255) stays.
+    /// This host is the last resort meanwhile, also after a restart or a reboot: it gives way to any
+    /// other host that is fit, and serves only where there is none, with priority 1. With --force it
+    /// releases at once and does not serve at all. It is not in fault. What it owns (priority 255)
+    /// stays.
     #[command(after_help = "Example:
   vipd drain && apt-get upgrade && reboot   ... and when all is well: vipd undrain")]
-    Drain(DaemonArgs),
+    Drain(DrainArgs),
     /// End a drain: this host takes part again.
     Undrain(DaemonArgs),
     /// Announce the addresses again (gratuitous ARP, IPv6 neighbours).
@@ -242,6 +244,15 @@ struct DaemonArgs {
 }
 
 #[derive(Debug, Args)]
+struct DrainArgs {
+    /// Release at once, and do not serve even where no other host does.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+#[derive(Debug, Args)]
 struct CleanupArgs {
     /// The configuration file that names the addresses.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
@@ -334,7 +345,7 @@ pub fn main() -> ExitCode {
         Commands::Resume(RouterArgs { router, daemon }) => {
             control::resume(&daemon.runtime_dir, &router)
         }
-        Commands::Drain(DaemonArgs { runtime_dir }) => control::drain(&runtime_dir),
+        Commands::Drain(DrainArgs { force, daemon }) => control::drain(&daemon.runtime_dir, force),
         Commands::Undrain(DaemonArgs { runtime_dir }) => control::undrain(&runtime_dir),
         Commands::Announce(RouterArgs { router, daemon }) => {
             control::announce(&daemon.runtime_dir, &router)

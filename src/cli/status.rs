@@ -206,8 +206,16 @@ impl View {
             let _ = writeln!(text, "{part}");
         }
         if status.drained {
-            let drained = "DRAINED: this host takes nothing over; \"vipd undrain\" ends that";
-            let _ = writeln!(text, "{}", self.paint(YELLOW, drained));
+            let serves = match status.drained_by_force {
+                true => "by force: this host does not serve",
+                false => "this host serves only where no other is fit",
+            };
+            let reboot = if status.drained_until_reboot { ", and so does a reboot" } else { "" };
+            let drained = format!("DRAINED: {serves}; \"vipd undrain\" ends that{reboot}");
+            let _ = writeln!(text, "{}", self.paint(YELLOW, &drained));
+        } else if status.drained_until_reboot {
+            let undrained = "UNDRAINED until the next reboot: the stored drain cannot be removed";
+            let _ = writeln!(text, "{}", self.paint(YELLOW, undrained));
         }
         if status.stopping {
             let _ = writeln!(text, "{}", self.paint(YELLOW, "STOPPING: this vipd is about to end"));
@@ -259,7 +267,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
             "HELD BACK after a failover: does not preempt until \"vipd resume {name}\""
         ));
     }
-    if router.effective_priority < router.priority {
+    if router.effective_priority < router.priority && !status.drained {
         let why: Vec<&str> =
             router.priority_changes.iter().map(|change| change.text.as_str()).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
@@ -269,9 +277,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
         ));
     }
     if router.role == Role::Master.name() && status.drained {
-        problems.push(
-            "nobody took over when this host was drained, so the address is still here".into(),
-        );
+        problems.push("no other host is fit, so this drained one serves, with priority 1".into());
     }
     let already_shown =
         router.last_change.as_ref().is_some_and(|change| change.to == Role::Fault.name());

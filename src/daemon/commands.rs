@@ -5,12 +5,13 @@ use std::{io, iter};
 use tracing::info;
 
 use super::control::{LoopRequest, PendingRequest, Reply};
+use super::drained::{Stored, meaning};
 use super::event_loop::EventLoop;
 use super::history::EventKind;
 use super::moves::{PendingMoves, span};
 use super::status::{self, Process};
 use crate::api::protocol::{Answer, ErrorCode};
-use crate::vrrp::{Command, Event, Instant, Priority, Role, RouterId, VirtualRouter};
+use crate::vrrp::{Command, Drain, Event, Instant, Priority, Role, RouterId, VirtualRouter};
 
 impl EventLoop {
     /// Carries a request out, and answers now or when the requested operation has ended.
@@ -21,8 +22,8 @@ impl EventLoop {
             LoopRequest::Failover(router) => return self.failover(&router, reply),
             LoopRequest::Resume(router) => self.resume(&router),
             LoopRequest::Announce(router) => self.announce(&router),
-            LoopRequest::Drain => return self.drain(reply),
-            LoopRequest::Undrain => Ok(self.undrain()),
+            LoopRequest::Drain(drain, stored) => return self.drain(drain, stored, reply),
+            LoopRequest::Undrain(stored) => Ok(self.undrain(stored)),
             LoopRequest::Reload => match self.may_reload() {
                 Ok(()) => {
                     self.reload_asked = Some(reply);
@@ -40,6 +41,7 @@ impl EventLoop {
             node: &self.config.node.name,
             config: &self.path,
             started_at: self.started_at,
+            drained_until_reboot: self.drained.until_reboot,
             stopping: self.is_ending(),
         };
         Answer::Status(Box::new(status::snapshot(process, &self.node, &self.driver)))
@@ -61,7 +63,7 @@ impl EventLoop {
         self.note(EventKind::Command, format!("failover {name}"));
         self.handle(now, Event::Command(Command::Failover(router)));
         let routers = iter::once((router, name.into()));
-        self.moves.push(PendingMoves::new(reply, false, routers, now));
+        self.moves.push(PendingMoves::new(reply, None, routers, now));
     }
 
     /// The virtual router of that name, if it can be handed over.
@@ -152,11 +154,13 @@ impl EventLoop {
         Ok(Answer::done(text))
     }
 
-    fn drain(&mut self, reply: Reply) {
+    fn drain(&mut self, drain: Drain, stored: Stored, reply: Reply) {
         if self.is_ending() {
             let text = "stored: this vipd is about to end, and the next one starts drained";
             return drop(reply.send(Answer::done(text)));
         }
+        self.drained = stored;
+        let text = format!("this host is drained, {}: {}", lasts(stored), meaning(drain));
         let now = self.driver.now();
         // The owner's addresses are those of the host, and stay.
         let moves = |router: &&VirtualRouter| {
@@ -164,21 +168,35 @@ impl EventLoop {
         };
         let here = self.node.routers().filter(moves);
         let routers = here.map(|router| (router.id(), router.config().name.clone()));
-        let moves = PendingMoves::new(reply, true, routers, now);
-        info!("drained by an operator: this host takes nothing over until undrained");
-        self.note(EventKind::Command, "drain");
-        self.handle(now, Event::Command(Command::Drain));
+        let moves = PendingMoves::new(reply, Some(text), routers, now);
+        info!("drained by an operator: {}", meaning(drain));
+        self.note(
+            EventKind::Command,
+            match drain {
+                Drain::LastResort => "drain",
+                Drain::Force => "drain --force",
+            },
+        );
+        self.handle(now, Event::Command(Command::Drain(drain)));
         self.moves.push(moves);
     }
 
-    fn undrain(&mut self) -> Answer {
-        if !self.node.is_drained() {
+    fn undrain(&mut self, stored: Stored) -> Answer {
+        self.drained = stored;
+        if self.node.drained().is_none() {
             return Answer::done("this host was not drained: it takes part");
         }
         info!("undrained by an operator");
         self.note(EventKind::Command, "undrain");
         self.handle(self.driver.now(), Event::Command(Command::Undrain));
-        Answer::done("this host takes part again; \"vipd status\" says who is master")
+        let until = if stored.until_reboot {
+            ", until the next reboot (the stored drain cannot be removed)"
+        } else {
+            ""
+        };
+        Answer::done(format!(
+            "this host takes part again{until}; \"vipd status\" says who is master"
+        ))
     }
 
     fn may_reload(&self) -> Result<(), Answer> {
@@ -240,5 +258,14 @@ impl EventLoop {
             return Err(Answer::error(ErrorCode::Refused, "this vipd is about to end"));
         }
         Ok(())
+    }
+}
+
+/// How long a drain lasts.
+fn lasts(stored: Stored) -> &'static str {
+    if stored.until_reboot {
+        "until \"vipd undrain\" or the next reboot (it cannot be stored on disk)"
+    } else {
+        "also after a restart or a reboot, until \"vipd undrain\""
     }
 }

@@ -20,10 +20,11 @@ use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
-use super::drained;
+use super::drained::{DrainedFiles, Stored};
 use crate::api::events::newest;
 use crate::api::protocol::{Answer, ErrorCode, GROUP, Request, SOCKET, decode_request, encode};
 use crate::host::event_channel::Sender;
+use crate::vrrp::Drain;
 
 /// Clients served at the same time; more are refused.
 const MAX_CLIENTS: usize = 16;
@@ -45,8 +46,9 @@ pub(super) enum LoopRequest {
     Failover(String),
     Resume(String),
     Announce(String),
-    Drain,
-    Undrain,
+    /// Stored already.
+    Drain(Drain, Stored),
+    Undrain(Stored),
     Reload,
 }
 
@@ -131,13 +133,14 @@ fn group() -> Option<Gid> {
 pub(super) fn serve(
     listener: blocking::UnixListener,
     state_dir: &Path,
+    drained: DrainedFiles,
     requests: Sender<PendingRequest>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let server = ControlServer {
         requests,
         state_dir: state_dir.to_owned(),
-        storing_drained: Mutex::new(()),
+        drained: Mutex::new(drained),
         reading: Mutex::new(()),
         cached: Mutex::new(None),
     };
@@ -150,7 +153,7 @@ struct ControlServer {
     requests: Sender<PendingRequest>,
     state_dir: PathBuf,
     /// Held while a drain is stored and applied, so that file and state agree when two clients race.
-    storing_drained: Mutex<()>,
+    drained: Mutex<DrainedFiles>,
     /// Held while the history is read: a disk that hangs blocks only one thread.
     reading: Mutex<()>,
     cached: Mutex<Option<CachedStatus>>,
@@ -205,8 +208,11 @@ impl ControlServer {
             Ok(Request::Failover { router }) => Ok(LoopRequest::Failover(router)),
             Ok(Request::Resume { router }) => Ok(LoopRequest::Resume(router)),
             Ok(Request::Announce { router }) => Ok(LoopRequest::Announce(router)),
-            Ok(Request::Drain) => Ok(LoopRequest::Drain),
-            Ok(Request::Undrain) => Ok(LoopRequest::Undrain),
+            Ok(Request::Drain { force }) => {
+                let drain = if force { Drain::Force } else { Drain::LastResort };
+                Ok(LoopRequest::Drain(drain, Stored::default()))
+            }
+            Ok(Request::Undrain) => Ok(LoopRequest::Undrain(Stored::default())),
             Ok(Request::Reload) => Ok(LoopRequest::Reload),
             Err(text) => Err(encode(Answer::error(ErrorCode::BadRequest, text)).into()),
         };
@@ -265,31 +271,33 @@ impl ControlServer {
     }
 
     async fn execute(&self, request: LoopRequest) -> Answer {
-        let drained = match request {
-            LoopRequest::Drain => true,
-            LoopRequest::Undrain => false,
+        let drain = match request {
+            LoopRequest::Drain(drain, _) => Some(drain),
+            LoopRequest::Undrain(_) => None,
             _ => return self.ask(request).await,
         };
-        let _storing = self.storing_drained.lock().await;
-        match self.store_drained(drained).await {
-            Ok(()) => self.ask(request).await,
+        let drained = self.drained.lock().await;
+        // On a blocking thread, as the disk may be slow.
+        let files = drained.clone();
+        let stored = tokio::task::spawn_blocking(move || files.store(drain)).await;
+        match stored.map_err(io::Error::other).flatten() {
+            Ok(stored) => {
+                let stored_request = match drain {
+                    Some(drain) => LoopRequest::Drain(drain, stored),
+                    None => LoopRequest::Undrain(stored),
+                };
+                self.ask(stored_request).await
+            }
             Err(error) => {
                 error!(%error, "cannot store whether this host is drained");
-                let path = drained::path(&self.state_dir);
+                let path = drained.state();
                 let text = format!(
-                    "this cannot be stored in {}: {error}; nothing was changed",
+                    "this cannot be stored in {}, nor in the runtime directory: {error}; nothing was changed",
                     path.display()
                 );
                 Answer::error(ErrorCode::Failed, text)
             }
         }
-    }
-
-    /// On a blocking thread, as the disk may be slow.
-    async fn store_drained(&self, drained: bool) -> io::Result<()> {
-        let state_dir = self.state_dir.clone();
-        let stored = tokio::task::spawn_blocking(move || drained::store(&state_dir, drained));
-        stored.await.map_err(io::Error::other)?
     }
 
     async fn ask(&self, request: LoopRequest) -> Answer {

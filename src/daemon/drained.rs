@@ -1,4 +1,5 @@
-//! Whether this host is drained, kept in the state directory: it survives a reboot.
+//! Whether this host is drained, kept in the state directory: it survives a reboot. Where that directory
+//! cannot be written, it is kept in the runtime directory, until the next reboot.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,37 +7,139 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The file's name in the state directory; it exists while the host is drained.
-const FILE: &str = "drained";
+use tracing::warn;
 
-/// Whether this host was drained when its daemon last ran.
-///
-/// # Errors
-/// The file's existence cannot be determined.
-pub(super) fn was_drained(state_dir: &Path) -> io::Result<bool> {
-    path(state_dir).try_exists()
+use crate::host::record;
+use crate::vrrp::Drain;
+
+/// The file's name in both directories.
+const FILE: &str = "drained";
+/// How the file begins if the host is drained by force.
+const FORCE: &str = "drained --force";
+/// How the file in the runtime directory begins if that in the state directory does not count.
+const UNDRAINED: &str = "undrained";
+
+/// What is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) drain: Option<Drain>,
+    /// The state directory could not be written.
+    pub(super) until_reboot: bool,
 }
 
-/// Stores it durably and atomically: on disk when it returns.
-pub(super) fn store(state_dir: &Path, drained: bool) -> io::Result<()> {
-    let path = path(state_dir);
-    if drained {
-        fs::create_dir_all(state_dir)?;
-        let new = state_dir.join(format!("{FILE}.new"));
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
-        let since = humantime::format_rfc3339_seconds(SystemTime::now());
-        writeln!(file, "drained since {since}; `vipd undrain` ends it")?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        // Refuse what may not survive a crash: it must not take effect by chance.
-        sync(state_dir).inspect_err(|_| drop(fs::remove_file(&path)))
-    } else {
-        match fs::remove_file(&path) {
-            Ok(()) => sync(state_dir),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+/// The files.
+#[derive(Clone, Debug)]
+pub(super) struct DrainedFiles {
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+}
+
+impl DrainedFiles {
+    pub(super) fn new(state_dir: &Path, runtime_dir: &Path) -> Self {
+        DrainedFiles { state_dir: state_dir.to_owned(), runtime_dir: runtime_dir.to_owned() }
+    }
+
+    /// What an earlier daemon stored.
+    ///
+    /// # Errors
+    /// A file that may exist cannot be read.
+    pub(super) fn read(&self) -> io::Result<Stored> {
+        let this_boot = boot()?;
+        if let Some(text) = read(&self.runtime())?
+            && text.lines().nth(1) == Some(&this_boot)
+        {
+            let drain = (!text.starts_with(UNDRAINED)).then(|| drain_of(&text));
+            return Ok(Stored { drain, until_reboot: true });
         }
+        let drain = read(&self.state())?.map(|text| drain_of(&text));
+        Ok(Stored { drain, until_reboot: false })
+    }
+
+    /// Stores it atomically, and if possible durably: on disk when it returns.
+    ///
+    /// # Errors
+    /// Neither directory can be written.
+    pub(super) fn store(&self, drain: Option<Drain>) -> io::Result<Stored> {
+        let since = humantime::format_rfc3339_seconds(SystemTime::now());
+        let word = match drain {
+            Some(Drain::LastResort) => "drained",
+            Some(Drain::Force) => FORCE,
+            None => UNDRAINED,
+        };
+        let text = format!("{word} since {since}; `vipd undrain` ends it\n");
+        let on_disk = match drain {
+            Some(_) => write(&self.state_dir, &text),
+            None => remove(&self.state_dir),
+        };
+        match on_disk {
+            Ok(()) => {
+                remove(&self.runtime_dir)?;
+                Ok(Stored { drain, until_reboot: false })
+            }
+            Err(error) => {
+                write(&self.runtime_dir, &format!("{text}{}\n", boot()?))?;
+                let path = self.state();
+                warn!(path = %path.display(), %error, "cannot be stored, so it lasts until the next reboot");
+                Ok(Stored { drain, until_reboot: true })
+            }
+        }
+    }
+
+    /// The file in the state directory.
+    pub(super) fn state(&self) -> PathBuf {
+        self.state_dir.join(FILE)
+    }
+
+    fn runtime(&self) -> PathBuf {
+        self.runtime_dir.join(FILE)
+    }
+}
+
+/// What a drained host does, as part of a sentence.
+pub(super) fn meaning(drain: Drain) -> &'static str {
+    match drain {
+        Drain::LastResort => "it serves only where no other host is fit",
+        Drain::Force => "it does not serve, even where no other host does",
+    }
+}
+
+fn drain_of(text: &str) -> Drain {
+    if text.starts_with(FORCE) { Drain::Force } else { Drain::LastResort }
+}
+
+fn boot() -> io::Result<String> {
+    Ok(format!("boot {:032x}", u128::from_be_bytes(record::boot_id()?)))
+}
+
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn write(directory: &Path, text: &str) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let (new, path) = (directory.join(format!("{FILE}.new")), directory.join(FILE));
+    let written = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    written()
+        .and_then(|()| fs::rename(&new, &path))
+        .inspect_err(|_| drop(fs::remove_file(&new)))?;
+    // What may not survive a crash must not take effect by chance.
+    sync(directory).inspect_err(|_| drop(fs::remove_file(&path)))
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(FILE)) {
+        Ok(()) => sync(directory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -44,27 +147,60 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-pub(super) fn path(state_dir: &Path) -> PathBuf {
-    state_dir.join(FILE)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const DRAINS: [Option<Drain>; 2] = [Some(Drain::LastResort), Some(Drain::Force)];
+
+    fn stored(drain: Option<Drain>, until_reboot: bool) -> Stored {
+        Stored { drain, until_reboot }
+    }
+
     #[test]
     fn drained_is_on_the_disk_until_undrained() {
         let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state");
-        assert!(!was_drained(&state).unwrap());
-        store(&state, true).unwrap();
-        store(&state, true).unwrap();
-        assert!(was_drained(&state).unwrap());
-        assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
-        store(&state, false).unwrap();
-        store(&state, false).unwrap();
-        assert!(!was_drained(&state).unwrap());
+        let files = DrainedFiles::new(&dir.path().join("state"), dir.path());
+        assert_eq!(files.read().unwrap(), Stored::default());
+        for drain in DRAINS {
+            for _ in 0..2 {
+                assert_eq!(files.store(drain).unwrap(), stored(drain, false));
+                assert_eq!(files.read().unwrap(), stored(drain, false));
+                assert_eq!(fs::read_dir(&files.state_dir).unwrap().count(), 1);
+            }
+        }
+        for _ in 0..2 {
+            assert_eq!(files.store(None).unwrap(), Stored::default());
+            assert_eq!(files.read().unwrap(), Stored::default());
+        }
+        fs::write(files.state(), "drained since 2026-01-01T00:00:00Z").unwrap();
+        assert_eq!(files.read().unwrap().drain, Some(Drain::LastResort), "of an earlier version");
+    }
+
+    /// A file where the state directory should be: not even root can write there.
+    #[test]
+    fn without_a_state_directory_it_lasts_until_the_next_reboot() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, runtime) = (dir.path().join("state"), dir.path().join("run"));
+        let files = DrainedFiles::new(&state, &runtime);
+        files.store(Some(Drain::LastResort)).unwrap();
+        let aside = dir.path().join("aside");
+        fs::rename(&state, &aside).unwrap();
+        fs::write(&state, "in the way").unwrap();
+        for drain in [Some(Drain::Force), Some(Drain::LastResort), None] {
+            assert_eq!(files.store(drain).unwrap(), stored(drain, true));
+            assert_eq!(files.read().unwrap(), stored(drain, true), "it counts before the other");
+        }
+        let runtime_file = fs::read_to_string(files.runtime()).unwrap();
+        let other_boot = runtime_file.replace("boot ", "boot 0");
+        fs::remove_file(&state).unwrap();
+        fs::rename(&aside, &state).unwrap();
+        assert_eq!(files.read().unwrap(), stored(None, true));
+        fs::write(files.runtime(), other_boot).unwrap();
+        assert_eq!(files.read().unwrap(), stored(Some(Drain::LastResort), false), "after a reboot");
+        files.store(Some(Drain::Force)).unwrap();
+        assert!(!files.runtime().exists());
     }
 
     #[test]
@@ -72,6 +208,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(store(&file, true).is_err());
+        assert!(DrainedFiles::new(&file, &file).store(Some(Drain::LastResort)).is_err());
     }
 }

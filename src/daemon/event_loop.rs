@@ -11,10 +11,11 @@ use tracing::{error, info, warn};
 
 use super::background::{Background, Completion};
 use super::control::{self, PendingRequest, Reply};
+use super::drained::{self, DrainedFiles, Stored};
 use super::driver::Driver;
 use super::history::{self, EventKind};
 use super::moves::PendingMoves;
-use super::{DaemonError, Options, drained, load};
+use super::{DaemonError, Options, load};
 use crate::config::Config;
 use crate::helper::Helper;
 use crate::host::clock::{self, Clock};
@@ -42,8 +43,8 @@ pub(super) struct EventLoop {
     router_locks: RouterLocks,
     /// What an earlier daemon on this host left.
     previous: PreviousRecord,
-    /// Whether the host was drained when this daemon started.
-    was_drained: bool,
+    /// Whether the host is drained, as that is stored.
+    pub(super) drained: Stored,
     pub(super) started_at: SystemTime,
     pub(super) node: Node,
     pub(super) driver: Driver,
@@ -103,12 +104,13 @@ impl EventLoop {
             driver.listen_to(source).map_err(|e| DaemonError::System("wait for signals", e))?;
         }
         let systemd = Systemd::from_env();
-        let was_drained = drained::was_drained(&options.state_dir).unwrap_or_else(|error| {
+        let drained = DrainedFiles::new(&options.state_dir, runtime_dir);
+        let drained = drained.read().unwrap_or_else(|error| {
             error!(%error, "cannot see whether this host is drained, so it takes part");
-            false
+            Stored::default()
         });
-        if was_drained {
-            warn!("this host is drained: it takes nothing over until \"vipd undrain\"");
+        if let Some(drain) = drained.drain {
+            warn!("this host is drained: {}; \"vipd undrain\" ends that", drained::meaning(drain));
         }
         Ok(EventLoop {
             path: options.config.clone(),
@@ -116,7 +118,7 @@ impl EventLoop {
             config,
             router_locks,
             previous,
-            was_drained,
+            drained,
             started_at: SystemTime::now(),
             driver,
             signals,
@@ -146,12 +148,14 @@ impl EventLoop {
         &mut self,
         socket: UnixListener,
         state_dir: &Path,
+        runtime_dir: &Path,
     ) -> Result<(), DaemonError> {
         let failed = |e| DaemonError::System("serve the control socket", e);
         let (sender, requests) = event_channel::channel().map_err(failed)?;
         self.driver.listen_to(requests.as_fd()).map_err(failed)?;
         self.requests = requests;
-        control::serve(socket, state_dir, sender).map_err(failed)
+        control::serve(socket, state_dir, DrainedFiles::new(state_dir, runtime_dir), sender)
+            .map_err(failed)
     }
 
     pub(super) fn serve(&mut self) -> Result<(), DaemonError> {
@@ -273,7 +277,7 @@ impl EventLoop {
         let now = self.driver.now();
         let interfaces = &self.driver.interfaces;
         let found =
-            self.previous.found(&self.node, clock::boottime(), self.was_drained, |link, ip| {
+            self.previous.found(&self.node, clock::boottime(), self.drained.drain, |link, ip| {
                 interfaces.addresses_on(link).iter().any(|there| there.marked && there.ip == ip)
             });
         for (interface, address) in self.previous.leftovers(&self.config.vrrp) {

@@ -116,7 +116,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut event_loop =
         EventLoop::new(options, config, router_locks, helper, worker, runtime_dir, background)?;
     if let Some(listener) = listener {
-        event_loop.listen(listener, &options.state_dir)?;
+        event_loop.listen(listener, &options.state_dir, runtime_dir)?;
     }
     event_loop.driver.history = History::start(&options.state_dir);
     event_loop.note(EventKind::Daemon, format!("vipd {} is running", env!("CARGO_PKG_VERSION")));

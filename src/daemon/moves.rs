@@ -11,7 +11,8 @@ use crate::vrrp::{Instant, Node, Priority, Role, RouterId, State, Why};
 #[derive(Debug)]
 pub(super) struct PendingMoves {
     reply: Reply,
-    drain: bool,
+    /// By a drain; what that means is part of the answer.
+    drained: Option<String>,
     waiting: Vec<PendingMove>,
     known: Vec<Move>,
 }
@@ -29,20 +30,21 @@ struct PendingMove {
 }
 
 impl PendingMoves {
-    /// `drain`: of all virtual routers, by a drain.
+    /// `drained`: of all virtual routers, by a drain; what that means, as a sentence.
     pub(super) fn new(
         reply: Reply,
-        drain: bool,
+        drained: Option<String>,
         routers: impl Iterator<Item = (RouterId, Arc<str>)>,
         now: Instant,
     ) -> Self {
         let waiting = routers.map(|(id, name)| PendingMove::new(id, name, now)).collect();
-        PendingMoves { reply, drain, waiting, known: Vec::new() }
+        PendingMoves { reply, drained, waiting, known: Vec::new() }
     }
 
     /// Answers the client if all moves have ended, and waits on otherwise.
     pub(super) fn poll(mut self, now: Instant, node: &Node) -> Option<Self> {
-        self.waiting.retain_mut(|waiting| match waiting.outcome(now, node, self.drain) {
+        let drain = self.drained.is_some();
+        self.waiting.retain_mut(|waiting| match waiting.outcome(now, node, drain) {
             None => true,
             Some(ended) => {
                 self.known.push(ended);
@@ -53,7 +55,8 @@ impl PendingMoves {
             return Some(self);
         }
         // A client that has gone away loses its answer.
-        let _ = self.reply.send(Answer::Moved { moves: self.known });
+        let text = self.drained.unwrap_or_default();
+        let _ = self.reply.send(Answer::Moved { text, moves: self.known });
         None
     }
 
@@ -134,9 +137,7 @@ impl PendingMove {
     fn still_here(&self, since: Instant, why: &Why, drain: bool) -> String {
         let name = &self.name;
         let again = match drain {
-            true => format!(
-                "it stays although this host is drained; when a peer runs, move it with \"vipd failover {name}\""
-            ),
+            true => "this drained host serves until another one is fit; \"vipd drain --force\" releases it even so".to_owned(),
             false => format!("\"vipd status {name}\" says whether a peer was ever heard"),
         };
         if since < self.asked_at {

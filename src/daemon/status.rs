@@ -12,7 +12,8 @@ use crate::api::status::{
 };
 use crate::helper::CheckResult;
 use crate::vrrp::{
-    self, Effect, Instant, LinkId, Node, Phase, Priority, State, Verdict, Version, VirtualRouter,
+    self, Drain, Effect, Instant, LinkId, Node, Phase, Priority, State, Verdict, Version,
+    VirtualRouter,
 };
 
 /// What the daemon knows of itself.
@@ -21,6 +22,8 @@ pub(super) struct Process<'a> {
     pub(super) node: &'a str,
     pub(super) config: &'a Path,
     pub(super) started_at: SystemTime,
+    /// Whether it is drained is forgotten at the next reboot.
+    pub(super) drained_until_reboot: bool,
     /// Whether it was told to stop.
     pub(super) stopping: bool,
 }
@@ -31,7 +34,9 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> St
     let mut there: BTreeMap<LinkId, There> = BTreeMap::new();
     Status {
         node: process.node.to_owned(),
-        drained: node.is_drained(),
+        drained: node.drained().is_some(),
+        drained_by_force: node.drained() == Some(Drain::Force),
+        drained_until_reboot: process.drained_until_reboot,
         stopping: process.stopping,
         daemon: DaemonInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -124,7 +129,7 @@ fn one_router(
         next: next(router)
             .map(|(next, at)| Next { what: next.name().to_owned(), in_seconds: seconds(at - now) }),
         held_back: router.held_back(),
-        drained: node.is_drained(),
+        drained: node.drained().is_some(),
         last_hook: beyond.last_hook.map(|ended| LastHook {
             hook: ended.hook.name().to_owned(),
             outcome: ended.outcome.to_string(),
@@ -194,6 +199,10 @@ fn priority_changes(router: &VirtualRouter, node: &Node) -> Vec<PriorityChange> 
             adds: adds.map(i32::from),
             text: format!("check {} {text}", config.name),
         });
+    }
+    if node.drained().is_some() && !matches!(router.state(), State::Leaving { .. }) {
+        let text = "the host is drained: used only if no other host is fit".to_owned();
+        changes.push(PriorityChange { check: None, adds: None, text });
     }
     if matches!(router.state(), State::Master { unheard_until: Some(_), .. }) {
         let text = "no router was heard since the start: priority 1 until this host surely receives adverts (preempt = false)".to_owned();

@@ -19,7 +19,12 @@ pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<
 
 pub(super) fn check_status(status: &Status, report: &mut Report) {
     if status.drained {
-        let text = "this host is drained: it takes nothing over, also after a reboot";
+        let text = match status.drained_by_force {
+            true => {
+                "this host is drained by force: it does not serve, even where no other host does"
+            }
+            false => "this host is drained: it serves only where no other host is fit",
+        };
         let does =
             "this ends that; where this host is the better one, the address moves here at once";
         report.found(ProblemKind::Drained, "", text, does, "vipd undrain");

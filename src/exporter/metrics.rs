@@ -76,9 +76,13 @@ fn node(out: &mut Exposition, status: &Status) {
             time.sample(&[], at);
         }
     });
-    out.gauge("vipd_drained", "Whether the host takes nothing over until undrained.", |drained| {
-        drained.sample(&[], u8::from(status.drained));
-    });
+    out.gauge(
+        "vipd_drained",
+        "Whether the host is drained: it serves only where no other host is fit, if at all.",
+        |drained| {
+            drained.sample(&[], u8::from(status.drained));
+        },
+    );
     out.gauge("vipd_stopping", "Whether the daemon is about to end.", |stopping| {
         stopping.sample(&[], u8::from(status.stopping));
     });

@@ -208,7 +208,8 @@ fn resume_bytes(resumes: &Resumes) -> [u8; HEADER_SIZE - 32] {
     bytes
 }
 
-fn boot_id() -> io::Result<[u8; 16]> {
+/// Identifies this boot of the machine.
+pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let number = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;

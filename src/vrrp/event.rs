@@ -87,13 +87,24 @@ pub enum ClaimError {
     Refused,
 }
 
+words! {
+    /// What an operator keeps a host for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Drain {
+        /// It serves only where no other host is fit, and gives way to any that is.
+        LastResort = "last_resort",
+        /// It does not serve at all.
+        Force = "force",
+    }
+}
+
 /// Commands of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Announce the addresses again.
     Announce(RouterId),
-    /// Hand over all addresses, and do not take over until undrained.
-    Drain,
+    /// Hand over all addresses, and be the last resort, or never serve, until undrained.
+    Drain(Drain),
     /// Hand one virtual router over to another host.
     Failover(RouterId),
     /// Preempt again after a failover.
@@ -118,7 +129,7 @@ pub struct Contention {
 pub struct Recorded {
     /// It was master, and was not leaving.
     pub was_master: bool,
-    pub drained: bool,
+    pub drained: Option<Drain>,
     /// An operator had moved it to another host.
     pub held_back: bool,
     /// At least one of its addresses is on the interface with our mark.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::action::Transition;
 use super::config::{Address, Config, RouterConfig};
-use super::event::Recorded;
+use super::event::{Drain, Recorded};
 use super::id::{LinkId, RouterId};
 use super::node::Node;
 use super::role::Role;
@@ -67,7 +67,7 @@ impl PreviousRecord {
         &self,
         node: &Node,
         now: Duration,
-        drained: bool,
+        drained: Option<Drain>,
         ours: impl Fn(LinkId, IpAddr) -> bool,
     ) -> Vec<(RouterId, Recorded)> {
         let resumes_in_last_minute = self.resumes.in_last_minute(now);

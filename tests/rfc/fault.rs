@@ -1,6 +1,6 @@
 //! The reasons for fault are a set, and fault means that it is not empty.
 
-use vipd::vrrp::{ClaimError, Command, Event, Reason, Role, RouterConfig, Why};
+use vipd::vrrp::{ClaimError, Command, Drain, Event, Reason, Role, RouterConfig, Why};
 
 use crate::fixture::*;
 
@@ -99,7 +99,7 @@ fn drain_does_not_move_what_the_owner_has() {
     let mut host = Host::started(&[priority(255)]);
     host.link_up();
     host.begin();
-    host.command(Command::Drain);
+    host.command(Command::Drain(Drain::LastResort));
     assert_eq!((host.role(), host.said().len()), (Role::Master, 0));
     host.link_down();
     host.link_up();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, DiscardReason,
-    Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
+    Drain, Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
     LinkAddress, LinkId, LinkState, Mac, Mismatch, Node, Packet, Priority, Probe, Reason, Recorded,
     Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Warning, Why,
 };
@@ -428,7 +428,7 @@ pub fn left_by(host: &mut Host, leave: Leave) {
     match leave {
         Leave::Stop => host.stop(Stop::Leave),
         Leave::Failover => host.command(Command::Failover(WEB)),
-        Leave::Drain => host.command(Command::Drain),
+        Leave::Drain => host.command(Command::Drain(Drain::LastResort)),
         Leave::Removed => host.reload(&[]),
         Leave::Election { .. } | Leave::Group => unreachable!(),
     }
@@ -439,7 +439,7 @@ pub const WAYS: [Leave; 4] = [Leave::Stop, Leave::Failover, Leave::Drain, Leave:
 /// What a daemon finds that was killed a moment ago.
 pub const KILLED: Recorded = Recorded {
     was_master: true,
-    drained: false,
+    drained: None,
     held_back: false,
     addresses_present: true,
     addresses_alive: true,

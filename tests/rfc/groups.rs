@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use vipd::vrrp::{
-    Command, Config, Effect, Event, GroupConfig, Handover, Hook, HookOutcome, Leave, Priority,
-    Reason, Recorded, Role, RouterConfig, Stop, VirtualRouter, Vrid, Why,
+    Command, Config, Drain, Effect, Event, GroupConfig, Handover, Hook, HookOutcome, Leave,
+    Priority, Reason, Recorded, Role, RouterConfig, Stop, VirtualRouter, Vrid, Why,
 };
 
 use crate::fixture::*;
@@ -277,7 +277,7 @@ fn group_runs_before_release_once_and_leaves_together_after_it() {
 #[test]
 fn group_loses_while_it_prepares_to_leave() {
     let mut host = masters(&prepared(Handover::Exclusive));
-    host.command(Command::Drain);
+    host.command(Command::Drain(Drain::LastResort));
     host.begin();
     host.hears(200, ABOVE).unwrap();
     host.is_all(Role::Backup);
@@ -503,7 +503,7 @@ fn group_stops_and_drains_together() {
     host.is_all(Role::Stopped);
     assert!(host.node.is_stopped());
     let mut host = masters(&web());
-    host.command(Command::Drain);
+    host.command(Command::Drain(Drain::LastResort));
     host.is_all(Role::Leaving);
     host.wait(secs(4));
     host.is_all(Role::Master);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vipd::vrrp::{Command, Hook, Priority, Reason, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{Command, Drain, Hook, Priority, Reason, Role, RouterConfig, Stop, Why};
 
 use crate::fixture::*;
 
@@ -75,7 +75,7 @@ fn before_claim_ends_with_a_fault_a_drain_a_stop_or_a_failover() {
     host.link_down();
     assert_eq!(host.said(), ["role fault"]);
     let mut host = claiming(asking());
-    host.command(Command::Drain);
+    host.command(Command::Drain(Drain::LastResort));
     assert_eq!(host.said(), ["role backup"]);
     let mut host = claiming(asking());
     host.stop(Stop::Leave);

@@ -1,6 +1,8 @@
 //! A daemon that ran too late gives up its role.
 
-use vipd::vrrp::{ClaimError, Command, Event, Handover, Hook, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{
+    ClaimError, Command, Drain, Event, Handover, Hook, Role, RouterConfig, Stop, Why,
+};
 
 use crate::fixture::*;
 
@@ -14,7 +16,7 @@ fn wake(host: &mut Host, how: usize) {
         4 => host.link_up(),
         5 => host.command(Command::Announce(WEB)),
         6 => host.command(Command::Failover(WEB)),
-        7 => host.command(Command::Drain),
+        7 => host.command(Command::Drain(Drain::LastResort)),
         8 => host.loses(SHARED),
         9 => host.hook_ended(Hook::BeforeRelease, true),
         10 => host.stop(Stop::Leave),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vipd::vrrp::{Action, Command, DiscardReason, Leave, Priority, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{
+    Action, Command, DiscardReason, Drain, Leave, Priority, Role, RouterConfig, Stop, Why,
+};
 
 use crate::fixture::*;
 
@@ -88,14 +90,14 @@ fn overlap_repeats_priority_0_once_per_interval() {
 
 #[test]
 fn overlap_failover_and_drain_are_undone_without_a_successor() {
-    for leave in [Leave::Failover, Leave::Drain] {
+    for (leave, advert) in [(Leave::Failover, "advert 150"), (Leave::Drain, "advert 1")] {
         let mut host = Host::master(web());
         left_by(&mut host, leave);
         host.wait(secs(4) - NANO);
         assert_eq!(host.role(), Role::Leaving);
         host.done.clear();
         host.wait(NANO);
-        assert_eq!(host.said(), ["advert 150", "renew", "announce", "role master"]);
+        assert_eq!(host.said(), [advert, "renew", "announce", "role master"]);
         assert_eq!(host.why(), Why::NobodyCame);
         host.begin();
         host.wait(secs(100));
@@ -147,7 +149,7 @@ fn a_failover_while_the_daemon_stops_does_not_bring_the_role_back() {
     host.stop(Stop::Leave);
     host.wait(secs(1));
     host.command(Command::Failover(WEB));
-    host.command(Command::Drain);
+    host.command(Command::Drain(Drain::LastResort));
     host.wait(secs(60));
     assert_eq!(host.role(), Role::Stopped);
     assert!(host.node.is_stopped());
@@ -171,7 +173,7 @@ fn a_drain_after_a_failover_without_a_successor_is_tried_again() {
     host.wait(secs(10));
     assert_eq!(host.why(), Why::NobodyCame);
     for _ in 0..2 {
-        host.command(Command::Drain);
+        host.command(Command::Drain(Drain::LastResort));
         assert_eq!(host.role(), Role::Leaving);
         host.wait(secs(10));
         assert_eq!(host.role(), Role::Master);

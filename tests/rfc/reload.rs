@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Command, DiscardReason, Reason, Role, RouterConfig, Stop, Vrid};
+use vipd::vrrp::{Command, DiscardReason, Drain, Reason, Role, RouterConfig, Stop, Vrid};
 
 use crate::fixture::*;
 
@@ -31,7 +31,7 @@ fn reload_of_the_same_configuration_changes_nothing() {
     check(&mut host);
     host.link_down();
     check(&mut host);
-    host.command(Command::Drain);
+    host.command(Command::Drain(Drain::LastResort));
     check(&mut host);
 }
 

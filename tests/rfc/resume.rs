@@ -1,6 +1,6 @@
 //! A daemon that starts again resumes the role that is recorded, if every condition holds.
 
-use vipd::vrrp::{Action, Command, Event, Recorded, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{Action, Command, Drain, Event, Recorded, Role, RouterConfig, Stop, Why};
 
 use crate::fixture::*;
 
@@ -25,7 +25,7 @@ fn a_master_that_resumes_runs_its_hook_again_unless_it_had_finished() {
 fn resume_is_refused_if_any_single_condition_fails() {
     let refused = [
         Recorded { was_master: false, ..KILLED },
-        Recorded { drained: true, ..KILLED },
+        Recorded { drained: Some(Drain::Force), ..KILLED },
         Recorded { held_back: true, ..KILLED },
         Recorded { addresses_alive: false, ..KILLED },
         Recorded { last_advert_age: millis(2900), ..KILLED },
@@ -36,7 +36,7 @@ fn resume_is_refused_if_any_single_condition_fails() {
         assert_eq!(host.role(), Role::Backup, "{recorded:?}");
         assert_eq!(host.said(), ["release", "role backup"], "{recorded:?}");
         assert_eq!(host.router().held_back(), recorded.held_back);
-        assert_eq!(host.node.is_drained(), recorded.drained);
+        assert_eq!(host.node.drained(), recorded.drained);
     }
 }
 
@@ -75,7 +75,7 @@ fn a_reload_or_a_drain_before_the_interface_is_known_decides_nothing() {
     host.link(true, &[at(HERE), ours(SHARED)]);
     assert_eq!(host.why(), Why::Resumed);
     let mut drained = Host::started(&[web()]);
-    drained.command(Command::Drain);
+    drained.command(Command::Drain(Drain::Force));
     assert_eq!(drained.role(), Role::Waiting);
     drained.link_up();
     assert_eq!(drained.role(), Role::Backup);

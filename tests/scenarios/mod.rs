@@ -91,6 +91,8 @@ pub enum Step {
     Resume(&'static str),
     /// `vipd drain`.
     Drain(&'static str),
+    /// `vipd drain --force`.
+    DrainByForce(&'static str),
     /// `vipd undrain`.
     Undrain(&'static str),
     /// Time goes by.
@@ -130,7 +132,14 @@ impl Scenario {
     /// Whether it needs commands to a running daemon.
     pub fn needs_commands(&self) -> bool {
         self.steps.iter().any(|step| {
-            matches!(step, Step::Failover(_) | Step::Resume(_) | Step::Drain(_) | Step::Undrain(_))
+            matches!(
+                step,
+                Step::Failover(_)
+                    | Step::Resume(_)
+                    | Step::Drain(_)
+                    | Step::DrainByForce(_)
+                    | Step::Undrain(_)
+            )
         })
     }
 }
@@ -305,7 +314,7 @@ pub const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "a_drained_host_takes_nothing_until_undrained",
+        name: "a_drained_host_is_the_last_resort",
         interval_ms: 1000,
         hosts: PAIR,
         steps: &[
@@ -314,6 +323,64 @@ pub const ALL: &[Scenario] = &[
             Drain("a"),
             MasterWithin("b", s(2)),
             NothingWasLost,
+            Crash("b"),
+            MasterWithin("a", TIMEOUT),
+            Restart("a"),
+            Wait(s(2)),
+            MasterIs("a"),
+            LinkDown("a"),
+            Wait(s(1)),
+            LinkUp("a"),
+            MasterWithin("a", s(6)),
+            Wait(s(1)),
+            Mark,
+            Start("b"),
+            MasterWithin("b", TIMEOUT),
+            NothingWasLost,
+            Undrain("a"),
+            MasterWithin("a", TIMEOUT),
+        ],
+    },
+    Scenario {
+        name: "a_drained_master_gives_way_to_a_peer_that_does_not_preempt",
+        interval_ms: 1000,
+        hosts: &[host("a", 150), host("b", 100).no_preempt().asleep()],
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            Mark,
+            Drain("a"),
+            Wait(s(5)),
+            MasterIs("a"),
+            Start("b"),
+            MasterWithin("b", s(20)),
+            NothingWasLost,
+        ],
+    },
+    Scenario {
+        name: "two_drained_hosts_leave_the_role_where_it_is",
+        interval_ms: 1000,
+        hosts: PAIR,
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            Drain("b"),
+            Mark,
+            Drain("a"),
+            MasterWithin("b", TIMEOUT),
+            Wait(s(25)),
+            MasterIs("b"),
+            NothingWasLost,
+        ],
+    },
+    Scenario {
+        name: "a_host_drained_by_force_serves_nothing",
+        interval_ms: 1000,
+        hosts: PAIR,
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            // Not beside an advert, which could be heard after priority 0.
+            Wait(ms(2300)),
+            DrainByForce("a"),
+            MasterWithin("b", s(2)),
             Crash("b"),
             Wait(s(6)),
             NobodyIsMaster,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Address, Advert, CheckConfig, ChecksumForm, Command, Config, Effect, Family, GroupConfig,
-    Handover, Hook, Initial, Interval, Mac, Node, Priority, Probe, Role, RouterConfig, State, Stop,
-    Version, VirtualRouter, Vrid,
+    Address, Advert, CheckConfig, ChecksumForm, Command, Config, Drain, Effect, Family,
+    GroupConfig, Handover, Hook, Initial, Interval, Mac, Node, Priority, Probe, Role, RouterConfig,
+    State, Stop, Version, VirtualRouter, Vrid,
 };
 
 use super::random::Random;
@@ -378,7 +378,10 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
             let id = ids[random.index(ids.len())];
             match random.range(0..9) {
                 0 => world.command(host, Command::Announce(id)),
-                1 => world.command(host, Command::Drain),
+                1 => {
+                    let drain = random.pick(&[Drain::LastResort, Drain::LastResort, Drain::Force]);
+                    world.command(host, Command::Drain(drain));
+                }
                 2 | 3 => world.command(host, Command::Undrain),
                 4 | 5 => world.command(host, Command::Failover(id)),
                 6 => world.command(host, Command::Resume(id)),
@@ -728,6 +731,12 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
             }
         }
     }
+    // Hosts that are drained, but not by force, serve if nobody else does.
+    for host in 0..world.hosts.len() {
+        if world.hosts[host].node().is_some_and(|node| node.drained() == Some(Drain::Force)) {
+            world.command(host, Command::Undrain);
+        }
+    }
     // Forged messages, hooks and delays end, and then faults with a time limit.
     world.run_for(8 * longest + Duration::from_secs(8));
     let faulty = world
@@ -815,6 +824,7 @@ fn is_kept(world: &World, host: usize, node: &Node, taker: &VirtualRouter) -> bo
 }
 
 fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String> {
+    let mut kept = false;
     let mut takers = Vec::new();
     let mut masters = Vec::new();
     for (host, machine) in world.hosts.iter().enumerate() {
@@ -827,10 +837,14 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
         };
         match router.state() {
             State::Master { .. } => masters.push((host, router)),
-            State::Backup { takeover_at: Some(_) } if is_kept(world, host, node, router) => {}
+            State::Backup { takeover_at: Some(_) } if is_kept(world, host, node, router) => {
+                kept = true;
+            }
             State::Backup { takeover_at: Some(_) } => takers.push((host, router)),
-            State::Backup { takeover_at: None } => {}
-            State::Fault | State::Claiming { .. } | State::Leaving { .. } => {
+            State::Backup { takeover_at: None }
+            | State::Fault
+            | State::Claiming { .. }
+            | State::Leaving { .. } => {
                 return Err(format!(
                     "{} is {} after a long calm: {:?}",
                     machine.name,
@@ -843,7 +857,7 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
     // Version 2 hosts with different intervals discard each other's adverts.
     let name = |host: usize| &world.hosts[host].name;
     let (host, master) = match masters.as_slice() {
-        [] if takers.is_empty() => return Ok(()),
+        [] if kept => return Ok(()),
         [] => return Err("nobody is master".to_owned()),
         [one] => *one,
         [_, _, ..] => {
@@ -855,6 +869,10 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
         let config = taker.config();
         let wants = config.preempt || config.priority == Priority::OWNER;
         let priority = taker.effective_priority();
+        let offers = matches!(master.state(), State::Master { offer_at: Some(_), .. });
+        if offers && priority > Priority::LOWEST {
+            return Err(format!("{} is drained and master, {} is fit", name(host), name(*other)));
+        }
         if wants && !taker.held_back() && priority > master.effective_priority() {
             return Err(format!(
                 "{} is master with {}, {} would be better with {}",

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Advert, CheckConfig, Command, Config, Effect, Event, Family, GroupConfig, Handover,
-    Hook, Initial, Instant, Interval, LinkAddress, LinkState, Node, Packet, Priority, Probe, Role,
-    RouterConfig, RouterId, Stop, Vrid,
+    Action, Advert, CheckConfig, Command, Config, Drain, Effect, Event, Family, GroupConfig,
+    Handover, Hook, Initial, Instant, Interval, LinkAddress, LinkState, Node, Packet, Priority,
+    Probe, Role, RouterConfig, RouterId, Stop, Vrid,
 };
 
 use super::chaos;
@@ -95,7 +95,7 @@ pub fn planned_moves_of_a_group_lose_nothing(
     let how = random.range(0..5);
     match how {
         0 => world.stop(first, Stop::Leave),
-        1 => world.command(first, Command::Drain),
+        1 => world.command(first, Command::Drain(Drain::LastResort)),
         2 => world.command(first, Command::Failover(id)),
         _ => world.probe(first, "app", Probe::Failed),
     }
@@ -331,7 +331,7 @@ fn happen(
             let command = random.pick(&[
                 Command::Failover(id),
                 Command::Resume(id),
-                Command::Drain,
+                Command::Drain(Drain::LastResort),
                 Command::Undrain,
             ]);
             node.handle(*now, Event::Command(command), actions).unwrap();

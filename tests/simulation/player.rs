@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    ChecksumForm, Command, Config, Family, Handover, Interval, Priority, Role, RouterConfig, Stop,
-    Version, Vrid,
+    ChecksumForm, Command, Config, Drain, Family, Handover, Interval, Priority, Role, RouterConfig,
+    Stop, Version, Vrid,
 };
 
 use super::scenarios::{Scenario, Setup, Step};
@@ -151,7 +151,11 @@ pub fn play(scenario: &Scenario, seed: u64) {
                 true
             }
             Step::Drain(name) => {
-                world.command(host(name), Command::Drain);
+                world.command(host(name), Command::Drain(Drain::LastResort));
+                true
+            }
+            Step::DrainByForce(name) => {
+                world.command(host(name), Command::Drain(Drain::Force));
                 true
             }
             Step::Undrain(name) => {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::vrrp::{Command, Handover, Interval, Stop};
+use vipd::vrrp::{Command, Drain, Handover, Interval, Stop};
 
 use super::player::{address, world};
 use super::random::Random;
@@ -68,7 +68,7 @@ pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, 
     match (newcomer, random.range(0..4)) {
         (Some(newcomer), _) => world.start(newcomer),
         (None, 0) if !alone => world.stop(first, Stop::Leave),
-        (None, 1) => world.command(first, Command::Drain),
+        (None, 1) => world.command(first, Command::Drain(Drain::LastResort)),
         (None, _) => world.command(first, Command::Failover(id)),
     }
     wait_until_stable_for(&mut world, 10 * interval);

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Event, Instant, Node, Phase, Priority, Reason, Role, RouterId, State, VirtualRouter,
+    Action, Drain, Event, Instant, Node, Phase, Priority, Reason, Role, RouterId, State,
+    VirtualRouter,
 };
 
 #[derive(Debug, Default)]
@@ -95,8 +96,10 @@ impl Watch {
             }
             match router.state() {
                 State::Backup { takeover_at: None } => {
-                    if router.role() != Role::Stopped && !node.is_drained() {
-                        return Err("a backup that is not drained never takes over".to_owned());
+                    if router.role() != Role::Stopped && node.drained() != Some(Drain::Force) {
+                        return Err(
+                            "a backup that is not drained by force never takes over".to_owned()
+                        );
                     }
                 }
                 State::Backup { takeover_at: Some(at) } => {
@@ -188,10 +191,20 @@ impl Watch {
                     {
                         return Err(format!("priority 0 again after {:?}", now - before));
                     }
-                    seen.priority_zero_at = Some(now);
+                    // A drained master that offers its role may lose it a moment later.
+                    let leaves = !matches!(router.state(), State::Master { .. });
+                    seen.priority_zero_at = leaves.then_some(now);
                     return Ok(());
                 }
                 seen.priority_zero_at = None;
+                let last_resort = node.drained().is_some() && !owner && !changes;
+                let leaves = matches!(router.state(), State::Leaving { .. });
+                if last_resort && !leaves && advert.priority != Priority::LOWEST {
+                    return Err(format!("drained, it advertises {}", advert.priority));
+                }
+                if node.drained() == Some(Drain::Force) && !owner && !changes {
+                    return Err("drained by force, it advertises".to_owned());
+                }
                 if seen.claimed.is_empty() && !owner {
                     return Err("an advert without a claim".to_owned());
                 }

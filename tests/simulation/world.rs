@@ -14,7 +14,7 @@ use std::time::Duration;
 use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, Work};
 use vipd::vrrp::record::{self, PreviousRecord, Resumes};
 use vipd::vrrp::{
-    Action, Address, Command, Config, Contention, Event, Family, Hook, HookOutcome, Instant,
+    Action, Address, Command, Config, Contention, Drain, Event, Family, Hook, HookOutcome, Instant,
     LinkAddress, LinkId, LinkState, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry,
     Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
 };
@@ -94,7 +94,7 @@ pub struct Machine {
     /// What the last daemon left for the next one.
     record: PreviousRecord,
     /// Kept over a restart and a reboot.
-    drained: bool,
+    drained: Option<Drain>,
     pub process: Option<Process>,
     /// What its workers have carried out.
     pub jobs_done: u64,
@@ -359,7 +359,7 @@ impl World {
                 kernel,
                 gone: BTreeMap::new(),
                 record: PreviousRecord::default(),
-                drained: false,
+                drained: None,
                 process: None,
                 jobs_done: 0,
             });
@@ -762,7 +762,8 @@ impl World {
                     process.entry(id).held_back = matches!(command, Command::Failover(_));
                 }
             }
-            Command::Drain | Command::Undrain => machine.drained = command == Command::Drain,
+            Command::Drain(drain) => machine.drained = Some(drain),
+            Command::Undrain => machine.drained = None,
             Command::Announce(_) => {}
         }
         self.feed(host, Event::Command(command));

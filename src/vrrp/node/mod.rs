@@ -18,7 +18,9 @@ use crate::vrrp::advert;
 use crate::vrrp::check::Check;
 use crate::vrrp::config::{Config, Family, Vrid};
 use crate::vrrp::discard::{Discard, DiscardReason};
-use crate::vrrp::event::{ClaimError, Command, Contention, Event, LinkAddress, Packet, Stop};
+use crate::vrrp::event::{
+    ClaimError, Command, Contention, Drain, Event, LinkAddress, Packet, Stop,
+};
 use crate::vrrp::group::Group;
 use crate::vrrp::id::{LinkId, Mac, RouterId};
 use crate::vrrp::role::{Leave, Role};
@@ -78,7 +80,7 @@ pub struct Node {
     /// Removed from the configuration, until they have nothing left to release.
     leaving: Vec<RouterId>,
     next_id: u32,
-    drained: bool,
+    drained: Option<Drain>,
     stop: Option<Stop>,
 }
 
@@ -102,7 +104,7 @@ impl Node {
             due: Vec::new(),
             leaving: Vec::new(),
             next_id: 0,
-            drained: false,
+            drained: None,
             stop: None,
         };
         for router in &config.routers {
@@ -149,7 +151,7 @@ impl Node {
             Event::Command(command) => self.command(now, command, actions),
             Event::Contention(seen) => outcome = Ok(self.contention(now, seen, actions)),
             Event::Found(id, recorded) => {
-                self.drained |= recorded.drained;
+                self.drained = self.drained.max(recorded.drained);
                 self.with(now, id, |router| router.set_record(recorded));
             }
             Event::HookFinished(id, outcome) => {
@@ -197,8 +199,8 @@ impl Node {
         }
     }
 
-    /// Whether this host is drained.
-    pub fn is_drained(&self) -> bool {
+    /// What this host is drained to, if it is drained.
+    pub fn drained(&self) -> Option<Drain> {
         self.drained
     }
 
@@ -299,13 +301,18 @@ impl Node {
                     self.with(now, id, VirtualRouter::resume);
                 }
             }
-            Command::Drain | Command::Undrain => {
-                self.drained = command == Command::Drain;
+            Command::Drain(drain) => {
+                self.drained = Some(drain);
+                for id in self.order.clone() {
+                    // Before its priority is lowered: peers take over once it has prepared for that.
+                    self.with(now, id, |router| router.drain(now, drain, actions));
+                    self.reevaluate(now, id, actions);
+                }
+            }
+            Command::Undrain => {
+                self.drained = None;
                 for id in self.order.clone() {
                     self.reevaluate(now, id, actions);
-                    if self.drained {
-                        self.with(now, id, |router| router.drain(now, actions));
-                    }
                 }
             }
         }

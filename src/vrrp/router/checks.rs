@@ -57,7 +57,7 @@ impl VirtualRouter {
     /// The effective priority has changed: a master advertises it at once, and a backup's
     /// master-down timer is moved by the difference of the skew times, as if the new priority had
     /// been in force when the master was last heard.
-    fn priority_changed(
+    pub(super) fn priority_changed(
         &mut self,
         now: Instant,
         before: Priority,

@@ -4,6 +4,7 @@ use super::VirtualRouter;
 use super::states::{Phase, State};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::Priority;
+use crate::vrrp::event::Drain;
 use crate::vrrp::hook::{Hook, HookOutcome};
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::Leave;
@@ -35,9 +36,15 @@ impl VirtualRouter {
     }
 
     /// `drain`: a master hands over, also if it has tried before and nobody took over.
-    pub(in crate::vrrp) fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.drained && matches!(self.state, State::Master { .. }) {
-            self.leave(now, Leave::Drain, actions);
+    /// The owner has its addresses from the host, so they could not move; `drain --force` releases at
+    /// once (`reconcile_role`).
+    pub(in crate::vrrp) fn drain(&mut self, now: Instant, drain: Drain, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        match self.state {
+            _ if self.is_owner() || drain == Drain::Force => {}
+            State::Claiming { .. } => self.enter_backup(now, Why::Left(Leave::Drain), actions),
+            State::Master { .. } => self.leave(now, Leave::Drain, actions),
+            State::Fault | State::Backup { .. } | State::Leaving { .. } => {}
         }
     }
 

@@ -221,7 +221,7 @@ impl VirtualRouter {
     ) {
         let takeover_at = if heard.priority == Priority::LEAVING {
             self.superior_heard_at = None;
-            let at = now + self.skew();
+            let at = now + self.wait_after_priority_0();
             match self.state {
                 State::Backup { takeover_at: Some(timer) } => at.min(timer),
                 State::Backup { takeover_at: None }

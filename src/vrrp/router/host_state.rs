@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 
 use super::VirtualRouter;
+use super::states::State;
 use crate::vrrp::action::Action;
 use crate::vrrp::config::Family;
-use crate::vrrp::event::LinkAddress;
+use crate::vrrp::event::{Drain, LinkAddress};
 use crate::vrrp::reason::Reason;
 use crate::vrrp::time::Instant;
 
@@ -21,7 +22,7 @@ pub(in crate::vrrp) struct HostState<'a> {
     pub held_addresses: &'a [LinkAddress],
     /// The virtual addresses of all virtual routers of this host.
     pub shared: &'a [IpAddr],
-    pub drained: bool,
+    pub drained: Option<Drain>,
 }
 
 impl VirtualRouter {
@@ -42,11 +43,22 @@ impl VirtualRouter {
         host: HostState<'_>,
         actions: &mut Vec<Action>,
     ) {
+        let (priority, skew) = (self.effective_priority(), self.skew());
         if self.update_link(now, host) {
             self.start(now, self.can_resume(), actions);
-        } else {
-            self.reconcile_role(now, actions);
+            return;
         }
+        let changed = self.effective_priority() != priority;
+        if changed && self.faults.is_empty() && self.drained != Some(Drain::Force) {
+            self.priority_changed(now, priority, skew, actions);
+        }
+        let next_offer = self.next_offer(now);
+        if let State::Master { offer_at, .. } = &mut self.state
+            && offer_at.is_some() != next_offer.is_some()
+        {
+            *offer_at = next_offer;
+        }
+        self.reconcile_role(now, actions);
     }
 
     /// Records the state of the host without acting on it. Returns whether that was the first time.
@@ -80,7 +92,7 @@ impl VirtualRouter {
             self.source = source;
         }
         // The owner has its addresses from the host, so they could not move.
-        self.drained = host.drained && !owner;
+        self.drained = host.drained.filter(|_| !owner);
         starting
     }
 

@@ -5,7 +5,7 @@ use super::states::State;
 use crate::vrrp::action::Action;
 use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::Priority;
-use crate::vrrp::event::Recorded;
+use crate::vrrp::event::{Drain, Recorded};
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::time::Instant;
@@ -26,7 +26,7 @@ impl VirtualRouter {
         let sound = self.faults.keys().all(|reason| matches!(reason, Reason::Check(_)));
         let record_allows_resume =
             self.recorded.as_ref().is_some_and(|recorded| self.record_allows_resume(recorded));
-        sound && !self.drained && record_allows_resume
+        sound && self.drained != Some(Drain::Force) && record_allows_resume
     }
 
     /// The first decision after the interfaces are known: resume as master, or release leftovers
@@ -83,14 +83,14 @@ impl VirtualRouter {
     /// The master left while this one could not take over, and nobody has become master since: it need
     /// not wait for a whole master-down interval.
     fn catch_up_with_priority_0(&mut self, now: Instant, since: Instant) {
-        let skew = self.skew();
+        let wait = self.wait_after_priority_0();
         let (peer, hold_until) = (&self.peer, self.hold_until);
         if let State::Backup { takeover_at: Some(timer) } = &mut self.state
             && let Some(peer) = peer.as_ref().filter(|peer| peer.priority == Priority::LEAVING)
             && self.heard_since_up
             && peer.at >= since
         {
-            *timer = (*timer).min((peer.at + skew).max(now)).max(hold_until);
+            *timer = (*timer).min((peer.at + wait).max(now)).max(hold_until);
         }
     }
 
@@ -100,7 +100,6 @@ impl VirtualRouter {
         let timeout = self.config.advert_interval.peer_timeout();
         recorded.was_master
             && !recorded.held_back
-            && !recorded.drained
             && recorded.addresses_alive
             && recorded.last_advert_age < timeout.saturating_sub(timeout / 30)
             && recorded.resumes_in_last_minute < RESUMES_PER_MINUTE

@@ -152,7 +152,7 @@ impl VirtualRouter {
 
     /// Until when it keeps its group from taking over, if it does so: a backup while it hears a
     /// master that it would not preempt or while `hold_until` has not passed, a member that leaves
-    /// or asks its hook until that is over. One in fault or drained gives no such moment, so the
+    /// or asks its hook until that is over. One in fault, or drained by force, gives no such moment, so the
     /// group asks again one interval later.
     fn blocks_takeover_until(&self, now: Instant) -> Option<Instant> {
         let until = match &self.state {

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::{Address, Interval, Priority, RouterConfig};
-use crate::vrrp::event::Recorded;
+use crate::vrrp::event::{Drain, Recorded};
 use crate::vrrp::holding::Holding;
 use crate::vrrp::hook::HookOutcome;
 use crate::vrrp::id::{LinkId, RouterId};
@@ -70,7 +70,7 @@ pub struct VirtualRouter {
     fit_since: Instant,
     heard_since_up: bool,
     held_back: bool,
-    drained: bool,
+    drained: Option<Drain>,
     /// When a master was last heard that we would not preempt, unless it has left since. Sync
     /// groups need it: their members' timers do not run out in the same moment.
     superior_heard_at: Option<Instant>,
@@ -113,7 +113,7 @@ impl VirtualRouter {
             fit_since: now,
             heard_since_up: false,
             held_back: false,
-            drained: false,
+            drained: None,
             superior_heard_at: None,
             check_summary: CheckSummary::default(),
             membership: Membership::Alone,
@@ -236,24 +236,42 @@ impl VirtualRouter {
         self.config.priority == Priority::OWNER
     }
 
-    /// The configured priority, adjusted by checks: advertised, and compared with that of peers.
+    /// The configured priority, adjusted by checks and by a drain: advertised, and compared with that
+    /// of peers.
     pub fn effective_priority(&self) -> Priority {
         if self.is_owner() {
             return Priority::OWNER;
         }
         match self.state {
             State::Master { unheard_until: Some(_), .. } => Priority::LOWEST,
-            State::Fault
+            State::Fault | State::Backup { .. } | State::Claiming { .. } | State::Master { .. }
+                if self.drained.is_some() =>
+            {
+                Priority::LOWEST
+            }
+            // A drained one, too: no peer is to take over before `before_release` has ended.
+            State::Leaving { .. }
+            | State::Fault
             | State::Backup { .. }
             | State::Claiming { .. }
-            | State::Master { .. }
-            | State::Leaving { .. } => self.check_summary.effective(self.config.priority),
+            | State::Master { .. } => self.check_summary.effective(self.config.priority),
         }
     }
 
     /// Skew_Time.
     pub fn skew(&self) -> Duration {
         self.master_interval.skew(self.config.version, self.effective_priority())
+    }
+
+    /// How long a backup waits after priority 0: the skew time. One of priority 1 is the last resort,
+    /// and waits two intervals longer. Another host of that priority may only have offered the role to
+    /// a fit one (see `next_offer`), and goes on if there is none.
+    pub(super) fn wait_after_priority_0(&self) -> Duration {
+        if self.effective_priority() == Priority::LOWEST {
+            2 * self.master_interval.duration() + self.skew()
+        } else {
+            self.skew()
+        }
     }
 
     /// Master_Down_Interval.

@@ -14,7 +14,8 @@ pub enum State {
     Fault,
     /// Another router is master, or none yet (RFC 9568 6.4.2).
     Backup {
-        /// When Master_Down_Timer expires; `None`: does not take over (drained, stopped).
+        /// When Master_Down_Timer expires; `None`: does not take over (drained by force,
+        /// stopped).
         takeover_at: Option<Instant>,
     },
     /// Master_Down_Timer has expired, and the `before_claim` hook runs. For peers it is still a
@@ -38,6 +39,8 @@ pub enum State {
         sent_at: Instant,
         /// It has heard no peer since start, and advertises priority 1 until then.
         unheard_until: Option<Instant>,
+        /// It is drained: when to offer the role by priority 0 the next time.
+        offer_at: Option<Instant>,
         /// Since when it has stayed beside a master of equal priority, for its sync group's first
         /// member to decide the tie.
         tie_since: Option<Instant>,

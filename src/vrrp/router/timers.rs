@@ -1,15 +1,21 @@
 //! Deadlines: the next one, and what happens when one has passed.
 
+use std::time::Duration;
+
 use super::VirtualRouter;
 use super::membership::Membership;
 use super::states::{Phase, State};
 use crate::vrrp::action::Action;
-use crate::vrrp::config::{Priority, VETO};
+use crate::vrrp::config::{Handover, Priority, VETO};
+use crate::vrrp::event::Drain;
 use crate::vrrp::hook::Hook;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
+
+/// How often a drained master offers its role; doubled until it is at least two intervals.
+const OFFER_PERIOD: Duration = Duration::from_secs(10);
 
 impl VirtualRouter {
     /// When its next deadline passes.
@@ -18,9 +24,9 @@ impl VirtualRouter {
             State::Fault => None,
             State::Backup { takeover_at } => *takeover_at,
             State::Claiming { until, .. } => Some(*until),
-            State::Master { advert_at, extra_at, unheard_until, .. } => {
+            State::Master { advert_at, extra_at, unheard_until, offer_at, .. } => {
                 let mut at = *advert_at;
-                for other in [extra_at, unheard_until].into_iter().flatten() {
+                for other in [extra_at, unheard_until, offer_at].into_iter().flatten() {
                     at = at.min(*other);
                 }
                 Some(at)
@@ -112,6 +118,9 @@ impl VirtualRouter {
 
     fn master_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let interval = self.config.advert_interval.duration();
+        if matches!(self.state, State::Master { offer_at: Some(at), .. } if at <= now) {
+            self.make_offer(now, actions);
+        }
         let State::Master { advert_at, extra_at, unheard_until, .. } = &mut self.state else {
             return;
         };
@@ -137,6 +146,41 @@ impl VirtualRouter {
             self.send(now, self.effective_priority(), actions);
         }
         self.holding.timeout(now, actions);
+    }
+
+    /// When a drained master offers its role the next time. Its priority 1 makes every fit host that
+    /// preempts take over; one that does not, which sends nothing as a backup, takes over after
+    /// priority 0 only. With `exclusive` handover that would have to follow a release, and so the role
+    /// is not offered.
+    ///
+    /// The moments are multiples of one period, so that the members of a sync group, which a peer
+    /// takes over together, are offered at the same moment.
+    pub(super) fn next_offer(&self, now: Instant) -> Option<Instant> {
+        match (self.drained, self.config.handover) {
+            (Some(Drain::LastResort), Handover::Overlap) => {}
+            (None | Some(Drain::Force), _) | (Some(Drain::LastResort), Handover::Exclusive) => {
+                return None;
+            }
+        }
+        let mut period = OFFER_PERIOD;
+        while period < 2 * self.config.advert_interval.duration() {
+            period *= 2;
+        }
+        let past = now.as_nanos() % period.as_nanos() as u64;
+        Some(now.before(Duration::from_nanos(past)) + period)
+    }
+
+    /// Sends priority 0 and remains master. A backup that is fit has taken over by the time of the next
+    /// advert; without one nothing has happened.
+    fn make_offer(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let next = self.next_offer(now);
+        let next_advert = now + self.config.advert_interval.duration();
+        if let State::Master { offer_at, advert_at, extra_at, .. } = &mut self.state {
+            *offer_at = next;
+            *advert_at = next_advert;
+            *extra_at = None;
+            self.advertise(now, Priority::LEAVING, actions);
+        }
     }
 
     pub(super) fn leaving_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {

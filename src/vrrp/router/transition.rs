@@ -6,6 +6,7 @@ use super::VirtualRouter;
 use super::states::{Phase, State};
 use crate::vrrp::action::{Action, Transition};
 use crate::vrrp::config::{Handover, Priority};
+use crate::vrrp::event::Drain;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
@@ -21,6 +22,7 @@ const UNHEARD_LIMIT: Duration = Duration::from_secs(60);
 impl VirtualRouter {
     /// Brings the role in line with the faults and with `drained`.
     pub(super) fn reconcile_role(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let forced = self.drained == Some(Drain::Force);
         if self.faults.is_empty() {
             // Frees the memory of the emptied map.
             self.faults.clear();
@@ -38,7 +40,7 @@ impl VirtualRouter {
                         self.enter(now, State::Fault, why, true, actions);
                     }
                 }
-                State::Leaving { .. } if self.only_checks_fail() => {
+                State::Leaving { .. } if self.only_checks_fail() && !forced => {
                     // It hands over already, and `before_release` may be what stops the checked
                     // service.
                 }
@@ -51,24 +53,23 @@ impl VirtualRouter {
         match &mut self.state {
             State::Fault => self.take_part(now, actions),
             State::Claiming { .. } => {
-                if self.drained {
+                if forced {
                     self.enter_backup(now, Why::Left(Leave::Drain), actions);
                 }
             }
             State::Backup { takeover_at } => {
-                if self.retiring.is_some() || self.drained {
+                if self.retiring.is_some() || forced {
                     *takeover_at = None;
                 } else if takeover_at.is_none() {
                     let at = (now + self.master_down()).max(self.hold_until);
                     self.state = State::Backup { takeover_at: Some(at) };
                 }
             }
-            State::Master { .. } => {
-                if self.drained && self.why != Why::NobodyCame {
-                    self.leave(now, Leave::Drain, actions);
+            State::Master { .. } | State::Leaving { .. } => {
+                if forced {
+                    self.release_at_once(now, Why::Left(Leave::Drain), actions);
                 }
             }
-            State::Leaving { .. } => {}
         }
     }
 
@@ -105,7 +106,7 @@ impl VirtualRouter {
         if heard && !exclusive {
             self.advertise(now, Priority::LEAVING, actions);
         }
-        if self.retiring.is_some() {
+        if self.retiring.is_some() || self.faults.is_empty() {
             self.enter_backup(now, why, actions);
         } else {
             self.enter(now, State::Fault, why, true, actions);
@@ -189,6 +190,7 @@ impl VirtualRouter {
             extra_sent_at: None,
             sent_at: now,
             unheard_until,
+            offer_at: self.next_offer(now),
             tie_since: None,
         };
         self.enter(now, state, why, hooks, actions);
@@ -207,7 +209,9 @@ impl VirtualRouter {
     }
 
     pub(super) fn enter_backup(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
-        let eligible = !self.drained && self.retiring.is_none();
+        let eligible = self.drained != Some(Drain::Force) && self.retiring.is_none();
+        // The skew time is that of a backup's priority.
+        self.state = State::Backup { takeover_at: None };
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
         if !self.faults.is_empty() && self.retiring.is_none() {

@@ -31,6 +31,7 @@ impl VirtualRouter {
                 extra_sent_at,
                 sent_at,
                 unheard_until,
+                offer_at,
                 tie_since,
             } => {
                 let forgotten = TIE_FORGOTTEN_INTERVALS * interval;
@@ -40,6 +41,7 @@ impl VirtualRouter {
                 *extra_sent_at = extra_sent_at.filter(|at| now < *at + EXTRA_ADVERT_GAP).map(moved);
                 *sent_at = moved(*sent_at);
                 *unheard_until = unheard_until.map(moved);
+                *offer_at = offer_at.map(moved);
             }
             State::Leaving { leave: _, phase, sent_at } => {
                 *sent_at = moved(*sent_at);
