@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use crate::fault::{
     Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
 };
+use crate::scenario::vipd;
 use crate::suite::{Test, TestResult, tests};
 
 #[derive(Clone, Copy)]
@@ -65,6 +66,7 @@ pub fn tests() -> Vec<Test> {
         a_freeze_slightly_longer_than_the_lease_makes_no_two_owners,
         an_interface_recreated_at_once_gets_its_address_back,
         an_address_deleted_repeatedly_ends_in_a_fault,
+        an_unadvertised_address_that_the_kernel_refuses_moves_nothing,
         the_fourth_crash_in_a_minute_starts_as_backup,
         after_a_healed_partition_clients_reach_the_master_at_once,
         after_lost_adverts_there_is_one_owner_again,
@@ -717,4 +719,32 @@ fn not_receiving(peer: Peer, seconds: u64) -> TestResult {
     assert!(!low.is_empty(), "it was to think itself alone\n{logs}");
     assert!(low.iter().all(|(_, advert)| advert.priority <= 1), "{logs}");
     Ok(())
+}
+
+/// IPv6 is disabled on the better host, and the virtual router has an unadvertised IPv6 address.
+fn an_unadvertised_address_that_the_kernel_refuses_moves_nothing() {
+    let with = |priority| {
+        let more = spec(priority).more + "unadvertised_addresses = [\"2001:db8:7::1\"]\n";
+        RouterSpec { more, ..spec(priority) }
+    };
+    let mut served = Served::new();
+    let disable = |host: &Host, disabled: &'static str| {
+        let path = "/proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+        host.namespace().run(move || fs::write(path, disabled)).unwrap();
+    };
+    disable(&served.a, "1");
+    let (a, b) = (start(&served.a, &[with(150)]), start(&served.b, &[with(100)]));
+    expect_master(&served.lab, "a", &[&a, &b]);
+    let began = served.probe();
+    std::thread::sleep(Duration::from_secs(14));
+    served.expect_nothing_lost(began, &[&a, &b]);
+    expect_master(&served.lab, "a", &[&a, &b]);
+    let status = vipd(&served.a, &["status", "web"]);
+    let text = String::from_utf8_lossy(&status.stdout);
+    assert!(text.contains("2001:db8:7::1 is not on eth0 now: "), "{text}");
+    disable(&served.a, "0");
+    let rider: IpAddr = "2001:db8:7::1".parse().unwrap();
+    let there = || served.a.holds(rider).unwrap().then_some(());
+    assert!(wait_for(SOON, there).is_some(), "{}", a.log());
+    expect_master(&served.lab, "a", &[&a, &b]);
 }

@@ -82,6 +82,7 @@ fn main() -> ExitCode {
             tests![
                 a_reverse_path_filter_is_found,
                 an_address_on_the_loopback_device_stays_there,
+                an_address_that_the_kernel_refuses_is_found,
                 several_interfaces_in_one_lan_are_found,
                 an_interface_that_answers_no_arp_is_found
             ],
@@ -437,6 +438,21 @@ fn an_address_on_the_loopback_device_stays_there() {
     fixture.ip = "2001:db8::100".parse().unwrap();
     fixture.sh(&fixture.b, "ip address add 2001:db8::100/128 dev lo");
     fixture.expect_nothing_of(&fixture.b, ProblemKind::AddressNotOurs);
+}
+
+fn an_address_that_the_kernel_refuses_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.more = "unadvertised_addresses = [\"2001:db8:7::1\"]\n".to_owned();
+    fixture.sh(&fixture.a, "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1");
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressRefused);
+    assert!(finding.text.contains("serves its other addresses"), "{}", finding.text);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::OtherDaemon);
+    fixture.apply_fix(&fixture.a, &finding);
+    let there = || (fixture.router(&fixture.a)["addresses"][1]["present"] == true).then_some(());
+    assert!(wait_for(TIMEOUT, there).is_some(), "{:#}", fixture.router(&fixture.a));
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressRefused);
 }
 
 fn an_address_left_behind_is_found() {

@@ -22,7 +22,7 @@
 //!     "transitions": [ { "at": "...", "from": "backup", "to": "master", "why": "...",
 //!                        "cause": "..." } ],
 //!     "addresses": [ { "address": "192.0.2.10", "advertised": true, "present": true,
-//!                      "lease_seconds": 1.62 } ],
+//!                      "lease_seconds": 1.62, "problem": null } ],
 //!     "interface": "eth0", "vrid": 51, "family": "ipv4", "version": 3,
 //!     "advert_interval_seconds": 1.0, "source": "192.0.2.1",
 //!     "heard": { "address": "192.0.2.2", "priority": 100, "interval_seconds": 1.0,
@@ -212,6 +212,9 @@ pub struct Address {
     pub present: bool,
     /// Time until the kernel removes it unless it is renewed; `None`: never, or it is not here.
     pub lease_seconds: Option<f64>,
+    /// Why it could not be added, in a few words; `None`: that is not known to have failed.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// An advert of another router.
@@ -279,6 +282,17 @@ pub struct LastHook {
     pub took_seconds: f64,
 }
 
+impl Router {
+    /// The addresses that the interface lacks, as it should not while we are master: a sentence for
+    /// each.
+    pub fn missing(&self) -> impl Iterator<Item = String> + '_ {
+        self.addresses.iter().filter(|address| !address.present).map(|missing| {
+            let problem = missing.problem.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            format!("{} is not on {} now{problem}", missing.address, self.interface)
+        })
+    }
+}
+
 impl Status {
     /// The document as it would be later if nothing happened meanwhile: ages and deadlines advance.
     pub fn aged(mut self, by: Duration) -> Self {
@@ -336,6 +350,7 @@ pub(crate) fn example() -> Status {
                 advertised: true,
                 present: true,
                 lease_seconds: Some(1.62),
+                problem: None,
             }],
             interface: "eth0".into(),
             vrid: 51,

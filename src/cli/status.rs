@@ -285,13 +285,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
         problems.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
     }
     if router.role == Role::Master.name() {
-        problems.extend(
-            router
-                .addresses
-                .iter()
-                .filter(|address| !address.present)
-                .map(|address| format!("{} is not on {} now", address.address, router.interface)),
-        );
+        problems.extend(router.missing());
     }
     // A backup whose takeover timer runs may just not have listened for long enough.
     let listens = router.next.as_ref().is_some_and(|next| next.what == NextStep::Takeover.name());

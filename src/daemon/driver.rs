@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub(super) struct RouterState {
     pub(super) encoded: Option<Encoded>,
     /// Whether all its addresses were there and marked, and in which state of the interface.
     pub(super) intact: Option<(u64, bool)>,
+    /// Why addresses could last not be added, in the words of the kernel.
+    pub(super) refusals: BTreeMap<IpAddr, String>,
     /// The newest last, at most [`TRANSITIONS_SHOWN`] of them.
     transitions: VecDeque<(SystemTime, Transition)>,
     last_hook: Option<LastHook>,
@@ -59,6 +62,7 @@ impl RouterState {
             config: Arc::clone(router.config()),
             encoded: None,
             intact: None,
+            refusals: BTreeMap::new(),
             transitions: VecDeque::new(),
             last_hook: None,
         }
@@ -83,6 +87,8 @@ pub(super) struct DriverStatus<'a> {
     pub(super) lease_until: Option<Instant>,
     /// The last hook that ended.
     pub(super) last_hook: Option<&'a LastHook>,
+    /// Why addresses could last not be added.
+    pub(super) refusals: Option<&'a BTreeMap<IpAddr, String>>,
 }
 
 /// The machine as the daemon uses it, and what is under way on it.
@@ -191,6 +197,8 @@ impl Driver {
         for router in node.routers() {
             if let Some(state) = self.routers.get_mut(&router.id()) {
                 state.config = Arc::clone(router.config());
+                let named = router.addresses();
+                state.refusals.retain(|ip, _| named.iter().any(|address| address.ip == *ip));
             }
         }
         self.interfaces.follow(node, &self.poller)
@@ -460,6 +468,7 @@ impl Driver {
             transitions: state.transitions.iter().rev().collect(),
             lease_until: self.delivery.lease_until(id),
             last_hook: state.last_hook.as_ref(),
+            refusals: Some(&state.refusals),
         }
     }
 

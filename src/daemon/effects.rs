@@ -4,6 +4,7 @@
 //! [`Delivery`]: crate::vrrp::Delivery
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
@@ -160,7 +161,8 @@ impl Driver {
         let (id, kind) = (job.router, job.work.kind());
         let now = self.clock.now();
         let Some(index) = self.interfaces.index(job.held.link) else {
-            self.finished(id, kind, now, [JobError::Refused].into_iter());
+            let refused = job.held.addresses.iter().map(|address| (address.ip, JobError::Refused));
+            self.finished(id, kind, now, refused);
             return;
         };
         let operation = match job.work {
@@ -187,7 +189,13 @@ impl Driver {
             let name = self.name(router);
             match (kind, failure) {
                 (JobKind::Claim, _) => {
-                    error!(router = name, %address, "cannot claim {address}: {failure}");
+                    let Some(state) = self.routers.get_mut(&router) else { continue };
+                    let name = &state.config.name;
+                    // One that is tried again and again is logged once.
+                    let before = state.refusals.insert(address.ip, failure.to_string());
+                    if before.is_none_or(|before| before != failure.to_string()) {
+                        error!(router = %name, %address, "cannot claim {address}: {failure}");
+                    }
                 }
                 // The interface's own events report the rest.
                 (JobKind::Release, AddressError::NoDevice)
@@ -212,12 +220,15 @@ impl Driver {
             }
         }
         let started = self.clock.instant(done.started);
-        let failures = done.failures.iter().map(|(_, failure)| match failure {
-            AddressError::AlreadyThere => JobError::AlreadyThere,
-            AddressError::Late => JobError::TooLate,
-            AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => {
-                JobError::Refused
-            }
+        let failures = done.failures.iter().map(|(address, failure)| {
+            let error = match failure {
+                AddressError::AlreadyThere => JobError::AlreadyThere,
+                AddressError::Late => JobError::TooLate,
+                AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => {
+                    JobError::Refused
+                }
+            };
+            (address.ip, error)
         });
         self.finished(router, kind, started, failures);
     }
@@ -227,7 +238,7 @@ impl Driver {
         router: RouterId,
         kind: JobKind,
         started: Instant,
-        failures: impl Iterator<Item = JobError>,
+        failures: impl Iterator<Item = (IpAddr, JobError)>,
     ) {
         let now = self.clock.now();
         let missing = self.delivery.finished(now, router, kind, started, failures);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::driver::Driver;
+use super::driver::{Driver, DriverStatus};
 use crate::api::status::{
     Address, Change, Check, DaemonInfo, Heard, Incompatible, LastHook, Next, NextStep,
     PriorityChange, Reason, Router, Status,
@@ -100,7 +100,7 @@ fn one_router(
             .collect(),
         last_change: transitions.first().cloned(),
         transitions,
-        addresses: addresses(now, router, there, beyond.lease_until),
+        addresses: addresses(now, router, there, &beyond),
         interface: config.interface.to_string(),
         vrid: config.vrid.get(),
         family: config.family.name().to_owned(),
@@ -215,18 +215,24 @@ fn addresses(
     now: Instant,
     router: &VirtualRouter,
     there: &There,
-    lease_until: Option<Instant>,
+    beyond: &DriverStatus<'_>,
 ) -> Vec<Address> {
     let config = router.config();
     let owner = config.priority == crate::vrrp::Priority::OWNER;
+    let claim_failed = router.fault_reasons().any(|reason| reason == vrrp::Reason::ClaimFailed);
+    let refused = |ip| claim_failed || router.holding().is_missing(ip);
     let address = |ip: IpAddr, advertised| {
         let present = there.get(&ip).is_some_and(|ours| *ours || owner);
-        let lease = lease_until.filter(|_| present && router.has_addresses());
+        let lease = beyond.lease_until.filter(|_| present && router.has_addresses());
         Address {
             address: ip,
             advertised,
             present,
             lease_seconds: lease.map(|at| seconds(at - now)),
+            problem: refused(ip)
+                .then(|| beyond.refusals.and_then(|all| all.get(&ip)))
+                .flatten()
+                .cloned(),
         }
     };
     let advertised = config.addresses.iter().map(|each| address(each.ip, true));

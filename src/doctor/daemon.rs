@@ -1,8 +1,10 @@
 //! Problems that the status of the running daemon shows.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::finding::{ProblemKind, Report};
+use super::kernel::{self, sysctl};
 use crate::api::Client;
 use crate::api::status::{Router, Status};
 use crate::vrrp::{Role, Why};
@@ -69,7 +71,33 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
             };
             report.found(ProblemKind::NeverHeard, name, text, does, fix);
         }
+        check_addresses(router, report);
         check_lateness(router, report);
+    }
+}
+
+/// Reports addresses that the kernel refuses.
+fn check_addresses(router: &Router, report: &mut Report) {
+    let (name, interface) = (&router.name, &router.interface);
+    for address in &router.addresses {
+        let (ip, Some(problem)) = (address.address, &address.problem) else { continue };
+        let rest = if address.advertised {
+            format!("so {name} is in fault")
+        } else {
+            format!("so {name} serves its other addresses without it")
+        };
+        let text = format!("{ip} cannot be added to {interface} ({problem}), {rest}");
+        let (does, fix) = match ip {
+            IpAddr::V6(_) if kernel::ipv6_disabled(interface) => (
+                "this lets the interface have IPv6 addresses; vipd then adds this one by itself",
+                format!("sysctl -w net.ipv6.conf.{}.disable_ipv6=0", sysctl(interface)),
+            ),
+            IpAddr::V4(_) | IpAddr::V6(_) => (
+                "this shows since when; once the reason has gone, vipd adds the address by itself",
+                "vipd events".to_owned(),
+            ),
+        };
+        report.found(ProblemKind::AddressRefused, ip, text, does, fix);
     }
 }
 

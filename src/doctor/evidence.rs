@@ -65,6 +65,14 @@ impl Evidence<'_> {
         (is(self.before), is(self.after.as_ref()))
     }
 
+    /// Whether our daemon has sent adverts during the capture, perhaps as master for a moment.
+    pub(super) fn sends(&self, router: &str) -> bool {
+        let sent = |status: Option<&Status>| {
+            status.and_then(|status| Some(status.find(router)?.counters.adverts_sent))
+        };
+        sent(self.before) < sent(self.after.as_ref())
+    }
+
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.snapshot.addresses.iter().any(|own| own.ip == address)
     }

@@ -39,6 +39,8 @@ words! {
         NeverHeard = "never_heard",
         /// A virtual address is present that vipd did not add.
         AddressNotOurs = "address_not_ours",
+        /// A virtual address could not be added.
+        AddressRefused = "address_refused",
         /// A virtual address was left behind by a vipd that is gone.
         AddressLeftOver = "address_left_over",
         /// systemd-networkd removes unknown addresses from the interface.

@@ -129,6 +129,12 @@ pub(super) fn ipv4_switch(interface: &str, name: &str) -> Option<u32> {
     Some(read("all")?.max(read(interface)?))
 }
 
+/// Whether IPv6 is switched off on an interface, so that the kernel refuses its addresses.
+pub(super) fn ipv6_disabled(interface: &str) -> bool {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "1")
+}
+
 /// The interface in the name of a sysctl: dots are written as slashes.
 pub(super) fn sysctl(interface: &str) -> String {
     interface.replace('.', "/")

@@ -16,12 +16,13 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
         let (router, name) = (instance.router, &instance.router.name);
         let adverts = evidence.adverts(instance);
         let (before, after) = evidence.master(router);
+        let sends = evidence.sends(name);
         let priority = evidence.after.as_ref().and_then(|status| status.find(name));
         let priorities =
             [0, router.priority.get(), priority.map_or(0, |router| router.effective_priority)];
         let ours: BTreeSet<IpAddr> = router.addresses.iter().map(|a| a.ip).collect();
         let is_ours = |heard: &Heard<'_>| {
-            (before || after)
+            (before || after || sends)
                 && priorities.contains(&heard.priority.get())
                 && heard.addresses().collect::<BTreeSet<_>>() == ours
         };

@@ -29,9 +29,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::api::events::Event;
 use crate::api::protocol::VERSION;
-use crate::api::status::Status;
+use crate::api::status::{Router, Status};
 use crate::api::{Client, ClientError};
 use crate::host::systemd::Systemd;
+use crate::vrrp::Role;
 use metrics::Format;
 
 /// The whole page, with its style and script.
@@ -253,6 +254,8 @@ fn health(status: &Status) -> Result<String, String> {
     }
     let mut roles: Vec<String> =
         status.routers.iter().map(|router| format!("{} is {}", router.name, router.role)).collect();
+    let masters = status.routers.iter().filter(|router| router.role == Role::Master.name());
+    roles.extend(masters.flat_map(Router::missing));
     if status.drained {
         roles.push("this host is drained".to_owned());
     }

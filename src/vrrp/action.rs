@@ -35,6 +35,8 @@ pub enum Action {
         held: Held,
         /// The kernel removes the addresses after this many seconds, unless they are renewed.
         lifetime: Option<u32>,
+        /// Whether this is everything that is held, and no addition to what is there already.
+        all: bool,
     },
     /// The role has changed: log that, run hooks, record it.
     Notify(Transition),

@@ -1,5 +1,6 @@
 //! Events: packets, states of interfaces, expired deadlines, results, commands.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::id::{LinkId, Mac, RouterId};
 pub enum Event<'a> {
     /// An address that we hold was removed from its interface by another program.
     AddressLost(RouterId, IpAddr),
-    /// An [`Action::Claim`](super::Action::Claim) failed.
+    /// An [`Action::Claim`](super::Action::Claim) failed: an advertised address could not be added.
     ClaimFailed(RouterId, ClaimError),
     Command(Command),
     /// Another host announced an address on a link.
@@ -39,6 +40,8 @@ pub enum Event<'a> {
         probe: Probe,
     },
     Reload(&'a Config),
+    /// An unadvertised address could not be added. The rest of the claim was carried out.
+    Refused(RouterId, IpAddr, ClaimError),
     /// The daemon is to stop.
     Stop(Stop),
     /// A deadline has passed.
@@ -78,13 +81,25 @@ pub struct LinkAddress {
     pub usable: bool,
 }
 
-/// Why a claim failed.
+/// Why an address could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClaimError {
     /// The address exists and does not carry our mark.
     AlreadyThere,
-    /// Anything else, which the driver has logged.
+    /// The kernel refused, and the driver has logged why.
     Refused,
+    /// Another program on this host removed it again and again.
+    Removed,
+}
+
+impl fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClaimError::AlreadyThere => "the host has it, and vipd did not add it",
+            ClaimError::Refused => "the kernel refuses it",
+            ClaimError::Removed => "something on this host keeps removing it",
+        })
+    }
 }
 
 words! {

@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod advert;
+mod backoff;
 pub mod check;
 pub mod config;
 pub mod delivery;

@@ -80,10 +80,13 @@ impl PreviousRecord {
             let entry = self.find(router.config()).unwrap_or_default();
             let held = router.holding().held();
             let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
-            // What was added to the file since is claimed now.
-            let interface = &*router.config().interface;
-            let mut known =
-                held.addresses.iter().filter(|address| claimed.contains(&(interface, address.ip)));
+            // What was added to the file since is claimed now, and what is not advertised may have
+            // been refused by the kernel.
+            let config = router.config();
+            let mut known = config
+                .addresses
+                .iter()
+                .filter(|address| claimed.contains(&(&*config.interface, address.ip)));
             let recorded = Recorded {
                 was_master: entry.master,
                 drained,

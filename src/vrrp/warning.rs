@@ -5,11 +5,14 @@ use std::net::IpAddr;
 
 use super::config::{Interval, Priority};
 use super::discard::Mismatch;
+use super::event::ClaimError;
 use super::id::Mac;
 
 /// A problem that an operator should look at. It has no effect on the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Warning {
+    /// An unadvertised address could not be added or kept, so it is not served.
+    AddressMissing { address: IpAddr, error: ClaimError },
     /// Another program on this host removed an address of ours.
     AddressPutBack { address: IpAddr },
     /// Another host announced an address that we hold.
@@ -41,6 +44,7 @@ impl Warning {
             Warning::Incompatible { .. } => 4,
             Warning::LowerMaster { .. } => 5,
             Warning::TwoOwners { .. } => 6,
+            Warning::AddressMissing { .. } => 7,
         }
     }
 }
@@ -48,6 +52,10 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Warning::AddressMissing { address, error } => write!(
+                f,
+                "{address} is missing: {error}; the other addresses are served, and this one is tried again"
+            ),
             Warning::AddressPutBack { address } => {
                 write!(f, "something on this host removed {address}; it was put back")
             }

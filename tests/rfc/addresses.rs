@@ -1,6 +1,8 @@
 //! Addresses that disappear, and claims that fail.
 
-use vipd::vrrp::{ClaimError, Event, Reason, Role, RouterConfig, Why};
+use std::time::Duration;
+
+use vipd::vrrp::{ClaimError, Event, Reason, Role, RouterConfig, Warning, Why};
 
 use crate::fixture::*;
 
@@ -128,4 +130,132 @@ fn an_address_that_is_there_and_ours_is_no_fault() {
     host.link(true, &[at(HERE), ours(SHARED)]);
     assert_eq!(host.role(), Role::Master);
     assert_eq!(host.done, []);
+}
+
+#[test]
+fn a_claim_that_fails_again_and_again_is_tried_more_and_more_seldom() {
+    let mut host = Host::master(web());
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+        assert_eq!(host.role(), Role::Fault);
+        let failed_at = host.now;
+        while host.role() != Role::Master {
+            host.wait(host.until_deadline().unwrap());
+        }
+        waits.push((host.now - failed_at - master_down(150, SECOND)).as_secs());
+    }
+    assert_eq!(waits, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    host.wait(secs(700));
+    host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    assert_eq!(host.until_deadline(), Some(secs(10)));
+}
+
+const RIDER: &str = "10.0.0.101";
+
+fn with_rider() -> RouterConfig {
+    RouterConfig { unadvertised_addresses: addresses(&[RIDER]), ..web() }
+}
+
+fn refuses_rider(host: &mut Host) {
+    host.feed(Event::Refused(WEB, ip(RIDER), ClaimError::Refused)).unwrap();
+}
+
+#[test]
+fn an_unadvertised_address_that_is_refused_is_left_out_of_renewals_and_announcements() {
+    let mut host = Host::master(with_rider());
+    refuses_rider(&mut host);
+    assert_eq!(host.role(), Role::Master);
+    let warning = Warning::AddressMissing { address: ip(RIDER), error: ClaimError::Refused };
+    assert_eq!(host.warnings(), [warning]);
+    assert!(host.router().holding().is_missing(ip(RIDER)));
+    host.begin();
+    host.wait(millis(999));
+    assert_eq!(host.said(), ["announce", "announce"]);
+    host.wait(millis(1));
+    let claimed = ["claim 10.0.0.101", "announce 10.0.0.101"];
+    assert_eq!(host.said(), [&["advert 150", "renew", "announce"][..], &claimed].concat());
+    host.wait(secs(1));
+    assert_eq!(host.said(), ["advert 150", "renew 10.0.0.100,10.0.0.101"]);
+}
+
+#[test]
+fn an_unadvertised_address_that_is_refused_is_tried_again_after_1_s_2_s_4_s_up_to_5_minutes() {
+    let mut host = Host::master(with_rider());
+    let mut waits = Vec::new();
+    for _ in 0..11 {
+        refuses_rider(&mut host);
+        let failed_at = host.now;
+        while !host.times("claim").iter().any(|at| host.begun + *at == host.now) {
+            host.wait(host.until_deadline().unwrap());
+        }
+        waits.push((host.now - failed_at).as_secs());
+        host.begin();
+        host.sleeps(Duration::from_nanos(1));
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+}
+
+#[test]
+fn a_refused_address_is_tried_again_soon_after_its_interface_has_changed() {
+    let mut host = Host::master(with_rider());
+    for _ in 0..5 {
+        refuses_rider(&mut host);
+        host.wait(secs(16));
+    }
+    refuses_rider(&mut host);
+    host.begin();
+    host.link(true, &[at(HERE), ours(SHARED)]);
+    host.wait(secs(2));
+    assert_eq!(host.times("claim"), [secs(1)]);
+}
+
+#[test]
+fn an_unadvertised_address_of_the_host_itself_is_no_fault() {
+    let mut host = Host::backup(with_rider());
+    host.link(true, &[at(HERE), at(RIDER)]);
+    assert_eq!(host.role(), Role::Backup);
+    host.link(true, &[at(HERE), at(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
+}
+
+#[test]
+fn an_unadvertised_address_that_is_removed_again_and_again_is_left_out() {
+    let mut host = Host::master(with_rider());
+    for _ in 0..11 {
+        host.loses(RIDER);
+    }
+    assert_eq!(host.role(), Role::Master);
+    assert!(host.router().holding().is_missing(ip(RIDER)));
+    let warning = Warning::AddressMissing { address: ip(RIDER), error: ClaimError::Removed };
+    assert_eq!(host.warnings().last(), Some(&warning));
+}
+
+#[test]
+fn a_reload_tries_a_refused_address_again() {
+    let mut host = Host::master(with_rider());
+    refuses_rider(&mut host);
+    host.begin();
+    let unadvertised_addresses = addresses(&[RIDER, "10.0.0.102"]);
+    host.reload(&[RouterConfig { unadvertised_addresses, ..web() }]);
+    assert_eq!(host.said()[..1], ["claim 10.0.0.101,10.0.0.102"]);
+    refuses_rider(&mut host);
+    host.begin();
+    // It is an advertised one now, and has to be there.
+    host.reload(&[RouterConfig { addresses: addresses(&[SHARED, RIDER]), ..web() }]);
+    assert!(host.said().contains(&"claim 10.0.0.101".to_owned()));
+    host.feed(Event::ClaimFailed(WEB, ClaimError::Refused)).unwrap();
+    assert_eq!(host.reasons(), [Reason::ClaimFailed]);
+}
+
+#[test]
+fn what_is_released_is_tried_as_a_whole_at_the_next_claim() {
+    let mut host = Host::master(with_rider());
+    refuses_rider(&mut host);
+    host.begin();
+    host.link_down();
+    assert!(host.said().contains(&"release 10.0.0.100,10.0.0.101".to_owned()));
+    host.link_up();
+    host.wait(secs(5));
+    assert!(host.said().contains(&"claim 10.0.0.100,10.0.0.101".to_owned()));
 }

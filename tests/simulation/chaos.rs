@@ -402,7 +402,7 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 .routers
                 .iter()
                 .any(|router| router.priority == Priority::OWNER);
-            match random.range(0..7) {
+            match random.range(0..9) {
                 0..=2 => world.remove_address(host, ip),
                 6 => {
                     let mac = Mac([2, 0, 0, 0, random.range(2..9) as u8, host as u8]);
@@ -410,6 +410,8 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 }
                 3 if !owner => world.add_foreign(host, ip),
                 4 if !owner => world.remove_foreign(host, ip),
+                5 => world.refuse(host, ip, true),
+                7 => world.refuse(host, ip, false),
                 _ => {
                     let there = !world.hosts[host].has_own_addresses;
                     world.set_own_addresses(host, there);
@@ -700,6 +702,9 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     }
     world.cuts.clear();
     let shared: Vec<IpAddr> = world.shared().into_iter().collect();
+    let routers = world.hosts.iter().flat_map(|host| &host.config.routers);
+    let advertised: BTreeSet<IpAddr> =
+        routers.flat_map(|router| router.addresses.iter()).map(|address| address.ip).collect();
     for host in 0..world.hosts.len() {
         let worker = &mut world.hosts[host].pace.worker;
         *worker = (worker.0.min(Pace::GOOD.worker.0), worker.1.min(Duration::from_millis(2)));
@@ -717,6 +722,13 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
             .collect();
         for ip in shared.iter().filter(|ip| !owned.contains(ip)) {
             world.remove_foreign(host, *ip);
+        }
+        // Without an unadvertised address the others are served.
+        let keeps = random.percent(50);
+        for ip in world.hosts[host].refuses.clone() {
+            if !keeps || advertised.contains(&ip) {
+                world.refuse(host, ip, false);
+            }
         }
         if !world.hosts[host].powered {
             world.boot(host);
@@ -739,13 +751,14 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
     }
     // Forged messages, hooks and delays end, and then faults with a time limit.
     world.run_for(8 * longest + Duration::from_secs(8));
-    let faulty = world
-        .hosts
-        .iter()
-        .filter_map(|host| host.node())
-        .any(|node| node.routers().any(|router| router.fault_reasons().next().is_some()));
-    if faulty {
+    let faulty = |world: &World| {
+        let mut nodes = world.hosts.iter().filter_map(|host| host.node());
+        nodes.any(|node| node.routers().any(|router| router.fault_reasons().next().is_some()))
+    };
+    let mut left = 20;
+    while faulty(world) && left > 0 {
         world.run_for(3 * longest + Duration::from_secs(31));
+        left -= 1;
     }
     let interval = world
         .hosts
@@ -893,7 +906,7 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
         for (other, machine) in world.hosts.iter().enumerate() {
             let holds = machine.holds(address.ip);
             let dead_without_lease = machine.process.is_none() && holds;
-            if other == host && !holds {
+            if other == host && !holds && !machine.refuses.contains(&address.ip) {
                 return Err(format!("{} is master of {address} and has it not", machine.name));
             }
             if other != host && holds && !owner(machine) && !dead_without_lease {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vipd::vrrp::{Command, Config, Event, Interval, Mac, Node, Role, RouterConfig, State, Stop};
+use vipd::vrrp::{
+    Address, Command, Config, Event, Interval, Mac, Node, Role, RouterConfig, State, Stop,
+};
 
 use super::player::{address, router, world};
 use super::scenarios::{Setup, host};
@@ -328,4 +330,44 @@ fn clients_follow_a_mac_that_changes() {
         assert_eq!(seen.nobody, 0, "{seen:?}");
     }
     assert!(longest < 1_000_000, "clients were lost for {} ms", longest / 1_000_000);
+}
+
+/// IPv6 is disabled on one host, and the virtual router has an unadvertised IPv6 address.
+#[test]
+fn a_host_that_cannot_add_an_unadvertised_address_serves_the_others() {
+    let rider = Address::host("fd00::9:9".parse().unwrap());
+    let mut world = stable_world(PAIR);
+    world.refuse(0, rider.ip, true);
+    for host in [0, 1] {
+        change(&mut world, host, |router| router.unadvertised_addresses = [rider].into());
+    }
+    world.run_for(s(300));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "{}", story(&world));
+    let seen = world.seen(address());
+    assert_eq!((seen.nobody, seen.misdirected, seen.two), (0, 0, 0), "{}", story(&world));
+    assert!(!world.hosts[0].holds(rider.ip));
+    world.stop(0, Stop::Restart);
+    world.run_for(ms(100));
+    world.start(0);
+    world.run_for(s(1));
+    holds(&world);
+    assert_eq!(world.masters(0), [0], "a restart moves nothing: {}", story(&world));
+    world.refuse(0, rider.ip, false);
+    world.run_for(ms(1100));
+    assert!(world.hosts[0].holds(rider.ip), "{}", story(&world));
+    world.run_for(s(10));
+    holds(&world);
+    assert!(world.hosts[0].holds(rider.ip), "it is renewed, too: {}", story(&world));
+}
+
+#[test]
+fn a_better_host_that_cannot_add_an_advertised_address_tries_more_and_more_seldom() {
+    let mut world = stable_world(PAIR);
+    world.refuse(0, address(), true);
+    world.run_for(s(3600));
+    holds(&world);
+    assert_eq!(world.masters(0), [1]);
+    let tries = story(&world).matches("Claim has ended: [(").count();
+    assert!((5..=12).contains(&tries), "{tries} claims");
 }

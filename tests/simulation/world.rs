@@ -81,6 +81,8 @@ pub struct Machine {
     pub link_up: bool,
     /// The same of its interface on the second link.
     pub second_up: bool,
+    /// Addresses that its kernel refuses to add.
+    pub refuses: BTreeSet<IpAddr>,
     /// Whether `before_claim` hooks fail.
     pub vetoes: bool,
     pub has_own_addresses: bool,
@@ -353,6 +355,7 @@ impl World {
                 powered: true,
                 link_up: true,
                 second_up: true,
+                refuses: BTreeSet::new(),
                 vetoes: false,
                 has_own_addresses: true,
                 macs: [0, 1].map(|link| Mac([2, 0, 0, 0, link, index as u8])),
@@ -953,6 +956,9 @@ impl World {
                 Output::Announce(announcements) => {
                     for due in announcements {
                         let link = process.link(due.held.link);
+                        for ip in due.ips() {
+                            self.may_be_promised(host, "an announcement", (link, ip));
+                        }
                         if self.hosts[host].is_up(link) {
                             let mac = process.macs[link];
                             due.ips().for_each(|ip| self.announce(host, mac, link, ip));
@@ -983,16 +989,10 @@ impl World {
             return;
         }
         let advert = &due.advert;
-        if advert.priority != Priority::LEAVING
-            && leased.is_some()
-            && let Some(ip) = advert
-                .addresses
-                .iter()
-                .map(|a| a.ip)
-                .find(|ip| !machine.kernel.contains_key(&(link, *ip)))
-            && machine.gone.get(&(link, ip)).is_none_or(|at| now - at > MS)
-        {
-            self.fail(Some(host), format!("an advert promises {ip}, which is not there"));
+        if advert.priority != Priority::LEAVING && leased.is_some() {
+            for address in advert.addresses.iter() {
+                self.may_be_promised(host, "an advert", (link, address.ip));
+            }
         }
         process.entry(id).sent_at = Duration::from_nanos(now);
         let mut message = Vec::new();
@@ -1002,6 +1002,28 @@ impl World {
             let frame = Frame { link, source: due.from, destination, ttl: 255, message };
             self.send(host, &frame);
         }
+    }
+
+    /// The machine has the address, or it went so recently that the daemon cannot know.
+    fn may_be_promised(&mut self, host: usize, what: &str, at: (usize, IpAddr)) {
+        let machine = &self.hosts[host];
+        let recently = |gone: &u64| self.now - gone <= MS;
+        if !machine.kernel.contains_key(&at) && !machine.gone.get(&at).is_some_and(recently) {
+            self.fail(Some(host), format!("{what} promises {}, which is not there", at.1));
+        }
+    }
+
+    /// The kernel refuses to add an address from now on, or no longer: as if IPv6 were disabled.
+    pub fn refuse(&mut self, host: usize, ip: IpAddr, refuses: bool) {
+        self.say(Some(host), || format!("refuses {ip}: {refuses}"));
+        let machine = &mut self.hosts[host];
+        if refuses {
+            machine.refuses.insert(ip);
+            self.remove_address(host, ip);
+        } else {
+            machine.refuses.remove(&ip);
+        }
+        self.notify_from_kernel(host, None);
     }
 
     fn notify(&mut self, host: usize, process: &mut Process, transition: &Transition) {
@@ -1073,7 +1095,12 @@ impl World {
     }
 
     /// What the kernel refuses of a job, and whether its list of addresses is another one now.
-    fn do_job(&mut self, host: usize, process: &Process, job: &Job) -> (Vec<JobError>, bool) {
+    fn do_job(
+        &mut self,
+        host: usize,
+        process: &Process,
+        job: &Job,
+    ) -> (Vec<(IpAddr, JobError)>, bool) {
         let mut failures = Vec::new();
         let mut changed = false;
         let link = process.link(job.held.link);
@@ -1081,8 +1108,11 @@ impl World {
             Work::Claim { lifetime } => {
                 for address in job.held.addresses.iter() {
                     let at = (link, address.ip);
-                    if self.hosts[host].kernel.get(&at).is_some_and(|held| !held.marked) {
-                        failures.push(JobError::AlreadyThere);
+                    let machine = &self.hosts[host];
+                    if machine.kernel.get(&at).is_some_and(|held| !held.marked) {
+                        failures.push((address.ip, JobError::AlreadyThere));
+                    } else if machine.refuses.contains(&address.ip) {
+                        failures.push((address.ip, JobError::Refused));
                     } else {
                         changed |= self.hold(host, at, lifetime);
                     }
@@ -1099,12 +1129,16 @@ impl World {
             }
             Work::Renew { lifetime, not_after } => {
                 if self.local(host, process.started) > not_after {
-                    return (vec![JobError::TooLate], false);
+                    let late = job.held.addresses.iter().map(|a| (a.ip, JobError::TooLate));
+                    return (late.collect(), false);
                 }
                 for address in job.held.addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
                     let at = (link, address.ip);
-                    if self.hosts[host].kernel.get(&at).is_none_or(|held| held.marked) {
+                    let machine = &self.hosts[host];
+                    if machine.kernel.get(&at).is_none_or(|held| held.marked)
+                        && !machine.refuses.contains(&address.ip)
+                    {
                         changed |= self.hold(host, at, Some(lifetime));
                     }
                 }
@@ -1301,6 +1335,7 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         | Event::Late(_)
         | Event::LeaseRanOut(_)
         | Event::Probe { .. }
+        | Event::Refused(..)
         | Event::Stop(_) => format!("{event:?}"),
     };
     if let Some(discard) = discard {
@@ -1320,7 +1355,7 @@ fn show(action: &Action) -> String {
         Action::Announce { router, held } => {
             format!("announce {} ({} addresses)", router.0, held.addresses.len())
         }
-        Action::Claim { router, held, lifetime } => {
+        Action::Claim { router, held, lifetime, .. } => {
             format!("claim {} ({} addresses) for {lifetime:?} s", router.0, held.addresses.len())
         }
         Action::Release { router, held } => {

@@ -139,6 +139,16 @@ pub enum JobError {
     Refused,
 }
 
+impl JobError {
+    /// What it means for an address that was to be added.
+    fn of_claim(self) -> ClaimError {
+        match self {
+            JobError::AlreadyThere => ClaimError::AlreadyThere,
+            JobError::TooLate | JobError::Refused => ClaimError::Refused,
+        }
+    }
+}
+
 /// What is under way for one virtual router.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct RouterDelivery {
@@ -147,13 +157,15 @@ struct RouterDelivery {
     config: Arc<RouterConfig>,
     /// The job that everything else waits for: a claim or a release.
     job: Option<JobKind>,
+    /// It is a claim of everything that is held.
+    claims_all: bool,
     queue: ActionQueue,
     /// One of its adverts is in the batch. A second one has to wait until that has been sent.
     advert_in_batch: bool,
     /// How many of the addresses of the claim under way have been announced already.
     announced: usize,
-    /// When the kernel last accepted an advert, or a claim was started: from then on peers, and we,
-    /// wait for three intervals.
+    /// When the kernel last accepted an advert, or a claim of everything was started: from then on
+    /// peers, and we, wait for three intervals.
     accepted_at: Instant,
     /// Whether the kernel accepted the newest advert: only then is the lease renewed.
     accepted: bool,
@@ -161,7 +173,8 @@ struct RouterDelivery {
     missing: Vec<IpAddr>,
     /// A renewal is under way; one at a time is enough.
     renewing: bool,
-    /// When the worker began the last claim or renewal that is known to have succeeded.
+    /// When the worker began the last renewal, or claim of everything, that is known to have
+    /// succeeded.
     renewed_at: Instant,
 }
 
@@ -305,8 +318,9 @@ impl Delivery {
     }
 
     /// A job has ended that the worker began at `started`, with these failures. A job for an interface
-    /// that does not exist ends at once and is refused. Of several failures of a claim the first one
-    /// counts; a renewal that was too late for one address was too late.
+    /// that does not exist ends at once and is refused for each address. A claim that failed for an
+    /// advertised address has failed, and the first of these failures counts; without an unadvertised
+    /// one the others are served. A renewal that was too late for one address was too late.
     ///
     /// Returns the addresses that disappeared while it was under way: those that are still missing
     /// are to be reported by [`address_gone`](Self::address_gone) once more.
@@ -317,31 +331,43 @@ impl Delivery {
         id: RouterId,
         kind: JobKind,
         started: Instant,
-        mut failures: impl Iterator<Item = JobError>,
+        mut failures: impl Iterator<Item = (IpAddr, JobError)>,
     ) -> Vec<IpAddr> {
         let Some(delivery) = self.routers.get_mut(&id) else { return Vec::new() };
-        let failure = failures.next();
-        match (kind, failure) {
-            (JobKind::Renew, failure) => {
+        match kind {
+            JobKind::Renew => {
                 delivery.renewing = false;
+                let failure = failures.next();
                 if failure.is_none() {
                     delivery.renewed_at = delivery.renewed_at.max(started);
-                } else if failure.into_iter().chain(failures).any(|it| it == JobError::TooLate) {
+                } else if failure.into_iter().chain(failures).any(|(_, it)| it == JobError::TooLate)
+                {
                     self.events.push_back(Event::LeaseRanOut(id));
                 }
                 // Other failures are reported as changes of the interface.
                 return Vec::new();
             }
-            (JobKind::Claim, None) => delivery.renewed_at = started,
-            (JobKind::Claim, Some(error)) => {
-                delivery.queue.claim_failed();
-                let error = match error {
-                    JobError::AlreadyThere => ClaimError::AlreadyThere,
-                    JobError::TooLate | JobError::Refused => ClaimError::Refused,
-                };
-                self.events.push_back(Event::ClaimFailed(id, error));
+            JobKind::Claim => {
+                let failures: Vec<(IpAddr, ClaimError)> =
+                    failures.map(|(ip, error)| (ip, error.of_claim())).collect();
+                let advertised = &delivery.config.addresses;
+                let failed = failures
+                    .iter()
+                    .find(|(ip, _)| advertised.iter().any(|address| address.ip == *ip));
+                if let Some((_, error)) = failed {
+                    delivery.queue.claim_failed();
+                    self.events.push_back(Event::ClaimFailed(id, *error));
+                } else {
+                    if delivery.claims_all {
+                        delivery.renewed_at = started;
+                    }
+                    for (ip, error) in failures {
+                        delivery.queue.leave_out(ip);
+                        self.events.push_back(Event::Refused(id, ip, error));
+                    }
+                }
             }
-            (JobKind::Release, _) => {}
+            JobKind::Release => {}
         }
         delivery.job = None;
         let missing = std::mem::take(&mut delivery.missing);
@@ -443,8 +469,11 @@ impl Delivery {
                 return false;
             }
             Action::Warn { .. } => return false,
-            Action::Claim { held, lifetime, .. } => {
-                delivery.accepted_at = now;
+            Action::Claim { held, lifetime, all, .. } => {
+                delivery.claims_all = all;
+                if all {
+                    delivery.accepted_at = now;
+                }
                 (held, Work::Claim { lifetime })
             }
             Action::Release { held, .. } => (held, Work::Release),
@@ -488,6 +517,7 @@ impl RouterDelivery {
             link: router.link(),
             config: Arc::clone(router.config()),
             job: None,
+            claims_all: false,
             queue: ActionQueue::default(),
             advert_in_batch: false,
             announced: 0,
@@ -548,7 +578,10 @@ mod tests {
 
     impl Master {
         fn new() -> Self {
-            let web = RouterConfig::sample(&["192.0.2.10"]);
+            Master::of(RouterConfig::sample(&["192.0.2.10"]))
+        }
+
+        fn of(web: RouterConfig) -> Self {
             let config = Config { routers: vec![web], ..Config::default() };
             let mut master = Master {
                 node: Node::new(&config),
@@ -588,7 +621,8 @@ mod tests {
         }
 
         fn finishes(&mut self, kind: JobKind, failure: Option<JobError>) {
-            let failures = failure.into_iter();
+            let ip = "192.0.2.10".parse().unwrap();
+            let failures = failure.into_iter().map(|failure| (ip, failure));
             let missing = self.delivery.finished(self.now, ROUTER, kind, self.now, failures);
             assert!(missing.is_empty());
         }
@@ -664,6 +698,50 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_without_an_unadvertised_address_has_succeeded_for_the_others() {
+        let (ip, rider): (IpAddr, IpAddr) =
+            ("192.0.2.10".parse().unwrap(), "192.0.2.11".parse().unwrap());
+        let mut web = RouterConfig::sample(&["192.0.2.10"]);
+        web.unadvertised_addresses = Arc::from([crate::vrrp::Address::host(rider)]);
+        let mut master = Master::of(web);
+        master.carries_out();
+        let failures = [(rider, JobError::Refused)].into_iter();
+        let started = master.now + Duration::from_millis(1);
+        master.now = started + Duration::from_millis(1);
+        let missing =
+            master.delivery.finished(master.now, ROUTER, JobKind::Claim, started, failures);
+        assert!(missing.is_empty());
+        assert_eq!(master.next_event().unwrap(), "Refused(RouterId(0), 192.0.2.11, Refused)");
+        let until = started + Duration::from_secs(2);
+        assert_eq!(master.delivery.lease_until(ROUTER), Some(until));
+        let [Output::Advertise(_), Output::Announce(due), Output::Notify(transitions)] =
+            &master.carries_out()[..]
+        else {
+            panic!("it is master")
+        };
+        assert!(transitions.iter().all(|transition| transition.hooks));
+        let announced: Vec<IpAddr> = due.iter().flat_map(DueAnnouncement::ips).collect();
+        assert_eq!(announced, [ip]);
+    }
+
+    #[test]
+    fn a_claim_of_one_address_renews_no_other() {
+        let mut master = Master::stable();
+        let until = master.delivery.lease_until(ROUTER);
+        let begun = master.now;
+        master.now = begun + Duration::from_secs(1);
+        let ip = "192.0.2.10".parse().unwrap();
+        master.delivery.address_gone(master.now, ROUTER, ip);
+        let event = master.delivery.next_event().unwrap();
+        master.feed(event);
+        master.carries_out();
+        master.finishes(JobKind::Claim, None);
+        assert_eq!(master.delivery.lease_until(ROUTER), until);
+        master.delivery.sent(begun + Duration::from_secs(3), ROUTER, false);
+        assert_eq!(master.next_event().unwrap(), "Late(RouterId(0))");
+    }
+
+    #[test]
     fn an_accepted_advert_is_renewed_once_at_a_time_and_a_refused_one_is_not() {
         let mut master = Master::stable();
         let push = |master: &mut Master| {
@@ -725,9 +803,10 @@ mod tests {
     #[test]
     fn of_the_failures_of_a_renewal_one_that_was_too_late_counts() {
         let mut master = Master::stable();
-        let failures = |second| [JobError::Refused, second].into_iter();
+        let ip: IpAddr = "192.0.2.10".parse().unwrap();
+        let failures = |second| [(ip, JobError::Refused), (ip, second)].into_iter();
         let now = master.now;
-        let mut finished = |failures: std::array::IntoIter<JobError, 2>| {
+        let mut finished = |failures: std::array::IntoIter<(IpAddr, JobError), 2>| {
             let missing = master.delivery.finished(now, ROUTER, JobKind::Renew, now, failures);
             assert!(missing.is_empty());
             master.next_event()

@@ -5,6 +5,7 @@
 //! has become backup does nothing that it had queued as master.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::vrrp::{Action, Held, Priority, Role, RouterId, Transition};
 
@@ -79,6 +80,24 @@ impl ActionQueue {
                 true
             }
             Action::Claim { .. } | Action::Release { .. } | Action::Warn { .. } => true,
+        });
+    }
+
+    /// This address was left out of the claim under way: nothing may announce it.
+    pub(super) fn leave_out(&mut self, ip: IpAddr) {
+        self.0.retain_mut(|action| match action {
+            Action::Announce { held, .. } => {
+                if held.addresses.iter().any(|address| address.ip == ip) {
+                    *held = held.filter(|address| address.ip != ip);
+                }
+                !held.is_empty()
+            }
+            Action::Advertise { .. }
+            | Action::Claim { .. }
+            | Action::Notify(_)
+            | Action::Release { .. }
+            | Action::Renew { .. }
+            | Action::Warn { .. } => true,
         });
     }
 
@@ -163,7 +182,7 @@ impl ActionQueue {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
     use std::sync::Arc;
 
     use super::*;
@@ -181,7 +200,7 @@ mod tests {
     }
 
     fn claim(numbers: &[u8]) -> Action {
-        Action::Claim { router: ROUTER, held: held(numbers), lifetime: None }
+        Action::Claim { router: ROUTER, held: held(numbers), lifetime: None, all: true }
     }
 
     fn release(numbers: &[u8]) -> Action {

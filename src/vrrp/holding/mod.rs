@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::vrrp::action::Action;
+use crate::vrrp::backoff::Backoff;
 use crate::vrrp::config::{Address, Priority, RouterConfig};
 use crate::vrrp::held::Held;
 use crate::vrrp::id::{LinkId, RouterId};
@@ -34,11 +35,21 @@ const REMOVALS_TOLERATED: u32 = 10;
 /// ... within this time.
 const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
 
+/// When an unadvertised address that could not be added is tried again ...
+const REFUSED_RETRY: Duration = Duration::from_secs(1);
+/// ... and after many failures.
+const REFUSED_RETRY_MAX: Duration = Duration::from_secs(300);
+
 /// What a virtual router holds as master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holding {
     router: RouterId,
     held: Held,
+    /// `held` without those that could not be added: what is renewed and announced.
+    served: Held,
+    /// When those are tried again.
+    retry_at: Option<Instant>,
+    refusals: Backoff,
     terms: Terms,
     state: HoldingState,
     /// How often another program removed one of the addresses since `removals_since`.
@@ -51,6 +62,8 @@ pub struct Holding {
 struct Terms {
     /// Priority 255: the addresses are the host's own.
     owner: bool,
+    /// How many of the addresses are advertised; they come first.
+    advertised: usize,
     /// The lease: the kernel removes the addresses after this many seconds, unless they are
     /// renewed.
     lifetime: Option<u32>,
@@ -61,6 +74,7 @@ impl Terms {
     fn of(config: &RouterConfig) -> Self {
         Terms {
             owner: config.priority == Priority::OWNER,
+            advertised: config.addresses.len(),
             lifetime: config.address_lifetime,
             advert_interval: config.advert_interval.duration(),
         }
@@ -91,15 +105,22 @@ pub(super) enum Removal {
     Ignored,
     /// It is claimed and announced again.
     PutBack,
+    /// There have been too many removals, and the address is not an advertised one: the others are
+    /// served without it for now.
+    LeftOut,
     /// Nothing, as there have been too many removals.
     GivenUp,
 }
 
 impl Holding {
     pub(super) fn new(router: RouterId, link: LinkId, config: &RouterConfig, now: Instant) -> Self {
+        let held = Held { link, addresses: config.all_addresses().collect() };
         Holding {
             router,
-            held: Held { link, addresses: config.all_addresses().collect() },
+            served: held.clone(),
+            held,
+            retry_at: None,
+            refusals: Backoff::default(),
             terms: Terms::of(config),
             state: HoldingState::Released,
             removals: 0,
@@ -112,9 +133,20 @@ impl Holding {
         &self.held
     }
 
-    /// Whether this address on this interface is part of what it holds as master.
+    /// Whether this address on this interface is part of what it holds as master, and was not
+    /// refused by the kernel.
     pub fn has(&self, link: LinkId, ip: IpAddr) -> bool {
-        self.held.link == link && self.held.addresses.iter().any(|address| address.ip == ip)
+        self.served.link == link && self.served.addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// Whether this unadvertised address could not be added.
+    pub fn is_missing(&self, ip: IpAddr) -> bool {
+        self.missing().addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// What could not be added.
+    fn missing(&self) -> Held {
+        self.held.without(&self.served)
     }
 
     /// Whether the addresses are held: claimed, or about to be.
@@ -141,7 +173,10 @@ impl Holding {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
             HoldingState::Released | HoldingState::Offered { .. } => None,
-            HoldingState::Held { announcements, .. } => Some(announcements.next_at()),
+            HoldingState::Held { announcements, .. } => {
+                let next_at = announcements.next_at();
+                Some(self.retry_at.map_or(next_at, |retry_at| retry_at.min(next_at)))
+            }
             HoldingState::Lingering { release_at, .. } => Some(*release_at),
         }
     }
@@ -152,7 +187,8 @@ impl Holding {
     /// caller makes the first announcement, after the advert that has to precede it.
     pub(super) fn hold(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !self.is_held() && !self.terms.owner {
-            self.claim(self.held.clone(), actions);
+            self.serve_all();
+            self.claim(self.held.clone(), true, actions);
         }
         let renewed_at = self.renewed_at().unwrap_or(now);
         let announcements = Announcements::begin(now);
@@ -180,6 +216,7 @@ impl Holding {
             self.release_leftovers(actions);
         }
         self.state = HoldingState::Released;
+        self.serve_all();
     }
 
     /// Releases what an earlier daemon left behind.
@@ -210,13 +247,14 @@ impl Holding {
         let fresh = age.is_zero() || (seldom && can_wait);
         if !fresh {
             *renewed_at = now;
-            actions.push(Action::Renew { router: self.router, held: self.held.clone(), lifetime });
+            let held = self.served.clone();
+            actions.push(Action::Renew { router: self.router, held, lifetime });
         }
     }
 
-    /// Announces all addresses.
+    /// Announces all addresses that are served.
     pub(super) fn announce(&self, actions: &mut Vec<Action>) {
-        actions.push(Action::Announce { router: self.router, held: self.held.clone() });
+        actions.push(Action::Announce { router: self.router, held: self.served.clone() });
     }
 
     /// Adds an announcement to the schedule, no earlier than this.
@@ -242,19 +280,19 @@ impl Holding {
         }
     }
 
-    /// Takes a new configuration. Claims new addresses, or all if the lifetime has changed.
+    /// Takes a new configuration. Claims what is not there yet, or all if the lifetime has changed.
     pub(super) fn reload(&mut self, config: &RouterConfig, actions: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.terms, Terms::of(config));
         let held = Held { link: self.held.link, addresses: config.all_addresses().collect() };
-        let had = std::mem::replace(&mut self.held, held);
+        self.held = held;
+        let had = self.serve_all();
         if !self.is_held() || self.terms.owner {
             return;
         }
         let same = old.lifetime == self.terms.lifetime && !old.owner;
         let new = if same { self.held.without(&had) } else { self.held.clone() };
         if !new.is_empty() {
-            self.claim(new.clone(), actions);
-            actions.push(Action::Announce { router: self.router, held: new });
+            self.claim_and_announce(new, !same, actions);
         }
     }
 
@@ -262,11 +300,33 @@ impl Holding {
 
     /// Makes an announcement that is due.
     pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let HoldingState::Held { announcements, .. } = &mut self.state
-            && announcements.take_due(now)
-        {
+        let HoldingState::Held { announcements, .. } = &mut self.state else { return };
+        if announcements.take_due(now) {
             self.announce(actions);
         }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            let missing = self.missing();
+            self.serve_all();
+            self.claim_and_announce(missing, false, actions);
+        }
+    }
+
+    /// The interface has changed: what it refused is tried again soon.
+    pub(super) fn retry_soon(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.map(|at| at.min(now + REFUSED_RETRY));
+    }
+
+    /// An unadvertised address could not be added: the others are served without it, and it is tried
+    /// again. Returns whether it was to be served.
+    pub(super) fn leave_out(&mut self, now: Instant, ip: IpAddr) -> bool {
+        if !self.is_held() || !self.is_unadvertised(ip) || !self.has(self.held.link, ip) {
+            return false;
+        }
+        self.served = self.served.filter(|address| address.ip != ip);
+        if self.retry_at.is_none() {
+            self.retry_at = Some(self.refusals.next(now, REFUSED_RETRY, REFUSED_RETRY_MAX));
+        }
+        true
     }
 
     /// Another program has removed an address.
@@ -280,7 +340,7 @@ impl Holding {
             HoldingState::Released | HoldingState::Lingering { .. } => return Removal::Ignored,
             HoldingState::Held { .. } | HoldingState::Offered { .. } => {}
         }
-        let lost = self.held.filter(|address| address.ip == ip);
+        let lost = self.served.filter(|address| address.ip == ip);
         if lost.is_empty() || self.terms.owner {
             return Removal::Ignored;
         }
@@ -290,10 +350,9 @@ impl Holding {
         }
         self.removals += 1;
         if self.removals > REMOVALS_TOLERATED {
-            return Removal::GivenUp;
+            return if self.leave_out(now, ip) { Removal::LeftOut } else { Removal::GivenUp };
         }
-        self.claim(lost.clone(), actions);
-        actions.push(Action::Announce { router: self.router, held: lost });
+        self.claim_and_announce(lost, false, actions);
         Removal::PutBack
     }
 
@@ -325,9 +384,25 @@ impl Holding {
         }
     }
 
-    fn claim(&self, held: Held, actions: &mut Vec<Action>) {
+    /// Nothing is known to be refused. Returns what was served before.
+    fn serve_all(&mut self) -> Held {
+        self.retry_at = None;
+        std::mem::replace(&mut self.served, self.held.clone())
+    }
+
+    fn is_unadvertised(&self, ip: IpAddr) -> bool {
+        let mut unadvertised = self.held.addresses.iter().skip(self.terms.advertised);
+        unadvertised.any(|address| address.ip == ip)
+    }
+
+    fn claim_and_announce(&self, held: Held, all: bool, actions: &mut Vec<Action>) {
+        self.claim(held.clone(), all, actions);
+        actions.push(Action::Announce { router: self.router, held });
+    }
+
+    fn claim(&self, held: Held, all: bool, actions: &mut Vec<Action>) {
         let lifetime = self.terms.lifetime;
-        actions.push(Action::Claim { router: self.router, held, lifetime });
+        actions.push(Action::Claim { router: self.router, held, lifetime, all });
     }
 
     /// Moves deadlines and resets what no election depends on, for the model checker.
@@ -347,6 +422,8 @@ impl Holding {
         }
         self.removals = 0;
         self.removals_since = origin;
+        self.serve_all();
+        self.refusals = Backoff::default();
     }
 }
 

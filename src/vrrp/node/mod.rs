@@ -166,6 +166,9 @@ impl Node {
             Event::Link { link, state } => self.link(now, link, state, actions),
             Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
             Event::Probe { check, probe } => self.probe(now, check, probe, actions),
+            Event::Refused(id, ip, error) => {
+                self.with(now, id, |router| router.address_refused(now, ip, error, actions));
+            }
             Event::Reload(config) => self.reload(now, config, actions),
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),

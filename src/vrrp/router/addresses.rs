@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use super::VirtualRouter;
 use crate::vrrp::action::Action;
+use crate::vrrp::event::ClaimError;
 use crate::vrrp::holding::Removal;
 use crate::vrrp::id::Mac;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 
-/// How long a virtual router is in fault after a failed claim.
+/// How long a virtual router is in fault after a failed claim ...
 const CLAIM_RETRY: Duration = Duration::from_secs(10);
+/// ... and after many of them. A better host preempts after each fault, and hooks run every time.
+const CLAIM_RETRY_MAX: Duration = Duration::from_secs(600);
 /// How long a virtual router is in fault after its addresses were removed too often.
 const REMOVED_RETRY: Duration = Duration::from_secs(30);
 
@@ -31,6 +34,10 @@ impl VirtualRouter {
             Removal::PutBack => {
                 self.warn(now, Warning::AddressPutBack { address: ip }, actions);
             }
+            Removal::LeftOut => {
+                let error = ClaimError::Removed;
+                self.warn(now, Warning::AddressMissing { address: ip, error }, actions);
+            }
             Removal::GivenUp => {
                 self.faults.insert(Reason::AddressRemoved, Some(now + REMOVED_RETRY));
                 self.reconcile_role(now, actions);
@@ -39,8 +46,8 @@ impl VirtualRouter {
         true
     }
 
-    /// The kernel refused to add an address; `there`: because it exists and does not carry our
-    /// mark.
+    /// The kernel refused to add an advertised address; `there`: because it exists and does not
+    /// carry our mark.
     pub(in crate::vrrp) fn claim_failed(
         &mut self,
         now: Instant,
@@ -51,13 +58,13 @@ impl VirtualRouter {
         if !self.has_addresses() {
             return;
         }
+        let retry_at = Some(self.claims.next(now, CLAIM_RETRY, CLAIM_RETRY_MAX));
         if there {
             // Normally the next `Event::Link` sets or clears this reason. It may have come already,
             // so the reason also ends by itself.
-            let retry_at = Some(now + CLAIM_RETRY);
             self.faults.entry(Reason::AddressAlreadyThere).or_insert(retry_at);
         } else {
-            self.faults.insert(Reason::ClaimFailed, Some(now + CLAIM_RETRY));
+            self.faults.insert(Reason::ClaimFailed, retry_at);
         }
         self.reconcile_role(now, actions);
     }
@@ -66,6 +73,20 @@ impl VirtualRouter {
     /// hear of the new one.
     pub(in crate::vrrp) fn mac_changed(&mut self, now: Instant) {
         self.holding.announce_soon(now);
+    }
+
+    /// An unadvertised address could not be added: the others are served without it.
+    pub(in crate::vrrp) fn address_refused(
+        &mut self,
+        now: Instant,
+        ip: IpAddr,
+        error: ClaimError,
+        actions: &mut Vec<Action>,
+    ) {
+        self.check_late(now, actions);
+        if self.holding.leave_out(now, ip) {
+            self.warn(now, Warning::AddressMissing { address: ip, error }, actions);
+        }
     }
 
     /// Another host announced one of our addresses by ARP or neighbour advertisement.

@@ -34,6 +34,7 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         self.check_late(now, actions);
+        self.holding.retry_soon(now);
         self.reevaluate(now, host, actions);
     }
 
@@ -66,7 +67,8 @@ impl VirtualRouter {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
         let source = self.choose_source(host.addresses, host.shared);
-        let shared = |ip: IpAddr| self.addresses().iter().any(|address| address.ip == ip);
+        // An unadvertised one is only left out.
+        let shared = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
         let owner = self.is_owner();
         let foreign =
             !owner && host.held_addresses.iter().any(|there| !there.marked && shared(there.ip));

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::vrrp::backoff::Backoff;
 use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::{Address, Interval, Priority, RouterConfig};
 use crate::vrrp::event::{Drain, Recorded};
@@ -74,6 +75,8 @@ pub struct VirtualRouter {
     /// When a master was last heard that we would not preempt, unless it has left since. Sync
     /// groups need it: their members' timers do not run out in the same moment.
     superior_heard_at: Option<Instant>,
+    /// Claims that failed.
+    claims: Backoff,
     check_summary: CheckSummary,
     membership: Membership,
     /// The role of the last `Action::Notify`.
@@ -115,6 +118,7 @@ impl VirtualRouter {
             held_back: false,
             drained: None,
             superior_heard_at: None,
+            claims: Backoff::default(),
             check_summary: CheckSummary::default(),
             membership: Membership::Alone,
             notified_role: Role::Waiting,

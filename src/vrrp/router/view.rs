@@ -6,6 +6,7 @@ use super::hearing::TIE_FORGOTTEN_INTERVALS;
 use super::membership::Membership;
 use super::states::{Phase, State};
 use super::{EXTRA_ADVERT_GAP, VirtualRouter};
+use crate::vrrp::backoff::Backoff;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 
@@ -74,6 +75,7 @@ impl VirtualRouter {
             }
         };
         self.since = origin;
+        self.claims = Backoff::default();
         if self.why != Why::NobodyCame {
             self.why = Why::Starting;
         }
