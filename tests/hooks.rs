@@ -465,7 +465,7 @@ fn hooks_of_a_group_get_its_name_as_their_group() {
         number: 1,
         state: Hook::Master,
         previous: "backup".into(),
-        reason: "its sync group takes over".into(),
+        reason: "its sync group took over".into(),
         priority: 150,
         addresses: vec!["192.0.2.10".parse().unwrap(), "198.51.100.10".parse().unwrap()],
         interface: "eth0 eth1".into(),

@@ -233,7 +233,7 @@ fn errors_of_first_use_name_the_next_step() {
     type_in(a, &format!("check {right}"), 0, &["ok"]);
     let master = || stdout(&pair.vipd(a, &["status"])).contains("web     master").then_some(());
     wait_for(TIMEOUT, master).unwrap();
-    type_in(a, "status", 0, &["web     master    150", "lease ", "preempts master 192.0.2.2"]);
+    type_in(a, "status", 0, &["web     master    150", "lease ", "preempted master 192.0.2.2"]);
     type_in(b, "status web --is backup", 0, &[]);
     type_in(a, "drain", 0, &["until \"vipd undrain\"", "web: 192.0.2.2 took over after "]);
     type_in(a, "status", 0, &["DRAINED", "\"vipd undrain\" ends that"]);

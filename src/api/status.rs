@@ -130,7 +130,7 @@ pub struct Router {
     pub source: Option<IpAddr>,
     /// The last advert of another router; `None`: there was none.
     pub heard: Option<Heard>,
-    /// Peers with adverts for this virtual router but with other settings.
+    /// Peers with adverts for this virtual router but with other settings, until they fall silent.
     pub incompatible: Vec<Incompatible>,
     /// Its next deadline; `None`: it waits for an event.
     pub next: Option<Next>,

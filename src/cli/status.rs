@@ -104,7 +104,10 @@ impl View {
             if !fits {
                 self.indented(&mut text, PLAIN, &addresses);
             }
-            if let Some(change) = &router.last_change {
+            // Of one in fault, what holds now is said below.
+            if let Some(change) = &router.last_change
+                && router.fault_reasons.is_empty()
+            {
                 self.indented(&mut text, PLAIN, &change.why);
             }
             for problem in problems(status, router) {
@@ -279,11 +282,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
     if router.role == Role::Master.name() && status.drained {
         problems.push("no other host is fit, so this drained one serves, with priority 1".into());
     }
-    let already_shown =
-        router.last_change.as_ref().is_some_and(|change| change.to == Role::Fault.name());
-    if !(already_shown && router.fault_reasons.len() == 1) {
-        problems.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
-    }
+    problems.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
     if router.role == Role::Master.name() {
         problems.extend(router.missing());
     }
@@ -451,6 +450,24 @@ web     master    150        2h59m    advert 0.6s     192.0.2.10, lease 1.6s
         assert!(view(false).table(&status).contains(loud));
         let one = view(false).one(&status, &status.routers[0]);
         assert!(one.contains(loud) && one.contains("heard       no other router\n"), "{one}");
+    }
+
+    #[test]
+    fn a_fault_is_shown_with_the_reasons_of_now() {
+        let mut status = example();
+        let router = &mut status.routers[0];
+        router.role = Role::Fault.name().into();
+        let change = router.last_change.as_mut().unwrap();
+        change.to = Role::Fault.name().into();
+        change.why = "the interface had no address to send adverts from".into();
+        let reason = crate::vrrp::Reason::AddressAlreadyThere;
+        let now = Reason { reason: reason.name().into(), text: reason.to_string() };
+        router.fault_reasons = vec![now.clone()];
+        let table = view(false).table(&status);
+        assert!(table.contains(&now.text) && !table.contains("no address"), "{table}");
+        let one = view(false).one(&status, &status.routers[0]);
+        assert!(one.contains("why         the interface had no address"), "{one}");
+        assert!(one.contains(&format!("attention   {}", now.text)), "{one}");
     }
 
     #[test]

@@ -128,6 +128,8 @@ impl PendingMove {
                 Some(self.ended(MoveOutcome::NobodyCame, since.max(self.asked_at), text))
             }
             Role::Waiting | Role::Fault | Role::Stopped => {
+                let reasons: Vec<_> = router.fault_reasons().map(|why| why.to_string()).collect();
+                let why = if reasons.is_empty() { why.to_string() } else { reasons.join("; ") };
                 let text = format!("{name} is {} now: {why}", router.role());
                 Some(self.ended(MoveOutcome::Interrupted, now, text))
             }

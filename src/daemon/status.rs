@@ -118,8 +118,7 @@ fn one_router(
             seconds_ago: ago(peer.at),
         }),
         incompatible: router
-            .incompatible()
-            .iter()
+            .incompatible(now)
             .map(|peer| Incompatible {
                 address: peer.source,
                 change: peer.mismatch.to_string(),

@@ -122,9 +122,12 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
             let _ = node.handle(now, Event::Packet(packet), &mut unused);
         }
     }
+    let captured = evidence.heard.values().flat_map(|heard| &heard.passed);
+    let last = captured.map(|passed| passed.at).max().unwrap_or_default();
+    let now = Instant::from_millis(last.as_millis() as u64);
     for router in node.routers() {
         let name = &router.config().name;
-        for peer in router.incompatible() {
+        for peer in router.incompatible(now) {
             report.incompatible_peer(name, peer.source, peer.mismatch, evidence.path.display());
         }
     }

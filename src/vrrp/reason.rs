@@ -69,30 +69,71 @@ impl Reason {
     }
 }
 
+/// A reason that holds now; with `{:#}` one that held when the role changed.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let past = f.alternate();
+        let tense = |now, then| if past { then } else { now };
+        let (is, has) = (tense("is", "was"), tense("has", "had"));
         match self {
-            Reason::Starting => f.write_str("nothing is known of the interface yet"),
-            Reason::Unchecked => f.write_str("waiting for the first results of its checks"),
-            Reason::LinkDown => f.write_str("the interface is absent or down"),
-            Reason::NoAddress => f.write_str("the interface has no address to send adverts from"),
-            Reason::Check(check) => write!(f, "check {check} fails"),
-            Reason::Group(member) => {
-                write!(f, "{member}, a member of its sync group, cannot take part")
+            Reason::Starting => write!(f, "nothing {is} known of the interface yet"),
+            Reason::Unchecked => {
+                let waits = tense("waiting", "waited");
+                write!(f, "{waits} for the first results of its checks")
             }
-            Reason::AddressAlreadyThere => f.write_str(
-                "a shared address is already on the interface and was not put there by vipd",
+            Reason::LinkDown => write!(f, "the interface {is} absent or down"),
+            Reason::NoAddress => {
+                write!(f, "the interface {has} no address to send adverts from")
+            }
+            Reason::Check(check) => write!(f, "check {check} {}", tense("fails", "failed")),
+            Reason::Group(member) => {
+                let cannot = tense("cannot", "could not");
+                write!(f, "{member}, a member of its sync group, {cannot} take part")
+            }
+            Reason::AddressAlreadyThere => write!(
+                f,
+                "a shared address {is} already on the interface and {} not put there by vipd",
+                tense("was", "had been")
             ),
-            Reason::AddressMissing => f.write_str(
-                "with priority 255 the addresses are the host's own, and the interface lacks one: \
-                 add it by \"ip address add\", or lower `priority`",
+            Reason::AddressMissing => write!(
+                f,
+                "with priority 255 the addresses are the host's own, and the interface {} one{}",
+                tense("lacks", "lacked"),
+                tense(": add it by \"ip address add\", or lower `priority`", "")
             ),
             Reason::ClaimFailed => f.write_str("the kernel refused to add an address"),
             Reason::AddressRemoved => {
-                f.write_str("something on this host keeps removing the addresses")
+                write!(
+                    f,
+                    "something on this host {} removing the addresses",
+                    tense("keeps", "kept")
+                )
             }
             Reason::Vetoed => f.write_str("the before_claim hook did not agree"),
             Reason::HookFailed(hook) => write!(f, "the {} hook failed", hook.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_the_past_does_not_read_as_one_of_now() {
+        let name: Arc<str> = "web".into();
+        for reason in [
+            Reason::Starting,
+            Reason::Unchecked,
+            Reason::LinkDown,
+            Reason::NoAddress,
+            Reason::Check(name.clone()),
+            Reason::Group(name),
+            Reason::AddressAlreadyThere,
+            Reason::AddressMissing,
+            Reason::AddressRemoved,
+        ] {
+            assert_ne!(format!("{reason}"), format!("{reason:#}"));
         }
     }
 }

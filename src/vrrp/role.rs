@@ -61,11 +61,11 @@ names! {
 impl fmt::Display for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Leave::Stop => f.write_str("the daemon stops"),
+            Leave::Stop => f.write_str("the daemon was stopped"),
             Leave::Failover => f.write_str("failover was asked for"),
-            Leave::Drain => f.write_str("the host is drained"),
+            Leave::Drain => f.write_str("the host was drained"),
             Leave::Removed => f.write_str("the virtual router was removed from the configuration"),
-            Leave::Group => f.write_str("another member of its sync group leaves"),
+            Leave::Group => f.write_str("another member of its sync group left"),
             Leave::Election { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }

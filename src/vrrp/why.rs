@@ -87,27 +87,28 @@ names! {
     }
 }
 
+/// In the past tense: it is shown for as long as the role lasts, and later.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Starting => f.write_str("the daemon is starting"),
+            Why::Starting => f.write_str("the daemon was starting"),
             Why::Started => f.write_str("the daemon started"),
             Why::Resumed => {
-                f.write_str("the daemon was master a moment ago and goes on where it stopped")
+                f.write_str("the daemon had been master a moment before, and went on from there")
             }
-            Why::Owner => f.write_str("priority 255: the addresses are this host's own"),
+            Why::Owner => f.write_str("with priority 255 it owned the addresses"),
             Why::HeardNobody => f.write_str("no master was heard"),
             Why::MasterSilent { master, since, now } => {
                 write!(f, "master {master} was silent for {:.3} s", (*now - *since).as_secs_f64())
             }
             Why::MasterLeft(master) => write!(f, "master {master} left (priority 0)"),
             Why::Preempts { master, priority } => {
-                write!(f, "preempts master {master} (priority {priority})")
+                write!(f, "preempted master {master} (priority {priority})")
             }
             Why::MasterHeard { master, priority } => {
                 write!(f, "master {master} was heard (priority {priority})")
             }
-            Why::Group => f.write_str("its sync group takes over"),
+            Why::Group => f.write_str("its sync group took over"),
             Why::LostElection { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }
@@ -117,16 +118,16 @@ impl fmt::Display for Why {
             Why::NobodyCame => f.write_str("nobody took over; the addresses never left"),
             Why::Fault(reasons) => {
                 for (n, reason) in reasons.iter().enumerate() {
-                    write!(f, "{}{reason}", if n == 0 { "" } else { "; " })?;
+                    write!(f, "{}{reason:#}", if n == 0 { "" } else { "; " })?;
                 }
                 Ok(())
             }
-            Why::Recovered => f.write_str("no reason for fault is left"),
+            Why::Recovered => f.write_str("no reason for fault was left"),
             Why::Late => f.write_str(
-                "no advert could be sent for longer than the peers wait; listening for adverts before taking part again",
+                "no advert could be sent for longer than the peers wait, so it listened for adverts before taking part again",
             ),
             Why::LeaseRanOut => f.write_str(
-                "the addresses' lifetime ran out before it could be renewed; listening for adverts before taking part again",
+                "the addresses' lifetime ran out before it could be renewed, so it listened for adverts before taking part again",
             ),
         }
     }

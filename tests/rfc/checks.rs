@@ -60,7 +60,7 @@ fn check_that_means_fault_releases_at_once_without_before_release() {
     host.probe("app", Probe::Failed);
     assert_eq!(host.said(), ["advert 0", "renew", "release", "role fault"]);
     assert_eq!(host.reasons(), [named_check("app")]);
-    assert_eq!(host.why().to_string(), "check app fails");
+    assert_eq!(host.why().to_string(), "check app failed");
     assert_eq!(named_check("app").name(), "check");
     host.probe("app", Probe::Passed);
     assert_eq!(host.role(), Role::Fault, "one pass of two");

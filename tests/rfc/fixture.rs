@@ -416,7 +416,7 @@ pub fn is_incompatible(host: &mut Host, advert: &Advert, mismatch: Mismatch) {
     assert_eq!(result, Err(DiscardReason::Incompatible(mismatch)));
     assert_eq!(before, (host.router().state().clone(), host.router().peer().cloned()));
     assert_eq!(host.warnings(), [Warning::Incompatible { source: ip(ABOVE), mismatch }]);
-    let known = host.router().incompatible().last().unwrap();
+    let known = host.router().incompatible(host.now).last().unwrap();
     assert_eq!((known.source, known.mismatch, known.at), (ip(ABOVE), mismatch, host.now));
 }
 

@@ -24,6 +24,8 @@ pub(super) const TIE_FORGOTTEN_INTERVALS: u32 = 4;
 /// Maximum number of incompatible peers that are remembered. Their source addresses can be forged,
 /// so the list has to be bounded.
 const INCOMPATIBLE_REMEMBERED: usize = 8;
+/// An incompatible peer that has been silent for this many of its intervals is none any more.
+const INCOMPATIBLE_INTERVALS: u32 = 4;
 
 /// The last accepted advert of another router.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,9 +47,19 @@ pub struct Incompatible {
     pub mismatch: Mismatch,
     /// When its last advert was received.
     pub at: Instant,
+    /// The advert interval that it names.
+    pub interval: Interval,
 }
 
 impl VirtualRouter {
+    /// Peers whose adverts are for this virtual router, but do not fit its settings; not those that
+    /// have fallen silent.
+    pub fn incompatible(&self, now: Instant) -> impl Iterator<Item = &Incompatible> {
+        self.incompatible
+            .iter()
+            .filter(move |peer| now - peer.at <= INCOMPATIBLE_INTERVALS * peer.interval.duration())
+    }
+
     /// An advert for this virtual router, decoded but not accepted yet.
     pub(in crate::vrrp) fn packet(
         &mut self,
@@ -120,7 +132,7 @@ impl VirtualRouter {
             }
             return Ok(());
         };
-        self.remember_incompatible(now, packet.source, mismatch, actions);
+        self.remember_incompatible(now, packet.source, mismatch, heard.interval, actions);
         Err(match mismatch {
             Mismatch::NotAccepted => DiscardReason::NotAccepted,
             Mismatch::NotAPeer => DiscardReason::NotAPeer,
@@ -169,18 +181,18 @@ impl VirtualRouter {
         now: Instant,
         source: IpAddr,
         mismatch: Mismatch,
+        interval: Interval,
         actions: &mut Vec<Action>,
     ) {
         match self.incompatible.iter_mut().find(|known| known.source == source) {
             Some(known) => {
-                known.mismatch = mismatch;
-                known.at = now;
+                *known = Incompatible { source, mismatch, at: now, interval };
             }
             None => {
                 if self.incompatible.len() == INCOMPATIBLE_REMEMBERED {
                     self.incompatible.remove(0);
                 }
-                self.incompatible.push(Incompatible { source, mismatch, at: now });
+                self.incompatible.push(Incompatible { source, mismatch, at: now, interval });
             }
         }
         self.warn(now, Warning::Incompatible { source, mismatch }, actions);

@@ -186,11 +186,6 @@ impl VirtualRouter {
         self.peer.as_ref()
     }
 
-    /// Peers whose adverts are for this virtual router, but do not fit its settings.
-    pub fn incompatible(&self) -> &[Incompatible] {
-        &self.incompatible
-    }
-
     /// The source address of adverts, if the interface has had a suitable one.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
