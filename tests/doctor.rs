@@ -55,6 +55,8 @@ fn main() -> ExitCode {
                 managers_that_remove_addresses_are_found,
                 a_service_that_is_stopped_beside_vipd_is_found,
                 drained_and_held_back_routers_are_found,
+                a_failing_check_is_found_with_what_it_printed,
+                a_fault_that_nothing_else_explains_is_found,
                 a_wrong_file_and_missing_interfaces_are_found,
                 the_text_for_people_has_sentences_and_commands,
                 every_kind_of_problem_is_tested_here,
@@ -153,7 +155,8 @@ fn a_packet_filter_on_the_way_in_is_found() {
     fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
 }
 
-fn a_packet_filter_of_iptables_is_found() {
+fn a_packet_filter_of_iptables_is_found() -> TestResult {
+    let mut tried = 0;
     for (program, rule) in [
         ("iptables-nft", "-A INPUT -p 112 -j DROP"),
         ("iptables-nft", "-A INPUT -m pkttype --pkt-type multicast -j DROP"),
@@ -161,9 +164,10 @@ fn a_packet_filter_of_iptables_is_found() {
     ] {
         let fixture = Fixture::new();
         if !fixture.works(&fixture.a, &format!("{program} -S INPUT")) {
-            println!("{program} does not work on this machine");
+            println!("SKIPPED: {program} does not work on this machine");
             continue;
         }
+        tried += 1;
         let _daemon = fixture.run(&fixture.a);
         let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
         fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
@@ -176,6 +180,10 @@ fn a_packet_filter_of_iptables_is_found() {
             fixture.apply_fix(&fixture.a, &finding);
         }
         fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertsFilteredIn);
+    }
+    match tried {
+        0 => Err("iptables does not work on this machine".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -311,7 +319,21 @@ fn two_masters_are_found() {
     let both = || (fixture.router(&fixture.b)["role"] == "master").then_some(());
     wait_for(TIMEOUT, both).unwrap();
     let finding = fixture.expect(&fixture.b, ProblemKind::TwoMasters);
-    assert!(finding.text.contains("192.0.2.1 and this host"), "{}", finding.text);
+    let who = "192.0.2.1 (priority 150) and this host (priority 100) are master";
+    assert!(finding.text.contains(who), "{}", finding.text);
+    let known = "this host does not hear 192.0.2.1, to which it would give way";
+    assert!(finding.text.contains(known), "{}", finding.text);
+    assert!(finding.fix_does.starts_with("on this host, "), "{}", finding.fix_does);
+    // The other one hears it.
+    let finding = fixture.expect(&fixture.a, ProblemKind::TwoMasters);
+    let known = "this host hears 192.0.2.2, which does not hear it";
+    assert!(finding.text.contains(known), "{}", finding.text);
+    assert!(finding.fix_does.starts_with("on 192.0.2.2, "), "{}", finding.fix_does);
+    // A third host sees both.
+    let c = fixture.lab.host("c", 3).unwrap();
+    let finding = fixture.expect(&c, ProblemKind::TwoMasters);
+    let known = "192.0.2.2 does not hear 192.0.2.1, or cannot use its adverts";
+    assert!(finding.text.contains(known), "{}", finding.text);
     // The cause is found, too.
     let why = fixture.expect(&fixture.b, ProblemKind::AdvertsFilteredIn);
     fixture.apply_fix(&fixture.b, &why);
@@ -585,6 +607,66 @@ fn late_and_refused_adverts_are_found() {
     fixture.expect(&fixture.a, ProblemKind::AdvertsRefused);
 }
 
+fn a_failing_check_is_found_with_what_it_printed() {
+    let mut fixture = Fixture::new();
+    let app = fixture.a.dir().join("app");
+    let well = fixture.a.dir().join("well");
+    let text = format!("#!/bin/sh\ntest -e {} || {{ echo it is sick; exit 1; }}\n", well.display());
+    fs::write(&app, text).unwrap();
+    fs::set_permissions(&app, fs::Permissions::from_mode(0o755)).unwrap();
+    let with_weight = |weight: &str| {
+        format!(
+            "checks = [\"app\"]\n[[check]]\nname = \"app\"\ncommand = \"{}\"\n\
+             interval = \"100ms\"\nfall = 1\nrise = 1\n{weight}",
+            app.display()
+        )
+    };
+    for (weight, consequence) in
+        [("", "web is in fault"), ("weight = -20\n", "web has priority 130 instead of 150")]
+    {
+        fixture.more = with_weight(weight);
+        let _ = fs::remove_file(&well);
+        let _daemon = fixture.run(&fixture.a);
+        let fails =
+            || (fixture.router(&fixture.a)["checks"][0]["verdict"] == "failing").then_some(());
+        wait_for(TIMEOUT, fails).unwrap();
+        let finding = fixture.expect(&fixture.a, ProblemKind::CheckFails);
+        assert_eq!(finding.about, "app");
+        for words in [
+            consequence,
+            "its last run said: exit status 1: it is sick",
+            &app.display().to_string(),
+        ] {
+            assert!(finding.text.contains(words), "{}", finding.text);
+        }
+        assert_eq!(finding.fix, "vipd status web");
+        fixture.expect_nothing_of(&fixture.a, ProblemKind::Fault);
+        fs::write(&well, "").unwrap();
+        let passes =
+            || (fixture.router(&fixture.a)["checks"][0]["verdict"] == "passing").then_some(());
+        wait_for(TIMEOUT, passes).unwrap();
+        fixture.expect_nothing_of(&fixture.a, ProblemKind::CheckFails);
+    }
+}
+
+fn a_fault_that_nothing_else_explains_is_found() {
+    let mut fixture = Fixture::new();
+    let script = fixture.a.dir().join("refuses");
+    fs::write(&script, "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.more = format!(
+        "[virtual_router.hooks]\nbefore_claim = {{ command = \"{}\", fault_for = \"1h\" }}\n",
+        script.display()
+    );
+    let _daemon = fixture.run(&fixture.a);
+    let fault = || (fixture.router(&fixture.a)["role"] == "fault").then_some(());
+    wait_for(TIMEOUT, fault).unwrap();
+    let finding = fixture.expect(&fixture.a, ProblemKind::Fault);
+    for words in ["the before_claim hook did not agree", "exit status 3"] {
+        assert!(finding.text.contains(words), "{}", finding.text);
+    }
+}
+
 fn drained_and_held_back_routers_are_found() {
     let fixture = Fixture::new();
     let _daemons = fixture.run_both();
@@ -619,6 +701,11 @@ fn a_wrong_file_and_missing_interfaces_are_found() {
     let finding = fixture.expect(&fixture.a, ProblemKind::InterfaceDown);
     fixture.apply_fix(&fixture.a, &finding);
     fixture.expect_nothing_of(&fixture.a, ProblemKind::InterfaceDown);
+    // Enabled it is already.
+    fixture.a.unplug("eth0").unwrap();
+    let finding = fixture.expect(&fixture.a, ProblemKind::InterfaceDown);
+    assert!(finding.text.contains("eth0 has no carrier"), "{}", finding.text);
+    assert_eq!(finding.fix, "ip -d link show eth0");
     let mut fixture = Fixture::new();
     fixture.interface = "eth7".into();
     fixture.expect(&fixture.a, ProblemKind::InterfaceAbsent);

@@ -1,13 +1,16 @@
 //! Problems that the status of the running daemon shows.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::finding::{ProblemKind, Report};
 use super::kernel::{self, sysctl};
 use crate::api::Client;
-use crate::api::status::{Router, Status};
-use crate::vrrp::{Role, Why};
+use crate::api::status::{Check, Router, Status};
+use crate::config::Config;
+use crate::vrrp::{Effect, Reason, Role, Verdict, Why};
 
 pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
     match Client::new(runtime_dir).status() {
@@ -19,7 +22,7 @@ pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<
     }
 }
 
-pub(super) fn check_status(status: &Status, report: &mut Report) {
+pub(super) fn check_status(status: &Status, config: Option<&Config>, report: &mut Report) {
     if status.drained {
         let text = match status.drained_by_force {
             true => {
@@ -73,6 +76,88 @@ pub(super) fn check_status(status: &Status, report: &mut Report) {
         }
         check_addresses(router, report);
         check_lateness(router, report);
+    }
+    check_checks(status, config, report);
+    check_faults(status, report);
+}
+
+/// Reports failing checks, each with what it does to the virtual routers that use it.
+fn check_checks(status: &Status, config: Option<&Config>, report: &mut Report) {
+    let mut failing: BTreeMap<&str, (&Check, Vec<&Router>)> = BTreeMap::new();
+    for router in &status.routers {
+        for check in router.checks.iter().filter(|check| check.verdict == Verdict::Failing.name()) {
+            failing.entry(&check.name).or_insert((check, Vec::new())).1.push(router);
+        }
+    }
+    for (name, (check, routers)) in failing {
+        let plan = config.and_then(|config| config.checks.iter().find(|plan| &*plan.name == name));
+        let tests = plan.map(|plan| format!(" ({})", plan.target)).unwrap_or_default();
+        let consequence = |router: &&Router| match check.effect == Effect::Fault.name() {
+            true if router.role == Role::Fault.name() => format!("{} is in fault", router.name),
+            true => format!("{} is {}, and about to be in fault", router.name, router.role),
+            false => format!(
+                "{} has priority {} instead of {}",
+                router.name, router.effective_priority, router.priority
+            ),
+        };
+        let consequences: Vec<String> = routers.iter().map(consequence).collect();
+        let said = match check.output.as_deref().map(str::trim) {
+            None | Some("") => "said nothing".to_owned(),
+            Some(output) => format!("said: {output}"),
+        };
+        let text = format!(
+            "check {name}{tests} fails, so {}; its last run {said}",
+            consequences.join(" and ")
+        );
+        let unit = plan.and_then(|plan| plan.unit());
+        let fix = match (unit, routers.first()) {
+            (Some(unit), _) => format!("systemctl status {unit}"),
+            (None, Some(router)) => format!("vipd status {}", router.name),
+            (None, None) => continue,
+        };
+        let does = "this shows its state; correct what it checks, and vipd takes note by itself";
+        report.found(ProblemKind::CheckFails, name, text, does, fix);
+    }
+}
+
+/// Reports virtual routers in fault whose reason nothing else has explained.
+fn check_faults(status: &Status, report: &mut Report) {
+    let explained: [(Reason, &[ProblemKind]); 3] = [
+        (Reason::LinkDown, &[ProblemKind::InterfaceDown, ProblemKind::InterfaceAbsent]),
+        (Reason::NoAddress, &[ProblemKind::NoAddress]),
+        (Reason::AddressAlreadyThere, &[ProblemKind::AddressNotOurs]),
+    ];
+    let nothing: Arc<str> = "".into();
+    // A check has a finding of its own, and so has the member of the group.
+    let elsewhere = [Reason::Check(nothing.clone()), Reason::Group(nothing)];
+    for router in status.routers.iter().filter(|router| router.role == Role::Fault.name()) {
+        let found = |kinds: &[ProblemKind]| {
+            report.findings.iter().any(|finding| kinds.contains(&finding.problem))
+        };
+        let unexplained: Vec<&str> = router
+            .fault_reasons
+            .iter()
+            .filter(|why| !elsewhere.iter().any(|other| other.name() == why.reason))
+            .filter(|why| {
+                let mut of = explained.iter().filter(|(reason, _)| reason.name() == why.reason);
+                !of.any(|(_, kinds)| found(kinds))
+            })
+            .map(|why| why.text.as_str())
+            .collect();
+        if unexplained.is_empty() {
+            continue;
+        }
+        let hook = match &router.last_hook {
+            Some(hook) if hook.failed => {
+                format!("; the hook {} failed at {}: {}", hook.hook, hook.at, hook.outcome)
+            }
+            Some(_) | None => String::new(),
+        };
+        let name = &router.name;
+        let text = format!("{name} is in fault: {}{hook}", unexplained.join("; "));
+        let does =
+            "this shows when that began; when the reason is gone, vipd takes part again by itself";
+        report.found(ProblemKind::Fault, name, text, does, format!("vipd status {name}"));
     }
 }
 

@@ -129,8 +129,8 @@ fn report_filter(
 ) {
     let Instance { router, link } = instance;
     let (kind, in_or_out, chain) = match direction {
-        Direction::In => (ProblemKind::AdvertsFilteredIn, "in", "INPUT"),
-        Direction::Out => (ProblemKind::AdvertsFilteredOut, "out", "OUTPUT"),
+        Direction::In => (ProblemKind::AdvertsFilteredIn, "coming in by", "INPUT"),
+        Direction::Out => (ProblemKind::AdvertsFilteredOut, "going out by", "OUTPUT"),
     };
     let accepts = "this accepts VRRP before any other rule of that chain, until the rules are loaded anew; add it to their file as well";
     let (by, does, fix) = match blocked {
@@ -161,10 +161,12 @@ fn report_filter(
             "nft list ruleset".to_owned(),
         ),
     };
-    let text = format!(
-        "{by} keeps adverts from coming {in_or_out} by {}, so {} and its peers do not hear each other ({seen})",
-        link.name, router.name
-    );
+    let name = &router.name;
+    let deaf = match direction {
+        Direction::In => format!("{name} does not hear its peers"),
+        Direction::Out => format!("the peers of {name} do not hear it"),
+    };
+    let text = format!("{by} keeps adverts from {in_or_out} {}, so {deaf} ({seen})", link.name);
     report.found(kind, format!("{}, {}", link.name, router.family), text, does, fix);
 }
 

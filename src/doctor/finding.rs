@@ -15,6 +15,10 @@ words! {
         InterfaceDown = "interface_down",
         /// A configured interface has no address to send adverts from.
         NoAddress = "no_address",
+        /// A check fails.
+        CheckFails = "check_fails",
+        /// A virtual router is in fault, for a reason that no other finding explains.
+        Fault = "fault",
         /// A packet filter drops incoming adverts.
         AdvertsFilteredIn = "adverts_filtered_in",
         /// A packet filter drops outgoing adverts.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::finding::{ProblemKind, Report};
-use crate::config::{CheckPlan, Config, Target};
+use crate::config::{CheckPlan, Config};
 use crate::host::netlink::Link;
 
 /// Directories of these two with a file per interface, named by its index.
@@ -103,19 +103,7 @@ pub(super) fn check_unit_order(config: &Config, report: &mut Report) {
 }
 
 fn checked_units(config: &Config) -> BTreeSet<String> {
-    let unit = |check: &CheckPlan| match &check.target {
-        Target::Unit { unit } => Some(unit.clone()),
-        Target::Command { .. }
-        | Target::Tcp { .. }
-        | Target::Http(_)
-        | Target::Process { .. }
-        | Target::File { .. }
-        | Target::FilePresent { .. }
-        | Target::FileAbsent { .. }
-        | Target::Interface { .. }
-        | Target::Ping { .. } => None,
-    };
-    config.checks.iter().filter_map(unit).collect()
+    config.checks.iter().filter_map(CheckPlan::unit).map(str::to_owned).collect()
 }
 
 /// Units stop in the reverse order of their start, which `After` or `Before` declares.

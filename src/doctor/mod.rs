@@ -31,6 +31,7 @@ pub use finding::{Finding, ProblemKind, Report, Skipped};
 use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
+use crate::host::sys;
 use evidence::{Evidence, Instance};
 use finding::RELOAD;
 use kernel::Snapshot;
@@ -61,11 +62,12 @@ pub fn examine(options: &ExamineOptions) -> Report {
         Some(status) => process::check_running(status, &mut report),
         None => process::check_startable(&mut report),
     }
-    if let Some(config) = load_config(&path, &mut report) {
-        examine_host(options, &path, &config, before.as_ref(), &mut report);
+    let config = load_config(&path, &mut report);
+    if let Some(config) = &config {
+        examine_host(options, &path, config, before.as_ref(), &mut report);
     }
     if let Some(status) = &before {
-        daemon::check_status(status, &mut report);
+        daemon::check_status(status, config.as_ref(), &mut report);
     }
     report.findings.sort_by_key(|finding| finding.problem);
     report
@@ -110,9 +112,19 @@ fn examine_host(
         match snapshot.link(&router.interface) {
             Some(link) if link.up => instances.push(Instance { router, link }),
             Some(link) => {
-                let text = format!("{} is down, so {} is in fault", link.name, router.name);
-                let does = "this enables it; if it is enabled, its cable or its peer is missing";
-                let fix = format!("ip link set {} up", link.name);
+                let enabled =
+                    sys::interface_flags(&link.name).is_ok_and(|flags| flags & libc::IFF_UP != 0);
+                let (what, does, fix) = match enabled {
+                    true => (
+                        "has no carrier",
+                        "look for its cable, or what it is connected to; this shows its state",
+                        format!("ip -d link show {}", link.name),
+                    ),
+                    false => {
+                        ("is down", "this enables it", format!("ip link set {} up", link.name))
+                    }
+                };
+                let text = format!("{} {what}, so {} is in fault", link.name, router.name);
                 report.found(ProblemKind::InterfaceDown, &link.name, text, does, fix);
             }
             None => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, RELOAD, Report, about};
 use super::{kernel, process};
 use crate::vrrp::advert::{self, Heard};
@@ -30,7 +30,7 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
             adverts.iter().find(|(passed, heard)| passed.outgoing && !is_ours(heard))
         {
             let text = format!(
-                "another program on this host advertises VRID {} on {} with priority {}: it and {name} do not hear each other",
+                "another program on this host advertises VRID {} on {} with priority {}: {name} takes no notice of adverts of its own host",
                 router.vrid, instance.link.name, heard.priority
             );
             // Whoever is connected through one of its other addresses would be cut off with it.
@@ -42,12 +42,15 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
             let fix = "systemctl list-units 'vipd*' 'keepalived*'";
             report.found(ProblemKind::OtherDaemon, name, text, does, fix);
         }
-        let mut masters: BTreeMap<IpAddr, (Duration, Duration)> = BTreeMap::new();
+        let mut masters: BTreeMap<IpAddr, Seen> = BTreeMap::new();
         for (passed, heard) in &adverts {
             if passed.outgoing || heard.priority == Priority::LEAVING {
                 continue;
             }
-            masters.entry(passed.source).or_insert((passed.at, passed.at)).1 = passed.at;
+            let priority = heard.priority;
+            let seen = Seen { priority, first: passed.at, last: passed.at };
+            let master = masters.entry(passed.source).or_insert(seen);
+            *master = Seen { first: master.first, ..seen };
             if heard.addresses().collect::<BTreeSet<_>>() != ours {
                 let theirs: Vec<String> = heard.addresses().map(|ip| ip.to_string()).collect();
                 let text = format!(
@@ -70,23 +73,91 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
             }
         }
         // Only those that overlap in time, not a master and its successor.
-        masters.retain(|_, (first, last)| last > first);
-        let began = masters.values().map(|(first, _)| *first).max();
-        let ended = masters.values().map(|(_, last)| *last).min();
-        let mut who: Vec<String> = masters.keys().map(ToString::to_string).collect();
-        if before && after {
-            who.push("this host".to_owned());
-        }
-        if who.len() > 1 && began <= ended {
-            let text = format!(
-                "{} are master of {name} at the same time: they do not hear each other",
-                who.join(" and ")
-            );
-            let does = "on each of them, this looks for the reason: a packet filter, or a network that is cut";
-            report.found(ProblemKind::TwoMasters, name, text, does, "vipd doctor");
+        masters.retain(|_, seen| seen.last > seen.first);
+        let began = masters.values().map(|seen| seen.first).max();
+        let ended = masters.values().map(|seen| seen.last).min();
+        if masters.len() + usize::from(before && after) > 1 && began <= ended {
+            report_masters(evidence, instance, &masters, before && after, report);
         }
     }
     check_unknown_vrids(evidence, report);
+}
+
+/// A master whose adverts were captured.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    priority: Priority,
+    first: Duration,
+    last: Duration,
+}
+
+/// Reports several masters at once, with what is known of who hears whom: a master that heard a
+/// better one would give way to it.
+fn report_masters(
+    evidence: &Evidence<'_>,
+    instance: &Instance<'_>,
+    masters: &BTreeMap<IpAddr, Seen>,
+    with_us: bool,
+    report: &mut Report,
+) {
+    let name = &instance.router.name;
+    let status = evidence.after.as_ref().and_then(|status| status.find(name)).filter(|_| with_us);
+    let mut who: Vec<String> =
+        masters.iter().map(|(ip, seen)| format!("{ip} (priority {})", seen.priority)).collect();
+    let (mut known, mut deaf) = (Vec::new(), Vec::new());
+    match status {
+        Some(status) => {
+            who.push(format!("this host (priority {})", status.effective_priority));
+            let arrived = evidence.heard.get(&instance.link.index).map(|heard| &heard.arrived);
+            for (peer, seen) in masters {
+                let arrives = arrived.is_some_and(|arrived| arrived.contains_key(peer));
+                let unusable = status.incompatible.iter().any(|other| other.address == *peer);
+                let better =
+                    (seen.priority.get(), Some(*peer)) > (status.effective_priority, status.source);
+                let (here, hears) = match (arrives, unusable) {
+                    (false, _) => ("does not hear", false),
+                    (true, true) => ("cannot use the adverts of", false),
+                    (true, false) => ("hears", true),
+                };
+                known.push(match (hears, better) {
+                    (true, true) => format!("this host hears {peer}, and is to give way to it"),
+                    (false, true) => format!(
+                        "this host {here} {peer}, to which it would give way; whether {peer} hears it is not known here"
+                    ),
+                    (true | false, false) => format!(
+                        "this host {here} {peer}, which does not hear it, or cannot use its adverts: it would give way"
+                    ),
+                });
+                if !hears {
+                    deaf.push("this host".to_owned());
+                }
+                if !better {
+                    deaf.push(peer.to_string());
+                }
+            }
+        }
+        None => {
+            let best = masters.iter().max_by_key(|(ip, seen)| (seen.priority, **ip));
+            for peer in masters.keys() {
+                if let Some((best, _)) = best.filter(|(best, _)| *best != peer) {
+                    known.push(format!(
+                        "{peer} does not hear {best}, or cannot use its adverts: it would give way"
+                    ));
+                    deaf.push(peer.to_string());
+                }
+            }
+        }
+    }
+    deaf.dedup();
+    let text = format!(
+        "{} are master of {name} at the same time: {}",
+        who.join(" and "),
+        known.join("; ")
+    );
+    let on = if deaf.is_empty() { "each of them".to_owned() } else { deaf.join(" and ") };
+    let does =
+        format!("on {on}, this looks for the reason: a packet filter, or a network that is cut");
+    report.found(ProblemKind::TwoMasters, name, text, does, "vipd doctor");
 }
 
 /// Feeds the captured adverts to the protocol, as if no packet filter were there, and reports the

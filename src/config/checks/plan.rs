@@ -23,6 +23,24 @@ pub struct CheckPlan {
     pub timeout: Duration,
 }
 
+impl CheckPlan {
+    /// The systemd unit that it tests.
+    pub fn unit(&self) -> Option<&str> {
+        match &self.target {
+            Target::Unit { unit } => Some(unit),
+            Target::Command { .. }
+            | Target::Tcp { .. }
+            | Target::Http(_)
+            | Target::Process { .. }
+            | Target::File { .. }
+            | Target::FilePresent { .. }
+            | Target::FileAbsent { .. }
+            | Target::Interface { .. }
+            | Target::Ping { .. } => None,
+        }
+    }
+}
+
 /// What a check tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
