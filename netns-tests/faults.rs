@@ -16,7 +16,7 @@ use crate::fault::{
     Pair, SHARED, SOON, VIPD, VRID, executable, expect_master, expect_master_within, spec, start,
 };
 use crate::scenario::vipd;
-use crate::suite::{Test, TestResult, tests};
+use crate::suite::{Test, TestResult, programs, tests};
 
 #[derive(Clone, Copy)]
 pub enum Peer {
@@ -460,7 +460,13 @@ fn a_stop_while_a_restart_is_being_checked_is_completed() {
 fn requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is_added() {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
-    let mut daemon_a = start(&a, &[slow(150)]);
+    // Each restart ends the hook that runs then, which runs again after it.
+    let (hook, said) = (a.dir().join("hook"), a.dir().join("said"));
+    executable(&hook, &format!("#!/bin/sh\necho begun >>{}\nexec sleep 1000\n", said.display()));
+    let mut better = slow(150);
+    better.more += &format!("[virtual_router.hooks]\nmaster = \"{}\"\n", hook.display());
+    let begun = || fs::read_to_string(&said).unwrap_or_default().lines().count();
+    let mut daemon_a = start(&a, std::slice::from_ref(&better));
     expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
     let daemon_b = start(&b, &[slow(100)]);
     std::thread::sleep(Duration::from_millis(1500));
@@ -471,10 +477,13 @@ fn requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is
         let status = daemon_a.wait(SOON).unwrap().unwrap();
         assert!(status.success(), "{status}\n{}", daemon_a.log());
         let addresses = if round < 3 { vec![SHARED] } else { vec![SHARED, added] };
-        daemon_a = start(&a, &[RouterSpec { addresses, ..slow(150) }]);
+        assert_eq!(begun(), round + 1, "{}", daemon_a.log());
+        daemon_a = start(&a, &[RouterSpec { addresses, ..better.clone() }]);
         let holds = || (round < 3 || a.holds(added).unwrap()).then_some(());
         assert!(wait_for(SOON, holds).is_some(), "{}", daemon_a.log());
         std::thread::sleep(Duration::from_millis(500));
+        let again = || (begun() == round + 2).then_some(());
+        assert!(wait_for(SOON, again).is_some(), "{}", daemon_a.log());
     }
     std::thread::sleep(Duration::from_secs(3));
     let logs = format!("{}\n{}", daemon_a.log(), daemon_b.log());
@@ -620,18 +629,19 @@ fn after_a_healed_partition_clients_reach_the_master_at_once() {
     }
 }
 
-fn after_lost_adverts_there_is_one_owner_again() {
-    let Some(pair) = silenced(Lost::All) else { return };
+fn after_lost_adverts_there_is_one_owner_again() -> TestResult {
+    let pair = silenced(Lost::All)?;
     let Pair { lab, a, daemon_a, daemon_b, .. } = &pair;
     let taken = wait_for(SOON, || (lab.owners(SHARED) == ["b"]).then_some(()));
     assert!(taken.is_some(), "{}", daemon_b.log());
     std::thread::sleep(Duration::from_secs(1));
     a.pass_outgoing().unwrap();
     expect_master(lab, "a", &[daemon_a, daemon_b]);
+    Ok(())
 }
 
-fn two_masters_behind_a_firewall_report_each_other() {
-    let Some(pair) = silenced(Lost::Adverts) else { return };
+fn two_masters_behind_a_firewall_report_each_other() -> TestResult {
+    let pair = silenced(Lost::Adverts)?;
     let Pair { lab, a, b, daemon_a, daemon_b } = &pair;
     let both = wait_for(SOON, || (lab.owners(SHARED) == ["a", "b"]).then_some(()));
     assert!(both.is_some(), "{}", daemon_b.log());
@@ -644,20 +654,19 @@ fn two_masters_behind_a_firewall_report_each_other() {
     }
     a.pass_outgoing().unwrap();
     expect_master(lab, "a", &[daemon_a, daemon_b]);
+    Ok(())
 }
 
-/// A pair whose master can no longer be heard; `None` if `nft` is missing.
-fn silenced(lost: Lost) -> Option<Pair> {
+/// A pair whose master can no longer be heard.
+fn silenced(lost: Lost) -> Result<Pair, String> {
+    programs(&["nft"])?;
     let pair = Pair::start();
     std::thread::sleep(Duration::from_millis(500));
-    match pair.a.drop_outgoing(lost) {
-        Ok(()) => Some(pair),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => panic!("{error}"),
-    }
+    pair.a.drop_outgoing(lost).unwrap();
+    Ok(pair)
 }
 
-fn adverts_and_claims_have_real_time_priority() {
+fn adverts_and_claims_have_real_time_priority() -> TestResult {
     const SCHED_FIFO: u32 = 1;
     let lab = Lab::new().unwrap();
     let a = lab.host("a", 1).unwrap();
@@ -665,7 +674,7 @@ fn adverts_and_claims_have_real_time_priority() {
     expect_master(&lab, "a", &[&daemon]);
     if daemon.log().contains("no real-time priority (") {
         // An ordinary user is refused, and the log says so.
-        return;
+        return Err("this user has no real-time priority".to_owned());
     }
     let mut priorities: Vec<(String, u32, u32)> = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
@@ -681,6 +690,7 @@ fn adverts_and_claims_have_real_time_priority() {
     assert!(loop_priority.2 > worker.2, "{priorities:?}");
     let others = priorities.iter().filter(|(name, ..)| name != "vipd" && name != "netlink");
     assert!(others.clone().all(|(_, policy, _)| *policy != SCHED_FIFO), "{priorities:?}");
+    Ok(())
 }
 
 fn a_starting_host_that_hears_nothing_for_5_s_takes_over_from_nobody(peer: Peer) -> TestResult {

@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Test> {
         an_address_that_is_not_renewed_ends_after_its_lifetime,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv4,
         a_unicast_peer_that_is_too_far_away_is_not_heard_ipv6,
+        three_unicast_hosts_without_a_source_address_have_one_master_ipv4,
+        three_unicast_hosts_without_a_source_address_have_one_master_ipv6,
         either_checksum_is_sent_as_configured_and_accepted,
         adverts_come_from_the_source_address,
         a_better_host_that_accept_from_does_not_name_changes_nothing,
@@ -106,6 +108,47 @@ fn unicast_min_ttl(ip: IpAddr, own: fn(&Host) -> IpAddr) -> TestResult {
     reload(&a, &daemon_a, "unicast_min_ttl = 65", "unicast_min_ttl = 64");
     expect_owners(&lab, ip, &["b"], &[&daemon_a, &daemon_b]);
     Ok(())
+}
+
+fn three_unicast_hosts_without_a_source_address_have_one_master_ipv4() {
+    unicast_among_three(SHARED, |host| host.ipv4().into());
+}
+
+fn three_unicast_hosts_without_a_source_address_have_one_master_ipv6() {
+    unicast_among_three("2001:db8::100".parse().unwrap(), |host| host.ipv6().into());
+}
+
+/// Every host has the same list of peers, with itself in it.
+fn unicast_among_three(ip: IpAddr, own: fn(&Host) -> IpAddr) {
+    let lab = Lab::new().unwrap();
+    let hosts =
+        [("a", 1), ("b", 2), ("c", 3)].map(|(name, number)| lab.host(name, number).unwrap());
+    let list: Vec<_> = hosts.iter().map(|host| format!("\"{}\"", own(host))).collect();
+    let peers = format!("unicast_peers = [{}]\n", list.join(", "));
+    let spec = |priority| {
+        let spec = RouterSpec::new(ip, priority);
+        RouterSpec { more: format!("{}{peers}", spec.more), ..spec }
+    };
+    let [a, b, c] = &hosts;
+    let daemon_c = start(c, &[spec(50)]);
+    expect_owners(&lab, ip, &["c"], &[&daemon_c]);
+    let mut daemon_b = start(b, &[spec(100)]);
+    expect_owners(&lab, ip, &["b"], &[&daemon_b, &daemon_c]);
+    let mut daemon_a = start(a, &[spec(150)]);
+    expect_owners(&lab, ip, &["a"], &[&daemon_a, &daemon_b, &daemon_c]);
+    let began = Instant::now();
+    std::thread::sleep(5 * spec(50).interval);
+    let logs = format!("{}{}{}", daemon_a.log(), daemon_b.log(), daemon_c.log());
+    assert_eq!(lab.ownership(ip, began, Instant::now()).changes, 0, "{logs}");
+    // Both others hear every move, planned or not.
+    daemon_a.stop(SOON).unwrap();
+    expect_owners(&lab, ip, &["b"], &[&daemon_a, &daemon_b, &daemon_c]);
+    b.cut().unwrap();
+    daemon_b.crash();
+    expect_owners(&lab, ip, &["c"], &[&daemon_b, &daemon_c]);
+    let daemon_a = start(a, &[spec(150)]);
+    expect_owners(&lab, ip, &["a"], &[&daemon_a, &daemon_c]);
+    assert_eq!(router(c)["heard"]["address"], own(a).to_string(), "{:#}", router(c));
 }
 
 fn either_checksum_is_sent_as_configured_and_accepted() -> TestResult {

@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::{Daemon, Host, Lab, Program, RouterSpec, wait_for};
+use lab::{Daemon, Host, Lab, Malformation, Program, RouterSpec, Stranger, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use suite::tests;
+use suite::{TestResult, tests};
+use vipd::host::neighbours::NeighbourSocket;
 
 const VIPD: &str = env!("CARGO_BIN_EXE_vipd");
 const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}\n";
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             only_root_changes_anything,
             a_malformed_request_gets_an_error,
             events_tell_what_happened_before_and_since_the_restart,
+            what_happens_is_counted_and_in_the_history,
             idle_clients_are_disconnected,
             clients_that_never_read_delay_no_advert,
             cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs,
@@ -384,10 +386,9 @@ fn an_address_with_a_new_prefix_length_is_not_lost() {
     assert_eq!(router["counters"]["addresses_removed"], 0, "{}", daemon.log());
 }
 
-fn only_root_changes_anything() {
+fn only_root_changes_anything() -> TestResult {
     if !nix::unistd::getuid().is_root() {
-        println!("only root can become another user");
-        return;
+        return Err("only root can become another user".to_owned());
     }
     let pair = Pair::new(|_| {});
     fs::set_permissions(pair.lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -433,6 +434,7 @@ fn only_root_changes_anything() {
     let status = pair.status(&pair.a);
     assert_eq!(status["drained"], false);
     assert_eq!(status["routers"][0]["role"], "master");
+    Ok(())
 }
 
 fn events_tell_what_happened_before_and_since_the_restart() {
@@ -491,6 +493,68 @@ fn events_tell_what_happened_before_and_since_the_restart() {
     fs::write(&state, "in the way").unwrap();
     pair.says(&pair.a, &["failover", "web"]);
     pair.expect_master(&pair.b);
+}
+
+fn what_happens_is_counted_and_in_the_history() {
+    let pair = Pair::new(|_| {});
+    let hook = pair.a.dir().join("fails");
+    fs::write(&hook, "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut pair = pair;
+    pair.spec_a.more += &format!("[virtual_router.hooks]\nmaster = \"{}\"\n", hook.display());
+    let _daemons = pair.start_both();
+    let count = |name: &str| pair.router(&pair.a)["counters"][name].as_u64().unwrap();
+    let state = pair.a.dir().join("state");
+    let told = |kind: &str, words: &str| {
+        let arguments = ["events", "--json", "--state-dir", state.to_str().unwrap()];
+        let said = || stdout(&in_namespace(&pair.a, &arguments));
+        let is_it =
+            |line: &str| line.contains(&format!("\"kind\":\"{kind}\"")) && line.contains(words);
+        let found = wait_for(TIMEOUT, || said().lines().any(is_it).then_some(()));
+        assert!(found.is_some(), "{kind}: {words} is missing in\n{}", said());
+    };
+    told("hook", "master: exit status 3");
+    assert!(count("announcements") > 0);
+    let rises = |name: &str, from: u64| {
+        assert!(wait_for(TIMEOUT, || (count(name) > from).then_some(())).is_some(), "{name}");
+    };
+    for name in ["contending_announcements", "contending_adverts", "addresses_removed"] {
+        assert_eq!(count(name), 0, "{name}");
+    }
+
+    let other = pair.lab.host("other", 66).unwrap();
+    let index = other.namespace().links().index("eth0").unwrap();
+    let (ip, mac) = (pair.ip, [2, 0, 0, 0, 0, 66]);
+    let announce = move || NeighbourSocket::open(index, Some(mac)).unwrap().announce([ip]);
+    other.namespace().run(announce).unwrap();
+    rises("contending_announcements", 0);
+    told("warning", "02:00:00:00:00:42 announces 192.0.2.100, which is ours");
+
+    let IpAddr::V4(address) = pair.ip else { panic!("{}", pair.ip) };
+    let (often, fine) = (Duration::from_millis(100), [Malformation::None]);
+    let stranger = Stranger::start(&other, 51, 1, often, address, &fine, often).unwrap();
+    rises("contending_adverts", 0);
+    drop(stranger);
+    told("warning", "192.0.2.66 is also master, with the lower priority 1");
+
+    pair.a.namespace().links().remove_address("eth0", pair.ip, 32).unwrap();
+    rises("addresses_removed", 0);
+    assert_eq!(count("addresses_removed"), 1);
+    told("warning", "removed 192.0.2.100");
+
+    for _ in 0..2 {
+        pair.says(&pair.a, &["failover", "web"]);
+        pair.says(&pair.a, &["resume", "web"]);
+        pair.expect_master(&pair.a);
+    }
+    let transitions = pair.router(&pair.a)["transitions"].clone();
+    let roles: Vec<_> = transitions
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| change["to"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["master", "backup", "leaving", "master", "backup"], "{transitions:#}");
 }
 
 fn a_malformed_request_gets_an_error() {
