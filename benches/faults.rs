@@ -26,6 +26,8 @@ use lab::{
     Switch, connects,
 };
 use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+use vipd::host::sys;
 
 const SHARED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
@@ -37,6 +39,15 @@ const PERIOD: Duration = Duration::from_millis(1);
 const BEYOND: Duration = Duration::from_millis(5);
 /// How long both hosts may answer during a planned handover.
 const OVERLAP: Duration = Duration::from_millis(20);
+/// For how long the master's own address is gone.
+const GONE: Duration = Duration::from_millis(200);
+/// The skew time of a successor of priority 150 with adverts once a second.
+const SKEW: Duration = Duration::from_millis(1000 * (256 - 150) / 256);
+/// The file that the check of a host looks for.
+const FIT: &str = "fit";
+/// Rules for `nft` that end before what is to be dropped of what the host sends.
+const OWN_FILTER: &str = "add table ip own; add chain ip own out \
+    { type filter hook output priority 0 ; }; add rule ip own out";
 /// The host that has the shared address at first, and those that would take over next.
 const A: usize = 0;
 const B: usize = 1;
@@ -48,6 +59,8 @@ enum Allowed {
     Nothing,
     /// The master-down interval of the successor, from the last advert on.
     MasterDown,
+    /// As long as the fault itself takes the host away, or its successor has to wait.
+    Silence(Duration),
     /// No promise is made; the figures are for information.
     Anything,
 }
@@ -67,6 +80,10 @@ struct Fault {
     /// The address may not even move.
     still: bool,
     hooks_hang: bool,
+    /// A check on each host passes while there is a file.
+    checked: bool,
+    /// Every host names all others as its unicast peers.
+    unicast: bool,
     play: fn(&mut Stage),
 }
 
@@ -83,13 +100,15 @@ impl Fault {
             alone: false,
             still: false,
             hooks_hang: false,
+            checked: false,
+            unicast: false,
             play,
         }
     }
 }
 
 fn faults() -> Vec<Fault> {
-    use Allowed::{Anything, MasterDown, Nothing};
+    use Allowed::{Anything, MasterDown, Nothing, Silence};
     vec![
         Fault::new("clean stop", Nothing, stop),
         Fault {
@@ -136,6 +155,49 @@ fn faults() -> Vec<Fault> {
         },
         Fault { still: true, ..Fault::new("address deleted by hand", Nothing, address_deleted) },
         Fault::new("interface deleted, made again after 1 s", MasterDown, interface_recreated),
+        Fault {
+            still: true,
+            hooks_hang: true,
+            ..Fault::new("restart while a hook runs", Nothing, restart)
+        },
+        Fault { checked: true, ..Fault::new("a check fails", Nothing, check_fails) },
+        Fault {
+            still: true,
+            ..Fault::new("own address gone for 0.2 s", Silence(GONE), own_address_gone)
+        },
+        Fault { still: true, ..Fault::new("MAC address changes", Silence(OVERLAP), mac_changes) },
+        Fault::new("interface renamed", Silence(SKEW), interface_renamed),
+        Fault {
+            priorities: &[200, 150, 100],
+            unicast: true,
+            still: true,
+            ..Fault::new("adverts to one of two unicast peers refused", Nothing, one_peer_refused)
+        },
+        Fault {
+            two_allowed: Duration::ZERO,
+            ..Fault::new("own packet filter refuses the adverts for 8 s", MasterDown, own_filter)
+        },
+        Fault {
+            still: true,
+            ..Fault::new("another pair uses the VRID, priority 220, for 8 s", Nothing, foreign_pair)
+        },
+        Fault {
+            alone: true,
+            still: true,
+            two_allowed: Duration::ZERO,
+            // The clients' ARP suffers as well.
+            ..Fault::new("neighbour table full: 600 ARP requests/s", Anything, full_neighbour_table)
+        },
+        Fault {
+            interval: Duration::from_millis(950),
+            two_allowed: Duration::ZERO,
+            ..Fault::new("host crash, adverts every 950 ms", MasterDown, host_crash)
+        },
+        Fault {
+            interval: Duration::from_millis(950),
+            two_allowed: Duration::ZERO,
+            ..Fault::new("daemon killed, adverts every 950 ms", MasterDown, killed)
+        },
         Fault {
             still: true,
             ..Fault::new("1000 malformed adverts per second for 8 s", Nothing, malformed)
@@ -277,6 +339,106 @@ fn interface_recreated(stage: &mut Stage) {
     stage.watch(12);
 }
 
+fn check_fails(stage: &mut Stage) {
+    stage.begin();
+    std::fs::remove_file(stage.hosts[A].dir().join(FIT)).unwrap();
+    stage.watch(8);
+}
+
+fn own_address_gone(stage: &mut Stage) {
+    let own = stage.hosts[A].ipv4().into();
+    stage.begin();
+    let links = stage.hosts[A].namespace().links();
+    links.remove_address("eth0", own, 24).unwrap();
+    thread::sleep(GONE);
+    links.add_address("eth0", own, 24).unwrap();
+    stage.watch(8);
+}
+
+fn mac_changes(stage: &mut Stage) {
+    stage.begin();
+    stage.run(A, "ip", "link set dev eth0 address 02:00:00:00:77:77");
+    stage.watch(8);
+}
+
+fn interface_renamed(stage: &mut Stage) {
+    stage.begin();
+    stage.hosts[A].rename("eth0", "eth9").unwrap();
+    stage.watch(8);
+}
+
+/// The third host has no daemon, so that nobody misses what it does not receive.
+fn one_peer_refused(stage: &mut Stage) {
+    let third = stage.hosts[2].ipv4();
+    stage.begin();
+    stage.run(A, "nft", &format!("{OWN_FILTER} ip daddr {third} ip protocol 112 drop"));
+    stage.watch(8);
+}
+
+fn own_filter(stage: &mut Stage) {
+    stage.begin();
+    stage.run(A, "nft", &format!("{OWN_FILTER} ip protocol 112 drop"));
+    stage.watch(8);
+    stage.over();
+    stage.run(A, "nft", "delete table ip own");
+    stage.watch(10);
+}
+
+fn foreign_pair(stage: &mut Stage) {
+    let other = stage.lab.host("other", 66).unwrap();
+    let theirs = Ipv4Addr::new(192, 0, 2, 50);
+    stage.begin();
+    let stranger =
+        Stranger::start(&other, VRID, 220, seconds(1), theirs, &[Malformation::None], seconds(1));
+    stage.watch(8);
+    drop(stranger.unwrap());
+    stage.watch(2);
+}
+
+/// The kernel has one table for all namespaces, and each request makes an entry in it.
+fn full_neighbour_table(stage: &mut Stage) {
+    let other = stage.lab.host("other", 66).unwrap();
+    let index = other.namespace().links().index("eth0").unwrap();
+    let socket = other.namespace().run(|| Socket::new(Domain::PACKET, Type::RAW, None)).unwrap();
+    let everybody = sys::link_address(index, libc::ETH_P_ARP as u16, [0xff; 6]);
+    let target = stage.hosts[A].ipv4();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut next = Instant::now();
+            for number in 0_u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let request = arp_request(Ipv4Addr::from_bits(0x0a00_0001 + number), target);
+                let _ = socket.send_to(&request, &everybody);
+                next += seconds(1) / 600;
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+        });
+        // Until it is full.
+        stage.watch(3);
+        stage.begin();
+        stage.watch(10);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// An Ethernet frame to everybody.
+fn arp_request(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0, 66];
+    let mut frame = vec![0xff; 6];
+    frame.extend(mac);
+    // ARP; Ethernet, IPv4, lengths of their addresses, a request (RFC 826).
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+    frame.extend(mac);
+    frame.extend(sender.octets());
+    frame.extend([0; 6]);
+    frame.extend(target.octets());
+    frame.resize(60, 0);
+    frame
+}
+
 fn malformed(stage: &mut Stage) {
     let mallory = stage.lab.host("mallory", 66).unwrap();
     stage.begin();
@@ -357,6 +519,7 @@ impl Stage {
             .collect();
         let client = lab.host("client", 200).unwrap();
         let mut specs = Vec::new();
+        let own: Vec<Ipv4Addr> = hosts.iter().map(|host| host.ipv4()).collect();
         for (host, priority) in hosts.iter().zip(fault.priorities) {
             host.answer(SHARED.into()).unwrap();
             host.echo(SHARED.into()).unwrap();
@@ -371,6 +534,30 @@ impl Stage {
                 write!(spec.more, "[virtual_router.hooks]\nnotify = \"{hook}\"\n").unwrap();
                 writeln!(spec.keepalived_more, "  notify \"{hook}\"").unwrap();
                 spec.keepalived_globals.push_str("  script_user root\n");
+            }
+            if fault.unicast {
+                let here = host.ipv4();
+                let peers = own.iter().filter(|ip| **ip != here).map(|ip| (*ip).into());
+                spec.unicast = Some((here.into(), peers.collect()));
+            }
+            if fault.checked {
+                let file = host.dir().join(FIT);
+                std::fs::write(&file, "").unwrap();
+                let file = file.display();
+                write!(
+                    spec.more,
+                    "checks = [\"fit\"]\n[[check]]\nname = \"fit\"\nfile_present = \"{file}\"\n\
+                     interval = \"100ms\"\nfall = 1\nrise = 1\n"
+                )
+                .unwrap();
+                // The block ends where that of the globals would have ended.
+                write!(
+                    spec.keepalived_globals,
+                    "  script_user root\n}}\nvrrp_script fit {{\n  \
+                     script \"/usr/bin/test -e {file}\"\n  interval 1\n  fall 1\n  rise 1\n"
+                )
+                .unwrap();
+                spec.keepalived_more.push_str("  track_script {\n    fit\n  }\n");
             }
             if fault.alone {
                 spec.keepalived_globals.push_str("  vrrp_rt_priority 50\n  vrrp_no_swap\n");
@@ -403,6 +590,18 @@ impl Stage {
         // What happened before is no part of the fault.
         stage.talk = Some(EchoConnection::start(&stage.client, SHARED.into()).unwrap());
         stage
+    }
+
+    /// Runs a program on a host.
+    fn run(&self, host: usize, program: &str, arguments: &str) {
+        let mut command = Command::new(program);
+        command.args(arguments.split(' '));
+        let output = self.hosts[host].namespace().run(move || command.output()).unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn start(&mut self, host: usize) {
@@ -688,8 +887,14 @@ fn verdict(fault: &Fault, figures: &[Figures], runs: usize) -> Vec<String> {
         RouterSpec { interval: fault.interval, ..RouterSpec::new(SHARED.into(), *priority) }
             .master_down_interval()
     });
-    let limit = millis(limits.max().unwrap_or_default() + BEYOND);
-    if fault.allowed == Allowed::MasterDown && silence > limit {
+    let limit = match fault.allowed {
+        Allowed::MasterDown => limits.max().map(|limit| limit + BEYOND),
+        Allowed::Silence(span) => Some(span + BEYOND),
+        Allowed::Nothing | Allowed::Anything => None,
+    };
+    if let Some(limit) = limit.map(millis)
+        && silence > limit
+    {
         say(format!("silent for {silence:.1} ms in the median, and {limit:.1} are allowed"));
     }
     if two > fault.two_allowed {
