@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::lab::{
-    Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, wait_for,
+    Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, connects,
+    wait_for,
 };
 use nix::sys::signal::Signal;
 
@@ -45,23 +46,30 @@ pub fn tests() -> Vec<Test> {
         a_healed_partition_leaves_one_master_that_announces_itself,
         planned_moves_lose_no_datagram,
         a_lone_master_that_is_stopped_removes_its_addresses,
-        addresses_that_are_not_advertised_move_along_with_their_prefix,
+        addresses_that_are_not_advertised_move_along_with_the_routes_to_their_subnets,
     ]
 }
 
 /// The keys `unadvertised_addresses` and `claim_prefix`.
-fn addresses_that_are_not_advertised_move_along_with_their_prefix() {
+fn addresses_that_are_not_advertised_move_along_with_the_routes_to_their_subnets() {
     let more = "unadvertised_addresses = [\"198.51.100.7/24\", \"2001:db8:7::1/64\"]\n\
                 claim_prefix = true\n";
     let with = |priority| RouterSpec { more: spec(priority).more + more, ..spec(priority) };
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let more: [IpAddr; 2] = ["198.51.100.7", "2001:db8:7::1"].map(|ip| ip.parse().unwrap());
+    // Its addresses are in the subnets in which the hosts have none of their own.
+    let client = lab.bare_host("client", 9).unwrap();
+    client.connect("eth0", Switch::LAN).unwrap();
+    for (ip, prefix) in [("198.51.100.9", 24), ("2001:db8:7::9", 64)] {
+        client.namespace().links().add_address("eth0", ip.parse().unwrap(), prefix).unwrap();
+    }
+    for host in [&a, &b] {
+        more.iter().for_each(|ip| host.echo(*ip).unwrap());
+    }
+    let reached = || more.iter().all(|ip| connects(&client, *ip, Duration::from_secs(2)));
     let (mut daemon_a, daemon_b) = (start(&a, &[with(150)]), start(&b, &[with(100)]));
-    let expected: [(IpAddr, u8); 3] = [
-        (SHARED, 32),
-        ("198.51.100.7".parse().unwrap(), 24),
-        ("2001:db8:7::1".parse().unwrap(), 64),
-    ];
+    let expected = [(SHARED, 32), (more[0], 32), (more[1], 128)];
     let held = |host: &Host| {
         let all = host.namespace().links().addresses().unwrap();
         let holds = |(ip, prefix): &(IpAddr, u8)| {
@@ -73,9 +81,11 @@ fn addresses_that_are_not_advertised_move_along_with_their_prefix() {
     assert_eq!((held(&a), held(&b)), (3, 0), "{}", daemon_a.log());
     let (_, advert) = lab.observer().adverts("a", Instant::now() - SOON).pop().unwrap();
     assert_eq!(advert.addresses, [SHARED]);
+    assert!(reached(), "{}", daemon_a.log());
     daemon_a.stop(SOON).unwrap();
     expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
     assert_eq!((held(&a), held(&b)), (0, 3), "{}", daemon_b.log());
+    assert!(reached(), "{}", daemon_b.log());
 }
 
 fn an_interface_that_appears_late_is_waited_for() {

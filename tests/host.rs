@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             a_renewal_keeps_the_mark_and_can_be_too_late,
             addresses_of_the_host_are_never_touched,
             a_claim_survives_a_changed_prefix_length,
+            a_prefix_brings_a_route_and_takes_nothing_from_the_host,
             a_wrong_absent_hint_is_verified,
             a_large_claim_reports_its_parts_and_renewals_are_filtered,
             thousands_of_addresses_are_claimed_in_one_job,
@@ -578,10 +579,58 @@ fn a_claim_survives_a_changed_prefix_length() {
     let mut worker = Worker::start().unwrap();
     for list in [["192.0.2.10/24", "2001:db8::10/64"], ["192.0.2.10/32", "2001:db8::10/128"]] {
         assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
-        assert_eq!(marked("left"), list);
+        assert_eq!(marked("left"), ["192.0.2.10/32", "2001:db8::10/128"]);
     }
     assert_eq!(job(&mut worker, "left", release(&["192.0.2.10/28", "2001:db8::10"])), []);
     assert_eq!(marked("left"), [""; 0], "whatever the prefix length it was claimed with");
+}
+
+fn a_prefix_brings_a_route_and_takes_nothing_from_the_host() {
+    let _lab = VethPair::new();
+    let mut worker = Worker::start().unwrap();
+    fs::write("/proc/sys/net/ipv4/conf/left/promote_secondaries", "0").unwrap();
+    let state = || {
+        let mut own: Vec<String> =
+            present("left").iter().map(|found| format!("{:?}", found.address())).collect();
+        own.sort();
+        let way = output("ip", "route get 192.0.2.2") + &output("ip", "-6 route get 2001:db8::2");
+        (own, output("ip", "route") + &output("ip", "-6 route"), way)
+    };
+    let leads = |to: &str| {
+        let way = Command::new("ip").args(["route", "get", to]).output().unwrap();
+        String::from_utf8(way.stdout).unwrap().contains("dev left")
+    };
+    let before = state();
+    let own = ["192.0.2.10/24", "2001:db8::10/64"];
+    let other = ["198.51.100.10/24", "198.51.100.11/24", "2001:db8:7::10/64", "2001:db8:7::11/64"];
+    let list = [&own[..], &other[..]].concat();
+    let there = ["198.51.100.77", "2001:db8:7::77"];
+    assert!(!there.iter().any(|to| leads(to)));
+    assert_eq!(job(&mut worker, "left", claim(&list, Some(30))), []);
+    assert!(there.iter().all(|to| leads(to)));
+    assert_eq!(state().2, before.2, "its own route goes first");
+    // With another prefix length than /32 ours would be the primary one now.
+    ip("addr del 192.0.2.1/24 dev left");
+    assert!(leads("192.0.2.77"));
+    ip("addr add 192.0.2.1/24 dev left");
+    // One of two in a subnet goes.
+    assert_eq!(job(&mut worker, "left", release(&[other[0], other[2]])), []);
+    assert!(there.iter().all(|to| leads(to)));
+    // What another program removes comes back with the next renewal.
+    ip("route del 198.51.100.0/24");
+    ip("-6 route del 2001:db8:7::/64");
+    assert!(!there.iter().any(|to| leads(to)));
+    let rest = [&own[..], &[other[1], other[3]]].concat();
+    assert_eq!(job(&mut worker, "left", renew(&rest, 30)), []);
+    assert!(there.iter().all(|to| leads(to)));
+    assert_eq!(job(&mut worker, "left", release(&rest)), []);
+    assert_eq!(state(), before);
+    // Without the daemon they end with the lease.
+    assert_eq!(job(&mut worker, "left", claim(&list, Some(1))), []);
+    assert!(there.iter().all(|to| leads(to)));
+    eventually("the end of the lease", || !there.iter().any(|to| leads(to)));
+    assert_eq!(state().2, before.2);
+    assert_eq!(lifetime("left", "2001:db8::1"), FOR_EVER);
 }
 
 fn a_wrong_absent_hint_is_verified() {

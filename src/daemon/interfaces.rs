@@ -167,7 +167,7 @@ impl Interfaces {
             let there = self.links.addresses(interface);
             let ours = there.iter().filter(|address| address.marked).map(InterfaceAddress::address);
             let ours: HashSet<Address> = ours.collect();
-            held.addresses.iter().all(|address| ours.contains(address))
+            held.addresses.iter().all(|address| ours.contains(&Address::host(address.ip)))
         };
         let (_, all) = *known.insert(current.unwrap_or_else(|| (changes, look())));
         all && self.synced

@@ -219,22 +219,40 @@ words! {
     }
 }
 
-/// A virtual address as it is added to an interface.
+/// A virtual address, and the subnet that the host reaches through its interface because of it. The
+/// address itself is always added as that of a single host: with a shorter prefix it could become the
+/// primary one of the subnet, and the host's own would end with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     pub ip: IpAddr,
-    /// Prefix length: 32 or 128 unless configured otherwise.
+    /// Prefix length of the subnet: 32 or 128, which is none, unless configured otherwise.
     pub prefix: u8,
 }
 
 impl Address {
-    /// The address with the prefix length of a single host.
+    /// The address without a subnet.
     pub const fn host(ip: IpAddr) -> Self {
         let prefix = match ip {
             IpAddr::V4(_) => 32,
             IpAddr::V6(_) => 128,
         };
         Address { ip, prefix }
+    }
+
+    /// The first address of its subnet, if it brings one.
+    pub fn subnet(self) -> Option<IpAddr> {
+        match self.ip {
+            IpAddr::V4(_) if self.prefix >= 32 => None,
+            IpAddr::V6(_) if self.prefix >= 128 => None,
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                Some(Ipv4Addr::from_bits(ip.to_bits() & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                Some(Ipv6Addr::from_bits(ip.to_bits() & mask).into())
+            }
+        }
     }
 }
 

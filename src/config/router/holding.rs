@@ -25,8 +25,9 @@ pub(super) fn check_claim_prefix(
         ),
         (Some(claim), Some(_)) if claimed && !is_owner => report.advice(
             &claim.at,
-            "with claim_prefix an address adds a route, too, and may become the primary one of the host",
-            "leave claim_prefix out unless the host has no address of its own in that network",
+            "while this host is master it reaches the subnet of each address through the interface: claim_prefix adds a route",
+            "leave claim_prefix out if the host has an address of its own there: its route goes first",
+
         ),
         (_, Some(first)) if !claimed => report.advice(
             &first.at,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
@@ -47,7 +47,8 @@ pub struct JobTarget {
 /// An operation on the addresses of a [`JobTarget`].
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
-    /// Adds the addresses with our `IFA_PROTO` mark. An address that is present and marked is
+    /// Adds the addresses with our `IFA_PROTO` mark, each as that of a single host, and a route to the
+    /// subnet of each that brings one. An address that is present and marked is
     /// renewed. One that is present without the mark, whatever its prefix length, belongs to the
     /// host: it is left alone and reported as [`AlreadyThere`](AddressError::AlreadyThere).
     Claim {
@@ -57,7 +58,7 @@ pub enum Operation {
         /// the kernel answers EEXIST, they are read after all.
         absent: bool,
     },
-    /// Gives marked addresses a new lifetime. An address that is not present is not added, and
+    /// Gives marked addresses and the routes to their subnets a new lifetime. An address that is not present is not added, and
     /// reported as [`Gone`](AddressError::Gone).
     Renew {
         /// Seconds until the kernel removes them.
@@ -68,7 +69,8 @@ pub enum Operation {
         /// The interface is known to have all of them, marked, so its addresses are not read first.
         intact: bool,
     },
-    /// Removes marked addresses, whatever prefix length they were added with. One that is not
+    /// Removes marked addresses, whatever prefix length they were added with, and the routes to their
+    /// subnets. One that is not
     /// present, or present without the mark, is no failure.
     Release,
 }
@@ -81,7 +83,7 @@ pub(super) struct RequestSocket {
     buffer: Vec<u8>,
 }
 
-/// A request to add or remove one address.
+/// A request to add or remove one address or its route.
 struct AddressRequest {
     /// The address of the job that the request was made for.
     address: Address,
@@ -151,13 +153,14 @@ impl RequestSocket {
             if presence.foreign {
                 return Some(AddressError::AlreadyThere);
             }
-            // Claimed before the operator changed the prefix length.
-            for other in presence.marked.iter().filter(|marked| marked.prefix != address.prefix) {
+            let host = Address::host(address.ip);
+            for other in presence.marked.iter().filter(|marked| **marked != host) {
                 requests.push(AddressRequest::remove(index, *other, address));
             }
-            let there = presence.marked.contains(&address);
+            let there = presence.marked.contains(&host);
             let flags = if there { NLM_F_REPLACE } else { NLM_F_CREATE | NLM_F_EXCL };
             requests.push(AddressRequest::add(index, address, lifetime, flags));
+            requests.extend(AddressRequest::add_route(index, address, lifetime));
             None
         })
     }
@@ -169,6 +172,7 @@ impl RequestSocket {
             false,
             |_| {},
             |address, presence, requests| {
+                requests.extend(AddressRequest::remove_route(index, address));
                 let marked = presence.marked.iter();
                 requests
                     .extend(marked.map(|marked| AddressRequest::remove(index, *marked, address)));
@@ -259,8 +263,10 @@ impl RequestSocket {
         let mut requests = Vec::with_capacity(addresses.len());
         for address in addresses.iter() {
             let presence = present.get(&address.ip).unwrap_or(&ABSENT);
-            if intact || presence.marked.contains(address) {
+            if intact || presence.marked.contains(&Address::host(address.ip)) {
                 requests.push(AddressRequest::add(*index, *address, Some(lifetime), NLM_F_REPLACE));
+                // Another program may have removed it.
+                requests.extend(AddressRequest::add_route(*index, *address, Some(lifetime)));
             } else if presence.foreign {
                 failures.push((*address, AddressError::AlreadyThere));
             } else {
@@ -376,7 +382,7 @@ impl RequestSocket {
                 if let Some(request) = requests.get_mut(place)
                     && request.answer.is_none()
                 {
-                    request.answer = Some(request.accept_missing(message.outcome()));
+                    request.answer = Some(request.accept_done(message.outcome()));
                     missing -= 1;
                 }
             }
@@ -412,7 +418,7 @@ static ABSENT: Presence = Presence { foreign: false, marked: Vec::new() };
 
 impl AddressRequest {
     fn add(index: u32, address: Address, lifetime: Option<u32>, flags: u16) -> Self {
-        let mut message = wire::address_message(index, address);
+        let mut message = wire::address_message(index, Address::host(address.ip));
         message.header.scope = match address.ip {
             IpAddr::V4(ip) if ip.is_link_local() => AddressScope::Link,
             IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressScope::Link,
@@ -432,6 +438,19 @@ impl AddressRequest {
         ]);
         let message = RouteNetlinkMessage::NewAddress(message);
         AddressRequest { address, message, flags, answer: None }
+    }
+
+    /// Adds the route to its subnet, if it brings one, or renews it. No route of others is changed.
+    fn add_route(index: u32, address: Address, lifetime: Option<u32>) -> Option<Self> {
+        let message = wire::route_message(index, address, lifetime)?;
+        let message = RouteNetlinkMessage::NewRoute(message);
+        Some(AddressRequest { address, message, flags: NLM_F_CREATE | NLM_F_APPEND, answer: None })
+    }
+
+    fn remove_route(index: u32, address: Address) -> Option<Self> {
+        let message = wire::route_message(index, address, None)?;
+        let message = RouteNetlinkMessage::DelRoute(message);
+        Some(AddressRequest { address, message, flags: 0, answer: None })
     }
 
     fn remove(index: u32, marked: Address, address: Address) -> Self {
@@ -454,16 +473,14 @@ impl AddressRequest {
         }
     }
 
-    /// Removing an address that is already gone has succeeded.
-    fn accept_missing(&self, outcome: Result<(), AddressError>) -> Result<(), AddressError> {
-        match outcome {
-            Err(failure)
-                if failure.is(libc::EADDRNOTAVAIL)
-                    && matches!(self.message, RouteNetlinkMessage::DelAddress(_)) =>
-            {
-                Ok(())
-            }
-            outcome => outcome,
-        }
+    /// Removing what is already gone has succeeded, and so has adding a route that is there.
+    fn accept_done(&self, outcome: Result<(), AddressError>) -> Result<(), AddressError> {
+        let done = match self.message {
+            RouteNetlinkMessage::DelAddress(_) => libc::EADDRNOTAVAIL,
+            RouteNetlinkMessage::DelRoute(_) => libc::ESRCH,
+            RouteNetlinkMessage::NewRoute(_) => libc::EEXIST,
+            _ => return outcome,
+        };
+        outcome.or_else(|failure| if failure.is(done) { Ok(()) } else { Err(failure) })
     }
 }

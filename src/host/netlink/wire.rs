@@ -6,6 +6,9 @@ use netlink_packet_core::{NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NlasIterat
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::error::AddressError;
@@ -14,6 +17,10 @@ use crate::vrrp::{Address, Family};
 /// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
 /// It does not tell which of several daemons claimed the address.
 pub const IFA_PROTO_VIPD: u8 = 112;
+
+/// The metric of routes to the subnets of virtual addresses: whatever other route the host has to the
+/// subnet goes first.
+const METRIC: u32 = 1 << 30;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -68,6 +75,43 @@ pub(super) fn address_message(index: u32, address: Address) -> AddressMessage {
     message.attributes =
         vec![AddressAttribute::Local(address.ip), AddressAttribute::Address(address.ip)];
     message
+}
+
+/// The route to the subnet of a virtual address, if it brings one.
+///
+/// Of IPv4 it names the address as its source: the kernel removes it with the address, and keeps one
+/// for each of several addresses. IPv6 has one route for a destination and metric and keeps it when
+/// the address goes, so there each address has a metric of its own and a lifetime is given.
+pub(super) fn route_message(
+    index: u32,
+    address: Address,
+    lifetime: Option<u32>,
+) -> Option<RouteMessage> {
+    let subnet = address.subnet()?;
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(Family::of(address.ip));
+    message.header.destination_prefix_length = address.prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Other(IFA_PROTO_VIPD);
+    message.header.kind = RouteType::Unicast;
+    message.attributes =
+        vec![RouteAttribute::Destination(subnet.into()), RouteAttribute::Oif(index)];
+    match address.ip {
+        IpAddr::V4(_) => {
+            message.header.scope = RouteScope::Link;
+            message.attributes.extend([
+                RouteAttribute::Priority(METRIC),
+                RouteAttribute::PrefSource(address.ip.into()),
+            ]);
+        }
+        IpAddr::V6(ip) => {
+            message.header.scope = RouteScope::Universe;
+            let own = ip.to_bits() as u32 & (METRIC - 1);
+            message.attributes.push(RouteAttribute::Priority(METRIC | own));
+            message.attributes.extend(lifetime.map(RouteAttribute::Expires));
+        }
+    }
+    Some(message)
 }
 
 pub(super) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
