@@ -60,6 +60,7 @@ fn main() -> ExitCode {
             hosts::a_dead_process_moves_the_address_at_once,
             hosts::a_failing_web_server_moves_the_address_in_time,
             hosts::a_drain_by_a_file_check_loses_no_probe,
+            hosts::a_failing_check_loses_no_probe,
             hosts::a_hook_may_refuse_to_take_over,
             hosts::a_hook_that_hangs_before_a_claim_is_a_refusal,
             hosts::a_group_has_one_set_of_hooks_and_checks,

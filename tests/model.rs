@@ -76,8 +76,10 @@ struct Setup {
     priority: u8,
     preempt: bool,
     handover: Handover,
-    /// A check with this effect, and hooks.
+    /// A check with this effect.
     service: Option<Effect>,
+    /// With the two hooks that are waited for.
+    hooks: bool,
     version: Version,
 }
 
@@ -87,6 +89,7 @@ const fn setup(priority: u8) -> Setup {
         preempt: true,
         handover: Handover::Overlap,
         service: None,
+        hooks: false,
         version: Version::V3,
     }
 }
@@ -243,8 +246,8 @@ impl<'a> Model<'a> {
             authentication: None,
             address_lifetime: Some(2),
             handover: setup.handover,
-            before_release: setup.service.map(|_| HOOK),
-            before_claim: setup.service.map(|_| HOOK),
+            before_release: setup.hooks.then_some(HOOK),
+            before_claim: setup.hooks.then_some(HOOK),
             fault_for: BTreeMap::from([(Hook::BeforeClaim, HOOK)]),
             checks: setup.service.iter().map(|_| "service".into()).collect(),
         };
@@ -885,12 +888,18 @@ fn three_hosts_end_with_the_best() {
 
 #[test]
 fn a_pair_whose_service_fails_becomes_stable() {
-    const SICK: Setup = Setup { service: Some(Effect::Fault), ..setup(150) };
+    const SICK: Setup = Setup { service: Some(Effect::Fault), hooks: true, ..setup(150) };
     proves(&[SICK, Setup { priority: 100, ..SICK }], 1, Kind::Crashes);
 }
 
 #[test]
-fn a_pair_whose_service_fails_while_it_moves_becomes_stable() {
+fn a_pair_that_hands_over_when_its_service_fails_becomes_stable() {
     const SICK: Setup = Setup { service: Some(Effect::Fault), ..setup(150) };
+    proves(&[SICK, Setup { priority: 100, ..SICK }], 2, Kind::Crashes);
+}
+
+#[test]
+fn a_pair_whose_service_fails_while_it_moves_becomes_stable() {
+    const SICK: Setup = Setup { service: Some(Effect::Fault), hooks: true, ..setup(150) };
     proves(&[SICK, setup(100)], 2, Kind::Moves);
 }

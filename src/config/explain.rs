@@ -172,7 +172,7 @@ fn one_check(config: &Config, counts: &CheckConfig, plan: &CheckPlan) -> String 
         ),
     };
     let effect = match effect {
-        Effect::Fault => "failing means fault: the addresses are released at once".to_string(),
+        Effect::Fault => "failing means fault: another host takes over, and without one the addresses are released".to_string(),
         Effect::Last => "failing means priority 1: any fit peer takes over".to_string(),
         Effect::Weight(weight) if *weight < 0 => {
             format!("failing takes {} off the priority", -weight)

@@ -89,10 +89,12 @@ impl PendingMove {
             self.taker = Some((peer.source, peer.at));
         }
         let (since, why) = router.since();
-        match router.role() {
+        let role = router.role();
+        match role {
             // Claiming: it takes over again if its `before_claim` hook agrees.
             Role::Leaving | Role::Claiming => None,
-            Role::Backup => {
+            // In fault: `before_release` may have stopped the service that a check watches.
+            Role::Backup | Role::Fault if role == Role::Backup || self.taker.is_some() => {
                 if let Some((taker, at)) = self.taker {
                     let follows = match drain {
                         true => String::new(),
@@ -127,7 +129,7 @@ impl PendingMove {
                 let text = self.still_here(since, why, drain);
                 Some(self.ended(MoveOutcome::NobodyCame, since.max(self.asked_at), text))
             }
-            Role::Waiting | Role::Fault | Role::Stopped => {
+            Role::Waiting | Role::Fault | Role::Stopped | Role::Backup => {
                 let reasons: Vec<_> = router.fault_reasons().map(|why| why.to_string()).collect();
                 let why = if reasons.is_empty() { why.to_string() } else { reasons.join("; ") };
                 let text = format!("{name} is {} now: {why}", router.role());

@@ -371,7 +371,7 @@ pub struct CheckConfig {
 /// The effect of a check's verdict on the virtual routers that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
-    /// Failing causes a fault: the addresses are released at once.
+    /// Failing causes a fault: the addresses are handed over, or released if nobody takes them.
     Fault,
     /// Failing lowers the priority to 1: any fit peer takes over, and without one the addresses
     /// stay.

@@ -39,6 +39,8 @@ pub enum Leave {
     Removed,
     /// Another member of its sync group leaves.
     Group,
+    /// A check fails that means fault, its own or one of its group.
+    Check,
     /// A router with a higher priority, or an equal one and a higher address, advertised.
     Election {
         /// The source address of that router.
@@ -54,6 +56,7 @@ names! {
         Drain = "drain",
         Removed = "removed",
         Group = "group",
+        Check = "check",
         Election = "lost_election",
     }
 }
@@ -66,6 +69,7 @@ impl fmt::Display for Leave {
             Leave::Drain => f.write_str("the host was drained"),
             Leave::Removed => f.write_str("the virtual router was removed from the configuration"),
             Leave::Group => f.write_str("another member of its sync group left"),
+            Leave::Check => f.write_str("a check failed"),
             Leave::Election { to, priority } => {
                 write!(f, "{to} advertised the better priority {priority}")
             }

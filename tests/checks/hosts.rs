@@ -410,6 +410,43 @@ pub fn a_drain_by_a_file_check_loses_no_probe() -> TestResult {
     Ok(())
 }
 
+pub fn a_failing_check_loses_no_probe() -> TestResult {
+    let pair = Pair::new();
+    let client = pair.lab.host("client", 3).unwrap();
+    let broken = pair.a.dir().join("broken");
+    for host in [&pair.a, &pair.b] {
+        host.answer(pair.ip).unwrap();
+    }
+    let check = format!(
+        "checks = [\"works\"]\n[[check]]\nname = \"works\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
+        broken.display()
+    );
+    let (_a, b) = pair.start(&check);
+    pair.expect_master(&pair.a);
+    let prober = Prober::start(&client, pair.ip, Duration::from_millis(2)).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    fs::write(&broken, "").unwrap();
+    pair.expect_master(&pair.b);
+    thread::sleep(Duration::from_millis(500));
+    fs::remove_file(&broken).unwrap();
+    pair.expect_master(&pair.a);
+    thread::sleep(Duration::from_millis(500));
+    let ended = Instant::now();
+    thread::sleep(2 * Prober::TOO_LATE);
+    let report = prober.report(begun, ended);
+    println!("there and back: {report:?}");
+    assert_eq!(report.lost, 0, "{report:?}");
+    assert!(report.answered_by.contains_key("b"), "{report:?}");
+    // Without a peer that could take it, it is released all the same.
+    drop(b);
+    thread::sleep(Duration::from_millis(500));
+    fs::write(&broken, "").unwrap();
+    let released = || pair.lab.owners(pair.ip).is_empty().then_some(());
+    wait_for(TIMEOUT, released).unwrap();
+    Ok(())
+}
+
 pub fn a_hook_may_refuse_to_take_over() -> TestResult {
     let pair = Pair::new();
     let dir = pair.a.dir();

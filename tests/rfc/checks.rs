@@ -70,6 +70,62 @@ fn check_that_means_fault_releases_at_once_without_before_release() {
 }
 
 #[test]
+fn check_that_means_fault_hands_over_as_in_a_planned_move() {
+    let mut host = checked_master(web(), Effect::Fault);
+    host.fails("app");
+    assert_eq!(host.said(), ["role leaving", "advert 0", "renew"]);
+    assert_eq!((host.role(), host.why().to_string()), (Role::Leaving, "check app fails".into()));
+    host.wait(millis(413));
+    host.begin();
+    host.hears(100, BELOW).unwrap();
+    host.wait(millis(10));
+    assert_eq!(host.times("release"), [millis(5)]);
+    assert_eq!(host.said(), ["release", "role fault"]);
+    assert_eq!(host.why().to_string(), "check app fails");
+}
+
+#[test]
+fn check_that_means_fault_releases_if_nobody_takes_over() {
+    let mut host = checked_master(web(), Effect::Fault);
+    host.fails("app");
+    host.begin();
+    host.wait(secs(4) - NANO);
+    assert_eq!(host.role(), Role::Leaving);
+    assert!(host.adverts().iter().all(|advert| advert.priority == Priority::LEAVING));
+    host.done.clear();
+    host.wait(secs(60));
+    assert_eq!(host.said(), ["release", "role fault"]);
+}
+
+#[test]
+fn check_that_passes_again_while_nobody_takes_over_keeps_the_role() {
+    let mut host = checked_master(web(), Effect::Fault);
+    host.fails("app");
+    host.wait(secs(1));
+    host.passes("app");
+    host.begin();
+    host.wait(secs(60));
+    assert_eq!(host.role(), Role::Master);
+    assert!(host.times("release").is_empty());
+}
+
+#[test]
+fn check_that_means_fault_releases_at_once_with_exclusive_handover() {
+    let mut host = checked_master(exclusive(), Effect::Fault);
+    host.fails("app");
+    assert_eq!(host.said(), ["release", "role fault", "advert 0"]);
+}
+
+#[test]
+fn check_that_means_fault_and_a_link_that_goes_down_release_at_once() {
+    let mut host = checked_master(web(), Effect::Fault);
+    host.fails("app");
+    host.begin();
+    host.link_down();
+    assert_eq!(host.said(), ["release", "role fault"]);
+}
+
+#[test]
 fn check_that_fails_in_a_planned_leave_waits_for_its_end() {
     let mut host = checked_master(prepared(Handover::Overlap), Effect::Fault);
     let id = host.router().id();
@@ -85,7 +141,7 @@ fn check_that_fails_in_a_planned_leave_waits_for_its_end() {
     host.begin();
     host.hears(100, BELOW).unwrap();
     host.wait(millis(5));
-    assert_eq!(host.said(), ["release", "role backup", "role fault"]);
+    assert_eq!(host.said(), ["release", "role fault"]);
     // Without a successor: a failing service gives the address up, as at any other time.
     let mut alone = checked_master(prepared(Handover::Overlap), Effect::Fault);
     alone.command(Command::Failover(alone.router().id()));
@@ -299,7 +355,7 @@ fn check_without_a_verdict_makes_wait_but_not_for_ever() {
     host.wait(master_down(150, SECOND));
     assert_eq!(host.role(), Role::Master, "as if there were no such check");
     host.probe("app", Probe::Failed);
-    assert_eq!(host.role(), Role::Fault, "the first result decides");
+    assert_eq!(host.role(), Role::Leaving, "the first result decides");
 }
 
 #[test]
@@ -343,7 +399,7 @@ fn resume_comes_before_the_first_results_of_checks() {
         host.probe("app", Probe::Passed);
         assert_eq!(host.role(), Role::Master);
         host.fails("app");
-        assert_eq!(host.role(), Role::Fault, "then they count as they come");
+        assert_eq!(host.role(), Role::Leaving, "then they count as they come");
     }
 }
 
@@ -355,7 +411,7 @@ fn check_that_a_reload_adds_does_not_make_a_master_leave_before_it_has_failed() 
         host.reload_all(&config);
         assert_eq!(host.done, []);
         host.probe("app", Probe::Failed);
-        assert_eq!(host.role(), Role::Fault);
+        assert_eq!(host.role(), Role::Leaving);
     }
 }
 
@@ -398,7 +454,7 @@ fn check_whose_effect_a_reload_changes_counts_in_the_new_way() {
     host.wait(millis(10));
     assert_eq!(host.said(), ["advert 1"]);
     host.reload_all(&checked(&[web()], &[check("app", Effect::Fault)]));
-    assert_eq!(host.role(), Role::Fault);
+    assert_eq!(host.role(), Role::Leaving);
 }
 
 #[test]

@@ -430,7 +430,7 @@ pub fn left_by(host: &mut Host, leave: Leave) {
         Leave::Failover => host.command(Command::Failover(WEB)),
         Leave::Drain => host.command(Command::Drain(Drain::LastResort)),
         Leave::Removed => host.reload(&[]),
-        Leave::Election { .. } | Leave::Group => unreachable!(),
+        Leave::Election { .. } | Leave::Group | Leave::Check => unreachable!(),
     }
 }
 

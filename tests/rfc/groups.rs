@@ -376,6 +376,9 @@ fn group_checks_count_for_all_members() {
     host.fails("app");
     assert_eq!(host.said(), ["advert 50", "advert 50"]);
     host.fails("db");
+    host.is_all(Role::Leaving);
+    host.done.clear();
+    host.wait(secs(4));
     host.is_all(Role::Fault);
     assert_eq!(host.hooks(), [(1, Role::Fault)]);
 }

@@ -837,7 +837,6 @@ fn is_kept(world: &World, host: usize, node: &Node, taker: &VirtualRouter) -> bo
 }
 
 fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String> {
-    let mut kept = false;
     let mut takers = Vec::new();
     let mut masters = Vec::new();
     for (host, machine) in world.hosts.iter().enumerate() {
@@ -850,9 +849,7 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
         };
         match router.state() {
             State::Master { .. } => masters.push((host, router)),
-            State::Backup { takeover_at: Some(_) } if is_kept(world, host, node, router) => {
-                kept = true;
-            }
+            State::Backup { takeover_at: Some(_) } if is_kept(world, host, node, router) => {}
             State::Backup { takeover_at: Some(_) } => takers.push((host, router)),
             State::Backup { takeover_at: None }
             | State::Fault
@@ -870,7 +867,7 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
     // Version 2 hosts with different intervals discard each other's adverts.
     let name = |host: usize| &world.hosts[host].name;
     let (host, master) = match masters.as_slice() {
-        [] if kept => return Ok(()),
+        [] if takers.is_empty() => return Ok(()),
         [] => return Err("nobody is master".to_owned()),
         [one] => *one,
         [_, _, ..] => {

@@ -4,12 +4,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::vrrp::{Command, Drain, Handover, Interval, Stop};
+use vipd::vrrp::{CheckConfig, Command, Drain, Effect, Handover, Initial, Interval, Probe, Stop};
 
 use super::player::{address, world};
 use super::random::Random;
 use super::scenarios::{Setup, host};
 use super::world::{Pace, World};
+
+const CHECK: &str = "service";
 
 fn draw(random: &mut Random, interval_ms: u16, seed: u64, trace: bool) -> Box<World> {
     // Two backups of equal priority take over at the same moment, and the one that loses may be
@@ -31,6 +33,14 @@ fn draw(random: &mut Random, interval_ms: u16, seed: u64, trace: bool) -> Box<Wo
         };
         // Half of them do not preempt.
         host.config.routers[0].preempt = random.percent(50);
+        host.config.routers[0].checks = [CHECK.into()].into();
+        host.config.checks = vec![CheckConfig {
+            name: CHECK.into(),
+            fall: 1,
+            rise: 1,
+            effect: Effect::Fault,
+            initial: Initial::Passing,
+        }];
     }
     world
 }
@@ -49,7 +59,7 @@ fn master(world: &mut World) -> Option<usize> {
     masters.first().copied()
 }
 
-/// Stop, failover, drain, a better host: at every instant some host answers, and a client's packets
+/// Stop, failover, drain, a failing check, a better host: at every instant some host answers, and a client's packets
 /// go to a host that does.
 pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, Box<World>> {
     let mut random = Random::new(seed ^ 0x91a1);
@@ -65,10 +75,11 @@ pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, 
     let Some(first) = master(&mut world) else { return Err(world) };
     let id = world.hosts[first].node().unwrap().find("web").unwrap().id();
     let alone = hosts - usize::from(newcomer.is_some()) == 1;
-    match (newcomer, random.range(0..4)) {
+    match (newcomer, random.range(0..5)) {
         (Some(newcomer), _) => world.start(newcomer),
         (None, 0) if !alone => world.stop(first, Stop::Leave),
         (None, 1) => world.command(first, Command::Drain(Drain::LastResort)),
+        (None, 2) if !alone => world.probe(first, CHECK, Probe::Failed),
         (None, _) => world.command(first, Command::Failover(id)),
     }
     wait_until_stable_for(&mut world, 10 * interval);
@@ -76,6 +87,7 @@ pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, 
     if world.hosts[first].process.is_some() {
         world.command(first, Command::Undrain);
         world.command(first, Command::Resume(id));
+        world.probe(first, CHECK, Probe::Passed);
     } else {
         world.start(first);
     }

@@ -236,6 +236,10 @@ impl VirtualRouter {
     /// No router has taken over any member of its group.
     pub(in crate::vrrp) fn return_to_master(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
+            // It cannot stay: it goes into fault.
+            State::Leaving { leave, .. } if !self.faults.is_empty() => {
+                self.enter_backup(now, Why::Left(leave), actions);
+            }
             State::Backup { .. } | State::Leaving { .. } => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);

@@ -220,7 +220,8 @@ impl VirtualRouter {
                         | Leave::Failover
                         | Leave::Drain
                         | Leave::Removed
-                        | Leave::Group => Why::HandedOver { to: *to, leave },
+                        | Leave::Group
+                        | Leave::Check => Why::HandedOver { to: *to, leave },
                     };
                     self.enter_backup(now, why, actions);
                 }
@@ -230,7 +231,13 @@ impl VirtualRouter {
 
     fn no_successor(&mut self, now: Instant, leave: Leave, actions: &mut Vec<Action>) {
         match leave {
-            Leave::Failover | Leave::Drain | Leave::Election { .. } | Leave::Group => {
+            // It cannot stay: it goes into fault.
+            _ if !self.faults.is_empty() => self.enter_backup(now, Why::Left(leave), actions),
+            Leave::Failover
+            | Leave::Drain
+            | Leave::Election { .. }
+            | Leave::Group
+            | Leave::Check => {
                 self.held_back = false;
                 self.become_master(now, Why::NobodyCame, true, actions);
                 self.reconcile_role(now, actions);

@@ -44,6 +44,9 @@ impl VirtualRouter {
                     // It hands over already, and `before_release` may be what stops the checked
                     // service.
                 }
+                State::Master { .. } if self.may_hand_over() => {
+                    self.offer(now, Leave::Check, actions);
+                }
                 State::Master { .. } | State::Leaving { .. } => {
                     self.release_at_once(now, why, actions)
                 }
@@ -90,6 +93,18 @@ impl VirtualRouter {
         })
     }
 
+    /// Whether a failing check makes it hand over as in a planned move: it goes on answering until a
+    /// successor has the addresses. Not if something else is wrong, here or in its group, not if `before_release` would have to run first, and not the
+    /// owner, whose addresses could not move.
+    fn may_hand_over(&self) -> bool {
+        self.only_checks_fail()
+            && self.faults.keys().any(|reason| matches!(reason, Reason::Check(_)))
+            && self.config.handover == Handover::Overlap
+            && self.config.before_release.is_none()
+            && self.drained != Some(Drain::Force)
+            && !self.is_owner()
+    }
+
     /// Releases the addresses without waiting for a successor. Priority 0 is sent before that, or
     /// with `exclusive` handover after it, unless it was sent already or the link is down.
     pub(super) fn release_at_once(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
@@ -106,11 +121,7 @@ impl VirtualRouter {
         if heard && !exclusive {
             self.advertise(now, Priority::LEAVING, actions);
         }
-        if self.retiring.is_some() || self.faults.is_empty() {
-            self.enter_backup(now, why, actions);
-        } else {
-            self.enter(now, State::Fault, why, true, actions);
-        }
+        self.enter_backup(now, why, actions);
         if heard && exclusive {
             self.advertise(now, Priority::LEAVING, actions);
         }
@@ -205,19 +216,29 @@ impl VirtualRouter {
     ) {
         let Some(sent_at) = self.sent_at() else { return };
         let state = State::Leaving { leave, phase, sent_at };
-        self.enter(now, state, Why::Leaving(leave), true, actions);
+        let why = match leave {
+            Leave::Check => Why::Fault(self.fault_reasons().collect()),
+            Leave::Stop
+            | Leave::Failover
+            | Leave::Drain
+            | Leave::Removed
+            | Leave::Group
+            | Leave::Election { .. } => Why::Leaving(leave),
+        };
+        self.enter(now, state, why, true, actions);
     }
 
+    /// Ends its role, in fault if it has a reason for that.
     pub(super) fn enter_backup(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
+        if !self.faults.is_empty() && self.retiring.is_none() {
+            let why = Why::Fault(self.fault_reasons().collect());
+            return self.enter(now, State::Fault, why, true, actions);
+        }
         let eligible = self.drained != Some(Drain::Force) && self.retiring.is_none();
         // The skew time is that of a backup's priority.
         self.state = State::Backup { takeover_at: None };
         let takeover_at = eligible.then(|| (now + self.master_down()).max(self.hold_until));
         self.enter(now, State::Backup { takeover_at }, why, true, actions);
-        if !self.faults.is_empty() && self.retiring.is_none() {
-            // Faults that a planned handover did not have to end for.
-            self.reconcile_role(now, actions);
-        }
     }
 
     /// Enters a state: the only place where the role changes. Claims or releases what is held as
