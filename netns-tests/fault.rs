@@ -430,7 +430,7 @@ fn addresses_are_removed_from_an_interface_that_the_next_daemon_does_not_name() 
     expect_master(&lab, "a", &[&daemon]);
     daemon.crash();
     assert!(a.holds(SHARED).unwrap());
-    let daemon = start(&a, &[RouterSpec { interface: "lo".to_owned(), ..keeps }]);
+    let daemon = start(&a, &[RouterSpec { interface: "eth1".to_owned(), ..keeps }]);
     let gone = wait_for(SOON, || (!a.holds(SHARED).unwrap()).then_some(()));
     assert!(gone.is_some(), "{}", daemon.log());
 }

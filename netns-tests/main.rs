@@ -14,6 +14,7 @@ mod lab;
 mod options;
 mod pair;
 mod scenario;
+mod source;
 #[path = "../tests/suite/mod.rs"]
 mod suite;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             .chain(faults::tests())
             .chain(interfaces::tests())
             .chain(options::tests())
+            .chain(source::tests())
             .chain(demo::tests())
             .collect()
     })

@@ -248,7 +248,7 @@ fn reload(host: &Host, daemon: &Daemon, before: &str, after: &str) {
 }
 
 /// The virtual router as its status shows it, as soon as there is one.
-fn router(host: &Host) -> Value {
+pub fn router(host: &Host) -> Value {
     let status = || serde_json::from_slice(&vipd(host, &["status", "--json"]).stdout).ok();
     let status: Value = wait_for(SOON, status).unwrap();
     status["routers"][0].clone()
@@ -260,7 +260,7 @@ fn discarded(host: &Host, why: &str) -> u64 {
 }
 
 /// Runs a program on a host.
-fn run(host: &Host, line: &[&str]) {
+pub fn run(host: &Host, line: &[&str]) {
     let mut command = Command::new(line[0]);
     command.args(&line[1..]);
     let output = host.namespace().run(move || command.output()).unwrap();

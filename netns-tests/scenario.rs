@@ -169,6 +169,12 @@ impl Stage {
             Step::RemoveAddress(name) => {
                 self.host(name).namespace().links().remove_address("eth0", SHARED, 32).unwrap();
             }
+            Step::OwnAddressGone(name) => {
+                let host = self.host(name);
+                let links = host.namespace().links();
+                links.remove_address("eth0", host.ipv4().into(), 24).unwrap();
+            }
+            Step::OwnAddressBack(name) => self.host(name).up("eth0").unwrap(),
             Step::Failover(name) => self.run_command(name, &["failover", "web"])?,
             Step::Resume(name) => self.run_command(name, &["resume", "web"])?,
             Step::Drain(name) => self.run_command(name, &["drain"])?,

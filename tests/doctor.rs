@@ -58,6 +58,8 @@ fn main() -> ExitCode {
                 a_failing_check_is_found_with_what_it_printed,
                 a_fault_that_nothing_else_explains_is_found,
                 a_wrong_file_and_missing_interfaces_are_found,
+                a_source_that_the_interface_does_not_have_is_found,
+                an_interface_without_a_link_local_address_is_found,
                 the_text_for_people_has_sentences_and_commands,
                 every_kind_of_problem_is_tested_here,
             ],
@@ -86,7 +88,8 @@ fn main() -> ExitCode {
                 an_address_on_the_loopback_device_stays_there,
                 an_address_that_the_kernel_refuses_is_found,
                 several_interfaces_in_one_lan_are_found,
-                an_interface_that_answers_no_arp_is_found
+                an_interface_that_answers_no_arp_is_found,
+                an_address_that_another_host_has_and_ipv6_that_is_off_are_found
             ],
         ))
         .collect()
@@ -696,7 +699,8 @@ fn a_wrong_file_and_missing_interfaces_are_found() {
         fixture.expect_nothing_of(&fixture.a, problem);
     }
     fixture.sh(&fixture.a, "ip address flush dev eth0");
-    fixture.expect(&fixture.a, ProblemKind::NoAddress);
+    let finding = fixture.expect(&fixture.a, ProblemKind::NoAddress);
+    assert_eq!(finding.fix, "ip address add ADDRESS/PREFIX dev eth0");
     fixture.sh(&fixture.a, "ip link set eth0 down");
     let finding = fixture.expect(&fixture.a, ProblemKind::InterfaceDown);
     fixture.apply_fix(&fixture.a, &finding);
@@ -713,6 +717,49 @@ fn a_wrong_file_and_missing_interfaces_are_found() {
     let finding = fixture.expect(&fixture.a, ProblemKind::ConfigRefused);
     assert!(finding.text.contains("2 problems"), "{}", finding.text);
     assert!(finding.fix.starts_with("vipd check "), "{}", finding.fix);
+}
+
+fn a_source_that_the_interface_does_not_have_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::SourceAbsent);
+    fixture.more = "source_address = \"192.0.2.2\"\n".into();
+    let finding = fixture.expect(&fixture.a, ProblemKind::SourceAbsent);
+    assert!(finding.text.contains("192.0.2.2, which no interface of this host has"), "{finding:?}");
+    assert!(finding.fix_does.starts_with("write 192.0.2.1, or leave it out"), "{finding:?}");
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::NoAddress);
+    fixture.sh(&fixture.a, "ip address add 192.0.2.2/32 dev lo");
+    let finding = fixture.expect(&fixture.a, ProblemKind::SourceAbsent);
+    assert!(finding.text.contains("which is on lo, not on eth0"), "{finding:?}");
+    // What it says is right.
+    fixture.more = "source_address = \"192.0.2.1\"\n".into();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::SourceAbsent);
+}
+
+fn an_interface_without_a_link_local_address_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.ip = "fe80::100".parse().unwrap();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::NoLinkLocal);
+    fixture.sh(&fixture.a, "ip -6 address flush dev eth0 scope link");
+    let finding = fixture.expect(&fixture.a, ProblemKind::NoLinkLocal);
+    assert_eq!(finding.fix, "ip address add fe80::NUMBER/64 dev eth0");
+    fixture.sh(&fixture.a, "ip address add fe80::9/64 dev eth0 nodad");
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::NoLinkLocal);
+}
+
+fn an_address_that_another_host_has_and_ipv6_that_is_off_are_found() {
+    let mut fixture = Fixture::new();
+    fixture.ip = "fe80::100".parse().unwrap();
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::SourceDuplicate);
+    fixture.sh(&fixture.a, "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad");
+    let theirs = fixture.b.link_local();
+    fixture.sh(&fixture.a, "ip -6 address flush dev eth0 scope link");
+    fixture.sh(&fixture.a, &format!("ip address add {theirs}/64 dev eth0"));
+    thread::sleep(Duration::from_secs(3));
+    let finding = fixture.expect(&fixture.a, ProblemKind::SourceDuplicate);
+    assert!(finding.text.contains(&theirs.to_string()), "{finding:?}");
+    fixture.sh(&fixture.a, "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6");
+    let finding = fixture.expect(&fixture.a, ProblemKind::NoLinkLocal);
+    assert_eq!(finding.fix, "sysctl -w net.ipv6.conf.eth0.disable_ipv6=0");
 }
 
 fn the_text_for_people_has_sentences_and_commands() {

@@ -511,7 +511,7 @@ fn a_claimed_address_is_marked_and_has_no_side_effects() {
         assert_eq!(detail["noprefixroute"], true, "{detail}");
     }
     assert_eq!(detail("left", "2001:db8::10")["preferred_life_time"], 0);
-    assert!(present("left").iter().all(|found| found.usable));
+    assert!(present("left").iter().all(|found| found.link_address().sendable()));
     let after =
         (routes(), output("ip", "route get 192.0.2.2"), output("ip", "-6 route get 2001:db8::2"));
     assert_eq!(after, before, "routes and source addresses are the host's own");
@@ -942,7 +942,7 @@ fn addresses_come_and_go() {
     fs::write("/proc/sys/net/ipv6/conf/left/dad_transmits", "1").unwrap();
     ip("addr add 2001:db8::99/64 dev left");
     follower.until("a usable address", |follower| {
-        follower.links.addresses("left").iter().any(|found| found.usable)
+        follower.links.addresses("left").iter().any(|found| found.link_address().sendable())
     });
 }
 

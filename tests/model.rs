@@ -298,7 +298,7 @@ impl<'a> Model<'a> {
         let config = self.config(state, host);
         state.hosts[usize::from(host)].node = Some(Node::new(config));
         for link in 0..self.links {
-            let address = |ip| LinkAddress { ip, marked: false, usable: true };
+            let address = |ip| LinkAddress::of_host(ip, 24);
             let mut addresses = vec![address(own(link, host))];
             let owner = config.routers[usize::from(link)].priority == Priority::OWNER;
             addresses.extend(owner.then(|| address(own(0, 99 + link))));

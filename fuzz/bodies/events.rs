@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Action, Address, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config, Contention,
-    Drain, Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant,
-    Interval, LinkAddress, LinkId, LinkState, Mac, Node, Packet, Priority, Probe, Reason, Recorded,
-    Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid,
+    Action, Address, AddressState, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config,
+    Contention, Drain, Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial,
+    Instant, Interval, LinkAddress, LinkId, LinkState, Mac, Node, Packet, Priority, Probe, Reason,
+    Recorded, Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid,
 };
 
 /// Plays `data` and panics if a rule is broken.
@@ -107,6 +107,7 @@ impl World {
                     last_advert_age: Duration::from_millis(u64::from(bytes.next()) * 16),
                     resumes_in_last_minute: u32::from(bytes.next() % 4),
                     master_hook_done: bytes.flag(),
+                    source: None,
                 };
                 let id = bytes.pick(&ids);
                 // The driver reports it before anything else, or not at all.
@@ -246,7 +247,10 @@ impl World {
 
     fn link(&mut self, bytes: &mut Bytes<'_>, healthy: bool) {
         let mut addresses = Vec::new();
-        let mut there = |ip, marked, usable| addresses.push(LinkAddress { ip, marked, usable });
+        let mut there = |ip, marked, usable| {
+            let state = if usable { AddressState::Preferred } else { AddressState::Tentative };
+            addresses.push(LinkAddress { ip, prefix: 24, marked, state });
+        };
         let mut up = true;
         let odd = if healthy { 0 } else { bytes.next() };
         if odd & 1 == 0 {

@@ -128,6 +128,9 @@ pub struct Router {
     pub advert_interval_seconds: f64,
     /// Source address of our adverts; `None`: the interface has no suitable one.
     pub source: Option<IpAddr>,
+    /// Other addresses of the interface that would do as well as the source: only a rule decides.
+    #[serde(default)]
+    pub source_others: Vec<IpAddr>,
     /// The last advert of another router; `None`: there was none.
     pub heard: Option<Heard>,
     /// Peers with adverts for this virtual router but with other settings, until they fall silent.
@@ -358,6 +361,7 @@ pub(crate) fn example() -> Status {
             version: 3,
             advert_interval_seconds: 1.0,
             source: Some(IpAddr::from([192, 0, 2, 1])),
+            source_others: vec![],
             heard: None,
             incompatible: vec![],
             next: Some(Next { what: "advert".into(), in_seconds: 0.62 }),

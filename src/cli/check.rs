@@ -5,13 +5,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::Config;
+use crate::doctor;
 
 /// Checks the file, and unless `file_only` the hooks and users of this machine. Problems go to
 /// stderr, the meaning of the file to stdout, as text or as JSON.
 pub(super) fn run(path: &Path, file_only: bool, json: bool) -> ExitCode {
     let checked = Config::load(path).and_then(|config| match file_only {
         true => Ok(config),
-        false => config.check_host().map(|()| config),
+        false => config.check_host().map(|()| {
+            let mut config = config;
+            for (message, suggestion) in doctor::ambiguous_sources(&config) {
+                config.note(&message, suggestion);
+            }
+            config
+        }),
     });
     match checked {
         Ok(config) => {

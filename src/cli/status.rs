@@ -10,6 +10,7 @@ use super::output::{BOLD, GREEN, PLAIN, RED, YELLOW, cut, fail, paint, say, widt
 use crate::api::Client;
 use crate::api::protocol::Versioned;
 use crate::api::status::{Change, Check, NextStep, Router, Status};
+use crate::vrrp::source::AmbiguousSource;
 use crate::vrrp::{Role, Verdict};
 
 /// Maximum width of a line, in columns.
@@ -180,6 +181,10 @@ impl View {
             router.advert_interval_seconds
         );
         line("adverts", &adverts, PLAIN);
+        if let Some(source) = router.source.filter(|_| !router.source_others.is_empty()) {
+            let note = AmbiguousSource { source, others: &router.source_others };
+            line("note", &format!("{note}: {}", AmbiguousSource::HELP), PLAIN);
+        }
         line("heard", &heard(router), PLAIN);
         if let Some(next) = &router.next {
             line("next", &format!("{} in {:.3} s", next_word(&next.what), next.in_seconds), PLAIN);

@@ -163,6 +163,13 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
+    /// Adds a note about this machine.
+    pub fn note(&mut self, message: &str, suggestion: &str) {
+        let report = Diagnostics::new(&self.file, "");
+        report.advice_without_place(message, suggestion);
+        self.advice.extend(report.into_parts().1);
+    }
+
     /// "ok" and a summary: some lines for each virtual router, sync group and check.
     pub fn explain(&self) -> String {
         explain::as_text(self)

@@ -41,6 +41,9 @@ pub(super) fn check_interface(interface: &At<String>, report: &Diagnostics) {
         report.error(at, format!("a name of an interface has at most {longest} bytes"), help);
     } else if name == "." || name == ".." || name.contains(['/', '\0']) || has_blanks(name) {
         report.error(at, format!("`{name}` cannot be the name of an interface"), help);
+    } else if name == "lo" {
+        let message = "`lo` is the loopback device: no other host receives what is sent there";
+        report.error(at, message, "write the interface that the clients are on: ip -brief link");
     } else if let Some((link, label)) = name.rsplit_once(':')
         && label.bytes().all(|byte| byte.is_ascii_digit())
         && name.len() <= MAX_INTERFACE_NAME

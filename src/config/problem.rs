@@ -247,6 +247,10 @@ impl Diagnostics {
         self.add(Severity::Advice, Some(self.place(at)), message, suggestion, None);
     }
 
+    pub(super) fn advice_without_place(&self, message: &str, suggestion: &str) {
+        self.add(Severity::Advice, None, message, suggestion, None);
+    }
+
     fn add(
         &self,
         severity: Severity,

@@ -27,6 +27,7 @@ use crate::host::clock::{self, Alarm, Clock};
 use crate::host::netlink::{Progress, Worker};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
+use crate::host::route::source_towards;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::record::Resumes;
 use crate::vrrp::{
@@ -433,6 +434,16 @@ impl Driver {
                 let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
                 let addresses = self.interfaces.addresses(name);
                 let state = self.interfaces.state(name, &addresses);
+                let index = self.interfaces.index(link).unwrap_or_default();
+                let routed = |router: &VirtualRouter| {
+                    let peer = node.route_to(router.id(), &addresses)?;
+                    Some((router.id(), source_towards(index, peer)?))
+                };
+                let on_link = node.routers().filter(|router| router.link() == link);
+                let routed: Vec<(RouterId, IpAddr)> = on_link.filter_map(routed).collect();
+                for (router, source) in routed {
+                    self.handle_event(node, Event::Routed(router, source), actions);
+                }
                 self.handle_event(node, Event::Link { link, state }, actions);
             }
         }

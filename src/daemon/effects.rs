@@ -129,7 +129,10 @@ impl Driver {
                 if let Some(due) = due.due {
                     counters.advert_lateness.note(now - due);
                 }
-                self.record.set_sent_at(due.router, self.clock.boottime_of(now));
+                if let Some(state) = self.routers.get(&due.router) {
+                    let at = self.clock.boottime_of(now);
+                    self.record.advert_sent(due.router, at, due.from, &state.config);
+                }
             }
             Err(error) => {
                 counters.adverts_refused += 1;

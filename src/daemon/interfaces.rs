@@ -136,11 +136,9 @@ impl Interfaces {
         Some(LinkState { up: link.up, mac: link.mac.map(Mac), addresses })
     }
 
-    /// The addresses of an interface, in the kernel's order.
+    /// The addresses of an interface.
     pub(super) fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
-        let address =
-            |a: &InterfaceAddress| LinkAddress { ip: a.ip, marked: a.marked, usable: a.usable };
-        self.links.addresses(interface).iter().map(address).collect()
+        self.links.addresses(interface).iter().map(InterfaceAddress::link_address).collect()
     }
 
     /// The addresses of an interface that a virtual router names, in the kernel's order.

@@ -122,9 +122,13 @@ fn check_checks(status: &Status, config: Option<&Config>, report: &mut Report) {
 
 /// Reports virtual routers in fault whose reason nothing else has explained.
 fn check_faults(status: &Status, report: &mut Report) {
-    let explained: [(Reason, &[ProblemKind]); 3] = [
+    let any = IpAddr::from([0; 4]);
+    let explained: [(Reason, &[ProblemKind]); 6] = [
         (Reason::LinkDown, &[ProblemKind::InterfaceDown, ProblemKind::InterfaceAbsent]),
         (Reason::NoAddress, &[ProblemKind::NoAddress]),
+        (Reason::NoLinkLocal, &[ProblemKind::NoLinkLocal]),
+        (Reason::SourceAbsent(any), &[ProblemKind::SourceAbsent]),
+        (Reason::SourceDuplicate(any), &[ProblemKind::SourceDuplicate]),
         (Reason::AddressAlreadyThere, &[ProblemKind::AddressNotOurs]),
     ];
     let nothing: Arc<str> = "".into();

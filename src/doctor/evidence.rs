@@ -77,6 +77,13 @@ impl Evidence<'_> {
         self.snapshot.addresses.iter().any(|own| own.ip == address)
     }
 
+    /// The source of a virtual router's adverts, if there is one.
+    pub(super) fn source(&self, instance: &Instance<'_>) -> Option<IpAddr> {
+        let Instance { router, link } = instance;
+        let used = self.before.and_then(|status| status.find(&router.name)?.source);
+        self.snapshot.choose_source(&self.config.vrrp, router, link.index, used).source.ok()
+    }
+
     /// Other hosts of a virtual router: configured, reported by the daemon, or captured.
     pub(super) fn peers(&self, instance: &Instance<'_>) -> BTreeSet<IpAddr> {
         let named = [&instance.router.unicast_peers, &instance.router.accept_from];

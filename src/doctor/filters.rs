@@ -35,11 +35,7 @@ fn check_multicast(
     let Instance { router, link } = instance;
     let peers = evidence.peers(instance);
     let group = router.family.multicast_group();
-    let own = evidence
-        .snapshot
-        .addresses_of(link.index)
-        .find(|own| Family::of(own.ip) == router.family && own.usable)
-        .map(|own| own.ip);
+    let own = evidence.source(instance);
     let packet = |direction, source| AdvertPacket {
         direction,
         interface: &link.name,
@@ -100,16 +96,14 @@ fn check_unicast(
     report: &mut Report,
 ) {
     let Instance { router, link } = instance;
-    let own =
-        evidence.snapshot.addresses_of(link.index).find(|own| Family::of(own.ip) == router.family);
-    let (Some(rules), Some(own)) = (rules, own) else { return };
+    let (Some(rules), Some(own)) = (rules, evidence.source(instance)) else { return };
     for &peer in router.unicast_peers.iter().flat_map(|peers| peers.iter()) {
         if evidence.is_own(peer) {
             continue;
         }
         let interface = link.name.as_str();
         for (direction, source, destination) in
-            [(Direction::In, peer, own.ip), (Direction::Out, own.ip, peer)]
+            [(Direction::In, peer, own), (Direction::Out, own, peer)]
         {
             let source = Some(source);
             let packet = AdvertPacket { direction, interface, source, destination };

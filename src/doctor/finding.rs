@@ -15,6 +15,12 @@ words! {
         InterfaceDown = "interface_down",
         /// A configured interface has no address to send adverts from.
         NoAddress = "no_address",
+        /// A configured interface has no link-local address to send IPv6 adverts from.
+        NoLinkLocal = "no_link_local",
+        /// The interface does not have the address that `source_address` names.
+        SourceAbsent = "source_absent",
+        /// Another host has the address that adverts would be sent from.
+        SourceDuplicate = "source_duplicate",
         /// A check fails.
         CheckFails = "check_fails",
         /// A virtual router is in fault, for a reason that no other finding explains.

@@ -8,9 +8,83 @@ use super::evidence::Instance;
 use super::finding::{ProblemKind, RELOAD, Report};
 use super::kernel::{self, Snapshot, sysctl};
 use super::removal::{self, Obstacle};
-use crate::vrrp::{Family, Priority};
+use crate::vrrp::source::Choice;
+use crate::vrrp::{Family, Priority, Reason};
 
-/// Checks for an own address to send from, and for virtual addresses that should not be present.
+/// Checks for an address to send adverts from.
+pub(super) fn check_source(
+    instance: &Instance<'_>,
+    snapshot: &Snapshot,
+    choice: &Choice,
+    path: &Path,
+    report: &mut Report,
+) {
+    let Instance { router, link } = instance;
+    let (name, on) = (&router.name, &link.name);
+    let (kind, text, does, fix) = match &choice.source {
+        Err(Reason::NoAddress) => (
+            ProblemKind::NoAddress,
+            format!(
+                "{on} has no {} address of its own, so {name} cannot send adverts",
+                router.family
+            ),
+            "this gives it one, until the next boot; take an address that no other host has".into(),
+            format!("ip address add ADDRESS/PREFIX dev {on}"),
+        ),
+        Err(Reason::NoLinkLocal) => {
+            let text = format!(
+                "{on} has no link-local address, and adverts over IPv6 come from one, so {name} cannot send any"
+            );
+            let (does, fix) = if kernel::ipv6_disabled(on) {
+                (
+                    "this enables IPv6 there, until the next boot",
+                    format!("sysctl -w net.ipv6.conf.{}.disable_ipv6=0", sysctl(on)),
+                )
+            } else {
+                (
+                    "this gives it one, until the next boot; take another NUMBER on each host",
+                    format!("ip address add fe80::NUMBER/64 dev {on}"),
+                )
+            };
+            (ProblemKind::NoLinkLocal, text, does.to_owned(), fix)
+        }
+        Err(Reason::SourceAbsent(source)) => {
+            let there =
+                snapshot.addresses.iter().find(|there| there.ip == *source && !there.marked);
+            let text = match there.map(|there| snapshot.name(there.index)) {
+                Some(other) => format!(
+                    "`source_address` of {name} is {source}, which is on {other}, not on {on}: no advert is sent"
+                ),
+                None => format!(
+                    "`source_address` of {name} is {source}, which no interface of this host has; it may be another host's: no advert is sent"
+                ),
+            };
+            let own = snapshot.addresses_of(link.index).filter(|own| !own.marked);
+            let own = own.filter(|own| Family::of(own.ip) == router.family);
+            let own = own.map(|own| own.ip.to_string()).collect::<Vec<_>>().join(" or ");
+            let write = if own.is_empty() {
+                "leave it out".to_owned()
+            } else {
+                format!("write {own}, or leave it out")
+            };
+            let does = format!("{write} in {}; then this applies it", path.display());
+            (ProblemKind::SourceAbsent, text, does, RELOAD.to_owned())
+        }
+        Err(Reason::SourceDuplicate(source)) => (
+            ProblemKind::SourceDuplicate,
+            format!(
+                "another host on {on} has {source}, too, so the kernel does not use it and {name} cannot send adverts"
+            ),
+            "this shows the MAC address of the other host; give one of the two another address"
+                .into(),
+            format!("ndisc6 {source} {on}"),
+        ),
+        Ok(_) | Err(_) => return,
+    };
+    report.found(kind, on, text, does, fix);
+}
+
+/// Checks for virtual addresses that should not be present.
 pub(super) fn check_addresses(
     instance: &Instance<'_>,
     snapshot: &Snapshot,
@@ -19,30 +93,8 @@ pub(super) fn check_addresses(
     path: &Path,
     report: &mut Report,
 ) {
-    let Instance { router, link } = instance;
-    let family = |found: &&kernel::Address| Family::of(found.ip) == router.family;
-    let mut own = snapshot.addresses_of(link.index).filter(family);
+    let Instance { router, .. } = instance;
     let virtual_ones: BTreeSet<IpAddr> = router.all_addresses().map(|address| address.ip).collect();
-    if !own.any(|found| found.usable && !found.marked && !virtual_ones.contains(&found.ip))
-        && router.source_address.is_none()
-        && router.priority != Priority::OWNER
-    {
-        let text = format!(
-            "{} has no {} address of its own, so {} cannot send adverts",
-            link.name, router.family, router.name
-        );
-        let (does, fix) = match router.family {
-            Family::V4 => (
-                "this gives it one, until the next boot; take an address that no other host has",
-                format!("ip address add ADDRESS/PREFIX dev {}", link.name),
-            ),
-            Family::V6 => (
-                "this enables IPv6 there, until the next boot",
-                format!("sysctl -w net.ipv6.conf.{}.disable_ipv6=0", sysctl(&link.name)),
-            ),
-        };
-        report.found(ProblemKind::NoAddress, &link.name, text, does, fix);
-    }
     if router.priority == Priority::OWNER {
         return;
     }

@@ -10,6 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub(super) use crate::host::netlink::InterfaceAddress as Address;
 use crate::host::netlink::{InterfaceAddress, Link, Monitor, NetEvent};
+use crate::host::route::source_towards;
+use crate::vrrp::source::{self, Choice};
+use crate::vrrp::{self, LinkAddress, RouterConfig, Source};
 
 /// The kernel answers at once unless another process holds the rtnl lock.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,6 +72,32 @@ impl Snapshot {
         self.addresses.iter().filter(move |address| address.index == index)
     }
 
+    /// The same as the protocol is told of them.
+    pub(super) fn link_addresses(&self, index: u32) -> Vec<LinkAddress> {
+        self.addresses_of(index).map(InterfaceAddress::link_address).collect()
+    }
+
+    /// The choice of the source of a virtual router's adverts, as the daemon makes it. `used` is the
+    /// source that its adverts have now.
+    pub(super) fn choose_source(
+        &self,
+        config: &vrrp::Config,
+        router: &RouterConfig,
+        index: u32,
+        used: Option<IpAddr>,
+    ) -> Choice {
+        let addresses = self.link_addresses(index);
+        let shared: Vec<IpAddr> =
+            config.routers.iter().flat_map(RouterConfig::all_addresses).map(|a| a.ip).collect();
+        let used = used.map(|ip| Source::of(ip, router));
+        let choose = |routed| source::choose(router, &addresses, &shared, routed, used);
+        let choice = choose(None);
+        match choice.route_to {
+            Some(peer) => choose(source_towards(index, peer)),
+            None => choice,
+        }
+    }
+
     pub(super) fn name(&self, index: u32) -> &str {
         self.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name)
     }
@@ -90,22 +119,13 @@ impl Snapshot {
             .filter(|other| {
                 own(other.index).any(|theirs| {
                     own(link.index).any(|ours| {
-                        same_network(ours.ip, theirs.ip, ours.prefix.min(theirs.prefix))
+                        let prefix = ours.prefix.min(theirs.prefix);
+                        vrrp::Address { prefix, ..ours.address() }.contains(theirs.ip)
                     })
                 })
             })
             .collect()
     }
-}
-
-/// Whether the first `prefix` bits are the same.
-pub(super) fn same_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
-    let differ = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
-        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
-    };
-    differ.leading_zeros() >= u32::from(prefix)
 }
 
 /// The address of some other host in the same network.
@@ -169,23 +189,4 @@ pub(super) fn route(to: IpAddr) -> Result<Option<String>, String> {
         serde_json::from_slice(&output.stdout).map_err(|_| unknown())?;
     let device = routes.pointer("/0/dev").and_then(serde_json::Value::as_str);
     Ok(Some(device.ok_or_else(unknown)?.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn networks_are_compared_by_their_first_bits() {
-        let same = |one: &str, other: &str, prefix| {
-            same_network(one.parse().unwrap(), other.parse().unwrap(), prefix)
-        };
-        assert!(same("192.0.2.1", "192.0.2.254", 24));
-        assert!(!same("192.0.2.1", "192.0.3.1", 24));
-        assert!(same("192.0.2.1", "198.51.100.1", 0));
-        assert!(!same("192.0.2.1", "192.0.2.2", 32));
-        assert!(same("2001:db8::1", "2001:db8::ffff", 64));
-        assert!(!same("2001:db8::1", "192.0.2.1", 0));
-    }
 }

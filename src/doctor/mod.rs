@@ -32,6 +32,8 @@ use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
 use crate::host::sys;
+use crate::vrrp::RouterConfig;
+use crate::vrrp::source::AmbiguousSource;
 use evidence::{Evidence, Instance};
 use finding::RELOAD;
 use kernel::Snapshot;
@@ -71,6 +73,18 @@ pub fn examine(options: &ExamineOptions) -> Report {
     }
     report.findings.sort_by_key(|finding| finding.problem);
     report
+}
+
+/// What is to be said of the sources of adverts on this host: those that only a rule decides, with
+/// what to do about it. Nothing if the kernel cannot be asked.
+pub fn ambiguous_sources(config: &Config) -> Vec<(String, &'static str)> {
+    let Ok(snapshot) = Snapshot::take() else { return Vec::new() };
+    let note = |router: &RouterConfig| {
+        let link = snapshot.link(&router.interface)?;
+        let choice = snapshot.choose_source(&config.vrrp, router, link.index, None);
+        Some((format!("{}: {}", router.name, choice.note()?), AmbiguousSource::HELP))
+    };
+    config.vrrp.routers.iter().filter_map(note).collect()
 }
 
 fn load_config(path: &Path, report: &mut Report) -> Option<Config> {
@@ -141,6 +155,10 @@ fn examine_host(
     let shared = config.vrrp.routers.iter().flat_map(|router| router.all_addresses());
     let shared: BTreeSet<IpAddr> = shared.map(|address| address.ip).collect();
     for instance in &instances {
+        let used = before.and_then(|status| status.find(&instance.router.name)?.source);
+        let choice =
+            snapshot.choose_source(&config.vrrp, instance.router, instance.link.index, used);
+        interface::check_source(instance, &snapshot, &choice, path, report);
         let runs = before.is_some();
         interface::check_addresses(instance, &snapshot, &shared, runs, path, report);
         interface::check_arp(instance, &snapshot, report);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::kernel::{self, Address, Snapshot, same_network};
+use super::kernel::{self, Address, Snapshot};
 use crate::vrrp::Family;
 
 /// Why an address has to stay.
@@ -35,9 +35,8 @@ pub(super) fn obstacle(
     let replaces = |other: &&Address| {
         Family::of(other.ip) == family && (family == Family::V4 || other.scope <= found.scope)
     };
-    let same_subnet = |other: &Address| {
-        other.prefix == found.prefix && same_network(found.ip, other.ip, found.prefix)
-    };
+    let same_subnet =
+        |other: &Address| other.prefix == found.prefix && found.address().contains(other.ip);
     let whole = if found.ip.is_ipv4() { 32 } else { 128 };
     let brings_its_subnet = found.prefix < whole
         && match family {

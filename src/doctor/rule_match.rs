@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::kernel::same_network;
-use crate::vrrp::Family;
 use crate::vrrp::advert::PROTOCOL;
+use crate::vrrp::{Address, Family};
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +146,8 @@ fn covers(right: &Value, address: IpAddr) -> Match {
         let length = prefix.get("len").and_then(Value::as_u64);
         return match (prefix.get("addr").and_then(parse), length) {
             (Some(network), Some(length)) => {
-                Match::of(same_network(network, address, length as u8))
+                let network = Address { ip: network, prefix: length as u8 };
+                Match::of(network.contains(address))
             }
             _ => Match::Perhaps,
         };

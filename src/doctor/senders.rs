@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, RELOAD, Report, about};
-use super::{kernel, process};
+use super::process;
 use crate::vrrp::advert::{self, Heard};
-use crate::vrrp::{Event, Instant, LinkAddress, LinkState, Node, Packet, Priority, Recorded};
+use crate::vrrp::{Event, Instant, LinkState, Node, Packet, Priority, Recorded};
 
 pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
     replay(evidence, report);
@@ -172,9 +172,7 @@ fn replay(evidence: &Evidence<'_>, report: &mut Report) {
     }
     for (link, name) in links {
         let Some(there) = evidence.snapshot.link(&name) else { continue };
-        let of = |a: &kernel::Address| LinkAddress { ip: a.ip, marked: a.marked, usable: a.usable };
-        let addresses: Vec<LinkAddress> =
-            evidence.snapshot.addresses_of(there.index).map(of).collect();
+        let addresses = evidence.snapshot.link_addresses(there.index);
         let state = LinkState { up: there.up, addresses: &addresses, ..LinkState::default() };
         let state = Event::Link { link, state: Some(state) };
         let _ = node.handle(Instant::START, state, &mut unused);

@@ -19,6 +19,7 @@ pub mod netlink;
 pub(crate) mod poller;
 pub mod privileges;
 pub(crate) mod record;
+pub(crate) mod route;
 pub(crate) mod signals;
 pub mod sys;
 pub(crate) mod systemd;

@@ -7,23 +7,27 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::host::sys::MappedFile;
 use crate::vrrp::record::{PreviousRecord, Resumes, identity};
-use crate::vrrp::{Address, RecordEntry, RouterConfig, RouterId};
+use crate::vrrp::{Address, RecordEntry, RouterConfig, RouterId, Source};
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER_SIZE: usize = 64;
 const SLOT_SIZE: usize = 64;
 
 // Header: magic 0..8, boot ID 8..24, time in suspend 24..32, resumes 32..64.
-// Slot: identity 0..8, time of the last advert 8..16, flags 16.
+// Slot: identity 0..8, time of the last advert 8..16, flags 16, of the last advert's source: settings
+// 24..32 (0: none) and address 32..48, IPv4 as IPv4-mapped.
 // Numbers are in host byte order, times in nanoseconds of CLOCK_BOOTTIME.
 const SENT_AT_OFFSET: usize = 8;
 const FLAGS_OFFSET: usize = 16;
+const SOURCE_OFFSET: usize = 24;
+const SOURCE_END: usize = 48;
 const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
@@ -90,7 +94,8 @@ impl Record {
         let before = std::mem::take(&mut self.slots);
         let mut addresses = String::new();
         for (slot, (id, config)) in routers.enumerate() {
-            let entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
+            let mut entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
+            entry.reconfigured(config);
             for address in config.all_addresses() {
                 let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
                 addresses.push_str(&line);
@@ -99,6 +104,7 @@ impl Record {
             bytes_of_slot[..SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
             bytes_of_slot[SENT_AT_OFFSET..FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
             bytes_of_slot[FLAGS_OFFSET] = flags(entry);
+            bytes_of_slot[SOURCE_OFFSET..SOURCE_END].copy_from_slice(&source_bytes(entry.source));
             bytes.extend(bytes_of_slot);
             self.slots.insert(id, (slot, entry));
         }
@@ -110,13 +116,26 @@ impl Record {
         Ok(())
     }
 
-    /// Stores the `CLOCK_BOOTTIME` at which an advert was sent. No system call: the file is mapped.
-    pub(crate) fn set_sent_at(&mut self, id: RouterId, at: Duration) {
-        if let Some((slot, entry)) = self.slots.get_mut(&id) {
-            entry.sent_at = at;
-            if let Some(mapped) = &self.mapped {
-                let place = (HEADER_SIZE + *slot * SLOT_SIZE + SENT_AT_OFFSET) / size_of::<u64>();
-                mapped.store(place, u64::from_ne_bytes(nanos(at)));
+    /// Stores that an advert was sent, and the `CLOCK_BOOTTIME` then. No system call: the file is
+    /// mapped.
+    pub(crate) fn advert_sent(
+        &mut self,
+        id: RouterId,
+        at: Duration,
+        from: IpAddr,
+        config: &RouterConfig,
+    ) {
+        let Some((slot, entry)) = self.slots.get_mut(&id) else { return };
+        let new_source = entry.advert_sent(at, from, config);
+        let Some(mapped) = &self.mapped else { return };
+        let place = |offset: usize| (HEADER_SIZE + *slot * SLOT_SIZE + offset) / size_of::<u64>();
+        mapped.store(place(SENT_AT_OFFSET), u64::from_ne_bytes(nanos(at)));
+        if new_source {
+            let bytes = source_bytes(entry.source);
+            for (offset, word) in
+                (SOURCE_OFFSET..).step_by(size_of::<u64>()).zip(bytes.as_chunks().0)
+            {
+                mapped.store(place(offset), u64::from_ne_bytes(*word));
             }
         }
     }
@@ -172,6 +191,7 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord
             held_back: flags & HELD_BACK != 0,
             hook_done: flags & HOOK_DONE != 0,
             sent_at: Duration::from_nanos(long(at + SENT_AT_OFFSET)),
+            source: parse_source(&bytes[at + SOURCE_OFFSET..at + SOURCE_END]),
         };
         (long(at), entry)
     };
@@ -189,6 +209,26 @@ fn parse_address(line: &str) -> Option<(String, Address)> {
     let (ip, prefix) = address.split_once('/')?;
     let address = Address { ip: ip.parse().ok()?, prefix: prefix.parse().ok()? };
     Some((interface.to_owned(), address))
+}
+
+fn source_bytes(source: Option<Source>) -> [u8; SOURCE_END - SOURCE_OFFSET] {
+    let mut bytes = [0; SOURCE_END - SOURCE_OFFSET];
+    if let Some(Source { ip, settings }) = source {
+        let ip = match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        bytes[..8].copy_from_slice(&settings.to_ne_bytes());
+        bytes[8..].copy_from_slice(&ip.octets());
+    }
+    bytes
+}
+
+fn parse_source(bytes: &[u8]) -> Option<Source> {
+    let (settings, ip) = bytes.split_first_chunk()?;
+    let settings = u64::from_ne_bytes(*settings);
+    let ip = Ipv6Addr::from(*ip.first_chunk::<16>()?);
+    (settings != 0).then(|| Source { ip: ip.to_canonical(), settings })
 }
 
 fn flags(entry: RecordEntry) -> u8 {
@@ -235,13 +275,15 @@ mod tests {
         let router = RouterId(0);
         record.assign([(router, &old.routers[0])].into_iter(), Duration::ZERO).unwrap();
         record.update(router, |entry| entry.master = true).unwrap();
-        record.set_sent_at(router, Duration::from_secs(7));
+        let from = "192.0.2.1".parse().unwrap();
+        record.advert_sent(router, Duration::from_secs(7), from, &old.routers[0]);
         record.update_resumes(|resumes| resumes.note(Duration::from_secs(5)));
         drop(record);
 
         let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
         let sent_at = Duration::from_secs(7);
-        let master = RecordEntry { master: true, sent_at, ..RecordEntry::default() };
+        let source = Some(Source::of(from, &old.routers[0]));
+        let master = RecordEntry { master: true, sent_at, source, ..RecordEntry::default() };
         assert_eq!(previous.find(&old.routers[0]), Some(master));
         assert_eq!(previous.resumes.iter().collect::<Vec<_>>(), [Duration::from_secs(5)]);
         let new = config(&["192.0.2.10", "192.0.2.12"]);

@@ -254,6 +254,16 @@ impl Address {
             }
         }
     }
+
+    /// Whether another address is in the subnet of this one.
+    pub fn contains(self, other: IpAddr) -> bool {
+        let differ = match (self.ip, other) {
+            (IpAddr::V4(ip), IpAddr::V4(other)) => u128::from(ip.to_bits() ^ other.to_bits()) << 96,
+            (IpAddr::V6(ip), IpAddr::V6(other)) => ip.to_bits() ^ other.to_bits(),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        differ.leading_zeros() >= u32::from(self.prefix)
+    }
 }
 
 impl fmt::Display for Address {
@@ -298,7 +308,7 @@ pub struct RouterConfig {
     pub unicast_peers: Option<Arc<[IpAddr]>>,
     /// The lowest TTL or hop limit accepted from a unicast peer.
     pub unicast_min_ttl: u8,
-    /// Source address of our adverts; `None`: the interface's first suitable address.
+    /// Source address of our adverts; `None`: [`source::choose`](super::source::choose) decides.
     pub source_address: Option<IpAddr>,
     /// `Some`: adverts of all other senders are discarded.
     pub accept_from: Option<Arc<[IpAddr]>>,
@@ -330,6 +340,12 @@ impl RouterConfig {
         (&self.interface, self.family, self.vrid)
     }
 
+    /// A hash of the settings that the source of adverts is chosen by.
+    pub fn source_settings(&self) -> u64 {
+        let RouterConfig { source_address, unicast_peers, accept_from, .. } = self;
+        hash(&format!("{source_address:?} {unicast_peers:?} {accept_from:?}"))
+    }
+
     /// The shortest interval that leaves a whole number of seconds, as the kernel counts lifetimes,
     /// that ends before peers take over.
     pub const MIN_INTERVAL_WITH_LEASE: Interval = Interval(70);
@@ -354,6 +370,14 @@ impl RouterConfig {
         let needed = interval.duration() + Self::RENEWAL_TIME;
         needed.as_secs() as u32 + u32::from(needed.subsec_nanos() > 0)
     }
+}
+
+/// A hash (FNV-1a) that is the same in the next daemon. Never 0.
+pub(super) fn hash(text: &str) -> u64 {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.max(1)
 }
 
 /// How the results of a check are used.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::{CheckId, Probe};
-use super::config::Config;
+use super::config::{Address, Config, RouterConfig};
 use super::hook::HookOutcome;
 use super::id::{LinkId, Mac, RouterId};
 
@@ -28,6 +28,10 @@ pub enum Event<'a> {
     Late(RouterId),
     /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
     LeaseRanOut(RouterId),
+    /// The source address that the kernel would use for the first unicast peer of a virtual router.
+    /// Comes before an [`Event::Link`], if that router [needs it](super::Node::route_to) to choose
+    /// among the addresses.
+    Routed(RouterId, IpAddr),
     /// The complete state of an interface; `None`: no interface has the name.
     Link {
         link: LinkId,
@@ -75,10 +79,60 @@ pub struct LinkState<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinkAddress {
     pub ip: IpAddr,
+    /// The prefix length of its subnet.
+    pub prefix: u8,
     /// It carries our mark.
     pub marked: bool,
-    /// Packets can be sent from it: it is neither tentative nor a duplicate.
-    pub usable: bool,
+    pub state: AddressState,
+}
+
+impl LinkAddress {
+    /// An address of the host itself that can be used.
+    pub const fn of_host(ip: IpAddr, prefix: u8) -> Self {
+        LinkAddress { ip, prefix, marked: false, state: AddressState::Preferred }
+    }
+
+    /// Whether packets can be sent from it.
+    pub const fn sendable(&self) -> bool {
+        match self.state {
+            AddressState::Preferred | AddressState::Deprecated | AddressState::Temporary => true,
+            AddressState::Tentative | AddressState::Duplicate => false,
+        }
+    }
+
+    /// The address as one of its subnet.
+    pub const fn subnet(&self) -> Address {
+        Address { ip: self.ip, prefix: self.prefix }
+    }
+}
+
+/// What an address can be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddressState {
+    /// Everything.
+    Preferred,
+    /// Packets can be sent from it, but it is not for new connections (RFC 4862 5.5.4).
+    Deprecated,
+    /// Packets can be sent from it, but another one will replace it (RFC 8981).
+    Temporary,
+    /// Nothing yet: duplicate address detection (RFC 4862 5.4) is under way.
+    Tentative,
+    /// Nothing: another host has it.
+    Duplicate,
+}
+
+/// A source of adverts, and a hash of the settings that it was chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    pub ip: IpAddr,
+    pub settings: u64,
+}
+
+impl Source {
+    /// Chosen by the settings of `config`.
+    pub fn of(ip: IpAddr, config: &RouterConfig) -> Self {
+        Source { ip, settings: config.source_settings() }
+    }
 }
 
 /// Why an address could not be added.
@@ -157,6 +211,8 @@ pub struct Recorded {
     pub resumes_in_last_minute: u32,
     /// Its `master` hook had ended with status 0.
     pub master_hook_done: bool,
+    /// The source of its last advert.
+    pub source: Option<Source>,
 }
 
 /// How the daemon is to stop.

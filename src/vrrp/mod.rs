@@ -24,6 +24,7 @@ pub mod reason;
 pub mod record;
 pub mod role;
 pub mod router;
+pub mod source;
 pub mod time;
 pub mod warning;
 pub mod why;

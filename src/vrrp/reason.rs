@@ -1,6 +1,7 @@
 //! Reasons for fault: a virtual router is in fault while it has any.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::hook::Hook;
@@ -14,8 +15,16 @@ pub enum Reason {
     Unchecked,
     /// The interface is absent or down.
     LinkDown,
+    /// It waits for an address to send adverts from.
+    SourcePending,
     /// The interface has no address to send adverts from.
     NoAddress,
+    /// Nor a link-local one, which adverts over IPv6 need.
+    NoLinkLocal,
+    /// The interface does not have the address that `source_address` names.
+    SourceAbsent(IpAddr),
+    /// Another host has the address that adverts would be sent from.
+    SourceDuplicate(IpAddr),
     /// The check of this name fails.
     Check(Arc<str>),
     /// The member of its sync group of this name cannot take part.
@@ -39,7 +48,11 @@ names! {
         Starting = "starting",
         Unchecked = "unchecked",
         LinkDown = "link_down",
+        SourcePending = "source_pending",
         NoAddress = "no_address",
+        NoLinkLocal = "no_link_local",
+        SourceAbsent = "source_absent",
+        SourceDuplicate = "source_duplicate",
         Check = "check",
         Group = "group",
         AddressAlreadyThere = "address_already_there",
@@ -52,12 +65,39 @@ names! {
 }
 
 impl Reason {
+    /// Whether it says that there is no source for adverts.
+    pub(super) const fn is_about_source(&self) -> bool {
+        match self {
+            Reason::SourcePending
+            | Reason::NoAddress
+            | Reason::NoLinkLocal
+            | Reason::SourceAbsent(_)
+            | Reason::SourceDuplicate(_) => true,
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::LinkDown
+            | Reason::Check(_)
+            | Reason::Group(_)
+            | Reason::AddressAlreadyThere
+            | Reason::AddressMissing
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => false,
+        }
+    }
+
     /// Whether the virtual router's sync group has to share it.
     pub(super) const fn is_own_fault(&self) -> bool {
         match self {
-            Reason::Starting | Reason::Unchecked | Reason::Group(_) => false,
+            Reason::Starting | Reason::Unchecked | Reason::SourcePending | Reason::Group(_) => {
+                false
+            }
             Reason::LinkDown
             | Reason::NoAddress
+            | Reason::NoLinkLocal
+            | Reason::SourceAbsent(_)
+            | Reason::SourceDuplicate(_)
             | Reason::Check(_)
             | Reason::AddressAlreadyThere
             | Reason::AddressMissing
@@ -85,6 +125,26 @@ impl fmt::Display for Reason {
             Reason::NoAddress => {
                 write!(f, "the interface {has} no address to send adverts from")
             }
+            Reason::SourcePending => write!(
+                f,
+                "{} for an address to send adverts from: the interface {has} none yet, or duplicate \
+                 address detection {is} under way",
+                tense("waiting", "waited")
+            ),
+            Reason::NoLinkLocal => write!(
+                f,
+                "the interface {has} no link-local address, which adverts over IPv6 are sent from"
+            ),
+            Reason::SourceAbsent(ip) => write!(
+                f,
+                "the interface {} not have {ip}, which `source_address` names",
+                tense("does", "did")
+            ),
+            Reason::SourceDuplicate(ip) => write!(
+                f,
+                "another host {has} {ip}, which adverts would be sent from (duplicate address \
+                 detection failed)"
+            ),
             Reason::Check(check) => write!(f, "check {check} {}", tense("fails", "failed")),
             Reason::Group(member) => {
                 let cannot = tense("cannot", "could not");
@@ -127,6 +187,10 @@ mod tests {
             Reason::Unchecked,
             Reason::LinkDown,
             Reason::NoAddress,
+            Reason::SourcePending,
+            Reason::NoLinkLocal,
+            Reason::SourceAbsent(IpAddr::from([192, 0, 2, 1])),
+            Reason::SourceDuplicate(IpAddr::from([192, 0, 2, 1])),
             Reason::Check(name.clone()),
             Reason::Group(name),
             Reason::AddressAlreadyThere,

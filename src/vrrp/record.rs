@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::action::Transition;
-use super::config::{Address, Config, RouterConfig};
-use super::event::{Drain, Recorded};
+use super::config::{self, Address, Config, RouterConfig};
+use super::event::{Drain, Recorded, Source};
 use super::id::{LinkId, RouterId};
 use super::node::Node;
 use super::role::Role;
@@ -30,6 +30,8 @@ pub struct RecordEntry {
     /// When its last advert was sent, on a clock that the next daemon shares (the daemon's is
     /// `CLOCK_BOOTTIME`).
     pub sent_at: Duration,
+    /// The source of its last advert.
+    pub source: Option<Source>,
 }
 
 /// Whether there is a hook to run for a new master.
@@ -97,6 +99,7 @@ impl PreviousRecord {
                 last_advert_age: now.saturating_sub(entry.sent_at),
                 resumes_in_last_minute,
                 master_hook_done: entry.hook_done,
+                source: entry.source,
             };
             (router.id(), recorded)
         };
@@ -165,14 +168,9 @@ impl Resumes {
     }
 }
 
-/// By what a virtual router is recognised: a hash (FNV-1a) of interface, address family and VRID.
-/// Never 0.
+/// By what a virtual router is recognised: a hash of interface, address family and VRID.
 pub fn identity(router: &RouterConfig) -> u64 {
-    let text = format!("{} {} {}", router.interface, router.family, router.vrid);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash.max(1)
+    config::hash(&format!("{} {} {}", router.interface, router.family, router.vrid))
 }
 
 impl RecordEntry {
@@ -187,6 +185,21 @@ impl RecordEntry {
             MasterHook::Running => false,
         };
         self.hook_done = self.master && done;
+    }
+
+    /// Takes a new configuration: other settings for the source end what was kept.
+    pub fn reconfigured(&mut self, config: &RouterConfig) {
+        self.source = self.source.filter(|source| source.settings == config.source_settings());
+    }
+
+    /// Records that an advert was sent. Returns whether it had another source than the last one.
+    pub fn advert_sent(&mut self, at: Duration, from: IpAddr, config: &RouterConfig) -> bool {
+        self.sent_at = at;
+        let changed = self.source.is_none_or(|source| source.ip != from);
+        if changed {
+            self.source = Some(Source::of(from, config));
+        }
+        changed
     }
 
     /// Records that the `master` hook was started.

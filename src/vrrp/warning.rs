@@ -29,6 +29,8 @@ pub enum Warning {
     Incompatible { source: IpAddr, mismatch: Mismatch },
     /// Another router, of lower priority, is also master.
     LowerMaster { source: IpAddr, priority: Priority },
+    /// The interface has lost the source address of the adverts.
+    SourceGone { source: IpAddr },
     /// Two routers claim to own the addresses (RFC 9568, erratum 8298).
     TwoOwners { source: IpAddr },
 }
@@ -45,6 +47,7 @@ impl Warning {
             Warning::LowerMaster { .. } => 5,
             Warning::TwoOwners { .. } => 6,
             Warning::AddressMissing { .. } => 7,
+            Warning::SourceGone { .. } => 8,
         }
     }
 }
@@ -76,6 +79,10 @@ impl fmt::Display for Warning {
             Warning::LowerMaster { source, priority } => write!(
                 f,
                 "{source} is also master, with the lower priority {priority}; adverts and announcements were repeated"
+            ),
+            Warning::SourceGone { source } => write!(
+                f,
+                "the interface has lost {source}, which adverts are sent from; they go on for three intervals"
             ),
             Warning::TwoOwners { source } => {
                 write!(f, "{source} has priority 255 too: only one host can own the addresses")

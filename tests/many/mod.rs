@@ -36,7 +36,7 @@ pub fn node(host: u8, priority: u8) -> (Node, Instant) {
     for router in routers {
         node.handle(now, Event::Found(router, Recorded::default()), &mut actions).unwrap();
     }
-    let addresses = [LinkAddress { ip: own(host), marked: false, usable: true }];
+    let addresses = [LinkAddress::of_host(own(host), 24)];
     let state = LinkState { up: true, addresses: &addresses, ..LinkState::default() };
     let link = Event::Link { link: LINK, state: Some(state) };
     node.handle(now, link, &mut actions).unwrap();

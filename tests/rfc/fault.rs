@@ -8,6 +8,7 @@ use crate::fixture::*;
 fn fault_is_left_only_when_no_reason_is_left() {
     let mut host = Host::backup(web());
     host.link(true, &[at(SHARED)]);
+    host.wait(secs(3));
     assert_eq!(host.reasons(), [Reason::NoAddress, Reason::AddressAlreadyThere]);
     host.link(true, &[at(HERE), at(SHARED)]);
     assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
@@ -58,10 +59,10 @@ fn fault_by_link_down_releases_without_an_advert() {
 fn fault_with_the_link_up_sends_priority_0() {
     let mut overlap = Host::master(web());
     overlap.wait(millis(1));
-    overlap.link(true, &[]);
+    overlap.link(true, &[at(HERE), at(SHARED)]);
     assert_eq!(overlap.said(), ["advert 0", "renew", "release", "role fault"]);
     let mut exclusive = Host::master(exclusive());
-    exclusive.link(true, &[]);
+    exclusive.link(true, &[at(HERE), at(SHARED)]);
     assert_eq!(exclusive.said(), ["release", "role fault", "advert 0"]);
 }
 

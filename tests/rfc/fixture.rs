@@ -108,7 +108,7 @@ pub fn unicast() -> RouterConfig {
 }
 
 pub fn at(text: &str) -> LinkAddress {
-    LinkAddress { ip: ip(text), marked: false, usable: true }
+    LinkAddress::of_host(ip(text), if text.contains(':') { 64 } else { 24 })
 }
 
 pub fn ours(text: &str) -> LinkAddress {
@@ -265,7 +265,7 @@ impl Host {
     pub fn link_up(&mut self) {
         let owners = self.node.routers().filter(|r| r.config().priority == Priority::OWNER);
         let owned = owners.flat_map(|router| router.addresses().to_vec());
-        let own = |address: Address| LinkAddress { ip: address.ip, marked: false, usable: true };
+        let own = |address: Address| LinkAddress::of_host(address.ip, address.prefix);
         let all: Vec<LinkAddress> =
             [at(HERE), at(HERE6)].into_iter().chain(owned.map(own)).collect();
         self.link(true, &all);
@@ -446,6 +446,7 @@ pub const KILLED: Recorded = Recorded {
     last_advert_age: Duration::from_millis(2899),
     resumes_in_last_minute: 2,
     master_hook_done: true,
+    source: None,
 };
 
 pub fn found(config: RouterConfig, recorded: Recorded) -> Host {

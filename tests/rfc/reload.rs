@@ -232,6 +232,7 @@ fn reload_that_shares_an_address_keeps_it_from_being_a_source() {
         Some(ip(HERE)),
         "it was chosen before, and is kept for priority 0"
     );
+    host.wait(secs(3));
     assert!(host.reasons().contains(&Reason::NoAddress));
 }
 

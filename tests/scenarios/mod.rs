@@ -85,6 +85,10 @@ pub enum Step {
     LinkUp(&'static str),
     /// Another program on the host deletes the shared address.
     RemoveAddress(&'static str),
+    /// The interface loses the host's own address.
+    OwnAddressGone(&'static str),
+    /// It has it again.
+    OwnAddressBack(&'static str),
     /// `vipd failover`.
     Failover(&'static str),
     /// `vipd resume`.
@@ -479,6 +483,46 @@ pub const ALL: &[Scenario] = &[
             Wait(ms(500)),
             MasterIs("a"),
             NobodyAnsweredAtMost(ms(100)),
+        ],
+    },
+    Scenario {
+        name: "an_own_address_that_is_gone_for_a_moment_moves_nothing",
+        interval_ms: 1000,
+        hosts: PAIR,
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            Wait(s(2)),
+            Mark,
+            OwnAddressGone("a"),
+            Wait(ms(200)),
+            OwnAddressBack("a"),
+            Wait(s(4)),
+            OwnAddressGone("a"),
+            Wait(ms(1800)),
+            OwnAddressBack("a"),
+            Wait(s(5)),
+            MasterIs("a"),
+            // Without the route that comes with it, the client may not be answered.
+            NobodyAnsweredAtMost(ms(0)),
+            TwoAnsweredAtMost(ms(0)),
+        ],
+    },
+    Scenario {
+        name: "an_own_address_that_stays_away_moves_it_with_a_farewell",
+        interval_ms: 1000,
+        hosts: PAIR,
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            Wait(s(2)),
+            Mark,
+            OwnAddressGone("a"),
+            MasterWithin("b", TIMEOUT),
+            HasNot("a"),
+            NobodyAnsweredAtMost(ms(700)),
+            Mark,
+            OwnAddressBack("a"),
+            MasterWithin("a", TIMEOUT),
+            NothingWasLost,
         ],
     },
     Scenario {

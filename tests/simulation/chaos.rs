@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Address, Advert, CheckConfig, ChecksumForm, Command, Config, Drain, Effect, Family,
-    GroupConfig, Handover, Hook, Initial, Interval, Mac, Node, Priority, Probe, Role, RouterConfig,
-    State, Stop, Version, VirtualRouter, Vrid,
+    Address, AddressState, Advert, CheckConfig, ChecksumForm, Command, Config, Drain, Effect,
+    Family, GroupConfig, Handover, Hook, Initial, Interval, LinkAddress, Mac, Node, Priority,
+    Probe, Role, RouterConfig, State, Stop, Version, VirtualRouter, Vrid,
 };
 
 use super::random::Random;
-use super::world::{Frame, Pace, Path, SECOND, World, addresses_on, own_addresses, shared_address};
+use super::world::{
+    Frame, Pace, Path, SECOND, World, addresses_on, own_address, own_addresses, shared_address,
+};
 
 /// What may happen in a run: drawn once, so that most runs are about few things at a time.
 #[derive(Clone, Debug)]
@@ -115,6 +117,8 @@ pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
         }
         let other_interval = draw_interval(random, version);
         let unicast = random.percent(25);
+        // The list of peers is the same on all hosts, or leaves out the host itself.
+        let same_list = random.percent(50);
         let number = random.pick(&[1, 1, 2, 3]);
         let owner = random.percent(5).then(|| random.index(hosts));
         let equal = random.percent(20);
@@ -150,8 +154,9 @@ pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                 start_delay: random.pick(&[0, 0, 0, 0, 3000]).millis(),
                 link_delay: random.pick(&[0, 0, 50, 2000]).millis(),
                 checksum: random.pick(&[ChecksumForm::PseudoHeader, ChecksumForm::Plain]),
-                unicast_peers: unicast
-                    .then(|| (0..hosts).filter(|peer| *peer != host).map(own).collect()),
+                unicast_peers: unicast.then(|| {
+                    (0..hosts).filter(|peer| *peer != host || same_list).map(own).collect()
+                }),
                 unicast_min_ttl: 1,
                 source_address: None,
                 accept_from: None,
@@ -402,7 +407,7 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 .routers
                 .iter()
                 .any(|router| router.priority == Priority::OWNER);
-            match random.range(0..9) {
+            match random.range(0..11) {
                 0..=2 => world.remove_address(host, ip),
                 6 => {
                     let mac = Mac([2, 0, 0, 0, random.range(2..9) as u8, host as u8]);
@@ -412,8 +417,14 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 4 if !owner => world.remove_foreign(host, ip),
                 5 => world.refuse(host, ip, true),
                 7 => world.refuse(host, ip, false),
+                8 => {
+                    world.set_own_addresses(host, false);
+                    world.run_for(random.span(Duration::ZERO..4 * longest));
+                    world.set_own_addresses(host, true);
+                }
+                9 => change_own_addresses(world, random, host),
                 _ => {
-                    let there = !world.hosts[host].has_own_addresses;
+                    let there = !world.hosts[host].has_own(0, own_addresses(host)[0]);
                     world.set_own_addresses(host, there);
                 }
             }
@@ -438,6 +449,38 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
             }
         }
         _ => {}
+    }
+}
+
+/// The host gets another own address or loses one, or one of its own changes its state.
+fn change_own_addresses(world: &mut World, random: &mut Random, host: usize) {
+    use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+    let link = random.index(2);
+    let own = addresses_on(link, host)[random.index(3)];
+    if random.percent(40) {
+        let state = random.pick(&[Preferred, Deprecated, Tentative, Tentative, Duplicate]);
+        let state = if own.is_ipv4() { Preferred } else { state };
+        world.set_own(host, link, LinkAddress { state, ..own_address(own) });
+        return;
+    }
+    // A peer that lists its peers knows none of these. One in the subnet of the peers is temporary.
+    let n = host as u16;
+    let (other, state) = match (own, random.percent(50)) {
+        (IpAddr::V4(_), _) => (IpAddr::from([9, 0, link as u8, n as u8 + 1]), Preferred),
+        (IpAddr::V6(own), true) => {
+            let mut segments = own.segments();
+            segments[6] = 0x8000;
+            (IpAddr::from(segments), Temporary)
+        }
+        (IpAddr::V6(_), false) => {
+            let state = random.pick(&[Preferred, Deprecated, Tentative]);
+            (IpAddr::from([0xfc00, 0, 0, link as u16, 0, 0, 0, n + 1]), state)
+        }
+    };
+    if random.percent(30) {
+        world.remove_own(host, other);
+    } else {
+        world.set_own(host, link, LinkAddress { state, ..own_address(other) });
     }
 }
 

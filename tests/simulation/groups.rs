@@ -15,7 +15,7 @@ use super::chaos;
 use super::player;
 use super::random::Random;
 use super::scenarios::host;
-use super::world::{Pace, SECOND, World, addresses_on, shared_address};
+use super::world::{Pace, SECOND, World, addresses_on, own_address, shared_address};
 
 const NAMES: [&str; 2] = ["a", "b"];
 
@@ -266,11 +266,7 @@ fn report_link(
         let own = addresses_on(number, 0);
         let owned = config.routers.iter().filter(|router| router.priority == Priority::OWNER);
         let owned = owned.flat_map(RouterConfig::all_addresses).map(|address| address.ip);
-        let all: Vec<LinkAddress> = own
-            .into_iter()
-            .chain(owned)
-            .map(|ip| LinkAddress { ip, marked: false, usable: true })
-            .collect();
+        let all: Vec<LinkAddress> = own.into_iter().chain(owned).map(own_address).collect();
         let state = LinkState { up, addresses: &all, ..LinkState::default() };
         node.handle(now, Event::Link { link, state: Some(state) }, actions).unwrap();
     }

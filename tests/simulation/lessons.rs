@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Address, Command, Config, Event, Interval, Mac, Node, Role, RouterConfig, State, Stop,
+    Address, AddressState, Command, Config, Event, Interval, LinkAddress, Mac, Node, Role,
+    RouterConfig, State, Stop,
 };
 
 use super::player::{address, router, world};
 use super::scenarios::{Setup, host};
-use super::world::World;
+use super::world::{World, own_address, own_addresses};
 
 const PAIR: &[Setup] = &[host("a", 150), host("b", 100)];
 
@@ -134,10 +135,34 @@ fn a_leaving_master_sends_priority_0_once() {
     let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
     world.command(0, Command::Failover(id));
     world.run_for(ms(100));
-    world.set_own_addresses(0, false);
+    let own = own_address(own_addresses(0)[0]);
+    world.set_own(0, 0, LinkAddress { state: AddressState::Duplicate, ..own });
     // b, with priority 100, takes over 0.61 s after the only priority 0.
     let end = world.now + 520_000_000;
     assert!(world.run_until(end, |world| world.masters(0) == [1]), "{}", story(&world));
+    holds(&world);
+}
+
+/// A unicast peer that lists this host by its address would not hear it otherwise.
+#[test]
+fn a_source_stays_over_a_restart_although_a_lower_address_has_come() {
+    let mut world = stable_world(PAIR);
+    let [own, ..] = own_addresses(0);
+    let lower = own_address("9.0.0.1".parse().unwrap());
+    world.set_own(0, 0, lower);
+    for stop in [Some(Stop::Restart), None] {
+        world.run_for(s(2));
+        match stop {
+            Some(stop) => world.stop(0, stop),
+            None => world.kill(0),
+        }
+        world.run_for(ms(100));
+        world.start(0);
+        world.run_for(s(1));
+        let source = |world: &World| world.hosts[0].node().unwrap().find("web").unwrap().source();
+        assert_eq!(source(&world), Some(own), "{}", story(&world));
+    }
+    assert_eq!(world.masters(0), [0]);
     holds(&world);
 }
 
@@ -240,7 +265,7 @@ fn lower_adverts_of_strangers_add_no_work_for_the_worker() {
         checksum: router.checksum,
         authentication: None,
     };
-    let source = super::world::own_addresses(8)[0];
+    let source = own_addresses(8)[0];
     let destination = vipd::vrrp::Family::V4.multicast_group();
     let mut message = Vec::new();
     advert.encode(source, destination, &mut message);
@@ -272,7 +297,7 @@ fn farewells_do_not_make_a_stalled_host_claim_and_release_without_end() {
         checksum: router.checksum,
         authentication: None,
     };
-    let source = super::world::own_addresses(8)[0];
+    let source = own_addresses(8)[0];
     let destination = vipd::vrrp::Family::V4.multicast_group();
     let mut message = Vec::new();
     advert.encode(source, destination, &mut message);

@@ -138,6 +138,14 @@ pub fn play(scenario: &Scenario, seed: u64) {
                 world.remove_address(host(name), address());
                 true
             }
+            Step::OwnAddressGone(name) => {
+                world.set_own_addresses(host(name), false);
+                true
+            }
+            Step::OwnAddressBack(name) => {
+                world.set_own_addresses(host(name), true);
+                true
+            }
             Step::Failover(name) => {
                 let host = host(name);
                 let id = world.hosts[host].node().unwrap().find("web").unwrap().id();

@@ -14,9 +14,9 @@ use std::time::Duration;
 use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, Work};
 use vipd::vrrp::record::{self, PreviousRecord, Resumes};
 use vipd::vrrp::{
-    Action, Address, Command, Config, Contention, Drain, Event, Family, Hook, HookOutcome, Instant,
-    LinkAddress, LinkId, LinkState, Mac, MasterHook, Node, Packet, Priority, Probe, RecordEntry,
-    Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
+    Action, Address, AddressState, Command, Config, Contention, Drain, Event, Family, Hook,
+    HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, Node, Packet, Priority,
+    Probe, RecordEntry, Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
 };
 
 use super::random::Random;
@@ -85,9 +85,10 @@ pub struct Machine {
     pub refuses: BTreeSet<IpAddr>,
     /// Whether `before_claim` hooks fail.
     pub vetoes: bool,
-    pub has_own_addresses: bool,
     /// The link-layer address of the interface on each link.
     macs: [Mac; 2],
+    /// Its own addresses, each with the link that it is on, as the kernel lists them.
+    own: Vec<(usize, LinkAddress)>,
     /// Shared addresses, with the link that they are on.
     kernel: BTreeMap<(usize, IpAddr), Held>,
     /// When the kernel or another program removed an address: the daemon is notified a little
@@ -118,6 +119,11 @@ impl Machine {
 
     fn is_up(&self, link: usize) -> bool {
         if link == 0 { self.link_up } else { self.second_up }
+    }
+
+    /// Whether an interface has an own address, in whatever state.
+    pub fn has_own(&self, link: usize, ip: IpAddr) -> bool {
+        self.own.iter().any(|(on, own)| (*on, own.ip) == (link, ip))
     }
 
     /// Whether the kernel has the address, by our doing or not.
@@ -321,6 +327,16 @@ pub fn addresses_on(link: usize, host: usize) -> [IpAddr; 3] {
     ]
 }
 
+/// An own address in its subnet.
+pub fn own_address(ip: IpAddr) -> LinkAddress {
+    LinkAddress::of_host(ip, if ip.is_ipv4() { 24 } else { 64 })
+}
+
+fn own_of_both_links(host: usize) -> Vec<(usize, LinkAddress)> {
+    let on = |link| addresses_on(link, host).map(|ip| (link, own_address(ip)));
+    [on(0), on(1)].concat()
+}
+
 /// The addresses a virtual router shares.
 pub fn shared_address(family: Family, router: usize, n: usize) -> Address {
     Address::host(match family {
@@ -357,8 +373,8 @@ impl World {
                 second_up: true,
                 refuses: BTreeSet::new(),
                 vetoes: false,
-                has_own_addresses: true,
                 macs: [0, 1].map(|link| Mac([2, 0, 0, 0, link, index as u8])),
+                own: own_of_both_links(index),
                 kernel,
                 gone: BTreeMap::new(),
                 record: PreviousRecord::default(),
@@ -713,10 +729,38 @@ impl World {
         }
     }
 
+    /// The own addresses that it had at first go or come back.
     pub fn set_own_addresses(&mut self, host: usize, there: bool) {
-        if self.hosts[host].has_own_addresses != there {
-            self.hosts[host].has_own_addresses = there;
-            self.say(Some(host), || format!("own addresses: {there}"));
+        let own = own_of_both_links(host);
+        self.change_own(host, |known| {
+            known.retain(|(_, known)| !own.iter().any(|(_, own)| own.ip == known.ip));
+            // Those that came last are listed first.
+            known.splice(0..0, own.into_iter().filter(|_| there));
+        });
+    }
+
+    /// An own address comes, or its state changes.
+    pub fn set_own(&mut self, host: usize, link: usize, own: LinkAddress) {
+        self.change_own(host, |known| {
+            known.retain(|(_, known)| known.ip != own.ip);
+            known.insert(0, (link, own));
+        });
+    }
+
+    /// An own address goes.
+    pub fn remove_own(&mut self, host: usize, ip: IpAddr) {
+        self.change_own(host, |known| known.retain(|(_, known)| known.ip != ip));
+    }
+
+    fn change_own(&mut self, host: usize, change: impl FnOnce(&mut Vec<(usize, LinkAddress)>)) {
+        let mut own = self.hosts[host].own.clone();
+        change(&mut own);
+        if own != self.hosts[host].own {
+            self.say(Some(host), || {
+                let shown = own.iter().map(|(_, own)| format!("{} {:?}", own.ip, own.state));
+                format!("own addresses: {}", shown.collect::<Vec<_>>().join(", "))
+            });
+            self.hosts[host].own = own;
             self.notify_from_kernel(host, None);
         }
     }
@@ -784,6 +828,9 @@ impl World {
         }
         if let Some(process) = &mut self.hosts[host].process {
             process.delivery.forget_removed(&process.node);
+            for router in process.node.routers() {
+                process.record.entry(router.id()).or_default().reconfigured(router.config());
+            }
         }
         self.hosts[host].config = config;
         let epoch = self.hosts[host].process.as_ref().map_or(0, |p| p.epoch);
@@ -830,17 +877,30 @@ impl World {
             let machine = &self.hosts[host];
             let up = machine.is_up(link);
             let mut addresses = Vec::new();
-            if machine.has_own_addresses {
-                let own = addresses_on(link, host);
-                addresses.extend(own.map(|ip| LinkAddress { ip, marked: false, usable: up }));
-            }
-            let shared = machine.kernel.iter().filter(|((there, _), _)| *there == link);
-            addresses.extend(shared.map(|((_, ip), held)| LinkAddress {
-                ip: *ip,
-                marked: held.marked,
-                usable: true,
+            let own = machine.own.iter().filter(|(on, _)| *on == link);
+            addresses.extend(own.map(|(_, own)| LinkAddress {
+                state: if up { own.state } else { AddressState::Tentative },
+                ..*own
             }));
+            let shared = machine.kernel.iter().filter(|((there, _), _)| *there == link);
+            addresses.extend(shared.map(|((_, ip), held)| {
+                let Address { ip, prefix } = Address::host(*ip);
+                LinkAddress { marked: held.marked, ..LinkAddress::of_host(ip, prefix) }
+            }));
+            // For peers behind a router the kernel chooses the newest one.
+            let newest = |to: IpAddr| {
+                let same = |own: &&LinkAddress| own.ip.is_ipv4() == to.is_ipv4() && !own.marked;
+                addresses.iter().find(same).map(|own| own.ip)
+            };
+            let routed = machine.node().into_iter().flat_map(Node::routers).filter_map(|router| {
+                let to = machine.node()?.route_to(router.id(), &addresses)?;
+                Some((router.id(), newest(to)?)).filter(|_| router.link() == id)
+            });
+            let routed: Vec<_> = routed.collect();
             let mac = machine.macs[link];
+            for (router, source) in routed {
+                self.feed(host, Event::Routed(router, source));
+            }
             if let Some(process) = &mut self.hosts[host].process {
                 process.macs[link] = mac;
             }
@@ -980,10 +1040,13 @@ impl World {
         let id = due.router;
         let config = process.node.router(id).map(|router| router.config().clone());
         let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
-        // The kernel refuses to send without the source address or without carrier.
+        // The kernel refuses to send without carrier, and to IPv6 peers without the route that comes
+        // with an address. The source itself may have gone.
         let machine = &self.hosts[host];
         let link = config.as_ref().map_or(0, |config| link_of(&config.interface));
-        let accepted = machine.is_up(link) && machine.has_own_addresses;
+        let routed = |to: &IpAddr| matches!(to, IpAddr::V6(to) if !to.is_multicast());
+        let accepted =
+            machine.is_up(link) && (!due.to.iter().any(routed) || machine.has_own(link, due.from));
         process.delivery.sent(self.local(host, process.started), id, accepted);
         if !accepted {
             return;
@@ -994,7 +1057,9 @@ impl World {
                 self.may_be_promised(host, "an advert", (link, address.ip));
             }
         }
-        process.entry(id).sent_at = Duration::from_nanos(now);
+        if let Some(config) = &config {
+            process.entry(id).advert_sent(Duration::from_nanos(now), due.from, config);
+        }
         let mut message = Vec::new();
         for &destination in due.to.iter() {
             advert.encode(due.from, destination, &mut message);
@@ -1167,8 +1232,8 @@ impl World {
     fn send(&mut self, from: usize, frame: &Frame) {
         for to in 0..self.hosts.len() {
             let unicast = !frame.destination.is_multicast();
-            let theirs = addresses_on(frame.link, to);
-            if to == from || (unicast && !theirs.contains(&frame.destination)) {
+            let arrives = !unicast || self.hosts[to].has_own(frame.link, frame.destination);
+            if to == from || !arrives {
                 continue;
             }
             let path = self.paths[from][to];
@@ -1329,6 +1394,7 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         Event::Timeout => "timeout".to_owned(),
         Event::AddressLost(..)
         | Event::ClaimFailed(..)
+        | Event::Routed(..)
         | Event::Command(_)
         | Event::Found(..)
         | Event::HookFinished(..)

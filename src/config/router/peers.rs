@@ -47,16 +47,42 @@ pub(super) fn check_peers(
     }
     let peers = other_hosts(list, family, "a peer", report);
     for peer in &peers {
-        if let Some(own) = source.filter(|own| own.ip == peer.ip) {
-            report.conflict(
-                &peer.at,
-                format!("{} is this host itself", peer.ip),
-                "leave it out: every host names the others only",
-                &own.at,
-                "its source address",
-            );
-        }
         refuse_virtual(peer, all, "a peer is named by its own address", report);
+    }
+    if let Some(own) = source
+        && !peers.is_empty()
+        && peers.iter().all(|peer| peer.ip == own.ip)
+    {
+        report.conflict(
+            &list.at,
+            "`unicast_peers` names this host only: the adverts would go to nobody",
+            "name the other hosts, too",
+            &own.at,
+            "its source address",
+        );
+    }
+    let mut link_local = peers.iter().filter(|peer| is_link_local(peer.ip));
+    let mut others = peers.iter().filter(|peer| !is_link_local(peer.ip));
+    if let (Some(one), Some(other)) = (link_local.next(), others.next()) {
+        report.conflict(
+            &one.at,
+            format!("{} is link-local and {} is not", one.ip, other.ip),
+            "name all peers by link-local addresses, or none: adverts have one source",
+            &other.at,
+            "not link-local",
+        );
+    }
+    if let (Some(peer), Some(source)) = (
+        peers.iter().find(|peer| is_link_local(peer.ip)),
+        source.filter(|it| !is_link_local(it.ip)),
+    ) {
+        report.conflict(
+            &source.at,
+            format!("adverts to {} come from a link-local address", peer.ip),
+            "write a link-local address of this host, or leave source_address out",
+            &peer.at,
+            "a link-local peer",
+        );
     }
     Some(peers)
 }

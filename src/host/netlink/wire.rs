@@ -12,7 +12,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::error::AddressError;
-use crate::vrrp::{Address, Family};
+use crate::vrrp::{Address, AddressState, Family, LinkAddress};
 
 /// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
 /// It does not tell which of several daemons claimed the address.
@@ -43,9 +43,7 @@ pub struct InterfaceAddress {
     pub prefix: u8,
     /// Whether it has our mark, [`IFA_PROTO_VIPD`].
     pub marked: bool,
-    /// Whether packets can be sent from it: duplicate address detection (RFC 4862 5.4) is neither
-    /// pending nor failed.
-    pub usable: bool,
+    pub state: AddressState,
     /// `RT_SCOPE_*`: 0 is global, 253 is link.
     pub scope: u8,
     /// Whether another address of the same subnet is the primary one (IPv4 only).
@@ -56,6 +54,12 @@ impl InterfaceAddress {
     /// Address and prefix length without the interface.
     pub fn address(&self) -> Address {
         Address { ip: self.ip, prefix: self.prefix }
+    }
+
+    /// What the protocol is told of it.
+    pub fn link_address(&self) -> LinkAddress {
+        let InterfaceAddress { ip, prefix, marked, state, .. } = *self;
+        LinkAddress { ip, prefix, marked, state }
     }
 }
 
@@ -228,6 +232,8 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
     const IFA_LOCAL: u16 = 2;
     const IFA_FLAGS: u16 = 8;
     const IFA_PROTO: u16 = 11;
+    /// `IFA_F_TEMPORARY`: IPv6 gives that meaning to the bit that means secondary for IPv4.
+    const TEMPORARY: AddressFlags = AddressFlags::Secondary;
     let [_, prefix, flags, scope, ..] = *payload else { return None };
     let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
     let mut flags = u32::from(flags);
@@ -242,16 +248,26 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
         }
     }
     let has = |flag: AddressFlags| flags & flag.bits() != 0;
+    let is_v4 = matches!(local.or(address), Some(IpAddr::V4(_)));
     Some(InterfaceAddress {
         index,
         // On a point-to-point interface IFA_ADDRESS is the address of the peer.
         ip: local.or(address)?,
         prefix,
         marked,
-        usable: !has(AddressFlags::Dadfailed)
-            && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic)),
+        state: if has(AddressFlags::Dadfailed) {
+            AddressState::Duplicate
+        } else if has(AddressFlags::Tentative) && !has(AddressFlags::Optimistic) {
+            AddressState::Tentative
+        } else if !is_v4 && has(TEMPORARY) {
+            AddressState::Temporary
+        } else if has(AddressFlags::Deprecated) {
+            AddressState::Deprecated
+        } else {
+            AddressState::Preferred
+        },
         scope,
-        secondary: matches!(local.or(address), Some(IpAddr::V4(_))) && has(AddressFlags::Secondary),
+        secondary: is_v4 && has(AddressFlags::Secondary),
     })
 }
 
@@ -341,7 +357,7 @@ mod tests {
             ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             prefix: 32,
             marked: true,
-            usable: false,
+            state: AddressState::Tentative,
             scope: 0,
             secondary: false,
         };

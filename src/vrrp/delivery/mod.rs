@@ -590,11 +590,7 @@ mod tests {
                 to_do: Vec::new(),
             };
             master.feed(Event::Found(ROUTER, Recorded::default()));
-            let own = crate::vrrp::LinkAddress {
-                ip: "192.0.2.1".parse().unwrap(),
-                marked: false,
-                usable: true,
-            };
+            let own = crate::vrrp::LinkAddress::of_host("192.0.2.1".parse().unwrap(), 24);
             let state = LinkState { up: true, addresses: &[own], ..LinkState::default() };
             master.feed(Event::Link { link: LinkId(0), state: Some(state) });
             while master.node.router(ROUTER).unwrap().role() != Role::Master {

@@ -1,10 +1,13 @@
 //! The links of a node, and the start of virtual routers when theirs are known.
 
+use std::net::IpAddr;
+
 use super::{Link, Node};
 use crate::vrrp::action::Action;
-use crate::vrrp::event::LinkState;
+use crate::vrrp::event::{LinkAddress, LinkState};
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::router::{HostState, VirtualRouter};
+use crate::vrrp::source::Choice;
 use crate::vrrp::time::Instant;
 
 impl Node {
@@ -53,6 +56,18 @@ impl Node {
             shared: &self.shared,
             drained: self.drained,
         }
+    }
+
+    /// The unicast peer for which a virtual router needs to know the kernel's choice of a source, if
+    /// these are the addresses of its interface.
+    pub fn route_to(&self, id: RouterId, addresses: &[LinkAddress]) -> Option<IpAddr> {
+        self.router(id)?.choose_source(addresses, &self.shared).route_to
+    }
+
+    /// The choice of the source of a virtual router's adverts, as things are now.
+    pub fn source_choice(&self, id: RouterId) -> Option<Choice> {
+        let router = self.router(id)?;
+        Some(router.choose_source(self.host_state(router).addresses, &self.shared))
     }
 
     fn links_are_known(&self, id: RouterId) -> bool {

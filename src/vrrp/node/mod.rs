@@ -164,6 +164,7 @@ impl Node {
                 self.with(now, id, |router| router.overdue(now, Why::LeaseRanOut, actions));
             }
             Event::Link { link, state } => self.link(now, link, state, actions),
+            Event::Routed(id, source) => self.with(now, id, |router| router.set_routed(source)),
             Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
             Event::Probe { check, probe } => self.probe(now, check, probe, actions),
             Event::Refused(id, ip, error) => {

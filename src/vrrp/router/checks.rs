@@ -31,7 +31,11 @@ impl VirtualRouter {
             Reason::Starting
             | Reason::Unchecked
             | Reason::LinkDown
+            | Reason::SourcePending
             | Reason::NoAddress
+            | Reason::NoLinkLocal
+            | Reason::SourceAbsent(_)
+            | Reason::SourceDuplicate(_)
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
             | Reason::AddressMissing

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use super::VirtualRouter;
 use super::states::State;
 use crate::vrrp::action::Action;
-use crate::vrrp::config::Family;
-use crate::vrrp::event::{Drain, LinkAddress};
+use crate::vrrp::event::{Drain, LinkAddress, Source};
 use crate::vrrp::reason::Reason;
+use crate::vrrp::source::{self, Choice};
 use crate::vrrp::time::Instant;
+use crate::vrrp::warning::Warning;
 
 /// State of the host, kept by the node.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,18 @@ pub(in crate::vrrp) struct HostState<'a> {
     /// The virtual addresses of all virtual routers of this host.
     pub shared: &'a [IpAddr],
     pub drained: Option<Drain>,
+}
+
+/// The interface does not have the source of the adverts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MissingSource {
+    /// What follows: another source, or a fault.
+    then: Result<IpAddr, Reason>,
+    /// Not before this: an address is often gone for a moment while a program replaces it. `None`:
+    /// that time is over.
+    pub(super) grace: Option<Instant>,
+    /// There was none since the start or since the link came up, so it has to be waited for.
+    waits: bool,
 }
 
 impl VirtualRouter {
@@ -45,7 +58,16 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) {
         let (priority, skew) = (self.effective_priority(), self.skew());
-        if self.update_link(now, host) {
+        let had = self.missing_source.is_some();
+        let starting = self.update_link(now, host);
+        if let Some(source) = self.source
+            && !had
+            && self.missing_source.as_ref().is_some_and(|missing| missing.grace.is_some())
+            && self.has_addresses()
+        {
+            self.warn(now, Warning::SourceGone { source }, actions);
+        }
+        if starting {
             self.start(now, self.can_resume(), actions);
             return;
         }
@@ -66,7 +88,6 @@ impl VirtualRouter {
     pub(in crate::vrrp) fn update_link(&mut self, now: Instant, host: HostState<'_>) -> bool {
         let starting = self.faults.remove(&Reason::Starting).is_some();
         let was_down = self.faults.contains_key(&Reason::LinkDown);
-        let source = self.choose_source(host.addresses, host.shared);
         // An unadvertised one is only left out.
         let shared = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
         let owner = self.is_owner();
@@ -76,7 +97,6 @@ impl VirtualRouter {
         let missing =
             owner && host.link_up && !self.addresses().iter().all(|address| own(address.ip));
         self.set_fault(Reason::LinkDown, !host.link_up);
-        self.set_fault(Reason::NoAddress, host.link_up && source.is_none());
         self.set_fault(Reason::AddressAlreadyThere, foreign);
         self.set_fault(Reason::AddressMissing, missing);
         if host.link_up && (was_down || starting) {
@@ -89,37 +109,95 @@ impl VirtualRouter {
             };
             self.hold_until = self.hold_until.max(now + delay);
         }
-        if source.is_some() {
-            // If the source address went away, priority 0 is still to be sent from it.
-            self.source = source;
-        }
+        self.update_source(now, host, was_down);
         // The owner has its addresses from the host, so they could not move.
         self.drained = host.drained.filter(|_| !owner);
         starting
     }
 
-    /// The source address of our adverts: the configured one if the interface has it, else the
-    /// first usable address of the interface that is not a virtual one. For IPv6 multicast it has
-    /// to be link-local (RFC 9568 5.1.1.1, 5.1.2.1). An owner's addresses are the host's own, so it
-    /// may use them.
-    fn choose_source(&self, addresses: &[LinkAddress], shared: &[IpAddr]) -> Option<IpAddr> {
-        let fits =
-            |there: &&LinkAddress| there.usable && Family::of(there.ip) == self.config.family;
-        let mut fitting = addresses.iter().filter(fits);
-        if let Some(wanted) = self.config.source_address {
-            return fitting.map(|there| there.ip).find(|ip| *ip == wanted);
+    /// Chooses the source of the adverts anew. While the interface does not have the one in use, adverts
+    /// go on from it for three intervals; priority 0 is sent from it in the end.
+    fn update_source(&mut self, now: Instant, host: HostState<'_>, came_up: bool) {
+        let found = self.choose_source(host.addresses, host.shared).source;
+        let has =
+            |ip: IpAddr| host.addresses.iter().any(|there| there.ip == ip && there.sendable());
+        let lost = self
+            .used_source()
+            .is_some_and(|used| !has(used.ip) && used.settings == self.config.source_settings());
+        let known = self.missing_source.take().filter(|_| !came_up);
+        let grace = now + self.config.advert_interval.peer_timeout();
+        match found {
+            _ if !host.link_up => {}
+            Ok(ip) if !lost || known.as_ref().is_some_and(|known| known.grace.is_none()) => {
+                self.source = Some(ip);
+                self.source_settings = self.config.source_settings();
+            }
+            Err(Reason::SourceDuplicate(_)) => {
+                self.missing_source =
+                    Some(MissingSource { then: found, grace: None, waits: false });
+            }
+            Ok(_) | Err(_) => {
+                let waits = came_up || self.source.is_none();
+                let new = || MissingSource { then: found.clone(), grace: Some(grace), waits };
+                let known = known.unwrap_or_else(new);
+                self.missing_source = Some(MissingSource { then: found, ..known });
+            }
         }
-        let link_local = self.config.unicast_peers.is_none();
-        fitting
-            .find(|there| {
-                let kind = match there.ip {
-                    IpAddr::V4(_) => true,
-                    IpAddr::V6(ip) => ip.is_unicast_link_local() == link_local,
-                };
-                let own = !there.marked && !shared.contains(&there.ip);
-                kind && (own || (self.is_owner() && !there.marked))
-            })
-            .map(|there| there.ip)
+        self.to = source::destinations(&self.config, |ip| has(ip) || self.source == Some(ip));
+        self.apply_missing_source();
+    }
+
+    /// The source that adverts were sent from.
+    fn used_source(&self) -> Option<Source> {
+        let ip = self.source.filter(|_| self.source_used)?;
+        Some(Source { ip, settings: self.source_settings })
+    }
+
+    /// The source of adverts among these addresses, or why there is none.
+    pub(in crate::vrrp) fn choose_source(
+        &self,
+        addresses: &[LinkAddress],
+        shared: &[IpAddr],
+    ) -> Choice {
+        source::choose(&self.config, addresses, shared, self.routed, self.used_source())
+    }
+
+    fn apply_missing_source(&mut self) {
+        self.faults.retain(|reason, _| !reason.is_about_source());
+        if let Some(missing) = &self.missing_source {
+            match missing.grace {
+                None => match missing.then.clone() {
+                    Ok(ip) => {
+                        self.source = Some(ip);
+                        self.source_settings = self.config.source_settings();
+                        self.missing_source = None;
+                    }
+                    Err(reason) => {
+                        self.faults.insert(reason, None);
+                    }
+                },
+                Some(_) if missing.waits => {
+                    self.faults.insert(Reason::SourcePending, None);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Until when a missing source may come back.
+    pub(super) fn source_grace(&self) -> Option<Instant> {
+        self.missing_source.as_ref().and_then(|missing| missing.grace)
+    }
+
+    /// The source may have been missing for too long.
+    pub(super) fn check_source_grace(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(missing) = &mut self.missing_source
+            && missing.grace.is_some_and(|until| until <= now)
+        {
+            missing.grace = None;
+            self.apply_missing_source();
+            self.reconcile_role(now, actions);
+        }
     }
 
     fn set_fault(&mut self, reason: Reason, present: bool) {

@@ -1,11 +1,13 @@
 //! Start, resumption after an earlier daemon, and end of a virtual router.
 
+use std::net::IpAddr;
+
 use super::VirtualRouter;
 use super::states::State;
 use crate::vrrp::action::Action;
 use crate::vrrp::check::CheckSummary;
 use crate::vrrp::config::Priority;
-use crate::vrrp::event::{Drain, Recorded};
+use crate::vrrp::event::{Drain, Recorded, Source};
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::time::Instant;
@@ -17,7 +19,15 @@ pub(in crate::vrrp) const RESUMES_PER_MINUTE: u32 = 3;
 impl VirtualRouter {
     /// Keeps the record of an earlier daemon until the interface is known.
     pub(in crate::vrrp) fn set_record(&mut self, recorded: Recorded) {
+        if let Some(Source { ip, settings }) = recorded.source {
+            (self.source, self.source_settings, self.source_used) = (Some(ip), settings, true);
+        }
         self.recorded = Some(recorded);
+    }
+
+    /// The source that the kernel would use for its first unicast peer.
+    pub(in crate::vrrp) fn set_routed(&mut self, source: IpAddr) {
+        self.routed = Some(source);
     }
 
     /// Whether it can resume as master right now. Failing checks do not matter: they have not run

@@ -32,10 +32,12 @@ use crate::vrrp::hook::HookOutcome;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::{Leave, Role};
+use crate::vrrp::source;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
 pub use hearing::{Incompatible, Peer};
 pub(super) use host_state::HostState;
+use host_state::MissingSource;
 pub(super) use lifecycle::RESUMES_PER_MINUTE;
 pub(super) use membership::{MemberView, Membership, Position};
 pub use states::{Phase, State};
@@ -55,7 +57,15 @@ pub struct VirtualRouter {
     state: State,
     holding: Holding,
     faults: BTreeMap<Reason, Option<Instant>>,
+    /// The source of adverts, kept while the interface has none.
     source: Option<IpAddr>,
+    /// A hash of the settings that it was chosen by ([`Source`](crate::vrrp::Source)).
+    source_settings: u64,
+    /// Adverts were sent from it, by this daemon or the one before.
+    source_used: bool,
+    missing_source: Option<MissingSource>,
+    /// The source that the kernel would use for the first unicast peer.
+    routed: Option<IpAddr>,
     since: Instant,
     why: Why,
     peer: Option<Peer>,
@@ -100,12 +110,16 @@ impl VirtualRouter {
         VirtualRouter {
             id,
             link,
-            to: destinations(config),
+            to: source::destinations(config, |_| false),
             state: State::Fault,
             // By configuration the addresses are on the interface that carries the adverts.
             holding: Holding::new(id, link, config, now),
             faults: BTreeMap::from([(Reason::Starting, None)]),
             source: None,
+            source_settings: 0,
+            source_used: false,
+            missing_source: None,
+            routed: None,
             since: now,
             why: Why::Starting,
             peer: None,
@@ -226,7 +240,9 @@ impl VirtualRouter {
 
     /// Whether it is undecided if it takes part.
     fn is_undecided(&self) -> bool {
-        self.faults.contains_key(&Reason::Starting) || self.faults.contains_key(&Reason::Unchecked)
+        self.faults.contains_key(&Reason::Starting)
+            || self.faults.contains_key(&Reason::Unchecked)
+            || self.faults.keys().eq([&Reason::SourcePending])
     }
 
     /// Whether it owns the addresses (priority 255). Checks, delays and operators do not change
@@ -276,12 +292,5 @@ impl VirtualRouter {
     /// Master_Down_Interval.
     pub fn master_down(&self) -> Duration {
         self.master_interval.master_down(self.config.version, self.effective_priority())
-    }
-}
-
-fn destinations(config: &RouterConfig) -> Arc<[IpAddr]> {
-    match &config.unicast_peers {
-        Some(peers) => peers.clone(),
-        None => Arc::from([config.family.multicast_group()]),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::VirtualRouter;
 use super::host_state::HostState;
 use super::states::{Phase, State};
-use super::{VirtualRouter, destinations};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::{RouterConfig, Version};
 use crate::vrrp::reason::Reason;
+use crate::vrrp::source;
 use crate::vrrp::time::Instant;
 
 impl VirtualRouter {
@@ -42,7 +43,7 @@ impl VirtualRouter {
         // By the old interval.
         self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
-        self.to = destinations(config);
+        self.to = source::destinations(config, |ip| self.source == Some(ip));
         if old.version != config.version || old.advert_interval != config.advert_interval {
             self.master_interval = match (&self.peer, &self.state) {
                 (Some(peer), State::Backup { .. }) if config.version == Version::V3 => {

@@ -38,12 +38,13 @@ impl VirtualRouter {
             },
         };
         let faults = self.faults.values().flatten().copied();
-        faults.chain(state).chain(self.holding.deadline()).min()
+        faults.chain(state).chain(self.holding.deadline()).chain(self.source_grace()).min()
     }
 
     /// A deadline may have passed.
     pub(in crate::vrrp) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
+        self.check_source_grace(now, actions);
         let expired = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
         if self.faults.values().any(expired) {
             self.faults.retain(|_, until| !expired(until));

@@ -83,7 +83,11 @@ impl VirtualRouter {
             Reason::Starting
             | Reason::Unchecked
             | Reason::LinkDown
+            | Reason::SourcePending
             | Reason::NoAddress
+            | Reason::NoLinkLocal
+            | Reason::SourceAbsent(_)
+            | Reason::SourceDuplicate(_)
             | Reason::AddressAlreadyThere
             | Reason::AddressMissing
             | Reason::ClaimFailed
@@ -263,6 +267,7 @@ impl VirtualRouter {
                 self.holding.release(actions);
             }
             State::Master { .. } => {
+                self.source_used = true;
                 self.holding.hold(now, actions);
                 self.advertise(now, self.effective_priority(), actions);
                 self.holding.announce(actions);

@@ -59,6 +59,9 @@ impl VirtualRouter {
                 }
             }
         }
+        if let Some(missing) = &mut self.missing_source {
+            missing.grace = missing.grace.map(moved);
+        }
         self.holding.normalize(origin, moved);
         for until in self.faults.values_mut() {
             *until = until.map(moved);
