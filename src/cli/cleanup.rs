@@ -49,10 +49,22 @@ pub(super) fn run(config: &Path, runtime_dir: &Path) -> ExitCode {
 fn remove(config: &Config) -> io::Result<usize> {
     let links = present(config)?;
     let mut worker = Worker::start()?;
+    let mut execute = |target, operation| {
+        worker.submit(WorkerJob { ticket: 0, target, operation });
+        loop {
+            wait(worker.as_fd(), "the kernel did not answer the request to remove addresses")?;
+            if let Some(report) = worker.progress().find_map(Progress::outcome) {
+                return Ok::<_, io::Error>(report);
+            }
+        }
+    };
     let (mut removed, mut done) = (0, BTreeSet::new());
     for router in &config.vrrp.routers {
         let interface = &router.interface;
         let Some(link) = links.link(interface) else { continue };
+        let group = Address::host(router.family.multicast_group());
+        let target = JobTarget { index: link.index, addresses: Arc::from([group]) };
+        execute(target, Operation::RemoveGroups)?;
         let marked: BTreeSet<IpAddr> =
             links.addresses(interface).iter().filter(|a| a.marked).map(|a| a.ip).collect();
         let addresses: Arc<[Address]> = router
@@ -63,13 +75,7 @@ fn remove(config: &Config) -> io::Result<usize> {
             continue;
         }
         let target = JobTarget { index: link.index, addresses: addresses.clone() };
-        worker.submit(WorkerJob { ticket: 0, target, operation: Operation::Release });
-        let report = loop {
-            wait(worker.as_fd(), "the kernel did not answer the request to remove addresses")?;
-            if let Some(report) = worker.progress().find_map(Progress::outcome) {
-                break report;
-            }
-        };
+        let report = execute(target, Operation::Release)?;
         if let Some((address, failure)) = report.failures.first() {
             let text =
                 format!("cannot remove {address} from {interface}: {failure}; try with sudo");

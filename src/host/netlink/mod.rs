@@ -5,6 +5,7 @@
 //! state of the interfaces in use. One message format serves both.
 
 mod error;
+mod groups;
 mod links;
 mod monitor;
 mod operation;
@@ -13,6 +14,7 @@ mod wire;
 mod worker;
 
 pub use error::AddressError;
+pub use groups::{NeighbourTable, neighbour_tables};
 pub use links::{LinkChange, Links};
 pub use monitor::{Monitor, NetEvent};
 pub use operation::{JobTarget, Operation};

@@ -33,7 +33,7 @@ const BATCH_MAX: usize = 128;
 const FIRST_BATCH_MAX: usize = 32;
 /// How long to wait for an answer. The kernel answers before send(2) returns, so an answer that is
 /// missing after this time was dropped.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an operation is done to.
 #[derive(Clone, Debug)]
@@ -73,14 +73,19 @@ pub enum Operation {
     /// subnets. One that is not
     /// present, or present without the mark, is no failure.
     Release,
+    /// Makes permanent neighbour entries, with our mark, for the multicast groups that the target
+    /// names instead of addresses.
+    AddGroups,
+    /// Removes such entries.
+    RemoveGroups,
 }
 
 /// One netlink socket for requests and their answers.
 #[derive(Debug)]
 pub(super) struct RequestSocket {
-    socket: Socket,
-    sequence: u32,
-    buffer: Vec<u8>,
+    pub(super) socket: Socket,
+    pub(super) sequence: u32,
+    pub(super) buffer: Vec<u8>,
 }
 
 /// A request to add or remove one address or its route.
@@ -138,6 +143,8 @@ impl RequestSocket {
                 self.renew(target, lifetime, not_after, intact)
             }
             Operation::Release => self.release(target),
+            Operation::AddGroups => self.add_groups(target),
+            Operation::RemoveGroups => self.remove_groups(target),
         }
     }
 
@@ -390,7 +397,7 @@ impl RequestSocket {
     }
 
     /// Receives the next datagram into the buffer. Returns `false` at the deadline.
-    fn receive(&mut self, deadline: Instant) -> io::Result<bool> {
+    pub(super) fn receive(&mut self, deadline: Instant) -> io::Result<bool> {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {

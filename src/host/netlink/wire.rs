@@ -12,6 +12,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::error::AddressError;
+use super::groups::NeighbourTable;
 use crate::vrrp::{Address, AddressState, Family, LinkAddress};
 
 /// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
@@ -269,6 +270,39 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
         scope,
         secondary: is_v4 && has(AddressFlags::Secondary),
     })
+}
+
+/// State and protocol of a neighbour entry, from `struct ndmsg` and its attributes.
+pub(super) fn neighbour(payload: &[u8]) -> Option<(u16, Option<u8>)> {
+    const NDA_PROTOCOL: u16 = 12;
+    let state = u16::from_ne_bytes(*payload.get(8..)?.first_chunk()?);
+    let mut found = attributes(payload.get(12..)?);
+    let protocol = found.find(|(kind, _)| *kind == NDA_PROTOCOL);
+    Some((state, protocol.and_then(|(_, value)| value.first().copied())))
+}
+
+/// A neighbour table, from `struct ndtmsg` and its attributes. `None` for messages about the settings
+/// of one interface.
+pub(super) fn neighbour_table(payload: &[u8]) -> Option<NeighbourTable> {
+    const NDTA_THRESH3: u16 = 4;
+    const NDTA_CONFIG: u16 = 5;
+    let family = match i32::from(*payload.first()?) {
+        libc::AF_INET => Family::V4,
+        libc::AF_INET6 => Family::V6,
+        _ => return None,
+    };
+    let (mut entries, mut limit) = (None, None);
+    for (attribute, value) in attributes(payload.get(4..)?) {
+        match attribute {
+            NDTA_THRESH3 => limit = value.first_chunk().map(|n| u32::from_ne_bytes(*n)),
+            // After the lengths of a key and of an entry, 16 bits each.
+            NDTA_CONFIG => {
+                entries = value.get(4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n));
+            }
+            _ => {}
+        }
+    }
+    Some(NeighbourTable { family, entries: entries?, limit: limit? })
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -107,7 +107,10 @@ impl Worker {
                 queue.recv()
             }) {
                 let socket = match &job.operation {
-                    Operation::Claim { .. } | Operation::Release => &mut requester,
+                    Operation::Claim { .. }
+                    | Operation::Release
+                    | Operation::AddGroups
+                    | Operation::RemoveGroups => &mut requester,
                     Operation::Renew { .. } => &mut renewer,
                 };
                 let ticket = job.ticket;
