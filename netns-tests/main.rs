@@ -14,6 +14,7 @@ mod lab;
 mod options;
 mod pair;
 mod scenario;
+mod sending;
 mod source;
 #[path = "../tests/suite/mod.rs"]
 mod suite;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             .chain(faults::tests())
             .chain(interfaces::tests())
             .chain(options::tests())
+            .chain(sending::tests())
             .chain(source::tests())
             .chain(demo::tests())
             .collect()

@@ -10,10 +10,11 @@
 mod scenarios;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Daemon, Host, Lab, Ownership, Prober, RouterSpec, wait_for};
+use crate::lab::{Daemon, Host, Lab, Ownership, Prober, RouterSpec, Switch, wait_for};
 use nix::sys::signal::Signal;
 
 use self::scenarios::{Setup, Step};
@@ -63,8 +64,14 @@ impl Pace {
 }
 
 fn play(scenario: &'static scenarios::Scenario) -> TestResult {
-    let cuts = |step: &Step| matches!(step, Step::Cut(..) | Step::CutOneWay(..));
-    if scenario.steps.iter().any(cuts) && Command::new("nft").arg("--version").output().is_err() {
+    let filters = |step: &Step| {
+        matches!(
+            step,
+            Step::Cut(..) | Step::CutOneWay(..) | Step::DropAdverts(_) | Step::DropAdvertsTo(..)
+        )
+    };
+    if scenario.steps.iter().any(filters) && Command::new("nft").arg("--version").output().is_err()
+    {
         return Err("nft is not installed (Debian: apt-get install nftables)".into());
     }
     let mut stage = Stage::new(scenario);
@@ -113,7 +120,10 @@ impl Stage {
             if probed {
                 host.answer(SHARED).unwrap();
             }
-            let spec = spec(setup, interval, pace);
+            let mut spec = spec(setup, interval, pace);
+            let own = |number: u8| IpAddr::from(Switch::LAN.ipv4(number));
+            let others = (1..=scenario.hosts.len() as u8).filter(|other| *other != number);
+            spec.unicast = setup.unicast.then(|| (own(number), others.map(own).collect()));
             actors.push(Actor { daemon: None, frozen: false, crashed: false, host, spec });
         }
         let began = Instant::now();
@@ -166,6 +176,12 @@ impl Stage {
             Step::Heal => self.lab.lose_nothing().unwrap(),
             Step::LinkDown(name) => self.host(name).unplug("eth0").unwrap(),
             Step::LinkUp(name) => self.host(name).plug("eth0").unwrap(),
+            Step::DropAdverts(name) => drop_adverts(self.host(name), ""),
+            Step::DropAdvertsTo(name, peer) => {
+                let peer = self.host(peer).ipv4();
+                drop_adverts(self.host(name), &format!("ip daddr {peer}"));
+            }
+            Step::DropNothing(name) => nft(self.host(name), "delete table ip own"),
             Step::RemoveAddress(name) => {
                 self.host(name).namespace().links().remove_address("eth0", SHARED, 32).unwrap();
             }
@@ -323,6 +339,18 @@ impl Actor {
     fn kill(&mut self) {
         self.daemon.take().unwrap().crash();
     }
+}
+
+/// The packet filter of a host drops the adverts that it sends and that match.
+fn drop_adverts(host: &Host, matching: &str) {
+    nft(host, "add table ip own; add chain ip own out { type filter hook output priority 0; }");
+    nft(host, &format!("add rule ip own out ip protocol 112 {matching} drop"));
+}
+
+fn nft(host: &Host, rules: &str) {
+    let rules = rules.to_owned();
+    let output = host.namespace().run(move || Command::new("nft").arg(rules).output()).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn spec(setup: &Setup, interval: Duration, pace: Pace) -> RouterSpec {

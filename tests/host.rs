@@ -22,7 +22,7 @@ use vipd::host::clock::{Clock, Timer, boottime};
 use vipd::host::neighbours::{ForeignAnnouncement, NeighbourSocket};
 use vipd::host::netlink::{
     AddressError, InterfaceAddress, JobOutcome, JobTarget, LinkChange, Links, Monitor, NetEvent,
-    Operation, Progress, Worker, WorkerJob,
+    Operation, Progress, Worker, WorkerJob, neighbour_tables,
 };
 use vipd::host::sys;
 use vipd::vrrp::{Address, Family, Vrid};
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
             only_the_vrids_listened_for_arrive,
             one_advert_that_fails_does_not_stop_the_others,
             adverts_leave_although_their_source_has_just_gone,
+            an_advert_that_did_not_arrive_does_not_keep_the_next_one_back,
+            groups_get_permanent_neighbour_entries_and_lose_only_ours,
             a_claimed_address_is_marked_and_has_no_side_effects,
             a_lease_ends_and_is_not_brought_back,
             a_renewal_keeps_the_mark_and_can_be_too_late,
@@ -401,6 +403,56 @@ fn adverts_leave_although_their_source_has_just_gone() {
         assert_eq!(received(&mut theirs, 1)[0].source, address(from));
         ip(&format!("addr add {from}/{prefix} dev left"));
     }
+}
+
+fn an_advert_that_did_not_arrive_does_not_keep_the_next_one_back() {
+    let lab = VethPair::new();
+    for (family, from, to) in
+        [(Family::V4, "192.0.2.1", "192.0.2.2"), (Family::V6, "2001:db8::1", "2001:db8::2")]
+    {
+        let mut ours = socket("left", family, &[51]);
+        // Nobody there knows the protocol, which the other kernel reports.
+        ours.send(address(from), address(to), &message(51)).unwrap();
+        assert!(readable(&ours, Duration::from_secs(20)), "{family}");
+        let mut theirs = lab.there(|| socket("right", family, &[51]));
+        ours.send(address(from), address(to), &message(51)).unwrap();
+        assert_eq!(received(&mut theirs, 1).len(), 1, "{family}");
+        let mut errors = Vec::new();
+        ours.receive_errors(|to, error| errors.push((to, error.raw_os_error().unwrap())));
+        let expected = if family == Family::V4 { libc::ENOPROTOOPT } else { libc::EPROTO };
+        assert_eq!(errors, [(address(to), expected)]);
+        assert!(!readable(&ours, Duration::ZERO), "{family}");
+    }
+}
+
+fn groups_get_permanent_neighbour_entries_and_lose_only_ours() {
+    let _lab = VethPair::new();
+    let mut worker = Worker::start().unwrap();
+    let groups = [GROUP_V4.into(), GROUP_V6.into()].map(Address::host);
+    let mut ask = |operation| job(&mut worker, "left", (Arc::from(groups), operation));
+    let entries = || output("ip", "neigh show nud permanent dev left");
+    let ours = socket("left", Family::V4, &[]);
+    // One that the kernel has made by itself is replaced.
+    ours.send(address("192.0.2.1"), GROUP_V4.into(), &message(51)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(ask(Operation::AddGroups), []);
+        for entry in ["224.0.0.18 lladdr 01:00:5e:00:00:12", "ff02::12 lladdr 33:33:00:00:00:12"] {
+            assert!(entries().contains(entry), "{}", entries());
+        }
+    }
+    assert_eq!(ask(Operation::RemoveGroups), []);
+    assert_eq!(ask(Operation::RemoveGroups), []);
+    assert_eq!(entries(), "");
+    // Those of an operator stay as they are.
+    ip("neigh add 224.0.0.18 lladdr 02:00:00:00:00:09 nud permanent dev left");
+    ask(Operation::AddGroups);
+    ask(Operation::RemoveGroups);
+    assert!(entries().contains("224.0.0.18 lladdr 02:00:00:00:00:09"), "{}", entries());
+    assert!(!entries().contains("ff02::12"), "{}", entries());
+    let tables = neighbour_tables().unwrap();
+    let families: Vec<Family> = tables.iter().map(|table| table.family).collect();
+    assert!(families.contains(&Family::V4) && families.contains(&Family::V6), "{tables:?}");
+    assert!(tables.iter().all(|table| table.entries > 0 && table.limit > 100), "{tables:?}");
 }
 
 // ---- addresses ----

@@ -13,6 +13,8 @@
 //! and restored one by one, and the host with the higher address on one link has the lower one on
 //! the other.
 //!
+//! The packet filter of a host may drop its adverts from the time of any event to that of any other.
+//!
 //! A host may also have a service: a check, which fails and passes at the time of any event, and
 //! the two hooks that are waited for, which end at the time of any event before their limits, with
 //! or without success.
@@ -30,7 +32,8 @@
 //!   advert in flight that makes the other give way;
 //! * nothing moves back and forth endlessly at one instant;
 //! * after [`CALM`] without faults one host is master, and the right one; in a group, of all members;
-//! * a host whose service fails is not master for longer than that.
+//! * a host whose service fails is not master for longer than that;
+//! * while none of its adverts leaves a host, another one is master.
 //!
 //! `VIPD_MODEL_FAULTS=n` allows n faults instead of the usual number.
 #![allow(clippy::unwrap_used)]
@@ -47,7 +50,7 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, CheckConfig, CheckId, ChecksumForm, Command, Config, Drain, Effect, Event,
     Family, GroupConfig, Handover, Hook, HookOutcome, Initial, Instant, Interval, LinkAddress,
-    LinkId, LinkState, Node, Packet, Phase, Priority, Probe, Role, RouterConfig,
+    LinkId, LinkState, Node, Packet, Phase, Priority, Probe, Role, RouterConfig, RouterId,
     State as RouterState, Stop, Verdict, Version, VirtualRouter, Vrid,
 };
 
@@ -102,6 +105,8 @@ struct Host {
     frozen: Option<Vec<Message>>,
     /// Its file has the other priority.
     edited: bool,
+    /// Its packet filter drops its adverts; so many scheduled ones in a row.
+    mute: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,6 +165,8 @@ enum Step {
     HookFailed(u8, Hook),
     Cut(u8),
     Heal(u8),
+    Mute(u8),
+    Unmute(u8),
 }
 
 /// Faults apart from cut links and failing services.
@@ -175,6 +182,8 @@ enum Kind {
     All,
     /// Operators drain hosts, and hosts crash.
     Drains,
+    /// Packet filters drop the adverts of their own host.
+    Filters,
 }
 
 impl Kind {
@@ -216,6 +225,10 @@ fn hook(node: &Node) -> Option<Hook> {
         RouterState::Leaving { phase: Phase::Preparing { .. }, .. } => Some(Hook::BeforeRelease),
         _ => None,
     }
+}
+
+fn sick(host: &Host) -> bool {
+    routers(host).any(|router| router.fault_reasons().next().is_some())
 }
 
 fn routers(host: &Host) -> impl Iterator<Item = &VirtualRouter> + Clone {
@@ -279,7 +292,10 @@ impl<'a> Model<'a> {
 
     fn first(&self) -> State {
         let mut state = State {
-            hosts: vec![Host { node: None, frozen: None, edited: false }; self.setups.len()],
+            hosts: vec![
+                Host { node: None, frozen: None, edited: false, mute: None };
+                self.setups.len()
+            ],
             messages: Vec::new(),
             delay: self.delay,
             // Both links are cut, so both groups become master.
@@ -344,7 +360,7 @@ impl<'a> Model<'a> {
             }
         }
         for host in hosts {
-            let Host { node, frozen, .. } = &state.hosts[usize::from(host)];
+            let Host { node, frozen, mute, .. } = &state.hosts[usize::from(host)];
             let Some(node) = node else {
                 steps.push(Step::Start(host));
                 continue;
@@ -372,6 +388,9 @@ impl<'a> Model<'a> {
                 Some((_, false)) if state.faults_left > 0 => steps.push(Step::Sick(host)),
                 Some((_, false)) | None => {}
             }
+            if mute.is_some() {
+                steps.push(Step::Unmute(host));
+            }
             if state.faults_left > 0 {
                 if self.kind.crashes() {
                     steps.push(Step::Crash(host));
@@ -384,6 +403,9 @@ impl<'a> Model<'a> {
                 }
                 if self.kind == Kind::All {
                     steps.push(Step::Freeze(host));
+                }
+                if self.kind == Kind::Filters && mute.is_none() {
+                    steps.push(Step::Mute(host));
                 }
                 if self.kind.moves() {
                     let router = node.routers().next().unwrap();
@@ -418,7 +440,13 @@ impl<'a> Model<'a> {
                 if hook(node) == Some(Hook::BeforeClaim) {
                     fault(&mut state, 1);
                 }
+                let was_sick = sick(&state.hosts[usize::from(host)]);
                 feed(&mut state, host, Event::Timeout);
+                let now = &state.hosts[usize::from(host)];
+                if was_sick && !sick(now) && now.mute.is_none() {
+                    // It takes part from now on.
+                    fault(&mut state, 0);
+                }
                 let node = state.hosts[usize::from(host)].node.as_ref().unwrap();
                 if node.deadline().is_some_and(|at| at <= NOW) {
                     return Err("a timeout did not make the deadline pass".to_owned());
@@ -506,6 +534,11 @@ impl<'a> Model<'a> {
                 state.hosts[usize::from(host)].edited ^= true;
                 let config = self.config(&state, host);
                 feed(&mut state, host, Event::Reload(config));
+            }
+            Step::Mute(host) | Step::Unmute(host) => {
+                let mute = matches!(step, Step::Mute(_));
+                fault(&mut state, u8::from(mute));
+                state.hosts[usize::from(host)].mute = mute.then_some(0);
             }
             Step::Failover(host) | Step::Resume(host) => {
                 fault(&mut state, u8::from(matches!(step, Step::Failover(_))));
@@ -595,9 +628,8 @@ impl<'a> Model<'a> {
         let awake = || {
             (0..).zip(&state.hosts).filter(|(_, host)| host.frozen.is_none() && host.node.is_some())
         };
-        let sick =
-            |host: &Host| routers(host).any(|router| router.fault_reasons().next().is_some());
-        let able: Vec<(u8, &Host)> = awake().filter(|(_, host)| !sick(host)).collect();
+        let able: Vec<(u8, &Host)> =
+            awake().filter(|(_, host)| !sick(host) && host.mute.is_none()).collect();
         if state.calm >= self.long_quiet_time()
             && let Some((number, _)) =
                 awake().find(|(_, host)| sick(host) && routers(host).any(|r| r.has_addresses()))
@@ -774,6 +806,19 @@ fn feed(state: &mut State, host: u8, event: Event<'_>) {
     let mut actions = Vec::new();
     let _ = node.handle(NOW, event, &mut actions);
     *node = node.normalized(NOW, NOW);
+    let mute = &mut state.hosts[usize::from(host)].mute;
+    if let Some(refused) = mute {
+        let scheduled = |action: &Action| matches!(action, Action::Advertise { due: Some(_), .. });
+        let begins =
+            |action: &Action| matches!(action, Action::Notify(change) if change.takes_over());
+        *refused += actions.iter().filter(|action| scheduled(action)).count() as u8;
+        // As long as peers wait, or at once after a takeover.
+        if *refused >= 3 || actions.iter().any(begins) {
+            *refused = 0;
+            feed(state, host, Event::AdvertsRefused(RouterId(0)));
+        }
+        return;
+    }
     for action in actions {
         let Action::Advertise { from, advert, .. } = action else { continue };
         let link = advert.vrid.get() - 1;
@@ -902,4 +947,9 @@ fn a_pair_that_hands_over_when_its_service_fails_becomes_stable() {
 fn a_pair_whose_service_fails_while_it_moves_becomes_stable() {
     const SICK: Setup = Setup { service: Some(Effect::Fault), hooks: true, ..setup(150) };
     proves(&[SICK, setup(100)], 2, Kind::Moves);
+}
+
+#[test]
+fn a_pair_of_which_one_cannot_send_becomes_stable() {
+    proves(&[setup(150), setup(100)], 1, Kind::Filters);
 }

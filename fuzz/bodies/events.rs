@@ -9,8 +9,9 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, AddressState, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config,
     Contention, Drain, Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial,
-    Instant, Interval, LinkAddress, LinkId, LinkState, Mac, Node, Packet, Priority, Probe, Reason,
-    Recorded, Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid,
+    Instant, Interval, LinkAddress, LinkId, LinkState, Mac, MissingSockets, Node, Packet, Priority,
+    Probe, Reason, Recorded, Role, RouterConfig, RouterId, SendError, Stop, Version, VirtualRouter,
+    Vrid,
 };
 
 /// Plays `data` and panics if a rule is broken.
@@ -123,10 +124,17 @@ impl World {
                 let outcome = HookOutcome { hook, succeeded: bytes.flag() };
                 self.feed(Event::HookFinished(bytes.pick(&ids), outcome));
             }
-            20 => self.feed(match bytes.flag() {
-                true => Event::Late(bytes.pick(&ids)),
-                false => Event::LeaseRanOut(bytes.pick(&ids)),
-            }),
+            20 => {
+                let id = bytes.pick(&ids);
+                let missing = MissingSockets { v4: bytes.flag(), ..MissingSockets::default() };
+                self.feed(match bytes.next() % 5 {
+                    0 => Event::Late(id),
+                    1 => Event::LeaseRanOut(id),
+                    2 => Event::AdvertsRefused(id),
+                    3 => Event::AdvertRefused(id, Family::V4.multicast_group(), SendError::Full),
+                    _ => Event::Sockets(LinkId(u32::from(bytes.next() % 2)), missing),
+                });
+            }
             21 => {
                 let count = bytes.next() % 4;
                 let keep = bytes.next();

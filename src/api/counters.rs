@@ -16,10 +16,12 @@ pub type Word = Cow<'static, str>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
-    /// Adverts that the kernel accepted.
+    /// Adverts that the kernel accepted for at least one destination.
     pub adverts_sent: u64,
-    /// Adverts that the kernel refused.
+    /// Adverts that the kernel refused, for each destination.
     pub adverts_refused: u64,
+    /// Adverts that left and are known not to have arrived, for each destination.
+    pub adverts_undelivered: u64,
     /// Packets that reached the protocol, discarded ones included.
     pub adverts_received: u64,
     /// Rounds of announcements.
@@ -82,6 +84,7 @@ impl Counters {
         let Counters {
             adverts_sent,
             adverts_refused,
+            adverts_undelivered,
             adverts_received,
             announcements,
             contending_adverts,
@@ -96,6 +99,7 @@ impl Counters {
         } = other;
         self.adverts_sent += adverts_sent;
         self.adverts_refused += adverts_refused;
+        self.adverts_undelivered += adverts_undelivered;
         self.adverts_received += adverts_received;
         self.announcements += announcements;
         self.contending_adverts += contending_adverts;

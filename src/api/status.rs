@@ -29,12 +29,15 @@
 //!                "checksum": "pseudo-header", "seconds_ago": 3.9 },
 //!     "incompatible": [ { "address": "192.0.2.9", "change": "they are VRRP version 2: ...",
 //!                         "seconds_ago": 0.4 } ],
+//!     "refusals": [ { "destination": "192.0.2.3", "error": "filtered",
+//!                     "text": "a packet filter of this host drops them", "seconds_ago": 0.4 } ],
 //!     "next": { "for": "advert", "in_seconds": 0.62 },
 //!     "held_back": false, "drained": false,
 //!     "last_hook": { "hook": "master", "outcome": "done", "failed": false, "at": "...", "took_seconds": 0.05 },
 //!     "role_seconds": { "waiting": 0.002, "backup": 3.402, "master": 81.0 },
 //!     "counters": { ... } } ],
-//!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_received": 12,
+//!   "counters": { "adverts_sent": 81, "adverts_refused": 0, "adverts_undelivered": 0,
+//!                 "adverts_received": 12,
 //!                 "announcements": 5, "contending_adverts": 0, "contending_announcements": 0,
 //!                 "addresses_removed": 0, "renewals_failed": 0, "discards": { "malformed": 1 },
 //!                 "advert_lateness": { "bounds_seconds": [0.0001, ...], "counts": [79, ...],
@@ -135,6 +138,9 @@ pub struct Router {
     pub heard: Option<Heard>,
     /// Peers with adverts for this virtual router but with other settings, until they fall silent.
     pub incompatible: Vec<Incompatible>,
+    /// Destinations that its adverts did not leave for, or did not arrive at, in the last seconds.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
     /// Its next deadline; `None`: it waits for an event.
     pub next: Option<Next>,
     /// Moved away by `vipd failover`: it does not preempt until `vipd resume`.
@@ -243,6 +249,18 @@ pub struct Incompatible {
     pub seconds_ago: f64,
 }
 
+/// A destination that an advert did not leave for, or did not arrive at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub destination: IpAddr,
+    /// Why, as a word.
+    pub error: String,
+    /// Why, as part of a sentence.
+    pub text: String,
+    /// Age of the last one.
+    pub seconds_ago: f64,
+}
+
 /// A deadline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Next {
@@ -303,6 +321,7 @@ impl Status {
         for router in &mut self.routers {
             let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
             ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
+                .chain(router.refusals.iter_mut().map(|refusal| &mut refusal.seconds_ago))
                 .for_each(|ago| *ago += by);
             router.checks.iter_mut().for_each(|check| check.verdict_seconds += by);
             let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
@@ -364,6 +383,7 @@ pub(crate) fn example() -> Status {
             source_others: vec![],
             heard: None,
             incompatible: vec![],
+            refusals: vec![],
             next: Some(Next { what: "advert".into(), in_seconds: 0.62 }),
             held_back: false,
             drained: false,

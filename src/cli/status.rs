@@ -305,6 +305,12 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
             peer.address, peer.seconds_ago, peer.change
         ));
     }
+    for refusal in &router.refusals {
+        problems.push(format!(
+            "adverts to {} ({:.1} s ago) do not arrive: {}",
+            refusal.destination, refusal.seconds_ago, refusal.text
+        ));
+    }
     if let Some(hook) = &router.last_hook
         && hook.failed
     {

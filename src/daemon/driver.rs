@@ -4,7 +4,7 @@
 //! passed to the node by [`Driver::dispatch`]. Actions are carried out in
 //! [`effects`](super::effects).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -22,23 +22,25 @@ use super::interfaces::Interfaces;
 use super::source::{PendingEvent, Source};
 use crate::config::Config;
 use crate::helper::Helper;
-use crate::host::advert_socket::AdvertSocket;
+use crate::host::advert_socket::{self, AdvertSocket};
 use crate::host::clock::{self, Alarm, Clock};
-use crate::host::netlink::{Progress, Worker};
+use crate::host::netlink::{JobTarget, Operation, Progress, Worker, WorkerJob};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::host::route::source_towards;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::record::Resumes;
 use crate::vrrp::{
-    Action, Check, Contention, Discard, Event, Family, Handled, Hook, Instant, LinkId, Mac, Node,
-    Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
+    Action, Address, Check, Contention, Discard, Event, Family, Handled, Hook, Instant, LinkId,
+    Mac, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
 const TRANSITIONS_SHOWN: usize = 5;
 /// Adverts that arrive at shorter intervals are not waited for one by one.
 const HIGH_RATE: Duration = Duration::from_millis(2);
+/// How long the end waits until neighbour entries have been removed.
+const GROUPS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long adverts that arrive at a high rate may wait to be read together.
 const COALESCE: Duration = Duration::from_micros(900);
 
@@ -111,6 +113,8 @@ pub(super) struct Driver {
     /// What the worker was asked for, and when, by ticket.
     pub(super) jobs: BTreeMap<u64, (RouterId, JobKind, Instant)>,
     pub(super) next_ticket: u64,
+    /// The multicast groups that have entries of ours, and the kernel's numbers of the interfaces.
+    groups: BTreeMap<LinkId, (u32, Vec<Address>)>,
     pub(super) hooks: HookRunner,
     pub(super) pending: VecDeque<PendingEvent>,
     /// The last run of each check.
@@ -145,6 +149,7 @@ impl Driver {
             delivery: Delivery::default(),
             jobs: BTreeMap::new(),
             next_ticket: 1,
+            groups: BTreeMap::new(),
             hooks: HookRunner::new(helper, clock.now()),
             pending: VecDeque::new(),
             checks: CheckRuns::default(),
@@ -202,7 +207,36 @@ impl Driver {
                 state.refusals.retain(|ip, _| named.iter().any(|address| address.ip == *ip));
             }
         }
+        let known: Vec<LinkId> = self.groups.keys().copied().collect();
+        for link in self.interfaces.ids().chain(known).collect::<BTreeSet<_>>() {
+            self.follow_groups(link, node);
+        }
         self.interfaces.follow(node, &self.poller)
+    }
+
+    /// Makes neighbour entries for the multicast groups that are used on an interface, and removes
+    /// those of groups that are not used any more.
+    fn follow_groups(&mut self, link: LinkId, node: &Node) {
+        let index = self.interfaces.index(link);
+        let used = index.map(|index| (index, self.interfaces.groups(link, node)));
+        let used = used.filter(|(_, groups)| !groups.is_empty());
+        if let Some((index, mut unused)) = self.groups.remove(&link) {
+            let same = used.as_ref().filter(|(now, _)| *now == index);
+            unused.retain(|group| !same.is_some_and(|(_, groups)| groups.contains(group)));
+            self.submit_groups(index, unused, Operation::RemoveGroups);
+        }
+        if let Some((index, groups)) = used {
+            self.submit_groups(index, groups.clone(), Operation::AddGroups);
+            self.groups.insert(link, (index, groups));
+        }
+    }
+
+    fn submit_groups(&mut self, index: u32, groups: Vec<Address>, operation: Operation) {
+        if !groups.is_empty() {
+            let ticket = self.next_ticket();
+            let target = JobTarget { index, addresses: groups.into() };
+            self.worker.submit(WorkerJob { ticket, target, operation });
+        }
     }
 
     /// Runs the checks of a configuration, and no others.
@@ -305,7 +339,10 @@ impl Driver {
             }
         });
         match outcome {
-            Ok(0) => false,
+            Ok(0) => {
+                self.receive_errors(link, family, node);
+                false
+            }
             Ok(count) => {
                 self.high_rate |= now - self.heard_at < HIGH_RATE;
                 self.heard_at = now;
@@ -313,9 +350,29 @@ impl Driver {
             }
             Err(error) => {
                 debug!(%error, "receiving adverts");
+                self.receive_errors(link, family, node);
                 false
             }
         }
+    }
+
+    /// Notes which adverts could not be delivered. Sockets that nothing can be read from have
+    /// nothing else to report.
+    fn receive_errors(&mut self, link: LinkId, family: Family, node: &Node) {
+        let Some(socket) = self.interfaces.adverts(link, family) else { return };
+        let (pending, counters) = (&mut self.pending, &mut self.counters);
+        socket.receive_errors(|to, error| {
+            debug!(%to, %error, "an advert could not be delivered");
+            let error = advert_socket::send_error(&error);
+            let meant = |router: &&VirtualRouter| {
+                let peers = router.config().unicast_peers.as_deref().unwrap_or_default();
+                router.link() == link && peers.contains(&to)
+            };
+            for router in node.routers().filter(meant) {
+                counters.of(router.id()).adverts_undelivered += 1;
+                pending.push_back(PendingEvent::AdvertRefused(router.id(), to, error));
+            }
+        });
     }
 
     fn receive_announcements(&mut self, link: LinkId) {
@@ -427,10 +484,13 @@ impl Driver {
                     self.counters.of(router).contending_announcements += 1;
                 }
             }
+            PendingEvent::Groups(link) => self.follow_groups(link, node),
             PendingEvent::HookFinished(router, outcome) => {
                 self.handle_event(node, Event::HookFinished(router, outcome), actions);
             }
             PendingEvent::Link(link) => {
+                let missing = self.interfaces.missing_sockets(link);
+                self.handle_event(node, Event::Sockets(link, missing), actions);
                 let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
                 let addresses = self.interfaces.addresses(name);
                 let state = self.interfaces.state(name, &addresses);
@@ -445,6 +505,9 @@ impl Driver {
                     self.handle_event(node, Event::Routed(router, source), actions);
                 }
                 self.handle_event(node, Event::Link { link, state }, actions);
+            }
+            PendingEvent::AdvertRefused(router, to, error) => {
+                self.handle_event(node, Event::AdvertRefused(router, to, error), actions);
             }
         }
     }
@@ -463,6 +526,11 @@ impl Driver {
                 None
             }
         }
+    }
+
+    /// Tries again to open sockets that could not be opened. Returns when to call this again.
+    pub(super) fn retry_sockets(&mut self, now: Instant, node: &Node) -> Option<Instant> {
+        self.interfaces.retry_sockets(now, node, &self.poller, &mut self.pending)
     }
 
     /// Reports every interface to the protocol again, whether it exists or not.
@@ -509,8 +577,26 @@ impl Driver {
         self.record.update(id, |entry| entry.held_back = held_back)
     }
 
-    /// Ends the helper process, and waits for that if it is to.
-    pub(super) fn end(self, waits: bool) {
+    /// Removes the neighbour entries of multicast groups, and waits a moment for that.
+    fn remove_groups(&mut self) {
+        let groups = std::mem::take(&mut self.groups);
+        let mut left = groups.len();
+        for (index, groups) in groups.into_values() {
+            self.submit_groups(index, groups, Operation::RemoveGroups);
+        }
+        let end = self.clock.now() + GROUPS_TIMEOUT;
+        while left > 0 && self.clock.now() < end {
+            let done = self.worker.progress().filter_map(Progress::outcome).count();
+            left = left.saturating_sub(done);
+            let _ = self.poller.wait(Some(GROUPS_TIMEOUT / 100));
+        }
+    }
+
+    /// Ends the helper process. If no other daemon follows, waits for that, and leaves nothing behind.
+    pub(super) fn end(mut self, waits: bool) {
+        if waits {
+            self.remove_groups();
+        }
         self.hooks.end(waits);
     }
 }

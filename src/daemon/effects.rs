@@ -3,7 +3,6 @@
 //!
 //! [`Delivery`]: crate::vrrp::Delivery
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ use crate::host::netlink::{AddressError, JobOutcome, JobTarget, Operation, Worke
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Output};
 use crate::vrrp::{
-    Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, Transition,
-    Why,
+    Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, SendError,
+    Transition, Why,
 };
 
 impl Driver {
@@ -75,7 +74,7 @@ impl Driver {
 
     fn advertise(&mut self, due: &mut Vec<DueAdvert>) {
         due.retain(|advert| self.encode(advert));
-        let mut failed = Vec::new();
+        let mut failed: Vec<(usize, SendError)> = Vec::new();
         for group in due.chunk_by(|one, other| one.socket() == other.socket()) {
             let Some((link, family)) = group.first().map(DueAdvert::socket) else { continue };
             let Some(socket) = self.interfaces.adverts(link, family) else { continue };
@@ -89,17 +88,22 @@ impl Driver {
                     message,
                 })
             });
-            socket.send_many(messages, |place, error| failed.push((place, error)));
+            socket.send_many(messages, |place, error| {
+                debug!(%error, "the kernel refuses an advert");
+                failed.push((place, advert_socket::send_error(&error)));
+            });
             let now = self.clock.now();
             let mut failures = failed.drain(..).peekable();
             let mut place = 0;
             for due in group {
+                let first = place;
                 place += due.to.len();
-                let mut outcome = Ok(());
-                while let Some((_, error)) = failures.next_if(|(failed, _)| *failed < place) {
-                    outcome = Err(error);
-                }
-                self.sent(now, due, outcome);
+                let refused = std::iter::from_fn(|| failures.next_if(|(at, _)| *at < place));
+                self.sent(
+                    now,
+                    due,
+                    refused.filter_map(|(at, error)| Some((*due.to.get(at - first)?, error))),
+                );
             }
         }
     }
@@ -110,7 +114,8 @@ impl Driver {
         let (link, family) = due.socket();
         let has_socket = self.interfaces.adverts(link, family).is_some();
         let Some(state) = self.routers.get_mut(&due.router).filter(|_| has_socket) else {
-            self.delivery.sent(self.clock.now(), due.router, false);
+            let all = due.to.iter().map(|to| (*to, SendError::Unreachable));
+            self.sent(self.clock.now(), due, all);
             return false;
         };
         if !state.encoded.as_ref().is_some_and(|encoded| encoded.is(due)) {
@@ -119,27 +124,23 @@ impl Driver {
         true
     }
 
-    /// The kernel has accepted an advert, or refused it.
-    fn sent(&mut self, now: Instant, due: &DueAdvert, outcome: io::Result<()>) {
+    /// An advert has been handed to the kernel, which refused it for some destinations.
+    fn sent(
+        &mut self,
+        now: Instant,
+        due: &DueAdvert,
+        refused: impl Iterator<Item = (IpAddr, SendError)>,
+    ) {
         let counters = self.counters.of(due.router);
-        let accepted_before = self.delivery.sent(now, due.router, outcome.is_ok());
-        match outcome {
-            Ok(()) => {
-                counters.adverts_sent += 1;
-                if let Some(due) = due.due {
-                    counters.advert_lateness.note(now - due);
-                }
-                if let Some(state) = self.routers.get(&due.router) {
-                    let at = self.clock.boottime_of(now);
-                    self.record.advert_sent(due.router, at, due.from, &state.config);
-                }
+        let counted = refused.inspect(|_| counters.adverts_refused += 1);
+        if self.delivery.sent(now, due, counted) {
+            counters.adverts_sent += 1;
+            if let Some(due) = due.due {
+                counters.advert_lateness.note(now - due);
             }
-            Err(error) => {
-                counters.adverts_refused += 1;
-                if accepted_before {
-                    let name = self.name(due.router);
-                    warn!(router = name, %error, "the kernel refuses adverts");
-                }
+            if let Some(state) = self.routers.get(&due.router) {
+                let at = self.clock.boottime_of(now);
+                self.record.advert_sent(due.router, at, due.from, &state.config);
             }
         }
     }
@@ -187,7 +188,12 @@ impl Driver {
 
     /// The worker has answered.
     pub(super) fn job_done(&mut self, done: JobOutcome) {
-        let Some((router, kind, asked_at)) = self.jobs.remove(&done.ticket) else { return };
+        let Some((router, kind, asked_at)) = self.jobs.remove(&done.ticket) else {
+            for (address, failure) in &done.failures {
+                debug!(%address, "the kernel refused: {failure}");
+            }
+            return;
+        };
         for (address, failure) in &done.failures {
             let name = self.name(router);
             match (kind, failure) {
@@ -258,7 +264,7 @@ impl Driver {
         self.worker.submit(WorkerJob { ticket, target, operation: Operation::Release });
     }
 
-    fn next_ticket(&mut self) -> u64 {
+    pub(super) fn next_ticket(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         ticket

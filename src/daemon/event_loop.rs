@@ -213,6 +213,8 @@ impl EventLoop {
         for asked in std::mem::take(&mut self.asked) {
             self.answer(asked);
         }
+        let now = self.driver.now();
+        let retry_at = self.driver.retry_sockets(now, &self.node);
         self.driver.dispatch(&mut self.node, &mut self.actions);
         let now = self.driver.now();
         if self.node.deadline().is_some_and(|at| at <= now) {
@@ -244,6 +246,7 @@ impl EventLoop {
             self.give_up_at,
             self.report_moves_at(),
             ping_at,
+            retry_at,
         ];
         self.driver.wake_at(now, deadlines.into_iter().flatten().min());
         Ok(())

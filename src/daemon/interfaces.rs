@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
@@ -15,8 +16,15 @@ use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
 use crate::host::netlink::{LinkChange, Links};
 use crate::host::poller::Poller;
 use crate::vrrp::{
-    Address, Family, Held, LinkAddress, LinkId, LinkState, Mac, Node, VirtualRouter, Vrid,
+    Address, Family, Held, Instant, LinkAddress, LinkId, LinkState, Mac, MissingSockets, Node,
+    VirtualRouter, Vrid,
 };
+
+/// How long to wait before sockets that could not be opened are tried again, twice as long each time
+/// ...
+const SOCKET_RETRY: Duration = Duration::from_secs(1);
+/// ... up to this.
+const SOCKET_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What is known of the interfaces that virtual routers name, and the sockets opened on them.
 pub(super) struct Interfaces {
@@ -28,6 +36,10 @@ pub(super) struct Interfaces {
     /// Interfaces on which an earlier daemon may have left addresses.
     left: Vec<Arc<str>>,
     sockets: BTreeMap<LinkId, InterfaceSockets>,
+    /// Some sockets could not be opened.
+    lacks_sockets: bool,
+    /// When to try again to open sockets that could not be opened, and how long to wait after that.
+    retry: Option<(Instant, Duration)>,
 }
 
 /// The sockets on one interface, as long as it exists.
@@ -38,6 +50,7 @@ struct InterfaceSockets {
     v4: Option<AdvertSocket>,
     v6: Option<AdvertSocket>,
     neighbours: Option<NeighbourSocket>,
+    missing: MissingSockets,
 }
 
 impl InterfaceSockets {
@@ -66,6 +79,8 @@ impl Interfaces {
             ids: BTreeMap::new(),
             left: Vec::new(),
             sockets: BTreeMap::new(),
+            lacks_sockets: false,
+            retry: None,
         })
     }
 
@@ -106,6 +121,40 @@ impl Interfaces {
         self.monitor.dump()
     }
 
+    /// The sockets that could not be opened on an interface.
+    pub(super) fn missing_sockets(&self, link: LinkId) -> MissingSockets {
+        self.sockets.get(&link).map_or_else(MissingSockets::default, |sockets| sockets.missing)
+    }
+
+    /// Tries again to open sockets that could not be opened. Returns when to call this again.
+    pub(super) fn retry_sockets(
+        &mut self,
+        now: Instant,
+        node: &Node,
+        poller: &Poller,
+        pending: &mut VecDeque<PendingEvent>,
+    ) -> Option<Instant> {
+        if !self.lacks_sockets {
+            self.retry = None;
+            return None;
+        }
+        let (at, delay) = *self.retry.get_or_insert((now + SOCKET_RETRY, SOCKET_RETRY));
+        if now < at {
+            return Some(at);
+        }
+        let lacking = |sockets: &InterfaceSockets| sockets.missing != MissingSockets::default();
+        let links: Vec<LinkId> =
+            self.sockets.iter().filter(|(_, it)| lacking(it)).map(|(link, _)| *link).collect();
+        for link in links {
+            self.open_sockets(link, node, poller);
+            pending.push_back(PendingEvent::Link(link));
+        }
+        self.lacks_sockets = self.sockets.values().any(lacking);
+        let delay = (2 * delay).min(SOCKET_RETRY_MAX);
+        self.retry = Some((now + delay, delay));
+        Some(now + delay)
+    }
+
     /// The advert socket of one address family on an interface.
     pub(super) fn adverts(&mut self, link: LinkId, family: Family) -> Option<&mut AdvertSocket> {
         self.sockets.get_mut(&link)?.adverts(family).as_mut()
@@ -114,6 +163,19 @@ impl Interfaces {
     /// The socket for announcements on an interface.
     pub(super) fn neighbours(&mut self, link: LinkId) -> Option<&mut NeighbourSocket> {
         self.sockets.get_mut(&link)?.neighbours.as_mut()
+    }
+
+    /// The multicast groups that routers on an interface use, as far as these have a link-layer
+    /// address.
+    pub(super) fn groups(&self, link: LinkId, node: &Node) -> Vec<Address> {
+        let ethernet = self.sockets.get(&link).is_some_and(|sockets| sockets.mac.is_some());
+        let used = |family: &Family| {
+            routers_on(node, link).map(VirtualRouter::config).any(|config| {
+                ethernet && config.family == *family && config.unicast_peers.is_none()
+            })
+        };
+        let used = [Family::V4, Family::V6].into_iter().filter(used);
+        used.map(|family| Address::host(family.multicast_group())).collect()
     }
 
     /// The kernel's number of an interface that exists.
@@ -231,9 +293,13 @@ impl Interfaces {
                         v4: None,
                         v6: None,
                         neighbours: None,
+                        missing: MissingSockets::default(),
                     };
                     self.sockets.insert(link, sockets);
                     self.open_sockets(link, node, poller);
+                }
+                if found.up {
+                    pending.push_back(PendingEvent::Groups(link));
                 }
                 pending.push_back(PendingEvent::Link(link));
             }
@@ -250,7 +316,7 @@ impl Interfaces {
                 if pending.iter().any(reported) {
                     return;
                 }
-                if self.lacks_a_socket(link, node) {
+                if self.missing_sockets(link) != MissingSockets::default() {
                     // A family that was switched off may have been switched on.
                     self.open_sockets(link, node, poller);
                 }
@@ -265,11 +331,6 @@ impl Interfaces {
         }
     }
 
-    fn lacks_a_socket(&mut self, link: LinkId, node: &Node) -> bool {
-        let Some(sockets) = self.sockets.get_mut(&link) else { return false };
-        routers_on(node, link).any(|router| sockets.adverts(router.config().family).is_none())
-    }
-
     /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
     fn open_sockets(&mut self, link: LinkId, node: &Node, poller: &Poller) {
         let Some(name) = self.ids.iter().find(|(_, id)| **id == link).map(|(name, _)| name.clone())
@@ -282,7 +343,12 @@ impl Interfaces {
                 .filter(|router| router.config().family == family)
                 .map(|router| router.config().vrid)
                 .collect();
-            if let Err(error) = sockets.open_adverts(link, family, &vrids, poller) {
+            let known = sockets.missing.adverts(family);
+            let outcome = sockets.open_adverts(link, family, &vrids, poller);
+            *sockets.missing.adverts_mut(family) = outcome.is_err();
+            if let Err(error) = outcome
+                && !known
+            {
                 warn!(interface = %name, %family, %error, "cannot open the advert socket");
             }
         }
@@ -293,9 +359,14 @@ impl Interfaces {
             .flat_map(|held| held.addresses.iter())
             .map(|a| a.ip)
             .collect();
-        if let Err(error) = sockets.open_neighbours(link, &addresses, poller) {
+        let outcome = sockets.open_neighbours(link, &addresses, poller);
+        let known = std::mem::replace(&mut sockets.missing.announcements, outcome.is_err());
+        if let Err(error) = outcome
+            && !known
+        {
             warn!(interface = %name, %error, "cannot open the announcement socket");
         }
+        self.lacks_sockets |= sockets.missing != MissingSockets::default();
     }
 }
 

@@ -166,6 +166,10 @@ fn harden() -> Vec<String> {
             "memory is not locked ({error}): when the host swaps, adverts may be late; set LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK"
         ));
     }
+    // Each interface needs three descriptors. The helper process has been started before this.
+    if let Err(error) = privileges::raise_open_files() {
+        warnings.push(format!("the limit on open files cannot be raised: {error}"));
+    }
     if let Err(error) = privileges::keep_only(&privileges::NEEDED) {
         warnings.push(format!("cannot give up privileges: {error}"));
     }

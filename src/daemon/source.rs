@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::helper::CheckRun;
-use crate::vrrp::{Contention, Family, HookOutcome, LinkId, RouterId};
+use crate::vrrp::{Contention, Family, HookOutcome, LinkId, RouterId, SendError};
 
 /// A file descriptor that is waited for; its token is what the poller reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,11 @@ pub(super) enum PendingEvent {
     AddressGone(RouterId, IpAddr),
     Checked(String, CheckRun),
     Contention(Contention),
+    /// An interface came up or changed: the kernel may have removed the entries of its multicast
+    /// groups.
+    Groups(LinkId),
     HookFinished(RouterId, HookOutcome),
     Link(LinkId),
+    /// An advert that had left could not be delivered.
+    AdvertRefused(RouterId, IpAddr, SendError),
 }

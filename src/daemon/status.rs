@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::driver::{Driver, DriverStatus};
 use crate::api::status::{
     Address, Change, Check, DaemonInfo, Heard, Incompatible, LastHook, Next, NextStep,
-    PriorityChange, Reason, Router, Status,
+    PriorityChange, Reason, Refusal, Router, Status,
 };
 use crate::helper::CheckResult;
 use crate::vrrp::{
@@ -124,6 +124,15 @@ fn one_router(
                 address: peer.source,
                 change: peer.mismatch.to_string(),
                 seconds_ago: ago(peer.at),
+            })
+            .collect(),
+        refusals: router
+            .refusals(now)
+            .map(|refusal| Refusal {
+                destination: refusal.to,
+                error: refusal.error.name().to_owned(),
+                text: refusal.error.to_string(),
+                seconds_ago: ago(refusal.at),
             })
             .collect(),
         next: next(router)

@@ -340,6 +340,9 @@ fn counted(out: &mut Exposition, routers: &[Router]) {
     each(out, "vipd_adverts_refused_total", "Adverts that the kernel refused.", |r| {
         r.counters.adverts_refused
     });
+    each(out, "vipd_adverts_undelivered_total", "Adverts that left and did not arrive.", |r| {
+        r.counters.adverts_undelivered
+    });
     each(
         out,
         "vipd_adverts_received_total",

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use caps::Capability;
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::unistd::{self, Pid};
@@ -54,9 +53,7 @@ pub fn main() -> ExitCode {
         tracing::error!("the helper cannot give up privileges: {error}");
         return ExitCode::FAILURE;
     }
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
-    {
+    if let Ok(soft) = privileges::raise_open_files() {
         program::limit_open_files(soft);
     }
     // A failure only costs memory.

@@ -10,7 +10,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, S
 
 use crate::host::bpf;
 use crate::host::sys::{self, OutgoingPacket, PacketBuffer};
-use crate::vrrp::{Family, Vrid, advert};
+use crate::vrrp::{Family, SendError, Vrid, advert};
 
 /// TTL and hop limit of an advert (RFC 9568 5.1.1.3, 5.1.2.3).
 const TTL: u32 = 255;
@@ -92,6 +92,9 @@ impl AdvertSocket {
                 socket.set_multicast_ttl_v4(TTL)?;
                 socket.set_ttl_v4(TTL)?;
                 socket.set_tos_v4(TRAFFIC_CLASS)?;
+                // Without it the kernel reports packets that it dropped for want of a neighbour
+                // entry as sent.
+                sys::set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
             }
             Family::V6 => {
                 socket.set_freebind_v6(true)?;
@@ -102,6 +105,7 @@ impl AdvertSocket {
                 socket.set_unicast_hops_v6(TTL)?;
                 socket.set_tclass_v6(TRAFFIC_CLASS)?;
                 socket.set_recv_hoplimit_v6(true)?;
+                sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
                 setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
             }
         }
@@ -136,7 +140,7 @@ impl AdvertSocket {
     /// least [`Self::BATCH_MAX`] means that more may be waiting.
     ///
     /// # Errors
-    /// As recvmmsg(2).
+    /// As recvmmsg(2). The error may be that of an advert that could not be delivered.
     pub fn receive(&mut self, mut handle: impl FnMut(ReceivedAdvert<'_>)) -> io::Result<usize> {
         let family = self.family;
         self.buffer.drain(self.socket.as_fd(), Self::BATCH_MAX, |packet| {
@@ -148,6 +152,13 @@ impl AdvertSocket {
                 handle(received);
             }
         })
+    }
+
+    /// Passes the destinations of adverts that could not be delivered after they had left to
+    /// `handle`, each with the reason. To be called whenever the socket was readable and nothing was
+    /// received, or it would be readable for ever.
+    pub fn receive_errors(&mut self, handle: impl FnMut(IpAddr, io::Error)) {
+        self.buffer.drain_errors(self.socket.as_fd(), handle);
     }
 
     /// Sends one advert without blocking.
@@ -189,6 +200,23 @@ impl AdvertSocket {
 impl AsFd for AdvertSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// The error that sending an advert returned.
+pub(crate) fn send_error(error: &io::Error) -> SendError {
+    match error.raw_os_error().unwrap_or_default() {
+        libc::EPERM | libc::EACCES => SendError::Filtered,
+        libc::ENETUNREACH
+        | libc::EHOSTUNREACH
+        | libc::ENETDOWN
+        | libc::EHOSTDOWN
+        | libc::EADDRNOTAVAIL
+        | libc::ENODEV
+        | libc::ENXIO => SendError::Unreachable,
+        libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN => SendError::Full,
+        libc::ENOPROTOOPT | libc::EPROTO => SendError::NoDaemon,
+        errno => SendError::Other(errno),
     }
 }
 

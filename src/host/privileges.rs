@@ -98,6 +98,18 @@ pub fn drop_realtime() -> io::Result<()> {
     sys::set_scheduler(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
 
+/// Raises the limit on open files to what the process may have at most. Returns what it was before:
+/// programs that it executes are to get that again, since some of them cannot use higher descriptors
+/// (select(2)).
+///
+/// # Errors
+/// As setrlimit(2), which always permits this.
+pub fn raise_open_files() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(soft)
+}
+
 /// Locks every page of the process in memory, from its first use on (`MCL_ONFAULT`, mlockall(2)).
 ///
 /// # Errors

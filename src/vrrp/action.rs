@@ -86,6 +86,11 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// Whether it takes the addresses over, rather than going on after an offer to hand them over.
+    pub fn takes_over(&self) -> bool {
+        self.to == Role::Master && self.from != Role::Leaving
+    }
+
     /// The hook that belongs to this change of role, if it has one. `hooks` says whether it runs.
     pub fn hook(&self) -> Option<Hook> {
         match self.to {

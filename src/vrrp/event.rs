@@ -5,15 +5,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::{CheckId, Probe};
-use super::config::{Address, Config, RouterConfig};
+use super::config::{Address, Config, Family, RouterConfig};
 use super::hook::HookOutcome;
 use super::id::{LinkId, Mac, RouterId};
+use super::refusal::SendError;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// An address that we hold was removed from its interface by another program.
     AddressLost(RouterId, IpAddr),
+    /// No destination takes adverts: the first one of a takeover did not leave, or none has left for
+    /// as long as peers wait.
+    AdvertsRefused(RouterId),
     /// An [`Action::Claim`](super::Action::Claim) failed: an advertised address could not be added.
     ClaimFailed(RouterId, ClaimError),
     Command(Command),
@@ -24,7 +28,7 @@ pub enum Event<'a> {
     /// A hook has ended; for a sync group, the one that was run for this member. Drivers report
     /// `BeforeClaim` and `BeforeRelease` only of the run that was requested last.
     HookFinished(RouterId, HookOutcome),
-    /// The kernel has accepted no advert for as long as peers wait, or the worker has not answered.
+    /// The worker has not answered for as long as peers wait.
     Late(RouterId),
     /// The lifetime of addresses that we hold has ended, or is about to, without being renewed.
     LeaseRanOut(RouterId),
@@ -43,9 +47,13 @@ pub enum Event<'a> {
         check: CheckId,
         probe: Probe,
     },
+    /// An advert did not leave for this destination, or did not arrive there.
+    AdvertRefused(RouterId, IpAddr, SendError),
     Reload(&'a Config),
     /// An unadvertised address could not be added. The rest of the claim was carried out.
     Refused(RouterId, IpAddr, ClaimError),
+    /// Which sockets of an interface cannot be opened. Without such an event all are open.
+    Sockets(LinkId, MissingSockets),
     /// The daemon is to stop.
     Stop(Stop),
     /// A deadline has passed.
@@ -132,6 +140,31 @@ impl Source {
     /// Chosen by the settings of `config`.
     pub fn of(ip: IpAddr, config: &RouterConfig) -> Self {
         Source { ip, settings: config.source_settings() }
+    }
+}
+
+/// The sockets that cannot be opened on an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MissingSockets {
+    /// For adverts over IPv4.
+    pub v4: bool,
+    /// For adverts over IPv6.
+    pub v6: bool,
+    pub announcements: bool,
+}
+
+impl MissingSockets {
+    /// Whether that for adverts of this family is missing.
+    pub fn adverts(mut self, family: Family) -> bool {
+        *self.adverts_mut(family)
+    }
+
+    /// The same, to be changed.
+    pub fn adverts_mut(&mut self, family: Family) -> &mut bool {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
     }
 }
 

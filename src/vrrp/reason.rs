@@ -25,6 +25,10 @@ pub enum Reason {
     SourceAbsent(IpAddr),
     /// Another host has the address that adverts would be sent from.
     SourceDuplicate(IpAddr),
+    /// A socket for adverts or announcements cannot be opened.
+    NoSocket,
+    /// No destination takes our adverts.
+    AdvertsRefused,
     /// The check of this name fails.
     Check(Arc<str>),
     /// The member of its sync group of this name cannot take part.
@@ -53,6 +57,8 @@ names! {
         NoLinkLocal = "no_link_local",
         SourceAbsent = "source_absent",
         SourceDuplicate = "source_duplicate",
+        NoSocket = "no_socket",
+        AdvertsRefused = "adverts_refused",
         Check = "check",
         Group = "group",
         AddressAlreadyThere = "address_already_there",
@@ -76,6 +82,8 @@ impl Reason {
             Reason::Starting
             | Reason::Unchecked
             | Reason::LinkDown
+            | Reason::NoSocket
+            | Reason::AdvertsRefused
             | Reason::Check(_)
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
@@ -98,6 +106,8 @@ impl Reason {
             | Reason::NoLinkLocal
             | Reason::SourceAbsent(_)
             | Reason::SourceDuplicate(_)
+            | Reason::NoSocket
+            | Reason::AdvertsRefused
             | Reason::Check(_)
             | Reason::AddressAlreadyThere
             | Reason::AddressMissing
@@ -144,6 +154,18 @@ impl fmt::Display for Reason {
                 f,
                 "another host {has} {ip}, which adverts would be sent from (duplicate address \
                  detection failed)"
+            ),
+            Reason::NoSocket => write!(
+                f,
+                "a socket for adverts or announcements {} be opened{}",
+                tense("cannot", "could not"),
+                tense("; the log says why, and it is tried again", "")
+            ),
+            Reason::AdvertsRefused => write!(
+                f,
+                "none of its adverts {} this host{}",
+                tense("leaves", "left"),
+                tense("; the next attempt comes later each time", "")
             ),
             Reason::Check(check) => write!(f, "check {check} {}", tense("fails", "failed")),
             Reason::Group(member) => {

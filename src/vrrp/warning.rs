@@ -7,6 +7,7 @@ use super::config::{Interval, Priority};
 use super::discard::Mismatch;
 use super::event::ClaimError;
 use super::id::Mac;
+use super::refusal::SendError;
 
 /// A problem that an operator should look at. It has no effect on the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +32,8 @@ pub enum Warning {
     LowerMaster { source: IpAddr, priority: Priority },
     /// The interface has lost the source address of the adverts.
     SourceGone { source: IpAddr },
+    /// Adverts do not leave for this destination, or do not arrive there.
+    AdvertRefused { to: IpAddr, error: SendError },
     /// Two routers claim to own the addresses (RFC 9568, erratum 8298).
     TwoOwners { source: IpAddr },
 }
@@ -48,6 +51,7 @@ impl Warning {
             Warning::TwoOwners { .. } => 6,
             Warning::AddressMissing { .. } => 7,
             Warning::SourceGone { .. } => 8,
+            Warning::AdvertRefused { .. } => 9,
         }
     }
 }
@@ -84,6 +88,9 @@ impl fmt::Display for Warning {
                 f,
                 "the interface has lost {source}, which adverts are sent from; they go on for three intervals"
             ),
+            Warning::AdvertRefused { to, error } => {
+                write!(f, "adverts to {to} do not arrive: {error}")
+            }
             Warning::TwoOwners { source } => {
                 write!(f, "{source} has priority 255 too: only one host can own the addresses")
             }

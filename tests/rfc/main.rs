@@ -30,6 +30,7 @@ mod overlap;
 mod peers;
 mod reload;
 mod resume;
+mod sending;
 mod source;
 mod stop;
 mod timers;

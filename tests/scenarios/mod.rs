@@ -17,6 +17,8 @@ pub struct Setup {
     pub preempt: bool,
     pub link_delay: Duration,
     pub exclusive: bool,
+    /// Sends adverts to each other host instead of the multicast group.
+    pub unicast: bool,
     /// Not started at the beginning.
     pub asleep: bool,
 }
@@ -37,6 +39,11 @@ impl Setup {
         self
     }
 
+    pub const fn unicast(mut self) -> Self {
+        self.unicast = true;
+        self
+    }
+
     pub const fn asleep(mut self) -> Self {
         self.asleep = true;
         self
@@ -51,6 +58,7 @@ pub const fn host(name: &'static str, priority: u8) -> Setup {
         preempt: true,
         link_delay: Duration::ZERO,
         exclusive: false,
+        unicast: false,
         asleep: false,
     }
 }
@@ -83,6 +91,12 @@ pub enum Step {
     LinkDown(&'static str),
     /// The interface has its carrier again.
     LinkUp(&'static str),
+    /// The packet filter of the host drops all adverts that it sends.
+    DropAdverts(&'static str),
+    /// The packet filter of the first drops its adverts to the second.
+    DropAdvertsTo(&'static str, &'static str),
+    /// The packet filter of the host drops nothing any more.
+    DropNothing(&'static str),
     /// Another program on the host deletes the shared address.
     RemoveAddress(&'static str),
     /// The interface loses the host's own address.
@@ -540,6 +554,44 @@ pub const ALL: &[Scenario] = &[
             MasterIs("b"),
             MasterWithin("a", TIMEOUT),
             NothingWasLost,
+        ],
+    },
+    Scenario {
+        name: "a_host_whose_own_filter_drops_its_adverts_leaves_the_address_to_its_peer",
+        interval_ms: 1000,
+        hosts: PAIR,
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            Wait(s(2)),
+            DropAdverts("a"),
+            MasterWithin("b", TIMEOUT),
+            Mark,
+            Wait(s(24)),
+            MasterIs("b"),
+            NothingWasLost,
+            TwoAnsweredAtMost(ms(20)),
+            DropNothing("a"),
+            MasterWithin("a", s(40)),
+            NothingWasLost,
+        ],
+    },
+    Scenario {
+        name: "a_unicast_peer_to_which_adverts_are_refused_costs_the_others_nothing",
+        interval_ms: 1000,
+        hosts: &[
+            host("a", 150).unicast(),
+            host("b", 100).unicast(),
+            host("c", 50).unicast().asleep(),
+        ],
+        steps: &[
+            MasterWithin("a", TIMEOUT),
+            Wait(s(2)),
+            Mark,
+            DropAdvertsTo("a", "c"),
+            Wait(s(12)),
+            MasterIs("a"),
+            NothingWasLost,
+            TwoAnsweredAtMost(ms(0)),
         ],
     },
     Scenario {

@@ -14,7 +14,8 @@ use vipd::vrrp::{
 
 use super::random::Random;
 use super::world::{
-    Frame, Pace, Path, SECOND, World, addresses_on, own_address, own_addresses, shared_address,
+    Filter, Frame, Pace, Path, SECOND, World, addresses_on, own_address, own_addresses,
+    shared_address,
 };
 
 /// What may happen in a run: drawn once, so that most runs are about few things at a time.
@@ -407,7 +408,13 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 .routers
                 .iter()
                 .any(|router| router.priority == Priority::OWNER);
-            match random.range(0..11) {
+            match random.range(0..13) {
+                10 => {
+                    let filter =
+                        [Filter::Pass, Filter::DropTo(other), Filter::DropAll, Filter::DropAll];
+                    world.set_filter(host, random.pick(&filter));
+                }
+                11 => world.set_no_sockets(host, !world.hosts[host].no_sockets),
                 0..=2 => world.remove_address(host, ip),
                 6 => {
                     let mac = Mac([2, 0, 0, 0, random.range(2..9) as u8, host as u8]);
@@ -755,6 +762,8 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         world.set_second_link(host, true);
         world.hosts[host].vetoes = false;
         world.set_own_addresses(host, true);
+        world.set_filter(host, Filter::Pass);
+        world.set_no_sockets(host, false);
         let machine = &world.hosts[host];
         let owned: Vec<IpAddr> = machine
             .config
@@ -838,6 +847,7 @@ fn check_world(world: &mut World) {
     let mut vrids: Vec<(Family, Vrid)> = world
         .hosts
         .iter()
+        .filter(|host| host.process.is_some())
         .flat_map(|host| host.config.routers.iter().map(|router| (router.family, router.vrid)))
         .collect();
     vrids.sort_unstable();

@@ -10,7 +10,7 @@ use vipd::vrrp::{
 };
 
 use super::scenarios::{Scenario, Setup, Step};
-use super::world::{Pace, World, shared_address};
+use super::world::{Filter, Pace, World, own_addresses, shared_address};
 
 /// The shared address of every scenario.
 pub fn address() -> IpAddr {
@@ -52,8 +52,13 @@ pub fn world(setups: &[Setup], interval_ms: u16, seed: u64) -> World {
     let interval = Interval::from_centis(interval_ms / 10).unwrap();
     let configs = setups
         .iter()
-        .map(|setup| {
-            (Config { routers: vec![router(setup, interval)], ..Config::default() }, Pace::GOOD)
+        .enumerate()
+        .map(|(host, setup)| {
+            let mut router = router(setup, interval);
+            let others = (0..setups.len()).filter(|other| *other != host);
+            router.unicast_peers =
+                setup.unicast.then(|| others.map(|other| own_addresses(other)[0]).collect());
+            (Config { routers: vec![router], ..Config::default() }, Pace::GOOD)
         })
         .collect();
     let mut world = World::new(seed, configs);
@@ -132,6 +137,18 @@ pub fn play(scenario: &Scenario, seed: u64) {
             }
             Step::LinkUp(name) => {
                 world.set_link(host(name), true);
+                true
+            }
+            Step::DropAdverts(name) => {
+                world.set_filter(host(name), Filter::DropAll);
+                true
+            }
+            Step::DropAdvertsTo(name, peer) => {
+                world.set_filter(host(name), Filter::DropTo(host(peer)));
+                true
+            }
+            Step::DropNothing(name) => {
+                world.set_filter(host(name), Filter::Pass);
                 true
             }
             Step::RemoveAddress(name) => {

@@ -15,8 +15,9 @@ use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, 
 use vipd::vrrp::record::{self, PreviousRecord, Resumes};
 use vipd::vrrp::{
     Action, Address, AddressState, Command, Config, Contention, Drain, Event, Family, Hook,
-    HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, Node, Packet, Priority,
-    Probe, RecordEntry, Role, RouterConfig, RouterId, Stop, Transition, VirtualRouter, Why,
+    HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, MissingSockets, Node,
+    Packet, Priority, Probe, RecordEntry, Role, RouterConfig, RouterId, SendError, Stop,
+    Transition, VirtualRouter, Why,
 };
 
 use super::random::Random;
@@ -63,6 +64,15 @@ impl Pace {
     };
 }
 
+/// What a packet filter of a host does with its own adverts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    Pass,
+    /// Drops those to the unicast address of this host.
+    DropTo(usize),
+    DropAll,
+}
+
 /// An address in a kernel.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -85,6 +95,10 @@ pub struct Machine {
     pub refuses: BTreeSet<IpAddr>,
     /// Whether `before_claim` hooks fail.
     pub vetoes: bool,
+    /// Which of its adverts its packet filter drops.
+    pub filter: Filter,
+    /// Whether no socket can be opened, as without free descriptors.
+    pub no_sockets: bool,
     /// The link-layer address of the interface on each link.
     macs: [Mac; 2],
     /// Its own addresses, each with the link that it is on, as the kernel lists them.
@@ -375,6 +389,8 @@ impl World {
                 vetoes: false,
                 macs: [0, 1].map(|link| Mac([2, 0, 0, 0, link, index as u8])),
                 own: own_of_both_links(index),
+                filter: Filter::Pass,
+                no_sockets: false,
                 kernel,
                 gone: BTreeMap::new(),
                 record: PreviousRecord::default(),
@@ -470,7 +486,7 @@ impl World {
             }
             Occurrence::Frame { to, ref frame } => {
                 let machine = &mut self.hosts[to];
-                if !machine.powered || !machine.is_up(frame.link) {
+                if !machine.powered || !machine.is_up(frame.link) || machine.no_sockets {
                     return;
                 }
                 let Some(process) = &mut machine.process else { return };
@@ -483,7 +499,7 @@ impl World {
             }
             Occurrence::Announced { to, mac, link, ip } => {
                 let machine = &mut self.hosts[to];
-                if !machine.powered || !machine.is_up(link) {
+                if !machine.powered || !machine.is_up(link) || machine.no_sockets {
                     return;
                 }
                 let Some(process) = &mut machine.process else { return };
@@ -765,6 +781,20 @@ impl World {
         }
     }
 
+    pub fn set_filter(&mut self, host: usize, filter: Filter) {
+        self.hosts[host].filter = filter;
+        self.say(Some(host), || format!("its packet filter: {filter:?}"));
+    }
+
+    /// The daemon's sockets are closed and cannot be opened, or are opened again.
+    pub fn set_no_sockets(&mut self, host: usize, missing: bool) {
+        if self.hosts[host].no_sockets != missing {
+            self.hosts[host].no_sockets = missing;
+            self.say(Some(host), || format!("sockets are missing: {missing}"));
+            self.notify_from_kernel(host, None);
+        }
+    }
+
     /// Another program on the host removes an address, or adds one of its own.
     pub fn remove_address(&mut self, host: usize, ip: IpAddr) {
         for at in [(0, ip), (1, ip)] {
@@ -874,6 +904,10 @@ impl World {
         }
         for link in [0, 1] {
             let Some(id) = self.link_id(host, link) else { continue };
+            let machine = &self.hosts[host];
+            let missing = machine.no_sockets;
+            let missing = MissingSockets { v4: missing, v6: missing, announcements: missing };
+            self.feed(host, Event::Sockets(id, missing));
             let machine = &self.hosts[host];
             let up = machine.is_up(link);
             let mut addresses = Vec::new();
@@ -1019,7 +1053,7 @@ impl World {
                         for ip in due.ips() {
                             self.may_be_promised(host, "an announcement", (link, ip));
                         }
-                        if self.hosts[host].is_up(link) {
+                        if self.hosts[host].is_up(link) && !self.hosts[host].no_sockets {
                             let mac = process.macs[link];
                             due.ips().for_each(|ip| self.announce(host, mac, link, ip));
                         }
@@ -1042,13 +1076,19 @@ impl World {
         let leased = config.as_ref().filter(|c| c.priority != Priority::OWNER);
         // The kernel refuses to send without carrier, and to IPv6 peers without the route that comes
         // with an address. The source itself may have gone.
+        let filtered = self.filtered(host, &due.to);
         let machine = &self.hosts[host];
         let link = config.as_ref().map_or(0, |config| link_of(&config.interface));
-        let routed = |to: &IpAddr| matches!(to, IpAddr::V6(to) if !to.is_multicast());
-        let accepted =
-            machine.is_up(link) && (!due.to.iter().any(routed) || machine.has_own(link, due.from));
-        process.delivery.sent(self.local(host, process.started), id, accepted);
-        if !accepted {
+        let sends = machine.is_up(link) && !machine.no_sockets;
+        let has_route = |to: &IpAddr| match to {
+            IpAddr::V6(to) if !to.is_multicast() => machine.has_own(link, due.from),
+            IpAddr::V4(_) | IpAddr::V6(_) => true,
+        };
+        let refused = due.to.iter().filter_map(|to| match sends && has_route(to) {
+            false => Some((*to, SendError::Unreachable)),
+            true => filtered.contains(to).then_some((*to, SendError::Filtered)),
+        });
+        if !process.delivery.sent(self.local(host, process.started), due, refused) {
             return;
         }
         let advert = &due.advert;
@@ -1061,7 +1101,7 @@ impl World {
             process.entry(id).advert_sent(Duration::from_nanos(now), due.from, config);
         }
         let mut message = Vec::new();
-        for &destination in due.to.iter() {
+        for &destination in due.to.iter().filter(|to| !filtered.contains(to)) {
             advert.encode(due.from, destination, &mut message);
             let message = message.clone();
             let frame = Frame { link, source: due.from, destination, ttl: 255, message };
@@ -1089,6 +1129,16 @@ impl World {
             machine.refuses.remove(&ip);
         }
         self.notify_from_kernel(host, None);
+    }
+
+    /// The destinations of an advert to which the host's own packet filter drops it.
+    fn filtered(&self, host: usize, to: &[IpAddr]) -> Vec<IpAddr> {
+        let dropped = |to: &&IpAddr| match self.hosts[host].filter {
+            Filter::Pass => false,
+            Filter::DropTo(peer) => (0..2).any(|link| addresses_on(link, peer).contains(to)),
+            Filter::DropAll => true,
+        };
+        to.iter().filter(dropped).copied().collect()
     }
 
     fn notify(&mut self, host: usize, process: &mut Process, transition: &Transition) {
@@ -1393,6 +1443,9 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         Event::Contention(seen) => format!("{} announces {}", seen.mac, seen.address),
         Event::Timeout => "timeout".to_owned(),
         Event::AddressLost(..)
+        | Event::AdvertsRefused(_)
+        | Event::AdvertRefused(..)
+        | Event::Sockets(..)
         | Event::ClaimFailed(..)
         | Event::Routed(..)
         | Event::Command(_)

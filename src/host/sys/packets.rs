@@ -17,8 +17,9 @@ pub(crate) const SEND_BATCH: usize = 64;
 /// Bytes per packet: the longest VRRP message (255 IPv6 addresses), a trailer and the longest IPv4
 /// header fit.
 const PAYLOAD_SIZE: usize = 4352;
-/// Bytes of control messages per received packet: destination and hop limit of IPv6 fit.
-const CONTROL_SIZE: usize = 64;
+/// Bytes of control messages per received packet: destination and hop limit of IPv6 fit, and why a
+/// packet could not be delivered.
+const CONTROL_SIZE: usize = 128;
 /// Bytes per source address: the largest is `sockaddr_in6` (28 bytes).
 const NAME_SIZE: usize = 32;
 /// Bytes of control messages per sent packet: one `IP_PKTINFO` or `IPV6_PKTINFO` fits.
@@ -101,8 +102,9 @@ pub(crate) fn send_all<'a>(
         let mut rest: &[OutgoingPacket<'a>] = batch;
         while !rest.is_empty() {
             // The kernel stops at the first packet that fails, and returns its error in the next
-            // call.
-            let handled = match send(fd, rest) {
+            // call. An error may also be that of an earlier packet, which the network reported
+            // meanwhile: it is returned once, without sending anything.
+            let handled = match send(fd, rest).or_else(|_| send(fd, rest)) {
                 Ok(sent) => sent.max(1),
                 Err(error) => {
                     failed(place, error);
@@ -192,7 +194,7 @@ impl PacketBuffer {
     ) -> io::Result<usize> {
         let mut total = 0;
         while total < batch_max {
-            let (packets, more) = self.receive(fd)?;
+            let (packets, more) = self.receive(fd, 0)?;
             for packet in packets {
                 total += 1;
                 handle(packet);
@@ -204,11 +206,31 @@ impl PacketBuffer {
         Ok(total)
     }
 
+    /// Empties the error queue of a socket with `IP_RECVERR` or `IPV6_RECVERR` (ip(7)): passes the
+    /// destinations of packets that could not be delivered to `handle`, each with the reason.
+    pub(crate) fn drain_errors(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        mut handle: impl FnMut(IpAddr, io::Error),
+    ) {
+        while let Ok((packets, more)) = self.receive(fd, libc::MSG_ERRQUEUE) {
+            for packet in packets {
+                if let (Some(to), Some(error)) = (packet.source(), packet.error()) {
+                    handle(to, error);
+                }
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
     /// Receives at most [`RECEIVE_BATCH`] packets with one system call, without blocking. Returns
     /// them, and whether more may be waiting.
     fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
+        flags: i32,
     ) -> io::Result<(impl Iterator<Item = ReceivedPacket<'_>>, bool)> {
         let room = self.room;
         // Uninitialised, as in `send`.
@@ -238,7 +260,7 @@ impl PacketBuffer {
                 fd.as_raw_fd(),
                 headers.as_mut_ptr().cast(),
                 asked,
-                libc::MSG_DONTWAIT as _,
+                (libc::MSG_DONTWAIT | flags) as _,
                 std::ptr::null_mut(),
             )
         };
@@ -280,7 +302,8 @@ pub(crate) struct ReceivedPacket<'a> {
 }
 
 impl<'a> ReceivedPacket<'a> {
-    /// Source address, if the socket is an IP socket.
+    /// Source address, if the socket is an IP socket; of a packet from the error queue, the
+    /// destination.
     pub(crate) fn source(&self) -> Option<IpAddr> {
         let family = u16::from_ne_bytes(self.name.first_chunk().copied()?);
         match i32::from(family) {
@@ -312,6 +335,15 @@ impl<'a> ReceivedPacket<'a> {
     pub(crate) fn hop_limit(&self) -> Option<u8> {
         let limit = self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)?;
         u8::try_from(i32::from_ne_bytes(*limit.first_chunk()?)).ok()
+    }
+
+    /// Why a packet from the error queue could not be delivered: the first member of `struct
+    /// sock_extended_err`.
+    fn error(&self) -> Option<io::Error> {
+        let found = self
+            .ancillary(libc::IPPROTO_IP, libc::IP_RECVERR)
+            .or_else(|| self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_RECVERR))?;
+        Some(io::Error::from_raw_os_error(i32::from_ne_bytes(*found.first_chunk()?)))
     }
 
     /// Data of the first control message of this level and type. Each one consists of length,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::vrrp::{Advert, Family, Held, Instant, LinkId, RouterId, Transition};
+use crate::vrrp::{Advert, Family, Held, Instant, LinkId, RouterId, Transition, Why};
 
 /// Actions that nothing delays any more, by kind.
 ///
@@ -21,6 +21,22 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// The first advert of a takeover was refused, if one was sent just now: nothing that was to
+    /// follow from it becomes visible. Returns whether there was a takeover. One that resumes has the
+    /// addresses already, and goes on for as long as peers wait.
+    pub(super) fn call_off_takeover(&mut self, id: RouterId) -> bool {
+        let of_router = self.transitions.iter_mut().filter(|change| change.router == id);
+        let mut called_off = false;
+        for change in of_router.filter(|change| change.takes_over() && change.why != Why::Resumed) {
+            change.hooks = false;
+            called_off = true;
+        }
+        if called_off {
+            self.announcements.retain(|due| due.router != id);
+        }
+        called_off
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.adverts.is_empty()
             && self.renewals.is_empty()

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use super::{
     Action, ClaimError, Event, Held, Instant, LinkId, Node, Priority, RouterConfig, RouterId,
-    Transition, VirtualRouter,
+    SendError, Transition, VirtualRouter,
 };
 use batch::Batch;
 pub use batch::{DueAdvert, DueAnnouncement};
@@ -169,6 +169,8 @@ struct RouterDelivery {
     accepted_at: Instant,
     /// Whether the kernel accepted the newest advert: only then is the lease renewed.
     accepted: bool,
+    /// The last advert was refused by every destination, also that of an earlier takeover.
+    mute: bool,
     /// Addresses that disappeared while a job was under way, perhaps because of it.
     missing: Vec<IpAddr>,
     /// A renewal is under way; one at a time is enough.
@@ -286,26 +288,44 @@ impl Delivery {
         self.events.pop_front()
     }
 
-    /// The kernel has accepted an advert, or refused it, or there is no socket to send it by. Returns
-    /// whether it accepted the one before.
-    pub fn sent(&mut self, now: Instant, id: RouterId, accepted: bool) -> bool {
-        let Some(delivery) = self.routers.get_mut(&id) else { return false };
-        let before = std::mem::replace(&mut delivery.accepted, accepted);
+    /// An advert has been handed to the kernel, which refused it for these destinations. Returns
+    /// whether it counts as sent: at least one destination took it.
+    ///
+    /// If none did, no lease is renewed; a takeover is called off before anything is announced, and
+    /// a master gives up after as long as its peers wait.
+    pub fn sent(
+        &mut self,
+        now: Instant,
+        advert: &DueAdvert,
+        refused: impl IntoIterator<Item = (IpAddr, SendError)>,
+    ) -> bool {
+        let id = advert.router;
+        let mut count = 0;
+        for (to, error) in refused {
+            count += 1;
+            self.events.push_back(Event::AdvertRefused(id, to, error));
+        }
+        let accepted = count < advert.to.len();
+        let Some(delivery) = self.routers.get_mut(&id) else { return accepted };
+        delivery.accepted = accepted;
+        delivery.mute = !accepted;
         if accepted {
             delivery.accepted_at = now;
-        } else if delivery.is_overdue(now) {
-            self.events.push_back(Event::Late(id));
+        } else if self.batch.call_off_takeover(id) || delivery.is_overdue(now) {
+            self.events.push_back(Event::AdvertsRefused(id));
         }
-        before
+        accepted
     }
 
     /// The worker has added a part of the addresses of a claim. A client of one of many addresses
-    /// need not wait for all of them, so this part is announced at once.
+    /// need not wait for all of them, so this part is announced at once, unless it is known that no
+    /// advert leaves, so that the takeover may be called off.
     pub fn claimed_part(&mut self, id: RouterId, part: Range<usize>) {
         let Some(delivery) = self.routers.get_mut(&id) else { return };
         if let Some(held) = delivery.queue.announcement().cloned()
             && delivery.job == Some(JobKind::Claim)
             && delivery.announced == part.start
+            && !delivery.mute
         {
             delivery.announced = part.end;
             self.batch.announcements.push(DueAnnouncement {
@@ -523,6 +543,7 @@ impl RouterDelivery {
             announced: 0,
             accepted_at: now,
             accepted: false,
+            mute: false,
             missing: Vec::new(),
             renewing: false,
             renewed_at: now,
@@ -564,9 +585,10 @@ mod tests {
     use std::iter::empty;
 
     use super::*;
-    use crate::vrrp::{Advert, Config, LinkState, Recorded, Role};
+    use crate::vrrp::{Advert, Config, LinkState, Recorded, Role, Why};
 
     const ROUTER: RouterId = RouterId(0);
+    const REFUSED: &str = "AdvertRefused(RouterId(0), 224.0.0.18, Full)";
 
     /// A master with adverts every second and addresses that last two seconds.
     struct Master {
@@ -629,9 +651,31 @@ mod tests {
             assert_eq!(kinds(&master.carries_out()), ["notify", "claim"]);
             master.finishes(JobKind::Claim, None);
             assert_eq!(kinds(&master.carries_out()), ["advertise", "announce", "notify"]);
-            master.delivery.sent(master.now, ROUTER, true);
+            master.sent(master.now, true);
             assert_eq!(master.next_event(), None);
             master
+        }
+
+        /// The kernel takes an advert, or its destination refuses it.
+        fn sent(&mut self, now: Instant, accepted: bool) {
+            let due = self.due();
+            let refused = due.to.iter().map(|to| (*to, SendError::Full));
+            let refused: Vec<_> = refused.filter(|_| !accepted).collect();
+            assert_eq!(self.delivery.sent(now, &due, refused), accepted);
+        }
+
+        fn due(&self) -> DueAdvert {
+            let Action::Advertise { router, from, to, advert, due } =
+                self.advert(Priority::new(100))
+            else {
+                unreachable!()
+            };
+            DueAdvert { link: LinkId(0), router, from, to, advert, due }
+        }
+
+        /// At most this many things that are to be carried out.
+        fn next(&mut self, most: usize) -> Vec<Output> {
+            std::iter::from_fn(|| self.delivery.next(self.now)).take(most).collect()
         }
 
         fn next_event(&mut self) -> Option<String> {
@@ -733,8 +777,9 @@ mod tests {
         master.carries_out();
         master.finishes(JobKind::Claim, None);
         assert_eq!(master.delivery.lease_until(ROUTER), until);
-        master.delivery.sent(begun + Duration::from_secs(3), ROUTER, false);
-        assert_eq!(master.next_event().unwrap(), "Late(RouterId(0))");
+        master.sent(begun + Duration::from_secs(3), false);
+        assert_eq!(master.next_event().unwrap(), REFUSED);
+        assert_eq!(master.next_event().unwrap(), "AdvertsRefused(RouterId(0))");
     }
 
     #[test]
@@ -755,17 +800,18 @@ mod tests {
             seen
         };
         assert_eq!(kinds(&push(&mut master)), ["advertise"]);
-        master.delivery.sent(master.now, ROUTER, false);
+        master.sent(master.now, false);
+        assert_eq!(master.next_event().unwrap(), REFUSED);
         assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
         assert_eq!(kinds(&push(&mut master)), ["advertise"]);
-        master.delivery.sent(master.now, ROUTER, true);
+        master.sent(master.now, true);
         assert_eq!(kinds(&master.carries_out()), ["renew"]);
         push(&mut master);
-        master.delivery.sent(master.now, ROUTER, true);
+        master.sent(master.now, true);
         assert_eq!(kinds(&master.carries_out()), [] as [&str; 0]);
         master.finishes(JobKind::Renew, None);
         push(&mut master);
-        master.delivery.sent(master.now, ROUTER, true);
+        master.sent(master.now, true);
         assert_eq!(kinds(&master.carries_out()), ["renew"]);
         master.finishes(JobKind::Renew, Some(JobError::TooLate));
         assert_eq!(master.next_event().unwrap(), "LeaseRanOut(RouterId(0))");
@@ -867,14 +913,76 @@ mod tests {
     }
 
     #[test]
-    fn adverts_refused_for_three_intervals_make_late() {
+    fn a_master_whose_adverts_are_refused_for_three_intervals_is_told() {
         let mut master = Master::stable();
         let begun = master.now;
         let late = begun + Duration::from_secs(3);
-        assert!(master.delivery.sent(late.before(Duration::from_nanos(1)), ROUTER, false));
+        master.sent(late.before(Duration::from_nanos(1)), false);
+        assert_eq!(master.next_event().unwrap(), REFUSED);
         assert_eq!(master.next_event(), None);
-        assert!(!master.delivery.sent(late, ROUTER, false));
-        assert_eq!(master.next_event().unwrap(), "Late(RouterId(0))");
+        master.sent(late, false);
+        assert_eq!(master.next_event().unwrap(), REFUSED);
+        assert_eq!(master.next_event().unwrap(), "AdvertsRefused(RouterId(0))");
+    }
+
+    #[test]
+    fn an_advert_that_one_of_two_destinations_takes_counts_as_sent() {
+        let mut master = Master::stable();
+        let peers: [IpAddr; 2] = ["192.0.2.2".parse().unwrap(), "192.0.2.3".parse().unwrap()];
+        let due = DueAdvert { to: Arc::from(peers), ..master.due() };
+        let late = master.now + Duration::from_secs(3);
+        let refuses = |to| (to, SendError::Filtered);
+        assert!(master.delivery.sent(late, &due, [refuses(peers[1])]));
+        assert!(master.next_event().unwrap().contains("AdvertRefused(RouterId(0), 192.0.2.3"));
+        assert_eq!(master.next_event(), None);
+        assert!(!master.delivery.sent(late, &due, peers.map(refuses)));
+        master.to_do = vec![master.advert(Priority::new(100)), master.renewal()];
+        assert_eq!(kinds(&master.carries_out()), ["advertise"], "nothing is renewed");
+    }
+
+    #[test]
+    fn a_takeover_whose_first_advert_is_refused_is_called_off_before_it_is_announced() {
+        let mut master = Master::new();
+        master.carries_out();
+        master.finishes(JobKind::Claim, None);
+        assert_eq!(kinds(&master.next(1)), ["advertise"]);
+        master.sent(master.now, false);
+        assert_eq!(master.next_event().unwrap(), REFUSED);
+        assert_eq!(master.next_event().unwrap(), "AdvertsRefused(RouterId(0))");
+        let [Output::Notify(transitions)] = &master.next(9)[..] else {
+            panic!("only the change of role is told")
+        };
+        assert!(transitions.iter().all(|transition| !transition.hooks));
+        // Part of the next one is not announced before its advert has left.
+        master.feed(Event::AdvertsRefused(ROUTER));
+        assert_eq!(kinds(&master.carries_out()), ["release", "notify"][..1]);
+        master.finishes(JobKind::Release, None);
+        master.carries_out();
+        while master.node.router(ROUTER).unwrap().role() != Role::Master {
+            master.now = master.node.deadline().unwrap();
+            master.feed(Event::Timeout);
+        }
+        master.carries_out();
+        master.delivery.claimed_part(ROUTER, 0..1);
+        assert_eq!(kinds(&master.next(9)), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_master_that_resumes_is_not_called_off_by_a_refusal() {
+        let mut master = Master::new();
+        master.to_do.retain_mut(|action| {
+            if let Action::Notify(transition) = action {
+                transition.why = Why::Resumed;
+            }
+            true
+        });
+        master.carries_out();
+        master.finishes(JobKind::Claim, None);
+        assert_eq!(kinds(&master.next(1)), ["advertise"]);
+        master.sent(master.now, false);
+        assert_eq!(master.next_event().unwrap(), REFUSED);
+        assert_eq!(master.next_event(), None);
+        assert_eq!(kinds(&master.next(9)), ["announce", "notify"]);
     }
 
     #[test]

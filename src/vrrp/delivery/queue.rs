@@ -150,7 +150,7 @@ impl ActionQueue {
             Role::Waiting | Role::Claiming | Role::Master | Role::Leaving => false,
         };
         let begins = |action: &Action| match action {
-            Action::Notify(began) => began.to == Role::Master && began.from != Role::Leaving,
+            Action::Notify(began) => began.takes_over(),
             _ => false,
         };
         if gives_up && let Some(begun) = self.0.iter().position(begins) {

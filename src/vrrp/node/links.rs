@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Link, Node};
 use crate::vrrp::action::Action;
-use crate::vrrp::event::{LinkAddress, LinkState};
+use crate::vrrp::event::{LinkAddress, LinkState, MissingSockets};
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::router::{HostState, VirtualRouter};
 use crate::vrrp::source::Choice;
@@ -33,6 +33,21 @@ impl Node {
         }
     }
 
+    pub(super) fn sockets(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        missing: MissingSockets,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        if std::mem::replace(&mut link.missing, missing) != missing {
+            for router in self.routers_on(id) {
+                self.reevaluate(now, router, actions);
+            }
+        }
+    }
+
     pub(super) fn routers_on(&self, link: LinkId) -> Vec<RouterId> {
         let concerns =
             |router: &&VirtualRouter| router.link() == link || router.holding().held().link == link;
@@ -47,10 +62,13 @@ impl Node {
     fn host_state(&self, router: &VirtualRouter) -> HostState<'_> {
         let links = self.links_of(router);
         let is_up = |link: &Option<&Link>| link.is_some_and(|link| link.up == Some(true));
+        let [adverts, held] = links.map(|link| link.map_or_else(Default::default, |l| l.missing));
+        let lacks_socket = adverts.adverts(router.config().family) || held.announcements;
         let [addresses, held_addresses] =
             links.map(|link| link.map_or(&[][..], |link| &link.addresses));
         HostState {
             link_up: links.iter().all(is_up),
+            lacks_socket,
             addresses,
             held_addresses,
             shared: &self.shared,

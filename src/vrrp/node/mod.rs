@@ -19,7 +19,7 @@ use crate::vrrp::check::Check;
 use crate::vrrp::config::{Config, Family, Vrid};
 use crate::vrrp::discard::{Discard, DiscardReason};
 use crate::vrrp::event::{
-    ClaimError, Command, Contention, Drain, Event, LinkAddress, Packet, Stop,
+    ClaimError, Command, Contention, Drain, Event, LinkAddress, MissingSockets, Packet, Stop,
 };
 use crate::vrrp::group::Group;
 use crate::vrrp::id::{LinkId, Mac, RouterId};
@@ -45,6 +45,7 @@ struct Link {
     /// `None`: not reported yet.
     up: Option<bool>,
     mac: Option<Mac>,
+    missing: MissingSockets,
     addresses: Vec<LinkAddress>,
 }
 
@@ -144,6 +145,9 @@ impl Node {
                 self.with(now, id, |router| contested = router.address_lost(now, ip, actions));
                 outcome = Ok(Handled { router: Some(id), contested });
             }
+            Event::AdvertsRefused(id) => {
+                self.with(now, id, |router| router.adverts_refused(now, actions));
+            }
             Event::ClaimFailed(id, error) => {
                 let there = error == ClaimError::AlreadyThere;
                 self.with(now, id, |router| router.claim_failed(now, there, actions));
@@ -167,10 +171,14 @@ impl Node {
             Event::Routed(id, source) => self.with(now, id, |router| router.set_routed(source)),
             Event::Packet(packet) => outcome = self.packet(now, &packet, actions),
             Event::Probe { check, probe } => self.probe(now, check, probe, actions),
+            Event::AdvertRefused(id, to, error) => {
+                self.with(now, id, |router| router.advert_refused(now, to, error, actions));
+            }
             Event::Refused(id, ip, error) => {
                 self.with(now, id, |router| router.address_refused(now, ip, error, actions));
             }
             Event::Reload(config) => self.reload(now, config, actions),
+            Event::Sockets(link, missing) => self.sockets(now, link, missing, actions),
             Event::Stop(stop) => self.stop(now, stop, actions),
             Event::Timeout => self.timeout(now, actions),
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::{Config, RouterConfig};
+use crate::vrrp::event::MissingSockets;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::role::Leave;
 use crate::vrrp::router::VirtualRouter;
@@ -83,7 +84,13 @@ impl Node {
             Some(index) => index,
             None => {
                 let name = config.interface.clone();
-                self.links.push(Link { name, up: None, mac: None, addresses: Vec::new() });
+                self.links.push(Link {
+                    name,
+                    up: None,
+                    mac: None,
+                    missing: MissingSockets::default(),
+                    addresses: Vec::new(),
+                });
                 self.links.len() - 1
             }
         };

@@ -36,6 +36,8 @@ impl VirtualRouter {
             | Reason::NoLinkLocal
             | Reason::SourceAbsent(_)
             | Reason::SourceDuplicate(_)
+            | Reason::NoSocket
+            | Reason::AdvertsRefused
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
             | Reason::AddressMissing

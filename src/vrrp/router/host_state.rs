@@ -17,6 +17,8 @@ use crate::vrrp::warning::Warning;
 pub(in crate::vrrp) struct HostState<'a> {
     /// Both the interface of the adverts and that of the held addresses are up.
     pub link_up: bool,
+    /// A socket that it needs cannot be opened.
+    pub lacks_socket: bool,
     /// The addresses of the interface that carries the adverts.
     pub addresses: &'a [LinkAddress],
     /// The addresses of the interface that carries, or is to carry, the held addresses.
@@ -110,6 +112,9 @@ impl VirtualRouter {
             self.hold_until = self.hold_until.max(now + delay);
         }
         self.update_source(now, host, was_down);
+        // Without an address the address family may be switched off, and no socket be wanted.
+        let wants_socket = host.link_up && self.missing_source.is_none();
+        self.set_fault(Reason::NoSocket, wants_socket && host.lacks_socket);
         // The owner has its addresses from the host, so they could not move.
         self.drained = host.drained.filter(|_| !owner);
         starting

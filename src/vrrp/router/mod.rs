@@ -31,6 +31,7 @@ use crate::vrrp::holding::Holding;
 use crate::vrrp::hook::HookOutcome;
 use crate::vrrp::id::{LinkId, RouterId};
 use crate::vrrp::reason::Reason;
+use crate::vrrp::refusal::Refusal;
 use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::source;
 use crate::vrrp::time::Instant;
@@ -45,6 +46,8 @@ pub use states::{Phase, State};
 /// Minimum time between two extra adverts, those that are not scheduled: it bounds what a flood of
 /// received adverts can cause.
 const EXTRA_ADVERT_GAP: Duration = Duration::from_millis(10);
+/// How long a refusal is shown, unless three intervals are longer.
+const REFUSAL_SHOWN: Duration = Duration::from_secs(5);
 
 /// One virtual router of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +100,10 @@ pub struct VirtualRouter {
     retiring: Option<Leave>,
     recorded: Option<Recorded>,
     warned: BTreeMap<u8, Instant>,
+    /// Destinations that refused adverts, the last one first.
+    refusals: Vec<Refusal>,
+    /// How long to wait after no advert has left.
+    refusing: Backoff,
     hook: Option<HookOutcome>,
 }
 
@@ -140,6 +147,8 @@ impl VirtualRouter {
             retiring: None,
             recorded: None,
             warned: BTreeMap::new(),
+            refusals: Vec::new(),
+            refusing: Backoff::default(),
             hook: None,
             config: Arc::new(config.clone()),
         }
@@ -198,6 +207,12 @@ impl VirtualRouter {
     /// The last accepted advert of another router.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
+    }
+
+    /// Destinations that refused adverts in the last seconds.
+    pub fn refusals(&self, now: Instant) -> impl Iterator<Item = &Refusal> + '_ {
+        let shown = REFUSAL_SHOWN.max(self.config.advert_interval.peer_timeout());
+        self.refusals.iter().filter(move |refusal| now - refusal.at < shown)
     }
 
     /// The source address of adverts, if the interface has had a suitable one.

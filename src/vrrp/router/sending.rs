@@ -1,5 +1,6 @@
 //! Sending of adverts, with the renewal of the lease, and of warnings.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::states::State;
@@ -7,11 +8,18 @@ use super::{EXTRA_ADVERT_GAP, VirtualRouter};
 use crate::vrrp::action::Action;
 use crate::vrrp::advert::Advert;
 use crate::vrrp::config::Priority;
+use crate::vrrp::reason::Reason;
+use crate::vrrp::refusal::{Refusal, SendError};
 use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 
 /// Minimum time between two warnings of one kind.
 const WARN_GAP: Duration = Duration::from_secs(60);
+/// How long a virtual router is in fault after its adverts were refused for the first time, twice as
+/// long each time ...
+const REFUSED_RETRY: Duration = Duration::from_secs(1);
+/// ... up to this long.
+const REFUSED_RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl VirtualRouter {
     /// Sends an advert and renews the lease.
@@ -88,6 +96,35 @@ impl VirtualRouter {
             *extra_sent_at = Some(now);
             *extra_at = None;
         }
+    }
+
+    /// An advert did not leave for one destination.
+    pub(in crate::vrrp) fn advert_refused(
+        &mut self,
+        now: Instant,
+        to: IpAddr,
+        error: SendError,
+        actions: &mut Vec<Action>,
+    ) {
+        // One that is no longer configured may still be reported.
+        if !self.to.contains(&to) {
+            return;
+        }
+        self.refusals.retain(|known| known.to != to && self.to.contains(&known.to));
+        self.refusals.insert(0, Refusal { to, error, at: now });
+        self.warn(now, Warning::AdvertRefused { to, error }, actions);
+    }
+
+    /// No destination takes adverts. A host whose own packet filter drops them would else preempt,
+    /// claim and lose without end.
+    pub(in crate::vrrp) fn adverts_refused(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.check_late(now, actions);
+        if !self.has_addresses() {
+            return;
+        }
+        let retry_at = self.refusing.next(now, REFUSED_RETRY, REFUSED_RETRY_MAX);
+        self.faults.insert(Reason::AdvertsRefused, Some(retry_at));
+        self.reconcile_role(now, actions);
     }
 
     /// Warns at most once a minute per kind: packets of others must not fill the log.

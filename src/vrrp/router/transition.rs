@@ -88,6 +88,8 @@ impl VirtualRouter {
             | Reason::NoLinkLocal
             | Reason::SourceAbsent(_)
             | Reason::SourceDuplicate(_)
+            | Reason::NoSocket
+            | Reason::AdvertsRefused
             | Reason::AddressAlreadyThere
             | Reason::AddressMissing
             | Reason::ClaimFailed
@@ -110,7 +112,7 @@ impl VirtualRouter {
     }
 
     /// Releases the addresses without waiting for a successor. Priority 0 is sent before that, or
-    /// with `exclusive` handover after it, unless it was sent already or the link is down.
+    /// with `exclusive` handover after it, unless it was sent already or does not leave this host.
     pub(super) fn release_at_once(&mut self, now: Instant, why: Why, actions: &mut Vec<Action>) {
         let said = match &self.state {
             State::Leaving { phase: Phase::Offered { .. } | Phase::Succeeded { .. }, .. } => true,
@@ -120,7 +122,8 @@ impl VirtualRouter {
             | State::Claiming { .. }
             | State::Backup { .. } => false,
         };
-        let heard = !said && !self.faults.contains_key(&Reason::LinkDown);
+        let mute = [Reason::LinkDown, Reason::AdvertsRefused];
+        let heard = !said && !mute.iter().any(|reason| self.faults.contains_key(reason));
         let exclusive = self.config.handover == Handover::Exclusive;
         if heard && !exclusive {
             self.advertise(now, Priority::LEAVING, actions);

@@ -79,12 +79,14 @@ impl VirtualRouter {
         };
         self.since = origin;
         self.claims = Backoff::default();
+        self.refusing = Backoff::default();
         if self.why != Why::NobodyCame {
             self.why = Why::Starting;
         }
         self.peer = None;
         self.incompatible.clear();
         self.warned.clear();
+        self.refusals.clear();
         self.hook = None;
     }
 }
