@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::finding::{ProblemKind, Report};
+use super::finding::{self, ProblemKind, Report};
 use super::kernel::{self, sysctl};
 use crate::api::Client;
 use crate::api::status::{Check, Router, Status};
@@ -36,11 +36,11 @@ pub(super) fn check_status(status: &Status, config: Option<&Config>, report: &mu
     }
     if status.counters.adverts_refused > 0 {
         let text = format!(
-            "the kernel refused {} adverts since vipd started, {} were sent",
+            "{} adverts did not leave since vipd started, {} were sent",
             status.counters.adverts_refused, status.counters.adverts_sent
         );
         let does = "this shows why the kernel refused them";
-        let fix = "journalctl -u vipd | grep 'refuses adverts'";
+        let fix = "journalctl -u vipd | grep 'do not arrive'";
         report.found(ProblemKind::AdvertsRefused, "", text, does, fix);
     }
     for router in &status.routers {
@@ -53,6 +53,24 @@ pub(super) fn check_status(status: &Status, config: Option<&Config>, report: &mu
         }
         for peer in &router.incompatible {
             report.incompatible_peer(name, peer.address, &peer.change, &status.daemon.config);
+        }
+        for refusal in &router.refusals {
+            let (to, why) = (refusal.destination, &refusal.text);
+            let text = format!("adverts of {name} to {to} do not arrive: {why}");
+            let (does, fix) = match refusal.error.as_str() {
+                "filtered" => (
+                    "this shows the rules: let protocol 112 pass in the output hooks",
+                    "nft list ruleset".to_owned(),
+                ),
+                "full" => (
+                    "this shows the limits: raise them above the number of neighbours",
+                    "sysctl net.ipv4.neigh.default.gc_thresh3 net.ipv6.neigh.default.gc_thresh3"
+                        .to_owned(),
+                ),
+                "no_daemon" => ("run it on that host", "systemctl start vipd".to_owned()),
+                _ => ("this shows the way to it, if there is one", format!("ip route get {to}")),
+            };
+            report.found(ProblemKind::AdvertsRefused, finding::about(name, to), text, does, fix);
         }
         if let Ok(role @ (Role::Master | Role::Backup)) = router.role.parse()
             && router.heard.is_none()
@@ -123,12 +141,13 @@ fn check_checks(status: &Status, config: Option<&Config>, report: &mut Report) {
 /// Reports virtual routers in fault whose reason nothing else has explained.
 fn check_faults(status: &Status, report: &mut Report) {
     let any = IpAddr::from([0; 4]);
-    let explained: [(Reason, &[ProblemKind]); 6] = [
+    let explained: [(Reason, &[ProblemKind]); 7] = [
         (Reason::LinkDown, &[ProblemKind::InterfaceDown, ProblemKind::InterfaceAbsent]),
         (Reason::NoAddress, &[ProblemKind::NoAddress]),
         (Reason::NoLinkLocal, &[ProblemKind::NoLinkLocal]),
         (Reason::SourceAbsent(any), &[ProblemKind::SourceAbsent]),
         (Reason::SourceDuplicate(any), &[ProblemKind::SourceDuplicate]),
+        (Reason::AdvertsRefused, &[ProblemKind::AdvertsRefused, ProblemKind::AdvertsFilteredOut]),
         (Reason::AddressAlreadyThere, &[ProblemKind::AddressNotOurs]),
     ];
     let nothing: Arc<str> = "".into();

@@ -64,6 +64,8 @@ words! {
         Late = "late",
         /// The kernel refused to send adverts.
         AdvertsRefused = "adverts_refused",
+        /// The neighbour table is almost full: beyond its limit packets are dropped.
+        NeighbourTable = "neighbour_table",
         /// A checked service is stopped in parallel with vipd.
         UnitOrder = "unit_order",
         Drained = "drained",

@@ -31,6 +31,7 @@ pub use finding::{Finding, ProblemKind, Report, Skipped};
 use crate::api::Client;
 use crate::api::status::Status;
 use crate::config::Config;
+use crate::host::netlink::neighbour_tables;
 use crate::host::sys;
 use crate::vrrp::RouterConfig;
 use crate::vrrp::source::AmbiguousSource;
@@ -121,6 +122,7 @@ fn examine_host(
         Ok(snapshot) => snapshot,
         Err(error) => return report.skip("interfaces and addresses", error.to_string()),
     };
+    check_neighbour_tables(config, report);
     let mut instances = Vec::new();
     for router in &config.vrrp.routers {
         match snapshot.link(&router.interface) {
@@ -193,4 +195,28 @@ fn examine_host(
     senders::check_senders(&evidence, report);
     filters::check_filters(&evidence, report);
     reverse_path::check_reverse_paths(&evidence, report);
+}
+
+/// Reports a neighbour table that is full to four fifths.
+fn check_neighbour_tables(config: &Config, report: &mut Report) {
+    let tables = match neighbour_tables() {
+        Ok(tables) => tables,
+        Err(error) => return report.skip("the neighbour tables", error.to_string()),
+    };
+    for table in tables {
+        let used = config.vrrp.routers.iter().any(|router| router.family == table.family);
+        if !used || u64::from(table.entries) * 5 < u64::from(table.limit) * 4 {
+            continue;
+        }
+        let (family, name) = (table.family, table.family.name());
+        let text = format!(
+            "the {family} neighbour table has {} entries of at most {}: beyond that, packets to hosts without an entry are dropped, adverts to unicast peers among them",
+            table.entries, table.limit
+        );
+        let settings = format!("net.{name}.neigh.default.gc_thresh");
+        let fix =
+            format!("sysctl -w {settings}2={} {settings}3={}", 2 * table.limit, 4 * table.limit);
+        let does = "this makes room, if it is run on the machine itself and not in a container";
+        report.found(ProblemKind::NeighbourTable, name, text, does, fix);
+    }
 }
