@@ -74,14 +74,14 @@ fn check_that_means_fault_hands_over_as_in_a_planned_move() {
     let mut host = checked_master(web(), Effect::Fault);
     host.fails("app");
     assert_eq!(host.said(), ["role leaving", "advert 0", "renew"]);
-    assert_eq!((host.role(), host.why().to_string()), (Role::Leaving, "check app fails".into()));
+    assert_eq!((host.role(), host.why().to_string()), (Role::Leaving, "check app failed".into()));
     host.wait(millis(413));
     host.begin();
     host.hears(100, BELOW).unwrap();
     host.wait(millis(10));
     assert_eq!(host.times("release"), [millis(5)]);
     assert_eq!(host.said(), ["release", "role fault"]);
-    assert_eq!(host.why().to_string(), "check app fails");
+    assert_eq!(host.why().to_string(), "check app failed");
 }
 
 #[test]
