@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         three_unicast_hosts_without_a_source_address_have_one_master_ipv4,
         three_unicast_hosts_without_a_source_address_have_one_master_ipv6,
         either_checksum_is_sent_as_configured_and_accepted,
+        a_peer_with_a_far_longer_interval_is_not_heard,
         adverts_come_from_the_source_address,
         a_better_host_that_accept_from_does_not_name_changes_nothing,
         an_alternative_name_names_the_interface,
@@ -149,6 +150,21 @@ fn unicast_among_three(ip: IpAddr, own: fn(&Host) -> IpAddr) {
     let daemon_a = start(a, &[spec(150)]);
     expect_owners(&lab, ip, &["a"], &[&daemon_a, &daemon_c]);
     assert_eq!(router(c)["heard"]["address"], own(a).to_string(), "{:#}", router(c));
+}
+
+fn a_peer_with_a_far_longer_interval_is_not_heard() -> TestResult {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_b = start(&b, &[RouterSpec { interval: Duration::from_secs(1), ..spec(150) }]);
+    expect_master_within(&lab, "b", 3 * SOON, &[&daemon_b]);
+    let mut quick = RouterSpec { interval: Duration::from_millis(100), ..spec(100) };
+    quick.more += "max_peer_interval = \"990ms\"\n";
+    let daemon_a = start(&a, &[quick]);
+    expect_owners(&lab, SHARED, &["a", "b"], &[&daemon_a, &daemon_b]);
+    assert!(discarded(&a, "incompatible") > 0, "{:#}", router(&a));
+    reload(&a, &daemon_a, "max_peer_interval = \"990ms\"", "max_peer_interval = \"1s\"");
+    expect_owners(&lab, SHARED, &["b"], &[&daemon_a, &daemon_b]);
+    Ok(())
 }
 
 fn either_checksum_is_sent_as_configured_and_accepted() -> TestResult {

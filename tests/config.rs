@@ -87,6 +87,7 @@ fn omitted_keys_have_the_documented_default() {
         addresses: [Address::host("192.0.2.10".parse().unwrap())].into(),
         unadvertised_addresses: [].into(),
         advert_interval: Interval::DEFAULT,
+        max_peer_interval: Interval::from_centis(1000).unwrap(),
         preempt: true,
         preempt_delay: Duration::ZERO,
         start_delay: Duration::ZERO,
@@ -130,6 +131,7 @@ fn written_values_reach_the_configuration() {
         ]
         .into(),
         advert_interval: Interval::from_centis(150).unwrap(),
+        max_peer_interval: Interval::from_centis(500).unwrap(),
         preempt: true,
         preempt_delay: Duration::from_secs(120),
         start_delay: Duration::from_secs(10),

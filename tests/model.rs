@@ -23,7 +23,7 @@
 //! 1 fault of any kind or 2 losses and crashes (1,929,732), groups without faults and delayed
 //! messages (489,354), or with 1 fault and messages that take no time (70,866), services 2 faults.
 //!
-//! Left out: leases, the worker, announcements, forced drains (the simulator has them), cuts of
+//! Left out: damping, leases, the worker, announcements, forced drains (the simulator has them), cuts of
 //! single links, checks and hooks of groups.
 //!
 //! Proved within these bounds:
@@ -247,6 +247,7 @@ impl<'a> Model<'a> {
             addresses: Arc::from([Address::host(own(0, 99 + link))]),
             unadvertised_addresses: Arc::from([]),
             advert_interval: Interval::DEFAULT,
+            max_peer_interval: Interval::LONGEST,
             preempt: setup.preempt,
             preempt_delay: Duration::ZERO,
             start_delay: Duration::ZERO,

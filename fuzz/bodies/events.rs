@@ -104,7 +104,6 @@ impl World {
                     drained: (bytes.next() % 8 == 7).then_some(Drain::LastResort),
                     held_back: bytes.next() % 8 == 7,
                     addresses_present: !bytes.flag(),
-                    addresses_alive: !bytes.flag(),
                     last_advert_age: Duration::from_millis(u64::from(bytes.next()) * 16),
                     resumes_in_last_minute: u32::from(bytes.next() % 4),
                     master_hook_done: bytes.flag(),
@@ -499,6 +498,7 @@ fn router(n: u8, bytes: &mut Bytes<'_>) -> RouterConfig {
             .map(|_| Address::host(shared(n, Family::V6, 5)))
             .collect(),
         advert_interval,
+        max_peer_interval: Interval::LONGEST,
         preempt: options & 1 == 0,
         preempt_delay: delay(1),
         start_delay: delay(2),

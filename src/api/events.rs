@@ -35,6 +35,19 @@ pub struct Event {
     pub to: Option<String>,
     /// What happened; of a change of role the reason.
     pub text: String,
+    /// How often it happened since the last entry of the same change of role: more than once if that
+    /// goes on all the time.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_once(count: &u32) -> bool {
+    *count == 1
 }
 
 words! {

@@ -71,9 +71,10 @@ fn show(text: &mut Vec<u8>, json: bool) -> io::Result<()> {
 }
 
 fn sentence(event: &Event) -> String {
-    let Event { at, kind, router, from, to, text } = event;
+    let Event { at, kind, router, from, to, text, count } = event;
     // Text of several lines, as of a refused configuration, is indented.
     let text = text.trim_end().replace('\n', "\n    ");
+    let text = if *count > 1 { format!("{text} ({count} times)") } else { text };
     match (router, from, to) {
         (Some(router), Some(from), Some(to)) => format!("{at}  {router}: {from} -> {to}: {text}"),
         (Some(router), _, _) => format!("{at}  {router}: {kind}: {text}"),

@@ -219,6 +219,7 @@ pub(super) fn as_json(config: &Config) -> String {
                 "unicast_peers": router.unicast_peers.as_deref(),
                 "preempt": router.preempt,
                 "advert_interval_seconds": router.advert_interval.duration().as_secs_f64(),
+                "max_peer_interval_seconds": router.max_peer_interval.duration().as_secs_f64(),
                 "master_down_seconds": master_down(router).as_secs_f64(),
                 "address_lifetime_seconds": router.address_lifetime,
                 "handover": router.handover.name(),

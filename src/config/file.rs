@@ -69,6 +69,7 @@ table! {
         addresses: List = Table::list("address"), required "[\"192.0.2.10\"]";
         unadvertised_addresses: List = Table::list("address");
         advert_interval: Span = Table::duration;
+        max_peer_interval: Span = Table::duration;
         preempt: Flag = Table::boolean;
         preempt_delay: Span = Table::duration;
         start_delay: Span = Table::duration;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 pub(crate) use crate::api::events::EventKind;
@@ -22,6 +23,10 @@ const MAX_FILE: u64 = 1 << 20;
 const QUEUE: usize = 1024;
 /// Maximum number of events written at once.
 const BATCH: usize = 256;
+/// A change of role that is repeated more often than this ...
+const SINGLE: u32 = 3;
+/// ... within this time is counted, and written once for each such time.
+const COALESCED: Duration = Duration::from_secs(10);
 /// How long the end of the daemon waits for the disk: the next daemon must not be delayed.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -34,6 +39,7 @@ pub(crate) fn now(kind: EventKind, router: Option<&str>, text: impl Into<String>
         from: None,
         to: None,
         text: text.into(),
+        count: 1,
     }
 }
 
@@ -81,8 +87,22 @@ impl History {
 async fn write(mut queue: mpsc::Receiver<Event>, state_dir: PathBuf) {
     let mut failing = false;
     let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
-        let (state_dir, events) = (state_dir.clone(), std::mem::take(&mut batch));
+    let mut repeats = Repeats::default();
+    let mut open = true;
+    while open {
+        let received = queue.recv_many(&mut batch, BATCH);
+        open = match repeats.next_at() {
+            Some(at) => timeout_at(at, received).await.is_ok_and(|n| n > 0) || !queue.is_closed(),
+            None => received.await > 0,
+        };
+        let now = Instant::now();
+        let mut events: Vec<Event> =
+            batch.drain(..).filter_map(|event| repeats.take(now, event)).collect();
+        events.extend(repeats.due(now, !open));
+        if events.is_empty() {
+            continue;
+        }
+        let state_dir = state_dir.clone();
         let appended = tokio::task::spawn_blocking(move || append(&state_dir, &events));
         let outcome = appended.await.map_err(io::Error::other).flatten();
         if let Err(error) = &outcome
@@ -91,6 +111,66 @@ async fn write(mut queue: mpsc::Receiver<Event>, state_dir: PathBuf) {
             warn!(%error, "the history of events cannot be written, so some of it is lost");
         }
         failing = outcome.is_err();
+    }
+}
+
+/// Changes of role that are repeated all the time, so that they do not displace everything else.
+#[derive(Debug, Default)]
+struct Repeats(Vec<Repeat>);
+
+#[derive(Debug)]
+struct Repeat {
+    first: Event,
+    since: Instant,
+    /// How many were written singly.
+    written: u32,
+    /// The last one, with the number of those that were not written.
+    held: Option<Event>,
+}
+
+impl Repeats {
+    /// Returns the event if it is to be written now.
+    fn take(&mut self, now: Instant, event: Event) -> Option<Event> {
+        if event.from.is_none() {
+            return Some(event);
+        }
+        let same = |repeat: &&mut Repeat| {
+            let first = &repeat.first;
+            (&first.router, &first.from, &first.to) == (&event.router, &event.from, &event.to)
+        };
+        match self.0.iter_mut().find(same) {
+            Some(repeat) if repeat.written >= SINGLE => {
+                let count = repeat.held.as_ref().map_or(1, |held| held.count + 1);
+                repeat.held = Some(Event { count, ..event });
+                return None;
+            }
+            Some(repeat) => repeat.written += 1,
+            None => {
+                let first = event.clone();
+                self.0.push(Repeat { first, since: now, written: 1, held: None });
+            }
+        }
+        Some(event)
+    }
+
+    /// Returns what has been counted for long enough, or with `all` everything.
+    fn due(&mut self, now: Instant, all: bool) -> Vec<Event> {
+        let mut due = Vec::new();
+        self.0.retain_mut(|repeat| {
+            if !all && now < repeat.since + COALESCED {
+                return true;
+            }
+            repeat.since = now;
+            let held = repeat.held.take();
+            let goes_on = held.is_some();
+            due.extend(held);
+            goes_on
+        });
+        due
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.0.iter().map(|repeat| repeat.since + COALESCED).min()
     }
 }
 
@@ -142,6 +222,28 @@ mod tests {
         }
         assert_eq!(texts(2), "1998 1999");
         assert!(newest(dir.path(), usize::MAX).unwrap().len() > 500);
+    }
+
+    #[test]
+    fn a_change_of_role_that_is_repeated_all_the_time_is_one_entry_with_a_count() {
+        let mut repeats = Repeats::default();
+        let begun = Instant::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        let mut written = Vec::new();
+        for n in 0..300 {
+            let (from, to) = if n % 2 == 0 { ("backup", "master") } else { ("master", "backup") };
+            written.extend(repeats.take(at(n * 10), change("web", from, to, n.to_string())));
+            written.extend(repeats.due(at(n * 10), false));
+        }
+        assert_eq!(written.len(), 6, "three of each");
+        let other = now(EventKind::Command, None, "drain");
+        assert_eq!(repeats.take(at(3000), other.clone()), Some(other));
+        assert_eq!(repeats.due(at(9999), false), []);
+        let due = repeats.due(at(10_010), false);
+        let counts = due.iter().map(|event| (event.count, &*event.text));
+        assert_eq!(counts.collect::<Vec<_>>(), [(147, "298"), (147, "299")]);
+        assert_eq!(repeats.due(at(20_010), false), []);
+        assert_eq!(repeats.next_at(), None, "it has ended");
     }
 
     #[test]

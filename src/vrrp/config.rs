@@ -83,6 +83,8 @@ pub struct Interval(u16);
 impl Interval {
     /// One second, the default of the protocol.
     pub const DEFAULT: Interval = Interval(100);
+    /// The longest of version 3: 40.95 s.
+    pub const LONGEST: Interval = Interval(4095);
 
     /// An interval of version 3; `None` outside 1-4095 centiseconds.
     pub const fn from_centis(centis: u16) -> Option<Self> {
@@ -294,6 +296,8 @@ pub struct RouterConfig {
     /// Addresses that are claimed, but not advertised; of either family.
     pub unadvertised_addresses: Arc<[Address]>,
     pub advert_interval: Interval,
+    /// The longest interval that is accepted from a peer (version 3): a backup waits by it.
+    pub max_peer_interval: Interval,
     /// Whether to preempt a master of lower priority.
     pub preempt: bool,
     /// How long to have been free of faults before preempting.
@@ -349,6 +353,13 @@ impl RouterConfig {
     /// The shortest interval that leaves a whole number of seconds, as the kernel counts lifetimes,
     /// that ends before peers take over.
     pub const MIN_INTERVAL_WITH_LEASE: Interval = Interval(70);
+
+    /// The default `max_peer_interval`: ten times our own interval, if the protocol has one that long.
+    pub fn default_max_peer_interval(interval: Interval) -> Interval {
+        Interval(
+            interval.0.saturating_mul(10).clamp(interval.0, Interval::LONGEST.0.max(interval.0)),
+        )
+    }
 
     /// By how much a lifetime has to be longer than the interval, so that there is time to renew it.
     pub const RENEWAL_TIME: Duration = Duration::from_millis(150);
@@ -474,6 +485,7 @@ mod sample {
                 addresses: ips.iter().map(|ip| Address::host(ip.parse().unwrap())).collect(),
                 unadvertised_addresses: Arc::from([]),
                 advert_interval: Interval::DEFAULT,
+                max_peer_interval: Interval::LONGEST,
                 preempt: true,
                 preempt_delay: Duration::ZERO,
                 start_delay: Duration::ZERO,

@@ -83,6 +83,8 @@ pub enum Mismatch {
     Authentication,
     /// The advert interval, which version 2 requires to be equal.
     Interval(Interval),
+    /// Its advert interval is longer than `max_peer_interval`.
+    Slow(Interval),
     /// Its adverts are unicast, and we expect multicast.
     Unicast,
     /// Its adverts are multicast, and we expect unicast.
@@ -109,6 +111,10 @@ impl fmt::Display for Mismatch {
             Mismatch::Interval(interval) => write!(
                 f,
                 "their interval is {interval}, and version 2 wants it equal: change `advert_interval`"
+            ),
+            Mismatch::Slow(interval) => write!(
+                f,
+                "their interval is {interval}, which is longer than `max_peer_interval`: make `advert_interval` equal on both, or raise it"
             ),
             Mismatch::Unicast => f.write_str(
                 "they come by unicast and multicast is expected: set `unicast_peers` here, or remove it there",

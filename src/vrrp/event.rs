@@ -236,8 +236,6 @@ pub struct Recorded {
     pub held_back: bool,
     /// At least one of its addresses is on the interface with our mark.
     pub addresses_present: bool,
-    /// All its addresses are.
-    pub addresses_alive: bool,
     /// How long ago its last advert was sent.
     pub last_advert_age: Duration,
     /// How often a daemon resumed in the last minute.

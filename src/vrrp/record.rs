@@ -3,7 +3,7 @@
 //!
 //! The driver decides where the record is kept; its content and meaning are decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -73,29 +73,15 @@ impl PreviousRecord {
         ours: impl Fn(LinkId, IpAddr) -> bool,
     ) -> Vec<(RouterId, Recorded)> {
         let resumes_in_last_minute = self.resumes.in_last_minute(now);
-        let claimed: BTreeSet<(&str, IpAddr)> = self
-            .addresses
-            .iter()
-            .map(|(interface, address)| (interface.as_str(), address.ip))
-            .collect();
         let found = |router: &VirtualRouter| {
             let entry = self.find(router.config()).unwrap_or_default();
             let held = router.holding().held();
             let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
-            // What was added to the file since is claimed now, and what is not advertised may have
-            // been refused by the kernel.
-            let config = router.config();
-            let mut known = config
-                .addresses
-                .iter()
-                .filter(|address| claimed.contains(&(&*config.interface, address.ip)));
             let recorded = Recorded {
                 was_master: entry.master,
                 drained,
                 held_back: entry.held_back,
                 addresses_present: present.any(|present| present),
-                addresses_alive: known.clone().next().is_some()
-                    && known.all(|address| ours(held.link, address.ip)),
                 last_advert_age: now.saturating_sub(entry.sent_at),
                 resumes_in_last_minute,
                 master_hook_done: entry.hook_done,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::config::{Interval, Priority};
 use super::discard::Mismatch;
@@ -22,6 +23,8 @@ pub enum Warning {
         /// The link-layer address of the other host.
         mac: Mac,
     },
+    /// It has taken over so often that it does so no more for this long.
+    Damped { wait: Duration },
     /// A peer advertises other addresses than we do.
     DifferentAddresses { source: IpAddr },
     /// A peer's advert interval differs from ours.
@@ -49,6 +52,7 @@ impl Warning {
             Warning::Incompatible { .. } => 4,
             Warning::LowerMaster { .. } => 5,
             Warning::TwoOwners { .. } => 6,
+            Warning::Damped { .. } => 8,
             Warning::AddressMissing { .. } => 7,
             Warning::SourceGone { .. } => 8,
             Warning::AdvertRefused { .. } => 9,
@@ -69,6 +73,10 @@ impl fmt::Display for Warning {
             Warning::Contention { address, mac } => {
                 write!(f, "{mac} announces {address}, which is ours; announcing it again")
             }
+            Warning::Damped { wait } => write!(
+                f,
+                "it has taken over many times within a minute: the next takeover waits {wait:?}, and longer if this goes on"
+            ),
             Warning::DifferentAddresses { source } => write!(
                 f,
                 "{source} advertises other addresses for this virtual router: make `addresses` equal on both"

@@ -58,3 +58,52 @@ fn a_flood_does_not_starve_the_schedule() {
     assert!((1..=10).all(|n| adverts.contains(&millis(100 * n))));
     assert!(adverts.len() <= 100 + 10 + 1);
 }
+
+/// Adverts of a better master and priority 0, one after the other.
+#[test]
+fn flood_that_changes_the_role_does_so_less_and_less() {
+    let mut host = Host::backup(RouterConfig { advert_interval: centis(1), ..web() });
+    let mut takeovers = Vec::new();
+    for _ in 0..60_000 / 6 {
+        host.hears(200, ABOVE).unwrap();
+        host.hears(0, ABOVE).unwrap();
+        host.wait(millis(6));
+        takeovers.extend(host.times("claim"));
+        host.done.clear();
+    }
+    let within = |span| takeovers.iter().filter(|at| **at < span).count();
+    assert!(within(secs(1)) <= 8 && within(secs(10)) <= 10, "{takeovers:?}");
+    assert!(takeovers.len() <= 17, "{takeovers:?}");
+    // The master does leave: it takes over in time to come.
+    host.begin();
+    host.wait(secs(8));
+    assert_eq!(host.role(), Role::Master);
+}
+
+#[test]
+fn failover_of_a_master_that_comes_and_goes_is_never_delayed() {
+    let mut host = Host::backup_of(web(), 200, ABOVE);
+    for _ in 0..100 {
+        host.wait(master_down(150, SECOND));
+        assert_eq!(host.role(), Role::Master);
+        host.wait(secs(7));
+        host.hears(200, ABOVE).unwrap();
+        host.wait(millis(5));
+        host.hears(200, ABOVE).unwrap();
+    }
+}
+
+#[test]
+fn a_worker_that_is_stuck_makes_late_less_and_less_often() {
+    let mut host = Host::backup(RouterConfig { advert_interval: centis(1), ..web() });
+    let mut late = 0;
+    while host.now < vipd::vrrp::Instant::from_millis(60_000) {
+        host.wait(millis(10));
+        if host.role() == Role::Master {
+            host.wait(millis(20));
+            host.feed(vipd::vrrp::Event::Late(WEB)).unwrap();
+            late += 1;
+        }
+    }
+    assert!((10..=17).contains(&late), "{late}");
+}

@@ -308,7 +308,7 @@ fn group_asks_before_claim_once_and_shares_the_answer() {
 #[test]
 fn group_resumes_only_if_all_its_members_may() {
     for (number, out) in
-        [KILLED, Recorded { addresses_alive: false, ..KILLED }].into_iter().enumerate()
+        [KILLED, Recorded { last_advert_age: secs(3), ..KILLED }].into_iter().enumerate()
     {
         let mut host = Host::of(&grouped(&web()));
         host.feed(Event::Found(WEB, KILLED)).unwrap();

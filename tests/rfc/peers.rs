@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Advert, DiscardReason, Mismatch, Priority, Role, RouterConfig, Version};
+use vipd::vrrp::{
+    Advert, DiscardReason, Interval, Mismatch, Priority, Role, RouterConfig, Version,
+};
 
 use crate::fixture::*;
 
@@ -151,4 +153,20 @@ fn warnings_of_another_kind_are_not_held_up() {
     let _ = host.hears_advert(&advert_of(&web2(), 200), ABOVE);
     host.loses(SHARED);
     assert_eq!(host.warnings().len(), 4);
+}
+
+/// A backup would wait three of its intervals.
+#[test]
+fn an_interval_above_max_peer_interval_is_incompatible() {
+    let default = RouterConfig::default_max_peer_interval(Interval::DEFAULT);
+    assert_eq!(default, centis(1000));
+    assert_eq!(RouterConfig::default_max_peer_interval(centis(2000)), Interval::LONGEST);
+    let config = RouterConfig { max_peer_interval: default, ..web() };
+    for priority in [0, 200] {
+        let mut host = Host::backup(config.clone());
+        let slow = Advert { interval: centis(1001), ..advert_of(&web(), priority) };
+        is_incompatible(&mut host, &slow, Mismatch::Slow(centis(1001)));
+        let accepted = Advert { interval: default, ..slow };
+        host.hears_advert(&accepted, ABOVE).unwrap();
+    }
 }

@@ -27,7 +27,6 @@ fn resume_is_refused_if_any_single_condition_fails() {
         Recorded { was_master: false, ..KILLED },
         Recorded { drained: Some(Drain::Force), ..KILLED },
         Recorded { held_back: true, ..KILLED },
-        Recorded { addresses_alive: false, ..KILLED },
         Recorded { last_advert_age: millis(2900), ..KILLED },
         Recorded { resumes_in_last_minute: 3, ..KILLED },
     ];
@@ -57,10 +56,19 @@ fn resume_is_refused_with_a_fault_and_what_was_left_is_removed() {
     assert_eq!(host.role(), Role::Backup);
 }
 
+/// Its lease has ended, and its peers still wait.
 #[test]
-fn resume_is_refused_when_nothing_is_left_and_nothing_is_removed() {
-    let gone = Recorded { addresses_present: false, addresses_alive: false, ..KILLED };
+fn a_master_whose_addresses_have_gone_claims_them_again() {
+    let gone = Recorded { addresses_present: false, ..KILLED };
     let mut host = found(web(), gone);
+    assert_eq!(host.why(), Why::Resumed);
+    assert_eq!(host.said(), TAKES_OVER);
+    // A better host that has preempted meanwhile answers, and has them again at once.
+    host.hears(200, ABOVE).unwrap();
+    host.wait(millis(5));
+    assert_eq!(host.role(), Role::Backup);
+    let too_late = Recorded { last_advert_age: millis(2900), ..gone };
+    let mut host = found(web(), too_late);
     assert_eq!(host.said(), ["role backup"]);
 }
 

@@ -150,6 +150,7 @@ pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                     Arc::from([])
                 },
                 advert_interval: interval,
+                max_peer_interval: Interval::LONGEST,
                 preempt: random.percent(70),
                 preempt_delay: random.pick(&[0, 0, 0, 1000, 4000]).millis(),
                 start_delay: random.pick(&[0, 0, 0, 0, 3000]).millis(),
@@ -801,8 +802,9 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
             world.command(host, Command::Undrain);
         }
     }
-    // Forged messages, hooks and delays end, and then faults with a time limit.
-    world.run_for(8 * longest + Duration::from_secs(8));
+    // Forged messages, hooks, delays and the waits after many takeovers end, and then faults with a
+    // time limit.
+    world.run_for(8 * longest + Duration::from_secs(16));
     let faulty = |world: &World| {
         let mut nodes = world.hosts.iter().filter_map(|host| host.node());
         nodes.any(|node| node.routers().any(|router| router.fault_reasons().next().is_some()))

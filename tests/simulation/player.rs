@@ -28,6 +28,7 @@ pub fn router(setup: &Setup, interval: Interval) -> RouterConfig {
         addresses: Arc::from([shared_address(Family::V4, 0, 0)]),
         unadvertised_addresses: Arc::from([]),
         advert_interval: interval,
+        max_peer_interval: Interval::LONGEST,
         preempt: setup.preempt,
         preempt_delay: Duration::ZERO,
         start_delay: Duration::ZERO,

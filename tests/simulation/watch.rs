@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Action, Drain, Event, Instant, Node, Phase, Priority, Reason, Role, RouterId, State,
-    VirtualRouter,
+    VirtualRouter, Why,
 };
+
+/// Takeovers older than this do not delay others.
+const MEMORY: Duration = Duration::from_secs(110);
+/// The longest that takeovers delay another one.
+const DAMPED: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Default)]
 struct Router {
@@ -17,6 +22,8 @@ struct Router {
     renewals: VecDeque<Instant>,
     priority_zero_at: Option<Instant>,
     rounds: VecDeque<Instant>,
+    /// Within the last minute or so.
+    takeovers: VecDeque<Instant>,
     role: Option<Role>,
     /// The latest moment until which it may wait before it takes over.
     patience: Instant,
@@ -147,7 +154,11 @@ impl Watch {
             let known = self.routers.get(&router.id()).map_or(now, |seen| seen.patience);
             // The master-down interval has at least three intervals.
             let interval = config.advert_interval.duration().max(router.master_down() / 3);
-            known.max(now + 4 * interval + config.start_delay.max(config.link_delay))
+            let waits = now + 4 * interval + config.start_delay.max(config.link_delay);
+            let seen = self.routers.get(&router.id());
+            let takeovers = seen.into_iter().flat_map(|seen| &seen.takeovers);
+            let damped = takeovers.filter(|at| now - **at <= MEMORY).count() > 6;
+            known.max(if damped { waits.max(now + DAMPED) } else { waits })
         };
         let group = node.group_of(router.id());
         let members = group.into_iter().flat_map(|group| group.members());
@@ -258,6 +269,19 @@ impl Watch {
                         "was {role}, and is said to have been {}",
                         transition.from
                     ));
+                }
+                let taken = matches!(transition.to, Role::Master | Role::Claiming);
+                if taken && transition.from == Role::Backup && transition.why != Why::NobodyCame {
+                    while seen.takeovers.front().is_some_and(|at| now - *at > MEMORY) {
+                        seen.takeovers.pop_front();
+                    }
+                    seen.takeovers.push_back(now);
+                    let ten_seconds = Duration::from_secs(10);
+                    let recent = seen.takeovers.iter().filter(|at| now - **at < ten_seconds);
+                    // Six at once, and then after 1, 2, 4 and 8 s.
+                    if recent.count() > 10 {
+                        return Err("more than 10 takeovers in 10 s".to_owned());
+                    }
                 }
                 seen.role = Some(transition.to);
                 if transition.to == Role::Master {

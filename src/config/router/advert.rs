@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::addresses::ListedAddress;
 use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
-use crate::vrrp::{ChecksumForm, Family, Interval, Version, Vrid};
+use crate::vrrp::{ChecksumForm, Family, Interval, RouterConfig, Version, Vrid};
 
 pub(super) fn check_vrid(vrid: &At<i64>, report: &Diagnostics) -> Option<Vrid> {
     let number = u8::try_from(vrid.value).ok().and_then(Vrid::new);
@@ -91,6 +91,37 @@ pub(super) fn check_interval(
             interval
         }
     }
+}
+
+pub(super) fn check_max_peer_interval(
+    longest: Option<&At<Duration>>,
+    interval: Option<Interval>,
+    version: Option<Version>,
+    report: &Diagnostics,
+) -> Option<Interval> {
+    let interval = interval?;
+    let default = RouterConfig::default_max_peer_interval(interval);
+    let Some(At { value, at }) = longest else { return Some(default) };
+    if version == Some(Version::V2) {
+        report.error(
+            at,
+            "`max_peer_interval` is for version 3: with version 2 only an equal interval is accepted",
+            "leave it out",
+        );
+        return None;
+    }
+    let nanos = value.as_nanos();
+    let centis = u16::try_from(nanos / 10_000_000).ok();
+    let exact = centis.filter(|_| nanos % 10_000_000 == 0).and_then(Interval::from_centis);
+    let longest = exact.filter(|longest| *longest >= interval);
+    if longest.is_none() {
+        report.error(
+            at,
+            format!("max_peer_interval is {interval} (advert_interval) to 40.95s in steps of 10ms"),
+            format!("write \"{default}\", which is the default"),
+        );
+    }
+    longest
 }
 
 pub(super) fn check_checksum(

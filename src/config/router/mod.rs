@@ -25,7 +25,10 @@ use crate::vrrp::{Address, Family, Priority, RouterConfig};
 use addresses::{
     ListedAddress, check_advertised, check_repeated, is_link_local, virtual_addresses,
 };
-use advert::{check_authentication, check_checksum, check_interval, check_version, check_vrid};
+use advert::{
+    check_authentication, check_checksum, check_interval, check_max_peer_interval, check_version,
+    check_vrid,
+};
 use election::{advise_on_election, check_delay, check_preemption, check_priority};
 use holding::{check_claim_prefix, check_claiming_of_owner, check_lifetime};
 use peers::{check_min_ttl, check_peers, check_senders, check_source};
@@ -55,6 +58,8 @@ pub(super) fn check<'f>(
 
     let version = check_version(file.version.as_ref(), &advertised, report);
     let interval = check_interval(file.advert_interval.as_ref(), version, report);
+    let max_peer_interval =
+        check_max_peer_interval(file.max_peer_interval.as_ref(), interval, version, report);
     let checksum = check_checksum(file.checksum.as_ref(), version, family, report);
     let authentication = check_authentication(file.authentication.as_ref(), version, report);
 
@@ -105,6 +110,7 @@ pub(super) fn check<'f>(
             addresses: advertised.iter().map(as_claimed).collect(),
             unadvertised_addresses: unadvertised.iter().map(as_claimed).collect(),
             advert_interval: interval?,
+            max_peer_interval: max_peer_interval?,
             preempt: file.preempt(),
             preempt_delay: file.preempt_delay(),
             start_delay: file.start_delay(),

@@ -140,6 +140,7 @@ impl VirtualRouter {
             Mismatch::Version(_)
             | Mismatch::Authentication
             | Mismatch::Interval(_)
+            | Mismatch::Slow(_)
             | Mismatch::Unicast
             | Mismatch::Multicast
             | Mismatch::Addresses => DiscardReason::Incompatible(mismatch),
@@ -152,7 +153,12 @@ impl VirtualRouter {
             return Some(Mismatch::Version(heard.version));
         }
         match heard.version {
-            Version::V3 => self.address_mismatch(heard),
+            // A backup waits by the interval of its master: one forged advert must not silence it for
+            // minutes.
+            Version::V3 => self.address_mismatch(heard).or_else(|| {
+                (heard.interval > self.config.max_peer_interval)
+                    .then_some(Mismatch::Slow(heard.interval))
+            }),
             Version::V2 => {
                 let ours = match self.config.authentication {
                     None => Authentication::None,

@@ -104,13 +104,13 @@ impl VirtualRouter {
         }
     }
 
-    /// Whether this daemon may continue as master where an earlier one stopped: its addresses are
-    /// still there, its peers still wait, and it did not crash repeatedly.
+    /// Whether this daemon may continue as master where an earlier one stopped: its peers still wait,
+    /// and it did not crash repeatedly. Addresses whose lease has ended meanwhile are claimed again: if
+    /// a better host has preempted since, this is the election that a returning host begins.
     fn record_allows_resume(&self, recorded: &Recorded) -> bool {
         let timeout = self.config.advert_interval.peer_timeout();
         recorded.was_master
             && !recorded.held_back
-            && recorded.addresses_alive
             && recorded.last_advert_age < timeout.saturating_sub(timeout / 30)
             && recorded.resumes_in_last_minute < RESUMES_PER_MINUTE
     }

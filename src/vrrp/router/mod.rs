@@ -7,6 +7,7 @@
 mod addresses;
 mod checks;
 mod commands;
+mod damping;
 mod hearing;
 mod host_state;
 mod lifecycle;
@@ -36,6 +37,7 @@ use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::source;
 use crate::vrrp::time::Instant;
 use crate::vrrp::why::Why;
+use damping::Damping;
 pub use hearing::{Incompatible, Peer};
 pub(super) use host_state::HostState;
 use host_state::MissingSource;
@@ -77,8 +79,10 @@ pub struct VirtualRouter {
     /// Master_Adver_Interval (RFC 9568 6.1): the interval of the master; ours if none was heard.
     master_interval: Interval,
     incompatible: Vec<Incompatible>,
-    /// No takeover before this: `start_delay`, `link_delay`, or after having been late.
+    /// No takeover before this: `start_delay`, `link_delay`, after having been late, or because there
+    /// were many.
     hold_until: Instant,
+    damping: Damping,
     /// Since when it has been free of faults and better than the master; `preempt_delay` counts
     /// from here.
     fit_since: Instant,
@@ -134,6 +138,7 @@ impl VirtualRouter {
             master_interval: config.advert_interval,
             incompatible: Vec::new(),
             hold_until: now + config.start_delay.max(config.link_delay),
+            damping: Damping::default(),
             fit_since: now,
             heard_since_up: false,
             held_back: false,

@@ -12,6 +12,7 @@ use crate::vrrp::hook::Hook;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::Leave;
 use crate::vrrp::time::Instant;
+use crate::vrrp::warning::Warning;
 use crate::vrrp::why::Why;
 
 /// How often a drained master offers its role; doubled until it is at least two intervals.
@@ -84,6 +85,10 @@ impl VirtualRouter {
     ) {
         let why = by_group.unwrap_or_else(|| self.takeover_reason(now));
         self.held_back = false;
+        if let Some(wait) = self.damping.take_over(now) {
+            self.hold_until = self.hold_until.max(now + wait);
+            self.warn(now, Warning::Damped { wait }, actions);
+        }
         match self.config.before_claim {
             Some(limit) if asks_hook && !self.is_owner() => {
                 let state = State::Claiming {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::damping::Damping;
 use super::hearing::TIE_FORGOTTEN_INTERVALS;
 use super::membership::Membership;
 use super::states::{Phase, State};
@@ -71,6 +72,7 @@ impl VirtualRouter {
             true => origin,
             false => moved(self.fit_since),
         };
+        self.damping = Damping::default();
         self.superior_heard_at = match self.membership {
             Membership::Alone => None,
             Membership::First | Membership::Other => {
