@@ -51,7 +51,7 @@ fn a_socket_that_cannot_be_opened_is_a_fault_until_it_can() {
     assert!(wait_for(SOON, raised).is_some(), "{:?}\n{}", open_files(&daemon_a), daemon_a.log());
     expect_master_within(&lab, "b", 2 * SOON, &[&daemon_b]);
     let began = Instant::now();
-    assert_eq!(router(&a)["fault_reasons"][0]["reason"], "link_down");
+    assert_eq!(router(&a)["fault_reasons"][0]["reason"], "interface_missing");
     // From now on the daemon can open nothing. Its control socket neither.
     let hard = open_files(&daemon_a).pop().unwrap();
     limit_open_files(&daemon_a, "3");

@@ -357,7 +357,7 @@ fn a_router_that_a_reload_adds_on_a_missing_interface_is_in_fault() {
     let added = || pair.status(&pair.a)["routers"][1].clone();
     let in_fault = wait_for(TIMEOUT, || (added()["role"] == "fault").then_some(()));
     assert!(in_fault.is_some(), "{:#}", added());
-    assert_eq!(added()["fault_reasons"][0]["reason"], "link_down", "{:#}", added());
+    assert_eq!(added()["fault_reasons"][0]["reason"], "interface_missing", "{:#}", added());
 }
 
 /// The kernel reports that the address with the old route is gone, which it is.

@@ -870,10 +870,9 @@ impl Follower {
         });
     }
 
-    fn until_gone(&mut self, wanted: &str) {
-        self.until_reported(
-            |change| matches!(change, LinkChange::Gone { name } if **name == *wanted),
-        );
+    fn until_gone(&mut self, wanted: &str, renamed: bool) {
+        let gone = LinkChange::Gone { name: wanted.into(), renamed };
+        self.until_reported(|change| *change == gone);
     }
 
     fn until_up(&mut self, wanted: bool) {
@@ -922,7 +921,7 @@ fn an_interface_is_followed_by_its_name() {
     ip("addr add 192.0.2.2/24 dev other");
     follower.read();
     ip("link set uplink name former");
-    follower.until_gone("uplink");
+    follower.until_gone("uplink", true);
     assert_eq!(follower.addresses("uplink"), [""; 0]);
     ip("link set other name uplink");
     let second = index("uplink");
@@ -935,11 +934,11 @@ fn an_interface_is_followed_by_its_name() {
     follower.until_appeared("alias", first);
     assert_eq!(follower.links.link("alias").unwrap().name, "former");
     ip("link property del dev former altname alias");
-    follower.until_gone("alias");
+    follower.until_gone("alias", true);
 
     // Deleted and created again.
     ip("link delete uplink");
-    follower.until_gone("uplink");
+    follower.until_gone("uplink", false);
     ip("link add uplink type veth peer name other");
     let third = index("uplink");
     assert!(third != first && third != second);
@@ -1017,8 +1016,9 @@ fn after_an_overflow_the_state_is_right() {
     let mut worker = Worker::start().unwrap();
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "192.0.2.11"], None)), []);
     ip("link add doomed type veth peer name doomed2");
+    ip("link add first type veth peer name first2");
     let events = Monitor::with_receive_buffer(1).unwrap();
-    let mut follower = Follower::with(events, &["left", "doomed", "late"]);
+    let mut follower = Follower::with(events, &["left", "doomed", "late", "first"]);
     follower.changes.clear();
     let before = follower.resyncs;
 
@@ -1030,6 +1030,7 @@ fn after_an_overflow_the_state_is_right() {
     ip("addr del 192.0.2.10/32 dev left");
     ip("addr add 192.0.2.12/32 dev left");
     ip("link delete doomed");
+    ip("link set first name second");
     ip("link add late type veth peer name late2");
     assert_eq!(job(&mut worker, "left", (many, Operation::Release)), []);
     let synced = follower.synced;
@@ -1041,7 +1042,8 @@ fn after_an_overflow_the_state_is_right() {
         LinkChange::Lost { name: left.clone(), ip: address("192.0.2.10") },
         LinkChange::Foreign { name: left.clone(), ip: address("192.0.2.12") },
         LinkChange::Addresses { name: left },
-        LinkChange::Gone { name: "doomed".into() },
+        LinkChange::Gone { name: "doomed".into(), renamed: false },
+        LinkChange::Gone { name: "first".into(), renamed: true },
     ] {
         assert!(follower.changes.contains(&change), "{change:?} in {:?}", follower.changes);
     }

@@ -517,7 +517,8 @@ next        an advert in 0.620 s
         router.addresses[1].present = false;
         router.held_back = true;
         router.last_change.as_mut().unwrap().why = "why ".repeat(60) + &"x".repeat(120);
-        let (reason, text) = ("link_down".to_owned(), "the interface is absent or down".to_owned());
+        let (reason, text) =
+            ("link_down".to_owned(), "the interface is down or has no carrier".to_owned());
         router.fault_reasons = vec![Reason { reason, text }];
         router.heard = Some(Heard {
             address: longest,

@@ -24,15 +24,16 @@ use crate::config::Config;
 use crate::helper::Helper;
 use crate::host::advert_socket::{self, AdvertSocket};
 use crate::host::clock::{self, Alarm, Clock};
-use crate::host::netlink::{JobTarget, Operation, Progress, Worker, WorkerJob};
+use crate::host::netlink::{InterfaceAddress, JobTarget, Operation, Progress, Worker, WorkerJob};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::host::route::source_towards;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
 use crate::vrrp::record::Resumes;
 use crate::vrrp::{
-    Action, Address, Check, Contention, Discard, Event, Family, Handled, Hook, Instant, LinkId,
-    Mac, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition, VirtualRouter,
+    Action, Address, Check, Contention, Discard, Event, Family, Handled, Hook, Instant,
+    LinkAddress, LinkId, Mac, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition,
+    VirtualRouter,
 };
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
@@ -491,9 +492,10 @@ impl Driver {
             PendingEvent::Link(link) => {
                 let missing = self.interfaces.missing_sockets(link);
                 self.handle_event(node, Event::Sockets(link, missing), actions);
-                let Some((_, name)) = node.links().find(|(id, _)| *id == link) else { return };
-                let addresses = self.interfaces.addresses(name);
-                let state = self.interfaces.state(name, &addresses);
+                let addresses = self.interfaces.addresses_on(link).iter();
+                let addresses: Vec<LinkAddress> =
+                    addresses.map(InterfaceAddress::link_address).collect();
+                let state = self.interfaces.state(link, &addresses);
                 let index = self.interfaces.index(link).unwrap_or_default();
                 let routed = |router: &VirtualRouter| {
                     let peer = node.route_to(router.id(), &addresses)?;
@@ -531,6 +533,12 @@ impl Driver {
     /// Tries again to open sockets that could not be opened. Returns when to call this again.
     pub(super) fn retry_sockets(&mut self, now: Instant, node: &Node) -> Option<Instant> {
         self.interfaces.retry_sockets(now, node, &self.poller, &mut self.pending)
+    }
+
+    /// Uses the interfaces that have got the names of others, where these have been left. What the
+    /// protocol asked for has to be carried out before.
+    pub(super) fn bind_anew(&mut self, node: &Node) {
+        self.interfaces.bind_anew(node, &self.delivery, &self.poller, &mut self.pending);
     }
 
     /// Reports every interface to the protocol again, whether it exists or not.

@@ -227,6 +227,7 @@ impl EventLoop {
             }
             self.actions = actions;
             self.driver.flush();
+            self.driver.bind_anew(&self.node);
             if !self.driver.dispatch(&mut self.node, &mut self.actions) {
                 break;
             }

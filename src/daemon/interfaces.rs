@@ -12,12 +12,12 @@ use tracing::{debug, info, warn};
 use super::source::{PendingEvent, Source};
 use crate::host::advert_socket::AdvertSocket;
 use crate::host::neighbours::NeighbourSocket;
+use crate::host::netlink::{self, LinkChange, Links};
 use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
-use crate::host::netlink::{LinkChange, Links};
 use crate::host::poller::Poller;
 use crate::vrrp::{
-    Address, Family, Held, Instant, LinkAddress, LinkId, LinkState, Mac, MissingSockets, Node,
-    VirtualRouter, Vrid,
+    Address, Binding, Delivery, Family, Held, Instant, LinkAddress, LinkId, LinkState, Mac,
+    MissingSockets, Node, VirtualRouter, Vrid,
 };
 
 /// How long to wait before sockets that could not be opened are tried again, twice as long each time
@@ -40,12 +40,14 @@ pub(super) struct Interfaces {
     lacks_sockets: bool,
     /// When to try again to open sockets that could not be opened, and how long to wait after that.
     retry: Option<(Instant, Duration)>,
+    /// Interfaces that have lost their name and are being left.
+    lost: Vec<LinkId>,
 }
 
-/// The sockets on one interface, as long as it exists.
+/// The sockets on one interface, until it has been left.
 struct InterfaceSockets {
     name: Arc<str>,
-    index: u32,
+    device: Binding,
     mac: Option<[u8; 6]>,
     v4: Option<AdvertSocket>,
     v6: Option<AdvertSocket>,
@@ -54,6 +56,18 @@ struct InterfaceSockets {
 }
 
 impl InterfaceSockets {
+    fn new(name: &Arc<str>, found: &netlink::Link) -> Self {
+        InterfaceSockets {
+            name: name.clone(),
+            device: Binding::new(found.index),
+            mac: found.mac,
+            v4: None,
+            v6: None,
+            neighbours: None,
+            missing: MissingSockets::default(),
+        }
+    }
+
     fn adverts(&mut self, family: Family) -> &mut Option<AdvertSocket> {
         match family {
             Family::V4 => &mut self.v4,
@@ -81,6 +95,7 @@ impl Interfaces {
             sockets: BTreeMap::new(),
             lacks_sockets: false,
             retry: None,
+            lost: Vec::new(),
         })
     }
 
@@ -111,6 +126,9 @@ impl Interfaces {
     pub(super) fn follow(&mut self, node: &Node, poller: &Poller) -> io::Result<()> {
         for (id, name) in node.links() {
             self.ids.insert(name.clone(), id);
+            if !self.sockets.contains_key(&id) {
+                self.bind(id, name, node, poller);
+            }
         }
         self.links.watch(self.ids.keys().chain(&self.left).cloned());
         self.synced = false;
@@ -142,7 +160,9 @@ impl Interfaces {
         if now < at {
             return Some(at);
         }
-        let lacking = |sockets: &InterfaceSockets| sockets.missing != MissingSockets::default();
+        let lacking = |sockets: &InterfaceSockets| {
+            !sockets.device.is_lost() && sockets.missing != MissingSockets::default()
+        };
         let links: Vec<LinkId> =
             self.sockets.iter().filter(|(_, it)| lacking(it)).map(|(link, _)| *link).collect();
         for link in links {
@@ -178,9 +198,9 @@ impl Interfaces {
         used.map(|family| Address::host(family.multicast_group())).collect()
     }
 
-    /// The kernel's number of an interface that exists.
+    /// The index of the device that is acted on. It may have lost the name.
     pub(super) fn index(&self, link: LinkId) -> Option<u32> {
-        self.sockets.get(&link).map(|sockets| sockets.index)
+        self.sockets.get(&link).map(|sockets| sockets.device.index())
     }
 
     /// The kernel's number of the interface of this name, if it exists.
@@ -188,24 +208,29 @@ impl Interfaces {
         self.links.link(interface).map(|link| link.index)
     }
 
-    /// The state of the interface of this name, which has these addresses, if there is one.
+    /// The interface, unless it has lost its name.
+    fn bound(&self, link: LinkId) -> Option<&InterfaceSockets> {
+        self.sockets.get(&link).filter(|sockets| !sockets.device.is_lost())
+    }
+
+    /// The state of an interface, which has these addresses, if there is one.
     pub(super) fn state<'a>(
         &self,
-        interface: &str,
+        link: LinkId,
         addresses: &'a [LinkAddress],
     ) -> Option<LinkState<'a>> {
-        let link = self.links.link(interface)?;
+        let link = self.links.link(&self.bound(link)?.name)?;
         Some(LinkState { up: link.up, mac: link.mac.map(Mac), addresses })
     }
 
-    /// The addresses of an interface.
-    pub(super) fn addresses(&self, interface: &str) -> Vec<LinkAddress> {
-        self.links.addresses(interface).iter().map(InterfaceAddress::link_address).collect()
+    /// The addresses of the interface of this name, in the kernel's order.
+    pub(super) fn addresses(&self, interface: &str) -> &[InterfaceAddress] {
+        self.links.addresses(interface)
     }
 
     /// The addresses of an interface that a virtual router names, in the kernel's order.
     pub(super) fn addresses_on(&self, link: LinkId) -> &[InterfaceAddress] {
-        self.sockets.get(&link).map_or(&[], |sockets| self.links.addresses(&sockets.name))
+        self.bound(link).map_or(&[], |sockets| self.links.addresses(&sockets.name))
     }
 
     /// Whether the interface is known to have none of these addresses.
@@ -219,7 +244,7 @@ impl Interfaces {
     /// answer of the last time and the state of the interface it was about: looked up again only if
     /// something has changed.
     pub(super) fn has_all_marked(&self, held: &Held, known: &mut Option<(u64, bool)>) -> bool {
-        let Some(sockets) = self.sockets.get(&held.link) else { return false };
+        let Some(sockets) = self.bound(held.link) else { return false };
         let interface = &*sockets.name;
         let changes = self.links.changes(interface);
         let current = known.filter(|(as_of, _)| *as_of == changes);
@@ -276,37 +301,32 @@ impl Interfaces {
             LinkChange::Appeared { name, link: found }
             | LinkChange::Changed { name, link: found } => {
                 let Some(&link) = self.ids.get(&name) else { return };
-                let (index, mac) = (found.index, found.mac);
-                let known = self.sockets.get_mut(&link);
-                if let Some(sockets) = known.filter(|sockets| sockets.index == index) {
-                    if std::mem::replace(&mut sockets.mac, mac) != mac {
-                        // What it sends and ignores depends on the address.
+                match self.sockets.get_mut(&link) {
+                    None => self.bind(link, &name, node, poller),
+                    // What it sends and ignores depends on the address.
+                    Some(sockets) if !sockets.device.is_lost() && sockets.mac != found.mac => {
+                        sockets.mac = found.mac;
                         sockets.neighbours = None;
                         self.open_sockets(link, node, poller);
                     }
-                } else {
-                    info!(interface = %name, index, "interface found");
-                    let sockets = InterfaceSockets {
-                        name: name.clone(),
-                        index,
-                        mac,
-                        v4: None,
-                        v6: None,
-                        neighbours: None,
-                        missing: MissingSockets::default(),
-                    };
-                    self.sockets.insert(link, sockets);
-                    self.open_sockets(link, node, poller);
+                    Some(_) => {}
                 }
                 if found.up {
                     pending.push_back(PendingEvent::Groups(link));
                 }
                 pending.push_back(PendingEvent::Link(link));
             }
-            LinkChange::Gone { name } => {
+            LinkChange::Gone { name, renamed } => {
                 let Some(&link) = self.ids.get(&name) else { return };
-                warn!(interface = %name, "interface is gone; waiting for it to come back");
-                self.sockets.remove(&link);
+                let how = if renamed { "was renamed" } else { "is gone" };
+                warn!(interface = %name, "the interface {how}; waiting for one of this name");
+                if let Some(sockets) = self.sockets.get_mut(&link) {
+                    sockets.device.lose();
+                    if !renamed {
+                        (sockets.v4, sockets.v6, sockets.neighbours) = (None, None, None);
+                    }
+                    self.lost.push(link);
+                }
                 pending.push_back(PendingEvent::Link(link));
             }
             LinkChange::Addresses { name } | LinkChange::Foreign { name, .. } => {
@@ -331,13 +351,43 @@ impl Interfaces {
         }
     }
 
+    /// Uses the interfaces that have the names of those that were lost, where these have been left.
+    pub(super) fn bind_anew(
+        &mut self,
+        node: &Node,
+        delivery: &Delivery,
+        poller: &Poller,
+        pending: &mut VecDeque<PendingEvent>,
+    ) {
+        for link in std::mem::take(&mut self.lost) {
+            let Some(sockets) = self.sockets.get(&link) else { continue };
+            if !sockets.device.is_left(link, node, delivery) {
+                self.lost.push(link);
+                continue;
+            }
+            let name = sockets.name.clone();
+            self.sockets.remove(&link);
+            self.bind(link, &name, node, poller);
+            pending.extend([PendingEvent::Groups(link), PendingEvent::Link(link)]);
+        }
+    }
+
+    /// Uses the interface that has this name, if there is one.
+    fn bind(&mut self, link: LinkId, name: &Arc<str>, node: &Node, poller: &Poller) {
+        let Some(found) = self.links.link(name) else { return };
+        info!(interface = %name, index = found.index, "interface found");
+        self.sockets.insert(link, InterfaceSockets::new(name, found));
+        self.open_sockets(link, node, poller);
+    }
+
     /// Opens the sockets that the routers on this link need, and tells the kernel what to pass.
     fn open_sockets(&mut self, link: LinkId, node: &Node, poller: &Poller) {
         let Some(name) = self.ids.iter().find(|(_, id)| **id == link).map(|(name, _)| name.clone())
         else {
             return;
         };
-        let Some(sockets) = self.sockets.get_mut(&link) else { return };
+        let bound = |sockets: &&mut InterfaceSockets| !sockets.device.is_lost();
+        let Some(sockets) = self.sockets.get_mut(&link).filter(bound) else { return };
         for family in [Family::V4, Family::V6] {
             let vrids: Vec<Vrid> = routers_on(node, link)
                 .filter(|router| router.config().family == family)
@@ -378,7 +428,7 @@ impl InterfaceSockets {
         vrids: &[Vrid],
         poller: &Poller,
     ) -> io::Result<()> {
-        let index = self.index;
+        let index = self.device.index();
         let slot = self.adverts(family);
         if vrids.is_empty() {
             *slot = None;
@@ -401,7 +451,7 @@ impl InterfaceSockets {
         poller: &Poller,
     ) -> io::Result<()> {
         if self.neighbours.is_none() {
-            let socket = NeighbourSocket::open(self.index, self.mac)?;
+            let socket = NeighbourSocket::open(self.device.index(), self.mac)?;
             poller.add(socket.as_fd(), Source::Neighbours(link).token())?;
             self.neighbours = Some(socket);
         }

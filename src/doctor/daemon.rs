@@ -141,8 +141,9 @@ fn check_checks(status: &Status, config: Option<&Config>, report: &mut Report) {
 /// Reports virtual routers in fault whose reason nothing else has explained.
 fn check_faults(status: &Status, report: &mut Report) {
     let any = IpAddr::from([0; 4]);
-    let explained: [(Reason, &[ProblemKind]); 7] = [
-        (Reason::LinkDown, &[ProblemKind::InterfaceDown, ProblemKind::InterfaceAbsent]),
+    let explained: [(Reason, &[ProblemKind]); 8] = [
+        (Reason::InterfaceMissing, &[ProblemKind::InterfaceAbsent]),
+        (Reason::LinkDown, &[ProblemKind::InterfaceDown]),
         (Reason::NoAddress, &[ProblemKind::NoAddress]),
         (Reason::NoLinkLocal, &[ProblemKind::NoLinkLocal]),
         (Reason::SourceAbsent(any), &[ProblemKind::SourceAbsent]),

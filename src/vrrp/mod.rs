@@ -9,6 +9,7 @@
 pub mod action;
 pub mod advert;
 mod backoff;
+pub mod binding;
 pub mod check;
 pub mod config;
 pub mod delivery;
@@ -32,6 +33,7 @@ pub mod why;
 
 pub use action::{Action, Transition};
 pub use advert::Advert;
+pub use binding::Binding;
 pub use check::{Check, CheckId, Probe, Verdict};
 pub use config::*;
 pub use delivery::Delivery;

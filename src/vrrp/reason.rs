@@ -13,7 +13,9 @@ pub enum Reason {
     Starting,
     /// It waits for the first results of its checks.
     Unchecked,
-    /// The interface is absent or down.
+    /// No interface has the configured name.
+    InterfaceMissing,
+    /// The interface is down, or has no carrier.
     LinkDown,
     /// It waits for an address to send adverts from.
     SourcePending,
@@ -51,6 +53,7 @@ names! {
     Reason {
         Starting = "starting",
         Unchecked = "unchecked",
+        InterfaceMissing = "interface_missing",
         LinkDown = "link_down",
         SourcePending = "source_pending",
         NoAddress = "no_address",
@@ -71,6 +74,30 @@ names! {
 }
 
 impl Reason {
+    /// Whether the interface itself is the reason: nothing can be heard on it.
+    pub(super) const fn is_of_interface(&self) -> bool {
+        match self {
+            Reason::InterfaceMissing | Reason::LinkDown => true,
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::SourcePending
+            | Reason::NoAddress
+            | Reason::NoLinkLocal
+            | Reason::SourceAbsent(_)
+            | Reason::SourceDuplicate(_)
+            | Reason::NoSocket
+            | Reason::AdvertsRefused
+            | Reason::Check(_)
+            | Reason::Group(_)
+            | Reason::AddressAlreadyThere
+            | Reason::AddressMissing
+            | Reason::ClaimFailed
+            | Reason::AddressRemoved
+            | Reason::Vetoed
+            | Reason::HookFailed(_) => false,
+        }
+    }
+
     /// Whether it says that there is no source for adverts.
     pub(super) const fn is_about_source(&self) -> bool {
         match self {
@@ -81,6 +108,7 @@ impl Reason {
             | Reason::SourceDuplicate(_) => true,
             Reason::Starting
             | Reason::Unchecked
+            | Reason::InterfaceMissing
             | Reason::LinkDown
             | Reason::NoSocket
             | Reason::AdvertsRefused
@@ -101,7 +129,8 @@ impl Reason {
             Reason::Starting | Reason::Unchecked | Reason::SourcePending | Reason::Group(_) => {
                 false
             }
-            Reason::LinkDown
+            Reason::InterfaceMissing
+            | Reason::LinkDown
             | Reason::NoAddress
             | Reason::NoLinkLocal
             | Reason::SourceAbsent(_)
@@ -131,7 +160,8 @@ impl fmt::Display for Reason {
                 let waits = tense("waiting", "waited");
                 write!(f, "{waits} for the first results of its checks")
             }
-            Reason::LinkDown => write!(f, "the interface {is} absent or down"),
+            Reason::InterfaceMissing => write!(f, "no interface {has} the configured name"),
+            Reason::LinkDown => write!(f, "the interface {is} down or {has} no carrier"),
             Reason::NoAddress => {
                 write!(f, "the interface {has} no address to send adverts from")
             }

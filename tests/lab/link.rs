@@ -1,10 +1,11 @@
 //! Changes of links that tests make.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use vipd::lab::LinkEditor;
+use vipd::lab::{LinkEditor, Namespace};
 
 /// What else can be done to the links of a namespace. All errors are the kernel's.
 pub trait LinkChanges {
@@ -13,6 +14,9 @@ pub trait LinkChanges {
 
     /// Renames a link, as udev may.
     fn rename(&self, name: &str, new_name: &str) -> io::Result<()>;
+
+    /// Moves a link to another namespace.
+    fn move_to(&self, name: &str, namespace: &Namespace) -> io::Result<()>;
 
     /// Takes a link out of its bridge.
     fn leave_bridge(&self, name: &str) -> io::Result<()>;
@@ -29,6 +33,12 @@ impl LinkChanges for LinkEditor {
     fn rename(&self, name: &str, new_name: &str) -> io::Result<()> {
         let mut link = named(new_name);
         link.header.index = self.index(name)?;
+        self.request(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    fn move_to(&self, name: &str, namespace: &Namespace) -> io::Result<()> {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::NetNsFd(namespace.file().as_raw_fd()));
         self.request(RouteNetlinkMessage::SetLink(link), 0)
     }
 

@@ -55,6 +55,28 @@ fn fault_by_link_down_releases_without_an_advert() {
     assert_eq!(host.done, []);
 }
 
+/// Whether it was renamed or deleted, the driver knows: of a renamed one, priority 0 still leaves.
+#[test]
+fn fault_by_a_missing_interface_sends_priority_0_and_releases() {
+    for (config, expected) in [
+        (web(), ["advert 0", "release", "role fault"]),
+        (exclusive(), ["release", "role fault", "advert 0"]),
+    ] {
+        let mut host = Host::master(config);
+        host.wait(millis(1));
+        host.begin();
+        host.feed(Event::Link { link: ETH0, state: None }).unwrap();
+        let said = host.said();
+        let said: Vec<_> = said.iter().filter(|said| !said.starts_with("renew")).collect();
+        assert_eq!(said, expected.iter().collect::<Vec<_>>());
+        assert_eq!(host.reasons(), [Reason::InterfaceMissing]);
+        host.link_down();
+        assert_eq!(host.reasons(), [Reason::LinkDown]);
+        host.link_up();
+        assert_eq!(host.role(), Role::Backup);
+    }
+}
+
 #[test]
 fn fault_with_the_link_up_sends_priority_0() {
     let mut overlap = Host::master(web());

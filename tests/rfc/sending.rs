@@ -132,4 +132,6 @@ fn a_socket_that_is_missing_from_the_start_is_a_fault_from_the_start() {
     assert_eq!(host.reasons(), [Reason::NoSocket]);
     host.link_down();
     assert!(!host.reasons().contains(&Reason::NoSocket));
+    host.feed(Event::Link { link: ETH0, state: None }).unwrap();
+    assert_eq!(host.reasons(), [Reason::InterfaceMissing], "nor of an interface that is missing");
 }

@@ -409,14 +409,29 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 .routers
                 .iter()
                 .any(|router| router.priority == Priority::OWNER);
-            match random.range(0..13) {
+            let running = world.hosts[host].process.is_some();
+            match random.range(0..14) {
                 10 => {
                     let filter =
                         [Filter::Pass, Filter::DropTo(other), Filter::DropAll, Filter::DropAll];
                     world.set_filter(host, random.pick(&filter));
                 }
-                11 => world.set_no_sockets(host, !world.hosts[host].no_sockets),
+                13 => world.set_no_sockets(host, !world.hosts[host].no_sockets),
                 0..=2 => world.remove_address(host, ip),
+                11 if running => {
+                    let link = random.index(2);
+                    match random.range(0..5) {
+                        0 => world.rename(host, link),
+                        1 => world.name_back(host, link),
+                        2 if !owner => world.delete(host, link),
+                        3 if !owner => {
+                            world.delete(host, link);
+                            world.create(host, link);
+                        }
+                        4 if !owner => world.create(host, link),
+                        _ => {}
+                    }
+                }
                 6 => {
                     let mac = Mac([2, 0, 0, 0, random.range(2..9) as u8, host as u8]);
                     world.set_mac(host, random.index(2), mac);
@@ -765,6 +780,8 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         world.set_own_addresses(host, true);
         world.set_filter(host, Filter::Pass);
         world.set_no_sockets(host, false);
+        world.name_back(host, 0);
+        world.name_back(host, 1);
         let machine = &world.hosts[host];
         let owned: Vec<IpAddr> = machine
             .config

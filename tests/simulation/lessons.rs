@@ -396,3 +396,44 @@ fn a_better_host_that_cannot_add_an_advertised_address_tries_more_and_more_seldo
     let tries = story(&world).matches("Claim has ended: [(").count();
     assert!((5..=12).contains(&tries), "{tries} claims");
 }
+
+/// With and without a lifetime, as only the first would hide an address that is left behind.
+#[test]
+fn an_interface_that_loses_its_name_is_left_and_used_again() {
+    type Event = fn(&mut World);
+    let renamed: Event = |world| world.rename(0, 0);
+    let deleted: Event = |world| world.delete(0, 0);
+    let replaced: Event = |world| world.create(0, 0);
+    let recreated: Event = |world| {
+        world.delete(0, 0);
+        world.create(0, 0);
+    };
+    for (event, leaves_by_plan) in
+        [(renamed, true), (replaced, true), (deleted, false), (recreated, false)]
+    {
+        for lifetime in [Some(2), None] {
+            for worker in [ms(1), ms(800)] {
+                let mut world = stable_world(PAIR);
+                world.hosts[0].pace.worker.1 = worker;
+                for host in [0, 1] {
+                    change(&mut world, host, |router| router.address_lifetime = lifetime);
+                }
+                world.run_for(s(2));
+                world.forget_service(address());
+                event(&mut world);
+                world.run_for(s(20));
+                world.name_back(0, 0);
+                world.run_for(s(10));
+                assert_eq!(world.wrong, None);
+                assert_eq!(world.masters(0), [0]);
+                let seen = world.seen(address());
+                // Half an interval of skew time and the worker; or the whole patience of the peer.
+                let longest = if leaves_by_plan { ms(700) + worker } else { ms(4000) };
+                assert!(u128::from(seen.nobody) < longest.as_nanos(), "{seen:?}");
+                assert!(u128::from(seen.two) < (ms(10) + worker).as_nanos(), "{seen:?}");
+                let held = world.hosts[0].ours().count();
+                assert_eq!(held, 1, "nothing is left on a device without the name");
+            }
+        }
+    }
+}

@@ -14,9 +14,9 @@ use std::time::Duration;
 use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, Work};
 use vipd::vrrp::record::{self, PreviousRecord, Resumes};
 use vipd::vrrp::{
-    Action, Address, AddressState, Command, Config, Contention, Drain, Event, Family, Hook,
-    HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, MissingSockets, Node,
-    Packet, Priority, Probe, RecordEntry, Role, RouterConfig, RouterId, SendError, Stop,
+    Action, Address, AddressState, Binding, Command, Config, Contention, Drain, Event, Family,
+    Hook, HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, MissingSockets,
+    Node, Packet, Priority, Probe, RecordEntry, Role, RouterConfig, RouterId, SendError, Stop,
     Transition, VirtualRouter, Why,
 };
 
@@ -103,7 +103,11 @@ pub struct Machine {
     macs: [Mac; 2],
     /// Its own addresses, each with the link that it is on, as the kernel lists them.
     own: Vec<(usize, LinkAddress)>,
-    /// Shared addresses, with the link that they are on.
+    /// The devices that exist, those with even numbers on the first link.
+    devices: BTreeSet<usize>,
+    /// The device that has the name of each link.
+    named: [Option<usize>; 2],
+    /// Shared addresses, with the device that they are on.
     kernel: BTreeMap<(usize, IpAddr), Held>,
     /// When the kernel or another program removed an address: the daemon is notified a little
     /// later.
@@ -125,10 +129,11 @@ impl Machine {
 
     /// The same of a client that knows this link-layer address.
     fn answers_at(&self, ip: IpAddr, mac: Mac) -> bool {
-        let holds = |link: usize| {
-            self.is_up(link) && self.macs[link] == mac && self.kernel.contains_key(&(link, ip))
+        let there = |device: &usize| {
+            let link = link_of_device(*device);
+            self.is_up(link) && self.macs[link] == mac && self.kernel.contains_key(&(*device, ip))
         };
-        self.powered && [0, 1].into_iter().any(holds)
+        self.powered && self.devices.iter().any(there)
     }
 
     fn is_up(&self, link: usize) -> bool {
@@ -145,9 +150,9 @@ impl Machine {
         self.held(ip).next().is_some()
     }
 
-    /// What the kernel has of an address, on any link.
+    /// What the kernel has of an address, on any device.
     fn held(&self, ip: IpAddr) -> impl Iterator<Item = &Held> {
-        [0, 1].into_iter().filter_map(move |link| self.kernel.get(&(link, ip)))
+        self.kernel.iter().filter(move |((_, there), _)| *there == ip).map(|(_, held)| held)
     }
 
     /// The addresses with our mark, and their links.
@@ -155,9 +160,9 @@ impl Machine {
         self.kernel.iter().filter(|(_, held)| held.marked).map(|(at, _)| *at)
     }
 
-    /// Whether the kernel has the address with our mark on this link.
-    fn holds_ours_on(&self, link: usize, ip: IpAddr) -> bool {
-        self.kernel.get(&(link, ip)).is_some_and(|held| held.marked)
+    /// Whether the kernel has the address with our mark on this device.
+    fn holds_ours_on(&self, device: usize, ip: IpAddr) -> bool {
+        self.kernel.get(&(device, ip)).is_some_and(|held| held.marked)
     }
 
     pub fn node(&self) -> Option<&Node> {
@@ -181,8 +186,8 @@ pub struct Process {
     delivery: Delivery,
     record: BTreeMap<RouterId, RecordEntry>,
     resumes: Resumes,
-    /// What the worker is to do or does, and when it begins with it.
-    jobs: BTreeMap<u64, (Job, u64)>,
+    /// What the worker is to do or does, when it begins with it, and on which device.
+    jobs: BTreeMap<u64, (Job, u64, Option<usize>)>,
     next_ticket: u64,
     worker_free_at: u64,
     wake: Option<(Instant, u64)>,
@@ -190,6 +195,8 @@ pub struct Process {
     excused_until: u64,
     /// The link-layer addresses that its sockets announce: as they were last reported.
     macs: [Mac; 2],
+    /// The device of each link that it acts on.
+    bindings: [Option<Binding>; 2],
 }
 
 impl Process {
@@ -220,10 +227,15 @@ impl Process {
         self.delivery.is_idle()
     }
 
-    /// Whether a virtual router holds this address of this link as master.
-    pub fn holds(&self, router: &VirtualRouter, link: usize, ip: IpAddr) -> bool {
+    /// The device that is acted on for a link.
+    fn device(&self, id: LinkId) -> Option<usize> {
+        self.bindings[self.link(id)].map(|binding| binding.index() as usize)
+    }
+
+    /// Whether a virtual router holds this address of this device as master.
+    pub fn holds(&self, router: &VirtualRouter, device: usize, ip: IpAddr) -> bool {
         let id = router.holding().held().link;
-        self.link(id) == link && router.holding().has(id, ip)
+        self.device(id) == Some(device) && router.holding().has(id, ip)
     }
 }
 
@@ -232,6 +244,10 @@ pub const SECOND: &str = "wan";
 
 fn link_of(interface: &str) -> usize {
     usize::from(interface == SECOND)
+}
+
+fn link_of_device(device: usize) -> usize {
+    device % 2
 }
 
 fn link_of_id(node: &Node, id: LinkId) -> usize {
@@ -391,6 +407,8 @@ impl World {
                 own: own_of_both_links(index),
                 filter: Filter::Pass,
                 no_sockets: false,
+                devices: BTreeSet::from([0, 1]),
+                named: [Some(0), Some(1)],
                 kernel,
                 gone: BTreeMap::new(),
                 record: PreviousRecord::default(),
@@ -598,16 +616,19 @@ impl World {
         let before = std::mem::take(&mut machine.record);
         let boottime = Duration::from_nanos(now);
         let found = before.found(&node, boottime, machine.drained, |id, ip| {
-            machine.holds_ours_on(link_of_id(&node, id), ip)
+            let device = machine.named[link_of_id(&node, id)];
+            device.is_some_and(|device| machine.holds_ours_on(device, ip))
         });
         for (interface, address) in before.leftovers(&machine.config) {
-            let link = link_of(interface);
-            if machine.holds_ours_on(link, address.ip) {
-                machine.kernel.remove(&(link, address.ip));
+            let Some(device) = machine.named[link_of(interface)] else { continue };
+            if machine.holds_ours_on(device, address.ip) {
+                machine.kernel.remove(&(device, address.ip));
             }
         }
         self.next_number += 1;
         let macs = machine.macs;
+        let bound = |device: Option<usize>| device.map(|device| Binding::new(device as u32));
+        let bindings = machine.named.map(bound);
         let watch = Watch::new(&node);
         self.hosts[host].process = Some(Process {
             node,
@@ -625,6 +646,7 @@ impl World {
             wake: None,
             excused_until: now,
             macs,
+            bindings,
         });
         self.say(Some(host), || format!("the daemon starts; found {found:?}"));
         for (id, recorded) in found {
@@ -733,6 +755,48 @@ impl World {
         self.observe();
     }
 
+    /// The device of a link is renamed: it keeps its addresses.
+    pub fn rename(&mut self, host: usize, link: usize) {
+        self.name(host, link, None);
+    }
+
+    /// The newest device of a link gets the name, unless one has it.
+    pub fn name_back(&mut self, host: usize, link: usize) {
+        let machine = &self.hosts[host];
+        let newest = machine.devices.iter().rfind(|device| link_of_device(**device) == link);
+        match newest {
+            Some(device) if machine.named[link].is_none() => self.name(host, link, Some(*device)),
+            Some(_) => {}
+            None => self.create(host, link),
+        }
+    }
+
+    /// The device that has the name of a link is deleted, or moved to another namespace.
+    pub fn delete(&mut self, host: usize, link: usize) {
+        let machine = &mut self.hosts[host];
+        if let Some(device) = machine.named[link] {
+            machine.devices.remove(&device);
+            machine.kernel.retain(|(there, _), _| *there != device);
+            self.name(host, link, None);
+        }
+    }
+
+    /// A new device has the name of a link; the one that had it, if any, is renamed.
+    pub fn create(&mut self, host: usize, link: usize) {
+        let machine = &mut self.hosts[host];
+        let last = machine.devices.last().map_or(0, |last| last / 2);
+        let device = 2 * (last + 1) + link;
+        machine.devices.insert(device);
+        self.name(host, link, Some(device));
+    }
+
+    fn name(&mut self, host: usize, link: usize, device: Option<usize>) {
+        self.hosts[host].named[link] = device;
+        self.say(Some(host), || format!("link {link} is device {device:?}"));
+        self.notify_from_kernel(host, None);
+        self.observe();
+    }
+
     /// A check of this host gives a result.
     pub fn probe(&mut self, host: usize, name: &str, probe: Probe) {
         if self.hosts[host].process.as_ref().is_none_or(|p| p.frozen) {
@@ -797,7 +861,8 @@ impl World {
 
     /// Another program on the host removes an address, or adds one of its own.
     pub fn remove_address(&mut self, host: usize, ip: IpAddr) {
-        for at in [(0, ip), (1, ip)] {
+        let devices = self.hosts[host].devices.clone();
+        for at in devices.into_iter().map(|device| (device, ip)) {
             if self.hosts[host].holds_ours_on(at.0, ip) {
                 self.hosts[host].kernel.remove(&at);
                 self.hosts[host].gone.insert(at, self.now);
@@ -814,7 +879,8 @@ impl World {
             let mut routers = self.hosts[host].config.routers.iter();
             let named = |r: &&RouterConfig| r.all_addresses().any(|address| address.ip == ip);
             let link = routers.find(named).map_or(0, |router| link_of(&router.interface));
-            self.hosts[host].kernel.insert((link, ip), held);
+            let Some(device) = self.hosts[host].named[link] else { return };
+            self.hosts[host].kernel.insert((device, ip), held);
             self.say(Some(host), || format!("somebody adds {ip}"));
             self.notify_from_kernel(host, None);
         }
@@ -877,6 +943,11 @@ impl World {
 
     fn receive(&mut self, host: usize, frame: &Frame) {
         let Some(link) = self.link_id(host, frame.link) else { return };
+        let machine = &self.hosts[host];
+        let device = machine.process.as_ref().and_then(|process| process.device(link));
+        if !device.is_some_and(|device| machine.devices.contains(&device)) {
+            return;
+        }
         self.feed(
             host,
             Event::Packet(Packet {
@@ -903,54 +974,72 @@ impl World {
             self.address_gone(host, lost);
         }
         for link in [0, 1] {
-            let Some(id) = self.link_id(host, link) else { continue };
-            let machine = &self.hosts[host];
-            let missing = machine.no_sockets;
-            let missing = MissingSockets { v4: missing, v6: missing, announcements: missing };
-            self.feed(host, Event::Sockets(id, missing));
-            let machine = &self.hosts[host];
-            let up = machine.is_up(link);
-            let mut addresses = Vec::new();
-            let own = machine.own.iter().filter(|(on, _)| *on == link);
-            addresses.extend(own.map(|(_, own)| LinkAddress {
-                state: if up { own.state } else { AddressState::Tentative },
-                ..*own
-            }));
-            let shared = machine.kernel.iter().filter(|((there, _), _)| *there == link);
-            addresses.extend(shared.map(|((_, ip), held)| {
-                let Address { ip, prefix } = Address::host(*ip);
-                LinkAddress { marked: held.marked, ..LinkAddress::of_host(ip, prefix) }
-            }));
-            // For peers behind a router the kernel chooses the newest one.
-            let newest = |to: IpAddr| {
-                let same = |own: &&LinkAddress| own.ip.is_ipv4() == to.is_ipv4() && !own.marked;
-                addresses.iter().find(same).map(|own| own.ip)
-            };
-            let routed = machine.node().into_iter().flat_map(Node::routers).filter_map(|router| {
-                let to = machine.node()?.route_to(router.id(), &addresses)?;
-                Some((router.id(), newest(to)?)).filter(|_| router.link() == id)
-            });
-            let routed: Vec<_> = routed.collect();
-            let mac = machine.macs[link];
-            for (router, source) in routed {
-                self.feed(host, Event::Routed(router, source));
+            let Some(mut process) = self.hosts[host].process.take() else { return };
+            let named = self.hosts[host].named[link];
+            if let Some(binding) = &mut process.bindings[link] {
+                if Some(binding.index() as usize) != named {
+                    binding.lose();
+                }
+            } else {
+                process.bindings[link] = named.map(|device| Binding::new(device as u32));
             }
-            if let Some(process) = &mut self.hosts[host].process {
-                process.macs[link] = mac;
-            }
-            let state = Some(LinkState { up, mac: Some(mac), addresses: &addresses });
-            self.feed(host, Event::Link { link: id, state });
+            self.report_one(host, &mut process, link);
+            self.dispatch(host, process);
         }
+    }
+
+    fn report_one(&mut self, host: usize, process: &mut Process, link: usize) {
+        let id = process.node.links().find(|(_, name)| link_of(name) == link).map(|(id, _)| id);
+        let Some(id) = id else { return };
+        let missing = self.hosts[host].no_sockets;
+        let missing = MissingSockets { v4: missing, v6: missing, announcements: missing };
+        self.handle(host, process, Event::Sockets(id, missing));
+        let machine = &self.hosts[host];
+        let bound = process.bindings[link].filter(|binding| !binding.is_lost());
+        let (up, mac) = (machine.is_up(link), machine.macs[link]);
+        process.macs[link] = mac;
+        let mut addresses = Vec::new();
+        let own = machine.own.iter().filter(|(on, _)| *on == link && bound.is_some());
+        addresses.extend(own.map(|(_, own)| LinkAddress {
+            state: if up { own.state } else { AddressState::Tentative },
+            ..*own
+        }));
+        let here = |device: &usize| bound.is_some_and(|bound| bound.index() as usize == *device);
+        let shared = machine.kernel.iter().filter(|((there, _), _)| here(there));
+        addresses.extend(shared.map(|((_, ip), held)| {
+            let Address { ip, prefix } = Address::host(*ip);
+            LinkAddress { marked: held.marked, ..LinkAddress::of_host(ip, prefix) }
+        }));
+        // For peers behind a router the kernel chooses the newest one.
+        let newest = |to: IpAddr| {
+            let same = |own: &&LinkAddress| own.ip.is_ipv4() == to.is_ipv4() && !own.marked;
+            addresses.iter().find(same).map(|own| own.ip)
+        };
+        let routed = process.node.routers().filter_map(|router| {
+            let to = process.node.route_to(router.id(), &addresses)?;
+            Some((router.id(), newest(to)?)).filter(|_| router.link() == id)
+        });
+        let routed: Vec<_> = routed.collect();
+        for (router, source) in routed {
+            self.handle(host, process, Event::Routed(router, source));
+        }
+        let state = bound.map(|_| LinkState { up, mac: Some(mac), addresses: &addresses });
+        self.handle(host, process, Event::Link { link: id, state });
     }
 
     /// The daemon is notified that an address disappeared: reports it to its router unless it is
     /// back.
-    fn address_gone(&mut self, host: usize, (link, ip): (usize, IpAddr)) {
-        if self.hosts[host].kernel.contains_key(&(link, ip)) {
+    fn address_gone(&mut self, host: usize, (device, ip): (usize, IpAddr)) {
+        if self.hosts[host].kernel.contains_key(&(device, ip)) {
             return;
         }
-        let link = self.link_id(host, link);
+        let link = self.link_id(host, link_of_device(device));
         let Some(mut process) = self.hosts[host].process.take() else { return };
+        let bound = process.bindings[link_of_device(device)];
+        if bound.is_none_or(|bound| bound.is_lost() || bound.index() as usize != device) {
+            self.hosts[host].process = Some(process);
+            return;
+        }
         let now = self.local(host, process.started);
         let holder = |router: &VirtualRouter| router.holding().has(link?, ip).then(|| router.id());
         let holders: Vec<RouterId> = process.node.routers().filter_map(holder).collect();
@@ -969,8 +1058,23 @@ impl World {
 
     /// Passes the events that follow to the node, until there are none.
     fn dispatch(&mut self, host: usize, mut process: Process) {
-        while let Some(event) = process.delivery.next_event() {
-            self.handle(host, &mut process, event);
+        loop {
+            while let Some(event) = process.delivery.next_event() {
+                self.handle(host, &mut process, event);
+            }
+            // The next device is used when the one that has lost the name has been left.
+            let left = |link: &usize| {
+                let mut links = process.node.links();
+                let id = links.find(|(_, name)| link_of(name) == *link).map(|(id, _)| id);
+                let is_left = |binding: Binding| {
+                    binding.is_left(id?, &process.node, &process.delivery).into()
+                };
+                process.bindings[*link].and_then(is_left) == Some(true)
+            };
+            let Some(link) = [0, 1].into_iter().find(left) else { break };
+            let named = self.hosts[host].named[link];
+            process.bindings[link] = named.map(|device| Binding::new(device as u32));
+            self.report_one(host, &mut process, link);
         }
         self.wake_at(host, &mut process);
         let ended = process.node.is_stopped() && process.delivery.is_idle();
@@ -1050,10 +1154,13 @@ impl World {
                 Output::Announce(announcements) => {
                     for due in announcements {
                         let link = process.link(due.held.link);
-                        for ip in due.ips() {
-                            self.may_be_promised(host, "an announcement", (link, ip));
+                        let device = process.device(due.held.link);
+                        for at in due.ips().filter_map(|ip| Some((device?, ip))) {
+                            self.may_be_promised(host, "an announcement", at);
                         }
-                        if self.hosts[host].is_up(link) && !self.hosts[host].no_sockets {
+                        let machine = &self.hosts[host];
+                        let exists = device.is_some_and(|it| machine.devices.contains(&it));
+                        if machine.is_up(link) && exists && !machine.no_sockets {
                             let mac = process.macs[link];
                             due.ips().for_each(|ip| self.announce(host, mac, link, ip));
                         }
@@ -1079,7 +1186,9 @@ impl World {
         let filtered = self.filtered(host, &due.to);
         let machine = &self.hosts[host];
         let link = config.as_ref().map_or(0, |config| link_of(&config.interface));
-        let sends = machine.is_up(link) && !machine.no_sockets;
+        let device = process.bindings[link].map(|binding| binding.index() as usize);
+        let device = device.filter(|device| machine.devices.contains(device));
+        let sends = machine.is_up(link) && device.is_some() && !machine.no_sockets;
         let has_route = |to: &IpAddr| match to {
             IpAddr::V6(to) if !to.is_multicast() => machine.has_own(link, due.from),
             IpAddr::V4(_) | IpAddr::V6(_) => true,
@@ -1093,8 +1202,8 @@ impl World {
         }
         let advert = &due.advert;
         if advert.priority != Priority::LEAVING && leased.is_some() {
-            for address in advert.addresses.iter() {
-                self.may_be_promised(host, "an advert", (link, address.ip));
+            for at in advert.addresses.iter().filter_map(|a| Some((device?, a.ip))) {
+                self.may_be_promised(host, "an advert", at);
             }
         }
         if let Some(config) = &config {
@@ -1178,22 +1287,23 @@ impl World {
         let (least, most) = self.hosts[host].pace.worker;
         let takes = self.random.span(least..most).as_nanos() as u64;
         let begins = process.worker_free_at.max(self.now);
-        process.jobs.insert(ticket, (job, begins));
+        let device = process.device(job.held.link);
+        process.jobs.insert(ticket, (job, begins, device));
         process.worker_free_at = begins + takes;
         self.at(begins + takes, Occurrence::WorkerDone { host, epoch: process.epoch, ticket });
     }
 
     fn worker_done(&mut self, host: usize, ticket: u64) {
         let Some(mut process) = self.hosts[host].process.take() else { return };
-        let Some((job, began)) = process.jobs.remove(&ticket) else {
+        let Some((job, began, device)) = process.jobs.remove(&ticket) else {
             self.hosts[host].process = Some(process);
             return;
         };
         self.hosts[host].jobs_done += 1;
         let pace = self.hosts[host].pace;
         let started = Instant::from_nanos(to_local(pace.ppm, began - process.started));
-        let (failures, changed) = self.do_job(host, &process, &job);
-        let (id, kind, link) = (job.router, job.work.kind(), process.link(job.held.link));
+        let (failures, changed) = self.do_job(host, &process, &job, device);
+        let (id, kind) = (job.router, job.work.kind());
         if kind != JobKind::Renew || !failures.is_empty() {
             self.say(Some(host), || format!("{kind:?} has ended: {failures:?}"));
         }
@@ -1204,8 +1314,8 @@ impl World {
         if changed {
             self.notify_from_kernel(host, None);
         }
-        for ip in missing {
-            self.address_gone(host, (link, ip));
+        for at in missing.into_iter().filter_map(|ip| Some((device?, ip))) {
+            self.address_gone(host, at);
         }
     }
 
@@ -1215,14 +1325,19 @@ impl World {
         host: usize,
         process: &Process,
         job: &Job,
+        device: Option<usize>,
     ) -> (Vec<(IpAddr, JobError)>, bool) {
         let mut failures = Vec::new();
         let mut changed = false;
-        let link = process.link(job.held.link);
+        let exists = |device: &usize| self.hosts[host].devices.contains(device);
+        let Some(device) = device.filter(exists) else {
+            let refused = job.held.addresses.iter().map(|a| (a.ip, JobError::Refused));
+            return (refused.collect(), false);
+        };
         match job.work {
             Work::Claim { lifetime } => {
                 for address in job.held.addresses.iter() {
-                    let at = (link, address.ip);
+                    let at = (device, address.ip);
                     let machine = &self.hosts[host];
                     if machine.kernel.get(&at).is_some_and(|held| !held.marked) {
                         failures.push((address.ip, JobError::AlreadyThere));
@@ -1236,8 +1351,8 @@ impl World {
             Work::Release => {
                 for address in job.held.addresses.iter() {
                     let machine = &mut self.hosts[host];
-                    if machine.holds_ours_on(link, address.ip) {
-                        machine.kernel.remove(&(link, address.ip));
+                    if machine.holds_ours_on(device, address.ip) {
+                        machine.kernel.remove(&(device, address.ip));
                         changed = true;
                     }
                 }
@@ -1249,7 +1364,7 @@ impl World {
                 }
                 for address in job.held.addresses.iter() {
                     // A renewal adds what has expired or was removed a moment ago.
-                    let at = (link, address.ip);
+                    let at = (device, address.ip);
                     let machine = &self.hosts[host];
                     if machine.kernel.get(&at).is_none_or(|held| held.marked)
                         && !machine.refuses.contains(&address.ip)

@@ -29,6 +29,8 @@ struct Watched {
     addresses: Vec<InterfaceAddress>,
     /// Incremented with every change of `addresses`.
     changes: u64,
+    /// During a dump: the interface that had the name before, and whether it still exists.
+    before: Option<(u32, bool)>,
 }
 
 /// A change of a watched interface.
@@ -42,8 +44,12 @@ pub enum LinkChange {
         /// The new state.
         link: Link,
     },
-    /// No interface has the name any more. Its addresses are gone too.
-    Gone { name: Arc<str> },
+    /// The interface has lost the name.
+    Gone {
+        name: Arc<str>,
+        /// It still exists, under another name and with its addresses.
+        renamed: bool,
+    },
     /// An address was added, removed or changed, for example became usable.
     Addresses { name: Arc<str> },
     /// An address with our mark was removed or lost the mark.
@@ -65,7 +71,7 @@ impl Links {
                 Some(known) => watched.push(self.watched.swap_remove(known)),
                 None => {
                     self.incomplete = true;
-                    watched.push(Watched { name, link: None, addresses: Vec::new(), changes: 0 });
+                    watched.push(Watched::unknown(name, None));
                 }
             }
         }
@@ -88,11 +94,8 @@ impl Links {
     pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(LinkChange)) {
         match event {
             NetEvent::Resync => {
-                let unknown = |old: &Watched| Watched {
-                    name: old.name.clone(),
-                    link: None,
-                    addresses: Vec::new(),
-                    changes: 0,
+                let unknown = |old: &Watched| {
+                    Watched::unknown(old.name.clone(), old.link.as_ref().map(|link| link.index))
                 };
                 self.resynced = Some(self.watched.iter().map(unknown).collect());
             }
@@ -141,9 +144,24 @@ impl Links {
 }
 
 impl Watched {
+    fn unknown(name: Arc<str>, before: Option<u32>) -> Self {
+        let before = before.map(|index| (index, false));
+        Watched { name, link: None, addresses: Vec::new(), changes: 0, before }
+    }
+
     /// Applies an event. Returns whether an interface has got the name whose addresses are unknown.
     fn apply(&mut self, event: &NetEvent, changed: &mut impl FnMut(LinkChange)) -> bool {
         let index = self.link.as_ref().map(|link| link.index);
+        if let Some((before, exists)) = &mut self.before {
+            match event {
+                NetEvent::Link(link) => *exists |= link.index == *before,
+                NetEvent::LinkGone { index } => *exists &= index != before,
+                NetEvent::Address(_)
+                | NetEvent::AddressGone { .. }
+                | NetEvent::Resync
+                | NetEvent::Synced => {}
+            }
+        }
         match event {
             NetEvent::Link(link) => {
                 let names = std::iter::once(&link.name).chain(&link.alt_names);
@@ -151,7 +169,7 @@ impl Watched {
                 match (named, index == Some(link.index)) {
                     (true, true) => self.update_link(link, changed),
                     (true, false) => {
-                        self.lose_link(changed);
+                        self.lose_link(true, changed);
                         self.link = Some(link.clone());
                         changed(LinkChange::Appeared {
                             name: self.name.clone(),
@@ -159,11 +177,13 @@ impl Watched {
                         });
                         return true;
                     }
-                    (false, true) => self.lose_link(changed),
+                    (false, true) => self.lose_link(true, changed),
                     (false, false) => {}
                 }
             }
-            NetEvent::LinkGone { index: gone } if index == Some(*gone) => self.lose_link(changed),
+            NetEvent::LinkGone { index: gone } if index == Some(*gone) => {
+                self.lose_link(false, changed)
+            }
             NetEvent::Address(found) if index == Some(found.index) => {
                 self.update_address(found, changed)
             }
@@ -187,12 +207,12 @@ impl Watched {
         false
     }
 
-    /// The interface was removed or renamed.
-    fn lose_link(&mut self, changed: &mut impl FnMut(LinkChange)) {
+    /// The interface was removed, or `renamed`.
+    fn lose_link(&mut self, renamed: bool, changed: &mut impl FnMut(LinkChange)) {
         self.addresses.clear();
         self.changes += 1;
         if self.link.take().is_some() {
-            changed(LinkChange::Gone { name: self.name.clone() });
+            changed(LinkChange::Gone { name: self.name.clone(), renamed });
         }
     }
 
@@ -235,7 +255,7 @@ impl Watched {
             (None, _) | (_, None) => false,
         };
         if !same {
-            self.lose_link(changed);
+            self.lose_link(new.before.is_some_and(|(_, exists)| exists), changed);
             if let Some(link) = new.link {
                 changed(LinkChange::Appeared { name: self.name.clone(), link: link.clone() });
                 self.link = Some(link);

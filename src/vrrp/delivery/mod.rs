@@ -425,6 +425,12 @@ impl Delivery {
         self.routers.get(&id).is_none_or(|delivery| delivery.is_idle())
     }
 
+    /// Whether nothing that is to be done on this link waits for anything.
+    pub fn is_idle_on(&self, link: LinkId) -> bool {
+        let idle = |delivery: &RouterDelivery| delivery.link != link || delivery.is_idle();
+        self.jobs.is_empty() && self.routers.values().all(|delivery| idle(delivery))
+    }
+
     /// When the kernel removes the addresses of a virtual router unless they are renewed.
     pub fn lease_until(&self, id: RouterId) -> Option<Instant> {
         let delivery = self.routers.get(&id)?;

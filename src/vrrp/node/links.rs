@@ -6,6 +6,7 @@ use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::event::{LinkAddress, LinkState, MissingSockets};
 use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::reason::Reason;
 use crate::vrrp::router::{HostState, VirtualRouter};
 use crate::vrrp::source::Choice;
 use crate::vrrp::time::Instant;
@@ -19,9 +20,14 @@ impl Node {
         actions: &mut Vec<Action>,
     ) {
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
-        let LinkState { up, mac, addresses } = state.unwrap_or_default();
+        let usable = match &state {
+            None => Err(Reason::InterfaceMissing),
+            Some(state) if !state.up => Err(Reason::LinkDown),
+            Some(_) => Ok(()),
+        };
+        let LinkState { mac, addresses, .. } = state.unwrap_or_default();
         let mac_changed = link.mac.is_some() && mac.is_some() && link.mac != mac;
-        link.up = Some(up);
+        link.usable = Some(usable);
         link.mac = mac;
         link.addresses.clear();
         link.addresses.extend_from_slice(addresses);
@@ -61,13 +67,12 @@ impl Node {
 
     fn host_state(&self, router: &VirtualRouter) -> HostState<'_> {
         let links = self.links_of(router);
-        let is_up = |link: &Option<&Link>| link.is_some_and(|link| link.up == Some(true));
         let [adverts, held] = links.map(|link| link.map_or_else(Default::default, |l| l.missing));
         let lacks_socket = adverts.adverts(router.config().family) || held.announcements;
         let [addresses, held_addresses] =
             links.map(|link| link.map_or(&[][..], |link| &link.addresses));
         HostState {
-            link_up: links.iter().all(is_up),
+            unusable: links.into_iter().flatten().find_map(Link::unusable),
             lacks_socket,
             addresses,
             held_addresses,
@@ -90,7 +95,7 @@ impl Node {
 
     fn links_are_known(&self, id: RouterId) -> bool {
         let Some(router) = self.router(id) else { return false };
-        let is_known = |link: Option<&Link>| link.is_some_and(|link| link.up.is_some());
+        let is_known = |link: Option<&Link>| link.is_some_and(|link| link.usable.is_some());
         self.links_of(router).into_iter().all(is_known)
     }
 
@@ -165,5 +170,16 @@ impl Node {
         let deadline = router.deadline();
         self.routers.insert(id, router);
         self.schedule(id, deadline);
+    }
+}
+
+impl Link {
+    /// Why it cannot be used.
+    fn unusable(&self) -> Option<&Reason> {
+        match &self.usable {
+            Some(Ok(())) => None,
+            Some(Err(reason)) => Some(reason),
+            None => Some(&Reason::LinkDown),
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::vrrp::event::{
 };
 use crate::vrrp::group::Group;
 use crate::vrrp::id::{LinkId, Mac, RouterId};
+use crate::vrrp::reason::Reason;
 use crate::vrrp::role::{Leave, Role};
 use crate::vrrp::router::{Membership, VirtualRouter};
 use crate::vrrp::time::Instant;
@@ -42,8 +43,8 @@ pub struct Handled {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Link {
     name: Arc<str>,
-    /// `None`: not reported yet.
-    up: Option<bool>,
+    /// `None`: not reported yet. An error is why it cannot be used.
+    usable: Option<Result<(), Reason>>,
     mac: Option<Mac>,
     missing: MissingSockets,
     addresses: Vec<LinkAddress>,

@@ -86,7 +86,7 @@ impl Node {
                 let name = config.interface.clone();
                 self.links.push(Link {
                     name,
-                    up: None,
+                    usable: None,
                     mac: None,
                     missing: MissingSockets::default(),
                     addresses: Vec::new(),

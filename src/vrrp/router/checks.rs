@@ -30,6 +30,7 @@ impl VirtualRouter {
             Reason::Check(name) => failing.contains(name),
             Reason::Starting
             | Reason::Unchecked
+            | Reason::InterfaceMissing
             | Reason::LinkDown
             | Reason::SourcePending
             | Reason::NoAddress

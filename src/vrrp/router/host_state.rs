@@ -15,8 +15,8 @@ use crate::vrrp::warning::Warning;
 /// State of the host, kept by the node.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::vrrp) struct HostState<'a> {
-    /// Both the interface of the adverts and that of the held addresses are up.
-    pub link_up: bool,
+    /// Why the interface of the adverts, or that of the held addresses, cannot be used.
+    pub unusable: Option<&'a Reason>,
     /// A socket that it needs cannot be opened.
     pub lacks_socket: bool,
     /// The addresses of the interface that carries the adverts.
@@ -89,19 +89,20 @@ impl VirtualRouter {
     /// Records the state of the host without acting on it. Returns whether that was the first time.
     pub(in crate::vrrp) fn update_link(&mut self, now: Instant, host: HostState<'_>) -> bool {
         let starting = self.faults.remove(&Reason::Starting).is_some();
-        let was_down = self.faults.contains_key(&Reason::LinkDown);
+        let was_unusable = self.faults.keys().any(Reason::is_of_interface);
+        let usable = host.unusable.is_none();
         // An unadvertised one is only left out.
         let shared = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
         let owner = self.is_owner();
         let foreign =
             !owner && host.held_addresses.iter().any(|there| !there.marked && shared(there.ip));
         let own = |ip| host.held_addresses.iter().any(|there| !there.marked && there.ip == ip);
-        let missing =
-            owner && host.link_up && !self.addresses().iter().all(|address| own(address.ip));
-        self.set_fault(Reason::LinkDown, !host.link_up);
+        let missing = owner && usable && !self.addresses().iter().all(|address| own(address.ip));
+        self.faults.retain(|reason, _| !reason.is_of_interface());
+        self.faults.extend(host.unusable.map(|reason| (reason.clone(), None)));
         self.set_fault(Reason::AddressAlreadyThere, foreign);
         self.set_fault(Reason::AddressMissing, missing);
-        if host.link_up && (was_down || starting) {
+        if usable && (was_unusable || starting) {
             self.heard_since_up = false;
             self.master = None;
             let delay = if starting {
@@ -111,9 +112,9 @@ impl VirtualRouter {
             };
             self.hold_until = self.hold_until.max(now + delay);
         }
-        self.update_source(now, host, was_down);
+        self.update_source(now, host, was_unusable);
         // Without an address the address family may be switched off, and no socket be wanted.
-        let wants_socket = host.link_up && self.missing_source.is_none();
+        let wants_socket = usable && self.missing_source.is_none();
         self.set_fault(Reason::NoSocket, wants_socket && host.lacks_socket);
         // The owner has its addresses from the host, so they could not move.
         self.drained = host.drained.filter(|_| !owner);
@@ -132,7 +133,7 @@ impl VirtualRouter {
         let known = self.missing_source.take().filter(|_| !came_up);
         let grace = now + self.config.advert_interval.peer_timeout();
         match found {
-            _ if !host.link_up => {}
+            _ if host.unusable.is_some() => {}
             Ok(ip) if !lost || known.as_ref().is_some_and(|known| known.grace.is_none()) => {
                 self.source = Some(ip);
                 self.source_settings = self.config.source_settings();

@@ -82,6 +82,7 @@ impl VirtualRouter {
             Reason::Check(_) | Reason::Group(_) => true,
             Reason::Starting
             | Reason::Unchecked
+            | Reason::InterfaceMissing
             | Reason::LinkDown
             | Reason::SourcePending
             | Reason::NoAddress
