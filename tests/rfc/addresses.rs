@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vipd::vrrp::{ClaimError, Event, Reason, Role, RouterConfig, Warning, Why};
+use vipd::vrrp::{ClaimError, Event, Leave, Reason, Role, RouterConfig, Warning, Why};
 
 use crate::fixture::*;
 
@@ -208,6 +208,21 @@ fn a_refused_address_is_tried_again_soon_after_its_interface_has_changed() {
     host.link(true, &[at(HERE), ours(SHARED)]);
     host.wait(secs(2));
     assert_eq!(host.times("claim"), [secs(1)]);
+}
+
+#[test]
+fn a_refused_address_that_is_due_while_a_successor_is_waited_for_is_tried_again_after_that() {
+    let mut host = Host::master(with_rider());
+    refuses_rider(&mut host);
+    left_by(&mut host, Leave::Failover);
+    host.wait(secs(4) - NANO);
+    assert_eq!(host.role(), Role::Leaving);
+    host.begin();
+    host.wait(NANO);
+    assert_eq!((host.role(), host.why()), (Role::Master, Why::NobodyCame));
+    assert_ne!(host.until_deadline(), Some(Duration::ZERO));
+    host.wait(secs(2));
+    assert_eq!(host.times("claim"), [NANO + secs(1)]);
 }
 
 #[test]

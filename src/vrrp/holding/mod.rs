@@ -190,6 +190,8 @@ impl Holding {
             self.serve_all();
             self.claim(self.held.clone(), true, actions);
         }
+        // A retry may have become due while the addresses were offered.
+        self.retry_at = self.retry_at.map(|at| at.max(now + REFUSED_RETRY));
         let renewed_at = self.renewed_at().unwrap_or(now);
         let announcements = Announcements::begin(now);
         self.state = HoldingState::Held { renewed_at, announcements };
