@@ -785,7 +785,7 @@ fn a_failed_job_reports_the_reason() {
         "{failures:?}"
     );
     assert_eq!(marked("left"), ["192.0.2.10/32"]);
-    let failures = job(&mut worker, "left", claim(&["192.0.2.11/33"], None));
+    let failures = job(&mut worker, "left", claim(&["192.0.2.11"], Some(0)));
     assert!(
         matches!(failures[..], [(_, AddressError::Os { errno: libc::EINVAL, .. })]),
         "{failures:?}"

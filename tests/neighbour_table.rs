@@ -102,7 +102,7 @@ fn an_almost_full_neighbour_table_is_found() {
         let mut command = Command::new(VIPD);
         command.args(["doctor", "--json", "--listen", "0s", "--runtime-dir"]).arg(dir);
         let output = a.namespace().run(move || command.output()).unwrap();
-        String::from_utf8(output.stdout).unwrap().contains("\"neighbour_table\"")
+        String::from_utf8(output.stdout).unwrap().contains(r#""neighbour_table""#)
     };
     assert!(!found());
     fill(&a, Family::V4, table(Family::V4).limit * 9 / 10, 0);
