@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::fault::{SHARED, SOON, VRID, expect_master, expect_master_within, spec, start};
 use crate::lab::{Daemon, Host, Lab, LinkChanges as _, Namespace, Prober, RouterSpec, Switch};
+use crate::scenario::vipd;
 use crate::suite::{Test, tests};
 
 const OFF: &str = "address_lifetime = \"off\"\n";
@@ -14,6 +15,7 @@ pub fn tests() -> Vec<Test> {
         a_renamed_interface_is_left_with_priority_0,
         a_renamed_interface_is_left_with_priority_0_also_without_a_lifetime,
         a_name_that_passes_to_another_interface_is_followed,
+        an_interface_that_becomes_a_port_is_left_until_it_is_none,
         an_interface_that_is_moved_away_and_back_is_used_again,
     ]
 }
@@ -131,4 +133,24 @@ fn an_interface_that_is_moved_away_and_back_is_used_again() {
     assert!(ownership.longest_two < Duration::from_millis(50), "{}", logs());
     // In a new namespace everything has gone with the old sockets: it hears and is heard again.
     assert_eq!(lab.observer().master(VRID).as_deref(), Some("a"));
+}
+
+fn an_interface_that_becomes_a_port_is_left_until_it_is_none() {
+    let (lab, [a, _b], [daemon_a, daemon_b]) = pair(OFF);
+    let links = a.namespace().links();
+    links.add_bridge("br0").unwrap();
+    links.up("br0").unwrap();
+    let began = Instant::now();
+    links.set_bridge("eth0", "br0").unwrap();
+    expect_master(&lab, "b", &[&daemon_a, &daemon_b]);
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    let logs = || format!("{ownership:?}\n{}\n{}", daemon_a.log(), daemon_b.log());
+    assert!(ownership.longest_none < Duration::from_millis(1000), "{}", logs());
+    assert!(daemon_a.log().contains("a port of br0"), "{}", logs());
+    let doctor = vipd(&a, &["doctor", "--listen", "1s"]);
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.contains("a port of br0"), "{doctor}");
+    assert!(!doctor.contains("ip address add"), "{doctor}");
+    links.leave_bridge("eth0").unwrap();
+    expect_master_within(&lab, "a", 2 * SOON, &[&daemon_a, &daemon_b]);
 }

@@ -710,6 +710,16 @@ fn a_wrong_file_and_missing_interfaces_are_found() {
     let finding = fixture.expect(&fixture.a, ProblemKind::InterfaceDown);
     assert!(finding.text.contains("eth0 has no carrier"), "{}", finding.text);
     assert_eq!(finding.fix, "ip -d link show eth0");
+    let fixture = Fixture::new();
+    fixture.sh(&fixture.a, "ip address flush dev eth0; ip link add br0 type bridge");
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::InterfaceIsPort);
+    fixture.sh(&fixture.a, "ip link set br0 up; ip link set eth0 master br0");
+    let finding = fixture.expect(&fixture.a, ProblemKind::InterfaceIsPort);
+    assert!(finding.text.contains("eth0 is a port of br0"), "{finding:?}");
+    assert!(finding.fix_does.contains("set `interface = \"br0\"`"), "{finding:?}");
+    assert_eq!(finding.fix, "ip address show dev br0");
+    // The address belongs on the bridge.
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::NoAddress);
     let mut fixture = Fixture::new();
     fixture.interface = "eth7".into();
     fixture.expect(&fixture.a, ProblemKind::InterfaceAbsent);

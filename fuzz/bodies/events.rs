@@ -273,7 +273,9 @@ impl World {
         }
         let link = LinkId(u32::from(bytes.next() % 2));
         let mac = [None, Some(Mac([2; 6])), Some(Mac([4; 6]))][usize::from(odd >> 6).min(2)];
-        let state = (odd & 0xe1 != 0xe1).then_some(LinkState { up, mac, addresses: &addresses });
+        let port_of = (odd & 0x31 == 0x31).then_some("br0");
+        let there = LinkState { up, port_of, mac, addresses: &addresses };
+        let state = (odd & 0xe1 != 0xe1).then_some(there);
         self.feed(Event::Link { link, state });
     }
 

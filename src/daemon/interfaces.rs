@@ -215,12 +215,13 @@ impl Interfaces {
 
     /// The state of an interface, which has these addresses, if there is one.
     pub(super) fn state<'a>(
-        &self,
+        &'a self,
         link: LinkId,
         addresses: &'a [LinkAddress],
     ) -> Option<LinkState<'a>> {
         let link = self.links.link(&self.bound(link)?.name)?;
-        Some(LinkState { up: link.up, mac: link.mac.map(Mac), addresses })
+        let port_of = self.links.port_of(link);
+        Some(LinkState { up: link.up, port_of, mac: link.mac.map(Mac), addresses })
     }
 
     /// The addresses of the interface of this name, in the kernel's order.

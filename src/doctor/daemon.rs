@@ -141,9 +141,11 @@ fn check_checks(status: &Status, config: Option<&Config>, report: &mut Report) {
 /// Reports virtual routers in fault whose reason nothing else has explained.
 fn check_faults(status: &Status, report: &mut Report) {
     let any = IpAddr::from([0; 4]);
-    let explained: [(Reason, &[ProblemKind]); 8] = [
+    let nothing: Arc<str> = "".into();
+    let explained: [(Reason, &[ProblemKind]); 9] = [
         (Reason::InterfaceMissing, &[ProblemKind::InterfaceAbsent]),
         (Reason::LinkDown, &[ProblemKind::InterfaceDown]),
+        (Reason::Port(nothing.clone()), &[ProblemKind::InterfaceIsPort]),
         (Reason::NoAddress, &[ProblemKind::NoAddress]),
         (Reason::NoLinkLocal, &[ProblemKind::NoLinkLocal]),
         (Reason::SourceAbsent(any), &[ProblemKind::SourceAbsent]),
@@ -151,7 +153,6 @@ fn check_faults(status: &Status, report: &mut Report) {
         (Reason::AdvertsRefused, &[ProblemKind::AdvertsRefused, ProblemKind::AdvertsFilteredOut]),
         (Reason::AddressAlreadyThere, &[ProblemKind::AddressNotOurs]),
     ];
-    let nothing: Arc<str> = "".into();
     // A check has a finding of its own, and so has the member of the group.
     let elsewhere = [Reason::Check(nothing.clone()), Reason::Group(nothing)];
     for router in status.routers.iter().filter(|router| router.role == Role::Fault.name()) {

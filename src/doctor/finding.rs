@@ -13,6 +13,8 @@ words! {
         ConfigRefused = "config_refused",
         InterfaceAbsent = "interface_absent",
         InterfaceDown = "interface_down",
+        /// The interface is a port of a bridge, bond or team.
+        InterfaceIsPort = "interface_is_port",
         /// A configured interface has no address to send adverts from.
         NoAddress = "no_address",
         /// A configured interface has no link-local address to send IPv6 adverts from.

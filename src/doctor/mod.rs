@@ -126,6 +126,19 @@ fn examine_host(
     let mut instances = Vec::new();
     for router in &config.vrrp.routers {
         match snapshot.link(&router.interface) {
+            Some(link) if link.port_of.is_some() => {
+                let of = snapshot.name(link.port_of.unwrap_or_default());
+                let text = format!(
+                    "{} is a port of {of}, which takes all that arrives, so {} is in fault",
+                    link.name, router.name
+                );
+                let path = path.display();
+                let does = format!(
+                    "this shows the addresses of {of}: the host's own belong there, not on the port; set `interface = \"{of}\"` in {path} and run \"{RELOAD}\""
+                );
+                let fix = format!("ip address show dev {of}");
+                report.found(ProblemKind::InterfaceIsPort, &link.name, text, does, fix);
+            }
             Some(link) if link.up => instances.push(Instance { router, link }),
             Some(link) => {
                 let enabled =

@@ -77,6 +77,8 @@ pub struct Packet<'a> {
 pub struct LinkState<'a> {
     /// Administratively up, and with carrier.
     pub up: bool,
+    /// The name of the bridge, bond or team that it is a port of, and that takes what it receives.
+    pub port_of: Option<&'a str>,
     /// Its own link-layer address, if it has one.
     pub mac: Option<Mac>,
     /// Its addresses in the kernel's order.

@@ -17,6 +17,8 @@ pub enum Reason {
     InterfaceMissing,
     /// The interface is down, or has no carrier.
     LinkDown,
+    /// The interface is a port of the bridge, bond or team of this name.
+    Port(Arc<str>),
     /// It waits for an address to send adverts from.
     SourcePending,
     /// The interface has no address to send adverts from.
@@ -55,6 +57,7 @@ names! {
         Unchecked = "unchecked",
         InterfaceMissing = "interface_missing",
         LinkDown = "link_down",
+        Port = "interface_is_port",
         SourcePending = "source_pending",
         NoAddress = "no_address",
         NoLinkLocal = "no_link_local",
@@ -77,7 +80,7 @@ impl Reason {
     /// Whether the interface itself is the reason: nothing can be heard on it.
     pub(super) const fn is_of_interface(&self) -> bool {
         match self {
-            Reason::InterfaceMissing | Reason::LinkDown => true,
+            Reason::InterfaceMissing | Reason::LinkDown | Reason::Port(_) => true,
             Reason::Starting
             | Reason::Unchecked
             | Reason::SourcePending
@@ -110,6 +113,7 @@ impl Reason {
             | Reason::Unchecked
             | Reason::InterfaceMissing
             | Reason::LinkDown
+            | Reason::Port(_)
             | Reason::NoSocket
             | Reason::AdvertsRefused
             | Reason::Check(_)
@@ -131,6 +135,7 @@ impl Reason {
             }
             Reason::InterfaceMissing
             | Reason::LinkDown
+            | Reason::Port(_)
             | Reason::NoAddress
             | Reason::NoLinkLocal
             | Reason::SourceAbsent(_)
@@ -162,6 +167,10 @@ impl fmt::Display for Reason {
             }
             Reason::InterfaceMissing => write!(f, "no interface {has} the configured name"),
             Reason::LinkDown => write!(f, "the interface {is} down or {has} no carrier"),
+            Reason::Port(of) => {
+                write!(f, "the interface {is} a port of {of}, which takes all that arrives")?;
+                if past { Ok(()) } else { write!(f, ": set `interface` to {of}") }
+            }
             Reason::NoAddress => {
                 write!(f, "the interface {has} no address to send adverts from")
             }

@@ -95,7 +95,7 @@ fn announcing_on_command_is_done_by_the_master_at_once() {
 fn another_mac_of_the_interface_is_announced_at_once_but_not_within_a_second_of_the_last() {
     let mut host = Host::master(web());
     let own = [at(HERE), ours(SHARED)];
-    let state = |mac| LinkState { up: true, mac, addresses: &own };
+    let state = |mac| LinkState { up: true, mac, addresses: &own, ..LinkState::default() };
     host.state(state(Some(Mac([2; 6]))));
     host.wait(secs(10));
     host.begin();

@@ -1,6 +1,6 @@
 //! The reasons for fault are a set, and fault means that it is not empty.
 
-use vipd::vrrp::{ClaimError, Command, Drain, Event, Reason, Role, RouterConfig, Why};
+use vipd::vrrp::{ClaimError, Command, Drain, Event, LinkState, Reason, Role, RouterConfig, Why};
 
 use crate::fixture::*;
 
@@ -75,6 +75,25 @@ fn fault_by_a_missing_interface_sends_priority_0_and_releases() {
         host.link_up();
         assert_eq!(host.role(), Role::Backup);
     }
+}
+
+/// Only what it receives is taken by the bridge.
+#[test]
+fn fault_of_a_port_names_the_bridge_and_not_the_missing_address() {
+    let mut host = Host::master(web());
+    host.wait(millis(1));
+    host.begin();
+    let port = LinkState { up: true, port_of: Some("br0"), ..LinkState::default() };
+    host.state(port);
+    let said = host.said();
+    let said: Vec<_> = said.iter().filter(|said| !said.starts_with("renew")).collect();
+    assert_eq!(said, ["advert 0", "release", "role fault"]);
+    assert_eq!(host.reasons(), [Reason::Port("br0".into())]);
+    assert!(host.why().to_string().contains("br0"));
+    host.state(LinkState { port_of: Some("bond0"), ..port });
+    assert_eq!(host.reasons(), [Reason::Port("bond0".into())]);
+    host.link_up();
+    assert_eq!(host.role(), Role::Backup);
 }
 
 #[test]

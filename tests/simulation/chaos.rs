@@ -420,7 +420,9 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 0..=2 => world.remove_address(host, ip),
                 11 if running => {
                     let link = random.index(2);
-                    match random.range(0..5) {
+                    match random.range(0..7) {
+                        5 => world.set_port(host, link, true),
+                        6 => world.set_port(host, link, false),
                         0 => world.rename(host, link),
                         1 => world.name_back(host, link),
                         2 if !owner => world.delete(host, link),
@@ -780,8 +782,10 @@ fn calm(world: &mut World, random: &mut Random, longest: Duration) {
         world.set_own_addresses(host, true);
         world.set_filter(host, Filter::Pass);
         world.set_no_sockets(host, false);
-        world.name_back(host, 0);
-        world.name_back(host, 1);
+        for link in [0, 1] {
+            world.name_back(host, link);
+            world.set_port(host, link, false);
+        }
         let machine = &world.hosts[host];
         let owned: Vec<IpAddr> = machine
             .config

@@ -437,3 +437,27 @@ fn an_interface_that_loses_its_name_is_left_and_used_again() {
         }
     }
 }
+
+/// It is deaf from then on, and nobody reaches it, but what it sends still leaves.
+#[test]
+fn an_interface_that_becomes_a_port_of_a_bridge_is_left() {
+    for lifetime in [Some(2), None] {
+        let mut world = stable_world(PAIR);
+        for host in [0, 1] {
+            change(&mut world, host, |router| router.address_lifetime = lifetime);
+        }
+        world.run_for(s(2));
+        world.forget_service(address());
+        world.set_port(0, 0, true);
+        world.run_for(s(20));
+        assert_eq!(world.masters(0), [1]);
+        assert!(!world.hosts[0].holds(address()));
+        world.set_port(0, 0, false);
+        world.run_for(s(10));
+        holds(&world);
+        assert_eq!(world.masters(0), [0]);
+        let seen = world.seen(address());
+        assert!(seen.nobody < 700_000_000, "{seen:?}");
+        assert!(seen.two < 10_000_000, "{seen:?}");
+    }
+}

@@ -103,6 +103,8 @@ pub struct Machine {
     macs: [Mac; 2],
     /// Its own addresses, each with the link that it is on, as the kernel lists them.
     own: Vec<(usize, LinkAddress)>,
+    /// Whether the devices of each link are ports of a bridge, which takes all that arrives.
+    ports: [bool; 2],
     /// The devices that exist, those with even numbers on the first link.
     devices: BTreeSet<usize>,
     /// The device that has the name of each link.
@@ -131,7 +133,10 @@ impl Machine {
     fn answers_at(&self, ip: IpAddr, mac: Mac) -> bool {
         let there = |device: &usize| {
             let link = link_of_device(*device);
-            self.is_up(link) && self.macs[link] == mac && self.kernel.contains_key(&(*device, ip))
+            self.is_up(link)
+                && !self.ports[link]
+                && self.macs[link] == mac
+                && self.kernel.contains_key(&(*device, ip))
         };
         self.powered && self.devices.iter().any(there)
     }
@@ -407,6 +412,7 @@ impl World {
                 own: own_of_both_links(index),
                 filter: Filter::Pass,
                 no_sockets: false,
+                ports: [false; 2],
                 devices: BTreeSet::from([0, 1]),
                 named: [Some(0), Some(1)],
                 kernel,
@@ -797,6 +803,16 @@ impl World {
         self.observe();
     }
 
+    /// The interface becomes a port of a bridge, or is one no longer.
+    pub fn set_port(&mut self, host: usize, link: usize, port: bool) {
+        if self.hosts[host].ports[link] != port {
+            self.hosts[host].ports[link] = port;
+            self.say(Some(host), || format!("link {link} is a port: {port}"));
+            self.notify_from_kernel(host, None);
+            self.observe();
+        }
+    }
+
     /// A check of this host gives a result.
     pub fn probe(&mut self, host: usize, name: &str, probe: Probe) {
         if self.hosts[host].process.as_ref().is_none_or(|p| p.frozen) {
@@ -945,7 +961,8 @@ impl World {
         let Some(link) = self.link_id(host, frame.link) else { return };
         let machine = &self.hosts[host];
         let device = machine.process.as_ref().and_then(|process| process.device(link));
-        if !device.is_some_and(|device| machine.devices.contains(&device)) {
+        let deaf = machine.ports[frame.link];
+        if deaf || !device.is_some_and(|device| machine.devices.contains(&device)) {
             return;
         }
         self.feed(
@@ -1023,7 +1040,8 @@ impl World {
         for (router, source) in routed {
             self.handle(host, process, Event::Routed(router, source));
         }
-        let state = bound.map(|_| LinkState { up, mac: Some(mac), addresses: &addresses });
+        let port_of = self.hosts[host].ports[link].then_some("br0");
+        let state = bound.map(|_| LinkState { up, port_of, mac: Some(mac), addresses: &addresses });
         self.handle(host, process, Event::Link { link: id, state });
     }
 

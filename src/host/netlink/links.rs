@@ -3,7 +3,7 @@
 //! An interface may appear after the start, disappear, come back with another index, or pass its
 //! name to another one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use super::wire::{InterfaceAddress, Link};
 #[derive(Debug, Default)]
 pub struct Links {
     watched: Vec<Watched>,
+    /// The names of interfaces with ports, by index.
+    with_ports: BTreeMap<u32, String>,
     /// During a dump: the state that replaces `watched` at its end.
     resynced: Option<Vec<Watched>>,
     /// An interface has got a watched name whose addresses were never listed.
@@ -92,6 +94,18 @@ impl Links {
     /// During a dump it is not called; at the end of the dump it is, for every difference to the
     /// state before.
     pub fn apply(&mut self, event: NetEvent, mut changed: impl FnMut(LinkChange)) {
+        match &event {
+            NetEvent::Link(link) if link.has_ports => {
+                self.with_ports.insert(link.index, link.name.clone());
+            }
+            NetEvent::Link(Link { index, .. }) | NetEvent::LinkGone { index } => {
+                self.with_ports.remove(index);
+            }
+            NetEvent::Address(_)
+            | NetEvent::AddressGone { .. }
+            | NetEvent::Resync
+            | NetEvent::Synced => {}
+        }
         match event {
             NetEvent::Resync => {
                 let unknown = |old: &Watched| {
@@ -126,6 +140,12 @@ impl Links {
     /// The interface that has a watched name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.find(name)?.link.as_ref()
+    }
+
+    /// The name of the bridge, bond or team that this interface is a port of.
+    pub fn port_of(&self, link: &Link) -> Option<&str> {
+        let index = link.port_of?;
+        Some(self.with_ports.get(&index).map_or("another interface", |name| name))
     }
 
     /// The addresses of the interface that has a watched name, in the order of the kernel.

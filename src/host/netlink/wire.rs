@@ -35,7 +35,15 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
+    /// The index of the bridge, bond or team that it is a port of, and that takes every packet that
+    /// it receives. An interface of a VRF keeps its packets.
+    pub port_of: Option<u32>,
+    /// Whether it takes the packets of its ports.
+    pub has_ports: bool,
 }
+
+/// The kinds of interfaces that take the packets of those enslaved to them.
+const WITH_PORTS: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
@@ -191,7 +199,11 @@ fn string(bytes: &[u8]) -> String {
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const IFLA_ADDRESS: u16 = 1;
     const IFLA_IFNAME: u16 = 3;
+    const IFLA_MASTER: u16 = 10;
     const IFLA_WIRELESS: u16 = 11;
+    const IFLA_LINKINFO: u16 = 18;
+    const IFLA_INFO_KIND: u16 = 1;
+    const IFLA_INFO_SLAVE_KIND: u16 = 4;
     const IFLA_PROP_LIST: u16 = 52;
     const IFLA_ALT_IFNAME: u16 = 53;
     let index = link_index(payload)?;
@@ -204,12 +216,26 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
         up: flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0,
         mac: None,
         loopback: flags & libc::IFF_LOOPBACK != 0,
+        port_of: None,
+        has_ports: false,
     };
+    let (mut master, mut is_port) = (None, false);
     for (attribute, value) in attributes(payload.get(16..)?) {
         match attribute {
             IFLA_ADDRESS if kind == libc::ARPHRD_ETHER => link.mac = value.try_into().ok(),
             IFLA_IFNAME => link.name = string(value),
             IFLA_WIRELESS => return None,
+            IFLA_MASTER => master = value.first_chunk().map(|index| u32::from_ne_bytes(*index)),
+            IFLA_LINKINFO => {
+                for (kind, value) in attributes(value) {
+                    let takes = || WITH_PORTS.contains(&&*string(value));
+                    match kind {
+                        IFLA_INFO_KIND => link.has_ports = takes(),
+                        IFLA_INFO_SLAVE_KIND => is_port = takes(),
+                        _ => {}
+                    }
+                }
+            }
             IFLA_PROP_LIST => link.alt_names.extend(
                 attributes(value)
                     .filter(|(kind, _)| *kind == IFLA_ALT_IFNAME)
@@ -218,6 +244,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
+    link.port_of = master.filter(|_| is_port);
     (!link.name.is_empty()).then_some(link)
 }
 
@@ -315,6 +342,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use netlink_packet_core::NLMSG_DONE;
 
     use super::*;
@@ -356,6 +385,8 @@ mod tests {
             up: true,
             mac: Some([2, 0, 0, 0, 0, 7]),
             loopback: false,
+            port_of: None,
+            has_ports: false,
         };
         assert_eq!(link(&whole_link()), Some(expected.clone()));
         // Statistics of an unknown length, flags of an unknown kind, a name that is not text.
@@ -365,6 +396,20 @@ mod tests {
         // And one whose length exceeds the message.
         bytes.extend([200, 0, 23, 0, 1, 2]);
         assert_eq!(link(&bytes), Some(expected));
+    }
+
+    #[test]
+    fn only_interfaces_that_take_packets_have_ports() {
+        let enslaved = |kind: &[u8], own: &[u8]| {
+            let info = [attribute(1, own), attribute(4, kind)].concat();
+            let parts = [whole_link(), attribute(10, &9_u32.to_ne_bytes()), attribute(18, &info)];
+            let link = link(&parts.concat()).unwrap();
+            (link.port_of, link.has_ports)
+        };
+        assert_eq!(enslaved(b"bridge\0", b"veth\0"), (Some(9), false));
+        assert_eq!(enslaved(b"bond\0", b"vlan\0"), (Some(9), false));
+        assert_eq!(enslaved(b"vrf\0", b"bridge\0"), (None, true));
+        assert_eq!(enslaved(b"", b"macvlan\0"), (None, false));
     }
 
     #[test]

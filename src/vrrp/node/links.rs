@@ -23,6 +23,7 @@ impl Node {
         let usable = match &state {
             None => Err(Reason::InterfaceMissing),
             Some(state) if !state.up => Err(Reason::LinkDown),
+            Some(LinkState { port_of: Some(name), .. }) => Err(Reason::Port((*name).into())),
             Some(_) => Ok(()),
         };
         let LinkState { mac, addresses, .. } = state.unwrap_or_default();

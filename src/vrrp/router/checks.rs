@@ -32,6 +32,7 @@ impl VirtualRouter {
             | Reason::Unchecked
             | Reason::InterfaceMissing
             | Reason::LinkDown
+            | Reason::Port(_)
             | Reason::SourcePending
             | Reason::NoAddress
             | Reason::NoLinkLocal
