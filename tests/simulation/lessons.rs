@@ -438,6 +438,21 @@ fn an_interface_that_loses_its_name_is_left_and_used_again() {
     }
 }
 
+#[test]
+fn a_claim_under_way_when_the_name_passes_on_is_released_on_the_same_device() {
+    let mut world = world(&[host("a", 150)], 1000, 1);
+    world.hosts[0].config.routers[0].address_lifetime = None;
+    world.hosts[0].pace.worker = (ms(300), ms(300));
+    world.start(0);
+    let end = world.now + 4_000_000_000;
+    assert!(world.run_until(end, |world| !world.masters(0).is_empty()));
+    world.create(0, 0);
+    world.run_for(s(20));
+    assert_eq!(world.wrong, None);
+    assert_eq!(world.masters(0), [0]);
+    assert_eq!(world.hosts[0].ours().count(), 1, "{}", story(&world));
+}
+
 /// It is deaf from then on, and nobody reaches it, but what it sends still leaves.
 #[test]
 fn an_interface_that_becomes_a_port_of_a_bridge_is_left() {

@@ -239,6 +239,7 @@ impl Delivery {
             }
             if !self.batch.announcements.is_empty() {
                 let mut due = std::mem::take(&mut self.batch.announcements);
+                due.retain(|due| self.may_be_announced(now, due.router));
                 if !due.is_sorted_by_key(|due| due.held.link) {
                     due.sort_by_key(|due| due.held.link);
                 }
@@ -523,6 +524,13 @@ impl Delivery {
         true
     }
 
+    /// Whether addresses may be announced: not near the end of the lease, as with adverts. While they
+    /// are being claimed those that have been added are.
+    fn may_be_announced(&self, now: Instant, id: RouterId) -> bool {
+        let Some(delivery) = self.routers.get(&id) else { return false };
+        delivery.job.is_some() || !delivery.lease_ends_soon(now)
+    }
+
     /// Starts a renewal, if the advert before it was accepted and none is under way.
     fn renew(&mut self, id: RouterId, held: Held, lifetime: u32) {
         let Some(delivery) = self.routers.get_mut(&id) else { return };
@@ -715,6 +723,7 @@ mod tests {
         let kind = |output: &Output| match output {
             Output::Advertise(adverts) if adverts.is_empty() => "advertise nothing",
             Output::Advertise(_) => "advertise",
+            Output::Announce(due) if due.is_empty() => "announce nothing",
             Output::Announce(_) => "announce",
             Output::Notify(_) => "notify",
             Output::Start(job) => match job.work.kind() {
@@ -878,6 +887,20 @@ mod tests {
         master.to_do = vec![master.advert(Priority::new(100))];
         assert_eq!(kinds(&master.carries_out()), ["advertise nothing"]);
         assert_eq!(master.next_event().unwrap(), "LeaseRanOut(RouterId(0))");
+    }
+
+    #[test]
+    fn nothing_is_announced_in_the_last_100_ms_of_the_lease() {
+        let mut master = Master::stable();
+        let late = (master.now + Duration::from_secs(2)).before(Duration::from_millis(100));
+        for (now, announced) in
+            [(late.before(Duration::from_nanos(1)), "announce"), (late, "announce nothing")]
+        {
+            master.now = now;
+            let held = master.node.router(ROUTER).unwrap().holding().held().clone();
+            master.to_do = vec![Action::Announce { router: ROUTER, held }];
+            assert_eq!(kinds(&master.carries_out()), [announced]);
+        }
     }
 
     #[test]
