@@ -52,6 +52,8 @@ fn main() -> ExitCode {
                 an_address_that_the_host_needs_is_not_proposed_for_removal,
                 an_address_with_connections_is_not_proposed_for_removal,
                 an_address_left_behind_is_found,
+                another_machine_with_the_address_is_found,
+                adverts_in_fragments_are_found,
                 managers_that_remove_addresses_are_found,
                 a_service_that_is_stopped_beside_vipd_is_found,
                 drained_and_held_back_routers_are_found,
@@ -282,6 +284,12 @@ fn a_reverse_path_filter_is_found() {
 
 fn several_interfaces_in_one_lan_are_found() {
     let fixture = two_interfaces();
+    let daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    thread::sleep(Duration::from_millis(1200));
+    // The other interface answers for the address, too, and is no other machine.
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressContended);
+    drop(daemon);
     let finding = fixture.expect(&fixture.a, ProblemKind::ArpFlux);
     assert!(finding.text.contains("eth0 is in the same network as eth1"), "{}", finding.text);
     fixture.apply_fix(&fixture.a, &finding);
@@ -463,6 +471,35 @@ fn an_address_on_the_loopback_device_stays_there() {
     fixture.ip = "2001:db8::100".parse().unwrap();
     fixture.sh(&fixture.b, "ip address add 2001:db8::100/128 dev lo");
     fixture.expect_nothing_of(&fixture.b, ProblemKind::AddressNotOurs);
+}
+
+fn another_machine_with_the_address_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.more = "unadvertised_addresses = [\"2001:db8:7::1\"]\n".to_owned();
+    for address in [&format!("{}/24", fixture.ip), "2001:db8:7::1/64"] {
+        fixture.sh(&fixture.b, &format!("ip address add {address} dev eth0"));
+    }
+    thread::sleep(Duration::from_secs(2));
+    let daemon = fixture.run(&fixture.a);
+    fixture.expect_master(&fixture.a);
+    let both = || (fixture.router(&fixture.a)["contenders"].as_array()?.len() == 2).then_some(());
+    assert!(wait_for(TIMEOUT, both).is_some(), "{}", daemon.log());
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressContended);
+    assert!(finding.text.contains("02:"), "{}", finding.text);
+    let warned = || daemon.log().contains("another machine has it, too").then_some(());
+    assert!(wait_for(TIMEOUT, warned).is_some(), "{}", daemon.log());
+}
+
+fn adverts_in_fragments_are_found() {
+    let mut fixture = Fixture::new();
+    fixture.ip = "2001:db8::100".parse().unwrap();
+    fixture.further = (1..=90).map(|n| format!("2001:db8::1:{n:x}").parse().unwrap()).collect();
+    let finding = fixture.expect(&fixture.a, ProblemKind::AdvertFragmented);
+    assert!(finding.fix_does.starts_with("90 addresses fit"), "{}", finding.fix_does);
+    fixture.sh(&fixture.a, "ip link set eth0 mtu 1503");
+    fixture.expect(&fixture.a, ProblemKind::AdvertFragmented);
+    fixture.sh(&fixture.a, "ip link set eth0 mtu 1504");
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AdvertFragmented);
 }
 
 fn an_address_that_the_kernel_refuses_is_found() {
@@ -807,6 +844,8 @@ struct Fixture {
     a: Host,
     b: Host,
     ip: IpAddr,
+    /// More addresses.
+    further: Vec<IpAddr>,
     interface: String,
     /// Further keys of the virtual router.
     more: String,
@@ -828,11 +867,21 @@ impl Fixture {
         let lab = Lab::new().unwrap();
         let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
         let ip = "192.0.2.100".parse().unwrap();
-        Fixture { lab, a, b, ip, interface: "eth0".into(), more: String::new(), listen: "600ms" }
+        Fixture {
+            lab,
+            a,
+            b,
+            ip,
+            further: Vec::new(),
+            interface: "eth0".into(),
+            more: String::new(),
+            listen: "600ms",
+        }
     }
 
     fn spec(&self, host: &Host) -> RouterSpec {
         let mut spec = RouterSpec::new(self.ip, if host.name() == "a" { 150 } else { 100 });
+        spec.addresses.extend(&self.further);
         spec.interface.clone_from(&self.interface);
         spec.more += &self.more;
         spec

@@ -31,6 +31,7 @@
 //!                         "seconds_ago": 0.4 } ],
 //!     "refusals": [ { "destination": "192.0.2.3", "error": "filtered",
 //!                     "text": "a packet filter of this host drops them", "seconds_ago": 0.4 } ],
+//!     "contenders": [ { "address": "192.0.2.10", "mac": "02:00:00:00:00:09", "seconds_ago": 3.1 } ],
 //!     "next": { "for": "advert", "in_seconds": 0.62 },
 //!     "held_back": false, "drained": false,
 //!     "last_hook": { "hook": "master", "outcome": "done", "failed": false, "at": "...", "took_seconds": 0.05 },
@@ -50,6 +51,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -141,6 +143,9 @@ pub struct Router {
     /// Destinations that its adverts did not leave for, or did not arrive at, in the last seconds.
     #[serde(default)]
     pub refusals: Vec<Refusal>,
+    /// Other machines that have one of the addresses while we are master.
+    #[serde(default)]
+    pub contenders: Vec<Contender>,
     /// Its next deadline; `None`: it waits for an event.
     pub next: Option<Next>,
     /// Moved away by `vipd failover`: it does not preempt until `vipd resume`.
@@ -261,6 +266,22 @@ pub struct Refusal {
     pub seconds_ago: f64,
 }
 
+/// Another machine that has one of our addresses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contender {
+    pub address: IpAddr,
+    /// Its link-layer address.
+    pub mac: String,
+    /// When it last announced the address, or answered when asked.
+    pub seconds_ago: f64,
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another machine, {}, has {}, too", self.mac, self.address)
+    }
+}
+
 /// A deadline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Next {
@@ -322,6 +343,7 @@ impl Status {
             let ago = router.heard.iter_mut().map(|heard| &mut heard.seconds_ago);
             ago.chain(router.incompatible.iter_mut().map(|peer| &mut peer.seconds_ago))
                 .chain(router.refusals.iter_mut().map(|refusal| &mut refusal.seconds_ago))
+                .chain(router.contenders.iter_mut().map(|seen| &mut seen.seconds_ago))
                 .for_each(|ago| *ago += by);
             router.checks.iter_mut().for_each(|check| check.verdict_seconds += by);
             let left = router.next.iter_mut().map(|next| &mut next.in_seconds);
@@ -382,6 +404,7 @@ pub(crate) fn example() -> Status {
             source: Some(IpAddr::from([192, 0, 2, 1])),
             source_others: vec![],
             heard: None,
+            contenders: vec![],
             incompatible: vec![],
             refusals: vec![],
             next: Some(Next { what: "advert".into(), in_seconds: 0.62 }),

@@ -291,6 +291,7 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
     if router.role == Role::Master.name() {
         problems.extend(router.missing());
     }
+    problems.extend(router.contenders.iter().map(ToString::to_string));
     // A backup whose takeover timer runs may just not have listened for long enough.
     let listens = router.next.as_ref().is_some_and(|next| next.what == NextStep::Takeover.name());
     if router.role == Role::Backup.name() && heard_no_peer(router) && !listens {

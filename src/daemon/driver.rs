@@ -480,6 +480,8 @@ impl Driver {
                     self.history.note(history::now(EventKind::Check, None, text));
                 }
             }
+            // Another interface in the same LAN answers, too.
+            PendingEvent::Contention(seen) if self.interfaces.has_mac(seen.mac) => {}
             PendingEvent::Contention(seen) => {
                 if let Some(router) = self.handle_event(node, Event::Contention(seen), actions) {
                     self.counters.of(router).contending_announcements += 1;

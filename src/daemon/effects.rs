@@ -148,9 +148,14 @@ impl Driver {
     fn announce(&mut self, due: &[DueAnnouncement]) {
         for group in due.chunk_by(|one, other| one.held.link == other.held.link) {
             let Some(link) = group.first().map(|due| due.held.link) else { continue };
+            let link_local = self.interfaces.link_local(link);
             let Some(socket) = self.interfaces.neighbours(link) else { continue };
             if let Err(error) = socket.announce(group.iter().flat_map(DueAnnouncement::ips)) {
                 debug!(%error, "the kernel refused an announcement");
+            }
+            let probed = group.iter().filter(|due| due.probe);
+            if let Err(error) = socket.probe(link_local, probed.flat_map(DueAnnouncement::ips)) {
+                debug!(%error, "the kernel refused a probe");
             }
             for due in group.iter().filter(|due| due.completes_round) {
                 self.counters.of(due.router).announcements += 1;

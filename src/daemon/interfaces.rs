@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::host::netlink::{self, LinkChange, Links};
 use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
 use crate::host::poller::Poller;
 use crate::vrrp::{
-    Address, Binding, Delivery, Family, Held, Instant, LinkAddress, LinkId, LinkState, Mac,
-    MissingSockets, Node, VirtualRouter, Vrid,
+    Address, AddressState, Binding, Delivery, Family, Held, Instant, LinkAddress, LinkId,
+    LinkState, Mac, MissingSockets, Node, VirtualRouter, Vrid,
 };
 
 /// How long to wait before sockets that could not be opened are tried again, twice as long each time
@@ -42,6 +42,8 @@ pub(super) struct Interfaces {
     retry: Option<(Instant, Duration)>,
     /// Interfaces that have lost their name and are being left.
     lost: Vec<LinkId>,
+    /// The link-layer addresses of all interfaces of this host, by index.
+    macs: BTreeMap<u32, [u8; 6]>,
 }
 
 /// The sockets on one interface, until it has been left.
@@ -96,6 +98,7 @@ impl Interfaces {
             lacks_sockets: false,
             retry: None,
             lost: Vec::new(),
+            macs: BTreeMap::new(),
         })
     }
 
@@ -234,6 +237,25 @@ impl Interfaces {
         self.bound(link).map_or(&[], |sockets| self.links.addresses(&sockets.name))
     }
 
+    /// A link-local address of an interface to ask its neighbours from.
+    pub(super) fn link_local(&self, link: LinkId) -> Option<Ipv6Addr> {
+        self.addresses_on(link).iter().find_map(|there| match there.ip {
+            IpAddr::V6(ip)
+                if ip.is_unicast_link_local()
+                    && there.state == AddressState::Preferred
+                    && !there.marked =>
+            {
+                Some(ip)
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        })
+    }
+
+    /// Whether an interface of this host has this link-layer address.
+    pub(super) fn has_mac(&self, mac: Mac) -> bool {
+        self.macs.values().any(|own| *own == mac.0)
+    }
+
     /// Whether the interface is known to have none of these addresses.
     pub(super) fn has_none(&self, held: &Held) -> bool {
         let there = self.addresses_on(held.link).iter();
@@ -270,15 +292,21 @@ impl Interfaces {
         pending: &mut VecDeque<PendingEvent>,
     ) -> io::Result<()> {
         let mut changes = Vec::new();
-        let (links, synced) = (&mut self.links, &mut self.synced);
+        let (links, synced, macs) = (&mut self.links, &mut self.synced, &mut self.macs);
         self.monitor.read(|event| {
-            match event {
-                NetEvent::Resync => *synced = false,
+            match &event {
+                NetEvent::Resync => {
+                    *synced = false;
+                    macs.clear();
+                }
                 NetEvent::Synced => *synced = true,
-                NetEvent::Link(_)
-                | NetEvent::LinkGone { .. }
-                | NetEvent::Address(_)
-                | NetEvent::AddressGone { .. } => {}
+                NetEvent::Link(link) => {
+                    macs.extend(link.mac.map(|mac| (link.index, mac)));
+                }
+                NetEvent::LinkGone { index } => {
+                    macs.remove(index);
+                }
+                NetEvent::Address(_) | NetEvent::AddressGone { .. } => {}
             }
             links.apply(event, |change| changes.push(change));
         })?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::driver::{Driver, DriverStatus};
 use crate::api::status::{
-    Address, Change, Check, DaemonInfo, Heard, Incompatible, LastHook, Next, NextStep,
+    Address, Change, Check, Contender, DaemonInfo, Heard, Incompatible, LastHook, Next, NextStep,
     PriorityChange, Reason, Refusal, Router, Status,
 };
 use crate::helper::CheckResult;
@@ -118,6 +118,15 @@ fn one_router(
             checksum: peer.checksum.map(|form| form.to_string()),
             seconds_ago: ago(peer.at),
         }),
+        contenders: router
+            .holding()
+            .contenders(now)
+            .map(|seen| Contender {
+                address: seen.address,
+                mac: seen.mac.to_string(),
+                seconds_ago: ago(seen.at),
+            })
+            .collect(),
         incompatible: router
             .incompatible(now)
             .map(|peer| Incompatible {

@@ -186,9 +186,14 @@ fn check_faults(status: &Status, report: &mut Report) {
     }
 }
 
-/// Reports addresses that the kernel refuses.
+/// Reports addresses that other machines have, too, or that the kernel refuses.
 fn check_addresses(router: &Router, report: &mut Report) {
     let (name, interface) = (&router.name, &router.interface);
+    for seen in &router.contenders {
+        let text = format!("while {name} is master here, {seen}: clients reach one or the other");
+        let does = "this shows since when; the tables of the switches tell where that machine is: remove the address there";
+        report.found(ProblemKind::AddressContended, seen.address, text, does, "vipd events");
+    }
     for address in &router.addresses {
         let (ip, Some(problem)) = (address.address, &address.problem) else { continue };
         let rest = if address.advertised {

@@ -41,6 +41,10 @@ words! {
         OtherDaemon = "other_daemon",
         /// More than one host is master of one of our virtual routers.
         TwoMasters = "two_masters",
+        /// Another machine has one of our addresses.
+        AddressContended = "address_contended",
+        /// An advert is larger than the MTU of its interface.
+        AdvertFragmented = "advert_fragmented",
         /// Adverts for one of our VRIDs have other addresses.
         DifferentAddresses = "different_addresses",
         /// Adverts for a VRID that is not configured, while a virtual router of ours hears no peer.

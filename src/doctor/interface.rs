@@ -8,6 +8,7 @@ use super::evidence::Instance;
 use super::finding::{ProblemKind, RELOAD, Report};
 use super::kernel::{self, Snapshot, sysctl};
 use super::removal::{self, Obstacle};
+use crate::vrrp::advert::addresses_that_fit;
 use crate::vrrp::source::Choice;
 use crate::vrrp::{Family, Priority, Reason};
 
@@ -161,6 +162,27 @@ fn arp_for_own_addresses_only<'a>(
     });
     let does = "with this an interface answers ARP requests for addresses that it has itself and for no others, until the next boot; add it to /etc/sysctl.d as well";
     (does, format!("sysctl -w{}", set.collect::<String>()))
+}
+
+/// Checks that adverts leave in one piece.
+pub(super) fn check_mtu(instance: &Instance<'_>, path: &Path, report: &mut Report) {
+    let Instance { router, link } = instance;
+    let Some(mtu) = link.mtu else { return };
+    let most = addresses_that_fit(mtu, router.family, router.version);
+    if router.addresses.len() <= most {
+        return;
+    }
+    let text = format!(
+        "adverts of {} with {} addresses are larger than the MTU of {} ({mtu}) and leave in fragments: where these are filtered no host hears the other, and all are master",
+        router.name,
+        router.addresses.len(),
+        link.name
+    );
+    let does = format!(
+        "{most} addresses fit: move the others into `unadvertised_addresses` in {}, on all hosts; then this lets vipd read the file",
+        path.display()
+    );
+    report.found(ProblemKind::AdvertFragmented, &router.name, text, does, RELOAD);
 }
 
 /// Checks the sysctls that decide which interfaces answer ARP requests.

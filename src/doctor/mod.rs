@@ -177,6 +177,7 @@ fn examine_host(
         let runs = before.is_some();
         interface::check_addresses(instance, &snapshot, &shared, runs, path, report);
         interface::check_arp(instance, &snapshot, report);
+        interface::check_mtu(instance, path, report);
         managers::check_networkd(instance.link, report);
         managers::check_networkmanager(instance.link, report);
     }

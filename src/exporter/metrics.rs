@@ -287,6 +287,25 @@ fn peers(out: &mut Exposition, routers: &[Router], now: SystemTime) {
         },
     );
     out.gauge(
+        "vipd_contender_last_seen_timestamp_seconds",
+        "When another machine was last seen to have an address of ours, Unix time.",
+        |seen| {
+            for router in routers {
+                for contender in &router.contenders {
+                    if let Some(at) = at(contender.seconds_ago) {
+                        let address = contender.address.to_string();
+                        let labels = [
+                            ("router", router.name.as_str()),
+                            ("address", &address),
+                            ("mac", &contender.mac),
+                        ];
+                        seen.sample(&labels, at);
+                    }
+                }
+            }
+        },
+    );
+    out.gauge(
         "vipd_incompatible_peer_last_heard_timestamp_seconds",
         "When a peer whose settings differ was last heard, Unix time; status says what to change.",
         |heard| {

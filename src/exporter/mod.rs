@@ -256,6 +256,8 @@ fn health(status: &Status) -> Result<String, String> {
         status.routers.iter().map(|router| format!("{} is {}", router.name, router.role)).collect();
     let masters = status.routers.iter().filter(|router| router.role == Role::Master.name());
     roles.extend(masters.flat_map(Router::missing));
+    let contenders = status.routers.iter().flat_map(|router| &router.contenders);
+    roles.extend(contenders.map(ToString::to_string));
     if status.drained {
         roles.push("this host is drained".to_owned());
     }

@@ -1,4 +1,4 @@
-//! Announcing our addresses on the link, and detecting that another host announces them: ARP
+//! Announcing our addresses on the link, and detecting that another host has them, too: ARP
 //! (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
 
 use std::io;
@@ -7,8 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use pnet::packet::arp::{ArpHardwareTypes, ArpOperations, MutableArpPacket};
 use pnet::packet::ethernet::{EtherTypes, MutableEthernetPacket};
-use pnet::packet::icmpv6::ndp::{MutableNeighborAdvertPacket, NdpOptionTypes, NeighborAdvertFlags};
-use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
+use pnet::packet::icmpv6::ndp::{
+    MutableNeighborAdvertPacket, MutableNeighborSolicitPacket, NdpOptionType, NdpOptionTypes,
+    NeighborAdvertFlags,
+};
+use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types, MutableIcmpv6Packet};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv6::MutableIpv6Packet;
 use pnet_base::MacAddr;
@@ -26,7 +29,8 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const BROADCAST_MAC: [u8; 6] = [0xff; 6];
 const ARP_LENGTH: usize = 14 + 28;
-const ADVERTISEMENT_LENGTH: usize = 14 + 40 + 24 + 8;
+/// Of a neighbour advertisement or solicitation, with the option for a link-layer address.
+const DISCOVERY_LENGTH: usize = 14 + 40 + 24 + 8;
 /// Most addresses that the socket filter checks one by one. A longer filter would slow down every
 /// packet, and may exceed `net.core.optmem_max`.
 const FILTERED_MAX: usize = 1000;
@@ -43,7 +47,13 @@ pub struct NeighbourSocket {
     buffer: PacketBuffer,
 }
 
-/// An announcement of a watched address by another host.
+/// What a probe asks for.
+enum Question {
+    V4(Ipv4Addr),
+    V6 { from: Ipv6Addr, address: Ipv6Addr },
+}
+
+/// An announcement of a watched address by another host, or its answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignAnnouncement {
     pub address: IpAddr,
@@ -86,26 +96,56 @@ impl NeighbourSocket {
     pub fn announce(&self, addresses: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
         let Some(mac) = self.mac else { return Ok(()) };
         let mut router = None;
+        self.send_each(addresses, |address, frame| match address {
+            IpAddr::V4(address) => gratuitous_arp(mac, address, frame),
+            IpAddr::V6(address) => {
+                let router = *router.get_or_insert_with(|| self.is_router());
+                unsolicited_advertisement(mac, address, router, frame)
+            }
+        })
+    }
+
+    /// Asks whether another host has these addresses: by an ARP probe (RFC 5227 2.1.1), which names no
+    /// sender address, so that no neighbour learns anything from it, or by a neighbour solicitation
+    /// from `link_local`. One without a source, as in duplicate address detection, would be answered to
+    /// all nodes, and they would send to the other host from then on. Without a link-local address no
+    /// IPv6 address is asked for.
+    ///
+    /// # Errors
+    /// As [`announce`](Self::announce).
+    pub fn probe(
+        &self,
+        link_local: Option<Ipv6Addr>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> io::Result<()> {
+        let Some(mac) = self.mac else { return Ok(()) };
+        let asked = addresses.into_iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(Question::V4(address)),
+            IpAddr::V6(address) => Some(Question::V6 { from: link_local?, address }),
+        });
+        self.send_each(asked, |question, frame| match question {
+            Question::V4(address) => arp_request(mac, Ipv4Addr::UNSPECIFIED, address, frame),
+            Question::V6 { from, address } => solicitation(mac, from, address, frame),
+        })
+    }
+
+    /// Sends the frame that `write` makes of each item in a zeroed buffer, with its length.
+    fn send_each<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        mut write: impl FnMut(T, &mut [u8]) -> usize,
+    ) -> io::Result<()> {
         let mut result = Ok(());
-        let mut addresses = addresses.into_iter();
+        let mut items = items.into_iter();
         loop {
             let mut count = 0;
-            let mut frames = [([0; ADVERTISEMENT_LENGTH], 0); SEND_BATCH];
-            for ((frame, length), address) in frames.iter_mut().zip(&mut addresses) {
-                *length = match address {
-                    IpAddr::V4(address) => gratuitous_arp(mac, address, frame),
-                    IpAddr::V6(address) => {
-                        let router = *router.get_or_insert_with(|| self.is_router());
-                        unsolicited_advertisement(mac, address, router, frame)
-                    }
-                };
+            let mut frames = [([0; DISCOVERY_LENGTH], 0); SEND_BATCH];
+            for ((frame, length), item) in frames.iter_mut().zip(&mut items) {
+                *length = write(item, frame);
                 count += 1;
             }
             let packets = frames.iter().take(count).map(|(frame, length)| OutgoingPacket {
-                to: match *length {
-                    ARP_LENGTH => sys::link_address(self.index, ETHERTYPE_ARP, BROADCAST_MAC),
-                    _ => sys::link_address(self.index, ETHERTYPE_IPV6, ALL_NODES_MAC),
-                },
+                to: sys::link_address(self.index, ethertype(frame), destination(frame)),
                 from: None,
                 payload: frame.get(..*length).unwrap_or(frame),
             });
@@ -191,6 +231,11 @@ impl AsFd for NeighbourSocket {
 /// Writes a gratuitous ARP request (RFC 5227 section 3, RFC 9568 8.1.1) to a zeroed frame. Returns
 /// its length.
 fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
+    arp_request(mac, address, address, frame)
+}
+
+/// Writes an ARP request to a zeroed frame. Returns its length.
+fn arp_request(mac: [u8; 6], from: Ipv4Addr, address: Ipv4Addr, frame: &mut [u8]) -> usize {
     ethernet(mac, BROADCAST_MAC, ETHERTYPE_ARP, frame);
     if let Some(mut arp) = frame.get_mut(14..).and_then(MutableArpPacket::new) {
         arp.set_hardware_type(ArpHardwareTypes::Ethernet);
@@ -199,7 +244,7 @@ fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
         arp.set_proto_addr_len(4);
         arp.set_operation(ArpOperations::Request);
         arp.set_sender_hw_addr(MacAddr::from(mac));
-        arp.set_sender_proto_addr(address);
+        arp.set_sender_proto_addr(from);
         arp.set_target_hw_addr(MacAddr::from(BROADCAST_MAC));
         arp.set_target_proto_addr(address);
     }
@@ -218,14 +263,7 @@ fn unsolicited_advertisement(
     frame: &mut [u8],
 ) -> usize {
     ethernet(mac, ALL_NODES_MAC, ETHERTYPE_IPV6, frame);
-    if let Some(mut ip) = frame.get_mut(14..).and_then(MutableIpv6Packet::new) {
-        ip.set_version(6);
-        ip.set_payload_length((ADVERTISEMENT_LENGTH - 14 - 40) as u16);
-        ip.set_next_header(IpNextHeaderProtocols::Icmpv6);
-        ip.set_hop_limit(255);
-        ip.set_source(address);
-        ip.set_destination(ALL_NODES);
-    }
+    discovery(address, ALL_NODES, frame);
     let flags =
         NeighborAdvertFlags::Override | if router { NeighborAdvertFlags::Router } else { 0 };
     if let Some(mut message) = frame.get_mut(54..).and_then(MutableNeighborAdvertPacket::new) {
@@ -233,19 +271,66 @@ fn unsolicited_advertisement(
         message.set_flags(flags);
         message.set_target_addr(address);
     }
-    if let Some([kind, length, option @ ..]) = frame.get_mut(54 + 24..ADVERTISEMENT_LENGTH) {
+    complete(mac, NdpOptionTypes::TargetLLAddr, address, ALL_NODES, frame)
+}
+
+/// Writes a neighbour solicitation (RFC 4861 4.3) to a zeroed frame. Returns its length.
+fn solicitation(mac: [u8; 6], from: Ipv6Addr, address: Ipv6Addr, frame: &mut [u8]) -> usize {
+    let [.., a, b, c] = address.octets();
+    // The solicited-node multicast address (RFC 4291 2.7.1).
+    let group = Ipv6Addr::from_bits(
+        0xff02_0000_0000_0000_0000_0001_ff00_0000 | (address.to_bits() & 0xff_ffff),
+    );
+    ethernet(mac, [0x33, 0x33, 0xff, a, b, c], ETHERTYPE_IPV6, frame);
+    discovery(from, group, frame);
+    if let Some(mut message) = frame.get_mut(54..).and_then(MutableNeighborSolicitPacket::new) {
+        message.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
+        message.set_target_addr(address);
+    }
+    complete(mac, NdpOptionTypes::SourceLLAddr, from, group, frame)
+}
+
+/// Writes the IPv6 header of a message of neighbour discovery.
+fn discovery(from: Ipv6Addr, to: Ipv6Addr, frame: &mut [u8]) {
+    if let Some(mut ip) = frame.get_mut(14..).and_then(MutableIpv6Packet::new) {
+        ip.set_version(6);
+        ip.set_payload_length((DISCOVERY_LENGTH - 14 - 40) as u16);
+        ip.set_next_header(IpNextHeaderProtocols::Icmpv6);
+        ip.set_hop_limit(255);
+        ip.set_source(from);
+        ip.set_destination(to);
+    }
+}
+
+/// Adds the option with our link-layer address and the checksum. Returns the length of the frame.
+fn complete(
+    mac: [u8; 6],
+    kind: NdpOptionType,
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    frame: &mut [u8],
+) -> usize {
+    if let Some([type_of, length, option @ ..]) = frame.get_mut(54 + 24..DISCOVERY_LENGTH) {
         // The length is in units of 8 bytes.
-        (*kind, *length) = (NdpOptionTypes::TargetLLAddr.0, 1);
+        (*type_of, *length) = (kind.0, 1);
         option.copy_from_slice(&mac);
     }
     let checksum = frame
-        .get(54..ADVERTISEMENT_LENGTH)
+        .get(54..DISCOVERY_LENGTH)
         .and_then(Icmpv6Packet::new)
-        .map_or(0, |message| icmpv6::checksum(&message, &address, &ALL_NODES));
-    if let Some(mut message) = frame.get_mut(54..).and_then(MutableNeighborAdvertPacket::new) {
+        .map_or(0, |message| icmpv6::checksum(&message, &from, &to));
+    if let Some(mut message) = frame.get_mut(54..).and_then(MutableIcmpv6Packet::new) {
         message.set_checksum(checksum);
     }
-    ADVERTISEMENT_LENGTH
+    DISCOVERY_LENGTH
+}
+
+fn destination(frame: &[u8]) -> [u8; 6] {
+    frame.first_chunk().copied().unwrap_or(BROADCAST_MAC)
+}
+
+fn ethertype(frame: &[u8]) -> u16 {
+    frame.get(12..).and_then(|rest| rest.first_chunk()).map_or(0, |kind| u16::from_be_bytes(*kind))
 }
 
 fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, frame: &mut [u8]) {
@@ -302,7 +387,8 @@ fn target_option(mut options: &[u8]) -> Option<[u8; 6]> {
 
 /// The socket filter. With a list it passes ARP packets whose sender address, and neighbour
 /// advertisements whose last four bytes of the target, are in the list. Without one it passes
-/// gratuitous ARP and unsolicited advertisements.
+/// gratuitous ARP, answers to ARP probes and unsolicited advertisements: to pass solicited ones, too,
+/// would be to read the answers to all questions of this host.
 fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
     use libc::{
         BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_MISC, BPF_TAX, BPF_W, BPF_X, SKF_AD_OFF,
@@ -334,7 +420,8 @@ fn filter(addresses: Option<&[IpAddr]>) -> Vec<SockFilter> {
             arp.extend([
                 bpf::instruction(BPF_MISC | BPF_TAX, 0),
                 bpf::load(BPF_W, 38),
-                SockFilter::new((BPF_JMP | BPF_JEQ | BPF_X) as u16, 0, 1, 0),
+                SockFilter::new((BPF_JMP | BPF_JEQ | BPF_X) as u16, 1, 0, 0),
+                bpf::jump(BPF_JEQ, 0, 0, 1),
                 bpf::ACCEPT,
                 bpf::DROP,
             ]);
@@ -390,18 +477,20 @@ fn is_one_of(values: impl Iterator<Item = u32>) -> Vec<SockFilter> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
     fn arp(address: Ipv4Addr) -> Vec<u8> {
-        let mut frame = vec![0; ADVERTISEMENT_LENGTH];
+        let mut frame = vec![0; DISCOVERY_LENGTH];
         let length = gratuitous_arp(MAC, address, &mut frame);
         frame[..length].to_vec()
     }
 
     fn advertisement(address: Ipv6Addr, router: bool) -> Vec<u8> {
-        let mut frame = vec![0; ADVERTISEMENT_LENGTH];
+        let mut frame = vec![0; DISCOVERY_LENGTH];
         let length = unsolicited_advertisement(MAC, address, router, &mut frame);
         frame[..length].to_vec()
     }
@@ -418,6 +507,26 @@ mod tests {
             decode_announcement(&advertisement(v6, true)),
             Some(ForeignAnnouncement { address: v6.into(), mac: MAC })
         );
+    }
+
+    #[test]
+    fn a_probe_asks_for_one_address() {
+        let mut frame = [0; DISCOVERY_LENGTH];
+        let length = arp_request(MAC, Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST, &mut frame);
+        assert_eq!(
+            (length, &frame[28..32], &frame[38..42]),
+            (42, &[0; 4][..], &[127, 0, 0, 1][..])
+        );
+        assert_eq!((destination(&frame), ethertype(&frame)), ([0xff; 6], ETHERTYPE_ARP));
+        let mut frame = [0; DISCOVERY_LENGTH];
+        let from: Ipv6Addr = "fe80::7".parse().unwrap();
+        let length = solicitation(MAC, from, "2001:db8::12:3456".parse().unwrap(), &mut frame);
+        assert_eq!(length, 86);
+        assert_eq!(destination(&frame), [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+        let group: Ipv6Addr = "ff02::1:ff12:3456".parse().unwrap();
+        assert_eq!((&frame[22..38], &frame[38..54]), (&from.octets()[..], &group.octets()[..]));
+        assert_eq!(frame[78..86], [1, 1, 2, 0, 0, 0, 0, 7]);
+        assert_eq!(decode_announcement(&frame[..length]), None);
     }
 
     #[test]

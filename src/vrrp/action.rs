@@ -28,7 +28,14 @@ pub enum Action {
         due: Option<Instant>,
     },
     /// Announce addresses by gratuitous ARP or unsolicited neighbour advertisements.
-    Announce { router: RouterId, held: Held },
+    Announce {
+        router: RouterId,
+        held: Held,
+        /// Whether to ask afterwards whether another host has them: by ARP probes (RFC 5227) or
+        /// neighbour solicitations. Answers are reported by
+        /// [`Event::Contention`](super::Event::Contention).
+        probe: bool,
+    },
     /// Add addresses to their interface. Later actions of this router wait until that is done.
     Claim {
         router: RouterId,

@@ -27,6 +27,25 @@ const AUTHENTICATION: usize = 8;
 const NO_AUTHENTICATION: u8 = 0;
 const SIMPLE_TEXT: u8 = 1;
 
+/// What follows the addresses.
+const fn trailer(version: Version) -> usize {
+    match version {
+        Version::V2 => AUTHENTICATION,
+        Version::V3 => 0,
+    }
+}
+
+/// The most addresses whose advert leaves an interface with this MTU in one piece. A larger one
+/// leaves in fragments, and where a filter drops these, no host hears the other.
+pub fn addresses_that_fit(mtu: u32, family: Family, version: Version) -> usize {
+    let ip_header = match family {
+        Family::V4 => 20,
+        Family::V6 => 40,
+    };
+    let others = ip_header + HEADER + trailer(version);
+    (mtu as usize).saturating_sub(others) / address_size(family)
+}
+
 /// An advert to send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Advert {
@@ -199,12 +218,7 @@ pub fn decode<'a>(
     }
 
     let addresses_length = usize::from(count) * address_size(family);
-    let needed = HEADER
-        + addresses_length
-        + match version {
-            Version::V2 => AUTHENTICATION,
-            Version::V3 => 0,
-        };
+    let needed = HEADER + addresses_length + trailer(version);
     let (Some(advert), Some((addresses, rest))) =
         (message.get(..needed), body.split_at_checked(addresses_length))
     else {
@@ -546,6 +560,17 @@ mod tests {
         change(&mut message);
         seal(V4, false, &mut message);
         decode(V4.0, V4.1, &message).map(drop)
+    }
+
+    #[test]
+    fn an_advert_fits_the_mtu_with_90_ipv6_addresses_and_always_with_ipv4() {
+        let fit = addresses_that_fit;
+        assert_eq!(fit(1500, Family::V6, Version::V3), 90);
+        assert_eq!(fit(1280, Family::V6, Version::V3), 77);
+        assert!(fit(1500, Family::V4, Version::V2) > 255);
+        assert_eq!(fit(68, Family::V4, Version::V3), 10);
+        assert_eq!(fit(68, Family::V4, Version::V2), 8);
+        assert_eq!(fit(0, Family::V6, Version::V3), 0);
     }
 
     #[test]

@@ -217,7 +217,7 @@ pub enum Command {
     Undrain,
 }
 
-/// An announcement by another host of an address that may be ours.
+/// An announcement by another host of an address that may be ours, or its answer to a probe for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Contention {
     /// The interface that received it.

@@ -17,7 +17,7 @@ pub enum Warning {
     AddressMissing { address: IpAddr, error: ClaimError },
     /// Another program on this host removed an address of ours.
     AddressPutBack { address: IpAddr },
-    /// Another host announced an address that we hold.
+    /// Another host announced an address that we hold, or answered a probe for it.
     Contention {
         address: IpAddr,
         /// The link-layer address of the other host.
@@ -71,7 +71,10 @@ impl fmt::Display for Warning {
                 write!(f, "something on this host removed {address}; it was put back")
             }
             Warning::Contention { address, mac } => {
-                write!(f, "{mac} announces {address}, which is ours; announcing it again")
+                write!(
+                    f,
+                    "{mac} announces {address}, which is ours: another machine has it, too; announcing it again"
+                )
             }
             Warning::Damped { wait } => write!(
                 f,

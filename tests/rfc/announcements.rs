@@ -1,6 +1,6 @@
 //! When a master announces its addresses (gratuitous ARP, unsolicited neighbour advertisements).
 
-use vipd::vrrp::{Command, LinkState, Mac, Warning};
+use vipd::vrrp::{Command, LinkState, Mac, Role, Warning};
 
 use crate::fixture::*;
 
@@ -110,4 +110,87 @@ fn another_mac_of_the_interface_is_announced_at_once_but_not_within_a_second_of_
     host.state(state(Some(Mac([2; 6]))));
     host.wait(secs(4));
     assert_eq!(host.times("announce"), [secs(0), secs(1)]);
+}
+
+#[test]
+fn who_else_has_the_addresses_is_asked_at_the_claim_after_1_s_5_s_and_with_every_refresh() {
+    let mut host = Host::backup(web());
+    host.wait(master_down(150, SECOND));
+    assert_eq!(host.probes(), [master_down(150, SECOND)]);
+    host.begin();
+    host.wait(secs(100));
+    assert_eq!(host.probes(), [1, 5, 35, 65, 95].map(secs));
+    // Answers cause announcements, and these no probes.
+    host.begin();
+    host.sees(STRANGER, SHARED);
+    host.wait(secs(1));
+    assert_eq!((host.times("announce").len(), host.probes().len()), (1, 0));
+}
+
+/// It announces before its advert has arrived.
+#[test]
+fn a_successor_is_no_foreign_machine() {
+    let mut host = Host::master(web());
+    host.wait(secs(10));
+    host.begin();
+    host.sees(STRANGER, SHARED);
+    host.wait(millis(20) - NANO);
+    host.hears(200, ABOVE).unwrap();
+    host.wait(secs(5));
+    assert_eq!(host.warnings(), []);
+}
+
+/// The one before may linger, and answer when it is asked.
+#[test]
+fn a_successor_asks_after_a_second_and_believes_no_answer_before() {
+    let mut host = Host::backup_of(web(), 200, ABOVE);
+    host.hears(0, ABOVE).unwrap();
+    let span = host.until_deadline().unwrap();
+    host.wait(span);
+    assert_eq!(host.role(), Role::Master);
+    host.sees(STRANGER, SHARED);
+    host.wait(secs(1) - NANO);
+    host.sees(STRANGER, SHARED);
+    assert_eq!((host.warnings(), host.probes()), (vec![], vec![]));
+    host.wait(NANO);
+    assert_eq!(host.probes().len(), 1);
+    host.sees(STRANGER, SHARED);
+    host.wait(secs(1));
+    assert_eq!(host.warnings(), [Warning::Contention { address: ip(SHARED), mac: STRANGER }]);
+}
+
+#[test]
+fn while_another_master_is_heard_it_may_be_the_one_that_answers() {
+    let mut host = Host::master(web());
+    host.wait(secs(3));
+    host.hears(100, BELOW).unwrap();
+    host.begin();
+    host.wait(secs(3) - NANO);
+    host.sees(STRANGER, SHARED);
+    assert_eq!(host.router().holding().contenders(host.now).count(), 0);
+    host.wait(NANO);
+    assert_eq!(host.warnings(), []);
+    host.sees(STRANGER, SHARED);
+    host.wait(secs(2));
+    assert_eq!(host.warnings().len(), 1);
+}
+
+#[test]
+fn another_machine_that_has_the_address_is_remembered_until_three_probes_are_unanswered() {
+    let mut host = Host::master(web());
+    for n in 0..20 {
+        host.sees(Mac([2, 0, 0, 0, 1, n]), SHARED);
+    }
+    assert_eq!(host.router().holding().contenders(host.now).count(), 8);
+    host.wait(secs(60));
+    host.sees(STRANGER, SHARED);
+    host.wait(secs(90));
+    let known: Vec<_> = host.router().holding().contenders(host.now).map(|seen| seen.mac).collect();
+    assert_eq!(known, [STRANGER]);
+    host.wait(NANO);
+    assert_eq!(host.router().holding().contenders(host.now).count(), 0);
+    host.sees(STRANGER, SHARED);
+    host.hears(200, ABOVE).unwrap();
+    host.wait(secs(1));
+    assert_eq!(host.router().holding().contenders(host.now).count(), 0, "not as backup");
 }

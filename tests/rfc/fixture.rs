@@ -342,6 +342,13 @@ impl Host {
         done.map(|(at, _)| *at - self.begun).collect()
     }
 
+    /// When, since [`Host::begin`], it was asked who else has the addresses.
+    pub fn probes(&self) -> Vec<Duration> {
+        let probes = |action: &Action| matches!(action, Action::Announce { probe: true, .. });
+        let done = self.done.iter().filter(|(_, action)| probes(action));
+        done.map(|(at, _)| *at - self.begun).collect()
+    }
+
     pub fn warnings(&self) -> Vec<Warning> {
         let warning = |action: &Action| match action {
             Action::Warn { warning, .. } => Some(*warning),

@@ -383,7 +383,7 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 return;
             }
             let id = ids[random.index(ids.len())];
-            match random.range(0..9) {
+            match random.range(0..10) {
                 0 => world.command(host, Command::Announce(id)),
                 1 => {
                     let drain = random.pick(&[Drain::LastResort, Drain::LastResort, Drain::Force]);
@@ -410,7 +410,7 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                 .iter()
                 .any(|router| router.priority == Priority::OWNER);
             let running = world.hosts[host].process.is_some();
-            match random.range(0..14) {
+            match random.range(0..16) {
                 10 => {
                     let filter =
                         [Filter::Pass, Filter::DropTo(other), Filter::DropAll, Filter::DropAll];
@@ -448,6 +448,9 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                     world.set_own_addresses(host, true);
                 }
                 9 => change_own_addresses(world, random, host),
+                12 => {
+                    world.foreign.insert((random.index(2), ip));
+                }
                 _ => {
                     let there = !world.hosts[host].has_own(0, own_addresses(host)[0]);
                     world.set_own_addresses(host, there);

@@ -476,3 +476,31 @@ fn an_interface_that_becomes_a_port_of_a_bridge_is_left() {
         assert!(seen.two < 10_000_000, "{seen:?}");
     }
 }
+
+#[test]
+fn a_machine_that_has_the_address_by_itself_is_noticed_and_delays_nothing() {
+    let has = |world: &World| {
+        let node = world.hosts[0].node().unwrap();
+        let router = node.routers().next().unwrap();
+        let since = router.since().0;
+        (router.holding().contenders(since).count(), world.contentions)
+    };
+    // It was there before.
+    let mut world = world(&[host("a", 150)], 1000, 1);
+    world.foreign.insert((0, address()));
+    world.start(0);
+    let end = world.now + 4_000_000_000;
+    assert!(world.run_until(end, |world| !world.masters(0).is_empty()));
+    world.run_for(ms(5));
+    assert_eq!(has(&world), (1, 0), "{}", story(&world));
+    world.run_for(s(2));
+    assert_eq!(has(&world), (1, 1), "{}", story(&world));
+    assert!(world.hosts[0].answers(address()));
+    // It comes later, and announces nothing.
+    let mut world = stable_world(PAIR);
+    world.foreign.insert((0, address()));
+    world.run_for(s(31));
+    holds(&world);
+    assert_eq!(has(&world), (1, 1), "{}", story(&world));
+    assert_eq!(world.masters(0), [0]);
+}

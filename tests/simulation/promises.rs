@@ -96,6 +96,9 @@ pub fn planned_moves_lose_nothing(seed: u64, trace: bool) -> Result<Box<World>, 
     if seen.nobody > 0 || seen.misdirected > 0 {
         world.fail(None, format!("a planned move lost something: {seen:?}"));
     }
+    if world.contentions > 0 {
+        world.fail(None, "the router before was taken for a foreign machine".to_owned());
+    }
     let two = Duration::from_millis(10);
     if u128::from(seen.two) > two.as_nanos() {
         world.fail(None, format!("two answered longer than a handover takes: {seen:?}"));

@@ -17,13 +17,15 @@ use vipd::vrrp::{
     Action, Address, AddressState, Binding, Command, Config, Contention, Drain, Event, Family,
     Hook, HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, MissingSockets,
     Node, Packet, Priority, Probe, RecordEntry, Role, RouterConfig, RouterId, SendError, Stop,
-    Transition, VirtualRouter, Why,
+    Transition, VirtualRouter, Warning, Why,
 };
 
 use super::random::Random;
 use super::watch::Watch;
 
 const MS: u64 = 1_000_000;
+/// The machine that has the foreign addresses.
+const FOREIGN: Mac = Mac([2, 0, 0, 0, 9, 9]);
 
 /// The network between two hosts, one way.
 #[derive(Clone, Copy, Debug)]
@@ -333,6 +335,10 @@ pub struct World {
     services: BTreeMap<IpAddr, Service>,
     /// The story so far, if it is recorded.
     pub trace: Option<String>,
+    /// Addresses that machines without vipd have, by link.
+    pub foreign: BTreeSet<(usize, IpAddr)>,
+    /// How often a daemon has warned that another machine has its address.
+    pub contentions: u64,
     /// The first broken rule, which ends the run.
     pub wrong: Option<String>,
     pub events: u64,
@@ -434,6 +440,8 @@ impl World {
             client: BTreeMap::new(),
             services,
             trace: None,
+            foreign: BTreeSet::new(),
+            contentions: 0,
             wrong: None,
             events: 0,
         }
@@ -1118,6 +1126,9 @@ impl World {
         let verdict = process.watch.step(now, &event, &actions, &process.node, late, excused);
         for action in actions {
             self.say(Some(host), || format!("    -> {}", show(&action)));
+            if let Action::Warn { warning: Warning::Contention { .. }, .. } = action {
+                self.contentions += 1;
+            }
             if process.delivery.push(now, action, &process.node) {
                 self.flush(host, process, false);
             }
@@ -1181,6 +1192,9 @@ impl World {
                         if machine.is_up(link) && exists && !machine.no_sockets {
                             let mac = process.macs[link];
                             due.ips().for_each(|ip| self.announce(host, mac, link, ip));
+                            for ip in due.ips().filter(|_| due.probe) {
+                                self.probe_address(host, link, ip);
+                            }
                         }
                     }
                 }
@@ -1461,6 +1475,27 @@ impl World {
         }
     }
 
+    /// Every other machine on the link that has the address answers.
+    fn probe_address(&mut self, from: usize, link: usize, ip: IpAddr) {
+        let mut owners: Vec<Mac> = Vec::new();
+        for (host, machine) in self.hosts.iter().enumerate() {
+            let answers = machine.powered
+                && machine.is_up(link)
+                && machine.kernel.contains_key(&(link, ip))
+                && host != from;
+            let ways = [(from, host), (host, from)];
+            let cut = ways.iter().any(|&(one, other)| {
+                self.paths[one][other].cut || self.cuts.contains(&(one, other, link))
+            });
+            owners.extend(Some(machine.macs[link]).filter(|_| answers && !cut));
+        }
+        owners.extend(self.foreign.contains(&(link, ip)).then_some(FOREIGN));
+        for mac in owners {
+            let delay = self.random.range(50_000..500_000);
+            self.at(self.now + delay, Occurrence::Announced { to: from, mac, link, ip });
+        }
+    }
+
     // ---- what a client sees ----------------------------------------------------------------
 
     fn observe(&mut self) {
@@ -1604,7 +1639,7 @@ fn show(action: &Action) -> String {
         Action::Advertise { router, advert, .. } => {
             format!("advertise {} priority {}", router.0, advert.priority)
         }
-        Action::Announce { router, held } => {
+        Action::Announce { router, held, .. } => {
             format!("announce {} ({} addresses)", router.0, held.addresses.len())
         }
         Action::Claim { router, held, lifetime, .. } => {

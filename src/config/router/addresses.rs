@@ -10,8 +10,8 @@ use crate::vrrp::Family;
 
 /// The count of an advert is one byte (RFC 9568 5.2.5).
 const MAX_ADVERTISED: usize = 255;
-/// What fits into 1500 bytes with the headers of IPv6 (40) and VRRP (8).
-pub(super) const MAX_ADVERTISED_IPV6_UNFRAGMENTED: usize = 90;
+/// The MTU of Ethernet; `vipd doctor` looks at that of the interface.
+pub(super) const USUAL_MTU: u32 = 1500;
 
 /// An address of a list, with its byte range in the file.
 #[derive(Clone)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::addresses::{ListedAddress, MAX_ADVERTISED_IPV6_UNFRAGMENTED, is_link_local};
+use super::addresses::{ListedAddress, USUAL_MTU, is_link_local};
 use crate::config::file;
 use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
+use crate::vrrp::advert::addresses_that_fit;
 use crate::vrrp::{Family, Priority, Version};
 
 const MAX_DELAY: Duration = Duration::from_secs(3600);
@@ -95,13 +96,18 @@ pub(super) fn advise_on_election(
             "peers are known to accept this; if one does not, put fe80::... first on all hosts",
         );
     }
-    if advertised.len() > MAX_ADVERTISED_IPV6_UNFRAGMENTED
+    let most = addresses_that_fit(USUAL_MTU, Family::V6, Version::V3);
+    if advertised.len() > most
         && let Some(list) = &file.addresses
     {
         report.advice(
             &list.at,
-            "an advert with so many addresses is larger than 1500 bytes",
-            "move some into unadvertised_addresses, on all hosts",
+            format!(
+                "with an MTU of {USUAL_MTU} an advert of {} addresses leaves in fragments: where these are \
+                 filtered no host hears the other, and all are master",
+                advertised.len()
+            ),
+            format!("{most} fit: move the others into unadvertised_addresses, on all hosts"),
         );
     }
 }

@@ -33,6 +33,8 @@ pub struct Link {
     /// `IFF_UP` and `IFF_RUNNING`: enabled, and with a carrier.
     pub up: bool,
     pub mac: Option<[u8; 6]>,
+    /// The largest packet that it sends in one piece.
+    pub mtu: Option<u32>,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
     /// The index of the bridge, bond or team that it is a port of, and that takes every packet that
@@ -199,6 +201,7 @@ fn string(bytes: &[u8]) -> String {
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const IFLA_ADDRESS: u16 = 1;
     const IFLA_IFNAME: u16 = 3;
+    const IFLA_MTU: u16 = 4;
     const IFLA_MASTER: u16 = 10;
     const IFLA_WIRELESS: u16 = 11;
     const IFLA_LINKINFO: u16 = 18;
@@ -215,6 +218,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
         alt_names: Vec::new(),
         up: flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0,
         mac: None,
+        mtu: None,
         loopback: flags & libc::IFF_LOOPBACK != 0,
         port_of: None,
         has_ports: false,
@@ -223,6 +227,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
     for (attribute, value) in attributes(payload.get(16..)?) {
         match attribute {
             IFLA_ADDRESS if kind == libc::ARPHRD_ETHER => link.mac = value.try_into().ok(),
+            IFLA_MTU => link.mtu = value.first_chunk().map(|mtu| u32::from_ne_bytes(*mtu)),
             IFLA_IFNAME => link.name = string(value),
             IFLA_WIRELESS => return None,
             IFLA_MASTER => master = value.first_chunk().map(|index| u32::from_ne_bytes(*index)),
@@ -371,6 +376,7 @@ mod tests {
             header(0),
             attribute(3, b"eth0\0"),
             attribute(1, &[2, 0, 0, 0, 0, 7]),
+            attribute(4, &1500_u32.to_ne_bytes()),
             attribute(0x8034, &alternative),
         ];
         parts.concat()
@@ -384,6 +390,7 @@ mod tests {
             alt_names: vec!["uplink".to_owned(), "wan".to_owned()],
             up: true,
             mac: Some([2, 0, 0, 0, 0, 7]),
+            mtu: Some(1500),
             loopback: false,
             port_of: None,
             has_ports: false,

@@ -78,6 +78,8 @@ pub struct DueAnnouncement {
     /// Whether this completes a round. Addresses of a long list are announced as soon as each part
     /// of them has been added; the round is complete with the last part.
     pub completes_round: bool,
+    /// Whether to ask afterwards whether another host has them.
+    pub probe: bool,
 }
 
 impl DueAnnouncement {

@@ -334,6 +334,7 @@ impl Delivery {
                 held,
                 part,
                 completes_round: false,
+                probe: false,
             });
         }
     }
@@ -476,7 +477,7 @@ impl Delivery {
                 self.batch.adverts.push(due);
                 return false;
             }
-            Action::Announce { held, .. } => {
+            Action::Announce { held, probe, .. } => {
                 let part = delivery.announced..held.addresses.len();
                 delivery.announced = 0;
                 self.batch.announcements.push(DueAnnouncement {
@@ -484,6 +485,7 @@ impl Delivery {
                     held,
                     part,
                     completes_round: true,
+                    probe,
                 });
                 return false;
             }
@@ -898,7 +900,7 @@ mod tests {
         {
             master.now = now;
             let held = master.node.router(ROUTER).unwrap().holding().held().clone();
-            master.to_do = vec![Action::Announce { router: ROUTER, held }];
+            master.to_do = vec![Action::Announce { router: ROUTER, held, probe: false }];
             assert_eq!(kinds(&master.carries_out()), [announced]);
         }
     }

@@ -138,7 +138,7 @@ impl ActionQueue {
             self.0.push_back(Action::Release { router, held: gone });
         }
         if let Some(held) = left.filter(|left| !left.is_empty()) {
-            self.0.push_back(Action::Announce { router, held });
+            self.0.push_back(Action::Announce { router, held, probe: false });
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn announce(numbers: &[u8]) -> Action {
-        Action::Announce { router: ROUTER, held: held(numbers) }
+        Action::Announce { router: ROUTER, held: held(numbers), probe: false }
     }
 
     fn advertise(priority: u8, numbers: &[u8]) -> Action {

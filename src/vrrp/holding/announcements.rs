@@ -13,7 +13,7 @@ const ANNOUNCE_AGAIN: [Duration; 4] = [
     Duration::from_secs(5),
 ];
 /// Interval of announcements after that.
-const ANNOUNCE_REFRESH: Duration = Duration::from_secs(30);
+pub(super) const ANNOUNCE_REFRESH: Duration = Duration::from_secs(30);
 /// Minimum time between a round and an urgent one after it.
 const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 
@@ -40,6 +40,11 @@ impl Announcements {
         }
     }
 
+    /// Whether the frequent rounds right after the claim have been made.
+    pub(super) fn is_settled(&self) -> bool {
+        self.done > 2
+    }
+
     pub(super) fn next_at(&self) -> Instant {
         self.urgent_at.map_or(self.scheduled_at, |urgent| urgent.min(self.scheduled_at))
     }
@@ -50,12 +55,13 @@ impl Announcements {
         self.urgent_at = Some(self.urgent_at.map_or(at, |urgent| urgent.min(at)));
     }
 
-    /// Returns whether a round is due, and schedules the next one.
-    pub(super) fn take_due(&mut self, now: Instant) -> bool {
+    /// Schedules the next round if one is due. Returns whether that was a scheduled one, or `None`.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<bool> {
         if now < self.next_at() {
-            return false;
+            return None;
         }
-        if self.scheduled_at <= now {
+        let scheduled = self.scheduled_at <= now;
+        if scheduled {
             self.done += 1;
             self.scheduled_at = match ANNOUNCE_AGAIN.get(self.done) {
                 Some(&after) => (self.claimed_at + after).max(now + ANNOUNCE_AGAIN[0]),
@@ -64,6 +70,6 @@ impl Announcements {
         }
         self.urgent_at = None;
         self.last_at = now;
-        true
+        Some(scheduled)
     }
 }

@@ -15,9 +15,9 @@ use crate::vrrp::action::Action;
 use crate::vrrp::backoff::Backoff;
 use crate::vrrp::config::{Address, Priority, RouterConfig};
 use crate::vrrp::held::Held;
-use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::id::{LinkId, Mac, RouterId};
 use crate::vrrp::time::Instant;
-use announcements::Announcements;
+use announcements::{ANNOUNCE_REFRESH, Announcements};
 
 /// With a shorter advert interval than this, the lease is renewed this often instead of with every
 /// advert.
@@ -35,6 +35,13 @@ const REMOVALS_TOLERATED: u32 = 10;
 /// ... within this time.
 const REMOVALS_WINDOW: Duration = Duration::from_secs(10);
 
+/// For so long after a takeover the router before it may still answer for the addresses.
+const PREDECESSOR: Duration = Duration::from_secs(1);
+/// How long another host that was seen to have one of our addresses counts as having it: it is asked
+/// with every refresh, and two answers may be lost.
+const CONTENDER: Duration = ANNOUNCE_REFRESH.saturating_mul(3);
+/// Most of them that are remembered: their link-layer addresses can be forged.
+const CONTENDERS_REMEMBERED: usize = 8;
 /// When an unadvertised address that could not be added is tried again ...
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
 /// ... and after many failures.
@@ -50,11 +57,24 @@ pub struct Holding {
     /// When those are tried again.
     retry_at: Option<Instant>,
     refusals: Backoff,
+    contenders: Vec<Contender>,
+    /// The first one that no announcement has answered yet.
+    unanswered: Option<Contender>,
     terms: Terms,
     state: HoldingState,
     /// How often another program removed one of the addresses since `removals_since`.
     removals: u32,
     removals_since: Instant,
+}
+
+/// Another host that has one of the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Contender {
+    pub address: IpAddr,
+    /// Its link-layer address.
+    pub mac: Mac,
+    /// When it last announced the address or answered a probe.
+    pub at: Instant,
 }
 
 /// The settings of a virtual router that concern its holding, apart from the addresses.
@@ -91,6 +111,8 @@ enum HoldingState {
         /// When the lease was last renewed.
         renewed_at: Instant,
         announcements: Announcements,
+        /// Until then the router before us may answer for the addresses.
+        sole_from: Instant,
     },
     /// Held, but no longer announced: another router is to take over.
     Offered { renewed_at: Instant },
@@ -121,6 +143,8 @@ impl Holding {
             held,
             retry_at: None,
             refusals: Backoff::default(),
+            contenders: Vec::new(),
+            unanswered: None,
             terms: Terms::of(config),
             state: HoldingState::Released,
             removals: 0,
@@ -147,6 +171,11 @@ impl Holding {
     /// What could not be added.
     fn missing(&self) -> Held {
         self.held.without(&self.served)
+    }
+
+    /// Other hosts that have one of the addresses, as far as is known now.
+    pub fn contenders(&self, now: Instant) -> impl Iterator<Item = &Contender> {
+        self.contenders.iter().filter(move |seen| now - seen.at <= CONTENDER)
     }
 
     /// Whether the addresses are held: claimed, or about to be.
@@ -184,8 +213,9 @@ impl Holding {
     // ---- requests of the election ----------------------------------------------------------
 
     /// Claims the addresses unless they are held, and starts the schedule of announcements. The
-    /// caller makes the first announcement, after the advert that has to precede it.
-    pub(super) fn hold(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// caller makes the first announcement, after the advert that has to precede it. `succeeds`: another
+    /// router may have had them until now.
+    pub(super) fn hold(&mut self, now: Instant, succeeds: bool, actions: &mut Vec<Action>) {
         if !self.is_held() && !self.terms.owner {
             self.serve_all();
             self.claim(self.held.clone(), true, actions);
@@ -194,7 +224,10 @@ impl Holding {
         self.retry_at = self.retry_at.map(|at| at.max(now + REFUSED_RETRY));
         let renewed_at = self.renewed_at().unwrap_or(now);
         let announcements = Announcements::begin(now);
-        self.state = HoldingState::Held { renewed_at, announcements };
+        let sole_from = if succeeds { now + PREDECESSOR } else { now };
+        self.contenders.clear();
+        self.unanswered = None;
+        self.state = HoldingState::Held { renewed_at, announcements, sole_from };
     }
 
     /// Stops announcing: another router is to take over.
@@ -218,6 +251,8 @@ impl Holding {
             self.release_leftovers(actions);
         }
         self.state = HoldingState::Released;
+        self.contenders.clear();
+        self.unanswered = None;
         self.serve_all();
     }
 
@@ -254,9 +289,18 @@ impl Holding {
         }
     }
 
-    /// Announces all addresses that are served.
-    pub(super) fn announce(&self, actions: &mut Vec<Action>) {
-        actions.push(Action::Announce { router: self.router, held: self.served.clone() });
+    /// Announces all addresses that are served. `probe`: and asks who else has them, unless the router
+    /// before us may.
+    pub(super) fn announce(&self, now: Instant, probe: bool, actions: &mut Vec<Action>) {
+        let probe = probe
+            && match self.state {
+                HoldingState::Held { sole_from, .. } => sole_from <= now,
+                HoldingState::Released
+                | HoldingState::Offered { .. }
+                | HoldingState::Lingering { .. } => false,
+            };
+        let held = self.served.clone();
+        actions.push(Action::Announce { router: self.router, held, probe });
     }
 
     /// Adds an announcement to the schedule, no earlier than this.
@@ -300,17 +344,26 @@ impl Holding {
 
     // ---- what happens to it ----------------------------------------------------------------
 
-    /// Makes an announcement that is due.
-    pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let HoldingState::Held { announcements, .. } = &mut self.state else { return };
-        if announcements.take_due(now) {
-            self.announce(actions);
+    /// Makes an announcement that is due. Returns another host that it answers: one that was about to
+    /// take over has done so by now.
+    pub(super) fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) -> Option<Contender> {
+        let mut answered = None;
+        let HoldingState::Held { announcements, .. } = &mut self.state else { return None };
+        if let Some(scheduled) = announcements.take_due(now) {
+            // The first two rounds follow the one that has asked.
+            let probe = scheduled && announcements.is_settled();
+            self.announce(now, probe, actions);
+            answered = self.unanswered.take_if(|seen| now - seen.at >= ANSWER_CONTENTION_AFTER);
+            if self.unanswered.is_some() {
+                self.announce_soon(now + ANSWER_CONTENTION_AFTER);
+            }
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             let missing = self.missing();
             self.serve_all();
             self.claim_and_announce(missing, false, actions);
         }
+        answered
     }
 
     /// The interface has changed: what it refused is tried again soon.
@@ -358,21 +411,41 @@ impl Holding {
         Removal::PutBack
     }
 
-    /// Another host has announced one of the addresses. Returns whether that is contention. It is
-    /// not while another router is to take over; and if one has, its announcement ends the
-    /// lingering.
-    pub(super) fn contended(&mut self, now: Instant) -> bool {
+    /// Another host has announced one of the addresses, or answered a probe for it. Returns whether
+    /// that is contention. It is not while another router is to take over, or may just have handed
+    /// over; and if one has taken over, its announcement ends the lingering. Nor is it while
+    /// `other_master` is heard, which the election settles.
+    pub(super) fn contended(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        mac: Mac,
+        other_master: bool,
+    ) -> bool {
         match &mut self.state {
             HoldingState::Released | HoldingState::Offered { .. } => false,
-            HoldingState::Held { .. } => {
+            HoldingState::Held { sole_from, .. } => {
+                let contended = *sole_from <= now && !other_master;
                 self.announce_soon(now + ANSWER_CONTENTION_AFTER);
-                true
+                if contended {
+                    self.remember(Contender { address, mac, at: now });
+                }
+                contended
             }
             HoldingState::Lingering { release_at, .. } => {
                 *release_at = (*release_at).min(now + LINGER_ANNOUNCED);
                 false
             }
         }
+    }
+
+    fn remember(&mut self, seen: Contender) {
+        self.contenders.retain(|known| (known.address, known.mac) != (seen.address, seen.mac));
+        if self.contenders.len() == CONTENDERS_REMEMBERED {
+            self.contenders.remove(0);
+        }
+        self.contenders.push(seen);
+        self.unanswered.get_or_insert(seen);
     }
 
     // ---- helpers ---------------------------------------------------------------------------
@@ -399,7 +472,7 @@ impl Holding {
 
     fn claim_and_announce(&self, held: Held, all: bool, actions: &mut Vec<Action>) {
         self.claim(held.clone(), all, actions);
-        actions.push(Action::Announce { router: self.router, held });
+        actions.push(Action::Announce { router: self.router, held, probe: false });
     }
 
     fn claim(&self, held: Held, all: bool, actions: &mut Vec<Action>) {
@@ -411,8 +484,9 @@ impl Holding {
     pub(super) fn normalize(&mut self, origin: Instant, moved: impl Fn(Instant) -> Instant) {
         match &mut self.state {
             HoldingState::Released => {}
-            HoldingState::Held { renewed_at, announcements } => {
+            HoldingState::Held { renewed_at, announcements, sole_from } => {
                 *renewed_at = origin;
+                *sole_from = origin;
                 *announcements = Announcements::begin(origin);
                 announcements.scheduled_at = origin + Duration::from_secs(1_000_000);
             }
@@ -426,6 +500,8 @@ impl Holding {
         self.removals_since = origin;
         self.serve_all();
         self.refusals = Backoff::default();
+        self.contenders.clear();
+        self.unanswered = None;
     }
 }
 

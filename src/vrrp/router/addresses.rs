@@ -89,7 +89,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Another host announced one of our addresses by ARP or neighbour advertisement.
+    /// Another host announced one of our addresses by ARP or neighbour advertisement, or answered a
+    /// probe for it.
     pub(in crate::vrrp) fn contention(
         &mut self,
         now: Instant,
@@ -98,10 +99,7 @@ impl VirtualRouter {
         actions: &mut Vec<Action>,
     ) -> bool {
         self.check_late(now, actions);
-        let contended = self.holding.contended(now);
-        if contended {
-            self.warn(now, Warning::Contention { address: ip, mac }, actions);
-        }
-        contended
+        let other_master = self.peer.as_ref().is_some_and(|peer| peer.is_master(now));
+        self.holding.contended(now, ip, mac, other_master)
     }
 }

@@ -57,7 +57,7 @@ impl VirtualRouter {
     pub(in crate::vrrp) fn announce_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.check_late(now, actions);
         match self.state {
-            State::Master { .. } => self.holding.announce(actions),
+            State::Master { .. } => self.holding.announce(now, true, actions),
             State::Fault
             | State::Backup { .. }
             | State::Claiming { .. }

@@ -40,6 +40,13 @@ pub struct Peer {
     pub at: Instant,
 }
 
+impl Peer {
+    /// Whether it was heard as master, and others wait for its next advert.
+    pub(super) fn is_master(&self, now: Instant) -> bool {
+        self.priority != Priority::LEAVING && now - self.at < self.interval.peer_timeout()
+    }
+}
+
 /// A peer whose adverts are for our virtual router, but do not fit our settings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incompatible {

@@ -8,6 +8,7 @@ use super::states::{Phase, State};
 use crate::vrrp::action::Action;
 use crate::vrrp::config::{Handover, Priority, VETO};
 use crate::vrrp::event::Drain;
+use crate::vrrp::holding::Contender;
 use crate::vrrp::hook::Hook;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::role::Leave;
@@ -151,7 +152,9 @@ impl VirtualRouter {
         } else if extra {
             self.send(now, self.effective_priority(), actions);
         }
-        self.holding.timeout(now, actions);
+        if let Some(Contender { address, mac, .. }) = self.holding.timeout(now, actions) {
+            self.warn(now, Warning::Contention { address, mac }, actions);
+        }
     }
 
     /// When a drained master offers its role the next time. Its priority 1 makes every fit host that

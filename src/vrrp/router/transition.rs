@@ -273,9 +273,9 @@ impl VirtualRouter {
             }
             State::Master { .. } => {
                 self.source_used = true;
-                self.holding.hold(now, actions);
+                self.holding.hold(now, self.peer.is_some(), actions);
                 self.advertise(now, self.effective_priority(), actions);
-                self.holding.announce(actions);
+                self.holding.announce(now, true, actions);
             }
             State::Leaving { phase, .. } => match phase {
                 Phase::Preparing { .. } | Phase::Offered { .. } => self.holding.offer(),
