@@ -366,38 +366,8 @@ pub fn a_failing_web_server_moves_the_address_in_time() -> TestResult {
 }
 
 pub fn a_drain_by_a_file_check_loses_no_probe() -> TestResult {
-    let pair = Pair::new();
-    let client = pair.lab.host("client", 3).unwrap();
-    let switch = pair.a.dir().join("maintenance");
-    for host in [&pair.a, &pair.b] {
-        host.answer(pair.ip).unwrap();
-    }
-    let check = format!(
-        "checks = [\"in_service\"]\n[[check]]\nname = \"in_service\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\non_fail = \"last\"\n",
-        switch.display()
-    );
-    let (_a, b) = pair.start(&check);
-    pair.expect_master(&pair.a);
-    let prober = Prober::start(&client, pair.ip, Duration::from_millis(2)).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    let begun = Instant::now();
-    fs::write(&switch, "").unwrap();
-    pair.expect_master(&pair.b);
-    thread::sleep(Duration::from_millis(500));
-    fs::remove_file(&switch).unwrap();
-    pair.expect_master(&pair.a);
-    thread::sleep(Duration::from_millis(500));
-    let ended = Instant::now();
-    thread::sleep(2 * Prober::TOO_LATE);
-    let report = prober.report(begun, ended);
-    println!("there and back: {report:?}");
-    assert_eq!(report.lost, 0, "{report:?}");
-    assert!(report.answered_by.contains_key("b"), "{report:?}");
-    let ownership = pair.lab.ownership(pair.ip, begun, ended);
-    assert_eq!(ownership.longest_none, Duration::ZERO, "{ownership:?}");
+    let (pair, _a, switch) = moved_by_a_file("on_fail = \"last\"\n");
     // Without a peer that could take it, the address stays.
-    drop(b);
-    thread::sleep(Duration::from_millis(500));
     fs::write(&switch, "").unwrap();
     let degraded = || (pair.router(&pair.a)["degraded"] == true).then_some(());
     wait_for(TIMEOUT, degraded).unwrap();
@@ -411,25 +381,36 @@ pub fn a_drain_by_a_file_check_loses_no_probe() -> TestResult {
 }
 
 pub fn a_failing_check_loses_no_probe() -> TestResult {
+    let (pair, _a, broken) = moved_by_a_file("");
+    // Without a peer that could take it, it is released all the same.
+    fs::write(&broken, "").unwrap();
+    let released = || pair.lab.owners(pair.ip).is_empty().then_some(());
+    wait_for(TIMEOUT, released).unwrap();
+    Ok(())
+}
+
+/// A check with these further keys fails while a file is there: the address moves to `b` and back, and
+/// no probe is lost. Then `b` ends; returns the file, and the daemon of `a`.
+fn moved_by_a_file(keys: &str) -> (Pair, Daemon, PathBuf) {
     let pair = Pair::new();
     let client = pair.lab.host("client", 3).unwrap();
-    let broken = pair.a.dir().join("broken");
+    let file = pair.a.dir().join("file");
     for host in [&pair.a, &pair.b] {
         host.answer(pair.ip).unwrap();
     }
     let check = format!(
-        "checks = [\"works\"]\n[[check]]\nname = \"works\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n",
-        broken.display()
+        "checks = [\"in_service\"]\n[[check]]\nname = \"in_service\"\nfile_absent = \"{}\"\ninterval = \"100ms\"\nfall = 1\nrise = 1\n{keys}",
+        file.display()
     );
-    let (_a, b) = pair.start(&check);
+    let (a, b) = pair.start(&check);
     pair.expect_master(&pair.a);
     let prober = Prober::start(&client, pair.ip, Duration::from_millis(2)).unwrap();
     thread::sleep(Duration::from_millis(500));
     let begun = Instant::now();
-    fs::write(&broken, "").unwrap();
+    fs::write(&file, "").unwrap();
     pair.expect_master(&pair.b);
     thread::sleep(Duration::from_millis(500));
-    fs::remove_file(&broken).unwrap();
+    fs::remove_file(&file).unwrap();
     pair.expect_master(&pair.a);
     thread::sleep(Duration::from_millis(500));
     let ended = Instant::now();
@@ -438,13 +419,11 @@ pub fn a_failing_check_loses_no_probe() -> TestResult {
     println!("there and back: {report:?}");
     assert_eq!(report.lost, 0, "{report:?}");
     assert!(report.answered_by.contains_key("b"), "{report:?}");
-    // Without a peer that could take it, it is released all the same.
+    let ownership = pair.lab.ownership(pair.ip, begun, ended);
+    assert_eq!(ownership.longest_none, Duration::ZERO, "{ownership:?}");
     drop(b);
     thread::sleep(Duration::from_millis(500));
-    fs::write(&broken, "").unwrap();
-    let released = || pair.lab.owners(pair.ip).is_empty().then_some(());
-    wait_for(TIMEOUT, released).unwrap();
-    Ok(())
+    (pair, a, file)
 }
 
 pub fn a_hook_may_refuse_to_take_over() -> TestResult {
