@@ -220,7 +220,7 @@ fn a_second_daemon_is_refused_and_told_the_pid_of_the_first() {
     {
         let mut command = Command::new(VIPD);
         command.arg("run").arg("--config").arg(daemon.config());
-        command.arg("--runtime-dir").arg(runtime);
+        command.arg("--runtime-dir").arg(runtime).arg("--lock-dir").arg(a.lock_dir());
         command.arg("--state-dir").arg(a.dir().join("state"));
         let log = a.dir().join(why);
         let mut second = Daemon::spawn(&a, &command, daemon.config().into(), log).unwrap();
@@ -574,7 +574,7 @@ pub fn expect_master_within(lab: &Lab, host: &str, timeout: Duration, daemons: &
 }
 
 /// No advert of a was missing.
-fn expect_no_gap(lab: &Lab, from: Instant, to: Instant) {
+pub fn expect_no_gap(lab: &Lab, from: Instant, to: Instant) {
     let longest = lab.longest_gap("a", from, to);
     assert!(longest < Duration::from_millis(250), "no advert for {longest:?}");
 }

@@ -11,6 +11,7 @@ mod faults;
 mod interfaces;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
+mod local_users;
 mod options;
 mod pair;
 mod scenario;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             .chain(fault::tests())
             .chain(faults::tests())
             .chain(interfaces::tests())
+            .chain(local_users::tests())
             .chain(options::tests())
             .chain(sending::tests())
             .chain(source::tests())

@@ -42,7 +42,8 @@ fn sending_or_receiving_an_advert_allocates_nothing() {
     let config = a.dir().join("vipd.toml");
     fs::write(&config, configuration("a", &vipd, std::slice::from_ref(&spec))).unwrap();
     let state_dir = a.dir().join("state");
-    let options = Options { config, runtime_dir: a.runtime_dir().unwrap(), state_dir };
+    let (runtime_dir, lock_dir) = (a.runtime_dir().unwrap(), a.lock_dir());
+    let options = Options { config, runtime_dir, state_dir, lock_dir };
     let daemon = a.namespace().thread("loop", move || {
         counting::watch_this_thread();
         if let Err(failure) = daemon::run(&options) {

@@ -741,13 +741,15 @@ fn cleanup_removes_what_is_ours_and_nothing_while_a_daemon_runs() {
     let pid = format!("pid {}", daemon.pid());
     assert!(stderr(&refused).contains(&pid), "{}", stderr(&refused));
     // Also not with another runtime directory.
-    let elsewhere = pair.lab.dir().join("elsewhere");
+    let (elsewhere, locks) = (pair.lab.dir().join("elsewhere"), pair.a.lock_dir());
     let arguments = [
         "cleanup",
         "--config",
         config.to_str().unwrap(),
         "--runtime-dir",
         elsewhere.to_str().unwrap(),
+        "--lock-dir",
+        locks.to_str().unwrap(),
     ];
     let refused = in_namespace(&pair.a, &arguments);
     assert_eq!(refused.status.code(), Some(1));

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::output::{fail, say};
 use crate::config::Config;
-use crate::host::exclusive::{RouterLocks, RuntimeDir};
+use crate::host::exclusive::{self, RouterLocks, RuntimeDir};
 use crate::host::netlink::{
     JobTarget, Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob,
 };
@@ -24,7 +24,7 @@ const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Removes the addresses that the configuration names and that have vipd's mark. It holds both locks,
 /// so that no daemon runs or starts meanwhile.
-pub(super) fn run(config: &Path, runtime_dir: &Path) -> ExitCode {
+pub(super) fn run(config: &Path, runtime_dir: &Path, lock_dir: &Path) -> ExitCode {
     let config = match Config::load(config) {
         Ok(config) => config,
         Err(problems) => return fail(problems),
@@ -33,7 +33,10 @@ pub(super) fn run(config: &Path, runtime_dir: &Path) -> ExitCode {
         Ok(lock) => lock,
         Err(taken) => return fail(taken),
     };
-    let mut router_locks = RouterLocks::default();
+    let mut router_locks = RouterLocks::open(lock_dir).unwrap_or_else(|error| {
+        eprintln!("vipd: {}", exclusive::without_locks(lock_dir, &error));
+        RouterLocks::default()
+    });
     if let Err(taken) = router_locks.acquire(&config.vrrp) {
         return fail(taken);
     }

@@ -32,6 +32,8 @@ const CONFIG: &str = "/etc/vipd/vipd.toml";
 const RUNTIME_DIR: &str = "/run/vipd";
 /// The default state directory.
 const STATE_DIR: &str = "/var/lib/vipd";
+/// The default directory of the locks on virtual routers.
+const LOCK_DIR: &str = "/run/vipd/locks";
 
 /// The order of the commands in the help and in the manual.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -150,7 +152,7 @@ enum Commands {
     Completions(CompletionsArgs),
     /// Write the manual pages vipd.8 and vipd.toml.5 into a directory.
     #[command(after_help = "Example:
-  vipd man /tmp/man && man -l /tmp/man/vipd.8")]
+  vipd man man && man -l man/vipd.8")]
     Man(ManArgs),
     /// Run hooks for the daemon; started by it, not by hand.
     #[command(hide = true)]
@@ -168,12 +170,24 @@ struct RunArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
-    /// Directory for the lock, the record and the control socket; must not survive a reboot.
+    /// Directory for the record and the control socket; must not survive a reboot.
+    ///
+    /// This directory and the next one, and all above them, must be writable by root only. They are
+    /// made if they are missing.
     #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
     runtime_dir: PathBuf,
     /// Directory for the history and the drained flag; must survive a reboot.
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     state_dir: PathBuf,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+#[derive(Debug, Args)]
+struct LockArgs {
+    /// Directory for the locks on virtual routers, the same for all daemons of the host.
+    #[arg(long, value_name = "DIR", default_value = LOCK_DIR)]
+    lock_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +273,8 @@ struct CleanupArgs {
     config: PathBuf,
     #[command(flatten)]
     daemon: DaemonArgs,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 #[derive(Debug, Args)]
@@ -328,7 +344,10 @@ fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let parsed = Cli::from_arg_matches(&command().get_matches());
     match parsed.unwrap_or_else(|error| error.exit()).command {
-        Commands::Run(run) => run::run(&run.config, &run.runtime_dir, &run.state_dir),
+        Commands::Run(RunArgs { config, runtime_dir, state_dir, lock }) => {
+            let lock_dir = lock.lock_dir;
+            run::run(&crate::daemon::Options { config, runtime_dir, state_dir, lock_dir })
+        }
         Commands::Check(check) => check::run(&check.file, check.file_only, check.json),
         Commands::Status(StatusArgs { router, json, is, daemon }) => {
             status::run(&daemon.runtime_dir, router.as_deref(), json, is.as_deref())
@@ -351,8 +370,8 @@ pub fn main() -> ExitCode {
             control::announce(&daemon.runtime_dir, &router)
         }
         Commands::Reload(DaemonArgs { runtime_dir }) => control::reload(&runtime_dir),
-        Commands::Cleanup(CleanupArgs { config, daemon }) => {
-            cleanup::run(&config, &daemon.runtime_dir)
+        Commands::Cleanup(CleanupArgs { config, daemon, lock }) => {
+            cleanup::run(&config, &daemon.runtime_dir, &lock.lock_dir)
         }
         Commands::Exporter(ExporterArgs { listen, daemon }) => {
             exporter::run(listen, &daemon.runtime_dir)

@@ -24,6 +24,7 @@ use super::drained::{DrainedFiles, Stored};
 use crate::api::events::newest;
 use crate::api::protocol::{Answer, ErrorCode, GROUP, Request, SOCKET, decode_request, encode};
 use crate::host::event_channel::Sender;
+use crate::host::files::Directory;
 use crate::vrrp::Drain;
 
 /// Clients served at the same time; more are refused.
@@ -65,11 +66,11 @@ pub(super) type Reply = oneshot::Sender<Answer>;
 /// Creates the socket, before the privilege to change its group is given up. A failure is only a
 /// remark for the log: the addresses matter more.
 pub(super) fn bind(
-    runtime_dir: &Path,
+    runtime_dir: &Directory,
     remarks: &mut Vec<String>,
 ) -> Option<blocking::UnixListener> {
-    let path = runtime_dir.join(SOCKET);
-    match listen(&path) {
+    let path = runtime_dir.path().join(SOCKET);
+    match listen(runtime_dir, &path) {
         Ok(listener) => {
             if let Some(group) = group()
                 && let Err(error) = change_group(&path, group)
@@ -92,11 +93,8 @@ pub(super) fn bind(
 }
 
 /// The caller holds the lock on the directory, so a socket found there is stale.
-fn listen(path: &Path) -> io::Result<blocking::UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+fn listen(directory: &Directory, path: &Path) -> io::Result<blocking::UnixListener> {
+    directory.unlink(SOCKET)?;
     // Only owner and group may connect, from the start.
     let before = umask(Mode::from_bits_truncate(0o117));
     let listener = blocking::UnixListener::bind(path);

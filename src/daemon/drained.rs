@@ -1,14 +1,13 @@
 //! Whether this host is drained, kept in the state directory: it survives a reboot. Where that directory
 //! cannot be written, it is kept in the runtime directory, until the next reboot.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use tracing::warn;
 
+use crate::host::files::Directory;
 use crate::host::record;
 use crate::vrrp::Drain;
 
@@ -45,13 +44,13 @@ impl DrainedFiles {
     /// A file that may exist cannot be read.
     pub(super) fn read(&self) -> io::Result<Stored> {
         let this_boot = boot()?;
-        if let Some(text) = read(&self.runtime())?
+        if let Some(text) = read(&self.runtime_dir)?
             && text.lines().nth(1) == Some(&this_boot)
         {
             let drain = (!text.starts_with(UNDRAINED)).then(|| drain_of(&text));
             return Ok(Stored { drain, until_reboot: true });
         }
-        let drain = read(&self.state())?.map(|text| drain_of(&text));
+        let drain = read(&self.state_dir)?.map(|text| drain_of(&text));
         Ok(Stored { drain, until_reboot: false })
     }
 
@@ -89,10 +88,6 @@ impl DrainedFiles {
     pub(super) fn state(&self) -> PathBuf {
         self.state_dir.join(FILE)
     }
-
-    fn runtime(&self) -> PathBuf {
-        self.runtime_dir.join(FILE)
-    }
 }
 
 /// What a drained host does, as part of a sentence.
@@ -111,46 +106,29 @@ fn boot() -> io::Result<String> {
     Ok(format!("boot {:032x}", u128::from_be_bytes(record::boot_id()?)))
 }
 
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+fn read(directory: &Path) -> io::Result<Option<String>> {
+    match Directory::existing(directory)? {
+        Some(directory) => directory.read(FILE),
+        None => Ok(None),
     }
 }
 
 fn write(directory: &Path, text: &str) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    let (new, path) = (directory.join(format!("{FILE}.new")), directory.join(FILE));
-    let written = || -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    written()
-        .and_then(|()| fs::rename(&new, &path))
-        .inspect_err(|_| drop(fs::remove_file(&new)))?;
-    // What may not survive a crash must not take effect by chance.
-    sync(directory).inspect_err(|_| drop(fs::remove_file(&path)))
+    Directory::create(directory)?.replace(FILE, text)
 }
 
 fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_file(directory.join(FILE)) {
-        Ok(()) => sync(directory),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    match Directory::existing(directory)? {
+        Some(directory) => directory.remove(FILE),
+        None => Ok(()),
     }
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::fs;
 
     const DRAINS: [Option<Drain>; 2] = [Some(Drain::LastResort), Some(Drain::Force)];
 
@@ -192,15 +170,15 @@ mod tests {
             assert_eq!(files.store(drain).unwrap(), stored(drain, true));
             assert_eq!(files.read().unwrap(), stored(drain, true), "it counts before the other");
         }
-        let runtime_file = fs::read_to_string(files.runtime()).unwrap();
+        let runtime_file = fs::read_to_string(runtime.join(FILE)).unwrap();
         let other_boot = runtime_file.replace("boot ", "boot 0");
         fs::remove_file(&state).unwrap();
         fs::rename(&aside, &state).unwrap();
         assert_eq!(files.read().unwrap(), stored(None, true));
-        fs::write(files.runtime(), other_boot).unwrap();
+        fs::write(runtime.join(FILE), other_boot).unwrap();
         assert_eq!(files.read().unwrap(), stored(Some(Drain::LastResort), false), "after a reboot");
         files.store(Some(Drain::Force)).unwrap();
-        assert!(!files.runtime().exists());
+        assert!(!runtime.join(FILE).exists());
     }
 
     #[test]

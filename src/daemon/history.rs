@@ -3,9 +3,7 @@
 //! The loop never writes and never waits for it. What cannot be written is lost: history, and nothing
 //! else. Two files of at most 1 MiB are kept.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +14,7 @@ use tracing::warn;
 
 pub(crate) use crate::api::events::EventKind;
 use crate::api::events::{Event, FILE, OLDER_FILE};
+use crate::host::files::Directory;
 
 /// Maximum size of each file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -181,21 +180,16 @@ fn append(state_dir: &Path, events: &[Event]) -> io::Result<()> {
         serde_json::to_writer(&mut bytes, event)?;
         bytes.push(b'\n');
     }
-    fs::create_dir_all(state_dir)?;
-    let path = state_dir.join(FILE);
-    let mut file = open(&path)?;
+    let directory = Directory::create(state_dir)?;
+    let mut file = directory.open_to_append(FILE)?;
     let mut length = file.metadata()?.len();
     if length > 0 && length + bytes.len() as u64 > MAX_FILE {
-        fs::rename(&path, state_dir.join(OLDER_FILE))?;
-        file = open(&path)?;
+        directory.rename(FILE, OLDER_FILE)?;
+        file = directory.open_to_append(FILE)?;
         length = 0;
     }
     // Half a line would corrupt the next one.
     file.write_all(&bytes).inspect_err(|_| drop(file.set_len(length)))
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o644).open(path)
 }
 
 #[cfg(test)]
@@ -203,6 +197,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::events::newest;
+    use std::fs;
 
     #[test]
     fn the_newest_events_come_from_both_files() {

@@ -27,7 +27,8 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Problems};
 use crate::helper::Helper;
-use crate::host::exclusive::{LockConflict, RouterLocks, RuntimeDir};
+use crate::host::exclusive::{self, LockConflict, RouterLocks, RuntimeDir};
+use crate::host::files::Directory;
 use crate::host::netlink::Worker;
 use crate::host::{backoff, kernel, privileges, sys};
 use background::Background;
@@ -45,6 +46,8 @@ pub struct Options {
     pub runtime_dir: PathBuf,
     /// The state directory: what must survive a reboot.
     pub state_dir: PathBuf,
+    /// Where all daemons of the host lock their virtual routers.
+    pub lock_dir: PathBuf,
 }
 
 /// Why the daemon did not start, or ended.
@@ -56,6 +59,8 @@ pub enum DaemonError {
     /// The kernel cannot mark addresses.
     Kernel(String),
     Privileges(String),
+    /// Others can change the state directory: where, and how.
+    StateDir(PathBuf, String),
     /// The system refused something without which nothing works.
     System(&'static str, io::Error),
 }
@@ -70,6 +75,9 @@ impl fmt::Display for DaemonError {
                 "Linux {release} cannot mark addresses as ours (IFA_PROTO): 5.18 or newer is needed"
             ),
             DaemonError::Privileges(what) => f.write_str(what),
+            DaemonError::StateDir(path, why) => {
+                write!(f, "cannot use the state directory {}: {why}", path.display())
+            }
             DaemonError::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -86,7 +94,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let config = load(&options.config).map_err(DaemonError::Config)?;
     let runtime = RuntimeDir::lock(&options.runtime_dir).map_err(DaemonError::Taken)?;
-    let mut router_locks = RouterLocks::default();
+    // One that cannot be written is another matter: it costs the history.
+    if let Some(why) = Directory::refusal(&options.state_dir) {
+        return Err(DaemonError::StateDir(options.state_dir.clone(), why));
+    }
+    let mut warnings = Vec::new();
+    let mut router_locks = RouterLocks::open(&options.lock_dir).unwrap_or_else(|error| {
+        warnings.push(exclusive::without_locks(&options.lock_dir, &error));
+        RouterLocks::default()
+    });
     router_locks.acquire(&config.vrrp).map_err(DaemonError::Taken)?;
     if let Some(release) = kernel::too_old() {
         return Err(DaemonError::Kernel(release));
@@ -98,8 +114,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Started first: it keeps the capabilities that hooks of other users need, and this process those
     // that the network needs.
     let helper = Helper::start().map_err(|e| DaemonError::System("start the helper process", e))?;
-    let mut warnings = Vec::new();
-    let listener = control::bind(runtime.path(), &mut warnings);
+    let listener = control::bind(runtime.directory(), &mut warnings);
     warnings.extend(harden());
     // The worker inherits real-time priority, which can no longer be requested after this; threads
     // that are started later must not have it.
@@ -109,7 +124,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     for warning in warnings {
         warn!("{warning}");
     }
-    let runtime_dir = runtime.path();
+    let runtime_dir = runtime.directory().path();
     let background = Background::start().map_err(|e| DaemonError::System("start a thread", e))?;
     let runtime_of_tasks = background.runtime().clone();
     let _spawning_works = runtime_of_tasks.enter();

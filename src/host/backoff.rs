@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock;
+use super::files::Directory;
 
+/// The file of the starts, in the runtime directory.
+const FILE: &str = "starts";
 /// Most starts that are recorded.
 const STARTS_KEPT: usize = 16;
 /// How long a start counts.
@@ -14,13 +17,16 @@ const WINDOW: Duration = Duration::from_secs(60);
 const FREE_RESTARTS: usize = 5;
 /// Longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(30);
+/// The delay while starts cannot be counted.
+const UNRECORDED_DELAY: Duration = Duration::from_secs(1);
 
 /// Records this start in the runtime directory and returns how long to wait before it: nothing for
-/// the first five within a minute, then 1 s, 2 s, 4 s and so on up to 30 s.
+/// the first five within a minute, then 1 s, 2 s, 4 s and so on up to 30 s. It is 1 s if that
+/// directory is refused, and so the start, too.
 pub(crate) fn restart_delay(runtime_dir: &Path) -> Duration {
-    let file = runtime_dir.join("starts");
+    let Ok(directory) = Directory::create(runtime_dir) else { return UNRECORDED_DELAY };
     let now = clock::boottime();
-    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let text = directory.read(FILE).ok().flatten().unwrap_or_default();
     let mut starts: Vec<Duration> = text
         .lines()
         .filter_map(|line| line.parse().ok())
@@ -33,7 +39,7 @@ pub(crate) fn restart_delay(runtime_dir: &Path) -> Duration {
     let lines: String =
         starts[surplus..].iter().map(|at| format!("{}\n", at.as_millis())).collect();
     // If this fails, later starts are not delayed, which is no reason not to start.
-    let _ = std::fs::write(&file, lines);
+    let _ = directory.write(FILE, &lines);
     delay
 }
 
@@ -60,5 +66,6 @@ mod tests {
         assert_eq!(restart_delay(dir.path()), Duration::from_secs(1));
         std::fs::write(dir.path().join("starts"), "rubbish\n\u{0}").unwrap();
         assert_eq!(restart_delay(dir.path()), Duration::ZERO);
+        assert_eq!(restart_delay(Path::new("/dev/null/nowhere")), UNRECORDED_DELAY);
     }
 }

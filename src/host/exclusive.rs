@@ -1,27 +1,32 @@
-//! Locks against a second daemon: one per runtime directory, and one per interface, address family
-//! and VRID on this host.
+//! Locks against a second daemon: one per runtime directory, and one per network namespace, interface,
+//! address family and VRID on this host.
+//!
+//! Both are locks on files that only root (or the daemon's own user) can open, so nobody else can hold
+//! them. They are taken without waiting, and the kernel releases them when the process ends.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use tracing::warn;
 
-use crate::vrrp::{Config, Family, Vrid};
+use super::files::Directory;
+use crate::vrrp::record::identity;
+use crate::vrrp::{Config, Family, RouterConfig, Vrid};
 
-/// The lock of a runtime directory (flock(2) on `vipd.pid`), held until dropped. The kernel
-/// releases it when the process ends.
+/// The file of the router locks in their directory.
+const FILE: &str = "routers";
+
+/// The lock of a runtime directory (flock(2) on `vipd.pid`), held until dropped.
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
-    path: PathBuf,
+    directory: Directory,
     _lock: Flock<File>,
 }
 
@@ -78,15 +83,8 @@ impl RuntimeDir {
     /// Another daemon uses it, or a system call failed.
     pub(crate) fn lock(path: &Path) -> Result<Self, LockConflict> {
         let failed = |error| LockConflict::Io(path.to_owned(), error);
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path.join("vipd.pid"))
-            .map_err(failed)?;
+        let directory = Directory::create(path).map_err(failed)?;
+        let file = directory.open("vipd.pid").map_err(failed)?;
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
@@ -98,44 +96,73 @@ impl RuntimeDir {
         };
         lock.set_len(0).map_err(failed)?;
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
-        Ok(RuntimeDir { path: path.to_owned(), _lock: lock })
+        Ok(RuntimeDir { directory, _lock: lock })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 }
 
-type Identity = (Arc<str>, Family, Vrid);
-
-/// The locks of our virtual routers. Each one is an abstract Unix socket (unix(7)): like interfaces
-/// these belong to a network namespace, and the kernel removes them when the process ends.
+/// The locks of our virtual routers: record locks (fcntl(2)) on one byte each of a file that all
+/// daemons of the host share. The byte follows from the network namespace and the
+/// [`identity`] of the virtual router, in which interfaces have the names of the configuration:
+/// by these the daemon follows them, whether they exist or not.
+///
+/// Such locks belong to the process, so no hook inherits them, and the kernel knows who holds them.
+/// They would end if the process closed another descriptor of the same file: there is none.
+///
+/// The default locks nothing.
 #[derive(Debug, Default)]
 pub(crate) struct RouterLocks {
-    held: BTreeMap<Identity, Option<UnixListener>>,
+    /// The file, and what the network namespace adds to the place in it.
+    file: Option<(File, u64)>,
+    held: BTreeSet<libc::off_t>,
 }
 
 impl RouterLocks {
+    /// Opens the file with the locks in this directory, and makes it if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, or others could change it.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let file = Directory::private(directory)?.open(FILE)?;
+        let number = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
+        // Numbers of namespaces differ in a few low bits only.
+        let namespace = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Ok(RouterLocks { file: Some((file, namespace)), held: BTreeSet::new() })
+    }
+
     /// Locks all virtual routers of `config` in addition to those already locked; all of them or
-    /// none.
+    /// none. Waits for nobody.
     ///
     /// # Errors
     /// Another daemon on this host has one of them.
     pub(crate) fn acquire(&mut self, config: &Config) -> Result<(), LockConflict> {
-        let mut new = BTreeMap::new();
+        let Some((file, namespace)) = &self.file else { return Ok(()) };
+        let mut new = BTreeSet::new();
         for router in &config.routers {
-            let identity = (router.interface.clone(), router.family, router.vrid);
-            if self.held.contains_key(&identity) {
+            let place = place(router, *namespace);
+            if self.held.contains(&place) || new.contains(&place) {
                 continue;
             }
-            let holder = hold(&identity).map_err(|pid| LockConflict::Router {
-                name: router.name.clone(),
-                interface: router.interface.clone(),
-                family: router.family,
-                vrid: router.vrid,
-                pid,
-            })?;
-            new.insert(identity, holder);
+            match lock(file, place) {
+                Ok(true) => drop(new.insert(place)),
+                Ok(false) => {
+                    let pid = holder(file, place);
+                    new.into_iter().for_each(|place| unlock(file, place));
+                    return Err(LockConflict::Router {
+                        name: router.name.clone(),
+                        interface: router.interface.clone(),
+                        family: router.family,
+                        vrid: router.vrid,
+                        pid,
+                    });
+                }
+                Err(error) => {
+                    warn!(router = %router.name, %error, "cannot lock it against a second daemon on this host");
+                }
+            }
         }
         self.held.extend(new);
         Ok(())
@@ -143,47 +170,67 @@ impl RouterLocks {
 
     /// Releases the locks of virtual routers that are not in `config`.
     pub(crate) fn retain(&mut self, config: &Config) {
-        self.held.retain(|(interface, family, vrid), _| {
-            config.routers.iter().any(|router| {
-                (&router.interface, router.family, router.vrid) == (interface, *family, *vrid)
-            })
-        });
+        let Some((file, namespace)) = &self.file else { return };
+        let wanted: BTreeSet<_> =
+            config.routers.iter().map(|router| place(router, *namespace)).collect();
+        for place in self.held.difference(&wanted) {
+            unlock(file, *place);
+        }
+        self.held.retain(|place| wanted.contains(place));
     }
 }
 
-/// Takes the lock of one virtual router. Returns `None` without a lock if an unprivileged process
-/// of another user has bound the name: it must not be able to keep the daemon from working. The
-/// error is the pid, if known, of the daemon that holds the lock.
-fn hold((interface, family, vrid): &Identity) -> Result<Option<UnixListener>, Option<u32>> {
-    let name = format!("vipd/{interface}/{family}/{vrid}");
-    let Ok(address) = SocketAddr::from_abstract_name(&name) else { return Ok(None) };
-    let error = match UnixListener::bind_addr(&address) {
-        Ok(listener) => return Ok(Some(listener)),
-        Err(error) => error,
-    };
-    let peer = UnixStream::connect_addr(&address)
-        .ok()
-        .and_then(|stream| getsockopt(&stream, sockopt::PeerCredentials).ok());
-    match peer {
-        Some(peer) if peer.uid() == 0 || peer.uid() == nix::unistd::getuid().as_raw() => {
-            Err(u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0))
-        }
-        Some(peer) => {
-            warn!(%name, pid = peer.pid(), uid = peer.uid(), "an unprivileged process holds the lock of this virtual router; continuing without the lock");
-            Ok(None)
-        }
-        None if error.kind() == io::ErrorKind::AddrInUse => Err(None),
-        None => {
-            warn!(%name, %error, "cannot lock the virtual router against a second daemon");
-            Ok(None)
-        }
+/// What it means that there are no locks: a warning. They protect from an error of the operator, and
+/// are no reason not to serve.
+pub(crate) fn without_locks(directory: &Path, error: &io::Error) -> String {
+    format!(
+        "cannot use {} ({error}): a second vipd on this host would not be kept from serving the same virtual routers; all daemons of a host need the same --lock-dir",
+        directory.display()
+    )
+}
+
+/// A place in the file. It need not exist there.
+fn place(router: &RouterConfig, namespace: u64) -> libc::off_t {
+    // Not negative, and with room for its length.
+    ((identity(router) ^ namespace) >> 2) as libc::off_t
+}
+
+fn range(kind: libc::c_int, place: libc::off_t) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: place,
+        l_len: 1,
+        l_pid: 0,
     }
+}
+
+/// Returns whether it was taken; `false`: another process has it.
+fn lock(file: &File, place: libc::off_t) -> nix::Result<bool> {
+    match fcntl(file, FcntlArg::F_SETLK(&range(libc::F_WRLCK, place))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The process that has it; `None` also for one in a PID namespace that we cannot see.
+fn holder(file: &File, place: libc::off_t) -> Option<u32> {
+    let mut found = range(libc::F_WRLCK, place);
+    fcntl(file, FcntlArg::F_GETLK(&mut found)).ok()?;
+    u32::try_from(found.l_pid).ok().filter(|pid| *pid != 0)
+}
+
+fn unlock(file: &File, place: libc::off_t) {
+    // Fails only for arguments that are wrong.
+    let _ = fcntl(file, FcntlArg::F_SETLK(&range(libc::F_UNLCK, place)));
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::vrrp::Priority;
 
     #[test]
     fn a_runtime_directory_has_one_daemon_and_the_error_names_its_pid() {
@@ -193,5 +240,55 @@ mod tests {
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         drop(first);
         RuntimeDir::lock(dir.path()).unwrap();
+    }
+
+    fn config(vrids: &[u8]) -> Config {
+        let router = |vrid: &u8| RouterConfig {
+            vrid: Vrid::new(*vrid).unwrap(),
+            ..RouterConfig::sample(&["192.0.2.10"])
+        };
+        Config { routers: vrids.iter().map(router).collect(), ..Config::default() }
+    }
+
+    /// How many record locks there are on the file; they do not exclude the process that has them.
+    fn held(directory: &Path) -> usize {
+        let inode = std::fs::metadata(directory.join(FILE)).unwrap().ino();
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().filter(|line| line.contains(&format!(":{inode} "))).count()
+    }
+
+    #[test]
+    fn every_virtual_router_has_a_lock_while_it_is_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("locks");
+        let mut locks = RouterLocks::open(&directory).unwrap();
+        locks.acquire(&config(&[1, 2])).unwrap();
+        locks.acquire(&config(&[2, 3])).unwrap();
+        assert_eq!(held(&directory), 3);
+        locks.retain(&config(&[2, 3]));
+        assert_eq!(held(&directory), 2);
+        locks.retain(&config(&[2, 3]));
+        assert_eq!(held(&directory), 2);
+        for (path, mode) in [(directory.clone(), 0o700), (directory.join(FILE), 0o600)] {
+            assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o7777, mode);
+        }
+        drop(locks);
+        assert_eq!(held(&directory), 0);
+    }
+
+    #[test]
+    fn the_place_of_a_lock_depends_on_namespace_interface_family_and_vrid() {
+        let one = RouterConfig::sample(&["192.0.2.10"]);
+        let others = [
+            RouterConfig { vrid: Vrid::new(52).unwrap(), ..one.clone() },
+            RouterConfig { family: Family::V6, ..one.clone() },
+            RouterConfig { interface: Arc::from("eth1"), ..one.clone() },
+        ];
+        let mut places: BTreeSet<_> = others.iter().map(|other| place(other, 7)).collect();
+        places.extend([place(&one, 7), place(&one, 8)]);
+        assert_eq!(places.len(), 5);
+        assert!(places.iter().all(|place| (0..libc::off_t::MAX).contains(place)));
+        let renamed = RouterConfig { name: Arc::from("other"), priority: Priority::new(1), ..one };
+        assert!(places.contains(&place(&renamed, 7)), "what else is configured does not matter");
     }
 }

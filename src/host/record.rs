@@ -5,16 +5,20 @@
 //! bytes of it are overwritten in place, so it is up to date even after SIGKILL.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::host::files::Directory;
 use crate::host::sys::MappedFile;
 use crate::vrrp::record::{PreviousRecord, Resumes, identity};
 use crate::vrrp::{Address, RecordEntry, RouterConfig, RouterId, Source};
+
+/// The file of the addresses, beside the record.
+const ADDRESSES: &str = "addresses";
 
 const MAGIC: [u8; 8] = *b"vipdrec1";
 const HEADER_SIZE: usize = 64;
@@ -38,7 +42,7 @@ pub(crate) struct Record {
     file: File,
     /// The used part of the file, once the file has its full size.
     mapped: Option<MappedFile>,
-    addresses: PathBuf,
+    directory: Directory,
     slots: BTreeMap<RouterId, (usize, RecordEntry)>,
     resumes: Resumes,
     boot_id: [u8; 16],
@@ -55,25 +59,19 @@ impl Record {
         directory: &Path,
         suspended: Duration,
     ) -> io::Result<(Self, PreviousRecord)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(directory.join("record"))?;
+        let directory = Directory::create(directory)?;
+        let file = directory.open("record")?;
         let boot_id = boot_id()?;
         let mut bytes = Vec::new();
         let mut previous = match (&file).read_to_end(&mut bytes) {
             Ok(_) => parse(&bytes, boot_id, suspended),
             Err(_) => PreviousRecord::default(),
         };
-        let addresses = directory.join("addresses");
-        let text = std::fs::read_to_string(&addresses).unwrap_or_default();
+        let text = directory.read(ADDRESSES)?.unwrap_or_default();
         previous.addresses = text.lines().filter_map(parse_address).collect();
         let resumes = Resumes::earlier(previous.resumes.iter());
         let record =
-            Record { file, mapped: None, addresses, slots: BTreeMap::new(), resumes, boot_id };
+            Record { file, mapped: None, directory, slots: BTreeMap::new(), resumes, boot_id };
         Ok((record, previous))
     }
 
@@ -108,7 +106,7 @@ impl Record {
             bytes.extend(bytes_of_slot);
             self.slots.insert(id, (slot, entry));
         }
-        std::fs::write(&self.addresses, addresses)?;
+        self.directory.write(ADDRESSES, &addresses)?;
         self.mapped = None;
         self.file.write_all_at(&bytes, 0)?;
         self.file.set_len(bytes.len() as u64)?;

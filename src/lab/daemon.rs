@@ -36,6 +36,7 @@ impl Daemon {
         let mut command = Command::new(binary);
         command.arg("run").arg("--config").arg(&config);
         command.arg("--runtime-dir").arg(&runtime).arg("--state-dir").arg(&state);
+        command.arg("--lock-dir").arg(host.lock_dir());
         Self::spawn(host, &command, config, dir.join("vipd.log"))
     }
 

@@ -160,6 +160,12 @@ impl Host {
         &self.dir
     }
 
+    /// Where daemons lock their virtual routers: one directory for all hosts of the lab, as for all
+    /// namespaces of a machine.
+    pub fn lock_dir(&self) -> PathBuf {
+        self.dir.with_file_name(".locks")
+    }
+
     /// A directory for what does not outlive a boot, as `/run` is; made if it is missing.
     pub fn runtime_dir(&self) -> io::Result<PathBuf> {
         let dir = self.dir.join("run");
