@@ -42,7 +42,7 @@ const PARTS: [(&str, &[&str]); 13] = [
     ("exporter", &["api", "host", "vrrp"]),
     ("lab", &["host"]),
     ("helper", &["config", "host", "vrrp"]),
-    ("config", &["vrrp"]),
+    ("config", &["host", "vrrp"]),
     ("host", &["vrrp"]),
     ("vrrp", &["words"]),
     ("api", &["words"]),
@@ -62,6 +62,32 @@ const API_IMPORTS: [&str; 4] = ["std", "serde", "serde_json", "super"];
 /// Panics that are right: no packet, kernel answer or supported file brings them about.
 const ALLOWED_PANICS: [(&str, &str); 1] =
     [("src/host/clock.rs", "expect(\"the kernel has no such clock\")")];
+
+/// Words of code that makes, changes or removes files.
+const FILE_CHANGES: [&str; 12] = [
+    "File::create",
+    "OpenOptions",
+    "DirBuilder",
+    "create_dir",
+    "create_dir_all",
+    "fs::write",
+    "fs::copy",
+    "fs::rename",
+    "fs::remove_file",
+    "fs::hard_link",
+    "fs::set_permissions",
+    "symlink",
+];
+
+/// Where code may have such a word, and why.
+const MAY_CHANGE_FILES: [(&str, &str); 6] = [
+    ("src/host/files.rs", "it refuses what others could have put there"),
+    ("src/lab", "it has a directory of its own"),
+    ("src/cli/man.rs", "it writes where the operator says"),
+    ("src/config/load.rs", "it reads"),
+    ("src/helper/checks/file.rs", "it reads"),
+    ("src/helper/exec_hook.rs", "it writes to /proc"),
+];
 
 /// The directory whose code may be `unsafe`.
 const UNSAFE_CODE: &str = "src/host/sys";
@@ -162,6 +188,12 @@ fn the_host_does_not_know_the_election() {
 }
 
 #[test]
+fn files_are_made_and_changed_in_one_place() {
+    let may = |file: &Source| MAY_CHANGE_FILES.iter().any(|(path, _)| file.path.starts_with(path));
+    assert_none(sources("src").filter(|file| !may(file)).flat_map(|file| file_changes(&file)));
+}
+
+#[test]
 fn unsafe_code_is_in_one_directory() {
     let others = || sources("src").filter(|file| !file.path.starts_with(UNSAFE_CODE));
     let why = format!("only {UNSAFE_CODE} may");
@@ -248,7 +280,7 @@ fn a_planted_use_of_another_part_is_found() {
         ("src/host/clock.rs", "    let config = crate::config::Config::parse(name, text);"),
         ("src/host/clock.rs", "use super::super::helper;"),
         ("src/host/netlink/links.rs", "use super::super::super::api::status::Status;"),
-        ("src/config/mod.rs", "use super::host::clock;"),
+        ("src/config/mod.rs", "use super::helper::Helper;"),
         ("src/vrrp/node.rs", "fn f(clock: &crate::host::clock::Clock) {}"),
         ("src/api/status.rs", "pub use crate::vrrp::Role;"),
         ("src/words.rs", "use crate::daemon;"),
@@ -286,6 +318,16 @@ fn a_planted_use_of_the_election_by_the_host_is_found() {
     for line in ["use tracing::Event;", "use crate::vrrp::{Address, RecordEntry};"] {
         assert_none(election_in(&Source::planted(&format!("{line}\n"))));
     }
+}
+
+#[test]
+fn a_planted_change_of_a_file_is_found() {
+    for word in FILE_CHANGES {
+        let planted = format!("fn f() {{\n    std::fs::{word}(path);\n}}\n");
+        assert!(!file_changes(&Source::planted(&planted)).is_empty(), "{word}");
+    }
+    let harmless = "use std::fs::File;\n    let text = std::fs::read(path); // fs::write\n";
+    assert_none(file_changes(&Source::planted(harmless)));
 }
 
 #[test]
@@ -527,6 +569,19 @@ fn used_parts(file: &Source) -> BTreeSet<String> {
 fn paths(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
         .filter(|it| it.contains("::"))
+}
+
+fn file_changes(file: &Source) -> Vec<String> {
+    let why = "src/host/files.rs does that";
+    let found = FILE_CHANGES.iter().flat_map(|word| {
+        // Also imported by itself.
+        let short = word.rsplit("::").next().unwrap_or(word);
+        let imported =
+            imports(file).into_iter().filter(move |path| path.ends_with(&format!("fs::{short}")));
+        let imported = imported.map(|path| format!("{}: {path}: {why}", file.path.display()));
+        named(file, word, why).into_iter().chain(imported)
+    });
+    found.collect()
 }
 
 fn election_in(file: &Source) -> Vec<String> {

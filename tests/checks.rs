@@ -15,6 +15,7 @@ mod suite;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             a_certificate_must_be_trusted,
             the_end_of_a_process_is_noticed_at_once,
             a_process_is_found_by_name_or_path,
+            a_process_of_another_user_does_not_count,
             a_unit_check_fails_unless_the_unit_is_active,
             a_file_check_reads_a_number_or_the_existence,
             an_interface_check_needs_carrier,
@@ -280,7 +282,10 @@ fn the_end_of_a_process_is_noticed_at_once() -> TestResult {
     let mut bench = Bench::new();
     let sleeper = bench.program("short-lived");
     let delay = Duration::from_millis(50);
-    bench.watch(&[plan("it", Target::Process { process: "short-lived".into(), delay })]);
+    bench.watch(&[plan(
+        "it",
+        Target::Process { process: "short-lived".into(), user: "root".into(), delay },
+    )]);
     assert_eq!(bench.fails("it"), "no process is named short-lived");
     let mut noticed = Vec::new();
     for _ in 0..5 {
@@ -297,7 +302,7 @@ fn the_end_of_a_process_is_noticed_at_once() -> TestResult {
     // A busy machine may be late sometimes.
     assert!(noticed[2] < delay + Duration::from_millis(150), "{noticed:?}");
     // A process that returns is noticed soon, however long the interval.
-    let process = Target::Process { process: "short-lived".into(), delay };
+    let process = Target::Process { process: "short-lived".into(), user: "root".into(), delay };
     bench.watch(&[CheckPlan { interval: LONG, ..plan("back", process) }]);
     for away in [Duration::ZERO, Duration::from_secs(1)] {
         bench.fails("back");
@@ -310,7 +315,10 @@ fn the_end_of_a_process_is_noticed_at_once() -> TestResult {
     }
     // A process that returns in time counts as never gone.
     let mut process = Process::start(&sleeper);
-    bench.watch(&[plan("it", Target::Process { process: "short-lived".into(), delay: LONG })]);
+    bench.watch(&[plan(
+        "it",
+        Target::Process { process: "short-lived".into(), user: "root".into(), delay: LONG },
+    )]);
     bench.passes("it");
     for _ in 0..3 {
         drop(process);
@@ -328,7 +336,9 @@ fn the_end_of_a_process_is_noticed_at_once() -> TestResult {
 fn a_process_is_found_by_name_or_path() -> TestResult {
     let mut bench = Bench::new();
     let delay = Duration::from_millis(50);
-    let named = |name: &str| plan(name, Target::Process { process: name.into(), delay });
+    let named = |name: &str| {
+        plan(name, Target::Process { process: name.into(), user: "root".into(), delay })
+    };
     let long = bench.program("a-name-longer-than-kept");
     let other = "a-name-longer-than-others";
     let path = long.to_str().unwrap();
@@ -355,6 +365,47 @@ fn a_process_is_found_by_name_or_path() -> TestResult {
     bench.says(path, &text);
     drop(second);
     assert_eq!(bench.fails(path), format!("no process runs {path}"));
+    Ok(())
+}
+
+fn a_process_of_another_user_does_not_count() -> TestResult {
+    if !is_root("a_process_of_another_user_does_not_count") {
+        return Ok(());
+    }
+    let mut bench = Bench::new();
+    let delay = Duration::from_millis(50);
+    let of = |user: &str, process: &str| {
+        plan(user, Target::Process { process: process.into(), user: user.into(), delay })
+    };
+    let program = bench.program("the-service");
+    let path = program.to_str().unwrap();
+    let start = || {
+        let mut command = std::process::Command::new(&program);
+        Process::of(command.arg("1000").uid(65534).gid(65534))
+    };
+    // Also one that runs as root because of its file, and one that nobody may look into: its directory
+    // in /proc belongs to root.
+    for mode in [0o755, 0o4755, 0o711] {
+        fs::set_permissions(&program, PermissionsExt::from_mode(mode)).unwrap();
+        for process in ["the-service", path] {
+            let what = match process.starts_with('/') {
+                true => format!("runs {process}"),
+                false => format!("is named {process}"),
+            };
+            let pretender = start();
+            bench.watch(&[of("root", process), of("nobody", process), of("no-such-user", process)]);
+            let pid = pretender.pid();
+            let why = format!("process {pid} does, but belongs to nobody");
+            bench.says("root", &format!("no process of root {what}; {why}"));
+            bench.passes("nobody");
+            assert_eq!(bench.fails("no-such-user"), "there is no user no-such-user");
+            // The younger one counts.
+            let service = Process::start(&program);
+            bench.says("root", &format!("process {} runs", service.pid()));
+            drop(service);
+            bench.fails("root");
+        }
+    }
     Ok(())
 }
 

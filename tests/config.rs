@@ -219,7 +219,7 @@ fn every_kind_of_check_reaches_the_configuration() {
         ),
         (
             "nginx",
-            Target::Process { process: "nginx".into(), delay: millis(200) },
+            Target::Process { process: "nginx".into(), user: "root".into(), delay: millis(200) },
             (secs(2), secs(3)),
             (1, 1, Effect::Fault, Initial::Wait(secs(5))),
         ),
@@ -289,7 +289,7 @@ fn members_of_a_group_have_the_groups_checks_and_hooks() {
 
 #[test]
 fn the_reference_configuration_has_no_virtual_router_in_force() {
-    let config = Config::load(&repository("etc/vipd.toml")).unwrap();
+    let config = Config::load_draft(&repository("etc/vipd.toml")).unwrap();
     assert!(config.vrrp.routers.is_empty() && config.advice.is_empty());
 }
 
@@ -572,6 +572,28 @@ fn a_file_that_cannot_be_used_says_why() {
             let said = refusal(&of_a_group);
             assert!(said.contains("the group 1 may write"), "{said}");
         }
+    }
+
+    // A name that others could replace is refused, too: by its directory, also that of a link.
+    let shared = directory.0.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let there = directory.file("shared/vipd.toml", "", 0o644);
+    std::os::unix::fs::symlink(&good, shared.join("link.toml")).unwrap();
+    std::os::unix::fs::symlink("shared/link.toml", directory.0.path().join("link.toml")).unwrap();
+    Config::load(&directory.0.path().join("link.toml")).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    for path in [there.clone(), directory.0.path().join("link.toml")] {
+        let said = refusal(&path);
+        let expected = format!("chmod o-w {}", shared.display());
+        assert!(said.contains("decide what runs as root") && said.contains(&expected), "{said}");
+    }
+    Config::load_draft(&there).unwrap();
+    let owner = Some(nix::unistd::Uid::from_raw(995));
+    let of_another = directory.file("another.toml", "", 0o644);
+    if nix::unistd::chown(&of_another, owner, None).is_ok() {
+        let said = refusal(&of_another);
+        assert!(said.contains("belongs to user 995") && said.contains("chown root"), "{said}");
+        Config::load_draft(&of_another).unwrap();
     }
 
     let bytes = directory.0.path().join("latin1.toml");

@@ -4,22 +4,14 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::Config;
+use crate::config::{CheckPlan, Config, Problems, Target};
 use crate::doctor;
+use crate::helper::process_of_another;
 
-/// Checks the file, and unless `file_only` the hooks and users of this machine. Problems go to
-/// stderr, the meaning of the file to stdout, as text or as JSON.
+/// Checks the file, and unless `file_only` the hooks and users of this machine, and who could change the
+/// file. Problems go to stderr, the meaning of the file to stdout, as text or as JSON.
 pub(super) fn run(path: &Path, file_only: bool, json: bool) -> ExitCode {
-    let checked = Config::load(path).and_then(|config| match file_only {
-        true => Ok(config),
-        false => config.check_host().map(|()| {
-            let mut config = config;
-            for (message, suggestion) in doctor::ambiguous_sources(&config) {
-                config.note(&message, suggestion);
-            }
-            config
-        }),
-    });
+    let checked = if file_only { Config::load_draft(path) } else { for_this_machine(path) };
     match checked {
         Ok(config) => {
             let text = if json { config.explain_as_json() } else { config.explain() };
@@ -39,4 +31,30 @@ pub(super) fn run(path: &Path, file_only: bool, json: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn for_this_machine(path: &Path) -> Result<Config, Problems> {
+    let mut config = Config::load(path)?;
+    config.check_host()?;
+    if !nix::unistd::geteuid().is_root() {
+        config.note_what_root_refuses(path);
+    }
+    for (message, suggestion) in doctor::ambiguous_sources(&config) {
+        config.note(&message, suggestion);
+    }
+    for (message, suggestion) in processes_of_others(&config) {
+        config.note(&message, &suggestion);
+    }
+    Ok(config)
+}
+
+fn processes_of_others(config: &Config) -> Vec<(String, String)> {
+    let note = |plan: &CheckPlan| {
+        let Target::Process { process, user, .. } = &plan.target else { return None };
+        let (why, other) = process_of_another(process, user)?;
+        let name = &plan.name;
+        let help = format!("write user = \"{other}\", if that is whom it should belong to");
+        Some((format!("check {name} fails now: {why}"), help))
+    };
+    config.checks.iter().filter_map(note).collect()
 }

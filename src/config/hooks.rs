@@ -9,6 +9,7 @@ use super::file;
 use super::problem::{Diagnostics, Place};
 use super::program::{check_argv, check_program, check_user};
 use super::reader::At;
+use crate::host::trust::Trust;
 use crate::vrrp::{Hook, RouterConfig, VETO};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -183,11 +184,17 @@ fn check_fault_for(
 }
 
 /// The rules that need this machine: users and programs.
-pub(super) fn check_host(hooks: &Hooks, places: Option<&HookPlaces>, report: &Diagnostics) {
+pub(super) fn check_host(
+    hooks: &Hooks,
+    places: Option<&HookPlaces>,
+    trust: &Trust,
+    report: &Diagnostics,
+) {
     for (hook, command) in hooks.iter() {
         let (program_at, user_at) = places
             .and_then(|places| places.get(&hook))
             .map_or((None, None), |(program, user)| (Some(program), user.as_ref()));
-        check_program(&command.argv, command.user.as_deref(), program_at, user_at, report);
+        let user = command.user.as_deref();
+        check_program(&command.argv, user, program_at, user_at, trust, report);
     }
 }

@@ -1,15 +1,26 @@
-//! Reads the file, and refuses one that users other than root or our own could have changed.
+//! Reads the file, and refuses one that users other than root or our own could have changed: it says
+//! what runs as root.
 
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::problem::{Diagnostics, Problems};
+use crate::host::trust::{Trust, Untrusted};
+
+/// What others could do who can change the file.
+const POWER: &str = "decide what runs as root";
 
 /// Ample for thousands of virtual routers; a larger file is not a configuration.
 const MAX_FILE_SIZE: u64 = 4 << 20;
 
-pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
+/// Why a file is not trusted, and what to do: message and suggestion.
+pub(super) fn explain(untrusted: &Untrusted) -> (String, String) {
+    (untrusted.message(POWER), untrusted.help())
+}
+
+/// Without `trust` it does not matter who could have changed it.
+pub(super) fn read(path: &Path, name: &str, trust: Option<&Trust>) -> Result<String, Problems> {
     let refuse = |message: String, help: &str| Err(Problems::about_file(name, message, help));
     // So that opening a named pipe does not wait for a writer.
     let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
@@ -33,21 +44,21 @@ pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
     if !metadata.is_file() {
         return refuse(format!("{name} is not a file"), "name the configuration file itself");
     }
-    let mode = metadata.mode();
-    if mode & 0o002 != 0 {
-        return refuse(
-            format!("everybody may write {name}, and so decide what runs as root"),
-            &format!("chmod o-w {name}"),
-        );
-    }
-    if mode & 0o020 != 0 && metadata.gid() != 0 {
-        return refuse(
-            format!(
-                "the group {} may write {name}, and so decide what runs as root",
-                metadata.gid()
-            ),
-            &format!("chmod g-w {name}"),
-        );
+    if let Some(trust) = trust {
+        match trust.check(path) {
+            Err(untrusted) => {
+                let (message, help) = explain(&untrusted);
+                return refuse(message, &help);
+            }
+            // What has been checked is what is read.
+            Ok(last)
+                if (last.metadata.dev(), last.metadata.ino())
+                    != (metadata.dev(), metadata.ino()) =>
+            {
+                return refuse(format!("{name} was replaced while it was read"), "try again");
+            }
+            Ok(_) => {}
+        }
     }
     let mut bytes = Vec::new();
     if let Err(error) = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes) {

@@ -33,6 +33,7 @@ pub use hooks::{HookCommand, Hooks};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use program::{HOOK_PATH, find_program};
 
+use crate::host::trust::Trust;
 use crate::vrrp;
 use checks::CheckPlaces;
 use hooks::HookPlaces;
@@ -80,11 +81,20 @@ impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// Every problem of the text; or that the file cannot be read, or that other users can write
-    /// it, and so choose which programs run as root.
+    /// Every problem of the text; or that the file cannot be read, or that users other than root and
+    /// our own could change it, and so choose which programs run as root.
     pub fn load(path: &Path) -> Result<Config, Problems> {
         let name = path.display().to_string();
-        Config::parse(&name, &load::read(path, &name)?)
+        Config::parse(&name, &load::read(path, &name, Some(&Trust::of_this_process()))?)
+    }
+
+    /// As [`Config::load`], for a file that is not used on this machine: anybody may have written it.
+    ///
+    /// # Errors
+    /// Every problem of the text; or that the file cannot be read.
+    pub fn load_draft(path: &Path) -> Result<Config, Problems> {
+        let name = path.display().to_string();
+        Config::parse(&name, &load::read(path, &name, None)?)
     }
 
     /// Checks the text of a file; `name` is its name in messages. Depends on nothing of this
@@ -152,15 +162,34 @@ impl Config {
     /// # Errors
     /// Every problem, at the line that names the program or file.
     pub fn check_host(&self) -> Result<(), Problems> {
+        self.check_host_for(&Trust::of_this_process())
+    }
+
+    fn check_host_for(&self, trust: &Trust) -> Result<(), Problems> {
         let report = Diagnostics::new(&self.file, "");
         for (router, hooks) in &self.hooks {
-            hooks::check_host(hooks, self.hook_places.get(router), &report);
+            hooks::check_host(hooks, self.hook_places.get(router), trust, &report);
         }
         for (index, plan) in self.checks.iter().enumerate() {
-            checks::check_host(plan, self.check_places.get(index), &report);
+            checks::check_host(plan, self.check_places.get(index), trust, &report);
         }
         let (problems, _) = report.into_parts();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// Adds a note for whatever on this machine only our own user trusts: a daemon of root would
+    /// refuse the file `path` because of it.
+    pub fn note_what_root_refuses(&mut self, path: &Path) {
+        let trust = Trust::of_root();
+        let mut refused = Vec::new();
+        refused.extend(trust.check(path).err().map(|untrusted| load::explain(&untrusted)));
+        let programs = self.check_host_for(&trust).err();
+        for problem in programs.iter().flat_map(Problems::iter) {
+            refused.push((problem.message.clone(), problem.suggestion.clone()));
+        }
+        for (message, help) in refused {
+            self.note(&format!("root would refuse to run this: {message}"), &help);
+        }
     }
 
     /// Adds a note about this machine.

@@ -5,11 +5,15 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, User};
 
 use super::file::Argv;
 use super::problem::{Diagnostics, Place};
 use super::reader::At;
+use crate::host::trust::{self, Trust, Untrusted};
+
+/// What others could do who can change a program.
+const POWER: &str = "change what we run";
 
 /// Where programs of hooks and checks are searched that are named without a directory.
 pub const HOOK_PATH: [&str; 6] =
@@ -84,31 +88,37 @@ pub(super) fn check_user(user: &At<String>, report: &Diagnostics) {
     }
 }
 
-/// Whether the user exists and can execute the program, and no other user can change it.
+/// Whether the user exists and can execute the program, and nobody can change it who is not trusted.
 pub(super) fn check_program(
     argv: &[String],
     user: Option<&str>,
     program_at: Option<&Place>,
     user_at: Option<&Place>,
+    trust: &Trust,
     report: &Diagnostics,
 ) {
-    let complain = |place: Option<&Place>, message: String, help: String| match place {
+    let user = user.and_then(|name| find_user(name, user_at, report));
+    let name = argv.first().map(String::as_str).unwrap_or_default();
+    if let Err((message, help)) = find_trusted(name, user.as_ref(), trust) {
+        complain(program_at, message, help, report);
+    }
+}
+
+/// The user of this name; `None` if there is none, which has been reported.
+pub(super) fn find_user(name: &str, at: Option<&Place>, report: &Diagnostics) -> Option<User> {
+    let found = User::from_name(name).ok().flatten();
+    if found.is_none() {
+        let message = format!("there is no user `{name}` on this machine");
+        let help = format!("create it (useradd --system {name}), or name another");
+        complain(at, message, help, report);
+    }
+    found
+}
+
+fn complain(place: Option<&Place>, message: String, help: String, report: &Diagnostics) {
+    match place {
         Some(place) => report.error_at(place.clone(), message, help),
         None => report.error_without_place(message, help),
-    };
-    let user = match user.map(|name| (name, User::from_name(name))) {
-        None => None,
-        Some((_, Ok(Some(user)))) => Some(user),
-        Some((name, _)) => {
-            let message = format!("there is no user `{name}` on this machine");
-            let help = format!("create it (useradd --system {name}), or name another");
-            complain(user_at, message, help);
-            None
-        }
-    };
-    let name = argv.first().map(String::as_str).unwrap_or_default();
-    if let Err((message, help)) = find_program(name, user.as_ref()) {
-        complain(program_at, message, help);
     }
 }
 
@@ -118,6 +128,14 @@ pub(super) fn check_program(
 /// It is missing, `user` may not execute it, or other users could change it: message and
 /// suggestion.
 pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String, String)> {
+    find_trusted(name, user, &Trust::of_this_process())
+}
+
+fn find_trusted(
+    name: &str,
+    user: Option<&User>,
+    trust: &Trust,
+) -> Result<PathBuf, (String, String)> {
     let found = if Path::new(name).is_absolute() {
         Some(PathBuf::from(name)).filter(|path| path.is_file())
     } else {
@@ -134,18 +152,11 @@ pub fn find_program(name: &str, user: Option<&User>) -> Result<PathBuf, (String,
         };
         return Err((format!("there is no program `{name}`"), help));
     };
-    let real = path.canonicalize().map_err(|error| {
-        (format!("cannot look at `{}`: {error}", path.display()), "see: ls -l".to_string())
-    })?;
-    // A symbolic link could be replaced through its directories, its target through the target's.
-    let trust = Trust::of_this_process();
-    for part in path.ancestors().skip(1).chain(real.ancestors()) {
-        let metadata = part.metadata().map_err(|error| {
-            (format!("cannot look at `{}`: {error}", part.display()), "see: ls -ld".to_string())
-        })?;
-        trust.check(part, &metadata)?;
-        if !may_execute(&metadata, user) {
-            return Err(no_execution(part, &metadata, user));
+    let refuse = |untrusted: Untrusted| (untrusted.message(POWER), untrusted.help());
+    for step in trust::steps(&path).map_err(refuse)? {
+        trust.check_step(&step).map_err(refuse)?;
+        if !step.metadata.is_symlink() && !may_execute(&step.metadata, user) {
+            return Err(no_execution(&step.path, &step.metadata, user));
         }
     }
     check_beginning(&path)?;
@@ -215,52 +226,4 @@ fn groups(user: &User) -> Vec<Gid> {
         .ok()
         .and_then(|name| nix::unistd::getgrouplist(&name, user.gid).ok())
         .unwrap_or_else(|| vec![user.gid])
-}
-
-/// The users and groups that may own and write programs that we run.
-struct Trust {
-    owners: Vec<u32>,
-    groups: Vec<u32>,
-}
-
-impl Trust {
-    /// Root and our own user. In a user namespace that does not map all users, root of the host
-    /// appears as the overflow user.
-    fn of_this_process() -> Self {
-        let mut trust = Trust { owners: vec![0, Uid::effective().as_raw()], groups: vec![0] };
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let knows_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
-        if !map.is_empty() && !knows_all {
-            let number = |path| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
-            trust.owners.extend(number("/proc/sys/kernel/overflowuid"));
-            trust.groups.extend(number("/proc/sys/kernel/overflowgid"));
-        }
-        trust
-    }
-
-    fn check(&self, path: &Path, metadata: &std::fs::Metadata) -> Result<(), (String, String)> {
-        let shown = path.display();
-        if !self.owners.contains(&metadata.uid()) {
-            let owner = metadata.uid();
-            return Err((
-                format!("`{shown}` belongs to user {owner}, who could change what we run"),
-                format!("chown root {shown}"),
-            ));
-        }
-        // In a sticky directory users cannot replace files of others.
-        if metadata.is_dir() && metadata.mode() & 0o1000 != 0 {
-            return Ok(());
-        }
-        let by_others = metadata.mode() & 0o002 != 0;
-        let by_group = metadata.mode() & 0o020 != 0 && !self.groups.contains(&metadata.gid());
-        if by_others || by_group {
-            let who = if by_others { "everybody" } else { "its group" };
-            let what = if by_others { "o-w" } else { "g-w" };
-            return Err((
-                format!("{who} may write `{shown}`, and so change what we run"),
-                format!("chmod {what} {shown}"),
-            ));
-        }
-        Ok(())
-    }
 }

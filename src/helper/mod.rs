@@ -28,6 +28,7 @@ mod queue;
 mod run;
 
 pub use check_run::{CheckResult, CheckRun};
+pub use checks::process_of_another;
 pub use client::Helper;
 pub use exec_hook::exec_hook;
 pub use hook::{Finished, HookRun, Outcome};

@@ -42,7 +42,11 @@ pub struct Process(Child);
 impl Process {
     /// A copy of `sleep`.
     pub fn start(program: &Path) -> Self {
-        Process(Command::new(program).arg("1000").spawn().unwrap())
+        Process::of(Command::new(program).arg("1000"))
+    }
+
+    pub fn of(command: &mut Command) -> Self {
+        Process(command.spawn().unwrap())
     }
 
     pub fn pid(&self) -> u32 {

@@ -138,8 +138,9 @@ fn refuse_options_of_other_kinds(file: &file::CheckTable, kind: CheckKind, repor
     fn at<T>(value: &Option<At<T>>) -> Option<&Range<usize>> {
         value.as_ref().map(|value| &value.at)
     }
-    let is_command = kind == CheckKind::Command;
-    refuse("user", at(&file.user), is_command, "it runs no program", "leave it out");
+    let has_user = kind == CheckKind::Command || kind == CheckKind::Process;
+    let why = "it neither runs a program nor looks for one";
+    refuse("user", at(&file.user), has_user, why, "leave it out");
     let is_http = kind == CheckKind::Http;
     let why = "it is about the answer of a web server";
     refuse(

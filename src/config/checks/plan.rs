@@ -66,6 +66,8 @@ pub enum Target {
     Process {
         /// The name, or the whole path of the program.
         process: String,
+        /// The user that it belongs to: everybody can give a process any name.
+        user: String,
         /// How long it may be missing.
         delay: Duration,
     },
@@ -128,8 +130,8 @@ impl fmt::Display for Target {
             }
             Target::Tcp { host, port } => write!(f, "{host}:{port} accepts a connection"),
             Target::Http(http) => http.fmt(f),
-            Target::Process { process, delay } => {
-                write!(f, "a process {process} runs, gaps below {delay:?} aside")
+            Target::Process { process, user, delay } => {
+                write!(f, "a process {process} of {user} runs, gaps below {delay:?} aside")
             }
             Target::Unit { unit } => write!(f, "{unit} is active"),
             Target::File { path } => {

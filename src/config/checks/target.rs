@@ -35,12 +35,12 @@ pub(super) fn check_target(
     kind: &At<CheckKind>,
     report: &Diagnostics,
 ) -> Option<Target> {
+    if let Some(user) = &file.user {
+        program::check_user(user, report);
+    }
     if kind.value == CheckKind::Command {
         let argv =
             program::check_argv(kind.value.name(), file.subject.command.as_ref()?, "check", report);
-        if let Some(user) = &file.user {
-            program::check_user(user, report);
-        }
         return Some(Target::Command { argv, user: file.user.as_ref().map(|it| it.value.clone()) });
     }
     let object = file.subject.object.as_ref()?;
@@ -55,8 +55,9 @@ pub(super) fn check_target(
         })),
         CheckKind::Process => {
             let process = check_process(object, report)?;
+            let user = file.user.as_ref().map_or("root", |user| &user.value).to_owned();
             let delay = check_delay(file.delay.as_ref(), report);
-            Some(Target::Process { process, delay })
+            Some(Target::Process { process, user, delay })
         }
         CheckKind::Unit => check_unit(object, report).map(|unit| Target::Unit { unit }),
         CheckKind::File => check_file(object, report).map(|path| Target::File { path }),

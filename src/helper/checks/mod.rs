@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub(super) use ping::identifier;
+pub use process::process_of_another;
 
 use super::check_run::{CheckResult, CheckRun};
 use crate::config::{CheckPlan, Target};
@@ -159,10 +160,11 @@ async fn run_check(
 ) {
     let CheckPlan { name, target, interval, timeout: limit } = plan;
     let mut kind = match target {
-        Target::Process { process, delay } => {
+        Target::Process { process, user, delay } => {
             sleep_until(start).await;
             let schedule = Schedule::new(number, interval, shared.epoch);
-            return process::run(process, delay, schedule, &shared.processes, reporter).await;
+            let wanted = (process, user);
+            return process::run(wanted, delay, schedule, &shared.processes, reporter).await;
         }
         Target::Command { argv, user } => {
             Repeated::Command(command::CommandCheck::new(name, argv, user))

@@ -1,4 +1,8 @@
-//! `process`: a process with this name or program runs.
+//! `process`: a process with this name or program runs, which belongs to this user.
+//!
+//! Everybody can give a process any name, and start a program that others start. So its user counts:
+//! the real one, which is that of whoever started it, also where the program runs as somebody else
+//! (set-user-ID).
 //!
 //! Watches the oldest matching process through a pidfd, which becomes readable when it ends.
 //! `/proc` is scanned at the start, and after an exit until another process matches, at growing
@@ -14,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Uid, User};
 use tokio::io::Interest;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -34,7 +39,7 @@ const BACKOFF: u32 = 4;
 /// Watches until the task is aborted. While no process matches, `/proc` is scanned every interval,
 /// and more often soon after an exit.
 pub(super) async fn run(
-    process: String,
+    (process, user): (String, String),
     delay: Duration,
     mut schedule: Schedule,
     processes: &Processes,
@@ -44,10 +49,10 @@ pub(super) async fn run(
     let mut not_older_than = gone_at;
     loop {
         let begin = Instant::now();
-        let process = process.clone();
-        // Each time, because a symbolic link may point elsewhere after an upgrade. The job fails
-        // only if it panics, which it does not.
-        let Ok(wanted) = tokio::task::spawn_blocking(move || ProcessPattern::new(process)).await
+        let (process, user) = (process.clone(), user.clone());
+        // Each time, because a symbolic link may point elsewhere after an upgrade, and the user may
+        // be made later. The job fails only if it panics, which it does not.
+        let Ok(wanted) = tokio::task::spawn_blocking(move || Wanted::new(process, user)).await
         else {
             return;
         };
@@ -91,7 +96,79 @@ pub(super) async fn run(
     }
 }
 
-/// The condition for a process.
+/// What is looked for.
+#[derive(Clone, Debug)]
+struct Wanted {
+    pattern: ProcessPattern,
+    /// The user's name, and its number if there is one.
+    user: (String, Option<Uid>),
+}
+
+impl Wanted {
+    fn new(process: String, user: String) -> Self {
+        let number = match user.as_str() {
+            // Also where nobody is listed, as in a small container.
+            "root" => Some(Uid::from_raw(0)),
+            name => User::from_name(name).ok().flatten().map(|user| user.uid),
+        };
+        Wanted { pattern: ProcessPattern::new(process), user: (user, number) }
+    }
+
+    /// Whether the process with this pid matches now.
+    fn is(&self, pid: i32) -> bool {
+        self.pattern.is(pid) && self.user.1.is_some_and(|user| real_user(pid) == Some(user))
+    }
+
+    /// Why there is none, with the processes of a scan that could have been it.
+    fn missing(&self, seen: &[i32]) -> String {
+        let (name, number) = &self.user;
+        if number.is_none() {
+            return format!("there is no user {name}");
+        }
+        let what = match &self.pattern {
+            ProcessPattern::Named(name) => format!("is named {name}"),
+            ProcessPattern::Program(path, _) => format!("runs {}", path.display()),
+        };
+        match self.of_another(seen) {
+            Some((pid, other)) => {
+                format!("no process of {name} {what}; process {pid} does, but belongs to {other}")
+            }
+            None => format!("no process {what}"),
+        }
+    }
+
+    /// A process that another user has, and who that is.
+    fn of_another(&self, seen: &[i32]) -> Option<(i32, String)> {
+        let has = |pid: &i32| Some((*pid, real_user(*pid).filter(|_| self.pattern.is(*pid))?));
+        let (pid, user) = seen.iter().find_map(has)?;
+        let known = User::from_uid(user).ok().flatten();
+        Some((pid, known.map_or(user.to_string(), |known| known.name)))
+    }
+}
+
+/// Whether the check of such a process of `user` fails now only because the process belongs to another
+/// user: what the check would say, and who that is.
+pub fn process_of_another(process: &str, user: &str) -> Option<(String, String)> {
+    let wanted = Wanted::new(process.to_owned(), user.to_owned());
+    let mut seen = scan(wanted.pattern.is_a_program());
+    seen.retain(|seen| wanted.pattern.may_be(seen));
+    let seen: Vec<i32> = seen.iter().map(|seen| seen.pid).collect();
+    if seen.iter().any(|pid| wanted.is(*pid)) {
+        return None;
+    }
+    let (_, other) = wanted.of_another(&seen)?;
+    Some((wanted.missing(&seen), other))
+}
+
+/// The user that has started a process.
+fn real_user(pid: i32) -> Option<Uid> {
+    // Not the owner of the directory: that is root if the process must not be looked at.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok().map(Uid::from_raw)
+}
+
+/// The condition for a process, but for its user.
 #[derive(Clone, Debug)]
 enum ProcessPattern {
     Named(String),
@@ -211,13 +288,9 @@ struct ProcessTable {
 
 impl Processes {
     /// The oldest matching process of a scan that is not older than this; or why there is none.
-    async fn find(
-        &self,
-        wanted: &ProcessPattern,
-        not_older_than: Instant,
-    ) -> Result<FoundProcess, String> {
+    async fn find(&self, wanted: &Wanted, not_older_than: Instant) -> Result<FoundProcess, String> {
         let mut table = self.0.lock().await;
-        let with_programs = wanted.is_a_program() || table.with_programs;
+        let with_programs = wanted.pattern.is_a_program() || table.with_programs;
         let fresh = table.begun_at.is_some_and(|begun_at| begun_at >= not_older_than)
             && table.with_programs == with_programs;
         if !fresh {
@@ -230,14 +303,17 @@ impl Processes {
         let may_be: Vec<i32> = table
             .processes
             .iter()
-            .filter(|seen| wanted.may_be(seen))
+            .filter(|seen| wanted.pattern.may_be(seen))
             .map(|seen| seen.pid)
             .collect();
         drop(table);
-        may_be.into_iter().find_map(|pid| found(wanted, pid)).ok_or_else(|| match wanted {
-            ProcessPattern::Named(name) => format!("no process is named {name}"),
-            ProcessPattern::Program(path, _) => format!("no process runs {}", path.display()),
-        })
+        if let Some(found) = may_be.iter().find_map(|pid| found(wanted, *pid)) {
+            return Ok(found);
+        }
+        // The name of another user may have to be looked up.
+        let wanted = wanted.clone();
+        let missing = tokio::task::spawn_blocking(move || wanted.missing(&may_be)).await;
+        Err(missing.unwrap_or_else(|error| error.to_string()))
     }
 }
 
@@ -252,7 +328,7 @@ fn scan(with_programs: bool) -> Vec<ProcessInfo> {
 }
 
 /// The pid may have been reused since the scan, so the process is checked again through a pidfd.
-fn found(wanted: &ProcessPattern, pid: i32) -> Option<FoundProcess> {
+fn found(wanted: &Wanted, pid: i32) -> Option<FoundProcess> {
     let descriptor = sys::pidfd_open(pid).ok()?;
     if !wanted.is(pid) || has_ended(&descriptor) {
         return None;
