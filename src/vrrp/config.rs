@@ -104,11 +104,11 @@ impl Interval {
     /// Skew_Time of a backup whose master has this interval: the higher its own priority, the
     /// shorter (RFC 9568 6.1; RFC 3768 6.1).
     pub fn skew(self, version: Version, priority: Priority) -> Duration {
-        let base = match version {
-            Version::V2 => Duration::from_secs(1),
-            Version::V3 => self.duration(),
+        let base: u64 = match version {
+            Version::V2 => 1_000_000_000,
+            Version::V3 => u64::from(self.0) * 10_000_000,
         };
-        base * (256 - u32::from(priority.get())) / 256
+        Duration::from_nanos(base * (256 - u64::from(priority.get())) / 256)
     }
 
     /// Master_Down_Interval of a backup: three intervals of its master and the skew time (RFC 9568
@@ -120,7 +120,7 @@ impl Interval {
     /// Master_Down_Interval without the skew time: how long backups wait at least for the next
     /// advert before they take over.
     pub fn peer_timeout(self) -> Duration {
-        3 * self.duration()
+        Duration::from_millis(3 * 10 * u64::from(self.0))
     }
 
     pub const fn duration(self) -> Duration {

@@ -168,9 +168,9 @@ impl Node {
         if before != router.member_state(now) {
             self.dirty_groups.extend(self.group_by_member.get(&id));
         }
-        let deadline = router.deadline();
+        let deadlines = router.reschedule();
         self.routers.insert(id, router);
-        self.schedule(id, deadline);
+        self.schedule(id, deadlines);
     }
 }
 

@@ -48,6 +48,8 @@ struct Link {
     mac: Option<Mac>,
     missing: MissingSockets,
     addresses: Vec<LinkAddress>,
+    /// The virtual routers whose adverts it carries, sorted: a list, as each advert is looked up.
+    routers: Vec<((Family, Vrid), RouterId)>,
 }
 
 /// All virtual routers of one host.
@@ -58,7 +60,6 @@ pub struct Node {
     /// Boxed, as up to half of the slots of a B-tree are empty.
     routers: BTreeMap<RouterId, Box<VirtualRouter>>,
     links: Vec<Link>,
-    by_identity: BTreeMap<(LinkId, Family, Vrid), RouterId>,
     /// In the configuration's order.
     checks: Vec<Check>,
     /// Indices into `checks` of those that a virtual router names; no entry if it names none.
@@ -76,7 +77,6 @@ pub struct Node {
     /// All deadlines, sorted. A list rather than a map, as it changes with every advert, and a list
     /// does not allocate for that.
     deadlines: VecDeque<(Instant, RouterId)>,
-    scheduled: BTreeMap<RouterId, Instant>,
     /// Reused by `timeout`; empty between events.
     due: Vec<RouterId>,
     /// Removed from the configuration, until they have nothing left to release.
@@ -93,7 +93,6 @@ impl Node {
             order: Vec::new(),
             routers: BTreeMap::new(),
             links: Vec::new(),
-            by_identity: BTreeMap::new(),
             checks: Vec::new(),
             checked: BTreeMap::new(),
             groups: Vec::new(),
@@ -102,7 +101,6 @@ impl Node {
             dirty_routers: Vec::new(),
             shared: Vec::new(),
             deadlines: VecDeque::new(),
-            scheduled: BTreeMap::new(),
             due: Vec::new(),
             leaving: Vec::new(),
             next_id: 0,
@@ -269,8 +267,10 @@ impl Node {
     /// which can be read before the packet is validated.
     fn router_meant(&self, packet: &Packet<'_>) -> Option<RouterId> {
         let vrid = packet.message.get(1).copied().and_then(Vrid::new)?;
-        let identity = (packet.link, Family::of(packet.source), vrid);
-        self.by_identity.get(&identity).copied()
+        let routers = &self.links.get(packet.link.0 as usize)?.routers;
+        let wanted = (Family::of(packet.source), vrid);
+        let place = routers.binary_search_by_key(&wanted, |(identity, _)| *identity).ok()?;
+        Some(routers[place].1)
     }
 
     fn timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -357,19 +357,16 @@ impl Node {
             if router.check_summary().unproven && had != router.has_addresses() {
                 self.dirty_routers.push(id);
             }
-            let deadline = router.deadline();
+            let deadlines = router.reschedule();
             if member && (before != Some(router.member_state(now)) || router.waits_for_group(now)) {
                 self.dirty_groups.extend(self.group_by_member.get(&id));
             }
-            self.schedule(id, deadline);
+            self.schedule(id, deadlines);
         }
     }
 
-    fn schedule(&mut self, id: RouterId, deadline: Option<Instant>) {
-        let before = match deadline {
-            Some(at) => self.scheduled.insert(id, at),
-            None => self.scheduled.remove(&id),
-        };
+    /// Replaces the deadline of a router in the list.
+    fn schedule(&mut self, id: RouterId, [before, deadline]: [Option<Instant>; 2]) {
         if before != deadline {
             // Usually the first entry becomes the last one.
             if let Some(before) = before {
@@ -396,18 +393,18 @@ impl Node {
     /// warnings, announcements.
     pub fn normalized(&self, now: Instant, origin: Instant) -> Node {
         let mut node = self.clone();
-        for router in node.routers.values_mut() {
+        node.deadlines.clear();
+        for (id, router) in &mut node.routers {
             router.normalize(now, origin);
+            let [_, deadline] = router.reschedule();
+            node.deadlines.extend(deadline.map(|at| (at, *id)));
         }
+        node.deadlines.make_contiguous().sort_unstable();
         for check in &mut node.checks {
             check.normalize(origin);
         }
         for group in &mut node.groups {
             group.normalize();
-        }
-        for id in node.order.clone() {
-            let deadline = node.router(id).and_then(VirtualRouter::deadline);
-            node.schedule(id, deadline);
         }
         node
     }

@@ -90,14 +90,18 @@ impl Node {
                     mac: None,
                     missing: MissingSockets::default(),
                     addresses: Vec::new(),
+                    routers: Vec::new(),
                 });
                 self.links.len() - 1
             }
         };
-        let link = LinkId(link as u32);
         let id = RouterId(self.next_id);
         self.next_id += 1;
-        self.by_identity.insert((link, config.family, config.vrid), id);
+        let on_link = &mut self.links[link].routers;
+        let identity = (config.family, config.vrid);
+        let place = on_link.partition_point(|(other, _)| *other < identity);
+        on_link.insert(place, (identity, id));
+        let link = LinkId(link as u32);
         self.routers.insert(id, Box::new(VirtualRouter::new(id, link, config, now)));
         id
     }
@@ -121,10 +125,14 @@ impl Node {
         let gone: Vec<RouterId> = gone;
         self.leaving = leaving;
         for id in gone {
-            self.schedule(id, None);
-            self.routers.remove(&id);
+            if let Some(mut router) = self.routers.remove(&id) {
+                let [before, _] = router.reschedule();
+                self.schedule(id, [before, None]);
+            }
             self.order.retain(|other| *other != id);
-            self.by_identity.retain(|_, other| *other != id);
+            for link in &mut self.links {
+                link.routers.retain(|(_, other)| *other != id);
+            }
             self.forget_member(id);
             self.update_shared();
         }

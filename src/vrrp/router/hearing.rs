@@ -219,8 +219,10 @@ impl VirtualRouter {
         heard: &Heard<'_>,
         actions: &mut Vec<Action>,
     ) {
-        let same = heard.address_count() == self.config.addresses.len()
-            && heard.addresses().all(|ip| self.config.addresses.iter().any(|ours| ours.ip == ip));
+        let ours = || self.config.addresses.iter().map(|address| address.ip);
+        let same = heard.addresses().eq(ours())
+            || heard.address_count() == self.config.addresses.len()
+                && heard.addresses().all(|ip| ours().any(|ours| ours == ip));
         if !same {
             self.warn(now, Warning::DifferentAddresses { source }, actions);
         }
@@ -255,16 +257,17 @@ impl VirtualRouter {
                 | State::Master { .. }
                 | State::Leaving { .. } => at,
             }
-        } else if heard.priority >= self.effective_priority() || !self.preempts(now) {
-            if heard.priority >= self.effective_priority() {
+        } else {
+            let ours = self.effective_priority();
+            if heard.priority >= ours {
                 // `preempt_delay` counts from when our priority became the higher one.
                 self.fit_since = now;
+            } else if self.preempts(now) {
+                return;
             }
             self.master_interval = heard.interval;
             self.superior_heard_at = Some(now);
-            now + self.master_down()
-        } else {
-            return;
+            now + self.master_interval.master_down(self.config.version, ours)
         };
         let at = takeover_at.max(self.hold_until);
         match &mut self.state {

@@ -109,6 +109,8 @@ pub struct VirtualRouter {
     /// How long to wait after no advert has left.
     refusing: Backoff,
     hook: Option<HookOutcome>,
+    /// The deadline that the node knows.
+    scheduled: Option<Instant>,
 }
 
 impl VirtualRouter {
@@ -155,6 +157,7 @@ impl VirtualRouter {
             refusals: Vec::new(),
             refusing: Backoff::default(),
             hook: None,
+            scheduled: None,
             config: Arc::new(config.clone()),
         }
     }

@@ -19,6 +19,13 @@ use crate::vrrp::why::Why;
 /// How often a drained master offers its role; doubled until it is at least two intervals.
 const OFFER_PERIOD: Duration = Duration::from_secs(10);
 
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (at, None) | (None, at) => at,
+    }
+}
+
 impl VirtualRouter {
     /// When its next deadline passes.
     pub fn deadline(&self) -> Option<Instant> {
@@ -27,11 +34,8 @@ impl VirtualRouter {
             State::Backup { takeover_at } => *takeover_at,
             State::Claiming { until, .. } => Some(*until),
             State::Master { advert_at, extra_at, unheard_until, offer_at, .. } => {
-                let mut at = *advert_at;
-                for other in [extra_at, unheard_until, offer_at].into_iter().flatten() {
-                    at = at.min(*other);
-                }
-                Some(at)
+                let extra_at = earlier(*extra_at, Some(*advert_at));
+                earlier(extra_at, earlier(*unheard_until, *offer_at))
             }
             State::Leaving { phase, .. } => match phase {
                 Phase::Preparing { until, advert_at } => Some((*until).min(*advert_at)),
@@ -39,8 +43,17 @@ impl VirtualRouter {
                 Phase::Succeeded { .. } => None,
             },
         };
-        let faults = self.faults.values().flatten().copied();
-        faults.chain(state).chain(self.holding.deadline()).chain(self.source_grace()).min()
+        let mut deadline = earlier(earlier(state, self.holding.deadline()), self.source_grace());
+        for until in self.faults.values() {
+            deadline = earlier(deadline, *until);
+        }
+        deadline
+    }
+
+    /// The deadline that the node knows and the one that it has to know from now on.
+    pub(in crate::vrrp) fn reschedule(&mut self) -> [Option<Instant>; 2] {
+        let deadline = self.deadline();
+        [std::mem::replace(&mut self.scheduled, deadline), deadline]
     }
 
     /// A deadline may have passed.
