@@ -275,6 +275,32 @@ fn check_that_means_last_leaves_the_address_until_a_better_host_comes() {
     assert_eq!(host.role(), Role::Master);
 }
 
+/// As a drained master does: a peer that does not preempt takes over after priority 0 only.
+#[test]
+fn check_that_means_last_offers_the_role_to_hosts_that_do_not_preempt() {
+    let offers = |host: &Host| {
+        host.adverts().iter().filter(|advert| advert.priority == Priority::LEAVING).count()
+    };
+    let mut host = checked_master(web(), Effect::Last);
+    host.fails("app");
+    host.wait(secs(30));
+    assert_eq!((offers(&host), host.role()), (3, Role::Master));
+    assert!(host.times("release").is_empty());
+    host.passes("app");
+    host.begin();
+    host.wait(secs(30));
+    assert_eq!(offers(&host), 0);
+    // Each offer would have to follow a release.
+    let mut host = checked_master(exclusive(), Effect::Last);
+    host.fails("app");
+    host.wait(secs(30));
+    assert_eq!((offers(&host), host.role()), (0, Role::Master));
+    let mut host = checked_master(priority(255), Effect::Last);
+    host.fails("app");
+    host.wait(secs(30));
+    assert_eq!(offers(&host), 0);
+}
+
 #[test]
 fn check_that_sinks_a_backup_lengthens_its_skew_and_one_that_mends_shortens_it() {
     let mut host = checked_backup(web(), Effect::Weight(-100), 200);

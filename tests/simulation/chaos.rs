@@ -960,7 +960,8 @@ fn check_router(world: &World, family: Family, vrid: Vrid) -> Result<(), String>
         let priority = taker.effective_priority();
         let offers = matches!(master.state(), State::Master { offer_at: Some(_), .. });
         if offers && priority > Priority::LOWEST {
-            return Err(format!("{} is drained and master, {} is fit", name(host), name(*other)));
+            let (master, fit) = (name(host), name(*other));
+            return Err(format!("{master} is the last resort and master, {fit} is fit"));
         }
         if wants && !taker.held_back() && priority > master.effective_priority() {
             return Err(format!(

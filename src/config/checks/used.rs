@@ -8,7 +8,7 @@ use super::plan::{CheckPlan, Target};
 use crate::config::file;
 use crate::config::problem::Diagnostics;
 use crate::config::reader::{At, closest};
-use crate::vrrp::Effect;
+use crate::vrrp::{Effect, Handover};
 
 /// The checks of a list, each with its place there; undefined ones are reported.
 pub(in crate::config) fn named<'c, 'f>(
@@ -53,9 +53,16 @@ pub(in crate::config) fn check_use(
     report: &Diagnostics,
 ) {
     let keeps_backup = !router.preempt();
+    let exclusive = match router.handover() {
+        Handover::Exclusive => true,
+        Handover::Overlap => false,
+    };
     for (at, check) in used {
         let name = check.name().unwrap_or_default();
-        let changes_priority = check.result.as_ref().and_then(|(counts, ..)| match counts.effect {
+        let effect = check.result.as_ref().map(|(counts, ..)| counts.effect);
+        // A master that is the last resort offers its role, unless it would have to release first.
+        let moves_nothing = keeps_backup && (effect != Some(Effect::Last) || exclusive);
+        let changes_priority = effect.and_then(|effect| match effect {
             Effect::Fault => None,
             Effect::Last => Some(", or leave on_fail out of the check: failing then means fault"),
             Effect::Weight(_) => {
@@ -71,7 +78,7 @@ pub(in crate::config) fn check_use(
                 &priority.at,
                 "the owner",
             );
-        } else if changes_priority.is_some() && keeps_backup {
+        } else if changes_priority.is_some() && moves_nothing {
             report.advice(
                 at,
                 format!(

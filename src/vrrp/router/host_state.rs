@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use super::VirtualRouter;
-use super::states::State;
 use crate::vrrp::action::Action;
 use crate::vrrp::event::{Drain, LinkAddress, Source};
 use crate::vrrp::reason::Reason;
@@ -76,12 +75,6 @@ impl VirtualRouter {
         let changed = self.effective_priority() != priority;
         if changed && self.faults.is_empty() && self.drained != Some(Drain::Force) {
             self.priority_changed(now, priority, skew, actions);
-        }
-        let next_offer = self.next_offer(now);
-        if let State::Master { offer_at, .. } = &mut self.state
-            && offer_at.is_some() != next_offer.is_some()
-        {
-            *offer_at = next_offer;
         }
         self.reconcile_role(now, actions);
     }

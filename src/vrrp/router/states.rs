@@ -39,7 +39,7 @@ pub enum State {
         sent_at: Instant,
         /// It has heard no peer since start, and advertises priority 1 until then.
         unheard_until: Option<Instant>,
-        /// It is drained: when to offer the role by priority 0 the next time.
+        /// It is the last resort: when to offer the role by priority 0 the next time.
         offer_at: Option<Instant>,
         /// Since when it has stayed beside a master of equal priority, for its sync group's first
         /// member to decide the tie.

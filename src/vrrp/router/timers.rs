@@ -16,7 +16,8 @@ use crate::vrrp::time::Instant;
 use crate::vrrp::warning::Warning;
 use crate::vrrp::why::Why;
 
-/// How often a drained master offers its role; doubled until it is at least two intervals.
+/// How often a master that is the last resort offers its role; doubled until it is at least two
+/// intervals.
 const OFFER_PERIOD: Duration = Duration::from_secs(10);
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
@@ -170,19 +171,22 @@ impl VirtualRouter {
         }
     }
 
-    /// When a drained master offers its role the next time. Its priority 1 makes every fit host that
-    /// preempts take over; one that does not, which sends nothing as a backup, takes over after
-    /// priority 0 only. With `exclusive` handover that would have to follow a release, and so the role
-    /// is not offered.
+    /// When a master that is the last resort, being drained or by a check with `on_fail = "last"`,
+    /// offers its role the next time. Its priority 1 makes every fit host that preempts take over; one
+    /// that does not, which sends nothing as a backup, takes over after priority 0 only. With
+    /// `exclusive` handover that would have to follow a release, and so the role is not offered.
     ///
     /// The moments are multiples of one period, so that the members of a sync group, which a peer
     /// takes over together, are offered at the same moment.
     pub(super) fn next_offer(&self, now: Instant) -> Option<Instant> {
-        match (self.drained, self.config.handover) {
-            (Some(Drain::LastResort), Handover::Overlap) => {}
-            (None | Some(Drain::Force), _) | (Some(Drain::LastResort), Handover::Exclusive) => {
-                return None;
-            }
+        let last_resort = match self.drained {
+            Some(Drain::LastResort) => true,
+            Some(Drain::Force) => false,
+            None => self.degraded(),
+        };
+        match self.config.handover {
+            Handover::Overlap if last_resort => {}
+            Handover::Overlap | Handover::Exclusive => return None,
         }
         let mut period = OFFER_PERIOD;
         while period < 2 * self.config.advert_interval.duration() {

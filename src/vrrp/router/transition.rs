@@ -20,7 +20,7 @@ const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
 const UNHEARD_LIMIT: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
-    /// Brings the role in line with the faults and with `drained`.
+    /// Brings the role in line with the faults, with `drained` and with checks.
     pub(super) fn reconcile_role(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let forced = self.drained == Some(Drain::Force);
         if self.faults.is_empty() {
@@ -53,6 +53,7 @@ impl VirtualRouter {
             }
             return;
         }
+        let next_offer = self.next_offer(now);
         match &mut self.state {
             State::Fault => self.take_part(now, actions),
             State::Claiming { .. } => {
@@ -68,11 +69,15 @@ impl VirtualRouter {
                     self.state = State::Backup { takeover_at: Some(at) };
                 }
             }
-            State::Master { .. } | State::Leaving { .. } => {
-                if forced {
-                    self.release_at_once(now, Why::Left(Leave::Drain), actions);
+            State::Master { .. } | State::Leaving { .. } if forced => {
+                self.release_at_once(now, Why::Left(Leave::Drain), actions);
+            }
+            State::Master { offer_at, .. } => {
+                if offer_at.is_some() != next_offer.is_some() {
+                    *offer_at = next_offer;
                 }
             }
+            State::Leaving { .. } => {}
         }
     }
 
