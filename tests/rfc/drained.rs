@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vipd::vrrp::{Command, Drain, Priority, Recorded, Role, RouterConfig, Why};
+use vipd::vrrp::{Command, Drain, Hook, Priority, Recorded, Role, RouterConfig, Why};
 
 use crate::fixture::*;
 
@@ -143,6 +143,30 @@ fn slow_adverts_are_offered_no_faster_than_skew_times_pass() {
     let zero: Vec<_> =
         times.into_iter().filter(|_| offers.next() == Some(Priority::LEAVING)).collect();
     assert!(zero.len() >= 3 && gaps(&zero) >= 2 * millis(40_950), "{zero:?}");
+}
+
+/// The offer is over long before its hook ends.
+#[test]
+fn a_host_that_does_not_preempt_takes_an_offer_also_if_before_claim_takes_long() {
+    let asks = RouterConfig { preempt: false, ..asking() };
+    for (offering, role) in [(1, Role::Master), (2, Role::Backup), (200, Role::Backup)] {
+        let mut host = Host::backup_of(asks.clone(), offering, BELOW);
+        host.wait(secs(1));
+        host.hears(0, BELOW).unwrap();
+        host.wait(skew(150, SECOND));
+        assert_eq!(host.role(), Role::Claiming);
+        host.wait(secs(1));
+        host.hears(offering, BELOW).unwrap();
+        host.hook_ended(Hook::BeforeClaim, true);
+        assert_eq!(host.role(), role, "{offering}");
+    }
+    // Both are the last resort.
+    let mut host = Host::backup_of(asks, 1, BELOW);
+    host.command(DRAIN);
+    host.wait(master_down(1, SECOND));
+    assert_eq!(host.role(), Role::Claiming);
+    host.hears(1, BELOW).unwrap();
+    assert_eq!(host.role(), Role::Backup);
 }
 
 /// Neither takes the role from the other by an offer, not even if the advert after it is lost.

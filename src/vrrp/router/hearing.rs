@@ -262,7 +262,7 @@ impl VirtualRouter {
             if heard.priority >= ours {
                 // `preempt_delay` counts from when our priority became the higher one.
                 self.fit_since = now;
-            } else if self.preempts(now) {
+            } else if self.preempts(now) || self.claims_an_offer(heard.priority) {
                 return;
             }
             self.master_interval = heard.interval;
@@ -290,6 +290,12 @@ impl VirtualRouter {
             || (self.config.preempt
                 && !self.held_back
                 && now >= self.fit_since + self.config.preempt_delay)
+    }
+
+    /// Whether `before_claim` runs, and a master that is the last resort goes on meanwhile: it has
+    /// offered its role, or is back, and gives way to us.
+    fn claims_an_offer(&self, theirs: Priority) -> bool {
+        matches!(self.state, State::Claiming { .. }) && theirs == Priority::LOWEST
     }
 
     /// Master (RFC 9568 6.4.3): an inferior master is answered, to a superior one we give way.
