@@ -25,8 +25,8 @@ const LIMITS: [(&str, u64); 5] = [
     ("decode", 265),
     ("encode", 400),
     ("encode_255", 17_200),
-    ("handle_packet", 1_450),
-    ("handle_timeout", 860),
+    ("handle_packet", 1_245),
+    ("handle_timeout", 765),
 ];
 const ROUNDS: u64 = 20;
 
