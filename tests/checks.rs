@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             hosts::a_hook_that_takes_too_long_may_mean_fault,
             hosts::a_router_removed_by_a_reload_leaves_with_its_own_hooks,
             hosts::a_changed_vrid_sends_priority_0_for_the_old_one,
+            hosts::as_process_1_it_reaps_everything_and_waits_for_its_own,
         ]
     })
 }
@@ -103,15 +104,18 @@ fn a_command_passes_with_exit_status_0() -> TestResult {
 
 fn a_command_that_takes_too_long_is_killed() -> TestResult {
     let mut bench = Bench::new();
-    let slow =
-        bench.script("slow", "echo $$ >leader; echo waiting; sh -c 'echo $$ >child; sleep 999; :'");
-    let timeout = Duration::from_millis(300);
+    let slow = bench.script(
+        "slow",
+        "echo $$ >leader; echo waiting; (setsid sh -c 'echo $$ >orphan; sleep 999; :' &)\n\
+         sh -c 'echo $$ >child; sleep 999; :'",
+    );
+    let timeout = Duration::from_millis(600);
     bench.watch(&[CheckPlan { timeout, interval: LONG, ..plan("slow", slow) }]);
     let run = bench.next("slow");
     assert_eq!(run.result, CheckResult::Failed);
-    assert_eq!(run.output.unwrap(), "took longer than 300ms and was killed: waiting");
+    assert_eq!(run.output.unwrap(), "took longer than 600ms and was killed: waiting");
     assert!(run.took >= timeout && run.took < TIMEOUT, "{:?}", run.took);
-    for process in ["leader", "child"] {
+    for process in ["leader", "child", "orphan"] {
         let pid = bench.pid_left(process);
         until("it is gone", || !is_running(pid));
     }

@@ -284,6 +284,25 @@ fn a_hook_that_ignores_sigterm_is_killed_with_its_process_group() {
 }
 
 #[test]
+fn a_hook_that_takes_too_long_ends_with_all_that_it_started_in_whatever_session() {
+    let mut bench = Bench::new();
+    let mut hook = bench.script(
+        "hook",
+        "deaf='trap \"\" TERM HUP; echo $$ >$0; while :; do sleep 1; done'\n\
+         setsid sh -c \"$deaf\" session & (setsid sh -c \"$deaf\" orphan &)\n\
+         (setsid sh -c 'trap \"echo ended >ended; exit\" TERM; echo $$ >polite; sleep 1000 & wait' &)\n\
+         sleep 1000",
+    );
+    hook.timeout = Duration::from_secs(2);
+    assert_eq!(bench.outcome(hook), Outcome::TimedOut);
+    let left = ["session", "orphan", "polite"].map(|name| bench.pid_left(name));
+    let alive = left.map(is_alive);
+    let _ = left.map(|pid| kill(pid, Signal::SIGKILL));
+    assert_eq!(alive, [false; 3]);
+    assert_eq!(bench.left("ended"), "ended\n");
+}
+
+#[test]
 fn background_processes_of_a_hook_are_neither_killed_nor_waited_for() {
     let mut bench = Bench::new();
     let hook = bench.script(
@@ -297,6 +316,30 @@ fn background_processes_of_a_hook_are_neither_killed_nor_waited_for() {
     let alive = is_alive(child);
     kill(child, Signal::SIGKILL).unwrap();
     assert!(alive, "its output was closed under it");
+}
+
+#[test]
+fn the_helper_reaps_what_hooks_leave_in_the_background() {
+    let mut bench = Bench::new();
+    let stays = bench.script("stays", "sleep 1000 & echo $! >stays.pid");
+    let end = bench.script("end", "for n in 1 2 3 4 5; do sleep 0.0$n & done");
+    assert_eq!(bench.outcome(stays), Outcome::Done);
+    for _ in 0..5 {
+        assert_eq!(bench.outcome(end.clone()), Outcome::Done);
+    }
+    let (child, helper) = (bench.pid_left("stays.pid"), bench.helper().pid());
+    let children = || {
+        let list = fs::read_to_string(format!("/proc/{helper}/task/{helper}/children")).unwrap();
+        list.trim().to_owned()
+    };
+    let begin = Instant::now();
+    while children() != child.to_string() && begin.elapsed() < Duration::from_secs(5) {
+        sleep(Duration::from_millis(20));
+    }
+    let orphans = children();
+    kill(child, Signal::SIGKILL).unwrap();
+    assert_eq!(orphans, child.to_string());
+    until("it is reaped", || children().is_empty());
 }
 
 #[test]
@@ -515,7 +558,8 @@ fn a_hook_inherits_nothing_of_the_daemon() {
         "look",
         "echo scheduling $(cut -d' ' -f41 /proc/self/stat) >>seen.tmp\n\
          echo umask $(umask) >>seen.tmp\n\
-         echo group $$ $(cut -d' ' -f5 /proc/$$/stat) >>seen.tmp\n\
+         echo own $$ $(cut -d' ' -f5,6 /proc/$$/stat) >>seen.tmp\n\
+         for fd in 0 1 2 9; do [ ! -e /proc/$$/fd/$fd ] || echo descriptor $fd; done >>seen.tmp\n\
          grep -E '^(Cap|Sig(Blk|Ign)|Uid|Gid)' /proc/self/status >>seen.tmp\n\
          readlink /proc/self/fd/0 >>seen.tmp; mv seen.tmp seen",
     );
@@ -531,8 +575,10 @@ fn a_hook_inherits_nothing_of_the_daemon() {
     assert!(seen.contains("umask 0022\n"), "{seen}");
     assert!(seen.contains("Uid:\t0\t0\t0\t0\n"), "{seen}");
     assert!(seen.ends_with("/dev/null\n"), "{seen}");
-    let mut group = seen.lines().find_map(|line| line.strip_prefix("group ")).unwrap().split(' ');
-    assert_eq!(group.next(), group.next(), "a group of its own");
+    let own = seen.lines().find_map(|line| line.strip_prefix("own ")).unwrap();
+    let own: Vec<&str> = own.split(' ').collect();
+    assert_eq!(own, [own[0]; 3], "a process group and a session of its own");
+    assert!(seen.contains("descriptor 2\n") && !seen.contains("descriptor 9\n"), "{seen}");
 
     // The helper keeps the capabilities to switch users and to see processes, and none of the
     // network.
@@ -541,6 +587,43 @@ fn a_hook_inherits_nothing_of_the_daemon() {
         assert!(status.contains(&format!("{set}:\t00000000000801e0\n")), "{status}");
     }
     assert!(status.contains("CapAmb:\t0000000000000000\n"), "{status}");
+}
+
+#[test]
+fn a_hook_of_root_has_no_capability_where_the_bounding_set_cannot_be_emptied() {
+    if !is_root("a_hook_of_root_has_no_capability_where_the_bounding_set_cannot_be_emptied") {
+        return;
+    }
+    // As in a container.
+    let mut bench = Bench::with_inherited_state("exec setpriv --bounding-set -setpcap");
+    let look = bench.script(
+        "look",
+        "for process in $$ self; do grep -E '^(Cap|NoNewPrivs)' /proc/$process/status; done >seen.tmp\n\
+         mv seen.tmp seen",
+    );
+    assert_eq!(bench.outcome(look), Outcome::Done);
+    let seen = bench.left("seen");
+    for none in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(seen.matches(&format!("{none}:\t0000000000000000\n")).count(), 2, "{seen}");
+    }
+    assert!(!seen.contains("CapBnd:\t0000000000000000\n"), "{seen}");
+    assert_eq!(seen.matches("NoNewPrivs:\t1\n").count(), 2, "{seen}");
+}
+
+#[test]
+fn a_set_user_id_program_gives_a_hook_nothing() {
+    if !is_root("a_set_user_id_program_gives_a_hook_nothing") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let alone = FORKING.lock();
+    fs::copy("/usr/bin/id", bench.path("id")).unwrap();
+    drop(alone);
+    fs::set_permissions(bench.path("id"), PermissionsExt::from_mode(0o4755)).unwrap();
+    let hook = bench.script("hook", "./id -un");
+    assert_eq!(bench.outcome(HookCommand { user: Some("nobody".into()), ..hook }), Outcome::Done);
+    bench.logged("hook done");
+    assert!(bench.log().contains(" nobody "), "{}", bench.log());
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::host::event_channel::{self, Receiver, Sender};
 use crate::host::exclusive::RouterLocks;
 use crate::host::netlink::Worker;
 use crate::host::record::Record;
+use crate::host::orphans;
 use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
 use crate::vrrp::record::PreviousRecord;
@@ -453,11 +454,9 @@ fn successor(config: &Path) -> Result<(), String> {
     let running = std::fs::read_link("/proc/self/exe").map_err(|error| error.to_string())?;
     let path = running.to_string_lossy();
     let installed = path.strip_suffix(" (deleted)").unwrap_or(&path);
-    let output = std::process::Command::new(installed)
-        .arg("check")
-        .arg(config)
-        .stdin(std::process::Stdio::null())
-        .output()
+    let mut check = std::process::Command::new(installed);
+    check.arg("check").arg(config).stdin(std::process::Stdio::null());
+    let output = orphans::run_child(|| check.output())
         .map_err(|error| format!("{installed} cannot be run: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -30,7 +30,7 @@ use crate::helper::Helper;
 use crate::host::exclusive::{self, LockConflict, RouterLocks, RuntimeDir};
 use crate::host::files::Directory;
 use crate::host::netlink::Worker;
-use crate::host::{backoff, kernel, privileges, sys};
+use crate::host::{backoff, kernel, orphans, privileges, sys};
 use background::Background;
 use event_loop::EventLoop;
 use history::{EventKind, History};
@@ -131,6 +131,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut event_loop =
         EventLoop::new(options, config, router_locks, helper, worker, runtime_dir, background)?;
     if let Some(listener) = listener {
+    tokio::spawn(orphans::reap(helper.pid()));
         event_loop.listen(listener, &options.state_dir, runtime_dir)?;
     }
     event_loop.driver.history = History::start(&options.state_dir);
@@ -156,8 +157,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     outcome
 }
 
-/// Reads and checks the file as `run` and a reload need it: with at least one virtual router, and with
-/// hooks that can be run.
+/// Reads and checks the file as `run` and a reload need it: with at least one virtual router.
 fn load(path: &Path) -> Result<Config, Problems> {
     let mut config = Config::load(path)?;
     config.require_routers()?;

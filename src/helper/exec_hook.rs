@@ -1,7 +1,8 @@
-//! `vipd exec-hook`: a fresh process that drops all privileges, changes to the configured user, and
-//! executes the program of a hook or check. Slow steps (a user in LDAP, a script on a hanging file
-//! system) count towards the program's own timeout.
+//! `vipd exec-hook`: a fresh process that supervises the program of a hook or check, and its child,
+//! which drops all privileges, changes to the configured user, and executes the program. Slow steps
+//! (a user in LDAP, a script on a hanging file system) count towards the program's own timeout.
 
+use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -17,9 +18,11 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{self, User};
+use nix::unistd::{self, Pid, User};
 use serde::{Deserialize, Serialize};
 
+use super::hook::Outcome;
+use super::supervisor;
 use crate::host::{privileges, sys};
 
 /// What to execute. Sent through standard input, so that `ps` shows only the program's own
@@ -37,30 +40,62 @@ pub(super) struct ExecSpec {
     pub open_files: Option<u64>,
 }
 
-/// The entry point of `vipd exec-hook`, which only the helper starts: executes the program, or
-/// writes the reason why not to the socket on standard input and returns.
+/// The exit status if no program was executed.
+const NOT_RUN: u8 = 127;
+
+/// The entry point of `vipd exec-hook`, which only the helper starts: executes the program, waits
+/// for it, and ends with its exit status. What an exit status cannot say is written to the socket on
+/// standard input, as an [`Outcome`]: the signal that ended the program, or why it was not run.
 pub fn exec_hook(_args: Vec<OsString>) -> ExitCode {
     let control = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(control) => UnixStream::from(control),
-        Err(_) => return ExitCode::from(127),
+        Err(_) => return ExitCode::from(NOT_RUN),
     };
-    let Err(why) = become_hook(&control);
-    if (&control).write_all(why.as_bytes()).is_err() {
-        eprintln!("vipd exec-hook is started by vipd's helper only: {why}");
+    match supervise(&control) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Exited(status)) => ExitCode::from(status as u8),
+        Ok(other) => report(&control, &other),
+        Err(why) => report(&control, &Outcome::NotRun(why)),
     }
-    ExitCode::from(127)
 }
 
-/// Returns only on failure, with the reason.
-fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, String> {
+fn report(mut control: &UnixStream, outcome: &Outcome) -> ExitCode {
+    let report = serde_json::to_vec(outcome).unwrap_or_default();
+    if control.write_all(&report).is_err() {
+        eprintln!("vipd exec-hook is started by vipd's helper only: {outcome}");
+    }
+    ExitCode::from(NOT_RUN)
+}
+
+/// Starts the program and waits for it. The process of the program returns only if it cannot be
+/// executed, with the reason.
+fn supervise(mut control: &UnixStream) -> Result<Outcome, String> {
+    // Whatever was open where the daemon was started.
+    sys::close_on_exec_from(3).map_err(|error| format!("cannot close descriptors: {error}"))?;
     let mut spec = Vec::new();
     control
         .read_to_end(&mut spec)
         .map_err(|error| format!("cannot read what to execute: {error}"))?;
     let spec: ExecSpec = serde_json::from_slice(&spec)
         .map_err(|error| format!("cannot read what to execute: {error}"))?;
-    let (name, arguments) = spec.argv.split_first().ok_or("no program is named")?;
+    let signals = supervisor::prepare(spec.helper)?;
+    let ours = unistd::getpid();
+    match sys::fork().map_err(|error| format!("cannot start a process: {error}"))? {
+        Some(program) => supervisor::supervise(program, &signals)
+            .map(Outcome::of)
+            .ok_or_else(|| "its end was not noticed".into()),
+        None => {
+            let Err(why) = become_hook(spec, ours);
+            Err(why)
+        }
+    }
+}
 
+/// Returns only on failure, with the reason.
+fn become_hook(spec: ExecSpec, supervisor: Pid) -> Result<Infallible, String> {
+    // Without a controlling terminal: it could type into that (TIOCSTI, tty_ioctl(4)).
+    unistd::setsid().map_err(|error| format!("cannot make a session: {error}"))?;
+    let (name, arguments) = spec.argv.split_first().ok_or("no program is named")?;
     let user = spec.user.as_deref().map(look_up).transpose()?;
     let program = crate::config::find_program(name, user.as_ref())
         .map_err(|(what, help)| format!("{what} ({help})"))?;
@@ -79,8 +114,8 @@ fn become_hook(mut control: &UnixStream) -> Result<std::convert::Infallible, Str
     }
     // Not earlier, because changing the user clears it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
-    if unistd::getppid().as_raw() != spec.helper.cast_signed() {
-        return Err("the helper has ended".into());
+    if unistd::getppid() != supervisor {
+        return Err("its supervisor has ended".into());
     }
 
     let mut hook = std::process::Command::new(&program);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -91,6 +93,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub(super) fn of(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Outcome::Done,
+            (Some(code), _) => Outcome::Exited(code),
+            (None, signal) => Outcome::Killed(signal.unwrap_or_default()),
+        }
+    }
+
     /// Whether a hook failed or did not run.
     pub const fn is_failure(&self) -> bool {
         match self {

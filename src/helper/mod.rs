@@ -17,6 +17,7 @@
 
 mod check_run;
 mod checks;
+mod children;
 mod client;
 mod exec_hook;
 mod hook;
@@ -26,6 +27,7 @@ mod program;
 mod protocol;
 mod queue;
 mod run;
+mod supervisor;
 
 pub use check_run::{CheckResult, CheckRun};
 pub use checks::process_of_another;

@@ -99,6 +99,7 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
     let mut running: JoinSet<Finished> = JoinSet::new();
     let mut checks = Checks::new(pings);
     let mut buffer = vec![0; PACKET_SIZE];
+    children::reap_all()?;
     let ended = loop {
         while let Some(next) = waiting.iter().position(|run| !busy.contains(&run.router)) {
             if let Some(next) = waiting.remove(next) {

@@ -1,28 +1,26 @@
-//! Runs a program: in its own process group, as its user, without privileges, with its output
-//! captured, and ended in time.
+//! Runs a program: in its own session, as its user, without privileges, with its output captured,
+//! and ended in time, with everything that it started.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 use tokio::io::Interest;
-use tokio::process::Child;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::error;
 
 use super::exec_hook::ExecSpec;
 use super::hook::Outcome;
 use super::output::{ProgramOutput, Sink, printable};
+use super::{children, supervisor};
 use crate::host::sys::Readiness;
 
 /// Between TERM and KILL.
@@ -32,6 +30,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most programs end within this. Their output is read only afterwards, because waking up for it
 /// would cost more than starting them.
 const FAST_EXIT: Duration = Duration::from_millis(100);
+/// Ample for what exec-hook writes, in bytes.
+const MAX_REPORTS: u64 = 64 << 10;
 
 /// The soft limit of open files for programs: that of the daemon. The helper itself needs more.
 static OPEN_FILES: OnceLock<u64> = OnceLock::new();
@@ -40,10 +40,14 @@ pub(super) fn limit_open_files(limit: u64) {
     OPEN_FILES.get_or_init(|| limit);
 }
 
-/// A running program. Its process group is killed if this is dropped before the process has ended.
+/// A running program. It is killed with everything that it started if this is dropped before it has
+/// ended.
 pub(super) struct Program {
-    child: Child,
-    group: Pid,
+    /// The process of the supervisor, which ends with the program.
+    supervisor: i32,
+    ended: oneshot::Receiver<ExitStatus>,
+    /// The supervisor has ended.
+    gone: bool,
     channel: ExecChannel,
     output: ProgramOutput,
 }
@@ -77,12 +81,12 @@ impl Program {
             .stdout(writer.try_clone()?)
             .stderr(writer)
             .process_group(0);
-        let mut process = tokio::process::Command::from(process);
-        let child = process.spawn()?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(Errno::ESRCH)?;
+        // It is reaped with all other children.
+        let supervisor = i32::try_from(process.spawn()?.id()).map_err(|_| Errno::ESRCH)?;
         Ok(Program {
-            child,
-            group: Pid::from_raw(group),
+            supervisor,
+            ended: children::wait_for(supervisor),
+            gone: false,
             channel: ExecChannel::new(ours, serde_json::to_vec(&spec)?),
             output: ProgramOutput::new(reader, to),
         })
@@ -90,68 +94,61 @@ impl Program {
 
     /// Waits for the program to end. If this future is dropped, call `end` or `kill`.
     pub(super) async fn run(&mut self) -> Outcome {
-        let ended = match timeout(FAST_EXIT, self.child.wait()).await {
+        let ended = match timeout(FAST_EXIT, &mut self.ended).await {
             Ok(ended) => ended,
             Err(_) => self.serve().await,
         };
-        match ended {
-            Ok(status) => {
-                let why = self.channel.refusal();
-                if why.is_empty() { outcome_of(status) } else { Outcome::NotRun(why) }
-            }
-            Err(error) => Outcome::NotRun(format!("cannot wait for it: {error}")),
+        self.gone = true;
+        match (self.channel.report(), ended) {
+            (Some(outcome), _) => outcome,
+            (None, Ok(status)) => Outcome::of(status),
+            (None, Err(error)) => Outcome::NotRun(format!("cannot wait for it: {error}")),
         }
     }
 
     /// Waits for the program to end, while sending the rest of the spec and reading output.
-    async fn serve(&mut self) -> io::Result<ExitStatus> {
+    async fn serve(&mut self) -> Result<ExitStatus, oneshot::error::RecvError> {
         loop {
             tokio::select! {
-                status = self.child.wait() => return status,
+                status = &mut self.ended => return status,
                 () = self.channel.send(), if !self.channel.spec.is_empty() => {}
                 () = self.output.read(), if !self.output.ended => {}
             }
         }
     }
 
-    /// Sends TERM to the process group, and KILL when [`KILL_GRACE`] is over or the program has
-    /// ended. The leader is not reaped before that, so the group number cannot have been reused.
+    /// Sends TERM to the program and everything that it started, and KILL to what is left of it
+    /// after [`KILL_GRACE`].
     pub(super) async fn end(&mut self) {
-        if let Err(error) = killpg(self.group, Signal::SIGTERM) {
-            error!(pid = self.group.as_raw(), "cannot end a hook: {error}");
-        }
+        children::signal(self.supervisor, supervisor::TERMINATE);
         let grace_ends = Instant::now() + KILL_GRACE;
-        while Instant::now() < grace_ends && !(self.output.ended && has_exited(self.group)) {
-            let _ = timeout(Duration::from_millis(20), async {
-                if !self.output.ended {
-                    self.output.read().await;
-                } else {
-                    sleep(KILL_GRACE).await;
-                }
-            })
-            .await;
+        while !self.gone && Instant::now() < grace_ends {
+            tokio::select! {
+                _ = &mut self.ended => self.gone = true,
+                () = self.output.read(), if !self.output.ended => {}
+                () = sleep_until(grace_ends) => {}
+            }
         }
         self.kill();
         if !self.is_gone(KILL_TIMEOUT).await {
-            error!(pid = self.group.as_raw(), "a killed hook does not end");
+            error!(pid = self.supervisor, "a killed hook does not end");
         }
     }
 
-    /// Sends KILL to the process group, unless its leader has been reaped.
+    /// Sends KILL to the program and everything that it started.
     pub(super) fn kill(&self) {
-        if self.child.id().is_some() {
-            let _ = killpg(self.group, Signal::SIGKILL);
-            let _ = kill(self.group, Signal::SIGKILL);
-        }
+        children::signal(self.supervisor, supervisor::KILL);
     }
 
-    /// Waits at most `limit`; whether the process has ended.
+    /// Waits at most `limit`; whether the program and everything that it started have ended.
     pub(super) async fn is_gone(&mut self, limit: Duration) -> bool {
-        timeout(limit, self.child.wait()).await.is_ok()
+        self.gone = self.gone || timeout(limit, &mut self.ended).await.is_ok();
+        self.gone
     }
 
+    /// The process id of the supervisor.
     pub(super) fn pid(&self) -> i32 {
-        self.group.as_raw()
+        self.supervisor
     }
 
     /// Reads the remaining output, and returns what is kept of it.
@@ -167,7 +164,7 @@ impl Drop for Program {
     }
 }
 
-/// The socket that sends the spec to exec-hook and returns the reason of a failure.
+/// The socket that sends the spec to exec-hook and returns what its exit status does not say.
 struct ExecChannel {
     stream: StdUnixStream,
     /// The part of the spec not sent yet.
@@ -204,26 +201,16 @@ impl ExecChannel {
         self.advance();
     }
 
-    /// The reason why exec-hook failed; empty if it executed the program.
-    fn refusal(&mut self) -> String {
-        let mut why = Vec::new();
-        let _ = (&self.stream).take(4096).read_to_end(&mut why);
-        printable(&why)
+    /// What exec-hook wrote: why the program was not executed, or which signal ended it.
+    fn report(&mut self) -> Option<Outcome> {
+        let mut reports = Vec::new();
+        let _ = (&self.stream).take(MAX_REPORTS).read_to_end(&mut reports);
+        // The process that could not execute the program reports first, its supervisor next.
+        match serde_json::Deserializer::from_slice(&reports).into_iter().next()?.ok()? {
+            Outcome::NotRun(why) => Some(Outcome::NotRun(printable(why.as_bytes()))),
+            outcome => Some(outcome),
+        }
     }
-}
-
-fn outcome_of(status: ExitStatus) -> Outcome {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Outcome::Done,
-        (Some(code), _) => Outcome::Exited(code),
-        (None, signal) => Outcome::Killed(signal.unwrap_or_default()),
-    }
-}
-
-/// Whether the process has ended, without reaping it.
-fn has_exited(process: Pid) -> bool {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    !matches!(waitid(Id::Pid(process), flags), Ok(WaitStatus::StillAlive))
 }
 
 /// The only variable that programs inherit.

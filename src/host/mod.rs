@@ -17,6 +17,7 @@ pub(crate) mod kernel;
 pub(crate) mod log;
 pub mod neighbours;
 pub mod netlink;
+pub(crate) mod orphans;
 pub(crate) mod poller;
 pub mod privileges;
 pub(crate) mod record;

@@ -10,6 +10,7 @@ use std::io;
 
 use caps::{CapSet, Capability};
 use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::sys;
@@ -33,9 +34,6 @@ pub fn explain(missing: &[Capability]) -> String {
 /// Drops all capabilities except those of `keep` that the process has. Programs it executes get
 /// none, or those of `keep` if it runs as root.
 ///
-/// Without CAP_SETPCAP the bounding set cannot be reduced, so a program executed as root may regain
-/// whatever the bounding set contains.
-///
 /// # Errors
 /// There is more than one thread, or the kernel refused.
 pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
@@ -50,10 +48,15 @@ pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
 /// The first half of [`keep_only`]: programs that the process executes get no capabilities beyond
 /// `keep`. The process itself keeps its own, so that it can still change its user.
 ///
+/// The bounding set cannot be reduced without CAP_SETPCAP, and what is in it a program executed as
+/// root would get back; with `no_new_privs` (prctl(2)) it gets at most what the process has. Set-user-ID
+/// programs and programs with file capabilities run without them then, always and everywhere: where the
+/// bounding set is empty they would not work as intended either.
+///
 /// # Errors
 /// As [`keep_only`].
 pub fn restrict_executed_programs(keep: &[Capability]) -> io::Result<()> {
-    if std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {
+    if !sys::has_one_thread() {
         return Err(io::Error::other("privileges must be given up before there are threads"));
     }
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
@@ -67,7 +70,8 @@ pub fn restrict_executed_programs(keep: &[Capability]) -> io::Result<()> {
         }
     }
     caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
-    caps::clear(None, CapSet::Inheritable).map_err(io::Error::other)
+    caps::clear(None, CapSet::Inheritable).map_err(io::Error::other)?;
+    Ok(prctl::set_no_new_privs()?)
 }
 
 /// Gives the calling thread real-time priority (`SCHED_FIFO`, 1 to 99), which its children and the

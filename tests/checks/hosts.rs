@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::services::{self, Authority, Server, Service, Systemd};
-use crate::suite::TestResult;
+use crate::suite::{TestResult, programs};
 use crate::{TIMEOUT, VIPD, is_root, until};
 
 /// Two hosts and a client; `a` has the better priority and the checks of the test.
@@ -113,8 +113,12 @@ fn numbered(name: &str, number: u8, priority: u8) -> RouterSpec {
 
 /// The helper process of a daemon.
 fn helper_of(daemon: &Daemon) -> Pid {
-    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
-    Pid::from_raw(fs::read_to_string(children).unwrap().trim().parse().unwrap())
+    Pid::from_raw(children(daemon.pid())[0].cast_signed())
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 /// A file in which hooks log that they ran, and the program that does so, both for any user.
@@ -980,5 +984,51 @@ pub fn a_changed_vrid_sends_priority_0_for_the_old_one() -> TestResult {
         let last = said().into_iter().rfind(|(_, advert)| advert.vrid == before).unwrap();
         assert_eq!(last.1.priority, 0, "{}", a.log());
     }
+    Ok(())
+}
+
+/// The daemon as the entry point of a container.
+pub fn as_process_1_it_reaps_everything_and_waits_for_its_own() -> TestResult {
+    programs(&["unshare", "nsenter"])?;
+    let pair = Pair::new();
+    let (start, leave) = (pair.a.dir().join("container"), pair.a.dir().join("leave"));
+    let unshare = "unshare --pid --fork --kill-child --mount-proc";
+    services::write_program(&start, &format!("#!/bin/sh\nexec {unshare} '{VIPD}' \"$@\"\n"));
+    // Leaves a process behind that ends when it has no parent any more.
+    services::write_program(&leave, "#!/bin/sh\n(sleep 0.05 &)\n");
+    let mut spec = pair.spec(150);
+    spec.more += &format!(
+        "checks = [\"leave\"]\n[[check]]\nname = \"leave\"\ncommand = \"{}\"\ninterval = \"100ms\"\n",
+        leave.display()
+    );
+    let mut container = pair.start_a(&Program::Vipd(start), &[spec]);
+    pair.expect_master(&pair.a);
+    let daemon = children(container.pid())[0];
+    let zombies = |daemon: u32| {
+        let all =
+            children(daemon).into_iter().flat_map(|child| [vec![child], children(child)].concat());
+        let state = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        all.filter(|pid| state(*pid).rsplit(')').next().unwrap_or_default().starts_with(" Z"))
+            .count()
+    };
+    // As by "podman exec", which gives orphans to process 1 as well.
+    let enter = || {
+        let mut exec = Command::new("nsenter");
+        exec.args(["--pid", "--target", &daemon.to_string(), "sh"]).arg(&leave);
+        assert!(exec.status().unwrap().success());
+    };
+    for _ in 0..10 {
+        enter();
+    }
+    until("many checks have run", || pair.check("leave")["streak"].as_u64() > Some(20));
+    // Those of this moment alone: they end all the time.
+    until("what ended is reaped", || zombies(daemon) <= 2);
+    // The status of a child that it waits for is not taken away by reaping.
+    enter();
+    kill(Pid::from_raw(daemon.cast_signed()), Signal::SIGUSR2).unwrap();
+    let status = container.wait(TIMEOUT).unwrap().expect("it ends for a restart");
+    assert!(status.success(), "{status}: {}", container.log());
+    let log = container.log();
+    assert!(!log.contains("nothing could start after this process"), "{log}");
     Ok(())
 }

@@ -13,7 +13,10 @@ mod socket;
 pub(crate) use mapped::MappedFile;
 pub(crate) use memory::{map_large_allocations, release_code_pages, trim_heap};
 pub(crate) use packets::{OutgoingPacket, PacketBuffer, ReceivedPacket, SEND_BATCH, send_all};
-pub(crate) use process::{forbid_realtime, pidfd_open, set_scheduler};
+pub(crate) use process::{
+    close_on_exec_from, ended_child, forbid_realtime, fork, has_one_thread, pidfd_open, reap_child,
+    set_scheduler,
+};
 pub use readiness::Readiness;
 pub(crate) use readiness::epoll_wait;
 pub(crate) use socket::interface_flags;
