@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod words;
+mod text;
 
 pub mod api;
 pub mod cli;

@@ -34,19 +34,20 @@ const FORBIDDEN_IN_VRRP: [(&str, &str); 22] = [
 ];
 
 /// The parts of `src`, each with those that it may use, which lie below it.
-const PARTS: [(&str, &[&str]); 13] = [
+const PARTS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     ("cli", &["api", "config", "daemon", "doctor", "exporter", "helper", "host", "lab", "vrrp"]),
     ("daemon", &["api", "config", "helper", "host", "vrrp"]),
-    ("doctor", &["api", "config", "host", "vrrp"]),
+    ("doctor", &["api", "config", "host", "vrrp", "text"]),
     ("exporter", &["api", "host", "vrrp"]),
     ("lab", &["host"]),
-    ("helper", &["config", "host", "vrrp"]),
-    ("config", &["host", "vrrp"]),
+    ("helper", &["config", "host", "vrrp", "text"]),
+    ("config", &["host", "vrrp", "text"]),
     ("host", &["vrrp"]),
     ("vrrp", &["words"]),
     ("api", &["words"]),
     ("words", &[]),
+    ("text", &[]),
     ("lib", &[]),
 ];
 

@@ -550,6 +550,25 @@ fn refusal(path: &Path) -> String {
 }
 
 #[test]
+fn format_characters_of_the_file_are_not_shown() {
+    let hidden = ['\u{202e}', '\u{2066}', '\u{200b}', '\u{2028}', '\u{feff}', '\u{9b}', '\x1b'];
+    for c in hidden {
+        let text = format!("[[virtual_router]]\nname = \"we{c}b\" # {c}\ninterface = \"e{c}0\"\n");
+        let refused = Config::parse(&format!("a{c}b.toml"), &text).unwrap_err();
+        let plain = refused.to_string();
+        assert!(!plain.contains(hidden), "{plain:?}");
+        let colours = refused.render(true).replace("\x1b[", "");
+        assert!(!colours.contains(hidden), "{colours:?}");
+        if c != '\x1b' && c != '\u{9b}' {
+            assert!(plain.contains("cannot be the name of an interface"), "{plain}");
+        }
+    }
+    let text = "[[check]]\nname = \"web\"\nhttp = \"http://localhost/\"\nbody = \"\u{202e}well\u{200b}\"\n";
+    let explained = Config::parse("vipd.toml", text).unwrap().explain();
+    assert!(explained.contains("well") && !explained.contains(hidden), "{explained:?}");
+}
+
+#[test]
 fn a_file_that_cannot_be_used_says_why() {
     let directory = Directory::new();
     let missing = refusal(&directory.0.path().join("vipd.toml"));

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::hooks::key;
 use super::{CheckPlan, Config, Target};
+use crate::text::printable_lines;
 use crate::vrrp::{
     Address, CheckConfig, Effect, GroupConfig, Hook, Initial, Priority, RouterConfig,
 };
@@ -36,7 +37,7 @@ pub(super) fn as_text(config: &Config) -> String {
     for (counts, plan) in config.vrrp.checks.iter().zip(&config.checks) {
         let _ = writeln!(text, "\n{}", one_check(config, counts, plan));
     }
-    text
+    printable_lines(&text).into_owned()
 }
 
 fn one_router(config: &Config, router: &RouterConfig) -> String {

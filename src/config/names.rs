@@ -2,6 +2,7 @@
 
 use super::problem::Diagnostics;
 use super::reader::At;
+use crate::text::is_printable;
 
 /// `IFNAMSIZ` without the terminating zero.
 pub(super) const MAX_INTERFACE_NAME: usize = 15;
@@ -39,7 +40,7 @@ pub(super) fn check_interface(interface: &At<String>, report: &Diagnostics) {
     } else if name.len() > MAX_ALTERNATIVE_NAME {
         let longest = MAX_ALTERNATIVE_NAME;
         report.error(at, format!("a name of an interface has at most {longest} bytes"), help);
-    } else if name == "." || name == ".." || name.contains(['/', '\0']) || has_blanks(name) {
+    } else if name == "." || name == ".." || name.contains('/') || !name.chars().all(may_be_named) {
         report.error(at, format!("`{name}` cannot be the name of an interface"), help);
     } else if name == "lo" {
         let message = "`lo` is the loopback device: no other host receives what is sent there";
@@ -62,6 +63,6 @@ pub(super) fn check_interface(interface: &At<String>, report: &Diagnostics) {
     }
 }
 
-fn has_blanks(text: &str) -> bool {
-    text.contains(|c: char| c.is_whitespace() || c.is_control())
+fn may_be_named(c: char) -> bool {
+    !c.is_whitespace() && is_printable(c)
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
+use crate::text::is_printable;
+
 /// Further problems are only counted.
 const MAX_SHOWN: usize = 100;
 /// In bytes; longer lines are not quoted. 255 IPv6 addresses fit.
@@ -61,7 +63,11 @@ impl Problem {
         }
         group = group.element(Level::HELP.message(&*self.suggestion));
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[group])
+        // The renderer knows only some of the characters that disturb a terminal. Those of the file
+        // are not escaped, so that the marker stays below its place.
+        let kept = |c: char| c == '\n' || (colours && c == '\x1b');
+        let rendered = renderer.render(&[group]);
+        rendered.chars().map(|c| if kept(c) { c } else { shown(c) }).collect()
     }
 }
 
@@ -330,12 +336,16 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
+fn shown(c: char) -> char {
+    if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER }
+}
+
 /// Text from the file, made safe for a terminal: no escape sequences, limited length.
 fn plain(text: &str) -> String {
     const MAX_LENGTH: usize = 400;
     let mut plain: String = annotate_snippets::normalize_untrusted_str(text)
         .chars()
-        .map(|c| if c == '\n' { ' ' } else { c })
+        .map(|c| if c == '\n' { ' ' } else { shown(c) })
         .take(MAX_LENGTH + 1)
         .collect();
     if plain.chars().count() > MAX_LENGTH {

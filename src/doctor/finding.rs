@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use crate::text::printable_lines;
+
 words! {
     /// The kinds of problems that `vipd doctor` knows, in the order in which findings are sorted.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,10 +131,11 @@ impl Report {
         fix_does: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        let about = about.to_string();
+        let about = shown(&about.to_string());
         // Virtual routers that share an interface share its problems; report them once.
         if !self.findings.iter().any(|known| (known.problem, &known.about) == (problem, &about)) {
-            let (text, fix_does, fix) = (text.into(), fix_does.into(), fix.into());
+            let [text, fix_does, fix] =
+                [text.into(), fix_does.into(), fix.into()].map(|text| shown(&text));
             self.findings.push(Finding { problem, about, text, fix_does, fix });
         }
     }
@@ -151,11 +154,16 @@ impl Report {
     }
 
     pub(super) fn skip(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        let skipped = Skipped { what: what.into(), why: why.into() };
+        let skipped = Skipped { what: shown(&what.into()), why: shown(&why.into()) };
         if !self.not_examined.contains(&skipped) {
             self.not_examined.push(skipped);
         }
     }
+}
+
+/// It may have names that others chose: of interfaces, tables, units.
+fn shown(text: &str) -> String {
+    printable_lines(text).into_owned()
 }
 
 /// After a change of the file.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::sys::Readiness;
+use crate::text;
 use crate::vrrp::Hook;
 
 /// How long remaining output is read after the program has ended.
@@ -182,18 +183,9 @@ impl ProgramOutput {
     }
 }
 
-/// Text with control characters escaped, so that it cannot disturb a terminal or forge a log line.
+/// What a program wrote, so that it cannot disturb a terminal or forge a log line.
 pub(super) fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut printable = String::with_capacity(text.len());
-    for character in text.trim_end_matches(['\r', '\n']).chars() {
-        if character.is_control() && character != '\t' {
-            printable.extend(character.escape_default());
-        } else {
-            printable.push(character);
-        }
-    }
-    printable
+    text::printable(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']))
 }
 
 /// The end of a text as one line of at most 400 bytes.
@@ -222,6 +214,7 @@ mod tests {
     fn output_cannot_disturb_a_terminal_or_forge_a_line() {
         assert_eq!(printable(b"caf\xc3\xa9\tok\r"), "caf\u{e9}\tok");
         assert_eq!(printable(b"\x1b[31mred\n<0>x \xff\n"), "\\u{1b}[31mred\\n<0>x \u{fffd}");
+        assert_eq!(printable("\u{202e}lleh\u{200b}".as_bytes()), "\\u{202e}lleh\\u{200b}");
     }
 
     #[test]

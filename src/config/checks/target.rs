@@ -11,6 +11,7 @@ use crate::config::names::{MAX_ALTERNATIVE_NAME, MAX_INTERFACE_NAME, check_inter
 use crate::config::problem::Diagnostics;
 use crate::config::program;
 use crate::config::reader::At;
+use crate::text::is_printable;
 
 /// What the kernel keeps of a process name: `TASK_COMM_LEN` without the terminating zero.
 pub const MAX_COMM: usize = 15;
@@ -142,7 +143,7 @@ fn check_process(object: &At<String>, report: &Diagnostics) -> Option<String> {
     if name.contains('/') {
         return check_path(object, report).map(|_| name.to_string());
     }
-    let problem = if name.is_empty() || name.contains(char::is_control) {
+    let problem = if name.is_empty() || !name.chars().all(is_printable) {
         Some("this cannot be the name of a process".to_string())
     } else if name.len() > MAX_COMM {
         Some(format!("`{name}` is too long: the kernel keeps {MAX_COMM} bytes of a process name"))

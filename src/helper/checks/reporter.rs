@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
 use crate::helper::check_run::{CheckResult, CheckRun};
+use crate::text;
 
 pub(super) struct CheckReport {
     pub run: CheckRun,
@@ -34,6 +35,8 @@ impl Reporter {
     }
 
     pub(super) async fn report(&mut self, result: CheckResult, output: String, took: Duration) {
+        // It may have text of a server, of systemd, or the name of a file.
+        let output = text::printable(&output);
         let alike = self.last.is_some_and(|last| last.failed() == result.failed());
         self.streak = if alike { self.streak.saturating_add(1) } else { 1 };
         let number_changed = self.last != Some(result) && alike;
