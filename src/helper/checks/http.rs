@@ -1,19 +1,25 @@
 //! `http`: a web server responds with the expected status and body.
 //!
-//! Every run opens a connection, as a new client would. Redirects are not followed.
+//! Every run opens a connection, as a new client would. Redirects are not followed. Of what a server
+//! sends only so much is read as an answer needs, in bytes and in interim answers.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::ext::on_informational;
 use hyper::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::Resumption;
@@ -26,6 +32,12 @@ use crate::config;
 
 /// How much of the body is searched.
 const SEARCHED: usize = 64 * 1024;
+/// How much is read in one run: what is searched, with the head, certificates and framing.
+const MAX_READ: usize = 4 * SEARCHED;
+/// The head of an answer is no longer than this.
+const MAX_HEAD: usize = SEARCHED;
+/// Interim answers (status 100 to 199) before the answer. One or two are usual.
+const MAX_INTERIM: u32 = 8;
 /// How long the system's certificate authorities are cached.
 const FRESH: Duration = Duration::from_secs(3600);
 
@@ -58,7 +70,8 @@ impl HttpCheck {
         let target = self.target.as_mut().map_err(|why| why.clone())?;
         let stream = target.peer.connect(limit).await?;
         let _ = stream.set_nodelay(true);
-        let request = target.request()?;
+        let stream = Limited::new(stream);
+        let request = target.request(&stream.interim)?;
         let Some(server) = target.server.clone() else {
             return exchange(stream, request, &self.request).await;
         };
@@ -87,15 +100,74 @@ impl HttpTarget {
         Ok(HttpTarget { peer: TcpTarget::new(host, port), uri, authority, server })
     }
 
-    fn request(&self) -> Result<Request<Empty<Bytes>>, String> {
-        Request::builder()
+    /// Interim answers to it are counted.
+    fn request(&self, interim: &Arc<AtomicU32>) -> Result<Request<Empty<Bytes>>, String> {
+        let mut request = Request::builder()
             .uri(self.uri.path_and_query().map_or("/", |path| path.as_str()))
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("vipd/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "*/*")
             .header(CONNECTION, "close")
             .body(Empty::new())
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        let interim = Arc::clone(interim);
+        on_informational(&mut request, move |_| {
+            interim.fetch_add(1, Ordering::Relaxed);
+        });
+        Ok(request)
+    }
+}
+
+/// A connection from which only so much is read. Below TLS, so that what is decrypted is limited.
+struct Limited<S> {
+    stream: S,
+    read: usize,
+    /// Interim answers so far.
+    interim: Arc<AtomicU32>,
+}
+
+impl<S> Limited<S> {
+    fn new(stream: S) -> Self {
+        Limited { stream, read: 0, interim: Arc::default() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.interim.load(Ordering::Relaxed) > MAX_INTERIM {
+            let text = format!("more than {MAX_INTERIM} interim answers (status 100 to 199)");
+            return Poll::Ready(Err(io::Error::other(text)));
+        }
+        if self.read >= MAX_READ {
+            let text = format!("more than {} KiB, and the answer is not complete", MAX_READ >> 10);
+            return Poll::Ready(Err(io::Error::other(text)));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.read += buffer.filled().len() - before;
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -104,8 +176,11 @@ async fn exchange(
     request: Request<Empty<Bytes>>,
     wanted: &config::Http,
 ) -> Result<String, String> {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| explain(&error))?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| explain(&error))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| explain(&error))?;
         evaluate(response, wanted).await
@@ -254,6 +329,8 @@ fn read(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -265,5 +342,62 @@ mod tests {
         assert_eq!(named("http://[::1]:8404/x?y"), "[::1]:8404");
         let target = HttpTarget::of("https://[2001:db8::1]/").unwrap();
         assert_eq!(target.server, Some(ServerName::try_from("2001:db8::1").unwrap()));
+    }
+
+    /// How many bytes of an endless answer are taken, and what the check says. `answer` is the
+    /// beginning, `more` follows again and again.
+    async fn taken(answer: &str, more: &str, body: Option<&str>) -> (usize, String) {
+        let wanted = config::Http {
+            url: "http://web.example/".into(),
+            status: None,
+            body: body.map(str::to_owned),
+            ca_file: None,
+        };
+        // Holds little, so that what the server can send has been read.
+        let (near, mut far) = tokio::io::duplex(64);
+        let stream = Limited::new(near);
+        let request = HttpTarget::of(&wanted.url).unwrap().request(&stream.interim).unwrap();
+        let server = async {
+            let mut sent = 0;
+            let _ = far.read(&mut [0; 1024]).await;
+            let pieces = std::iter::once(answer).chain(std::iter::repeat(more));
+            for piece in pieces {
+                if far.write_all(piece.as_bytes()).await.is_err() || sent > 100 * MAX_READ {
+                    break;
+                }
+                sent += piece.len();
+            }
+            sent
+        };
+        let (sent, said) = tokio::join!(server, exchange(stream, request, &wanted));
+        (sent, said.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn of_an_endless_answer_a_limited_part_is_read() {
+        let interim = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        let (sent, said) = taken("", interim, None).await;
+        assert!(said.contains("more than 8 interim answers"), "{said}");
+        assert!(sent <= MAX_HEAD, "{sent}");
+        let head = "HTTP/1.1 200 OK\r\n";
+        let (sent, said) = taken(head, "X-Header: and one more\r\n", None).await;
+        assert!(sent <= 2 * MAX_HEAD, "{sent}: {said}");
+        // Each byte of the body in a chunk of its own.
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+        let chunk = "1\r\nx\r\n";
+        let (sent, said) = taken(&chunked, chunk, Some("ready")).await;
+        assert!(said.contains("more than 256 KiB"), "{said}");
+        assert!(sent <= MAX_READ + 2 * MAX_HEAD, "{sent}");
+        let (sent, said) = taken(&format!("{head}\r\n"), "not yet ", Some("ready")).await;
+        assert!(said.contains("does not have \"ready\" in its first 65536 bytes"), "{said}");
+        assert!(sent <= SEARCHED + 2 * MAX_HEAD, "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_few_interim_answers_are_passed_over() {
+        let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(8);
+        let (_, said) =
+            taken(&interim, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", None).await;
+        assert_eq!(said, "status 503 Service Unavailable, wanted 200 to 299");
     }
 }
