@@ -51,6 +51,19 @@ fn the_unit_of_the_daemon_restricts_all_but_what_hooks_need() {
 }
 
 #[test]
+fn a_hook_that_exhausts_memory_or_processes_stops_neither_the_unit_nor_the_host() {
+    let unit = fs::read_to_string(Path::new(UNITS).join("vipd.service")).unwrap();
+    let value = |key: &str| {
+        let set = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        set.collect::<Vec<_>>()
+    };
+    assert_eq!(value("OOMPolicy"), ["continue"]);
+    assert_eq!(value("LimitCORE"), ["0"]);
+    let [most] = *value("TasksMax") else { panic!("TasksMax is not set once") };
+    assert!((1000..=10_000).contains(&most.parse::<u32>().unwrap()), "{most}");
+}
+
+#[test]
 fn the_unit_of_the_exporter_restricts_nearly_everything() {
     assert_exposed_at_most("vipd-exporter.service", 12);
 }
