@@ -90,6 +90,20 @@ const MAY_CHANGE_FILES: [(&str, &str); 6] = [
     ("src/helper/exec_hook.rs", "it writes to /proc"),
 ];
 
+/// What runs the modules that `/etc/nsswitch.conf` names. The process with the daemon's capabilities
+/// has this done by the helper; `vipd check` gives its own up.
+const LOOKS_UP: [&str; 9] = [
+    "User::from_",
+    "Group::from_",
+    "getgrouplist",
+    "initgroups",
+    "ToSocketAddrs",
+    "lookup_host",
+    "find_program",
+    "config::examine",
+    ".check_host()",
+];
+
 /// The directory whose code may be `unsafe`.
 const UNSAFE_CODE: &str = "src/host/sys";
 
@@ -192,6 +206,18 @@ fn the_host_does_not_know_the_election() {
 fn files_are_made_and_changed_in_one_place() {
     let may = |file: &Source| MAY_CHANGE_FILES.iter().any(|(path, _)| file.path.starts_with(path));
     assert_none(sources("src").filter(|file| !may(file)).flat_map(|file| file_changes(&file)));
+}
+
+#[test]
+fn the_daemon_looks_up_neither_users_nor_names() {
+    for part in ["src/daemon", "src/host", "src/vrrp", "src/api"] {
+        assert_none(sources(part).flat_map(|file| {
+            LOOKS_UP
+                .iter()
+                .flat_map(|word| named(&file, word, "only the helper may"))
+                .collect::<Vec<_>>()
+        }));
+    }
 }
 
 #[test]

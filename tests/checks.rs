@@ -78,6 +78,7 @@ fn main() -> ExitCode {
             hosts::a_router_removed_by_a_reload_leaves_with_its_own_hooks,
             hosts::a_changed_vrid_sends_priority_0_for_the_old_one,
             hosts::as_process_1_it_reaps_everything_and_waits_for_its_own,
+            hosts::users_are_looked_up_outside_of_the_daemon,
         ]
     })
 }

@@ -4,13 +4,25 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use caps::Capability;
+
+use super::output::fail;
 use crate::config::{CheckPlan, Config, Problems, Target};
 use crate::doctor;
 use crate::helper::process_of_another;
+use crate::host::privileges;
+
+/// What root may need to see the file, the programs and the processes.
+const SEES: [Capability; 3] =
+    [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
 
 /// Checks the file, and unless `file_only` the hooks and users of this machine, and who could change the
 /// file. Problems go to stderr, the meaning of the file to stdout, as text or as JSON.
 pub(super) fn run(path: &Path, file_only: bool, json: bool) -> ExitCode {
+    // Looking up users runs whatever nsswitch.conf names, and the daemon starts this before a restart.
+    if let Err(error) = privileges::keep_only(&SEES) {
+        return fail(format_args!("cannot give up privileges: {error}"));
+    }
     let checked = if file_only { Config::load_draft(path) } else { for_this_machine(path) };
     match checked {
         Ok(config) => {

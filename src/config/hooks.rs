@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::file;
 use super::problem::{Diagnostics, Place};
-use super::program::{check_argv, check_program, check_user};
+use super::program::{ProgramFaults, ProgramUse, check_argv, check_user, report_faults};
 use super::reader::At;
-use crate::host::trust::Trust;
 use crate::vrrp::{Hook, RouterConfig, VETO};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +44,12 @@ pub struct HookCommand {
     pub timeout: Duration,
     /// The user to run it as; `None`: the user the daemon was started as.
     pub user: Option<String>,
+}
+
+impl HookCommand {
+    pub(super) fn program(&self) -> ProgramUse {
+        ProgramUse::of(&self.argv, self.user.as_deref())
+    }
 }
 
 /// What the protocol needs to know about the hooks.
@@ -187,14 +192,13 @@ fn check_fault_for(
 pub(super) fn check_host(
     hooks: &Hooks,
     places: Option<&HookPlaces>,
-    trust: &Trust,
+    faults: &ProgramFaults,
     report: &Diagnostics,
 ) {
     for (hook, command) in hooks.iter() {
         let (program_at, user_at) = places
             .and_then(|places| places.get(&hook))
             .map_or((None, None), |(program, user)| (Some(program), user.as_ref()));
-        let user = command.user.as_deref();
-        check_program(&command.argv, user, program_at, user_at, trust, report);
+        report_faults(faults, Some(&command.program()), program_at, user_at, report);
     }
 }

@@ -31,7 +31,7 @@ pub use checks::{CheckPlan, Http, MAX_COMM, Target};
 pub use file::keys;
 pub use hooks::{HookCommand, Hooks};
 pub use problem::{Place, Problem, Problems, Severity};
-pub use program::{HOOK_PATH, find_program};
+pub use program::{HOOK_PATH, ProgramFaults, ProgramUse, examine, find_program};
 
 use crate::host::trust::Trust;
 use crate::vrrp;
@@ -162,16 +162,26 @@ impl Config {
     /// # Errors
     /// Every problem, at the line that names the program or file.
     pub fn check_host(&self) -> Result<(), Problems> {
-        self.check_host_for(&Trust::of_this_process())
+        self.check_host_with(&examine(&self.programs()))
     }
 
-    fn check_host_for(&self, trust: &Trust) -> Result<(), Problems> {
+    /// The programs and users of all hooks and checks.
+    pub fn programs(&self) -> BTreeSet<ProgramUse> {
+        let hooks = self.hooks.values().flat_map(Hooks::iter).map(|(_, command)| command.program());
+        hooks.chain(self.checks.iter().filter_map(CheckPlan::program)).collect()
+    }
+
+    /// As [`Config::check_host`], for programs that another process has [examined](examine).
+    ///
+    /// # Errors
+    /// As for [`Config::check_host`].
+    pub fn check_host_with(&self, faults: &ProgramFaults) -> Result<(), Problems> {
         let report = Diagnostics::new(&self.file, "");
         for (router, hooks) in &self.hooks {
-            hooks::check_host(hooks, self.hook_places.get(router), trust, &report);
+            hooks::check_host(hooks, self.hook_places.get(router), faults, &report);
         }
         for (index, plan) in self.checks.iter().enumerate() {
-            checks::check_host(plan, self.check_places.get(index), trust, &report);
+            checks::check_host(plan, self.check_places.get(index), faults, &report);
         }
         let (problems, _) = report.into_parts();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -183,13 +193,19 @@ impl Config {
         let trust = Trust::of_root();
         let mut refused = Vec::new();
         refused.extend(trust.check(path).err().map(|untrusted| load::explain(&untrusted)));
-        let programs = self.check_host_for(&trust).err();
+        let programs = self.check_host_with(&program::examine_for(&trust, &self.programs())).err();
         for problem in programs.iter().flat_map(Problems::iter) {
             refused.push((problem.message.clone(), problem.suggestion.clone()));
         }
         for (message, help) in refused {
             self.note(&format!("root would refuse to run this: {message}"), &help);
         }
+    }
+
+    /// That its programs could not be examined, for this reason.
+    pub fn not_examined(&self, why: &str) -> Problems {
+        let message = format!("the programs of hooks and checks cannot be examined: {why}");
+        Problems::about_file(&self.file, message, "see the log for more, and try again")
     }
 
     /// Adds a note about this machine.

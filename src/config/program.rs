@@ -1,11 +1,13 @@
 //! The programs of hooks and checks: how the file names them, and whether they can be executed here
 //! and not be changed by others.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, User};
+use serde::{Deserialize, Serialize};
 
 use super::file::Argv;
 use super::problem::{Diagnostics, Place};
@@ -88,37 +90,79 @@ pub(super) fn check_user(user: &At<String>, report: &Diagnostics) {
     }
 }
 
-/// Whether the user exists and can execute the program, and nobody can change it who is not trusted.
-pub(super) fn check_program(
-    argv: &[String],
-    user: Option<&str>,
+/// A program of a hook or check and the user that is to run it, or a user alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProgramUse {
+    pub(super) program: Option<String>,
+    /// `None`: the daemon's own.
+    pub(super) user: Option<String>,
+}
+
+impl ProgramUse {
+    pub(super) fn of(argv: &[String], user: Option<&str>) -> Self {
+        let program = argv.first().cloned().unwrap_or_default();
+        ProgramUse { program: Some(program), user: user.map(str::to_owned) }
+    }
+}
+
+/// Why a program cannot be run here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramFault {
+    /// It is the user that is wrong, not the program.
+    of_user: bool,
+    message: String,
+    help: String,
+}
+
+/// What is wrong with the programs of a configuration on this machine; empty if nothing is.
+pub type ProgramFaults = Vec<(ProgramUse, ProgramFault)>;
+
+/// Whether each user exists and can execute the program, and nobody can change it who is not trusted.
+/// Looking up a user runs whatever `/etc/nsswitch.conf` names, in this process.
+pub fn examine(programs: &BTreeSet<ProgramUse>) -> ProgramFaults {
+    examine_for(&Trust::of_this_process(), programs)
+}
+
+pub(super) fn examine_for(trust: &Trust, programs: &BTreeSet<ProgramUse>) -> ProgramFaults {
+    let mut faults = Vec::new();
+    for it in programs {
+        let mut add = |of_user, (message, help)| {
+            faults.push((it.clone(), ProgramFault { of_user, message, help }));
+        };
+        let user = it.user.as_deref().and_then(|name| {
+            let found = User::from_name(name).ok().flatten();
+            if found.is_none() {
+                let message = format!("there is no user `{name}` on this machine");
+                add(
+                    true,
+                    (message, format!("create it (useradd --system {name}), or name another")),
+                );
+            }
+            found
+        });
+        if let Some(program) = &it.program
+            && let Err(fault) = find_trusted(program, user.as_ref(), trust)
+        {
+            add(false, fault);
+        }
+    }
+    faults
+}
+
+/// Reports what is wrong with a program, at its place and its user's.
+pub(super) fn report_faults(
+    faults: &ProgramFaults,
+    it: Option<&ProgramUse>,
     program_at: Option<&Place>,
     user_at: Option<&Place>,
-    trust: &Trust,
     report: &Diagnostics,
 ) {
-    let user = user.and_then(|name| find_user(name, user_at, report));
-    let name = argv.first().map(String::as_str).unwrap_or_default();
-    if let Err((message, help)) = find_trusted(name, user.as_ref(), trust) {
-        complain(program_at, message, help, report);
-    }
-}
-
-/// The user of this name; `None` if there is none, which has been reported.
-pub(super) fn find_user(name: &str, at: Option<&Place>, report: &Diagnostics) -> Option<User> {
-    let found = User::from_name(name).ok().flatten();
-    if found.is_none() {
-        let message = format!("there is no user `{name}` on this machine");
-        let help = format!("create it (useradd --system {name}), or name another");
-        complain(at, message, help, report);
-    }
-    found
-}
-
-fn complain(place: Option<&Place>, message: String, help: String, report: &Diagnostics) {
-    match place {
-        Some(place) => report.error_at(place.clone(), message, help),
-        None => report.error_without_place(message, help),
+    for (_, fault) in faults.iter().filter(|(with, _)| Some(with) == it) {
+        let ProgramFault { of_user, message, help } = fault;
+        match if *of_user { user_at } else { program_at } {
+            Some(place) => report.error_at(place.clone(), message, help),
+            None => report.error_without_place(message, help),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! successor could start. It runs on a thread without real-time priority, for which the advert loop
 //! never waits.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::config::Config;
+use crate::config::{Config, ProgramFaults, ProgramUse};
 use crate::daemon::history::History;
 use crate::host::event_channel::Sender;
 use crate::host::sys;
@@ -33,6 +35,8 @@ pub(super) struct Background {
 /// The result of work that was done in the background.
 #[derive(Debug)]
 pub(super) enum Completion {
+    /// A reload has these programs examined, and waits for the answer.
+    Examine(BTreeSet<ProgramUse>, mpsc::Sender<Result<ProgramFaults, String>>),
     /// The configuration was read and checked.
     Reload(Result<Box<Config>, String>),
     /// Whether a successor could start.

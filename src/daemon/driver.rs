@@ -9,7 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use tracing::{debug, error, warn};
@@ -20,7 +20,7 @@ use super::history::{self, EventKind, History};
 use super::hooks::{EndedHook, HookRunner, LastHook};
 use super::interfaces::Interfaces;
 use super::source::{PendingEvent, Source};
-use crate::config::Config;
+use crate::config::{Config, ProgramFaults, ProgramUse};
 use crate::helper::Helper;
 use crate::host::advert_socket::{self, AdvertSocket};
 use crate::host::clock::{self, Alarm, Clock};
@@ -433,6 +433,16 @@ impl Driver {
             }
         }
         self.pending.extend(outcome.map(|outcome| PendingEvent::HookFinished(router, outcome)));
+    }
+
+    /// Has the helper look at programs and users.
+    pub(super) fn examine(
+        &mut self,
+        programs: BTreeSet<ProgramUse>,
+        answer: mpsc::Sender<Result<ProgramFaults, String>>,
+    ) {
+        self.hooks.examine(programs, answer);
+        self.poll_helper();
     }
 
     /// Asks the helper whether it is alive, now and then. Returns when to call this again.

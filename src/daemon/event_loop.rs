@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
@@ -15,15 +16,15 @@ use super::drained::{self, DrainedFiles, Stored};
 use super::driver::Driver;
 use super::history::{self, EventKind};
 use super::moves::PendingMoves;
-use super::{DaemonError, Options, load};
+use super::{DaemonError, Options, check_host, load};
 use crate::config::Config;
 use crate::helper::Helper;
 use crate::host::clock::{self, Clock};
 use crate::host::event_channel::{self, Receiver, Sender};
 use crate::host::exclusive::RouterLocks;
 use crate::host::netlink::Worker;
-use crate::host::record::Record;
 use crate::host::orphans;
+use crate::host::record::Record;
 use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
 use crate::vrrp::record::PreviousRecord;
@@ -329,8 +330,17 @@ impl EventLoop {
         info!(file = %self.path.display(), "reading the configuration again");
         self.systemd.reloading();
         self.reloading = true;
-        let path = self.path.clone();
-        let work = move || load(&path).map(Box::new).map_err(|problems| problems.to_string());
+        let (path, to) = (self.path.clone(), self.completed.clone());
+        let examine = move |programs| {
+            let (sender, answer) = mpsc::channel();
+            to.send(Completion::Examine(programs, sender));
+            answer.recv().unwrap_or_else(|_| Err("the helper process is gone".to_owned()))
+        };
+        let work = move || {
+            let loaded = load(&path)
+                .and_then(|config| check_host(&config, examine).map(|()| Box::new(config)));
+            loaded.map_err(|problems| problems.to_string())
+        };
         self.background.spawn(&self.completed, work, Completion::Reload);
     }
 
@@ -369,6 +379,10 @@ impl EventLoop {
     /// Work in the background has ended.
     fn returned(&mut self, completion: Completion) -> io::Result<()> {
         match completion {
+            Completion::Examine(programs, answer) => {
+                self.driver.examine(programs, answer);
+                Ok(())
+            }
             Completion::Reload(loaded) => {
                 self.reloading = false;
                 self.reloaded(loaded)

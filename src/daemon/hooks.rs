@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use tracing::{debug, error};
 
 use super::source::Source;
-use crate::config::{Config, Hooks};
+use crate::config::{Config, Hooks, ProgramFaults, ProgramUse};
 use crate::helper::{CheckRun, Finished, Helper, HookRun, Outcome};
 use crate::host::poller::Poller;
 use crate::vrrp::{
@@ -21,6 +21,8 @@ pub(super) struct HookRunner {
     /// Why there is no helper any more, until [`failure`](Self::failure) has returned it.
     gone: Option<io::Error>,
     lost: bool,
+    /// A reload that waits for what the helper finds out about programs.
+    examining: Option<mpsc::Sender<Result<ProgramFaults, String>>>,
     /// When the helper is asked whether it is alive.
     ping_at: Instant,
     /// By the name of the virtual router or group.
@@ -84,6 +86,7 @@ impl HookRunner {
             helper,
             gone: None,
             lost: false,
+            examining: None,
             ping_at: now + Helper::PING_INTERVAL,
             configured: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -130,6 +133,17 @@ impl HookRunner {
         self.helper.set_checks(config.checks.iter().zip(stable_after));
     }
 
+    /// Has the helper look at programs and users, and sends what it finds; call [`poll`](Self::poll)
+    /// after it.
+    pub(super) fn examine(
+        &mut self,
+        programs: BTreeSet<ProgramUse>,
+        answer: mpsc::Sender<Result<ProgramFaults, String>>,
+    ) {
+        self.helper.examine(programs);
+        self.examining = Some(answer);
+    }
+
     /// Sends queued requests to the helper and reads its reports: hooks that ended and checks that
     /// were run.
     pub(super) fn poll(&mut self, poller: &Poller) -> (Vec<EndedHook>, Vec<(String, CheckRun)>) {
@@ -137,6 +151,13 @@ impl HookRunner {
         let outcome = self.helper.poll(|run| finished.push(run));
         let checked = self.helper.results();
         self.note_exchange(outcome, poller);
+        if self.examining.is_some()
+            && let Some(found) = self.helper.examined()
+            && let Some(answer) = self.examining.take()
+        {
+            // It waits, unless the daemon ends.
+            let _ = answer.send(found);
+        }
         (finished.into_iter().filter_map(|run| self.ended(run)).collect(), checked)
     }
 

@@ -19,13 +19,14 @@ mod moves;
 mod source;
 mod status;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use crate::config::{Config, Problems};
+use crate::config::{Config, Problems, ProgramFaults, ProgramUse};
 use crate::helper::Helper;
 use crate::host::exclusive::{self, LockConflict, RouterLocks, RuntimeDir};
 use crate::host::files::Directory;
@@ -113,7 +114,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     // Started first: it keeps the capabilities that hooks of other users need, and this process those
     // that the network needs.
-    let helper = Helper::start().map_err(|e| DaemonError::System("start the helper process", e))?;
+    let mut helper =
+        Helper::start().map_err(|e| DaemonError::System("start the helper process", e))?;
+    check_host(&config, |programs| helper.examine_now(programs)).map_err(DaemonError::Config)?;
     let listener = control::bind(runtime.directory(), &mut warnings);
     warnings.extend(harden());
     // The worker inherits real-time priority, which can no longer be requested after this; threads
@@ -128,10 +131,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let background = Background::start().map_err(|e| DaemonError::System("start a thread", e))?;
     let runtime_of_tasks = background.runtime().clone();
     let _spawning_works = runtime_of_tasks.enter();
+    tokio::spawn(orphans::reap(helper.pid()));
     let mut event_loop =
         EventLoop::new(options, config, router_locks, helper, worker, runtime_dir, background)?;
     if let Some(listener) = listener {
-    tokio::spawn(orphans::reap(helper.pid()));
         event_loop.listen(listener, &options.state_dir, runtime_dir)?;
     }
     event_loop.driver.history = History::start(&options.state_dir);
@@ -161,10 +164,20 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 fn load(path: &Path) -> Result<Config, Problems> {
     let mut config = Config::load(path)?;
     config.require_routers()?;
-    config.check_host()?;
     // Only `vipd check` shows advice.
     config.advice = Vec::new();
     Ok(config)
+}
+
+/// Whether its hooks and checks can be run here. `examine`: has the helper look at their programs and
+/// users, since looking up a user may run anything and this process has capabilities.
+fn check_host(
+    config: &Config,
+    examine: impl FnOnce(BTreeSet<ProgramUse>) -> Result<ProgramFaults, String>,
+) -> Result<(), Problems> {
+    let programs = config.programs();
+    let faults = if programs.is_empty() { Ok(Vec::new()) } else { examine(programs) };
+    config.check_host_with(&faults.map_err(|why| config.not_examined(&why))?)
 }
 
 /// Asks for real-time priority and locked memory, and gives up every capability that is not needed.

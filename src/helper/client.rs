@@ -1,6 +1,6 @@
 //! The daemon's end: starts the helper process, sends requests and receives events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -8,13 +8,15 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
 use super::check_run::CheckRun;
 use super::hook::{Finished, HookRun, Outcome};
 use super::protocol::{HelperEvent, HelperRequest, SendOutcome, next_packet, send};
 use super::queue::enqueue;
-use crate::config::CheckPlan;
+use crate::config::{CheckPlan, ProgramFaults, ProgramUse};
 
 /// After so many [`Helper::PING_INTERVAL`]s without an answer the helper counts as dead.
 const MAX_UNANSWERED: u32 = 3;
@@ -40,6 +42,8 @@ pub struct Helper {
     next_number: u64,
     /// Results since the last call of [`Helper::results`], with the names of the checks.
     results: Vec<(String, CheckRun)>,
+    /// The answer to the last [`Helper::examine`], until it is taken.
+    examined: Option<Result<ProgramFaults, String>>,
     last_heard: Instant,
     /// Number of calls of [`Helper::check_alive`] since a ping was sent; 0: no ping is pending.
     unanswered: u32,
@@ -96,6 +100,7 @@ impl Helper {
             checks: BTreeMap::new(),
             next_number: 1,
             results: Vec::new(),
+            examined: None,
             last_heard: Instant::now(),
             unanswered: 0,
         })
@@ -151,6 +156,44 @@ impl Helper {
     /// Takes the results received since the last call, with the names of the checks, in order.
     pub fn results(&mut self) -> Vec<(String, CheckRun)> {
         std::mem::take(&mut self.results)
+    }
+
+    /// Has the helper look at programs and users, which may take long, and [`Helper::examined`] return
+    /// what is wrong.
+    pub fn examine(&mut self, programs: BTreeSet<ProgramUse>) {
+        self.requests.push_back(HelperRequest::Examine(programs));
+        self.write();
+    }
+
+    /// What was found by [`Helper::examine`], once; or why that failed.
+    pub fn examined(&mut self) -> Option<Result<ProgramFaults, String>> {
+        let lost = || self.gone.then(|| Err("the helper process is gone".to_owned()));
+        self.examined.take().or_else(lost)
+    }
+
+    /// As [`Helper::examine`], and waits for the answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn examine_now(&mut self, programs: BTreeSet<ProgramUse>) -> Result<ProgramFaults, String> {
+        self.examine(programs);
+        loop {
+            // The end of the helper is an answer, too.
+            let _ = self.poll(|_| {});
+            if let Some(answer) = self.examined() {
+                return answer;
+            }
+            let events = match self.wants_write() {
+                true => PollFlags::POLLIN | PollFlags::POLLOUT,
+                false => PollFlags::POLLIN,
+            };
+            let waited = poll(&mut [PollFd::new(self.as_fd(), events)], PollTimeout::NONE);
+            if let Err(error) = waited
+                && error != Errno::EINTR
+            {
+                return Err(error.to_string());
+            }
+        }
     }
 
     /// Pings the helper if it sent nothing for [`Helper::PING_INTERVAL`]. Must be called at that
@@ -261,6 +304,7 @@ impl Helper {
                     HelperRequest::StartCheck { plan, .. } => {
                         tracing::error!(check = plan.name, "cannot be carried out: {why}");
                     }
+                    HelperRequest::Examine(_) => self.examined = Some(Err(why)),
                     HelperRequest::RunHooks(_)
                     | HelperRequest::SetStableAfter { .. }
                     | HelperRequest::StopCheck { .. }
@@ -311,6 +355,7 @@ impl Helper {
                     self.results.extend(name.map(|name| (name, run)));
                 }
             }
+            Ok(HelperEvent::Examined(answer)) => self.examined = Some(answer),
             Ok(HelperEvent::Pong) => {}
             // Cannot come from the same binary.
             Err(_) => self.gone = true,

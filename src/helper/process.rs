@@ -1,6 +1,6 @@
 //! The helper process: receives requests, runs hooks in order and checks, and ends with the daemon.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixStream as StdUnixStream};
@@ -19,12 +19,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{UnixDatagram, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::checks::{self, Checks};
 use super::hook::{Finished, HookRun, Outcome};
 use super::protocol::{HelperEvent, HelperRequest, PACKET_SIZE};
 use super::queue::enqueue;
-use super::{program, run};
+use super::{children, program, run};
+use crate::config::{self, ProgramFaults, ProgramUse};
 use crate::host::log;
 use crate::host::{echo, privileges, sys};
 
@@ -37,6 +39,11 @@ const NEEDED: [Capability; 5] = [
     Capability::CAP_SETUID,
     Capability::CAP_SYS_PTRACE,
 ];
+
+/// How long the programs of a configuration are looked at.
+const EXAMINATION: Duration = Duration::from_secs(20);
+/// How many faults of programs are reported.
+const MAX_FAULTS: usize = 100;
 
 /// The entry point of `vipd helper`, which only the daemon starts.
 pub fn main() -> ExitCode {
@@ -92,14 +99,15 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
     let socket = UnixDatagram::from_std(socket)?;
     let mut terminated = signals()?;
     prctl::set_pdeathsig(Signal::SIGTERM)?;
+    children::reap_all()?;
 
     let (close, closing) = watch::channel(false);
     let mut waiting: VecDeque<HookRun> = VecDeque::new();
     let mut busy: HashSet<String> = HashSet::new();
     let mut running: JoinSet<Finished> = JoinSet::new();
+    let mut examined = JoinSet::new();
     let mut checks = Checks::new(pings);
     let mut buffer = vec![0; PACKET_SIZE];
-    children::reap_all()?;
     let ended = loop {
         while let Some(next) = waiting.iter().position(|run| !busy.contains(&run.router)) {
             if let Some(next) = waiting.remove(next) {
@@ -130,6 +138,10 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
                             checks.stop(number);
                             Vec::new()
                         }
+                        Ok(HelperRequest::Examine(programs)) => {
+                            examined.spawn(examine(programs));
+                            Vec::new()
+                        }
                         Ok(HelperRequest::Ping) => vec![HelperEvent::Pong],
                         Err(error) => break Err(io::Error::from(error)),
                     }
@@ -145,6 +157,7 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
                 }
                 Err(error) => break Err(io::Error::other(error)),
             },
+            Some(Ok(faults)) = examined.join_next() => vec![HelperEvent::Examined(faults)],
             runs = checks.next_batch() => vec![HelperEvent::CheckRuns(runs)],
             // The kernel sends TERM when the daemon dies, in case another process still holds the
             // daemon's end of the socket. From any other process it is ignored: the daemon decides.
@@ -163,6 +176,21 @@ async fn serve(socket: OwnedFd, daemon: Pid, pings: echo::EchoSockets) -> io::Re
     drop(checks);
     while running.join_next().await.is_some() {}
     ended
+}
+
+/// Looks at the programs of a configuration. Not for longer than [`EXAMINATION`]: a directory of
+/// users may hang.
+async fn examine(programs: BTreeSet<ProgramUse>) -> Result<ProgramFaults, String> {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut faults = config::examine(&programs);
+        // More are not shown, and would not fit into a message.
+        faults.truncate(MAX_FAULTS);
+        faults
+    });
+    match timeout(EXAMINATION, work).await {
+        Ok(faults) => faults.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("it takes longer than {EXAMINATION:?} (the directory of users?)")),
+    }
 }
 
 /// Keeps signals that are meant for the daemon from ending the helper. They are handled rather than

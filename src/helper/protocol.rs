@@ -1,5 +1,6 @@
 //! The messages between the daemon and the helper: one JSON document per packet.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use socket2::Socket;
 
 use super::check_run::CheckRun;
 use super::hook::{Finished, HookRun};
-use crate::config::CheckPlan;
+use crate::config::{CheckPlan, ProgramFaults, ProgramUse};
 
 /// Sent by the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub(super) enum HelperRequest {
     StopCheck {
         number: u64,
     },
+    /// Answer with [`HelperEvent::Examined`]: looking up users may run anything, and must not in the
+    /// process with the daemon's capabilities.
+    Examine(BTreeSet<ProgramUse>),
     /// Answer with [`HelperEvent::Pong`].
     Ping,
 }
@@ -39,6 +43,8 @@ pub(super) enum HelperEvent {
     HooksFinished(Finished),
     /// Results of checks, in order.
     CheckRuns(Vec<CheckRun>),
+    /// The answer to [`HelperRequest::Examine`], or why there is none.
+    Examined(Result<ProgramFaults, String>),
     /// The answer to [`HelperRequest::Ping`].
     Pong,
 }

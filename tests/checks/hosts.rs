@@ -1032,3 +1032,41 @@ pub fn as_process_1_it_reaps_everything_and_waits_for_its_own() -> TestResult {
     assert!(!log.contains("nothing could start after this process"), "{log}");
     Ok(())
 }
+
+/// A module of the name service switch is loaded into the process that looks up a user.
+pub fn users_are_looked_up_outside_of_the_daemon() -> TestResult {
+    let pair = Pair::new();
+    let switch = pair.a.dir().join("nsswitch.conf");
+    fs::write(&switch, "passwd: compat\ngroup: compat\nhosts: files dns\n").unwrap();
+    let mut mount = Command::new("mount");
+    mount.arg("--bind").arg(&switch).arg("/etc/nsswitch.conf");
+    if !mount.status().is_ok_and(|status| status.success()) {
+        return Err("/etc/nsswitch.conf cannot be replaced".into());
+    }
+    let more = "[virtual_router.hooks]\nuser = \"root\"\nmaster = \"true\"\n";
+    let (a, _b) = pair.start(more);
+    pair.expect_master(&pair.a);
+    let config = fs::read_to_string(a.config()).unwrap();
+    let changed = config.replace("priority = 150", "priority = 151").replace("true", "false");
+    fs::write(a.config(), changed).unwrap();
+    a.signal(Signal::SIGHUP).unwrap();
+    until("the file is read again", || pair.router(&pair.a)["priority"] == 151);
+    let loads = |pid: u32| {
+        fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().contains("libnss_compat")
+    };
+    let (daemon, helper) = (loads(a.pid()), loads(helper_of(&a).as_raw().cast_unsigned()));
+    Command::new("umount").arg("/etc/nsswitch.conf").status().unwrap();
+    if !helper {
+        return Err("this C library has no module for compat".into());
+    }
+    assert!(!daemon, "the daemon has looked up a user");
+    // What cannot be run is refused as before.
+    fs::write(a.config(), config.replace("\"true\"", "\"/no/such\"")).unwrap();
+    a.signal(Signal::SIGHUP).unwrap();
+    until("the file is refused", || a.log().contains("there is no program `/no/such`"));
+    fs::write(a.config(), config.replace("user = \"root\"", "user = \"no-such-user\"")).unwrap();
+    a.signal(Signal::SIGHUP).unwrap();
+    until("the file is refused", || a.log().contains("there is no user `no-such-user`"));
+    assert_eq!(pair.router(&pair.a)["priority"], 151);
+    Ok(())
+}

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::plan::{CheckPlan, Http, Target};
 use crate::config::problem::{Diagnostics, Place};
-use crate::config::program;
-use crate::host::trust::Trust;
+use crate::config::program::{self, ProgramFaults};
 
 /// Places in the file of what must exist on this machine.
 #[derive(Clone, Debug)]
@@ -18,25 +17,18 @@ pub(in crate::config) struct CheckPlaces {
 pub(in crate::config) fn check_host(
     plan: &CheckPlan,
     places: Option<&CheckPlaces>,
-    trust: &Trust,
+    faults: &ProgramFaults,
     report: &Diagnostics,
 ) {
     let user_at = places.and_then(|places| places.user.as_ref());
     match &plan.target {
-        Target::Command { argv, user } => program::check_program(
-            argv,
-            user.as_deref(),
+        Target::Command { .. } | Target::Process { .. } => program::report_faults(
+            faults,
+            plan.program().as_ref(),
             places.map(|places| &places.object),
             user_at,
-            trust,
             report,
         ),
-        Target::Process { user, .. } => {
-            // Root need not be looked up, and so not be listed.
-            if user != "root" {
-                program::find_user(user, user_at, report);
-            }
-        }
         Target::Http(Http { ca_file: Some(path), .. }) => {
             if let Err((message, help)) = has_certificates(path) {
                 match places.and_then(|places| places.ca_file.as_ref()) {

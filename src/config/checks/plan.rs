@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::CheckKind;
+use crate::config::program::ProgramUse;
 
 /// One check as the helper process runs it. How its results count is in `vrrp::CheckConfig`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,25 @@ pub struct CheckPlan {
 }
 
 impl CheckPlan {
+    /// The program that it runs and the user that it names.
+    pub(in crate::config) fn program(&self) -> Option<ProgramUse> {
+        match &self.target {
+            Target::Command { argv, user } => Some(ProgramUse::of(argv, user.as_deref())),
+            // Root need not be looked up, and so not be listed.
+            Target::Process { user, .. } => {
+                (user != "root").then(|| ProgramUse { program: None, user: Some(user.clone()) })
+            }
+            Target::Tcp { .. }
+            | Target::Http(_)
+            | Target::Unit { .. }
+            | Target::File { .. }
+            | Target::FilePresent { .. }
+            | Target::FileAbsent { .. }
+            | Target::Interface { .. }
+            | Target::Ping { .. } => None,
+        }
+    }
+
     /// The systemd unit that it tests.
     pub fn unit(&self) -> Option<&str> {
         match &self.target {
