@@ -32,6 +32,7 @@ pub fn tests() -> Vec<Test> {
         the_files_of_a_daemon_are_for_root_alone,
         directories_that_others_can_change_are_refused,
         a_configuration_that_others_can_change_is_refused,
+        a_daemon_without_locks_serves_and_warns,
     ]
 }
 
@@ -277,6 +278,39 @@ fn a_configuration_that_others_can_change_is_refused() -> TestResult {
     assert!(wait_for(SOON, applied).is_some(), "{}", daemon.log());
     assert_eq!(lab.ownership(SHARED, began, Instant::now()).changes, 0, "{}", daemon.log());
     Ok(())
+}
+
+/// The locks protect from an error of the operator. That there can be none is no reason not to serve.
+fn a_daemon_without_locks_serves_and_warns() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    fs::write(daemon_config(&a), configuration()).unwrap();
+    let (of_others, victim) = (a.dir().join("of-others"), a.dir().join("victim"));
+    fs::create_dir(&of_others).unwrap();
+    fs::set_permissions(&of_others, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    symlink(&victim, of_others.join("routers")).unwrap();
+    for (locks, why) in [
+        (Path::new("/proc/nowhere"), "No such file or directory"),
+        (&of_others, "everybody may write"),
+    ] {
+        let mut arguments = daemon_arguments(&a, &a.runtime_dir().unwrap(), &a.dir().join("state"));
+        *arguments.last_mut().unwrap() = locks.display().to_string();
+        let mut command = Command::new("env");
+        command.args(arguments);
+        let log = a.dir().join("log");
+        let mut daemon = Daemon::spawn(&a, &command, daemon_config(&a), log).unwrap();
+        expect_master(&lab, "a", &[&daemon]);
+        assert!(daemon.log().contains(why), "{}", daemon.log());
+        assert!(daemon.log().contains("WARN cannot use"), "{}", daemon.log());
+        daemon.stop(SOON).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        let mut command = Command::new(VIPD);
+        command.arg("cleanup").arg("--config").arg(daemon_config(&a));
+        command.arg("--runtime-dir").arg(a.runtime_dir().unwrap()).arg("--lock-dir").arg(locks);
+        let (status, said) = ended_of(&a, &command);
+        assert!(status == Some(0) && said.contains(why), "{status:?} {said}");
+    }
 }
 
 // ---- the attacker --------------------------------------------------------------------------------
