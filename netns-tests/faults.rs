@@ -73,6 +73,7 @@ pub fn tests() -> Vec<Test> {
         two_masters_behind_a_firewall_report_each_other,
         a_restart_moves_nothing_and_runs_no_hook,
         a_restart_ends_a_running_hook_and_runs_it_again,
+        a_restart_while_before_release_runs_leaves_no_gap,
         a_stop_while_a_restart_is_being_checked_is_completed,
         requested_restarts_move_nothing_however_many_they_are_and_whatever_address_is_added,
         a_restart_with_a_broken_file_is_a_stop_with_an_error,
@@ -432,6 +433,40 @@ fn a_restart_ends_a_running_hook_and_runs_it_again() {
     assert_eq!(ownership.changes, 0, "{ownership:?}\n{logs}");
     assert!(lab.observer().adverts("b", began).is_empty(), "{logs}");
     assert_eq!(fs::read_to_string(&said).unwrap(), "begun\nbegun\nended\n", "{logs}");
+}
+
+fn a_restart_while_before_release_runs_leaves_no_gap() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let (hook, said) = (a.dir().join("hook"), a.dir().join("said"));
+    executable(&hook, &format!("#!/bin/sh\necho begun >>{}\nexec sleep 10\n", said.display()));
+    let mut better = slow(150);
+    better.more += &format!("[virtual_router.hooks]\nbefore_release = \"{}\"\n", hook.display());
+    let mut daemon_a = start(&a, std::slice::from_ref(&better));
+    expect_master_within(&lab, "a", 3 * SOON, &[&daemon_a]);
+    let daemon_b = start(&b, &[slow(100)]);
+    std::thread::sleep(Duration::from_millis(2500));
+    let began = Instant::now();
+    let mut failover = std::process::Command::new(VIPD)
+        .args(["failover", "web", "--runtime-dir"])
+        .arg(a.runtime_dir().unwrap())
+        .spawn()
+        .ok();
+    let begun = || fs::read_to_string(&said).is_ok_and(|said| said == "begun\n").then_some(());
+    let hook_ran = wait_for(SOON, begun).is_some();
+    daemon_a.signal(Signal::SIGUSR2).unwrap();
+    let status = daemon_a.wait(SOON).unwrap().unwrap();
+    let daemon_a = start(&a, &[better]);
+    std::thread::sleep(Duration::from_secs(8));
+    let logs = format!("{status} {}\n{}", daemon_a.log(), daemon_b.log());
+    let ownership = lab.ownership(SHARED, began, Instant::now());
+    if let Some(child) = &mut failover {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    assert!(hook_ran, "{logs}");
+    assert!(fs::read_to_string(&said).unwrap().starts_with("begun\nbegun\n"), "{logs}");
+    assert_eq!(ownership.total_none, Duration::ZERO, "{ownership:?}\n{logs}");
 }
 
 fn a_stop_while_a_restart_is_being_checked_is_completed() {

@@ -101,6 +101,7 @@ impl World {
             18 => {
                 let recorded = Recorded {
                     was_master: !bytes.flag(),
+                    was_preparing: bytes.flag(),
                     drained: (bytes.next() % 8 == 7).then_some(Drain::LastResort),
                     held_back: bytes.next() % 8 == 7,
                     addresses_present: !bytes.flag(),

@@ -285,7 +285,8 @@ fn problems(status: &Status, router: &Router) -> Vec<String> {
         ));
     }
     if router.role == Role::Master.name() && status.drained {
-        problems.push("no other host is fit, so this drained one serves, with priority 1".into());
+        problems
+            .push("drained, and serves with priority 1, as no other host has taken over".into());
     }
     problems.extend(router.fault_reasons.iter().map(|reason| reason.text.clone()));
     if router.role == Role::Master.name() {

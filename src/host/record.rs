@@ -35,6 +35,7 @@ const SOURCE_END: usize = 48;
 const MASTER: u8 = 1;
 const HELD_BACK: u8 = 2;
 const HOOK_DONE: u8 = 4;
+const PREPARING: u8 = 8;
 
 /// The record of this daemon.
 #[derive(Debug)]
@@ -188,6 +189,7 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord
             master: flags & MASTER != 0,
             held_back: flags & HELD_BACK != 0,
             hook_done: flags & HOOK_DONE != 0,
+            preparing: flags & PREPARING != 0,
             sent_at: Duration::from_nanos(long(at + SENT_AT_OFFSET)),
             source: parse_source(&bytes[at + SOURCE_OFFSET..at + SOURCE_END]),
         };
@@ -231,7 +233,10 @@ fn parse_source(bytes: &[u8]) -> Option<Source> {
 
 fn flags(entry: RecordEntry) -> u8 {
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-    bit(entry.master, MASTER) | bit(entry.held_back, HELD_BACK) | bit(entry.hook_done, HOOK_DONE)
+    bit(entry.master, MASTER)
+        | bit(entry.held_back, HELD_BACK)
+        | bit(entry.hook_done, HOOK_DONE)
+        | bit(entry.preparing, PREPARING)
 }
 
 fn nanos(span: Duration) -> [u8; 8] {

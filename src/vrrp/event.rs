@@ -231,8 +231,10 @@ pub struct Contention {
 /// is only true within the same boot, without a suspend since, and for the same identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recorded {
-    /// It was master, and was not leaving.
+    /// It was master, and had not begun to hand over.
     pub was_master: bool,
+    /// As master it ran `before_release`.
+    pub was_preparing: bool,
     pub drained: Option<Drain>,
     /// An operator had moved it to another host.
     pub held_back: bool,

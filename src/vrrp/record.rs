@@ -21,8 +21,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The recorded state of one virtual router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RecordEntry {
-    /// It was master and was not giving up the role.
+    /// It was master and had not begun to hand over.
     pub master: bool,
+    /// As master it ran `before_release`, to hand over after it.
+    pub preparing: bool,
     /// It was held back: an operator had moved it to another host.
     pub held_back: bool,
     /// The `master` hook had exited with status 0, or there was none to run.
@@ -79,6 +81,7 @@ impl PreviousRecord {
             let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
             let recorded = Recorded {
                 was_master: entry.master,
+                was_preparing: entry.preparing,
                 drained,
                 held_back: entry.held_back,
                 addresses_present: present.any(|present| present),
@@ -163,8 +166,12 @@ impl RecordEntry {
     /// Records a change of role. A daemon that resumes without running hooks leaves the state of the
     /// hook as the one before it did, unless that hook is running again.
     pub fn role_changed(&mut self, transition: &Transition, hook: MasterHook) {
-        self.master = transition.to == Role::Master;
         self.held_back = transition.held_back;
+        self.preparing = transition.before_release;
+        if self.preparing {
+            return;
+        }
+        self.master = transition.to == Role::Master;
         let done = match hook {
             MasterHook::None => true,
             MasterHook::Configured => transition.why == Why::Resumed && !transition.hooks,

@@ -447,6 +447,7 @@ pub const WAYS: [Leave; 4] = [Leave::Stop, Leave::Failover, Leave::Drain, Leave:
 /// What a daemon finds that was killed a moment ago.
 pub const KILLED: Recorded = Recorded {
     was_master: true,
+    was_preparing: false,
     drained: None,
     held_back: false,
     addresses_present: true,

@@ -157,6 +157,31 @@ fn warnings_of_another_kind_are_not_held_up() {
 }
 
 /// A backup would wait three of its intervals.
+/// As the files are changed host by host.
+#[test]
+fn the_interval_of_the_master_is_accepted_although_a_reload_forbids_it() {
+    let old = RouterConfig {
+        max_peer_interval: RouterConfig::default_max_peer_interval(Interval::DEFAULT),
+        ..priority(100)
+    };
+    let fast = centis(5);
+    let max_peer_interval = RouterConfig::default_max_peer_interval(fast);
+    let new = RouterConfig { advert_interval: fast, max_peer_interval, ..old.clone() };
+    let mut host = Host::backup_of(old.clone(), 200, ABOVE);
+    host.reload(std::slice::from_ref(&new));
+    for _ in 0..5 {
+        host.hears_advert(&advert_of(&old, 200), ABOVE).unwrap();
+        host.wait(SECOND);
+    }
+    assert_eq!(host.role(), Role::Backup);
+    let slower = RouterConfig { advert_interval: centis(101), ..old.clone() };
+    assert!(host.hears_advert(&advert_of(&slower, 200), ABOVE).is_err());
+    host.wait(secs(10));
+    assert_eq!(host.role(), Role::Master, "it had fallen silent");
+    host.reload(&[RouterConfig { priority: Priority::new(101), ..new }]);
+    assert!(host.hears_advert(&advert_of(&old, 200), ABOVE).is_err(), "no master was heard then");
+}
+
 #[test]
 fn an_interval_above_max_peer_interval_is_incompatible() {
     let default = RouterConfig::default_max_peer_interval(Interval::DEFAULT);

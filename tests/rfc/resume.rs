@@ -1,6 +1,8 @@
 //! A daemon that starts again resumes the role that is recorded, if every condition holds.
 
-use vipd::vrrp::{Action, Command, Drain, Event, Recorded, Role, RouterConfig, Stop, Why};
+use vipd::vrrp::{
+    Action, Command, Drain, Event, Handover, Leave, Recorded, Role, RouterConfig, Stop, Why,
+};
 
 use crate::fixture::*;
 
@@ -36,6 +38,29 @@ fn resume_is_refused_if_any_single_condition_fails() {
         assert_eq!(host.said(), ["release", "role backup"], "{recorded:?}");
         assert_eq!(host.router().held_back(), recorded.held_back);
         assert_eq!(host.node.drained(), recorded.drained);
+    }
+}
+
+/// The operator's request goes on in the new daemon, and its hook runs again.
+#[test]
+fn resume_goes_on_with_a_failover_or_a_drain_that_was_being_prepared() {
+    let drained = Some(Drain::LastResort);
+    for (held_back, drained, leaves) in [
+        (true, None, Some(Leave::Failover)),
+        (false, drained, Some(Leave::Drain)),
+        (false, None, None),
+    ] {
+        let recorded = Recorded { held_back, drained, was_preparing: true, ..KILLED };
+        let mut host = found(prepared(Handover::Overlap), recorded);
+        assert!(host.said().starts_with(&["claim".to_owned()]), "{:?}", host.said());
+        assert!(host.router().has_addresses());
+        match leaves {
+            Some(leave) => assert_eq!(host.why(), Why::Leaving(leave)),
+            None => assert_eq!((host.role(), host.why()), (Role::Master, Why::Resumed)),
+        }
+        host.wait(secs(60));
+        let offers = host.adverts().iter().filter(|advert| advert.priority.get() == 0).count();
+        assert_eq!(offers > 0, leaves.is_some());
     }
 }
 

@@ -150,7 +150,8 @@ pub fn draw_configs(random: &mut Random, hosts: usize) -> Vec<Config> {
                     Arc::from([])
                 },
                 advert_interval: interval,
-                max_peer_interval: Interval::LONGEST,
+                // No shorter than what is drawn, now or for a reload.
+                max_peer_interval: Interval::from_centis(random.pick(&[600, 4095])).unwrap(),
                 preempt: random.percent(70),
                 preempt_delay: random.pick(&[0, 0, 0, 1000, 4000]).millis(),
                 start_delay: random.pick(&[0, 0, 0, 0, 3000]).millis(),
@@ -284,6 +285,7 @@ fn draw_pace(random: &mut Random, longest: Duration) -> Pace {
         } else {
             (Duration::from_micros(50), Duration::from_micros(800))
         },
+        hook: random.percent(50).then(|| random.range(1..150) as u32),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vipd::vrrp::{
-    Address, AddressState, Command, Config, Event, Interval, LinkAddress, Mac, Node, Role,
-    RouterConfig, State, Stop,
+    Address, AddressState, Command, Config, Drain, Event, Handover, Interval, LinkAddress, Mac,
+    Node, Role, RouterConfig, State, Stop,
 };
 
 use super::player::{address, router, world};
@@ -76,6 +76,79 @@ fn a_lone_host_is_master_without_a_gap_at_every_interval() {
             assert_eq!(seen.nobody, 0, "{interval} {lifetime:?}: {}", story(&world));
         }
     }
+}
+
+/// The limit for a peer's interval goes with the own interval.
+#[test]
+fn a_much_shorter_interval_is_taken_up_host_by_host() {
+    let mut world = stable_world(PAIR);
+    for centis in [100, 5] {
+        for host in [1, 0] {
+            change(&mut world, host, |router| {
+                router.advert_interval = Interval::from_centis(centis).unwrap();
+                router.max_peer_interval =
+                    RouterConfig::default_max_peer_interval(router.advert_interval);
+            });
+            world.run_for(s(5));
+        }
+    }
+    holds(&world);
+    let seen = world.seen(address());
+    assert_eq!((seen.nobody, seen.two), (0, 0), "{}", story(&world));
+}
+
+/// Also by a host that is used last, as long as its skew time is not longer than the master waits.
+#[test]
+fn a_planned_stop_is_followed_by_a_host_of_priority_1_in_time() {
+    let nobody = |interval: u16, handover, drained, of_b| {
+        let mut world = world(&[host("a", 150), host("b", of_b)], interval, 1);
+        for host in [0, 1] {
+            world.hosts[host].config.routers[0].handover = handover;
+            world.start(host);
+        }
+        world.run_for(ms(u64::from(interval)) * 8);
+        assert_eq!(world.masters(0), [0], "{}", story(&world));
+        if drained {
+            world.command(1, Command::Drain(Drain::LastResort));
+            world.run_for(ms(u64::from(interval)) * 3);
+        }
+        world.forget_service(address());
+        world.stop(0, Stop::Leave);
+        world.run_for(ms(u64::from(interval)) * 10);
+        holds(&world);
+        Duration::from_nanos(world.seen(address()).nobody)
+    };
+    assert_eq!(nobody(4000, Handover::Overlap, false, 1), ms(0));
+    assert_eq!(nobody(5000, Handover::Overlap, true, 100), ms(0));
+    assert!(nobody(1000, Handover::Exclusive, false, 1) < ms(1100));
+}
+
+#[test]
+fn a_restart_while_before_release_runs_moves_nothing_yet() {
+    let mut world = world(PAIR, 1000, 1);
+    for host in [0, 1] {
+        world.hosts[host].config.routers[0].before_release = Some(s(5));
+        world.hosts[host].pace.hook = Some(90);
+        world.start(host);
+    }
+    world.run_for(s(8));
+    assert_eq!(world.masters(0), [0]);
+    world.forget_service(address());
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    world.command(0, Command::Failover(id));
+    world.run_for(ms(1300));
+    for _ in 0..2 {
+        assert_eq!(world.hosts[0].role(0), Some(Role::Leaving), "{}", story(&world));
+        world.stop(0, Stop::Restart);
+        world.run_for(ms(50));
+        world.start(0);
+        world.run_for(ms(500));
+    }
+    world.run_for(s(20));
+    holds(&world);
+    let seen = world.seen(address());
+    assert_eq!((seen.nobody, seen.misdirected), (0, 0), "{}", story(&world));
+    assert_eq!(world.masters(0), [1], "the failover went on: {}", story(&world));
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct Pace {
     pub late: Duration,
     /// How long the worker needs for a job, at least and at most.
     pub worker: (Duration, Duration),
+    /// How long each hook takes, in percent of its limit; a random time if `None`.
+    pub hook: Option<u32>,
 }
 
 impl Pace {
@@ -63,6 +65,7 @@ impl Pace {
         ppm: 0,
         late: Duration::from_micros(100),
         worker: (Duration::from_micros(50), Duration::from_micros(300)),
+        hook: None,
     };
 }
 
@@ -1302,7 +1305,10 @@ impl World {
             let limit = limit.unwrap_or_default();
             // Half of them exceed their limit; `before_claim` hooks do not in the calm phase.
             let lazy = hook == Hook::BeforeRelease || self.hosts[host].vetoes;
-            let took = self.random.span(Duration::ZERO..if lazy { 2 * limit } else { limit });
+            let took = match self.hosts[host].pace.hook {
+                Some(percent) => limit * if lazy { percent } else { percent.min(99) } / 100,
+                None => self.random.span(Duration::ZERO..if lazy { 2 * limit } else { limit }),
+            };
             if took < limit {
                 let outcome = HookOutcome { hook, succeeded };
                 let epoch = process.epoch;

@@ -81,6 +81,17 @@ pub(super) fn advise_on_election(
             );
         }
     }
+    if let Some(priority) = file
+        .priority
+        .as_ref()
+        .filter(|priority| priority.value == i64::from(Priority::LOWEST.get()))
+    {
+        report.advice(
+            &priority.at,
+            "priority 1 is also that of a drained host: from one, this host does not take over",
+            "write at least 2",
+        );
+    }
     if let (Some(Version::V2), Some(version)) = (version, &file.version) {
         report.advice(
             &version.at,

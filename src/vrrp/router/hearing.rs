@@ -79,6 +79,7 @@ impl VirtualRouter {
         self.admit(now, packet, heard, actions)?;
         if heard.priority != Priority::LEAVING {
             self.master = Some(packet.source);
+            self.of_last_resort = heard.priority == Priority::LOWEST;
         } else if self.master.is_some_and(|master| master != packet.source) && !self.has_addresses()
         {
             return Err(DiscardReason::NotTheMaster);
@@ -163,8 +164,9 @@ impl VirtualRouter {
             // A backup waits by the interval of its master: one forged advert must not silence it for
             // minutes.
             Version::V3 => self.address_mismatch(heard).or_else(|| {
-                (heard.interval > self.config.max_peer_interval)
-                    .then_some(Mismatch::Slow(heard.interval))
+                let slow = heard.interval > self.config.max_peer_interval
+                    && self.tolerated_interval.is_none_or(|known| heard.interval > known);
+                slow.then_some(Mismatch::Slow(heard.interval))
             }),
             Version::V2 => {
                 let ours = match self.config.authentication {

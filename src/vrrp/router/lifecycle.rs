@@ -57,6 +57,13 @@ impl VirtualRouter {
                 self.check_summary = CheckSummary::default();
                 self.faults.clear();
                 self.become_master(now, Why::Resumed, !recorded.master_hook_done, actions);
+                // What an operator has asked for goes on; other reasons show themselves again.
+                match self.drained {
+                    _ if !recorded.was_preparing => {}
+                    _ if self.held_back => self.leave(now, Leave::Failover, actions),
+                    Some(Drain::LastResort) => self.leave(now, Leave::Drain, actions),
+                    Some(Drain::Force) | None => {}
+                }
                 return;
             }
             if recorded.addresses_present {
@@ -92,7 +99,7 @@ impl VirtualRouter {
 
     /// The master left while this one could not take over, and nobody has become master since: it need
     /// not wait for a whole master-down interval.
-    fn catch_up_with_priority_0(&mut self, now: Instant, since: Instant) {
+    pub(super) fn catch_up_with_priority_0(&mut self, now: Instant, since: Instant) {
         let wait = self.wait_after_priority_0();
         let (peer, hold_until) = (&self.peer, self.hold_until);
         if let State::Backup { takeover_at: Some(timer) } = &mut self.state
@@ -110,7 +117,7 @@ impl VirtualRouter {
     fn record_allows_resume(&self, recorded: &Recorded) -> bool {
         let timeout = self.config.advert_interval.peer_timeout();
         recorded.was_master
-            && !recorded.held_back
+            && (!recorded.held_back || recorded.was_preparing)
             && recorded.last_advert_age < timeout.saturating_sub(timeout / 30)
             && recorded.resumes_in_last_minute < RESUMES_PER_MINUTE
     }

@@ -76,8 +76,12 @@ pub struct VirtualRouter {
     peer: Option<Peer>,
     /// Who was last heard as master since the link came up, unless it has left since.
     master: Option<IpAddr>,
+    /// The priority of the one that was last heard as master was 1.
+    of_last_resort: bool,
     /// Master_Adver_Interval (RFC 9568 6.1): the interval of the master; ours if none was heard.
     master_interval: Interval,
+    /// The interval of the master at the last reload, if it is longer than is accepted since.
+    tolerated_interval: Option<Interval>,
     incompatible: Vec<Incompatible>,
     /// No takeover before this: `start_delay`, `link_delay`, after having been late, or because there
     /// were many.
@@ -137,7 +141,9 @@ impl VirtualRouter {
             why: Why::Starting,
             peer: None,
             master: None,
+            of_last_resort: false,
             master_interval: config.advert_interval,
+            tolerated_interval: None,
             incompatible: Vec::new(),
             hold_until: now + config.start_delay.max(config.link_delay),
             damping: Damping::default(),
@@ -301,11 +307,11 @@ impl VirtualRouter {
         self.master_interval.skew(self.config.version, self.effective_priority())
     }
 
-    /// How long a backup waits after priority 0: the skew time. One of priority 1 is the last resort,
-    /// and waits two intervals longer. Another host of that priority may only have offered the role to
-    /// a fit one (see `next_offer`), and goes on if there is none.
+    /// How long a backup waits after priority 0: the skew time. A master of priority 1 may only have
+    /// offered the role to a fit host (see `next_offer`), and goes on if there is none: one of that
+    /// priority as well waits two intervals longer.
     pub(super) fn wait_after_priority_0(&self) -> Duration {
-        if self.effective_priority() == Priority::LOWEST {
+        if self.of_last_resort && self.effective_priority() == Priority::LOWEST {
             2 * self.master_interval.duration() + self.skew()
         } else {
             self.skew()

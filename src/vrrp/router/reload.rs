@@ -43,6 +43,13 @@ impl VirtualRouter {
         // By the old interval.
         self.check_late(now, actions);
         let old = std::mem::replace(&mut self.config, Arc::new(config.clone()));
+        // The file of the master that is heard may be changed a moment later.
+        self.tolerated_interval = self
+            .peer
+            .as_ref()
+            .filter(|peer| peer.is_master(now))
+            .map(|peer| peer.interval)
+            .filter(|interval| *interval > config.max_peer_interval);
         self.to = source::destinations(config, |ip| self.source == Some(ip));
         if old.version != config.version || old.advert_interval != config.advert_interval {
             self.master_interval = match (&self.peer, &self.state) {

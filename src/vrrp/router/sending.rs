@@ -18,8 +18,8 @@ const WARN_GAP: Duration = Duration::from_secs(60);
 /// How long a virtual router is in fault after its adverts were refused for the first time, twice as
 /// long each time ...
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
-/// ... up to this long.
-const REFUSED_RETRY_MAX: Duration = Duration::from_secs(30);
+/// ... up to this long: with each attempt the hooks run, and for a moment two hosts have the addresses.
+const REFUSED_RETRY_MAX: Duration = Duration::from_secs(600);
 
 impl VirtualRouter {
     /// Sends an advert and renews the lease.

@@ -67,6 +67,7 @@ impl VirtualRouter {
                 } else if takeover_at.is_none() {
                     let at = (now + self.master_down()).max(self.hold_until);
                     self.state = State::Backup { takeover_at: Some(at) };
+                    self.catch_up_with_priority_0(now, self.since);
                 }
             }
             State::Master { .. } | State::Leaving { .. } if forced => {
