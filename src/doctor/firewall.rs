@@ -2,6 +2,7 @@
 //! Whether a rule matches can be unknown (a rate, a mark, an extension of iptables), and so can the
 //! verdict.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
@@ -14,13 +15,21 @@ const MAX_JUMP_DEPTH: u8 = 16;
 
 /// All objects of `nft -j list ruleset`.
 #[derive(Clone, Debug)]
-pub(super) struct Ruleset {
+pub(crate) struct Ruleset {
     objects: Vec<Value>,
+    /// The places of each chain's rules among the objects.
+    rules: BTreeMap<[String; 3], Vec<usize>>,
 }
+
+/// Family, table and name of a chain.
+type ChainId<'a> = [&'a str; 3];
+
+/// The verdicts of chains for a packet: one that others jump to often is evaluated once.
+type Verdicts<'a> = BTreeMap<ChainId<'a>, ChainVerdict>;
 
 /// A rule or policy that certainly drops a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Blocked {
+pub(crate) struct Blocked {
     /// Family, table and chain, in the syntax of `nft`.
     pub chain: String,
     /// The rule or policy.
@@ -60,15 +69,26 @@ impl Ruleset {
     ///
     /// # Errors
     /// It has another format.
-    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
         let unknown = || "nft -j list ruleset prints an unknown format".to_owned();
         let all: Value = serde_json::from_slice(json).map_err(|_| unknown())?;
         let objects = all.get("nftables").and_then(Value::as_array).ok_or_else(unknown)?;
-        Ok(Ruleset { objects: objects.clone() })
+        Ok(Self::of(objects.clone()))
+    }
+
+    fn of(objects: Vec<Value>) -> Self {
+        let mut rules: BTreeMap<[String; 3], Vec<usize>> = BTreeMap::new();
+        for (place, object) in objects.iter().enumerate() {
+            if let Some(rule) = object.get("rule") {
+                let chain = ["family", "table", "chain"].map(|key| text(rule, key).to_owned());
+                rules.entry(chain).or_default().push(place);
+            }
+        }
+        Ruleset { objects, rules }
     }
 
     /// The first chain that certainly drops the packet.
-    pub(super) fn blocks(&self, packet: &AdvertPacket<'_>) -> Option<Blocked> {
+    pub(crate) fn blocks(&self, packet: &AdvertPacket<'_>) -> Option<Blocked> {
         let mut chains: Vec<&Value> = self
             .all("chain")
             .filter(|chain| self.concerns(chain, packet) && chain.get("hook").is_some())
@@ -77,8 +97,9 @@ impl Ruleset {
             let late = ["input", "postrouting"].contains(&text(chain, "hook"));
             (late, chain.get("prio").and_then(Value::as_i64).unwrap_or(0))
         });
+        let mut known = Verdicts::new();
         chains.into_iter().find_map(|chain| {
-            let outcome = self.base(chain, packet);
+            let outcome = self.base(chain, packet, &mut known);
             let by = outcome.dropped.filter(|_| !outcome.accepted)?;
             let chain = ["family", "table", "name"].map(|key| text(chain, key)).join(" ");
             Some(Blocked { chain, by })
@@ -106,9 +127,14 @@ impl Ruleset {
         }
     }
 
-    fn base(&self, chain: &Value, packet: &AdvertPacket<'_>) -> ChainVerdict {
+    fn base<'a>(
+        &'a self,
+        chain: &'a Value,
+        packet: &AdvertPacket<'_>,
+        known: &mut Verdicts<'a>,
+    ) -> ChainVerdict {
         let chain_id = [text(chain, "family"), text(chain, "table"), text(chain, "name")];
-        let mut outcome = self.play(chain_id, packet, 0);
+        let mut outcome = self.play(chain_id, packet, 0, known);
         if outcome.passes {
             if text(chain, "policy") == "drop" {
                 outcome.dropped.get_or_insert_with(|| "the policy (drop)".to_owned());
@@ -119,23 +145,42 @@ impl Ruleset {
         outcome
     }
 
-    fn play(&self, chain_id: [&str; 3], packet: &AdvertPacket<'_>, depth: u8) -> ChainVerdict {
-        let mut outcome = ChainVerdict { passes: true, ..ChainVerdict::default() };
-        if depth > MAX_JUMP_DEPTH {
-            outcome.accepted = true;
-            return outcome;
+    fn play<'a>(
+        &'a self,
+        chain_id: ChainId<'a>,
+        packet: &AdvertPacket<'_>,
+        depth: u8,
+        known: &mut Verdicts<'a>,
+    ) -> ChainVerdict {
+        if let Some(verdict) = known.get(&chain_id) {
+            return verdict.clone();
         }
-        let here = |rule: &&Value| {
-            [text(rule, "family"), text(rule, "table"), text(rule, "chain")] == chain_id
-        };
-        for rule in self.all("rule").filter(here) {
+        if depth > MAX_JUMP_DEPTH {
+            return ChainVerdict { passes: true, accepted: true, dropped: None };
+        }
+        let verdict = self.evaluate(chain_id, packet, depth, known);
+        known.insert(chain_id, verdict.clone());
+        verdict
+    }
+
+    fn evaluate<'a>(
+        &'a self,
+        chain_id: ChainId<'a>,
+        packet: &AdvertPacket<'_>,
+        depth: u8,
+        known: &mut Verdicts<'a>,
+    ) -> ChainVerdict {
+        let mut outcome = ChainVerdict { passes: true, ..ChainVerdict::default() };
+        let places = self.rules.get(&chain_id.map(str::to_owned)).into_iter().flatten();
+        let rules = places.filter_map(|place| self.objects.get(*place)?.get("rule"));
+        for rule in rules {
             let Some(parts) = rule.get("expr").and_then(Value::as_array) else { continue };
             let mut holds = Match::Yes;
             for (kind, part) in parts.iter().filter_map(Value::as_object).flatten() {
                 if holds == Match::No {
                     break;
                 }
-                let verdict = self.verdict(kind, part, chain_id, packet, depth);
+                let verdict = self.verdict(kind, part, chain_id, packet, depth, known);
                 let Some(verdict) = verdict else {
                     holds = holds.and(self.holds(kind, part, chain_id, packet));
                     continue;
@@ -154,13 +199,14 @@ impl Ruleset {
     }
 
     /// The verdict of a statement; `None` if it is a match.
-    fn verdict(
-        &self,
+    fn verdict<'a>(
+        &'a self,
         kind: &str,
-        part: &Value,
-        [family, table, _]: [&str; 3],
+        part: &'a Value,
+        [family, table, _]: ChainId<'a>,
         packet: &AdvertPacket<'_>,
         depth: u8,
+        known: &mut Verdicts<'a>,
     ) -> Option<ChainVerdict> {
         let stopped = || ChainVerdict { dropped: Some(kind.to_owned()), ..ChainVerdict::default() };
         match kind {
@@ -170,8 +216,8 @@ impl Ruleset {
             "queue" => Some(ChainVerdict { accepted: true, ..ChainVerdict::default() }),
             "return" => Some(ChainVerdict { passes: true, ..ChainVerdict::default() }),
             "jump" | "goto" => {
-                let mut outcome =
-                    self.play([family, table, text(part, "target")], packet, depth + 1);
+                let target = [family, table, text(part, "target")];
+                let mut outcome = self.play(target, packet, depth + 1, known);
                 // After a goto only the policy follows, which may drop or accept.
                 outcome.accepted |= kind == "goto" && outcome.passes;
                 Some(outcome)
@@ -180,17 +226,18 @@ impl Ruleset {
                 "REJECT" | "DROP" => Some(stopped()),
                 _ => Some(ChainVerdict { passes: true, accepted: true, ..ChainVerdict::default() }),
             },
-            "vmap" => Some(self.mapped(part, [family, table, ""], packet, depth)),
+            "vmap" => Some(self.mapped(part, [family, table, ""], packet, depth, known)),
             _ => None,
         }
     }
 
-    fn mapped(
-        &self,
-        map: &Value,
-        chain_id: [&str; 3],
+    fn mapped<'a>(
+        &'a self,
+        map: &'a Value,
+        chain_id: ChainId<'a>,
         packet: &AdvertPacket<'_>,
         depth: u8,
+        known: &mut Verdicts<'a>,
     ) -> ChainVerdict {
         let mut outcome = ChainVerdict { passes: true, ..ChainVerdict::default() };
         let pairs = map.pointer("/data/set").and_then(Value::as_array);
@@ -207,7 +254,7 @@ impl Ruleset {
                 continue;
             }
             for (kind, part) in fields {
-                let verdict = self.verdict(kind, part, chain_id, packet, depth);
+                let verdict = self.verdict(kind, part, chain_id, packet, depth, known);
                 let Some(verdict) = verdict else { continue };
                 outcome.accepted |= verdict.accepted;
                 outcome.dropped = outcome.dropped.or(verdict.dropped);
@@ -221,7 +268,7 @@ impl Ruleset {
         &self,
         kind: &str,
         part: &Value,
-        chain_id: [&str; 3],
+        chain_id: ChainId<'_>,
         packet: &AdvertPacket<'_>,
     ) -> Match {
         match kind {
@@ -247,13 +294,9 @@ impl Ruleset {
         &self,
         left: &Value,
         right: &Value,
-        chain_id: [&str; 3],
+        chain_id: ChainId<'_>,
         packet: &AdvertPacket<'_>,
     ) -> Match {
-        if let Some(list) = members(right) {
-            let any = |holds: Match, one| holds.or(self.equals(left, one, chain_id, packet));
-            return list.iter().fold(Match::No, any);
-        }
         if let Some(name) = right.as_str().and_then(|name| name.strip_prefix('@')) {
             let [family, table, _] = chain_id;
             let named = |set: &&Value| {
@@ -263,25 +306,43 @@ impl Ruleset {
             let Some(set) = self.all("set").find(named) else { return Match::Perhaps };
             let none = Vec::new();
             let members = set.get("elem").and_then(Value::as_array).unwrap_or(&none);
-            let any = |holds: Match, one| holds.or(self.equals(left, one, chain_id, packet));
-            return members.iter().fold(Match::No, any);
+            return any(left, members, packet);
         }
-        if let Some(meta) = left.get("meta") {
-            return meta_is(text(meta, "key"), right, packet);
+        if let Some(list) = members(right) {
+            let holds = |holds: Match, one| holds.or(self.equals(left, one, chain_id, packet));
+            return list.iter().fold(Match::No, holds);
         }
-        if let Some(payload) = left.get("payload") {
-            return payload_is(text(payload, "protocol"), text(payload, "field"), right, packet);
-        }
-        if left.get("ct").is_some_and(|ct| text(ct, "key") == "state") {
-            // Adverts have no replies, so no connection is ever established.
-            return match right.as_str() {
-                Some("new" | "untracked") => Match::Perhaps,
-                Some("established" | "related" | "invalid") => Match::No,
-                Some(_) | None => Match::Perhaps,
-            };
-        }
-        Match::Perhaps
+        is(left, right, packet)
     }
+}
+
+/// Whether a field of the packet is one of these elements of a set. None of them names another set: an
+/// interface may be called `@guests`.
+fn any(left: &Value, elements: &[Value], packet: &AdvertPacket<'_>) -> Match {
+    let one = |right: &Value| match members(right) {
+        Some(list) => any(left, list, packet),
+        None => is(left, right, packet),
+    };
+    elements.iter().fold(Match::No, |holds, right| holds.or(one(right)))
+}
+
+/// Whether the field `left` of the packet is `right`.
+fn is(left: &Value, right: &Value, packet: &AdvertPacket<'_>) -> Match {
+    if let Some(meta) = left.get("meta") {
+        return meta_is(text(meta, "key"), right, packet);
+    }
+    if let Some(payload) = left.get("payload") {
+        return payload_is(text(payload, "protocol"), text(payload, "field"), right, packet);
+    }
+    if left.get("ct").is_some_and(|ct| text(ct, "key") == "state") {
+        // Adverts have no replies, so no connection is ever established.
+        return match right.as_str() {
+            Some("new" | "untracked") => Match::Perhaps,
+            Some("established" | "related" | "invalid") => Match::No,
+            Some(_) | None => Match::Perhaps,
+        };
+    }
+    Match::Perhaps
 }
 
 /// The members of an anonymous set or a list.
@@ -329,7 +390,7 @@ mod tests {
                                 "handle": handle, "expr": expr}})
             }));
         }
-        Ruleset { objects }
+        Ruleset::of(objects)
     }
 
     fn is(left: Value, right: Value) -> Value {
