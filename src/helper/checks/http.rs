@@ -47,7 +47,7 @@ pub(super) struct HttpCheck {
     target: Result<HttpTarget, String>,
 }
 
-struct HttpTarget {
+pub(crate) struct HttpTarget {
     uri: Uri,
     /// The `Host` header: with the port, unless it is the default.
     authority: String,
@@ -82,7 +82,7 @@ impl HttpCheck {
 }
 
 impl HttpTarget {
-    fn of(url: &str) -> Result<Self, String> {
+    pub(crate) fn of(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let host = uri.host().ok_or_else(|| format!("{url} names no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -101,7 +101,7 @@ impl HttpTarget {
     }
 
     /// Interim answers to it are counted.
-    fn request(&self, interim: &Arc<AtomicU32>) -> Result<Request<Empty<Bytes>>, String> {
+    pub(crate) fn request(&self, interim: &Arc<AtomicU32>) -> Result<Request<Empty<Bytes>>, String> {
         let mut request = Request::builder()
             .uri(self.uri.path_and_query().map_or("/", |path| path.as_str()))
             .header(HOST, &self.authority)
@@ -119,15 +119,15 @@ impl HttpTarget {
 }
 
 /// A connection from which only so much is read. Below TLS, so that what is decrypted is limited.
-struct Limited<S> {
+pub(crate) struct Limited<S> {
     stream: S,
     read: usize,
     /// Interim answers so far.
-    interim: Arc<AtomicU32>,
+    pub(crate) interim: Arc<AtomicU32>,
 }
 
 impl<S> Limited<S> {
-    fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Limited { stream, read: 0, interim: Arc::default() }
     }
 }
@@ -171,7 +171,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
     }
 }
 
-async fn exchange(
+/// Sends the request, and judges the answer.
+pub(crate) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Empty<Bytes>>,
     wanted: &config::Http,
@@ -209,6 +210,7 @@ async fn evaluate(response: Response<Incoming>, wanted: &config::Http) -> Result
     let Some(words) = &wanted.body else { return Ok(format!("status {}", named(status))) };
     let mut body = response.into_body();
     let mut searched = Vec::new();
+    let mut begin = 0;
     while searched.len() < SEARCHED
         && let Some(frame) = body.frame().await
     {
@@ -217,7 +219,10 @@ async fn evaluate(response: Response<Incoming>, wanted: &config::Http) -> Result
             let room = SEARCHED - searched.len();
             searched.extend_from_slice(data.get(..room).unwrap_or(data));
         }
-        if contains(&searched, words.as_bytes()) {
+        // Of what was searched before only the end: a server may send each byte by itself.
+        let new = searched.get(begin..).unwrap_or_default();
+        begin = searched.len().saturating_sub(words.len());
+        if contains(new, words.as_bytes()) {
             return Ok(format!("status {}, the body has {words:?}", named(status)));
         }
     }
@@ -332,6 +337,31 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[test]
+    fn words_are_found_wherever_the_body_is_cut() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for cut in 0..=5 {
+            let (first, second) = "ready".split_at(cut);
+            let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let (before, after) = (chunk(&format!("not {first}")), chunk(&format!("{second}.")));
+            let answer = format!("{head}{before}{after}{}", chunk(""));
+            let said = runtime.block_on(async {
+                let (ours, mut theirs) = tokio::io::duplex(1024);
+                let server = async {
+                    assert!(theirs.read(&mut [0; 512]).await.unwrap() > 0);
+                    theirs.write_all(answer.as_bytes()).await.unwrap();
+                };
+                let url = "http://192.0.2.1/".to_owned();
+                let request = HttpTarget::of(&url).unwrap().request(&Arc::default()).unwrap();
+                let body = Some("ready".to_owned());
+                let wanted = config::Http { url, status: None, body, ca_file: None };
+                tokio::join!(exchange(ours, request, &wanted), server).0
+            });
+            assert_eq!(said.unwrap(), "status 200 OK, the body has \"ready\"", "{answer}");
+        }
+    }
 
     #[test]
     fn the_host_is_named_as_a_browser_would() {
