@@ -101,7 +101,10 @@ impl HttpTarget {
     }
 
     /// Interim answers to it are counted.
-    pub(crate) fn request(&self, interim: &Arc<AtomicU32>) -> Result<Request<Empty<Bytes>>, String> {
+    pub(crate) fn request(
+        &self,
+        interim: &Arc<AtomicU32>,
+    ) -> Result<Request<Empty<Bytes>>, String> {
         let mut request = Request::builder()
             .uri(self.uri.path_and_query().map_or("/", |path| path.as_str()))
             .header(HOST, &self.authority)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
 use crate::helper::check_run::{CheckResult, CheckRun};
-use crate::text;
+use crate::helper::output::excerpt;
 
 pub(super) struct CheckReport {
     pub run: CheckRun,
@@ -35,8 +35,7 @@ impl Reporter {
     }
 
     pub(super) async fn report(&mut self, result: CheckResult, output: String, took: Duration) {
-        // It may have text of a server, of systemd, or the name of a file.
-        let output = text::printable(&output);
+        let output = shown(&output);
         let alike = self.last.is_some_and(|last| last.failed() == result.failed());
         self.streak = if alike { self.streak.saturating_add(1) } else { 1 };
         let number_changed = self.last != Some(result) && alike;
@@ -50,4 +49,10 @@ impl Reporter {
         // The receiver lives as long as this task.
         let _ = self.sender.send(CheckReport { run, matters }).await;
     }
+}
+
+/// The text of a result, which may have text of a server, of a certificate or of systemd, or the name of
+/// a file: it can be long, have several lines, or disturb a terminal.
+pub(crate) fn shown(text: &str) -> String {
+    excerpt(text.as_bytes())
 }
