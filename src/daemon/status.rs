@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::driver::{Driver, DriverStatus};
 use crate::api::status::{
@@ -275,9 +275,11 @@ fn next(router: &VirtualRouter) -> Option<(NextStep, Instant)> {
     }
 }
 
-/// To the millisecond.
-fn rfc3339(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
+/// To the millisecond. The time may be one that the helper says, and there is no text for one after the
+/// year 9999.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let last = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_millis(at.min(last)).to_string()
 }
 
 /// To the millisecond: more would only be noise.
