@@ -53,3 +53,22 @@ impl Drop for MappedFile {
         let _ = unsafe { munmap(self.start, self.words * mem::size_of::<u64>()) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::ManuallyDrop;
+
+    use super::*;
+
+    #[test]
+    fn words_are_stored_at_their_places_and_none_beyond_the_end() {
+        // Not of a file, which Miri cannot map.
+        let mut memory = [0; 4];
+        let start = NonNull::from(&mut memory).cast();
+        let mapped = ManuallyDrop::new(MappedFile { start, words: 3 });
+        for (place, word) in [(0, 7), (2, 9), (3, 1), (usize::MAX, 1)] {
+            mapped.store(place, word);
+        }
+        assert_eq!(memory, [7_u64, 0, 9, 0]);
+    }
+}

@@ -3,6 +3,8 @@
 //! `unsafe` is allowed in this directory only. Every block has a `SAFETY` comment.
 #![allow(unsafe_code)]
 
+#[cfg(miri)]
+mod loopback;
 mod mapped;
 mod memory;
 mod packets;

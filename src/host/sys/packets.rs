@@ -5,7 +5,12 @@ use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+#[cfg(not(miri))]
+use libc::{recvmmsg, sendmmsg};
 use socket2::SockAddr;
+
+#[cfg(miri)]
+use super::loopback::{recvmmsg, sendmmsg};
 
 /// Most packets received by one system call.
 const RECEIVE_BATCH: usize = 16;
@@ -71,7 +76,7 @@ fn send(fd: BorrowedFd<'_>, packets: &[OutgoingPacket<'_>]) -> io::Result<usize>
     // state, all of which (`packets`, `parts`, `controls`) outlive the call; the kernel writes only
     // to `headers`.
     let sent = unsafe {
-        libc::sendmmsg(
+        sendmmsg(
             fd.as_raw_fd(),
             headers.as_mut_ptr().cast(),
             count,
@@ -256,7 +261,7 @@ impl PacketBuffer {
         // SAFETY: the first `asked` headers were written above and point to buffers of the lengths
         // they state; the slots are ours (`&mut self`), and `parts` outlives the call.
         let received = unsafe {
-            libc::recvmmsg(
+            recvmmsg(
                 fd.as_raw_fd(),
                 headers.as_mut_ptr().cast(),
                 asked,
@@ -295,8 +300,10 @@ impl PacketBuffer {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceivedPacket<'a> {
-    name: &'a [u8],
-    control: &'a [u8],
+    /// Source address, as the kernel writes it.
+    pub name: &'a [u8],
+    /// Control messages.
+    pub control: &'a [u8],
     /// Bytes as received, truncated beyond the length of the longest VRRP message.
     pub payload: &'a [u8],
 }
@@ -339,7 +346,7 @@ impl<'a> ReceivedPacket<'a> {
 
     /// Why a packet from the error queue could not be delivered: the first member of `struct
     /// sock_extended_err`.
-    fn error(&self) -> Option<io::Error> {
+    pub(crate) fn error(&self) -> Option<io::Error> {
         let found = self
             .ancillary(libc::IPPROTO_IP, libc::IP_RECVERR)
             .or_else(|| self.ancillary(libc::IPPROTO_IPV6, libc::IPV6_RECVERR))?;
@@ -360,6 +367,80 @@ impl<'a> ReceivedPacket<'a> {
                 return Some(data);
             }
             rest = rest.get(length.next_multiple_of(WORD)..)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{SocketAddr, UdpSocket};
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use super::*;
+
+    /// A socket that sends, one that receives, and the address of that.
+    fn sockets() -> (OwnedFd, OwnedFd, SockAddr) {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        if cfg!(miri) {
+            // Any descriptors: the packets go another way.
+            let (reader, writer) = io::pipe().unwrap();
+            return (writer.into(), reader.into(), to.into());
+        }
+        let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (sends, receives) = (socket(), socket());
+        let to = receives.local_addr().unwrap();
+        (sends.into(), receives.into(), to.into())
+    }
+
+    #[test]
+    fn packets_arrive_in_order_and_none_is_lost_between_batches() {
+        let (sends, receives, to) = sockets();
+        let payloads: Vec<Vec<u8>> = (0..=SEND_BATCH)
+            .map(|n| vec![n as u8; if n == 3 { PAYLOAD_SIZE + 9 } else { n }])
+            .collect();
+        let from = Some((Ipv4Addr::LOCALHOST.into(), 0));
+        let packets = payloads.iter().enumerate().map(|(n, payload)| OutgoingPacket {
+            to: to.clone(),
+            from: from.filter(|_| n % 2 == 0),
+            payload,
+        });
+        send_all(sends.as_fd(), packets, |n, error| panic!("{n}: {error}"));
+
+        let mut buffer = PacketBuffer::default();
+        let mut received = Vec::new();
+        let mut drain = |most| {
+            let count = buffer.drain(receives.as_fd(), most, |packet| {
+                assert_eq!(packet.source(), Some(Ipv4Addr::LOCALHOST.into()));
+                received.push(packet.payload.to_vec());
+            });
+            count.unwrap()
+        };
+        let some = drain(20);
+        assert!((20..=SEND_BATCH).contains(&some), "{some}");
+        assert_eq!(some + drain(usize::MAX), SEND_BATCH + 1);
+        assert_eq!(drain(usize::MAX), 0);
+        for (sent, received) in payloads.iter().zip(&received) {
+            assert_eq!(sent.get(..PAYLOAD_SIZE).unwrap_or(sent), received);
+        }
+    }
+
+    #[test]
+    fn a_source_is_written_as_the_kernel_reads_it() {
+        for source in [IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let mut control = [0; SOURCE_SIZE];
+            let length = write_source(&mut control, source, 7);
+            let packet = ReceivedPacket { name: &[], control: &control[..length], payload: &[] };
+            let (level, kind) = match source {
+                IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO),
+            };
+            let info = packet.ancillary(level, kind).unwrap();
+            assert_eq!(
+                packet.destination_v6().map(IpAddr::V6),
+                Some(source).filter(IpAddr::is_ipv6)
+            );
+            assert!(info.windows(4).any(|bytes| bytes == 7_u32.to_ne_bytes()));
         }
     }
 }

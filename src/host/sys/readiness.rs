@@ -92,3 +92,29 @@ pub(crate) fn epoll_wait(
         limit = Some(Duration::ZERO);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn readiness_outlives_the_descriptor_that_it_is_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            nix::fcntl::fcntl(
+                &reader,
+                nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+            )
+            .unwrap();
+            let readiness = Readiness::of(&reader, Interest::READABLE).unwrap();
+            writer.write_all(b"x").unwrap();
+            drop(readiness.readable().await.unwrap());
+            drop((reader, writer));
+            drop(readiness.readable().await.unwrap());
+        });
+    }
+}

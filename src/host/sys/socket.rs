@@ -63,3 +63,18 @@ pub(crate) fn interface_flags(name: &str) -> io::Result<i32> {
     // SAFETY: of the union's members the kernel has filled this one, and all of it was zero before.
     Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_address_names_interface_protocol_and_destination() {
+        let address = link_address(7, 0x0806, [2, 0, 0, 0, 0, 9]);
+        assert_eq!(address.family(), libc::AF_PACKET as libc::sa_family_t);
+        // SAFETY: the address is of this type and length.
+        let address = unsafe { &*address.as_ptr().cast::<libc::sockaddr_ll>() };
+        assert_eq!((address.sll_ifindex, address.sll_protocol), (7, 0x0806_u16.to_be()));
+        assert_eq!((address.sll_halen, address.sll_addr), (6, [2, 0, 0, 0, 0, 9, 0, 0]));
+    }
+}
