@@ -15,6 +15,8 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod exporter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod helper;
 pub mod host;
 pub mod lab;

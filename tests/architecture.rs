@@ -34,8 +34,12 @@ const FORBIDDEN_IN_VRRP: [(&str, &str); 22] = [
 ];
 
 /// The parts of `src`, each with those that it may use, which lie below it.
-const PARTS: [(&str, &[&str]); 14] = [
+const PARTS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
+    (
+        "fuzzing",
+        &["api", "cli", "config", "daemon", "doctor", "exporter", "helper", "host", "vrrp"],
+    ),
     ("cli", &["api", "config", "daemon", "doctor", "exporter", "helper", "host", "lab", "vrrp"]),
     ("daemon", &["api", "config", "helper", "host", "vrrp"]),
     ("doctor", &["api", "config", "host", "vrrp", "text"]),

@@ -90,7 +90,12 @@ fn end_of(path: &Path) -> io::Result<Vec<Event>> {
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
-    // The first line may be cut off, and the last one not yet complete: neither is parsed.
-    let lines = bytes.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    Ok(parse(&bytes))
+}
+
+/// The events in a part of a file. Its first line may be cut off, and the last one not yet complete:
+/// what is no event is left out.
+pub fn parse(part: &[u8]) -> Vec<Event> {
+    let lines = part.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }

@@ -70,7 +70,7 @@ fn show(text: &mut Vec<u8>, json: bool) -> io::Result<()> {
     out.flush()
 }
 
-fn sentence(event: &Event) -> String {
+pub(crate) fn sentence(event: &Event) -> String {
     let Event { at, kind, router, from, to, text, count } = event;
     // Text of several lines, as of a refused configuration, is indented.
     let text = text.trim_end().replace('\n', "\n    ");

@@ -8,12 +8,12 @@ mod cleanup;
 mod control;
 mod demo;
 mod doctor;
-mod events;
+pub(crate) mod events;
 mod exporter;
 mod man;
 mod output;
 mod run;
-mod status;
+pub(crate) mod status;
 pub mod watch;
 
 use std::ffi::OsString;

@@ -64,7 +64,7 @@ pub(super) fn unknown(status: &Status, name: &str) -> String {
 
 /// How the status is written for people.
 #[derive(Clone, Copy)]
-pub(super) struct View {
+pub(crate) struct View {
     /// The time that ages are counted from.
     pub now: SystemTime,
     /// Whether to use colours; only in a terminal.
@@ -75,7 +75,7 @@ pub(super) struct View {
 
 impl View {
     /// One row for each virtual router, and below it the reason for its role and what is wrong.
-    pub(super) fn table(self, status: &Status) -> String {
+    pub(crate) fn table(self, status: &Status) -> String {
         let mut text = self.head(status);
         let longest = status.routers.iter().map(|router| width(&router.name)).max().unwrap_or(0);
         let names = longest.clamp(6, MAX_NAME);
@@ -127,7 +127,7 @@ impl View {
     }
 
     /// Everything about one virtual router.
-    pub(super) fn one(self, status: &Status, router: &Router) -> String {
+    pub(crate) fn one(self, status: &Status, router: &Router) -> String {
         let mut text = self.head(status);
         let mut line = |key: &str, value: &str, colour: &str| {
             let first = format!("{key:11} ");

@@ -17,7 +17,7 @@ mod hooks;
 mod interfaces;
 mod moves;
 mod source;
-mod status;
+pub(crate) mod status;
 
 use std::collections::BTreeSet;
 use std::fmt;

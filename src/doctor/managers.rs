@@ -150,7 +150,11 @@ fn value(text: &str, section: &str, key: &str) -> Option<String> {
     values(text, section, key).last().map(str::to_owned)
 }
 
-fn values<'a>(text: &'a str, section: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn values<'a>(
+    text: &'a str,
+    section: &'a str,
+    key: &'a str,
+) -> impl Iterator<Item = &'a str> {
     let mut here = section.is_empty();
     text.lines().filter_map(move |line| {
         let line = line.trim();

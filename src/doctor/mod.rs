@@ -10,14 +10,14 @@ mod daemon;
 mod evidence;
 mod filters;
 mod finding;
-mod firewall;
+pub(crate) mod firewall;
 mod interface;
 mod kernel;
-mod managers;
+pub(crate) mod managers;
 mod process;
-mod removal;
+pub(crate) mod removal;
 mod reverse_path;
-mod rule_match;
+pub(crate) mod rule_match;
 mod senders;
 mod wire;
 

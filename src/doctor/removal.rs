@@ -68,7 +68,7 @@ pub(super) fn is_used(ip: IpAddr) -> bool {
 }
 
 /// Looks for an established connection in a file of proc_net_tcp(5).
-fn has_connection(text: &str, ip: IpAddr) -> bool {
+pub(crate) fn has_connection(text: &str, ip: IpAddr) -> bool {
     const ESTABLISHED: &str = "01";
     let of = match ip {
         IpAddr::V4(ip) => [in_hex_v4(ip), in_hex_v6(ip.to_ipv6_mapped())],

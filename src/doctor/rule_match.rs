@@ -9,14 +9,14 @@ use crate::vrrp::{Address, Family};
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     In,
     Out,
 }
 
 /// The properties of an advert that rules match.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AdvertPacket<'a> {
+pub(crate) struct AdvertPacket<'a> {
     pub direction: Direction,
     /// Where it is received or sent.
     pub interface: &'a str,

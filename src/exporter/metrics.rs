@@ -14,7 +14,7 @@ use crate::vrrp::{Role, Verdict};
 
 /// The format of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus's text format 0.0.4.
@@ -40,7 +40,7 @@ impl Format {
 }
 
 /// All metrics; without a status, only that the daemon does not answer.
-pub(super) fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
+pub(crate) fn metrics(status: Option<&Status>, now: SystemTime, format: Format) -> String {
     let mut out = Exposition { text: String::new(), format };
     out.gauge("vipd_up", "Whether the daemon answered.", |up| {
         up.sample(&[], u8::from(status.is_some()));

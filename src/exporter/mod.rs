@@ -4,7 +4,7 @@
 //! network reaches the process that holds the addresses. It only reads. The number of clients, their
 //! time and the size of a request are bounded, and the daemon is asked at most four times a second.
 
-mod metrics;
+pub(crate) mod metrics;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -24,6 +24,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 
@@ -78,22 +79,29 @@ async fn serve(listener: tokio::net::TcpListener, server: Arc<HttpServer>) -> io
         };
         let server = Arc::clone(&server);
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let server = Arc::clone(&server);
-                async move { Ok::<_, std::convert::Infallible>(server.answer(&request).await) }
-            });
-            // One request for each connection: idle clients hold no slot.
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .keep_alive(false)
-                .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client may break off; that is no error of ours.
-            let _ = timeout(REQUEST_TIMEOUT, pin!(connection)).await;
+            serve_client(stream, &server).await;
             drop(slot);
         });
     }
+}
+
+pub(crate) async fn serve_client(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    server: &Arc<HttpServer>,
+) {
+    let service = service_fn(|request| {
+        let server = Arc::clone(server);
+        async move { Ok::<_, std::convert::Infallible>(server.answer(&request).await) }
+    });
+    // One request for each connection: idle clients hold no slot.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client may break off; that is no error of ours.
+    let _ = timeout(REQUEST_TIMEOUT, pin!(connection)).await;
 }
 
 /// Why the daemon did not answer, for people and, as a code, for programs.
@@ -109,7 +117,7 @@ type Fetched<T> = Result<Arc<T>, NoAnswer>;
 type Cached<T> = Mutex<Option<(Instant, Fetched<T>)>>;
 
 /// Shared by all connections.
-struct HttpServer {
+pub(crate) struct HttpServer {
     client: Client,
     policy: HeaderValue,
     status: Cached<Status>,
@@ -136,7 +144,7 @@ struct ErrorBody<'a> {
 }
 
 impl HttpServer {
-    fn new(runtime_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn new(runtime_dir: &Path) -> io::Result<Self> {
         Ok(HttpServer {
             client: Client::new(runtime_dir),
             policy: HeaderValue::from_str(&policy(PAGE)).map_err(io::Error::other)?,
@@ -235,7 +243,7 @@ impl HttpServer {
 }
 
 /// Whether all virtual routers of this host can take part, as a sentence; a drained host can.
-fn health(status: &Status) -> Result<String, String> {
+pub(crate) fn health(status: &Status) -> Result<String, String> {
     if status.stopping {
         return Err("vipd is about to end".to_owned());
     }

@@ -28,7 +28,7 @@ use crate::host::{privileges, sys};
 /// What to execute. Sent through standard input, so that `ps` shows only the program's own
 /// arguments.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ExecSpec {
+pub(crate) struct ExecSpec {
     /// The process id of the helper; if it has ended, the program is not executed.
     pub helper: u32,
     /// The program and its arguments.

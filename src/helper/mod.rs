@@ -16,15 +16,15 @@
 //! little.
 
 mod check_run;
-mod checks;
+pub(crate) mod checks;
 mod children;
 mod client;
-mod exec_hook;
+pub(crate) mod exec_hook;
 mod hook;
-mod output;
+pub(crate) mod output;
 mod process;
 mod program;
-mod protocol;
+pub(crate) mod protocol;
 mod queue;
 mod run;
 mod supervisor;

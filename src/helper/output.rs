@@ -184,12 +184,12 @@ impl ProgramOutput {
 }
 
 /// What a program wrote, so that it cannot disturb a terminal or forge a log line.
-pub(super) fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     text::printable(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']))
 }
 
 /// The end of a text as one line of at most 400 bytes.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let lines: Vec<&[u8]> = bytes
         .split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)

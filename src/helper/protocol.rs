@@ -12,7 +12,7 @@ use crate::config::{CheckPlan, ProgramFaults, ProgramUse};
 
 /// Sent by the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum HelperRequest {
+pub(crate) enum HelperRequest {
     /// Run hooks, or queue them.
     RunHooks(HookRun),
     /// Run a check repeatedly. `number` identifies it; for `stable_after` see `SetStableAfter`.
@@ -38,7 +38,7 @@ pub(super) enum HelperRequest {
 
 /// Sent by the helper.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum HelperEvent {
+pub(crate) enum HelperEvent {
     /// A run of hooks has ended.
     HooksFinished(Finished),
     /// Results of checks, in order.

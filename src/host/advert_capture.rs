@@ -69,7 +69,7 @@ impl AsFd for AdvertCapture {
     }
 }
 
-fn ipv4(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
+pub(crate) fn ipv4(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
     let packet = advert::ipv4_packet(packet).ok()?;
     Some(CapturedAdvert {
         outgoing: false,
@@ -80,7 +80,7 @@ fn ipv4(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
     })
 }
 
-fn ipv6(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
+pub(crate) fn ipv6(packet: &[u8]) -> Option<CapturedAdvert<'_>> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     let [version, _, _, _, length_high, length_low, next, ttl, addresses @ ..] = header;
     if version >> 4 != 6 || *next != PROTOCOL {

@@ -230,7 +230,7 @@ impl AsFd for NeighbourSocket {
 
 /// Writes a gratuitous ARP request (RFC 5227 section 3, RFC 9568 8.1.1) to a zeroed frame. Returns
 /// its length.
-fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
+pub(crate) fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr, frame: &mut [u8]) -> usize {
     arp_request(mac, address, address, frame)
 }
 
@@ -256,7 +256,7 @@ fn arp_request(mac: [u8; 6], from: Ipv4Addr, address: Ipv4Addr, frame: &mut [u8]
 ///
 /// Its source is the announced address, as in Linux: that one is usable whenever we announce it,
 /// while the link-local address may still be tentative after the link came up.
-fn unsolicited_advertisement(
+pub(crate) fn unsolicited_advertisement(
     mac: [u8; 6],
     address: Ipv6Addr,
     router: bool,
@@ -343,7 +343,7 @@ fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, frame: &mut [u8]) {
 
 /// Decodes an ARP packet or neighbour advertisement: which address is announced at which MAC
 /// address.
-fn decode_announcement(frame: &[u8]) -> Option<ForeignAnnouncement> {
+pub(crate) fn decode_announcement(frame: &[u8]) -> Option<ForeignAnnouncement> {
     let (header, packet) = frame.split_first_chunk::<14>()?;
     let sender = *header.get(6..)?.first_chunk::<6>()?;
     match u16::from_be_bytes([header[12], header[13]]) {

@@ -99,12 +99,7 @@ impl Record {
                 let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
                 addresses.push_str(&line);
             }
-            let mut bytes_of_slot = [0; SLOT_SIZE];
-            bytes_of_slot[..SENT_AT_OFFSET].copy_from_slice(&identity(config).to_ne_bytes());
-            bytes_of_slot[SENT_AT_OFFSET..FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
-            bytes_of_slot[FLAGS_OFFSET] = flags(entry);
-            bytes_of_slot[SOURCE_OFFSET..SOURCE_END].copy_from_slice(&source_bytes(entry.source));
-            bytes.extend(bytes_of_slot);
+            bytes.extend(slot_bytes(identity(config), entry));
             self.slots.insert(id, (slot, entry));
         }
         self.directory.write(ADDRESSES, &addresses)?;
@@ -168,7 +163,18 @@ impl Record {
     }
 }
 
-fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord {
+/// An entry as it is written.
+pub(crate) fn slot_bytes(identity: u64, entry: RecordEntry) -> [u8; SLOT_SIZE] {
+    let mut bytes = [0; SLOT_SIZE];
+    bytes[..SENT_AT_OFFSET].copy_from_slice(&identity.to_ne_bytes());
+    bytes[SENT_AT_OFFSET..FLAGS_OFFSET].copy_from_slice(&nanos(entry.sent_at));
+    bytes[FLAGS_OFFSET] = flags(entry);
+    bytes[SOURCE_OFFSET..SOURCE_END].copy_from_slice(&source_bytes(entry.source));
+    bytes
+}
+
+/// Reads the record of an earlier daemon; nothing if it is of another boot or from before a suspend.
+pub(crate) fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord {
     if bytes.len() < HEADER_SIZE {
         return PreviousRecord::default();
     }
@@ -204,7 +210,7 @@ fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> PreviousRecord
     PreviousRecord { entries, resumes: Resumes::earlier(resumes), addresses: Vec::new() }
 }
 
-fn parse_address(line: &str) -> Option<(String, Address)> {
+pub(crate) fn parse_address(line: &str) -> Option<(String, Address)> {
     let (interface, address) = line.split_once(' ')?;
     let (ip, prefix) = address.split_once('/')?;
     let address = Address { ip: ip.parse().ok()?, prefix: prefix.parse().ok()? };

@@ -88,7 +88,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Parses a whole number, ignoring white space around it, and clamps it.
-fn parse(text: &str) -> Option<i16> {
+pub(crate) fn parse(text: &str) -> Option<i16> {
     let number: i64 = text.trim().parse().ok()?;
     i16::try_from(number.clamp(-i64::from(MAX_NUMBER), i64::from(MAX_NUMBER))).ok()
 }

@@ -6,15 +6,15 @@
 
 mod blocking;
 mod command;
-mod file;
-mod http;
+pub(crate) mod file;
+pub(crate) mod http;
 mod interface;
-mod ping;
+pub(crate) mod ping;
 mod process;
-mod reporter;
+pub(crate) mod reporter;
 mod schedule;
 mod tcp;
-mod unit;
+pub(crate) mod unit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

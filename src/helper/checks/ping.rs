@@ -157,7 +157,7 @@ fn request(family: Family, identifier: u16, sequence: u16, token: u64) -> Vec<u8
 }
 
 /// The token of an echo reply that may be for us.
-fn token(packet: &[u8], family: Family, with_header: bool) -> Option<u64> {
+pub(crate) fn token(packet: &[u8], family: Family, with_header: bool) -> Option<u64> {
     let header = if with_header { usize::from(packet.first()? & 0x0f) * 4 } else { 0 };
     let message = packet.get(header..)?;
     if *message.first()? != echo::reply_type(family) || *message.get(1)? != 0 {

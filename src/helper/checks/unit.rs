@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::tcp::describe;
@@ -29,19 +29,33 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-pub(super) struct UnitCheck {
+pub(crate) struct UnitCheck {
     name: String,
     path: String,
 }
 
 impl UnitCheck {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         UnitCheck { name: name.to_owned(), path: object_path(name) }
     }
 
     pub(super) async fn run(&self) -> Result<String, String> {
+        self.ask(connect().await?).await
+    }
+
+    /// Authenticates, and asks over this connection.
+    pub(crate) async fn run_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) -> Result<String, String> {
+        self.ask(Bus::authenticated(stream).await?).await
+    }
+
+    async fn ask(
+        &self,
+        mut bus: Bus<impl AsyncRead + AsyncWrite + Unpin>,
+    ) -> Result<String, String> {
         let name = &self.name;
-        let mut bus = Bus::connect().await?;
         let state = bus.get(&self.path, "ActiveState").await?;
         match state.as_str() {
             "active" | "reloading" | "refreshing" => Ok(format!("{name} is {state}")),
@@ -67,26 +81,30 @@ fn object_path(unit: &str) -> String {
     path
 }
 
+async fn connect() -> Result<Bus<UnixStream>, String> {
+    let mut failed = Vec::new();
+    for socket in sockets() {
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => {
+                return Bus::authenticated(stream).await.map_err(|why| complain(&socket, &why));
+            }
+            Err(error) => failed.push(complain(&socket, &describe(&error))),
+        }
+    }
+    Err(format!("systemd cannot be asked: {}", failed.join("; ")))
+}
+
 /// A connection to systemd.
-struct Bus {
-    stream: UnixStream,
+struct Bus<S> {
+    stream: S,
     serial: u32,
 }
 
-impl Bus {
-    async fn connect() -> Result<Self, String> {
-        let mut failed = Vec::new();
-        for socket in sockets() {
-            match UnixStream::connect(&socket).await {
-                Ok(stream) => {
-                    let mut bus = Bus { stream, serial: 0 };
-                    bus.authenticate().await.map_err(|why| complain(&socket, &why))?;
-                    return Ok(bus);
-                }
-                Err(error) => failed.push(complain(&socket, &describe(&error))),
-            }
-        }
-        Err(format!("systemd cannot be asked: {}", failed.join("; ")))
+impl<S: AsyncRead + AsyncWrite + Unpin> Bus<S> {
+    async fn authenticated(stream: S) -> Result<Self, String> {
+        let mut bus = Bus { stream, serial: 0 };
+        bus.authenticate().await?;
+        Ok(bus)
     }
 
     /// Authenticates by our uid, which the kernel confirms (EXTERNAL).

@@ -10,7 +10,7 @@ mod links;
 mod monitor;
 mod operation;
 mod socket;
-mod wire;
+pub(crate) mod wire;
 mod worker;
 
 pub use error::AddressError;

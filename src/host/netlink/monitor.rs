@@ -40,6 +40,25 @@ pub enum NetEvent {
     Synced,
 }
 
+impl NetEvent {
+    /// What a notification, or a part of a dump, says.
+    pub(crate) fn of(message: &RawMessage<'_>) -> Option<NetEvent> {
+        match message.kind {
+            libc::RTM_NEWLINK => wire::link(message.payload).map(NetEvent::Link),
+            libc::RTM_DELLINK => {
+                let index = wire::link_index(message.payload)?;
+                Some(NetEvent::LinkGone { index })
+            }
+            libc::RTM_NEWADDR => wire::found(message.payload).map(NetEvent::Address),
+            libc::RTM_DELADDR => {
+                let InterfaceAddress { index, ip, prefix, .. } = wire::found(message.payload)?;
+                Some(NetEvent::AddressGone { index, ip, prefix })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A subscription to notifications about interfaces and addresses. Readable when there are some.
 /// After an overflow of the receive buffer everything is dumped again.
 #[derive(Debug)]
@@ -179,34 +198,12 @@ impl Monitor {
             // The kernel may have listed this before the change and send it after the notification.
             self.changed_meanwhile = true;
         }
-        match message.kind {
-            libc::RTM_NEWLINK => {
-                if let Some(link) = wire::link(message.payload) {
-                    handle(NetEvent::Link(link));
-                }
-            }
-            libc::RTM_DELLINK => {
-                if let Some(index) = wire::link_index(message.payload) {
-                    handle(NetEvent::LinkGone { index });
-                }
-            }
-            libc::RTM_NEWADDR => {
-                if let Some(found) = wire::found(message.payload) {
-                    handle(NetEvent::Address(found));
-                }
-            }
-            libc::RTM_DELADDR => {
-                if let Some(InterfaceAddress { index, ip, prefix, .. }) =
-                    wire::found(message.payload)
-                {
-                    handle(NetEvent::AddressGone { index, ip, prefix });
-                }
-            }
-            NLMSG_DONE | NLMSG_ERROR if is_answer => {
-                message.outcome().map_err(|failure| io::Error::other(failure.to_string()))?;
-                return self.continue_dump(handle);
-            }
-            _ => {}
+        if is_answer && matches!(message.kind, NLMSG_DONE | NLMSG_ERROR) {
+            message.outcome().map_err(|failure| io::Error::other(failure.to_string()))?;
+            return self.continue_dump(handle);
+        }
+        if let Some(event) = NetEvent::of(message) {
+            handle(event);
         }
         Ok(())
     }

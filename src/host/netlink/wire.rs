@@ -141,16 +141,16 @@ pub(super) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) ->
 
 /// A netlink message with its payload still encoded.
 #[derive(Clone, Copy)]
-pub(super) struct RawMessage<'a> {
+pub(crate) struct RawMessage<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
     pub(super) port: u32,
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 /// Splits a datagram into its messages.
-pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = RawMessage<'_>> {
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = RawMessage<'_>> {
     std::iter::from_fn(move || {
         let header = NetlinkBuffer::new_checked(bytes).ok()?;
         let length = header.length() as usize;
@@ -167,7 +167,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = RawMessage<'_>>
 
 impl RawMessage<'_> {
     /// Decodes the result in an acknowledgement, an error or the end of a dump.
-    pub(super) fn outcome(&self) -> Result<(), AddressError> {
+    pub(crate) fn outcome(&self) -> Result<(), AddressError> {
         const NLMSGERR_ATTR_MSG: u16 = 1;
         let code = self.payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
         if code == 0 {
@@ -305,7 +305,7 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
 }
 
 /// State and protocol of a neighbour entry, from `struct ndmsg` and its attributes.
-pub(super) fn neighbour(payload: &[u8]) -> Option<(u16, Option<u8>)> {
+pub(crate) fn neighbour(payload: &[u8]) -> Option<(u16, Option<u8>)> {
     const NDA_PROTOCOL: u16 = 12;
     let state = u16::from_ne_bytes(*payload.get(8..)?.first_chunk()?);
     let mut found = attributes(payload.get(12..)?);
@@ -315,7 +315,7 @@ pub(super) fn neighbour(payload: &[u8]) -> Option<(u16, Option<u8>)> {
 
 /// A neighbour table, from `struct ndtmsg` and its attributes. `None` for messages about the settings
 /// of one interface.
-pub(super) fn neighbour_table(payload: &[u8]) -> Option<NeighbourTable> {
+pub(crate) fn neighbour_table(payload: &[u8]) -> Option<NeighbourTable> {
     const NDTA_THRESH3: u16 = 4;
     const NDTA_CONFIG: u16 = 5;
     let family = match i32::from(*payload.first()?) {

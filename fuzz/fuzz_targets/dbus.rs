@@ -1,0 +1,10 @@
+#![no_main]
+
+#[path = "../bodies/bounded.rs"]
+mod bounded;
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
+#[path = "../bodies/dbus.rs"]
+mod dbus;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dbus::dbus(data));

@@ -1,0 +1,12 @@
+#![no_main]
+
+#[path = "../bodies/bounded.rs"]
+mod bounded;
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
+#[path = "../bodies/dbus.rs"]
+mod dbus;
+#[path = "../bodies/http.rs"]
+mod http;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| http::http(data));
