@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::lab::{
-    Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, connects,
-    wait_for,
+    Daemon, Host, Lab, Malformation, Prober, Program, RouterSpec, Stranger, Switch, configuration,
+    connects, wait_for,
 };
 use nix::sys::signal::Signal;
 
@@ -43,6 +43,7 @@ pub fn tests() -> Vec<Test> {
         addresses_are_removed_from_an_interface_that_the_next_daemon_does_not_name,
         a_daemon_that_is_killed_and_back_at_once_stays_master,
         an_address_that_another_program_added_is_never_touched,
+        an_equal_address_of_another_daemon_on_the_host_is_never_touched,
         a_healed_partition_leaves_one_master_that_announces_itself,
         planned_moves_lose_no_datagram,
         a_lone_master_that_is_stopped_removes_its_addresses,
@@ -470,6 +471,85 @@ fn an_address_that_another_program_added_is_never_touched() {
     assert_eq!(copies(), [24], "{}", daemon_a.log());
     daemon_a.stop(SOON).unwrap();
     assert_eq!(copies(), [24], "{}", daemon_a.log());
+}
+
+/// Two daemons, each with a virtual router, an interface and directories of its own: by mistake they have
+/// an address in common.
+fn an_equal_address_of_another_daemon_on_the_host_is_never_touched() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let off = spec(150).more + "address_lifetime = \"off\"\n";
+    let keeps = RouterSpec { more: off, ..spec(150) };
+    let mut first = start(&a, std::slice::from_ref(&keeps));
+    expect_master(&lab, "a", &[&first]);
+    let began = Instant::now();
+
+    let dir = a.dir().join("second");
+    let (config, log) = (dir.join("vipd.toml"), dir.join("log"));
+    fs::create_dir_all(&dir).unwrap();
+    let other = RouterSpec { vrid: 52, ..keeps.clone() };
+    let text = configuration("a", &Program::Vipd(VIPD.into()), &[other]);
+    fs::write(&config, text).unwrap();
+    let second = |name: &str| {
+        let mut command = Command::new(VIPD);
+        command.arg(name).arg("--config").arg(&config).arg("--runtime-dir").arg(dir.join("run"));
+        if name != "doctor" {
+            command.arg("--lock-dir").arg(a.lock_dir());
+        }
+        if name == "run" {
+            command.arg("--state-dir").arg(dir.join("state"));
+        }
+        Daemon::spawn(&a, &command, config.clone(), log.clone()).unwrap()
+    };
+    let says = |daemon: &Daemon, text: &str| {
+        let said = wait_for(SOON, || daemon.log().contains(text).then_some(()));
+        assert!(said.is_some(), "{}", daemon.log());
+    };
+    // It neither takes the address over, nor removes it when it starts again or stops.
+    let why = "already on the interface and had not been put there by this vipd";
+    let mut daemon = second("run");
+    says(&daemon, why);
+    daemon.crash();
+    fs::write(&log, "").unwrap();
+    let mut daemon = second("run");
+    says(&daemon, why);
+    std::thread::sleep(Duration::from_millis(500));
+    let mut doctor = second("doctor");
+    doctor.wait(5 * SOON).unwrap();
+    says(&doctor, "another vipd on this host has this address, for IPv4 VRID 51");
+    daemon.stop(SOON).unwrap();
+    assert_eq!(lab.ownership(SHARED, began, Instant::now()).changes, 0, "{}", daemon.log());
+    assert!(!first.log().contains("removed"), "{}", first.log());
+
+    // Also not when the other one is gone: that is for its own cleanup, or its next start.
+    first.crash();
+    let mut cleanup = second("cleanup");
+    cleanup.wait(SOON).unwrap();
+    says(&cleanup, "192.0.2.100 on eth0 stays");
+    assert!(a.holds(SHARED).unwrap());
+    let elsewhere = RouterSpec { vrid: 53, addresses: vec![[192, 0, 2, 99].into()], ..keeps };
+    let mut first = start(&a, std::slice::from_ref(&elsewhere));
+    let gone = wait_for(SOON, || (!a.holds(SHARED).unwrap()).then_some(()));
+    assert!(gone.is_some(), "{}", first.log());
+
+    // What the record of a daemon names is left alone if another one has that virtual router now.
+    first.crash();
+    let other = RouterSpec { addresses: vec![SHARED, [192, 0, 2, 99].into()], ..elsewhere.clone() };
+    let text = configuration("a", &Program::Vipd(VIPD.into()), &[other]);
+    fs::write(&config, text).unwrap();
+    let mut daemon = second("run");
+    let taken = wait_for(SOON, || a.holds(SHARED).unwrap().then_some(()));
+    assert!(taken.is_some(), "{}", daemon.log());
+    let began = Instant::now();
+    let first =
+        start(&a, &[RouterSpec { vrid: 54, addresses: vec![[192, 0, 2, 98].into()], ..elsewhere }]);
+    let ready = wait_for(SOON, || a.holds([192, 0, 2, 98].into()).unwrap().then_some(()));
+    assert!(ready.is_some(), "{}", first.log());
+    for ip in [SHARED, [192, 0, 2, 99].into()] {
+        let ownership = lab.ownership(ip, began, Instant::now());
+        assert_eq!(ownership.changes, 0, "{ip}: {ownership:?}\n{}", first.log());
+    }
+    daemon.stop(SOON).unwrap();
 }
 
 fn a_healed_partition_leaves_one_master_that_announces_itself() {

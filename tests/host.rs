@@ -25,7 +25,7 @@ use vipd::host::netlink::{
     Operation, Progress, Worker, WorkerJob, neighbour_tables,
 };
 use vipd::host::sys;
-use vipd::vrrp::{Address, Family, Vrid};
+use vipd::vrrp::{Address, Family, Mark, Vrid};
 
 fn main() -> ExitCode {
     suite::main(2, |_| {
@@ -42,6 +42,8 @@ fn main() -> ExitCode {
             a_lease_ends_and_is_not_brought_back,
             a_renewal_keeps_the_mark_and_can_be_too_late,
             addresses_of_the_host_are_never_touched,
+            addresses_of_another_daemon_are_never_touched,
+            an_address_passes_between_virtual_routers_of_one_daemon,
             a_claim_survives_a_changed_prefix_length,
             a_prefix_brings_a_route_and_takes_nothing_from_the_host,
             a_wrong_absent_hint_is_verified,
@@ -471,7 +473,22 @@ fn wait_for(worker: &mut Worker, ticket: u64) -> JobOutcome {
 type Work = (Arc<[Address]>, Operation);
 
 fn submit(worker: &Worker, ticket: u64, index: u32, (addresses, operation): Work) {
-    worker.submit(WorkerJob { ticket, target: JobTarget { index, addresses }, operation });
+    submit_for(worker, ticket, (index, mark(51), &[]), (addresses, operation));
+}
+
+fn submit_for(
+    worker: &Worker,
+    ticket: u64,
+    (index, mark, ours): (u32, Mark, &[Mark]),
+    (addresses, operation): Work,
+) {
+    let target = JobTarget { index, addresses, mark, ours: Arc::from(ours) };
+    worker.submit(WorkerJob { ticket, target, operation });
+}
+
+/// Of IPv4 with this VRID.
+fn mark(vrid: u8) -> Mark {
+    Mark::Router(Family::V4, Vrid::new(vrid).unwrap())
 }
 
 fn job(worker: &mut Worker, name: &str, work: Work) -> Vec<(Address, AddressError)> {
@@ -524,7 +541,7 @@ fn present(name: &str) -> Vec<InterfaceAddress> {
 }
 
 fn marked(name: &str) -> Vec<String> {
-    let ours = present(name).into_iter().filter(|found| found.marked);
+    let ours = present(name).into_iter().filter(|found| found.mark != Mark::None);
     ours.map(|found| format!("{}/{}", found.ip, found.prefix)).collect()
 }
 
@@ -614,7 +631,7 @@ fn addresses_of_the_host_are_never_touched() {
     let theirs = ["192.0.2.1", "192.0.2.10", "2001:db8::1", "2001:db8::10"];
     let before = present("left");
     let already: Vec<_> =
-        addresses(&theirs).iter().map(|a| (*a, AddressError::AlreadyThere)).collect();
+        addresses(&theirs).iter().map(|a| (*a, AddressError::AlreadyThere(Mark::None))).collect();
 
     let mut wanted = theirs.to_vec();
     wanted.push("192.0.2.11");
@@ -624,6 +641,62 @@ fn addresses_of_the_host_are_never_touched() {
     assert_eq!(job(&mut worker, "left", release(&wanted)), []);
     assert_eq!(present("left"), before);
     assert!(theirs.iter().all(|ip| lifetime("left", ip) == FOR_EVER));
+}
+
+fn addresses_of_another_daemon_are_never_touched() {
+    let _lab = VethPair::new();
+    let mut worker = Worker::start().unwrap();
+    // Also with a route to the subnet, which would be the same for both.
+    let list = ["198.51.100.10/24", "2001:db8:7::10/64"];
+    assert_eq!(job(&mut worker, "left", claim(&list, Some(300))), []);
+    let routes = || output("ip", "route") + &output("ip", "-6 route");
+    let (before, way) = (present("left"), routes());
+    assert!(before.iter().filter(|found| found.mark == mark(51)).count() == 2, "{before:?}");
+    let mut other = |work: Work, ours: &[Mark]| {
+        submit_for(&worker, 8, (index("left"), mark(52), ours), work);
+        wait_for(&mut worker, 8).failures
+    };
+    let there: Vec<_> =
+        addresses(&list).iter().map(|a| (*a, AddressError::AlreadyThere(mark(51)))).collect();
+    let absent = Operation::Claim { lifetime: Some(9), absent: true };
+    for ours in [&[][..], &[mark(52), mark(53)]] {
+        assert_eq!(other(claim(&list, Some(9)), ours), there);
+        assert_eq!(other((addresses(&list), absent), ours), there);
+        assert_eq!(other(renew(&list, 9), ours), there);
+        assert_eq!(other(release(&list), ours), []);
+    }
+    assert_eq!((present("left"), routes()), (before, way));
+    let ips = ["198.51.100.10", "2001:db8:7::10"];
+    assert!(ips.iter().all(|ip| lifetime("left", ip) > 200));
+    assert!(there[0].1.to_string().contains("another vipd on this host"), "{}", there[0].1);
+}
+
+fn an_address_passes_between_virtual_routers_of_one_daemon() {
+    let _lab = VethPair::new();
+    let mut worker = Worker::start().unwrap();
+    let list = ["192.0.2.10", "2001:db8::10"];
+    let mut of = |router: Mark, ours: &[Mark], work: Work| {
+        submit_for(&worker, 8, (index("left"), router, ours), work);
+        wait_for(&mut worker, 8).failures
+    };
+    let marks = || {
+        let all = present("left").into_iter().map(|found| found.mark);
+        all.filter(|mark| *mark != Mark::None).collect::<Vec<_>>()
+    };
+    assert_eq!(of(mark(51), &[], claim(&list, None)), []);
+    assert_eq!(marks(), [mark(51); 2]);
+    assert_eq!(of(mark(52), &[mark(51), mark(52)], claim(&list, None)), []);
+    assert_eq!(marks(), [mark(52); 2]);
+    assert_eq!(of(mark(51), &[], release(&list)), []);
+    assert_eq!(marks(), [mark(52); 2]);
+    assert_eq!(of(mark(52), &[], release(&list)), []);
+    // One that an older version has added.
+    assert_eq!(of(Mark::Unnamed, &[], claim(&list, None)), []);
+    assert_eq!(marks(), [Mark::Unnamed; 2]);
+    assert_eq!(of(mark(51), &[], claim(&list, Some(300))), []);
+    assert_eq!(marks(), [mark(51); 2]);
+    assert_eq!(of(Mark::Unnamed, &[], release(&list)), []);
+    assert_eq!(marks(), [mark(51); 2]);
 }
 
 fn a_claim_survives_a_changed_prefix_length() {
@@ -693,7 +766,7 @@ fn a_wrong_absent_hint_is_verified() {
     let list = addresses(&["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
     let operation = Operation::Claim { lifetime: Some(300), absent: true };
     let failures = job(&mut worker, "left", (list.clone(), operation));
-    assert_eq!(failures, [(list[1], AddressError::AlreadyThere)]);
+    assert_eq!(failures, [(list[1], AddressError::AlreadyThere(Mark::None))]);
     assert_eq!(marked("left"), ["192.0.2.12/32", "192.0.2.10/32"]);
 }
 
@@ -752,12 +825,12 @@ fn thousands_of_addresses_are_claimed_in_one_job() {
 
     let operation = Operation::Claim { lifetime: Some(300), absent: false };
     let failures = job(&mut worker, "left", (many.clone(), operation));
-    assert_eq!(failures, [(foreign, AddressError::AlreadyThere)]);
+    assert_eq!(failures, [(foreign, AddressError::AlreadyThere(Mark::None))]);
     assert_eq!(marked("left").len(), 1299);
     let not_after = boottime() + Duration::from_secs(60);
     let operation = Operation::Renew { lifetime: 600, not_after, intact: false };
     let failures = job(&mut worker, "left", (many.clone(), operation));
-    assert_eq!(failures, [(foreign, AddressError::AlreadyThere)]);
+    assert_eq!(failures, [(foreign, AddressError::AlreadyThere(Mark::None))]);
     assert!(lifetime("left", "10.0.3.1") > 300 && lifetime("left", "2001:db8::1:12b") > 300);
     assert_eq!(job(&mut worker, "left", (many, Operation::Release)), []);
     assert_eq!(marked("left"), [""; 0]);
@@ -964,7 +1037,8 @@ fn addresses_come_and_go() {
 
     assert_eq!(job(&mut worker, "left", claim(&["192.0.2.10", "2001:db8::10"], Some(60))), []);
     follower.until("the claim", |follower| {
-        follower.links.addresses("left").iter().filter(|found| found.marked).count() == 2
+        follower.links.addresses("left").iter().filter(|found| found.mark != Mark::None).count()
+            == 2
     });
     assert!(follower.changes.iter().all(|change| matches!(change, LinkChange::Addresses { .. })));
     follower.changes.clear();

@@ -9,9 +9,9 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, AddressState, Advert, CheckConfig, ChecksumForm, ClaimError, Command, Config,
     Contention, Drain, Effect, Event, Family, GroupConfig, Handover, Hook, HookOutcome, Initial,
-    Instant, Interval, LinkAddress, LinkId, LinkState, Mac, MissingSockets, Node, Packet, Priority,
-    Probe, Reason, Recorded, Role, RouterConfig, RouterId, SendError, Stop, Version, VirtualRouter,
-    Vrid,
+    Instant, Interval, LinkAddress, LinkId, LinkState, Mac, Mark, MissingSockets, Node, Packet,
+    Priority, Probe, Reason, Recorded, Role, RouterConfig, RouterId, SendError, Stop, Version,
+    VirtualRouter, Vrid,
 };
 
 /// Plays `data` and panics if a rule is broken.
@@ -255,19 +255,22 @@ impl World {
 
     fn link(&mut self, bytes: &mut Bytes<'_>, healthy: bool) {
         let mut addresses = Vec::new();
-        let mut there = |ip, marked, usable| {
+        let mut there = |ip, mark, usable| {
             let state = if usable { AddressState::Preferred } else { AddressState::Tentative };
-            addresses.push(LinkAddress { ip, prefix: 24, marked, state });
+            addresses.push(LinkAddress { ip, prefix: 24, mark, state });
         };
         let mut up = true;
         let odd = if healthy { 0 } else { bytes.next() };
         if odd & 1 == 0 {
-            there(host(2, Family::V4, true), false, odd & 2 == 0);
-            there(host(2, Family::V6, true), false, true);
-            there(host(2, Family::V6, false), false, true);
+            there(host(2, Family::V4, true), Mark::None, odd & 2 == 0);
+            there(host(2, Family::V6, true), Mark::None, true);
+            there(host(2, Family::V6, false), Mark::None, true);
         }
         if odd & 12 == 12 {
-            there(shared(bytes.next() % 3, Family::V4, 0), bytes.flag(), true);
+            let router = self.node.routers().next().map(|router| Mark::of(router.config()));
+            let other = Mark::Router(Family::V6, Vrid::new(255).unwrap());
+            let marks = [Mark::None, router.unwrap_or(Mark::Unnamed), Mark::Unnamed, other];
+            there(shared(bytes.next() % 3, Family::V4, 0), bytes.pick(&marks), true);
         }
         if odd & 16 == 16 {
             up = false;

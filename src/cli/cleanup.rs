@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,13 +16,13 @@ use crate::host::exclusive::{self, RouterLocks, RuntimeDir};
 use crate::host::netlink::{
     JobTarget, Links, Monitor, NetEvent, Operation, Progress, Worker, WorkerJob,
 };
-use crate::vrrp::Address;
+use crate::vrrp::{Address, Mark};
 
 /// How long to wait for the kernel, which answers at once unless its rtnl lock is held.
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Removes the addresses that the configuration names and that have vipd's mark. It holds both locks,
-/// so that no daemon runs or starts meanwhile.
+/// Removes the addresses that the configuration names and that were added for its virtual routers. It
+/// holds both locks, so that no daemon that has one of these runs or starts meanwhile.
 pub(super) fn run(config: &Path, runtime_dir: &Path, lock_dir: &Path) -> ExitCode {
     let config = match Config::load(config) {
         Ok(config) => config,
@@ -41,7 +40,9 @@ pub(super) fn run(config: &Path, runtime_dir: &Path, lock_dir: &Path) -> ExitCod
         return fail(taken);
     }
     match remove(&config) {
-        Ok(0) => say("there is nothing to remove: no address of the configuration has vipd's mark"),
+        Ok(0) => {
+            say("there is nothing to remove: no address of the configuration was added by its vipd")
+        }
         Ok(_) => {}
         Err(error) => return fail(error),
     }
@@ -66,19 +67,33 @@ fn remove(config: &Config) -> io::Result<usize> {
         let interface = &router.interface;
         let Some(link) = links.link(interface) else { continue };
         let group = Address::host(router.family.multicast_group());
-        let target = JobTarget { index: link.index, addresses: Arc::from([group]) };
-        execute(target, Operation::RemoveGroups)?;
-        let marked: BTreeSet<IpAddr> =
-            links.addresses(interface).iter().filter(|a| a.marked).map(|a| a.ip).collect();
+        let here = config.vrrp.routers.iter().filter(|other| other.interface == *interface);
+        let ours: Arc<[Mark]> = here.map(Mark::of).collect();
+        let target = |addresses| JobTarget {
+            index: link.index,
+            addresses,
+            mark: Mark::of(router),
+            ours: ours.clone(),
+        };
+        execute(target(Arc::from([group])), Operation::RemoveGroups)?;
+        let mut there = BTreeSet::new();
+        for found in links.addresses(interface) {
+            if ours.iter().any(|router| found.mark.is_of(*router)) {
+                there.insert(found.ip);
+            } else if found.mark != Mark::None
+                && router.all_addresses().any(|address| address.ip == found.ip)
+            {
+                say(format_args!("{} on {interface} stays: {}", found.ip, found.mark));
+            }
+        }
         let addresses: Arc<[Address]> = router
             .all_addresses()
-            .filter(|address| marked.contains(&address.ip) && done.insert((link.index, address.ip)))
+            .filter(|address| there.contains(&address.ip) && done.insert((link.index, address.ip)))
             .collect();
         if addresses.is_empty() {
             continue;
         }
-        let target = JobTarget { index: link.index, addresses: addresses.clone() };
-        let report = execute(target, Operation::Release)?;
+        let report = execute(target(addresses.clone()), Operation::Release)?;
         if let Some((address, failure)) = report.failures.first() {
             let text =
                 format!("cannot remove {address} from {interface}: {failure}; try with sudo");

@@ -29,10 +29,10 @@ use crate::host::poller::Poller;
 use crate::host::record::Record;
 use crate::host::route::source_towards;
 use crate::vrrp::delivery::{Delivery, Encoded, JobKind};
-use crate::vrrp::record::Resumes;
+use crate::vrrp::record::{RecordedAddress, Resumes};
 use crate::vrrp::{
     Action, Address, Check, Contention, Discard, Event, Family, Handled, Hook, Instant,
-    LinkAddress, LinkId, Mac, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition,
+    LinkAddress, LinkId, Mac, Mark, Node, Packet, RecordEntry, RouterConfig, RouterId, Transition,
     VirtualRouter,
 };
 
@@ -51,7 +51,7 @@ pub(super) struct RouterState {
     pub(super) config: Arc<RouterConfig>,
     /// Its last advert.
     pub(super) encoded: Option<Encoded>,
-    /// Whether all its addresses were there and marked, and in which state of the interface.
+    /// Whether all its addresses were there as ours, and in which state of the interface.
     pub(super) intact: Option<(u64, bool)>,
     /// Why addresses could last not be added, in the words of the kernel.
     pub(super) refusals: BTreeMap<IpAddr, String>,
@@ -116,6 +116,8 @@ pub(super) struct Driver {
     pub(super) next_ticket: u64,
     /// The multicast groups that have entries of ours, and the kernel's numbers of the interfaces.
     groups: BTreeMap<LinkId, (u32, Vec<Address>)>,
+    /// What an earlier daemon left and is being removed, by ticket.
+    pub(super) leftovers: BTreeMap<u64, RecordedAddress>,
     pub(super) hooks: HookRunner,
     pub(super) pending: VecDeque<PendingEvent>,
     /// The last run of each check.
@@ -151,6 +153,7 @@ impl Driver {
             jobs: BTreeMap::new(),
             next_ticket: 1,
             groups: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
             hooks: HookRunner::new(helper, clock.now()),
             pending: VecDeque::new(),
             checks: CheckRuns::default(),
@@ -235,7 +238,8 @@ impl Driver {
     fn submit_groups(&mut self, index: u32, groups: Vec<Address>, operation: Operation) {
         if !groups.is_empty() {
             let ticket = self.next_ticket();
-            let target = JobTarget { index, addresses: groups.into() };
+            let (mark, ours) = (Mark::None, Arc::default());
+            let target = JobTarget { index, addresses: groups.into(), mark, ours };
             self.worker.submit(WorkerJob { ticket, target, operation });
         }
     }
@@ -505,8 +509,9 @@ impl Driver {
                 let missing = self.interfaces.missing_sockets(link);
                 self.handle_event(node, Event::Sockets(link, missing), actions);
                 let addresses = self.interfaces.addresses_on(link).iter();
+                let stays = |there: &&InterfaceAddress| !self.is_leftover(link, there);
                 let addresses: Vec<LinkAddress> =
-                    addresses.map(InterfaceAddress::link_address).collect();
+                    addresses.filter(stays).map(InterfaceAddress::link_address).collect();
                 let state = self.interfaces.state(link, &addresses);
                 let index = self.interfaces.index(link).unwrap_or_default();
                 let routed = |router: &VirtualRouter| {
@@ -524,6 +529,17 @@ impl Driver {
                 self.handle_event(node, Event::AdvertRefused(router, to, error), actions);
             }
         }
+    }
+
+    /// Whether this address of an interface was left by an earlier daemon and is being removed: a
+    /// virtual router that names it now need not wait for that.
+    fn is_leftover(&self, link: LinkId, there: &InterfaceAddress) -> bool {
+        let mut leftovers = self.leftovers.values();
+        leftovers.any(|left| {
+            self.interfaces.has_name(link, &left.interface)
+                && there.ip == left.address.ip
+                && there.mark.is_of(left.mark)
+        })
     }
 
     /// Returns the virtual router whose holding the event contests.

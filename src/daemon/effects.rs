@@ -15,8 +15,9 @@ use super::source::PendingEvent;
 use crate::host::netlink::{AddressError, JobOutcome, JobTarget, Operation, WorkerJob};
 use crate::host::{advert_socket, clock};
 use crate::vrrp::delivery::{self, DueAdvert, DueAnnouncement, Encoded, JobError, JobKind, Output};
+use crate::vrrp::record::RecordedAddress;
 use crate::vrrp::{
-    Action, Address, Held, Hook, Instant, Node, RecordEntry, RouterConfig, RouterId, SendError,
+    Action, Held, Hook, Instant, Mark, Node, RecordEntry, RouterConfig, RouterId, SendError,
     Transition, Why,
 };
 
@@ -169,7 +170,9 @@ impl Driver {
     fn start(&mut self, job: &delivery::Job) {
         let (id, kind) = (job.router, job.work.kind());
         let now = self.clock.now();
-        let Some(index) = self.interfaces.index(job.held.link) else {
+        let index = self.interfaces.index(job.held.link);
+        let mark = self.routers.get(&id).map(|state| Mark::of(&state.config));
+        let Some((index, mark)) = index.zip(mark) else {
             let refused = job.held.addresses.iter().map(|address| (address.ip, JobError::Refused));
             self.finished(id, kind, now, refused);
             return;
@@ -182,18 +185,21 @@ impl Driver {
             delivery::Work::Renew { lifetime, not_after } => Operation::Renew {
                 lifetime,
                 not_after: self.clock.boottime_of(not_after),
-                intact: self.has_all_marked(id, &job.held),
+                intact: self.has_all(id, &job.held),
             },
         };
         let ticket = self.next_ticket();
         self.jobs.insert(ticket, (id, kind, now));
-        let target = JobTarget { index, addresses: job.held.addresses.clone() };
+        let addresses = job.held.addresses.clone();
+        let ours = self.interfaces.marks(job.held.link);
+        let target = JobTarget { index, addresses, mark, ours };
         self.worker.submit(WorkerJob { ticket, target, operation });
     }
 
     /// The worker has answered.
     pub(super) fn job_done(&mut self, done: JobOutcome) {
         let Some((router, kind, asked_at)) = self.jobs.remove(&done.ticket) else {
+            self.leftovers.remove(&done.ticket);
             for (address, failure) in &done.failures {
                 debug!(%address, "the kernel refused: {failure}");
             }
@@ -236,7 +242,7 @@ impl Driver {
         let started = self.clock.instant(done.started);
         let failures = done.failures.iter().map(|(address, failure)| {
             let error = match failure {
-                AddressError::AlreadyThere => JobError::AlreadyThere,
+                AddressError::AlreadyThere(_) => JobError::AlreadyThere,
                 AddressError::Late => JobError::TooLate,
                 AddressError::Gone | AddressError::NoDevice | AddressError::Os { .. } => {
                     JobError::Refused
@@ -261,11 +267,14 @@ impl Driver {
 
     /// Removes an address that an earlier daemon left on an interface and that no virtual router is
     /// configured to hold now.
-    pub(super) fn release_leftover(&mut self, interface: &str, address: Address) {
+    pub(super) fn release_leftover(&mut self, left: &RecordedAddress) {
+        let RecordedAddress { interface, address, mark } = left;
         let Some(index) = self.interfaces.index_of(interface) else { return };
         info!(interface, %address, "removing what an earlier daemon left");
         let ticket = self.next_ticket();
-        let target = JobTarget { index, addresses: Arc::from([address]) };
+        self.leftovers.insert(ticket, left.clone());
+        let addresses = Arc::from([*address]);
+        let target = JobTarget { index, addresses, mark: *mark, ours: Arc::default() };
         self.worker.submit(WorkerJob { ticket, target, operation: Operation::Release });
     }
 
@@ -275,9 +284,9 @@ impl Driver {
         ticket
     }
 
-    fn has_all_marked(&mut self, id: RouterId, held: &Held) -> bool {
+    fn has_all(&mut self, id: RouterId, held: &Held) -> bool {
         let Some(state) = self.routers.get_mut(&id) else { return false };
-        self.interfaces.has_all_marked(held, &mut state.intact)
+        self.interfaces.has_all(held, &mut state.intact)
     }
 
     fn name(&self, id: RouterId) -> &str {

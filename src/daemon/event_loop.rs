@@ -22,8 +22,8 @@ use crate::helper::Helper;
 use crate::host::clock::{self, Clock};
 use crate::host::event_channel::{self, Receiver, Sender};
 use crate::host::exclusive::RouterLocks;
-use crate::host::netlink::Worker;
 use crate::host::orphans;
+use crate::host::netlink::{InterfaceAddress, Worker};
 use crate::host::record::Record;
 use crate::host::signals::{Signal, Signals};
 use crate::host::systemd::Systemd;
@@ -163,7 +163,7 @@ impl EventLoop {
     pub(super) fn serve(&mut self) -> Result<(), DaemonError> {
         let lost = |e| DaemonError::System("run the event loop", e);
         let left =
-            self.previous.leftovers(&self.config.vrrp).map(|(interface, _)| interface.into());
+            self.previous.leftovers(&self.config.vrrp).map(|left| left.interface.as_str().into());
         self.driver.interfaces.also_list(left);
         self.driver.follow(&self.node, &self.config).map_err(lost)?;
         self.driver.set_checks(&self.config);
@@ -282,14 +282,17 @@ impl EventLoop {
     fn begin(&mut self) {
         let now = self.driver.now();
         let interfaces = &self.driver.interfaces;
-        let found =
-            self.previous.found(&self.node, clock::boottime(), self.drained.drain, |link, ip| {
-                interfaces.addresses_on(link).iter().any(|there| there.marked && there.ip == ip)
-            });
-        for (interface, address) in self.previous.leftovers(&self.config.vrrp) {
-            let there = self.driver.interfaces.addresses(interface);
-            if there.iter().any(|there| there.marked && there.ip == address.ip) {
-                self.driver.release_leftover(interface, address);
+        let has = |there: &[InterfaceAddress], ip, router| {
+            there.iter().any(|there| there.ip == ip && there.mark.is_of(router))
+        };
+        let (boottime, drained) = (clock::boottime(), self.drained.drain);
+        let found = self.previous.found(&self.node, boottime, drained, |link, ip, router| {
+            has(interfaces.addresses_on(link), ip, router)
+        });
+        for left in self.previous.leftovers(&self.config.vrrp) {
+            let there = self.driver.interfaces.addresses(&left.interface);
+            if has(there, left.address.ip, left.mark) && self.router_locks.is_free(left) {
+                self.driver.release_leftover(left);
             }
         }
         for (router, recorded) in found {

@@ -17,7 +17,7 @@ use crate::host::netlink::{InterfaceAddress, Monitor, NetEvent};
 use crate::host::poller::Poller;
 use crate::vrrp::{
     Address, AddressState, Binding, Delivery, Family, Held, Instant, LinkAddress, LinkId,
-    LinkState, Mac, MissingSockets, Node, VirtualRouter, Vrid,
+    LinkState, Mac, Mark, MissingSockets, Node, VirtualRouter, Vrid,
 };
 
 /// How long to wait before sockets that could not be opened are tried again, twice as long each time
@@ -33,6 +33,8 @@ pub(super) struct Interfaces {
     /// Whether `links` is complete: false from a request for everything until its answer.
     synced: bool,
     ids: BTreeMap<Arc<str>, LinkId>,
+    /// The marks of the virtual routers on each interface.
+    marks: BTreeMap<LinkId, Arc<[Mark]>>,
     /// Interfaces on which an earlier daemon may have left addresses.
     left: Vec<Arc<str>>,
     sockets: BTreeMap<LinkId, InterfaceSockets>,
@@ -93,6 +95,7 @@ impl Interfaces {
             links: Links::default(),
             synced: false,
             ids: BTreeMap::new(),
+            marks: BTreeMap::new(),
             left: Vec::new(),
             sockets: BTreeMap::new(),
             lacks_sockets: false,
@@ -129,6 +132,8 @@ impl Interfaces {
     pub(super) fn follow(&mut self, node: &Node, poller: &Poller) -> io::Result<()> {
         for (id, name) in node.links() {
             self.ids.insert(name.clone(), id);
+            let routers = routers_on(node, id).map(|router| Mark::of(router.config()));
+            self.marks.insert(id, routers.collect());
             if !self.sockets.contains_key(&id) {
                 self.bind(id, name, node, poller);
             }
@@ -206,6 +211,11 @@ impl Interfaces {
         self.sockets.get(&link).map(|sockets| sockets.device.index())
     }
 
+    /// Whether a link is of this name.
+    pub(super) fn has_name(&self, link: LinkId, interface: &str) -> bool {
+        self.ids.get(interface) == Some(&link)
+    }
+
     /// The kernel's number of the interface of this name, if it exists.
     pub(super) fn index_of(&self, interface: &str) -> Option<u32> {
         self.links.link(interface).map(|link| link.index)
@@ -237,13 +247,23 @@ impl Interfaces {
         self.bound(link).map_or(&[], |sockets| self.links.addresses(&sockets.name))
     }
 
+    /// The marks of the virtual routers on an interface.
+    pub(super) fn marks(&self, link: LinkId) -> Arc<[Mark]> {
+        self.marks.get(&link).cloned().unwrap_or_default()
+    }
+
+    /// Whether an address of an interface with this mark, which a virtual router there names, is ours.
+    pub(super) fn is_ours(&self, link: LinkId, mark: Mark) -> bool {
+        self.marks.get(&link).is_some_and(|ours| ours.iter().any(|router| mark.is_of(*router)))
+    }
+
     /// A link-local address of an interface to ask its neighbours from.
     pub(super) fn link_local(&self, link: LinkId) -> Option<Ipv6Addr> {
         self.addresses_on(link).iter().find_map(|there| match there.ip {
             IpAddr::V6(ip)
                 if ip.is_unicast_link_local()
                     && there.state == AddressState::Preferred
-                    && !there.marked =>
+                    && there.mark == Mark::None =>
             {
                 Some(ip)
             }
@@ -263,17 +283,18 @@ impl Interfaces {
         self.synced && !held.addresses.iter().any(|address| there.contains(&address.ip))
     }
 
-    /// Whether the interface is known to have all of these addresses, with our mark. `known` is the
+    /// Whether the interface is known to have all of these addresses, as ours. `known` is the
     /// answer of the last time and the state of the interface it was about: looked up again only if
     /// something has changed.
-    pub(super) fn has_all_marked(&self, held: &Held, known: &mut Option<(u64, bool)>) -> bool {
+    pub(super) fn has_all(&self, held: &Held, known: &mut Option<(u64, bool)>) -> bool {
         let Some(sockets) = self.bound(held.link) else { return false };
         let interface = &*sockets.name;
         let changes = self.links.changes(interface);
         let current = known.filter(|(as_of, _)| *as_of == changes);
         let look = || {
             let there = self.links.addresses(interface);
-            let ours = there.iter().filter(|address| address.marked).map(InterfaceAddress::address);
+            let ours = there.iter().filter(|there| self.is_ours(held.link, there.mark));
+            let ours = ours.map(InterfaceAddress::address);
             let ours: HashSet<Address> = ours.collect();
             held.addresses.iter().all(|address| ours.contains(&Address::host(address.ip)))
         };

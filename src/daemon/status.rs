@@ -50,7 +50,8 @@ pub(super) fn snapshot(process: Process<'_>, node: &Node, driver: &Driver) -> St
                 let link = router.holding().held().link;
                 let there = there.entry(link).or_insert_with(|| {
                     let found = driver.interfaces.addresses_on(link).iter();
-                    found.map(|found| (found.ip, found.marked)).collect()
+                    let ours = |mark| driver.interfaces.is_ours(link, mark);
+                    found.map(|found| (found.ip, ours(found.mark))).collect()
                 });
                 one_router(now, router, node, driver, there)
             })

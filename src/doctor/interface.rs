@@ -10,7 +10,7 @@ use super::kernel::{self, Snapshot, sysctl};
 use super::removal::{self, Obstacle};
 use crate::vrrp::advert::addresses_that_fit;
 use crate::vrrp::source::Choice;
-use crate::vrrp::{Family, Priority, Reason};
+use crate::vrrp::{Config, Family, Mark, Priority, Reason, RouterConfig};
 
 /// Checks for an address to send adverts from.
 pub(super) fn check_source(
@@ -50,8 +50,10 @@ pub(super) fn check_source(
             (ProblemKind::NoLinkLocal, text, does.to_owned(), fix)
         }
         Err(Reason::SourceAbsent(source)) => {
-            let there =
-                snapshot.addresses.iter().find(|there| there.ip == *source && !there.marked);
+            let there = snapshot
+                .addresses
+                .iter()
+                .find(|there| there.ip == *source && there.mark == Mark::None);
             let text = match there.map(|there| snapshot.name(there.index)) {
                 Some(other) => format!(
                     "`source_address` of {name} is {source}, which is on {other}, not on {on}: no advert is sent"
@@ -60,7 +62,7 @@ pub(super) fn check_source(
                     "`source_address` of {name} is {source}, which no interface of this host has; it may be another host's: no advert is sent"
                 ),
             };
-            let own = snapshot.addresses_of(link.index).filter(|own| !own.marked);
+            let own = snapshot.addresses_of(link.index).filter(|own| own.mark == Mark::None);
             let own = own.filter(|own| Family::of(own.ip) == router.family);
             let own = own.map(|own| own.ip.to_string()).collect::<Vec<_>>().join(" or ");
             let write = if own.is_empty() {
@@ -89,7 +91,7 @@ pub(super) fn check_source(
 pub(super) fn check_addresses(
     instance: &Instance<'_>,
     snapshot: &Snapshot,
-    shared: &BTreeSet<IpAddr>,
+    config: &Config,
     runs: bool,
     path: &Path,
     report: &mut Report,
@@ -101,11 +103,16 @@ pub(super) fn check_addresses(
     }
     for found in snapshot.addresses.iter().filter(|found| virtual_ones.contains(&found.ip)) {
         let interface = snapshot.name(found.index);
+        let mut there = config.routers.iter().filter(|router| *router.interface == *interface);
+        let ours = there.any(|router| found.mark.is_of(Mark::of(router)));
         let (ip, name) = (found.ip, &router.name);
-        if !found.marked && snapshot.is_loopback(found.index) {
+        if found.mark == Mark::None && snapshot.is_loopback(found.index) {
             check_loopback(instance, found, report);
-        } else if !found.marked {
-            let own = |other: &&kernel::Address| !other.marked && !shared.contains(&other.ip);
+        } else if found.mark == Mark::None {
+            let all = config.routers.iter().flat_map(RouterConfig::all_addresses);
+            let shared: BTreeSet<IpAddr> = all.map(|address| address.ip).collect();
+            let own =
+                |other: &&kernel::Address| other.mark == Mark::None && !shared.contains(&other.ip);
             let text = format!(
                 "{ip}/{} is on {interface} and was not put there by vipd, so {name} never touches it: two hosts answer when another one is master",
                 found.prefix
@@ -125,6 +132,13 @@ pub(super) fn check_addresses(
                 ),
             };
             report.found(ProblemKind::AddressNotOurs, ip, text, does, fix);
+        } else if !ours {
+            let text = format!(
+                "{ip} is on {interface}: {}, so {name} never touches it: two hosts answer when another one is master",
+                found.mark
+            );
+            let does = "have the address in one file only; this shows whether another vipd runs: if none does, \"vipd cleanup\" with its file removes what it left";
+            report.found(ProblemKind::AddressNotOurs, ip, text, does, "pgrep -a vipd");
         } else if !runs {
             let text = format!("an earlier vipd left {ip} on {interface}, and none runs now");
             let (does, fix) = match removal::is_used(ip) {

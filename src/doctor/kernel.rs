@@ -110,7 +110,8 @@ impl Snapshot {
     /// they are in the same LAN.
     pub(super) fn in_same_network(&self, link: &Link) -> Vec<&Link> {
         let own = |index| {
-            self.addresses_of(index).filter(|a| a.ip.is_ipv4() && a.prefix < 32 && !a.marked)
+            self.addresses_of(index)
+                .filter(|a| a.ip.is_ipv4() && a.prefix < 32 && a.mark == vrrp::Mark::None)
         };
         let others = self.links.iter().filter(|other| {
             other.index != link.index && other.up && !other.loopback && other.mac.is_some()

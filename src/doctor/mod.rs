@@ -22,7 +22,6 @@ mod senders;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -167,15 +166,13 @@ fn examine_host(
             }
         }
     }
-    let shared = config.vrrp.routers.iter().flat_map(|router| router.all_addresses());
-    let shared: BTreeSet<IpAddr> = shared.map(|address| address.ip).collect();
     for instance in &instances {
         let used = before.and_then(|status| status.find(&instance.router.name)?.source);
         let choice =
             snapshot.choose_source(&config.vrrp, instance.router, instance.link.index, used);
         interface::check_source(instance, &snapshot, &choice, path, report);
         let runs = before.is_some();
-        interface::check_addresses(instance, &snapshot, &shared, runs, path, report);
+        interface::check_addresses(instance, &snapshot, &config.vrrp, runs, path, report);
         interface::check_arp(instance, &snapshot, report);
         interface::check_mtu(instance, path, report);
         managers::check_networkd(instance.link, report);

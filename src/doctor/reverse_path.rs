@@ -3,7 +3,7 @@
 use super::evidence::{Evidence, Instance};
 use super::finding::{ProblemKind, Report};
 use super::kernel::{self, sysctl};
-use crate::vrrp::Family;
+use crate::vrrp::{Family, Mark};
 
 pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) {
     for instance in
@@ -13,7 +13,8 @@ pub(super) fn check_reverse_paths(evidence: &Evidence<'_>, report: &mut Report) 
         let Some(mode @ 1..) = kernel::ipv4_switch(&link.name, "rp_filter") else { continue };
         let mut sources = evidence.peers(instance);
         if sources.is_empty() {
-            let own = evidence.snapshot.addresses_of(link.index).filter(|own| !own.marked);
+            let own =
+                evidence.snapshot.addresses_of(link.index).filter(|own| own.mark == Mark::None);
             sources.extend(own.filter_map(kernel::neighbour).take(1));
         }
         let arrived = evidence.heard.get(&link.index).map(|heard| &heard.arrived);

@@ -17,8 +17,8 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use tracing::warn;
 
 use super::files::Directory;
-use crate::vrrp::record::identity;
-use crate::vrrp::{Config, Family, RouterConfig, Vrid};
+use crate::vrrp::record::{RecordedAddress, identity};
+use crate::vrrp::{Config, Family, Vrid};
 
 /// The file of the router locks in their directory.
 const FILE: &str = "routers";
@@ -142,7 +142,7 @@ impl RouterLocks {
         let Some((file, namespace)) = &self.file else { return Ok(()) };
         let mut new = BTreeSet::new();
         for router in &config.routers {
-            let place = place(router, *namespace);
+            let place = place(identity(router), *namespace);
             if self.held.contains(&place) || new.contains(&place) {
                 continue;
             }
@@ -168,11 +168,19 @@ impl RouterLocks {
         Ok(())
     }
 
+    /// Whether no other daemon has the virtual router that an address was recorded for.
+    pub(crate) fn is_free(&self, recorded: &RecordedAddress) -> bool {
+        let (Some((file, namespace)), Some(identity)) = (&self.file, recorded.identity()) else {
+            return true;
+        };
+        !is_locked(file, place(identity, *namespace))
+    }
+
     /// Releases the locks of virtual routers that are not in `config`.
     pub(crate) fn retain(&mut self, config: &Config) {
         let Some((file, namespace)) = &self.file else { return };
         let wanted: BTreeSet<_> =
-            config.routers.iter().map(|router| place(router, *namespace)).collect();
+            config.routers.iter().map(|router| place(identity(router), *namespace)).collect();
         for place in self.held.difference(&wanted) {
             unlock(file, *place);
         }
@@ -190,9 +198,9 @@ pub(crate) fn without_locks(directory: &Path, error: &io::Error) -> String {
 }
 
 /// A place in the file. It need not exist there.
-fn place(router: &RouterConfig, namespace: u64) -> libc::off_t {
+fn place(identity: u64, namespace: u64) -> libc::off_t {
     // Not negative, and with room for its length.
-    ((identity(router) ^ namespace) >> 2) as libc::off_t
+    ((identity ^ namespace) >> 2) as libc::off_t
 }
 
 fn range(kind: libc::c_int, place: libc::off_t) -> libc::flock {
@@ -214,6 +222,13 @@ fn lock(file: &File, place: libc::off_t) -> nix::Result<bool> {
     }
 }
 
+/// Whether another process has it.
+fn is_locked(file: &File, place: libc::off_t) -> bool {
+    let mut found = range(libc::F_WRLCK, place);
+    let asked = fcntl(file, FcntlArg::F_GETLK(&mut found));
+    asked.is_ok() && found.l_type != libc::F_UNLCK as libc::c_short
+}
+
 /// The process that has it; `None` also for one in a PID namespace that we cannot see.
 fn holder(file: &File, place: libc::off_t) -> Option<u32> {
     let mut found = range(libc::F_WRLCK, place);
@@ -230,7 +245,7 @@ fn unlock(file: &File, place: libc::off_t) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::vrrp::Priority;
+    use crate::vrrp::{Priority, RouterConfig};
 
     #[test]
     fn a_runtime_directory_has_one_daemon_and_the_error_names_its_pid() {
@@ -284,11 +299,15 @@ mod tests {
             RouterConfig { family: Family::V6, ..one.clone() },
             RouterConfig { interface: Arc::from("eth1"), ..one.clone() },
         ];
-        let mut places: BTreeSet<_> = others.iter().map(|other| place(other, 7)).collect();
-        places.extend([place(&one, 7), place(&one, 8)]);
+        let mut places: BTreeSet<_> =
+            others.iter().map(|other| place(identity(other), 7)).collect();
+        places.extend([place(identity(&one), 7), place(identity(&one), 8)]);
         assert_eq!(places.len(), 5);
         assert!(places.iter().all(|place| (0..libc::off_t::MAX).contains(place)));
         let renamed = RouterConfig { name: Arc::from("other"), priority: Priority::new(1), ..one };
-        assert!(places.contains(&place(&renamed, 7)), "what else is configured does not matter");
+        assert!(
+            places.contains(&place(identity(&renamed), 7)),
+            "what else is configured does not matter"
+        );
     }
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::host::files::Directory;
 use crate::host::sys::MappedFile;
-use crate::vrrp::record::{PreviousRecord, Resumes, identity};
-use crate::vrrp::{Address, RecordEntry, RouterConfig, RouterId, Source};
+use crate::vrrp::record::{PreviousRecord, RecordedAddress, Resumes, identity};
+use crate::vrrp::{Address, Family, Mark, RecordEntry, RouterConfig, RouterId, Source, Vrid};
 
 /// The file of the addresses, beside the record.
 const ADDRESSES: &str = "addresses";
@@ -96,7 +96,9 @@ impl Record {
             let mut entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
             entry.reconfigured(config);
             for address in config.all_addresses() {
-                let line = format!("{} {}/{}\n", config.interface, address.ip, address.prefix);
+                let (family, vrid) = (config.family.name(), config.vrid);
+                let Address { ip, prefix } = address;
+                let line = format!("{} {ip}/{prefix} {family} {vrid}\n", config.interface);
                 addresses.push_str(&line);
             }
             bytes.extend(slot_bytes(identity(config), entry));
@@ -210,11 +212,20 @@ pub(crate) fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Pre
     PreviousRecord { entries, resumes: Resumes::earlier(resumes), addresses: Vec::new() }
 }
 
-pub(crate) fn parse_address(line: &str) -> Option<(String, Address)> {
-    let (interface, address) = line.split_once(' ')?;
-    let (ip, prefix) = address.split_once('/')?;
+/// Interface, address, and family and VRID of the virtual router, which older versions left out.
+pub(crate) fn parse_address(line: &str) -> Option<RecordedAddress> {
+    let mut words = line.split(' ');
+    let interface = words.next()?.to_owned();
+    let (ip, prefix) = words.next()?.split_once('/')?;
     let address = Address { ip: ip.parse().ok()?, prefix: prefix.parse().ok()? };
-    Some((interface.to_owned(), address))
+    let mark = match (words.next(), words.next()) {
+        (Some(family), Some(vrid)) => {
+            let family = [Family::V4, Family::V6].into_iter().find(|it| it.name() == family)?;
+            Mark::Router(family, Vrid::new(vrid.parse().ok()?)?)
+        }
+        (_, _) => Mark::Unnamed,
+    };
+    Some(RecordedAddress { interface, address, mark })
 }
 
 fn source_bytes(source: Option<Source>) -> [u8; SOURCE_END - SOURCE_OFFSET] {
@@ -298,8 +309,31 @@ mod tests {
         let new = config(&["192.0.2.10", "192.0.2.12"]);
         assert_eq!(previous.find(&new.routers[0]), Some(master), "also with other addresses");
         let left: Vec<_> = previous.leftovers(&new).collect();
-        assert_eq!(left, [("eth0", Address::host("192.0.2.11".parse().unwrap()))]);
+        let of_router = |router: &RouterConfig, ip: &str| RecordedAddress {
+            interface: "eth0".to_owned(),
+            address: Address::host(ip.parse().unwrap()),
+            mark: Mark::of(router),
+        };
+        let router = &old.routers[0];
+        assert_eq!(left, [&of_router(router, "192.0.2.11")]);
         assert_eq!(previous.leftovers(&old).count(), 0);
+        let mut renamed = old.clone();
+        renamed.routers[0].vrid = Vrid::new(9).unwrap();
+        let left: Vec<_> = previous.leftovers(&renamed).cloned().collect();
+        assert_eq!(left, ["192.0.2.10", "192.0.2.11"].map(|ip| of_router(router, ip)));
+    }
+
+    #[test]
+    fn the_addresses_of_an_older_version_are_left_over_if_no_router_names_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("addresses"), "eth0 192.0.2.10/32\neth0 192.0.2.11/24\n")
+            .unwrap();
+        let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
+        let config = config(&["192.0.2.10"]);
+        let left: Vec<_> = previous.leftovers(&config).collect();
+        let address = Address { ip: "192.0.2.11".parse().unwrap(), prefix: 24 };
+        let interface = "eth0".to_owned();
+        assert_eq!(left, [&RecordedAddress { interface, address, mark: Mark::Unnamed }]);
     }
 
     #[test]
@@ -312,7 +346,11 @@ mod tests {
         let (_, previous) = Record::open(dir.path(), Duration::from_secs(1)).unwrap();
         assert_eq!(previous.find(&config.routers[0]), None);
         std::fs::write(dir.path().join("record"), [0xff; 100]).unwrap();
-        std::fs::write(dir.path().join("addresses"), "eth0 x/y\n\neth0 1.2.3.4\n").unwrap();
+        std::fs::write(
+            dir.path().join("addresses"),
+            "eth0 x/y\n\neth0 1.2.3.4\neth0 192.0.2.1/32 ipv4 0\n",
+        )
+        .unwrap();
         let (_, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
         assert_eq!(previous.find(&config.routers[0]), None);
         assert_eq!(previous.leftovers(&config).count(), 0);

@@ -8,6 +8,7 @@ use super::check::{CheckId, Probe};
 use super::config::{Address, Config, Family, RouterConfig};
 use super::hook::HookOutcome;
 use super::id::{LinkId, Mac, RouterId};
+use super::mark::Mark;
 use super::refusal::SendError;
 
 /// What has happened.
@@ -91,15 +92,15 @@ pub struct LinkAddress {
     pub ip: IpAddr,
     /// The prefix length of its subnet.
     pub prefix: u8,
-    /// It carries our mark.
-    pub marked: bool,
+    /// Who added it.
+    pub mark: Mark,
     pub state: AddressState,
 }
 
 impl LinkAddress {
     /// An address of the host itself that can be used.
     pub const fn of_host(ip: IpAddr, prefix: u8) -> Self {
-        LinkAddress { ip, prefix, marked: false, state: AddressState::Preferred }
+        LinkAddress { ip, prefix, mark: Mark::None, state: AddressState::Preferred }
     }
 
     /// Whether packets can be sent from it.
@@ -173,7 +174,7 @@ impl MissingSockets {
 /// Why an address could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClaimError {
-    /// The address exists and does not carry our mark.
+    /// The address exists and was not added for this virtual router.
     AlreadyThere,
     /// The kernel refused, and the driver has logged why.
     Refused,
@@ -184,7 +185,9 @@ pub enum ClaimError {
 impl fmt::Display for ClaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ClaimError::AlreadyThere => "the host has it, and vipd did not add it",
+            ClaimError::AlreadyThere => {
+                "the host has it, and it was not added for this virtual router"
+            }
             ClaimError::Refused => "the kernel refuses it",
             ClaimError::Removed => "something on this host keeps removing it",
         })
@@ -238,7 +241,7 @@ pub struct Recorded {
     pub drained: Option<Drain>,
     /// An operator had moved it to another host.
     pub held_back: bool,
-    /// At least one of its addresses is on the interface with our mark.
+    /// At least one of its addresses is on the interface with its mark.
     pub addresses_present: bool,
     /// How long ago its last advert was sent.
     pub last_advert_age: Duration,

@@ -37,7 +37,7 @@ pub enum Reason {
     Check(Arc<str>),
     /// The member of its sync group of this name cannot take part.
     Group(Arc<str>),
-    /// A virtual address is on the interface without our mark.
+    /// A virtual address is on the interface, and was not added for a virtual router of this daemon.
     AddressAlreadyThere,
     /// It owns the addresses (priority 255), and the host does not have them all.
     AddressMissing,
@@ -213,7 +213,7 @@ impl fmt::Display for Reason {
             }
             Reason::AddressAlreadyThere => write!(
                 f,
-                "a shared address {is} already on the interface and {} not put there by vipd",
+                "a shared address {is} already on the interface and {} not put there by this vipd",
                 tense("was", "had been")
             ),
             Reason::AddressMissing => write!(

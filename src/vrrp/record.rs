@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::action::Transition;
-use super::config::{self, Address, Config, RouterConfig};
+use super::config::{self, Address, Config, Family, RouterConfig, Vrid};
 use super::event::{Drain, Recorded, Source};
 use super::id::{LinkId, RouterId};
+use super::mark::Mark;
 use super::node::Node;
 use super::role::Role;
 use super::router::{RESUMES_PER_MINUTE, VirtualRouter};
@@ -55,8 +56,17 @@ pub struct PreviousRecord {
     pub entries: BTreeMap<u64, RecordEntry>,
     /// When daemons resumed as master.
     pub resumes: Resumes,
-    /// Addresses that may have been claimed, with their interfaces.
-    pub addresses: Vec<(String, Address)>,
+    /// Addresses that may have been claimed.
+    pub addresses: Vec<RecordedAddress>,
+}
+
+/// An address that may have been claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedAddress {
+    pub interface: String,
+    pub address: Address,
+    /// That of the virtual router that it was for.
+    pub mark: Mark,
 }
 
 impl PreviousRecord {
@@ -66,25 +76,26 @@ impl PreviousRecord {
     }
 
     /// What each virtual router of a daemon that starts at `now` begins with. `drained`: the host
-    /// is. `ours`: whether an interface has an address with our mark.
+    /// is. `there`: whether an interface has an address of the virtual router with this mark.
     pub fn found(
         &self,
         node: &Node,
         now: Duration,
         drained: Option<Drain>,
-        ours: impl Fn(LinkId, IpAddr) -> bool,
+        there: impl Fn(LinkId, IpAddr, Mark) -> bool,
     ) -> Vec<(RouterId, Recorded)> {
         let resumes_in_last_minute = self.resumes.in_last_minute(now);
         let found = |router: &VirtualRouter| {
             let entry = self.find(router.config()).unwrap_or_default();
             let held = router.holding().held();
-            let mut present = held.addresses.iter().map(|address| ours(held.link, address.ip));
+            let mark = Mark::of(router.config());
+            let mut addresses = held.addresses.iter();
             let recorded = Recorded {
                 was_master: entry.master,
                 was_preparing: entry.preparing,
                 drained,
                 held_back: entry.held_back,
-                addresses_present: present.any(|present| present),
+                addresses_present: addresses.any(|address| there(held.link, address.ip, mark)),
                 last_advert_age: now.saturating_sub(entry.sent_at),
                 resumes_in_last_minute,
                 master_hook_done: entry.hook_done,
@@ -95,19 +106,19 @@ impl PreviousRecord {
         node.routers().map(found).collect()
     }
 
-    /// Addresses that may be left on an interface and that `config` does not name there.
+    /// Addresses that may be left on an interface and that `config` does not name for the same virtual
+    /// router.
     pub fn leftovers<'a>(
         &'a self,
         config: &'a Config,
-    ) -> impl Iterator<Item = (&'a str, Address)> + 'a {
-        let named = |interface: &str, ip: IpAddr| {
-            let mut here = config.routers.iter().filter(move |r| *r.interface == *interface);
-            here.any(|router| router.all_addresses().any(|address| address.ip == ip))
-        };
-        self.addresses
-            .iter()
-            .filter(move |(interface, address)| !named(interface, address.ip))
-            .map(|(interface, address)| (interface.as_str(), *address))
+    ) -> impl Iterator<Item = &'a RecordedAddress> + 'a {
+        self.addresses.iter().filter(|left| {
+            let same = |router: &&RouterConfig| {
+                *router.interface == *left.interface && left.mark.is_of(Mark::of(router))
+            };
+            let mut same = config.routers.iter().filter(same);
+            !same.any(|router| router.all_addresses().any(|named| named.ip == left.address.ip))
+        })
     }
 }
 
@@ -159,7 +170,21 @@ impl Resumes {
 
 /// By what a virtual router is recognised: a hash of interface, address family and VRID.
 pub fn identity(router: &RouterConfig) -> u64 {
-    config::hash(&format!("{} {} {}", router.interface, router.family, router.vrid))
+    identity_of(&router.interface, router.family, router.vrid)
+}
+
+fn identity_of(interface: &str, family: Family, vrid: Vrid) -> u64 {
+    config::hash(&format!("{interface} {family} {vrid}"))
+}
+
+impl RecordedAddress {
+    /// The [`identity`] of the virtual router that it was for, if that is known.
+    pub fn identity(&self) -> Option<u64> {
+        match self.mark {
+            Mark::Router(family, vrid) => Some(identity_of(&self.interface, family, vrid)),
+            Mark::None | Mark::Unnamed => None,
+        }
+    }
 }
 
 impl RecordEntry {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::config::{Family, Priority, RouterConfig};
 use super::event::{AddressState, LinkAddress, Source};
+use super::mark::Mark;
 use super::reason::Reason;
 
 /// What was found.
@@ -150,7 +151,7 @@ fn own_addresses<'a>(
             IpAddr::V4(_) => true,
             IpAddr::V6(ip) => ip.is_unicast_link_local() == link_local,
         };
-        Family::of(there.ip) == config.family && kind && !there.marked
+        Family::of(there.ip) == config.family && kind && there.mark == Mark::None
     };
     let mut own: Vec<&LinkAddress> = addresses.iter().filter(fits).collect();
     let is_own = |there: &&LinkAddress| !shared.contains(&there.ip);

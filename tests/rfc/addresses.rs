@@ -1,8 +1,11 @@
 //! Addresses that disappear, and claims that fail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use vipd::vrrp::{ClaimError, Event, Leave, Reason, Role, RouterConfig, Warning, Why};
+use vipd::vrrp::{
+    Address, ClaimError, Event, Leave, Reason, Role, RouterConfig, Vrid, Warning, Why,
+};
 
 use crate::fixture::*;
 
@@ -122,6 +125,44 @@ fn an_address_that_is_there_and_not_ours_is_never_touched() {
     let mut backup = Host::backup(web());
     backup.link(true, &[at(HERE), at(SHARED)]);
     assert_eq!(backup.reasons(), [Reason::AddressAlreadyThere]);
+}
+
+#[test]
+fn an_address_of_another_daemon_of_this_host_is_never_touched() {
+    let mut host = Host::started(&[web()]);
+    host.link(true, &[at(HERE), theirs(SHARED)]);
+    host.wait(secs(100));
+    assert_eq!(host.said(), ["role fault"]);
+    assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
+    host.link(true, &[at(HERE)]);
+    host.wait(secs(100));
+    assert_eq!(host.role(), Role::Master);
+    host.link(true, &[at(HERE), theirs(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
+}
+
+#[test]
+fn an_address_that_another_virtual_router_of_this_daemon_added_is_no_fault() {
+    let other = RouterConfig {
+        name: "other".into(),
+        vrid: Vrid::new(200).unwrap(),
+        addresses: Arc::from([Address::host(ip("192.0.2.77"))]),
+        ..web()
+    };
+    let mut host = Host::started(&[web(), other.clone()]);
+    host.link(true, &[at(HERE), theirs(SHARED)]);
+    assert_eq!(host.role(), Role::Backup);
+    // It is one as long as that one is not configured.
+    host.reload(&[web()]);
+    host.link(true, &[at(HERE), theirs(SHARED)]);
+    assert_eq!(host.reasons(), [Reason::AddressAlreadyThere]);
+    let there = [at(HERE), theirs(SHARED), theirs("192.0.2.77")];
+    host.link(true, &there);
+    host.reload(&[web(), other]);
+    let added = host.node.routers().nth(1).unwrap();
+    assert_eq!(added.fault_reasons().collect::<Vec<_>>(), []);
+    host.link(true, &there);
+    assert_eq!(host.role(), Role::Backup);
 }
 
 #[test]

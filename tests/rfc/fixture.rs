@@ -8,8 +8,8 @@ use std::time::Duration;
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, DiscardReason,
     Drain, Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
-    LinkAddress, LinkId, LinkState, Mac, Mismatch, Node, Packet, Priority, Probe, Reason, Recorded,
-    Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Warning, Why,
+    LinkAddress, LinkId, LinkState, Mac, Mark, Mismatch, Node, Packet, Priority, Probe, Reason,
+    Recorded, Role, RouterConfig, RouterId, Stop, Version, VirtualRouter, Vrid, Warning, Why,
 };
 
 pub const HERE: &str = "10.0.0.2";
@@ -112,8 +112,14 @@ pub fn at(text: &str) -> LinkAddress {
     LinkAddress::of_host(ip(text), if text.contains(':') { 64 } else { 24 })
 }
 
+/// Added for WEB.
 pub fn ours(text: &str) -> LinkAddress {
-    LinkAddress { marked: true, ..at(text) }
+    LinkAddress { mark: Mark::of(&web()), ..at(text) }
+}
+
+/// Added by another daemon of this host.
+pub fn theirs(text: &str) -> LinkAddress {
+    LinkAddress { mark: Mark::Router(Family::V4, Vrid::new(200).unwrap()), ..at(text) }
 }
 
 /// The advert that a peer set up as `config` sends with this priority.

@@ -86,7 +86,7 @@ fn an_own_address_that_a_list_of_peers_names_is_the_source() {
 #[test]
 fn temporary_deprecated_and_virtual_addresses_are_no_sources() {
     let to = unicast6(&["2001:db8::1"]);
-    let neighbours = LinkAddress { marked: true, ..at("2001:db8::1:3") };
+    let neighbours = theirs("2001:db8::1:3");
     let list = [
         is("2001:db8::1:1", AddressState::Temporary),
         is("2001:db8::1:2", AddressState::Deprecated),

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use vipd::vrrp::{
     Address, AddressState, Advert, CheckConfig, ChecksumForm, Command, Config, Drain, Effect,
-    Family, GroupConfig, Handover, Hook, Initial, Interval, LinkAddress, Mac, Node, Priority,
+    Family, GroupConfig, Handover, Hook, Initial, Interval, LinkAddress, Mac, Mark, Node, Priority,
     Probe, Role, RouterConfig, State, Stop, Version, VirtualRouter, Vrid,
 };
 
 use super::random::Random;
 use super::world::{
-    Filter, Frame, Pace, Path, SECOND, World, addresses_on, own_address, own_addresses,
-    shared_address,
+    Filter, Frame, OTHER_DAEMON, Pace, Path, SECOND, World, addresses_on, own_address,
+    own_addresses, shared_address,
 };
 
 /// What may happen in a run: drawn once, so that most runs are about few things at a time.
@@ -440,7 +440,10 @@ fn inject_fault(world: &mut World, random: &mut Random, faults: &Faults, longest
                     let mac = Mac([2, 0, 0, 0, random.range(2..9) as u8, host as u8]);
                     world.set_mac(host, random.index(2), mac);
                 }
-                3 if !owner => world.add_foreign(host, ip),
+                3 if !owner => {
+                    let mark = if random.percent(50) { Mark::None } else { OTHER_DAEMON };
+                    world.add_foreign(host, ip, mark);
+                }
                 4 if !owner => world.remove_foreign(host, ip),
                 5 => world.refuse(host, ip, true),
                 7 => world.refuse(host, ip, false),

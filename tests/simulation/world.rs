@@ -12,12 +12,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use vipd::vrrp::delivery::{Delivery, DueAdvert, Job, JobError, JobKind, Output, Work};
-use vipd::vrrp::record::{self, PreviousRecord, Resumes};
+use vipd::vrrp::record::{self, PreviousRecord, RecordedAddress, Resumes};
 use vipd::vrrp::{
     Action, Address, AddressState, Binding, Command, Config, Contention, Drain, Event, Family,
-    Hook, HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, MasterHook, MissingSockets,
-    Node, Packet, Priority, Probe, RecordEntry, Role, RouterConfig, RouterId, SendError, Stop,
-    Transition, VirtualRouter, Warning, Why,
+    Hook, HookOutcome, Instant, LinkAddress, LinkId, LinkState, Mac, Mark, MasterHook,
+    MissingSockets, Node, Packet, Priority, Probe, RecordEntry, Role, RouterConfig, RouterId,
+    SendError, Stop, Transition, VirtualRouter, Vrid, Warning, Why,
 };
 
 use super::random::Random;
@@ -81,10 +81,17 @@ pub enum Filter {
 /// An address in a kernel.
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    marked: bool,
+    mark: Mark,
     /// The renewal that it belongs to: an expiry of an earlier one is ignored.
     generation: u64,
     expires: bool,
+}
+
+impl Held {
+    /// Whether the daemon of the machine added it.
+    fn is_ours(&self) -> bool {
+        self.mark != Mark::None && self.mark != OTHER_DAEMON
+    }
 }
 
 #[derive(Debug)]
@@ -165,14 +172,19 @@ impl Machine {
         self.kernel.iter().filter(move |((_, there), _)| *there == ip).map(|(_, held)| held)
     }
 
-    /// The addresses with our mark, and their links.
+    /// The addresses that its daemon has added, and their links.
     pub fn ours(&self) -> impl Iterator<Item = (usize, IpAddr)> {
-        self.kernel.iter().filter(|(_, held)| held.marked).map(|(at, _)| *at)
+        self.kernel.iter().filter(|(_, held)| held.is_ours()).map(|(at, _)| *at)
     }
 
-    /// Whether the kernel has the address with our mark on this device.
+    /// Whether the kernel has the address on this device, added by its daemon.
     fn holds_ours_on(&self, device: usize, ip: IpAddr) -> bool {
-        self.kernel.get(&(device, ip)).is_some_and(|held| held.marked)
+        self.kernel.get(&(device, ip)).is_some_and(Held::is_ours)
+    }
+
+    /// The mark of an address of a device.
+    fn mark(&self, device: usize, ip: IpAddr) -> Mark {
+        self.kernel.get(&(device, ip)).map_or(Mark::None, |held| held.mark)
     }
 
     pub fn node(&self) -> Option<&Node> {
@@ -195,6 +207,8 @@ pub struct Process {
     inbox: VecDeque<Occurrence>,
     delivery: Delivery,
     record: BTreeMap<RouterId, RecordEntry>,
+    /// Those of the virtual routers that it has or had.
+    marks: BTreeMap<RouterId, Mark>,
     resumes: Resumes,
     /// What the worker is to do or does, when it begins with it, and on which device.
     jobs: BTreeMap<u64, (Job, u64, Option<usize>)>,
@@ -217,8 +231,11 @@ impl Process {
             let config = router.config();
             let entry = self.record.get(&router.id()).copied().unwrap_or_default();
             left.entries.insert(record::identity(config), entry);
-            let addresses = config.all_addresses();
-            left.addresses.extend(addresses.map(|address| (config.interface.to_string(), address)));
+            left.addresses.extend(config.all_addresses().map(|address| RecordedAddress {
+                interface: config.interface.to_string(),
+                address,
+                mark: Mark::of(config),
+            }));
         }
         left.resumes = self.resumes.clone();
         left
@@ -249,8 +266,15 @@ impl Process {
     }
 }
 
+/// The mark of a daemon that is not simulated. No configuration has this VRID.
+pub const OTHER_DAEMON: Mark = Mark::Router(Family::V4, Vrid::new(255).unwrap());
+
 /// The name of the second link; every other name is the first one.
 pub const SECOND: &str = "wan";
+
+fn marks_of(node: &Node) -> impl Iterator<Item = (RouterId, Mark)> {
+    node.routers().map(|router| (router.id(), Mark::of(router.config())))
+}
 
 fn link_of(interface: &str) -> usize {
     usize::from(interface == SECOND)
@@ -403,7 +427,7 @@ impl World {
                 for address in router.all_addresses() {
                     services.entry(address.ip).or_insert_with(Service::default);
                     if router.priority == Priority::OWNER {
-                        let own = Held { marked: false, generation: 0, expires: false };
+                        let own = Held { mark: Mark::None, generation: 0, expires: false };
                         kernel.insert((link_of(&router.interface), address.ip), own);
                     }
                 }
@@ -632,14 +656,14 @@ impl World {
         let now = self.now;
         let before = std::mem::take(&mut machine.record);
         let boottime = Duration::from_nanos(now);
-        let found = before.found(&node, boottime, machine.drained, |id, ip| {
+        let found = before.found(&node, boottime, machine.drained, |id, ip, router| {
             let device = machine.named[link_of_id(&node, id)];
-            device.is_some_and(|device| machine.holds_ours_on(device, ip))
+            device.is_some_and(|device| machine.mark(device, ip).is_of(router))
         });
-        for (interface, address) in before.leftovers(&machine.config) {
-            let Some(device) = machine.named[link_of(interface)] else { continue };
-            if machine.holds_ours_on(device, address.ip) {
-                machine.kernel.remove(&(device, address.ip));
+        for left in before.leftovers(&machine.config) {
+            let Some(device) = machine.named[link_of(&left.interface)] else { continue };
+            if machine.mark(device, left.address.ip).is_of(left.mark) {
+                machine.kernel.remove(&(device, left.address.ip));
             }
         }
         self.next_number += 1;
@@ -647,6 +671,7 @@ impl World {
         let bound = |device: Option<usize>| device.map(|device| Binding::new(device as u32));
         let bindings = machine.named.map(bound);
         let watch = Watch::new(&node);
+        let marks = marks_of(&node).collect();
         self.hosts[host].process = Some(Process {
             node,
             watch,
@@ -656,6 +681,7 @@ impl World {
             inbox: VecDeque::new(),
             delivery: Delivery::default(),
             record: BTreeMap::new(),
+            marks,
             resumes: Resumes::earlier(before.resumes.iter()),
             jobs: BTreeMap::new(),
             next_ticket: 0,
@@ -701,7 +727,7 @@ impl World {
         let machine = &mut self.hosts[host];
         machine.process = None;
         machine.powered = false;
-        machine.kernel.retain(|_, held| !held.marked);
+        machine.kernel.retain(|_, held| held.mark == Mark::None);
         machine.record = PreviousRecord::default();
         self.observe();
     }
@@ -900,22 +926,23 @@ impl World {
         }
     }
 
-    pub fn add_foreign(&mut self, host: usize, ip: IpAddr) {
+    /// `mark`: none, or that of another daemon.
+    pub fn add_foreign(&mut self, host: usize, ip: IpAddr, mark: Mark) {
         if self.hosts[host].powered && !self.hosts[host].holds(ip) {
-            let held = Held { marked: false, generation: 0, expires: false };
+            let held = Held { mark, generation: 0, expires: false };
             let mut routers = self.hosts[host].config.routers.iter();
             let named = |r: &&RouterConfig| r.all_addresses().any(|address| address.ip == ip);
             let link = routers.find(named).map_or(0, |router| link_of(&router.interface));
             let Some(device) = self.hosts[host].named[link] else { return };
             self.hosts[host].kernel.insert((device, ip), held);
-            self.say(Some(host), || format!("somebody adds {ip}"));
+            self.say(Some(host), || format!("somebody adds {ip}: {mark}"));
             self.notify_from_kernel(host, None);
         }
     }
 
     pub fn remove_foreign(&mut self, host: usize, ip: IpAddr) {
-        if self.hosts[host].held(ip).any(|held| !held.marked) {
-            self.hosts[host].kernel.retain(|(_, other), held| *other != ip || held.marked);
+        if self.hosts[host].held(ip).any(|held| !held.is_ours()) {
+            self.hosts[host].kernel.retain(|(_, other), held| *other != ip || held.is_ours());
             self.say(Some(host), || format!("somebody removes his {ip}"));
             self.notify_from_kernel(host, None);
         }
@@ -951,6 +978,7 @@ impl World {
         }
         if let Some(process) = &mut self.hosts[host].process {
             process.delivery.forget_removed(&process.node);
+            process.marks.extend(marks_of(&process.node));
             for router in process.node.routers() {
                 process.record.entry(router.id()).or_default().reconfigured(router.config());
             }
@@ -1036,11 +1064,12 @@ impl World {
         let shared = machine.kernel.iter().filter(|((there, _), _)| here(there));
         addresses.extend(shared.map(|((_, ip), held)| {
             let Address { ip, prefix } = Address::host(*ip);
-            LinkAddress { marked: held.marked, ..LinkAddress::of_host(ip, prefix) }
+            LinkAddress { mark: held.mark, ..LinkAddress::of_host(ip, prefix) }
         }));
         // For peers behind a router the kernel chooses the newest one.
         let newest = |to: IpAddr| {
-            let same = |own: &&LinkAddress| own.ip.is_ipv4() == to.is_ipv4() && !own.marked;
+            let same =
+                |own: &&LinkAddress| own.ip.is_ipv4() == to.is_ipv4() && own.mark == Mark::None;
             addresses.iter().find(same).map(|own| own.ip)
         };
         let routed = process.node.routers().filter_map(|router| {
@@ -1372,24 +1401,30 @@ impl World {
             let refused = job.held.addresses.iter().map(|a| (a.ip, JobError::Refused));
             return (refused.collect(), false);
         };
+        let mark = process.marks.get(&job.router).copied().unwrap_or(Mark::None);
+        let on_link = |router: &&VirtualRouter| router.link() == job.held.link;
+        let ours = |there: Mark| {
+            let mut routers = process.node.routers().filter(on_link);
+            there.is_of(mark) || routers.any(|router| there.is_of(Mark::of(router.config())))
+        };
         match job.work {
             Work::Claim { lifetime } => {
                 for address in job.held.addresses.iter() {
                     let at = (device, address.ip);
                     let machine = &self.hosts[host];
-                    if machine.kernel.get(&at).is_some_and(|held| !held.marked) {
+                    if machine.kernel.get(&at).is_some_and(|held| !ours(held.mark)) {
                         failures.push((address.ip, JobError::AlreadyThere));
                     } else if machine.refuses.contains(&address.ip) {
                         failures.push((address.ip, JobError::Refused));
                     } else {
-                        changed |= self.hold(host, at, lifetime);
+                        changed |= self.hold(host, at, lifetime, mark);
                     }
                 }
             }
             Work::Release => {
                 for address in job.held.addresses.iter() {
                     let machine = &mut self.hosts[host];
-                    if machine.holds_ours_on(device, address.ip) {
+                    if ours(machine.mark(device, address.ip)) {
                         machine.kernel.remove(&(device, address.ip));
                         changed = true;
                     }
@@ -1404,10 +1439,10 @@ impl World {
                     // A renewal adds what has expired or was removed a moment ago.
                     let at = (device, address.ip);
                     let machine = &self.hosts[host];
-                    if machine.kernel.get(&at).is_none_or(|held| held.marked)
+                    if machine.kernel.get(&at).is_none_or(|held| ours(held.mark))
                         && !machine.refuses.contains(&address.ip)
                     {
-                        changed |= self.hold(host, at, Some(lifetime));
+                        changed |= self.hold(host, at, Some(lifetime), mark);
                     }
                 }
             }
@@ -1416,10 +1451,16 @@ impl World {
     }
 
     /// Adds an address or renews its lifetime; returns whether it was added.
-    fn hold(&mut self, host: usize, at: (usize, IpAddr), lifetime: Option<u32>) -> bool {
+    fn hold(
+        &mut self,
+        host: usize,
+        at: (usize, IpAddr),
+        lifetime: Option<u32>,
+        mark: Mark,
+    ) -> bool {
         self.next_number += 1;
         let generation = self.next_number;
-        let held = Held { marked: true, generation, expires: lifetime.is_some() };
+        let held = Held { mark, generation, expires: lifetime.is_some() };
         let added = self.hosts[host].kernel.insert(at, held).is_none();
         if let Some(seconds) = lifetime {
             // Never early, up to 0.4 s late; a lifetime of 1 s up to 0.8 s (measured).
@@ -1609,7 +1650,7 @@ fn describe(event: &Event<'_>, node: &Node, discard: Option<vipd::vrrp::Discard>
         Event::Link { state: Some(LinkState { up, addresses, .. }), .. } => {
             let ips: Vec<String> = addresses
                 .iter()
-                .map(|a| format!("{}{}", a.ip, if a.marked { "*" } else { "" }))
+                .map(|a| format!("{}{}", a.ip, if a.mark == Mark::None { "" } else { "*" }))
                 .collect();
             format!("link up: {up}, {}", ips.join(" "))
         }

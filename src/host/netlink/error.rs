@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io;
 
+use crate::vrrp::Mark;
+
 /// Why an operation on an address failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// The interface has the address without our mark, so it belongs to the host.
-    AlreadyThere,
+    /// The interface has the address, and it was not added for the virtual router: whose it is.
+    AlreadyThere(Mark),
     /// The address to renew is not on the interface.
     Gone,
     /// The lifetime may have ended before the renewal took effect: it was not sent, or was answered
@@ -27,7 +29,7 @@ pub enum AddressError {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AddressError::AlreadyThere => f.write_str("the host has this address itself"),
+            AddressError::AlreadyThere(mark) => mark.fmt(f),
             AddressError::Gone => f.write_str("the address is gone"),
             AddressError::Late => f.write_str("too late to renew it"),
             AddressError::NoDevice => f.write_str("the interface is gone"),

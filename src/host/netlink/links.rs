@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::monitor::NetEvent;
 use super::wire::{InterfaceAddress, Link};
+use crate::vrrp::Mark;
 
 /// The state of the interfaces with the watched names. Alternative names count too.
 #[derive(Debug, Default)]
@@ -212,7 +213,7 @@ impl Watched {
                 if let Some(known) = known {
                     let lost = self.addresses.remove(known);
                     self.changes += 1;
-                    if lost.marked {
+                    if lost.mark != Mark::None {
                         changed(LinkChange::Lost { name: self.name.clone(), ip: lost.ip });
                     }
                     changed(LinkChange::Addresses { name: self.name.clone() });
@@ -250,7 +251,7 @@ impl Watched {
             // A renewal changes nothing but the lifetime.
             Some(known) if known == found => return,
             Some(known) => {
-                if known.marked && !found.marked {
+                if known.mark != Mark::None && found.mark == Mark::None {
                     changed(LinkChange::Lost { name: name.clone(), ip: found.ip });
                     changed(LinkChange::Foreign { name: name.clone(), ip: found.ip });
                 }
@@ -258,7 +259,7 @@ impl Watched {
             }
             None => {
                 self.addresses.push(*found);
-                if !found.marked {
+                if found.mark == Mark::None {
                     changed(LinkChange::Foreign { name: name.clone(), ip: found.ip });
                 }
             }
@@ -289,7 +290,7 @@ impl Watched {
 
         let name = &self.name;
         let ours = |list: &[InterfaceAddress], wanted: bool| -> BTreeSet<(IpAddr, u8)> {
-            let ours = list.iter().filter(|address| address.marked == wanted);
+            let ours = list.iter().filter(|address| (address.mark != Mark::None) == wanted);
             ours.map(|address| (address.ip, address.prefix)).collect()
         };
         for (ip, _) in ours(&self.addresses, true).difference(&ours(&new.addresses, true)) {

@@ -14,16 +14,16 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
 };
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::AddressError;
 use super::socket::{self, MESSAGE_BUFFER, RECEIVE_BUFFER};
-use super::wire::{self, IFA_PROTO_VIPD, InterfaceAddress};
+use super::wire::{self, InterfaceAddress};
 use crate::host::clock::boottime;
-use crate::vrrp::{Address, Family};
+use crate::vrrp::{Address, Family, Mark};
 
 /// Addresses per send(2). Their acknowledgements arrive together and must fit into the receive
 /// buffer.
@@ -42,15 +42,27 @@ pub struct JobTarget {
     pub index: u32,
     /// The addresses; a claim announces them in this order.
     pub addresses: Arc<[Address]>,
+    /// The mark of the virtual router that they are for.
+    pub mark: Mark,
+    /// The marks of all virtual routers that the daemon has on the interface. An address may pass from
+    /// one to another.
+    pub ours: Arc<[Mark]>,
+}
+
+impl JobTarget {
+    /// Whether an address with this mark, which the target names, is the daemon's.
+    fn is_ours(&self, mark: Mark) -> bool {
+        std::iter::once(&self.mark).chain(&*self.ours).any(|router| mark.is_of(*router))
+    }
 }
 
 /// An operation on the addresses of a [`JobTarget`].
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
-    /// Adds the addresses with our `IFA_PROTO` mark, each as that of a single host, and a route to the
-    /// subnet of each that brings one. An address that is present and marked is
-    /// renewed. One that is present without the mark, whatever its prefix length, belongs to the
-    /// host: it is left alone and reported as [`AlreadyThere`](AddressError::AlreadyThere).
+    /// Adds the addresses with the mark of the target, each as that of a single host, and a route to the
+    /// subnet of each that brings one. An address that is present and ours is
+    /// renewed. One that is not ours, whatever its prefix length, belongs to the host or to another
+    /// daemon: it is left alone and reported as [`AlreadyThere`](AddressError::AlreadyThere).
     Claim {
         /// Seconds until the kernel removes them; `None` for ever.
         lifetime: Option<u32>,
@@ -58,7 +70,7 @@ pub enum Operation {
         /// the kernel answers EEXIST, they are read after all.
         absent: bool,
     },
-    /// Gives marked addresses and the routes to their subnets a new lifetime. An address that is not present is not added, and
+    /// Gives addresses that are ours and the routes to their subnets a new lifetime. An address that is not present is not added, and
     /// reported as [`Gone`](AddressError::Gone).
     Renew {
         /// Seconds until the kernel removes them.
@@ -66,12 +78,11 @@ pub enum Operation {
         /// `CLOCK_BOOTTIME` after which no renewal is sent: the kernel may have removed the address
         /// by then, and the request would add it again. Reported as [`Late`](AddressError::Late).
         not_after: Duration,
-        /// The interface is known to have all of them, marked, so its addresses are not read first.
+        /// The interface is known to have all of them, as ours, so its addresses are not read first.
         intact: bool,
     },
-    /// Removes marked addresses, whatever prefix length they were added with, and the routes to their
-    /// subnets. One that is not
-    /// present, or present without the mark, is no failure.
+    /// Removes addresses that are ours, whatever prefix length they were added with, and the routes to
+    /// their subnets. One that is not present, or not ours, is no failure.
     Release,
     /// Makes permanent neighbour entries, with our mark, for the multicast groups that the target
     /// names instead of addresses.
@@ -109,10 +120,9 @@ enum RequestOutcome {
 /// How an interface has one IP address: perhaps several times, with different prefix lengths.
 #[derive(Default)]
 struct Presence {
-    /// Without our mark.
-    foreign: bool,
-    /// With our mark.
-    marked: Vec<Address>,
+    /// Not as ours, but with this mark.
+    foreign: Option<Mark>,
+    ours: Vec<Address>,
 }
 
 impl RequestSocket {
@@ -156,17 +166,19 @@ impl RequestSocket {
         claimed: impl FnMut(Range<usize>),
     ) -> Vec<(Address, AddressError)> {
         let index = target.index;
+        // The route would be added although another daemon has the address, whose route looks the same.
+        let absent = absent && target.addresses.iter().all(|address| address.subnet().is_none());
         self.apply_with_retry(target, absent, claimed, |address, presence, requests| {
-            if presence.foreign {
-                return Some(AddressError::AlreadyThere);
+            if let Some(mark) = presence.foreign {
+                return Some(AddressError::AlreadyThere(mark));
             }
             let host = Address::host(address.ip);
-            for other in presence.marked.iter().filter(|marked| **marked != host) {
+            for other in presence.ours.iter().filter(|ours| **ours != host) {
                 requests.push(AddressRequest::remove(index, *other, address));
             }
-            let there = presence.marked.contains(&host);
+            let there = presence.ours.contains(&host);
             let flags = if there { NLM_F_REPLACE } else { NLM_F_CREATE | NLM_F_EXCL };
-            requests.push(AddressRequest::add(index, address, lifetime, flags));
+            requests.push(AddressRequest::add(target, address, lifetime, flags));
             requests.extend(AddressRequest::add_route(index, address, lifetime));
             None
         })
@@ -179,10 +191,12 @@ impl RequestSocket {
             false,
             |_| {},
             |address, presence, requests| {
-                requests.extend(AddressRequest::remove_route(index, address));
-                let marked = presence.marked.iter();
-                requests
-                    .extend(marked.map(|marked| AddressRequest::remove(index, *marked, address)));
+                // The route of an equal address of another daemon looks the same.
+                if presence.foreign.is_none_or(|mark| mark == Mark::None) {
+                    requests.extend(AddressRequest::remove_route(index, address));
+                }
+                let ours = presence.ours.iter();
+                requests.extend(ours.map(|ours| AddressRequest::remove(index, *ours, address)));
                 None
             },
         );
@@ -201,13 +215,13 @@ impl RequestSocket {
         mut completed: impl FnMut(Range<usize>),
         plan: impl Fn(Address, &Presence, &mut Vec<AddressRequest>) -> Option<AddressError>,
     ) -> Vec<(Address, AddressError)> {
-        let JobTarget { index, addresses } = target;
+        let addresses = &target.addresses;
         let mut failures = Vec::new();
         let mut pending = addresses.to_vec();
         for last in [false, true] {
             let present = match absent && !last {
                 true => Ok(HashMap::new()),
-                false => self.query(*index, &pending),
+                false => self.query(target, &pending),
             };
             let present = match present {
                 Ok(present) => present,
@@ -253,14 +267,15 @@ impl RequestSocket {
 
     fn renew(
         &mut self,
-        JobTarget { index, addresses }: &JobTarget,
+        target: &JobTarget,
         lifetime: u32,
         not_after: Duration,
         intact: bool,
     ) -> Vec<(Address, AddressError)> {
+        let JobTarget { index, addresses, .. } = target;
         let present = match intact {
             true => Ok(HashMap::new()),
-            false => self.query(*index, addresses),
+            false => self.query(target, addresses),
         };
         let present = match present {
             Ok(present) => present,
@@ -270,12 +285,12 @@ impl RequestSocket {
         let mut requests = Vec::with_capacity(addresses.len());
         for address in addresses.iter() {
             let presence = present.get(&address.ip).unwrap_or(&ABSENT);
-            if intact || presence.marked.contains(&Address::host(address.ip)) {
-                requests.push(AddressRequest::add(*index, *address, Some(lifetime), NLM_F_REPLACE));
+            if intact || presence.ours.contains(&Address::host(address.ip)) {
+                requests.push(AddressRequest::add(target, *address, Some(lifetime), NLM_F_REPLACE));
                 // Another program may have removed it.
                 requests.extend(AddressRequest::add_route(*index, *address, Some(lifetime)));
-            } else if presence.foreign {
-                failures.push((*address, AddressError::AlreadyThere));
+            } else if let Some(mark) = presence.foreign {
+                failures.push((*address, AddressError::AlreadyThere(mark)));
             } else {
                 failures.push((*address, AddressError::Gone));
             }
@@ -303,7 +318,7 @@ impl RequestSocket {
     /// Reads from the kernel how the interface has these IP addresses.
     fn query(
         &mut self,
-        index: u32,
+        target: &JobTarget,
         wanted: &[Address],
     ) -> Result<HashMap<IpAddr, Presence>, AddressError> {
         let mut present: HashMap<IpAddr, Presence> =
@@ -312,12 +327,12 @@ impl RequestSocket {
             if !wanted.iter().any(|address| Family::of(address.ip) == family) {
                 continue;
             }
-            self.dump(index, family, |found| {
+            self.dump(target.index, family, |found| {
                 let Some(presence) = present.get_mut(&found.ip) else { return };
-                if !found.marked {
-                    presence.foreign = true;
-                } else if !presence.marked.contains(&found.address()) {
-                    presence.marked.push(found.address());
+                if !target.is_ours(found.mark) {
+                    presence.foreign = Some(found.mark);
+                } else if !presence.ours.contains(&found.address()) {
+                    presence.ours.push(found.address());
                 }
             })?;
         }
@@ -421,11 +436,11 @@ impl RequestSocket {
 }
 
 /// An IP address that the interface does not have.
-static ABSENT: Presence = Presence { foreign: false, marked: Vec::new() };
+static ABSENT: Presence = Presence { foreign: None, ours: Vec::new() };
 
 impl AddressRequest {
-    fn add(index: u32, address: Address, lifetime: Option<u32>, flags: u16) -> Self {
-        let mut message = wire::address_message(index, Address::host(address.ip));
+    fn add(target: &JobTarget, address: Address, lifetime: Option<u32>, flags: u16) -> Self {
+        let mut message = wire::address_message(target.index, Address::host(address.ip));
         message.header.scope = match address.ip {
             IpAddr::V4(ip) if ip.is_link_local() => AddressScope::Link,
             IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressScope::Link,
@@ -441,8 +456,8 @@ impl AddressRequest {
         message.attributes.extend([
             AddressAttribute::Flags(AddressFlags::Noprefixroute | flags_v6),
             AddressAttribute::CacheInfo(lifetimes),
-            AddressAttribute::Protocol(AddressProtocol::Other(IFA_PROTO_VIPD)),
         ]);
+        message.attributes.extend(wire::mark_attributes(target.mark));
         let message = RouteNetlinkMessage::NewAddress(message);
         AddressRequest { address, message, flags, answer: None }
     }
@@ -460,8 +475,8 @@ impl AddressRequest {
         Some(AddressRequest { address, message, flags: 0, answer: None })
     }
 
-    fn remove(index: u32, marked: Address, address: Address) -> Self {
-        let message = RouteNetlinkMessage::DelAddress(wire::address_message(index, marked));
+    fn remove(index: u32, ours: Address, address: Address) -> Self {
+        let message = RouteNetlinkMessage::DelAddress(wire::address_message(index, ours));
         AddressRequest { address, message, flags: 0, answer: None }
     }
 
@@ -470,7 +485,7 @@ impl AddressRequest {
         match self.answer {
             Some(Ok(())) => RequestOutcome::Done,
             Some(Err(failure)) if failure.is(libc::EEXIST) && last => {
-                RequestOutcome::Failed(AddressError::AlreadyThere)
+                RequestOutcome::Failed(AddressError::AlreadyThere(Mark::None))
             }
             Some(Err(failure)) if last || !failure.is(libc::EEXIST) => {
                 RequestOutcome::Failed(failure)

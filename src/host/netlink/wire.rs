@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NlasIterator};
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -13,11 +13,16 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::error::AddressError;
 use super::groups::NeighbourTable;
-use crate::vrrp::{Address, AddressState, Family, LinkAddress};
+use crate::vrrp::{Address, AddressState, Family, LinkAddress, Mark, Vrid};
 
 /// The `IFA_PROTO` (Linux 5.18) of addresses that vipd has claimed: the IP protocol number of VRRP.
-/// It does not tell which of several daemons claimed the address.
+/// For which virtual router, the metric says.
 pub const IFA_PROTO_VIPD: u8 = 112;
+
+/// The metric (`IFA_RT_PRIORITY`) of an address that was added for VRID 0 of each family; other VRIDs
+/// follow. The kernel keeps the metric for the route to the subnet, which addresses of ours do not
+/// have, so it has no other meaning.
+const ADDRESS_METRICS: [(Family, u32); 2] = [(Family::V4, 4000), (Family::V6, 6000)];
 
 /// The metric of routes to the subnets of virtual addresses: whatever other route the host has to the
 /// subnet goes first.
@@ -52,8 +57,8 @@ pub struct InterfaceAddress {
     pub index: u32,
     pub ip: IpAddr,
     pub prefix: u8,
-    /// Whether it has our mark, [`IFA_PROTO_VIPD`].
-    pub marked: bool,
+    /// By [`IFA_PROTO_VIPD`] and the metric.
+    pub mark: Mark,
     pub state: AddressState,
     /// `RT_SCOPE_*`: 0 is global, 253 is link.
     pub scope: u8,
@@ -69,8 +74,8 @@ impl InterfaceAddress {
 
     /// What the protocol is told of it.
     pub fn link_address(&self) -> LinkAddress {
-        let InterfaceAddress { ip, prefix, marked, state, .. } = *self;
-        LinkAddress { ip, prefix, marked, state }
+        let InterfaceAddress { ip, prefix, mark, state, .. } = *self;
+        LinkAddress { ip, prefix, mark, state }
     }
 }
 
@@ -90,6 +95,30 @@ pub(super) fn address_message(index: u32, address: Address) -> AddressMessage {
     message.attributes =
         vec![AddressAttribute::Local(address.ip), AddressAttribute::Address(address.ip)];
     message
+}
+
+/// What makes an address carry this mark.
+pub(super) fn mark_attributes(mark: Mark) -> Vec<AddressAttribute> {
+    let protocol = AddressAttribute::Protocol(AddressProtocol::Other(IFA_PROTO_VIPD));
+    match mark {
+        Mark::None => Vec::new(),
+        Mark::Unnamed => vec![protocol],
+        Mark::Router(family, vrid) => {
+            let base = ADDRESS_METRICS.iter().filter(|(of, _)| *of == family);
+            let metric = base.map(|(_, base)| base + u32::from(vrid.get()));
+            metric.map(AddressAttribute::RoutePriority).chain([protocol]).collect()
+        }
+    }
+}
+
+/// The mark of an address that has our protocol. With an unknown metric it is not ours to change.
+fn mark(metric: Option<u32>) -> Mark {
+    let Some(metric) = metric else { return Mark::Unnamed };
+    let router = |(family, base): (Family, u32)| {
+        let vrid = u8::try_from(metric.checked_sub(base)?).ok().and_then(Vrid::new)?;
+        Some(Mark::Router(family, vrid))
+    };
+    ADDRESS_METRICS.into_iter().find_map(router).unwrap_or(Mark::None)
 }
 
 /// The route to the subnet of a virtual address, if it brings one.
@@ -264,18 +293,20 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     const IFA_FLAGS: u16 = 8;
+    const IFA_RT_PRIORITY: u16 = 9;
     const IFA_PROTO: u16 = 11;
     /// `IFA_F_TEMPORARY`: IPv6 gives that meaning to the bit that means secondary for IPv4.
     const TEMPORARY: AddressFlags = AddressFlags::Secondary;
     let [_, prefix, flags, scope, ..] = *payload else { return None };
     let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
     let mut flags = u32::from(flags);
-    let (mut local, mut address, mut marked) = (None, None, false);
+    let (mut local, mut address, mut marked, mut metric) = (None, None, false, None);
     for (attribute, value) in attributes(payload.get(8..)?) {
         match attribute {
             IFA_LOCAL => local = ip(value),
             IFA_ADDRESS => address = ip(value),
             IFA_FLAGS => flags = value.first_chunk().map_or(flags, |f| u32::from_ne_bytes(*f)),
+            IFA_RT_PRIORITY => metric = value.first_chunk().map(|m| u32::from_ne_bytes(*m)),
             IFA_PROTO => marked = value == [IFA_PROTO_VIPD],
             _ => {}
         }
@@ -287,7 +318,7 @@ pub(super) fn found(payload: &[u8]) -> Option<InterfaceAddress> {
         // On a point-to-point interface IFA_ADDRESS is the address of the peer.
         ip: local.or(address)?,
         prefix,
-        marked,
+        mark: if marked { mark(metric) } else { Mark::None },
         state: if has(AddressFlags::Dadfailed) {
             AddressState::Duplicate
         } else if has(AddressFlags::Tentative) && !has(AddressFlags::Optimistic) {
@@ -442,12 +473,19 @@ mod tests {
             index: 3,
             ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             prefix: 32,
-            marked: true,
+            mark: Mark::Unnamed,
             state: AddressState::Tentative,
             scope: 0,
             secondary: false,
         };
         assert_eq!(found(&bytes), Some(expected));
+        let mark = |metric: u32| {
+            let bytes = [bytes.clone(), attribute(9, &metric.to_ne_bytes())].concat();
+            found(&bytes).unwrap().mark
+        };
+        let of = |family, vrid| Mark::Router(family, Vrid::new(vrid).unwrap());
+        assert_eq!([mark(4001), mark(6255)], [of(Family::V4, 1), of(Family::V6, 255)]);
+        assert_eq!([mark(1), mark(4000), mark(4256), mark(7000)], [Mark::None; 4]);
         for length in 0..bytes.len() {
             let _ = found(&bytes[..length]);
         }

@@ -131,7 +131,7 @@ pub enum JobKind {
 /// Why the worker could not do a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobError {
-    /// An address is there already and does not carry our mark.
+    /// An address is there already and was not added for this virtual router.
     AlreadyThere,
     /// The renewal came too late.
     TooLate,

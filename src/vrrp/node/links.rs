@@ -6,6 +6,7 @@ use super::{Link, Node};
 use crate::vrrp::action::Action;
 use crate::vrrp::event::{LinkAddress, LinkState, MissingSockets};
 use crate::vrrp::id::{LinkId, RouterId};
+use crate::vrrp::mark::Mark;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::router::{HostState, VirtualRouter};
 use crate::vrrp::source::Choice;
@@ -32,12 +33,26 @@ impl Node {
         link.mac = mac;
         link.addresses.clear();
         link.addresses.extend_from_slice(addresses);
+        self.update_foreign(id);
         for router in self.routers_on(id) {
             self.reevaluate(now, router, actions);
             if mac_changed {
                 self.with(now, router, |router| router.mac_changed(now));
             }
         }
+    }
+
+    /// Which addresses of a link were not added for a virtual router of this node.
+    pub(super) fn update_foreign(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        let has = |router| link.routers.binary_search_by_key(&router, |(known, _)| *known).is_ok();
+        let foreign = link.addresses.iter().filter(|there| match there.mark {
+            Mark::None => true,
+            Mark::Router(family, vrid) => !has((family, vrid)),
+            Mark::Unnamed => false,
+        });
+        link.foreign.clear();
+        link.foreign.extend(foreign.map(|there| there.ip));
     }
 
     pub(super) fn sockets(
@@ -72,11 +87,13 @@ impl Node {
         let lacks_socket = adverts.adverts(router.config().family) || held.announcements;
         let [addresses, held_addresses] =
             links.map(|link| link.map_or(&[][..], |link| &link.addresses));
+        let [_, foreign] = links.map(|link| link.map_or(&[][..], |link| &link.foreign));
         HostState {
             unusable: links.into_iter().flatten().find_map(Link::unusable),
             lacks_socket,
             addresses,
             held_addresses,
+            foreign,
             shared: &self.shared,
             drained: self.drained,
         }

@@ -50,6 +50,8 @@ struct Link {
     addresses: Vec<LinkAddress>,
     /// The virtual routers whose adverts it carries, sorted: a list, as each advert is looked up.
     routers: Vec<((Family, Vrid), RouterId)>,
+    /// Those that were not added for a virtual router of this node.
+    foreign: Vec<IpAddr>,
 }
 
 /// All virtual routers of one host.

@@ -63,6 +63,9 @@ impl Node {
             .collect();
         self.shared.sort_unstable();
         self.shared.dedup();
+        for link in (0..self.links.len() as u32).map(LinkId) {
+            self.update_foreign(link);
+        }
         self.update_checks(now, config);
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
             self.within(now, id, |router, host| router.reload(now, wanted, host, actions));
@@ -91,6 +94,7 @@ impl Node {
                     missing: MissingSockets::default(),
                     addresses: Vec::new(),
                     routers: Vec::new(),
+                    foreign: Vec::new(),
                 });
                 self.links.len() - 1
             }

@@ -47,7 +47,7 @@ impl VirtualRouter {
     }
 
     /// The kernel refused to add an advertised address; `there`: because it exists and does not
-    /// carry our mark.
+    /// carry the mark of a virtual router of this daemon.
     pub(in crate::vrrp) fn claim_failed(
         &mut self,
         now: Instant,

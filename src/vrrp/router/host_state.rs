@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::VirtualRouter;
 use crate::vrrp::action::Action;
 use crate::vrrp::event::{Drain, LinkAddress, Source};
+use crate::vrrp::mark::Mark;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::source::{self, Choice};
 use crate::vrrp::time::Instant;
@@ -22,6 +23,8 @@ pub(in crate::vrrp) struct HostState<'a> {
     pub addresses: &'a [LinkAddress],
     /// The addresses of the interface that carries, or is to carry, the held addresses.
     pub held_addresses: &'a [LinkAddress],
+    /// Those of them that were not added for a virtual router of this daemon.
+    pub foreign: &'a [IpAddr],
     /// The virtual addresses of all virtual routers of this host.
     pub shared: &'a [IpAddr],
     pub drained: Option<Drain>,
@@ -87,9 +90,9 @@ impl VirtualRouter {
         // An unadvertised one is only left out.
         let shared = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
         let owner = self.is_owner();
-        let foreign =
-            !owner && host.held_addresses.iter().any(|there| !there.marked && shared(there.ip));
-        let own = |ip| host.held_addresses.iter().any(|there| !there.marked && there.ip == ip);
+        let foreign = !owner && host.foreign.iter().any(|ip| shared(*ip));
+        let is_own = |there: &LinkAddress| there.mark == Mark::None;
+        let own = |ip| host.held_addresses.iter().any(|there| is_own(there) && there.ip == ip);
         let missing = owner && usable && !self.addresses().iter().all(|address| own(address.ip));
         self.faults.retain(|reason, _| !reason.is_of_interface());
         self.faults.extend(host.unusable.map(|reason| (reason.clone(), None)));
