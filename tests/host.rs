@@ -13,6 +13,7 @@ use std::process::{self, Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use netlink_sys::SocketAddr;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use socket2::{Domain, Socket, Type};
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
             addresses_come_and_go,
             a_bridge_port_that_leaves_is_not_gone,
             after_an_overflow_the_state_is_right,
+            netlink_messages_of_other_processes_are_dropped,
             announcements_are_encoded_exactly,
             neighbours_accept_announcements,
             other_announcers_are_seen_and_nothing_else,
@@ -1083,6 +1085,66 @@ fn a_bridge_port_that_leaves_is_not_gone() {
     });
     let gone = follower.changes.iter().filter(|change| matches!(change, LinkChange::Gone { .. }));
     assert_eq!(gone.count(), 0);
+}
+
+/// As a process with CAP_NET_ADMIN in the namespace may send them.
+fn netlink_messages_of_other_processes_are_dropped() {
+    let _lab = VethPair::new();
+    let worker = Worker::start().unwrap();
+    let mut follower = Follower::of(&["left"]);
+    follower.changes.clear();
+    let before = (follower.addresses("left"), follower.resyncs);
+    // The socket that is subscribed to links and addresses.
+    let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+    let columns = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let monitor = columns.into_iter().find(|columns| columns[3] == "00000111").unwrap();
+    let to = SocketAddr::new(monitor[2].parse().unwrap(), 0);
+    let mut sender = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE).unwrap();
+    sender.bind_auto().unwrap();
+
+    let address = |kind: u16, ip: [u8; 4], prefix: u8| {
+        let mut body = vec![libc::AF_INET as u8, prefix, 0, 0];
+        body.extend(index("left").to_ne_bytes());
+        body.extend([8, 0, 2, 0]);
+        body.extend(ip);
+        message_of(kind, &body)
+    };
+    let mut link = vec![0; 16];
+    link[4..8].copy_from_slice(&index("left").to_ne_bytes());
+    let forged = [
+        address(libc::RTM_DELADDR, [192, 0, 2, 1], 24),
+        address(libc::RTM_NEWADDR, [192, 0, 2, 66], 32),
+        message_of(libc::RTM_DELLINK, &link),
+        // Larger than the buffer.
+        message_of(libc::RTM_NEWADDR, &[0; 100_000]),
+    ];
+    for forged in &forged {
+        sender.send_to(forged, &to, 0).unwrap();
+        let refused = sender.send_to(forged, &SocketAddr::new(worker.renewal_port(), 0), 0);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+    }
+    ip("addr add 192.0.2.99/32 dev left");
+    follower.until("what came last", |follower| {
+        follower.addresses("left").contains(&"192.0.2.99/32".to_owned())
+    });
+    let name: Arc<str> = "left".into();
+    let added = [
+        LinkChange::Foreign { name: name.clone(), ip: "192.0.2.99".parse().unwrap() },
+        LinkChange::Addresses { name },
+    ];
+    assert_eq!(follower.changes, added);
+    let mut after = (follower.addresses("left"), follower.resyncs);
+    after.0.retain(|address| address != "192.0.2.99/32");
+    assert_eq!(after, before);
+}
+
+/// A netlink message with this payload.
+fn message_of(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend([0; 10]);
+    bytes.extend(payload);
+    bytes
 }
 
 fn after_an_overflow_the_state_is_right() {

@@ -157,9 +157,8 @@ impl Monitor {
     pub fn read(&mut self, mut handle: impl FnMut(NetEvent)) -> io::Result<()> {
         for _ in 0..256 {
             let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.clear();
-            let received = self.socket.recv(&mut buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC);
-            let result = match received {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+            let result = match socket::receive(&self.socket, &mut buffer, flags) {
                 Ok(length) if length > buffer.len() => {
                     buffer.reserve(length.next_power_of_two());
                     self.dump()

@@ -414,8 +414,7 @@ impl RequestSocket {
     /// Receives the next datagram into the buffer. Returns `false` at the deadline.
     pub(super) fn receive(&mut self, deadline: Instant) -> io::Result<bool> {
         loop {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+            match socket::receive(&self.socket, &mut self.buffer, libc::MSG_DONTWAIT) {
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The receive buffer overflowed. What was not dropped can still be read.

@@ -1,4 +1,4 @@
-//! Opening `NETLINK_ROUTE` sockets.
+//! Opening `NETLINK_ROUTE` sockets, and receiving from the kernel.
 
 use std::io;
 
@@ -21,6 +21,19 @@ pub(super) fn open(receive_buffer: usize) -> io::Result<Socket> {
         setsockopt(&socket, sockopt::RcvBuf, &receive_buffer)?;
     }
     Ok(socket)
+}
+
+/// Receives a datagram of the kernel and returns its length, which exceeds that of the buffer if it
+/// does not fit (with `MSG_TRUNC`). Other processes with CAP_NET_ADMIN in the namespace can send to the
+/// socket, too: what comes from them is dropped, and its length is 0.
+pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: i32) -> io::Result<usize> {
+    buffer.clear();
+    let (length, from) = socket.recv_from(buffer, flags)?;
+    if from.port_number() == 0 {
+        return Ok(length);
+    }
+    buffer.clear();
+    Ok(0)
 }
 
 /// The port number (`nl_pid`) that the kernel has assigned to the socket.
