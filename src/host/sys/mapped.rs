@@ -23,12 +23,15 @@ pub(crate) struct MappedFile {
 unsafe impl Send for MappedFile {}
 
 impl MappedFile {
-    /// Maps the first `length` bytes, which the file must have.
+    /// Maps the first `length` bytes.
     ///
     /// # Errors
-    /// EINVAL for a length of 0; otherwise as mmap(2).
+    /// EINVAL for a length of 0; the file is shorter; otherwise as mmap(2).
     pub(crate) fn of(file: &File, length: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        if file.metadata()?.len() < length as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: at an address that the kernel chooses a mapping replaces no other.
         let start = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?;
@@ -56,6 +59,7 @@ impl Drop for MappedFile {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::mem::ManuallyDrop;
 
     use super::*;
@@ -70,5 +74,18 @@ mod tests {
             mapped.store(place, word);
         }
         assert_eq!(memory, [7_u64, 0, 9, 0]);
+    }
+
+    #[cfg_attr(miri, ignore = "Miri cannot map files")]
+    #[test]
+    fn what_a_file_does_not_have_is_not_mapped() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let refused = MappedFile::of(&file, 2 * 4096).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof);
+        MappedFile::of(&file, 4096).unwrap().store(511, u64::MAX);
+        let mut end = [0; 8];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut end, 4088).unwrap();
+        assert_eq!(end, [0xff; 8]);
     }
 }
