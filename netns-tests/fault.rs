@@ -506,7 +506,7 @@ fn an_equal_address_of_another_daemon_on_the_host_is_never_touched() {
         assert!(said.is_some(), "{}", daemon.log());
     };
     // It neither takes the address over, nor removes it when it starts again or stops.
-    let why = "already on the interface and had not been put there by this vipd";
+    let why = "a shared address that this vipd did not put there was already on the interface";
     let mut daemon = second("run");
     says(&daemon, why);
     daemon.crash();

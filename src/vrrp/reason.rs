@@ -213,8 +213,7 @@ impl fmt::Display for Reason {
             }
             Reason::AddressAlreadyThere => write!(
                 f,
-                "a shared address {is} already on the interface and {} not put there by this vipd",
-                tense("was", "had been")
+                "a shared address that this vipd did not put there {is} already on the interface"
             ),
             Reason::AddressMissing => write!(
                 f,
