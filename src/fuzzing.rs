@@ -32,8 +32,8 @@ use crate::host::neighbours::{self, ForeignAnnouncement};
 use crate::host::netlink::{AddressError, NeighbourTable, NetEvent, wire};
 use crate::host::record;
 use crate::host::sys::ReceivedPacket;
-use crate::vrrp::record::PreviousRecord;
-use crate::vrrp::{Address, Family, RecordEntry};
+use crate::vrrp::record::{PreviousRecord, RecordedAddress};
+use crate::vrrp::{Family, RecordEntry};
 
 /// One netlink message, read in each way in which one may be read.
 #[derive(Clone, Debug)]
@@ -217,7 +217,7 @@ pub fn record_slot(identity: u64, entry: RecordEntry) -> [u8; 64] {
 }
 
 /// A line of the list of addresses beside the record.
-pub fn recorded_address(line: &str) -> Option<(String, Address)> {
+pub fn recorded_address(line: &str) -> Option<RecordedAddress> {
     record::parse_address(line)
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vipd::fuzzing;
-use vipd::vrrp::record::{PreviousRecord, Resumes};
-use vipd::vrrp::{Config, RouterConfig};
+use vipd::vrrp::record::{PreviousRecord, RecordedAddress, Resumes};
+use vipd::vrrp::{Config, Mark, RouterConfig};
 
 use crate::bounded::bounded;
 
@@ -39,9 +39,14 @@ pub fn record(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines = || text.lines().filter_map(fuzzing::recorded_address);
     let addresses: Vec<_> = bounded(text.len(), 64, || lines().collect());
-    for (interface, address) in &addresses {
-        let line = format!("{interface} {}/{}", address.ip, address.prefix);
-        assert_eq!(fuzzing::recorded_address(&line).as_ref(), Some(&(interface.clone(), *address)));
+    for found in &addresses {
+        let RecordedAddress { interface, address, mark } = found;
+        let of = match mark {
+            Mark::Router(family, vrid) => format!(" {family} {vrid}", family = family.name()),
+            Mark::None | Mark::Unnamed => String::new(),
+        };
+        let line = format!("{interface} {}/{}{of}", address.ip, address.prefix);
+        assert_eq!(fuzzing::recorded_address(&line).as_ref(), Some(found));
         let _ = (address.subnet(), address.contains(address.ip));
     }
     let found = PreviousRecord { addresses, ..found };
