@@ -137,6 +137,9 @@ impl Node {
             for link in &mut self.links {
                 link.routers.retain(|(_, other)| *other != id);
             }
+            for link in (0..self.links.len() as u32).map(LinkId) {
+                self.update_foreign(link);
+            }
             self.forget_member(id);
             self.update_shared();
         }
