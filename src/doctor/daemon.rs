@@ -68,6 +68,10 @@ pub(super) fn check_status(status: &Status, config: Option<&Config>, report: &mu
                         .to_owned(),
                 ),
                 "no_daemon" => ("run it on that host", "systemctl start vipd".to_owned()),
+                "buffer_full" => (
+                    "this shows its limit: raise it, or take hosts that are gone out of `unicast_peers`",
+                    "sysctl net.core.wmem_max".to_owned(),
+                ),
                 _ => ("this shows the way to it, if there is one", format!("ip route get {to}")),
             };
             report.found(ProblemKind::AdvertsRefused, finding::about(name, to), text, does, fix);

@@ -21,6 +21,8 @@ const TRAFFIC_CLASS: u32 = 0xc0;
 pub(super) const PRIORITY: u32 = 6;
 /// Receive buffer in bytes: room for thousands of adverts while the process is not scheduled.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// Send buffer in bytes: the most that the kernel takes.
+const SEND_BUFFER: usize = i32::MAX as usize / 2;
 
 /// Sends and receives multicast and unicast adverts of one interface and address family.
 ///
@@ -121,6 +123,7 @@ impl AdvertSocket {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
+        enlarge_send_buffer(&socket)?;
         let mut opened = AdvertSocket { socket, family, index, buffer: PacketBuffer::default() };
         // Discard what arrived before the filter was attached.
         opened.receive(|_| {})?;
@@ -203,6 +206,17 @@ impl AsFd for AdvertSocket {
     }
 }
 
+/// Packets count against the buffer of their socket until they have left. Those to a neighbour that
+/// does not answer wait in its queue (`unres_qlen_bytes`, 208 KiB), which is as large as the default
+/// buffer: two such peers would keep adverts from every other one. The queues of the neighbours and
+/// of the interface limit what waits, so this buffer need not.
+pub(super) fn enlarge_send_buffer(socket: &Socket) -> io::Result<()> {
+    // As with the receive buffer: others may not exceed net.core.wmem_max.
+    setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER)
+        .or_else(|_| setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER))?;
+    Ok(())
+}
+
 /// The error that sending an advert returned.
 pub(crate) fn send_error(error: &io::Error) -> SendError {
     match error.raw_os_error().unwrap_or_default() {
@@ -214,7 +228,8 @@ pub(crate) fn send_error(error: &io::Error) -> SendError {
         | libc::EADDRNOTAVAIL
         | libc::ENODEV
         | libc::ENXIO => SendError::Unreachable,
-        libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN => SendError::Full,
+        libc::ENOBUFS | libc::ENOMEM => SendError::Full,
+        libc::EAGAIN => SendError::BufferFull,
         libc::ENOPROTOOPT | libc::EPROTO => SendError::NoDaemon,
         errno => SendError::Other(errno),
     }

@@ -17,7 +17,7 @@ use pnet::packet::ipv6::MutableIpv6Packet;
 use pnet_base::MacAddr;
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use crate::host::advert_socket::PRIORITY;
+use crate::host::advert_socket::{PRIORITY, enlarge_send_buffer};
 use crate::host::bpf;
 use crate::host::sys::{self, OutgoingPacket, PacketBuffer, SEND_BATCH};
 
@@ -76,6 +76,7 @@ impl NeighbourSocket {
         socket.attach_filter(&[bpf::DROP])?;
         sys::set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
         socket.set_priority(PRIORITY)?;
+        enlarge_send_buffer(&socket)?;
         if mac.is_some() {
             socket.bind(&sys::link_address(index, 0, [0; 6]))?;
         }

@@ -14,6 +14,9 @@ pub enum SendError {
     Unreachable,
     /// The neighbour table or the transmit queue is full (ENOBUFS).
     Full,
+    /// The send buffer of the socket is full (EAGAIN): packets to neighbours that do not answer wait in
+    /// it.
+    BufferFull,
     /// The host is there, and has no program for the protocol (ENOPROTOOPT, EPROTO).
     NoDaemon,
     /// Any other error number (errno(3)).
@@ -25,6 +28,7 @@ names! {
         Filtered = "filtered",
         Unreachable = "unreachable",
         Full = "full",
+        BufferFull = "buffer_full",
         NoDaemon = "no_daemon",
         Other = "other",
     }
@@ -36,6 +40,9 @@ impl fmt::Display for SendError {
             SendError::Filtered => f.write_str("a packet filter of this host drops them"),
             SendError::Unreachable => f.write_str("there is no way to it"),
             SendError::Full => f.write_str("the neighbour table or the transmit queue is full"),
+            SendError::BufferFull => {
+                f.write_str("the send buffer is full of packets to hosts that do not answer")
+            }
             SendError::NoDaemon => f.write_str("no VRRP daemon runs there"),
             SendError::Other(errno) => write!(f, "error {errno} of the kernel"),
         }
