@@ -9,12 +9,15 @@ use serde_json::Value;
 use crate::fault::{SOON, executable, expect_master_within, spec, start};
 use crate::lab::{Daemon, Host, Lab, Program, RouterSpec, Switch, wait_for};
 use crate::scenario::vipd;
-use crate::suite::{Test, tests};
+use crate::suite::{Test, TestResult, tests};
 
 pub fn tests() -> Vec<Test> {
     tests![
         a_socket_that_cannot_be_opened_is_a_fault_until_it_can,
         a_unicast_peer_that_is_gone_is_named_and_costs_nothing,
+        adverts_reach_a_live_peer_although_two_others_are_gone,
+        a_lone_host_stays_master_although_all_its_unicast_peers_are_gone,
+        an_owner_whose_backup_has_its_ipv6_address_is_in_fault_until_it_is_added_anew,
     ]
 }
 
@@ -104,4 +107,75 @@ fn cpu_time(daemon: &Daemon) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Adverts every 10 ms to two hosts that are gone, and perhaps to one that is not: what waits for the
+/// answer of a neighbour must not keep the rest from leaving.
+fn often(own: &Host, priority: u8, alive: Option<&Host>) -> RouterSpec {
+    let mut router = RouterSpec::new(crate::fault::SHARED, priority);
+    router.interval = Duration::from_millis(10);
+    let gone = [77, 78].map(|n| IpAddr::from(Switch::LAN.ipv4(n)));
+    let peers = gone.into_iter().chain(alive.map(|host| host.ipv4().into()));
+    router.unicast = Some((own.ipv4().into(), peers.collect()));
+    router
+}
+
+fn adverts_reach_a_live_peer_although_two_others_are_gone() {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let daemon_a = start(&a, &[often(&a, 150, Some(&b))]);
+    let daemon_b = start(&b, &[often(&b, 100, Some(&a))]);
+    expect_master_within(&lab, "a", 2 * SOON, &[&daemon_a, &daemon_b]);
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(12));
+    let seen = lab.ownership(crate::fault::SHARED, began, Instant::now());
+    assert_eq!(seen.changes, 0, "{seen:?} {}\n{}", daemon_a.log(), daemon_b.log());
+}
+
+fn a_lone_host_stays_master_although_all_its_unicast_peers_are_gone() {
+    let lab = Lab::new().unwrap();
+    let a = lab.host("a", 1).unwrap();
+    let daemon = start(&a, &[often(&a, 150, None)]);
+    expect_master_within(&lab, "a", 2 * SOON, &[&daemon]);
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(12));
+    let seen = lab.ownership(crate::fault::SHARED, began, Instant::now());
+    assert_eq!(seen.changes, 0, "{seen:?} {}", daemon.log());
+}
+
+/// The usual boot of an owner over IPv6.
+fn an_owner_whose_backup_has_its_ipv6_address_is_in_fault_until_it_is_added_anew() -> TestResult {
+    let lab = Lab::new().unwrap();
+    let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
+    let ip = IpAddr::from(Switch::LAN.ipv6(100));
+    let daemon_b = start(&b, &[RouterSpec::new(ip, 100)]);
+    let owned_by = |host: &str| wait_for(2 * SOON, || (lab.owners(ip) == [host]).then_some(()));
+    assert!(owned_by("b").is_some(), "{}", daemon_b.log());
+    let sh = |script: String| {
+        let command = move || Command::new("sh").args(["-c", &script]).output().unwrap();
+        let output = a.namespace().run(command);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let set = "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad".to_owned();
+    if !sh(set).0 {
+        return Err("net.ipv6.conf.eth0.accept_dad cannot be written".to_owned());
+    }
+    assert!(sh(format!("ip -6 address add {ip}/64 dev eth0")).0);
+    let failed = || sh("ip -6 address show dadfailed".to_owned()).1.contains("::64").then_some(());
+    assert!(wait_for(2 * SOON, failed).is_some());
+    let daemon_a = start(&a, &[RouterSpec::new(ip, 255)]);
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    let logs = || format!("{}\n{}", daemon_a.log(), daemon_b.log());
+    let reason = router(&a)["fault_reasons"][0].clone();
+    assert_eq!(reason["reason"], "address_duplicate", "{reason} {}", logs());
+    assert!(lab.observer().adverts("a", began).is_empty(), "{}", logs());
+    assert_eq!(router(&b)["role"], "master", "{}", logs());
+    let text = reason["text"].as_str().unwrap();
+    let command = text.split('"').nth(1).unwrap().to_owned();
+    assert!(sh(command).0, "{text}");
+    let master = || (router(&a)["role"] == "master").then_some(());
+    assert!(wait_for(SOON, master).is_some(), "{:#} {}", router(&a), logs());
+    assert!(owned_by("a").is_some(), "{:?} {}", lab.owners(ip), logs());
+    Ok(())
 }

@@ -91,7 +91,8 @@ fn main() -> ExitCode {
                 an_address_that_the_kernel_refuses_is_found,
                 several_interfaces_in_one_lan_are_found,
                 an_interface_that_answers_no_arp_is_found,
-                an_address_that_another_host_has_and_ipv6_that_is_off_are_found
+                an_address_that_another_host_has_and_ipv6_that_is_off_are_found,
+                an_owner_whose_address_another_host_has_is_found
             ],
         ))
         .collect()
@@ -357,7 +358,7 @@ fn another_virtual_router_with_our_vrid_is_found() {
     let fixture = Fixture::new();
     let _daemon = fixture.run(&fixture.a);
     let peer = fixture.stranger(&fixture.b, 51, fixture.ip);
-    fixture.expect_nothing_of(&fixture.a, ProblemKind::DifferentAddresses);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::IncompatiblePeer);
     drop(peer);
     let _group = fixture.stranger(&fixture.b, 51, "192.0.2.200".parse().unwrap());
     let finding = fixture.expect(&fixture.a, ProblemKind::DifferentAddresses);
@@ -379,6 +380,44 @@ fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
 fn a_sender_who_is_not_accepted_is_found() {
     let mut fixture = Fixture::new();
     fixture.more = "accept_from = [\"192.0.2.9\"]\n".into();
+fn an_owner_that_lacks_an_address_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.priority = Some(255);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressMissing);
+    assert_eq!(finding.fix, "ip address add 192.0.2.100/24 dev eth0");
+    let _daemon = fixture.run(&fixture.a);
+    let reason = fixture.router(&fixture.a)["fault_reasons"][0]["text"].clone();
+    let reason = reason.as_str().unwrap();
+    assert!(finding.text.ends_with(reason), "{reason}\n{}", finding.text);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::Fault);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_master(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressMissing);
+}
+
+/// The usual boot of an owner over IPv6: the backup has its address.
+fn an_owner_whose_address_another_host_has_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.ip = "2001:db8::100".parse().unwrap();
+    let _backup = fixture.run(&fixture.b);
+    fixture.expect_master(&fixture.b);
+    fixture.priority = Some(255);
+    let add =
+        "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip address add 2001:db8::100/64 dev eth0";
+    fixture.sh(&fixture.a, add);
+    let failed = "ip -6 address show dadfailed | grep -q 2001:db8::100";
+    assert!(wait_for(TIMEOUT, || fixture.works(&fixture.a, failed).then_some(())).is_some());
+    let _owner = fixture.run(&fixture.a);
+    let finding = fixture.expect(&fixture.a, ProblemKind::AddressDuplicate);
+    let reason = fixture.router(&fixture.a)["fault_reasons"][0]["text"].clone();
+    let reason = reason.as_str().unwrap();
+    assert!(finding.text.ends_with(reason), "{reason}\n{}", finding.text);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::Fault);
+    fixture.apply_fix(&fixture.a, &finding);
+    fixture.expect_master(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressDuplicate);
+}
+
     let _daemon = fixture.run(&fixture.a);
     fixture.expect_nothing_of(&fixture.a, ProblemKind::IncompatiblePeer);
     let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
@@ -864,6 +903,8 @@ struct Finding {
 
 impl Fixture {
     fn new() -> Self {
+    /// That of host a; `None`: 150.
+    priority: Option<u8>,
         let lab = Lab::new().unwrap();
         let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
         let ip = "192.0.2.100".parse().unwrap();
@@ -880,7 +921,7 @@ impl Fixture {
     }
 
     fn spec(&self, host: &Host) -> RouterSpec {
-        let mut spec = RouterSpec::new(self.ip, if host.name() == "a" { 150 } else { 100 });
+        let mut spec = RouterSpec::new(self.ip, self.priority(host));
         spec.addresses.extend(&self.further);
         spec.interface.clone_from(&self.interface);
         spec.more += &self.more;
@@ -890,6 +931,7 @@ impl Fixture {
     fn run(&self, host: &Host) -> Daemon {
         self.start(host, &self.spec(host))
     }
+            priority: None,
 
     fn start(&self, host: &Host, spec: &RouterSpec) -> Daemon {
         let program = Program::Vipd(VIPD.into());
@@ -902,6 +944,10 @@ impl Fixture {
     fn run_by(&self, host: &Host, before: &str) -> Daemon {
         let wrapper = self.lab.dir().join("wrapper");
         fs::write(&wrapper, format!("#!/bin/bash\n{before} {VIPD} \"$@\"\n")).unwrap();
+    fn priority(&self, host: &Host) -> u8 {
+        if host.name() == "a" { self.priority.unwrap_or(150) } else { 100 }
+    }
+
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
         let spec = self.spec(host);
         let daemon =

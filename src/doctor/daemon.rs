@@ -10,7 +10,8 @@ use super::kernel::{self, sysctl};
 use crate::api::Client;
 use crate::api::status::{Check, Router, Status};
 use crate::config::Config;
-use crate::vrrp::{Effect, Reason, Role, Verdict, Why};
+use crate::vrrp::owner::OwnAddress;
+use crate::vrrp::{Address, Effect, Reason, Role, Verdict, Why};
 
 pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<Status> {
     match Client::new(runtime_dir).status() {
@@ -67,11 +68,11 @@ pub(super) fn check_status(status: &Status, config: Option<&Config>, report: &mu
                     "sysctl net.ipv4.neigh.default.gc_thresh3 net.ipv6.neigh.default.gc_thresh3"
                         .to_owned(),
                 ),
-                "no_daemon" => ("run it on that host", "systemctl start vipd".to_owned()),
                 "buffer_full" => (
                     "this shows its limit: raise it, or take hosts that are gone out of `unicast_peers`",
                     "sysctl net.core.wmem_max".to_owned(),
                 ),
+                "no_daemon" => ("run it on that host", "systemctl start vipd".to_owned()),
                 _ => ("this shows the way to it, if there is one", format!("ip route get {to}")),
             };
             report.found(ProblemKind::AdvertsRefused, finding::about(name, to), text, does, fix);
@@ -146,7 +147,8 @@ fn check_checks(status: &Status, config: Option<&Config>, report: &mut Report) {
 fn check_faults(status: &Status, report: &mut Report) {
     let any = IpAddr::from([0; 4]);
     let nothing: Arc<str> = "".into();
-    let explained: [(Reason, &[ProblemKind]); 9] = [
+    let own = OwnAddress { address: Address::host(any), interface: nothing.clone() };
+    let explained: [(Reason, &[ProblemKind]); 11] = [
         (Reason::InterfaceMissing, &[ProblemKind::InterfaceAbsent]),
         (Reason::LinkDown, &[ProblemKind::InterfaceDown]),
         (Reason::Port(nothing.clone()), &[ProblemKind::InterfaceIsPort]),
@@ -156,6 +158,8 @@ fn check_faults(status: &Status, report: &mut Report) {
         (Reason::SourceDuplicate(any), &[ProblemKind::SourceDuplicate]),
         (Reason::AdvertsRefused, &[ProblemKind::AdvertsRefused, ProblemKind::AdvertsFilteredOut]),
         (Reason::AddressAlreadyThere, &[ProblemKind::AddressNotOurs]),
+        (Reason::AddressMissing(own.clone()), &[ProblemKind::AddressMissing]),
+        (Reason::AddressDuplicate(own), &[ProblemKind::AddressDuplicate]),
     ];
     // A check has a finding of its own, and so has the member of the group.
     let elsewhere = [Reason::Check(nothing.clone()), Reason::Group(nothing)];

@@ -59,6 +59,10 @@ words! {
         AddressNotOurs = "address_not_ours",
         /// A virtual address could not be added.
         AddressRefused = "address_refused",
+        /// The owner (priority 255) lacks one of its addresses.
+        AddressMissing = "address_missing",
+        /// The kernel does not use an address of the owner, as another host has it.
+        AddressDuplicate = "address_duplicate",
         /// A virtual address was left behind by a vipd that is gone.
         AddressLeftOver = "address_left_over",
         /// systemd-networkd removes unknown addresses from the interface.

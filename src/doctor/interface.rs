@@ -10,7 +10,7 @@ use super::kernel::{self, Snapshot, sysctl};
 use super::removal::{self, Obstacle};
 use crate::vrrp::advert::addresses_that_fit;
 use crate::vrrp::source::Choice;
-use crate::vrrp::{Config, Family, Mark, Priority, Reason, RouterConfig};
+use crate::vrrp::{Config, Family, LinkAddress, Mark, Priority, Reason, RouterConfig, owner};
 
 /// Checks for an address to send adverts from.
 pub(super) fn check_source(
@@ -96,10 +96,10 @@ pub(super) fn check_addresses(
     path: &Path,
     report: &mut Report,
 ) {
-    let Instance { router, .. } = instance;
+    let Instance { router, link } = instance;
     let virtual_ones: BTreeSet<IpAddr> = router.all_addresses().map(|address| address.ip).collect();
     if router.priority == Priority::OWNER {
-        return;
+        return check_owned(router, &snapshot.link_addresses(link.index), report);
     }
     for found in snapshot.addresses.iter().filter(|found| virtual_ones.contains(&found.ip)) {
         let interface = snapshot.name(found.index);
@@ -149,6 +149,23 @@ pub(super) fn check_addresses(
                 true => (removal::CONNECTIONS, removal::connections(ip)),
             };
             report.found(ProblemKind::AddressLeftOver, ip, text, does, fix);
+        }
+    }
+}
+
+/// Checks that the owner can use what is to be the host's own. In the words of the daemon.
+fn check_owned(router: &RouterConfig, there: &[LinkAddress], report: &mut Report) {
+    for fault in owner::faults(router, there) {
+        let text = format!("{} is in fault: {fault}", router.name);
+        if let Reason::AddressMissing(own) = &fault {
+            let does =
+                "this adds it, until the next boot; add it to the network configuration as well";
+            let (kind, fix) = (ProblemKind::AddressMissing, own.add_command());
+            report.found(kind, own.address.ip, text, does, fix);
+        } else if let Reason::AddressDuplicate(own) = &fault {
+            let does = "this adds it without the detection, until the next boot; change the network configuration as well. If the other host is no backup of this virtual router, give one of the two another address instead";
+            let (kind, fix) = (ProblemKind::AddressDuplicate, own.renew_command());
+            report.found(kind, own.address.ip, text, does, fix);
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod hook;
 pub mod id;
 pub mod mark;
 pub mod node;
+pub mod owner;
 pub mod reason;
 pub mod record;
 pub mod refusal;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::hook::Hook;
+use super::owner::OwnAddress;
 
 /// Why a virtual router cannot take part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +40,12 @@ pub enum Reason {
     Group(Arc<str>),
     /// A virtual address is on the interface, and was not added for a virtual router of this daemon.
     AddressAlreadyThere,
-    /// It owns the addresses (priority 255), and the host does not have them all.
-    AddressMissing,
+    /// It owns the addresses (priority 255), and the host does not have this one.
+    AddressMissing(OwnAddress),
+    /// It owns the addresses, and duplicate address detection of this one is under way.
+    AddressPending(OwnAddress),
+    /// It owns the addresses, and the kernel does not use this one, as another host has it.
+    AddressDuplicate(OwnAddress),
     /// The kernel refused to add an address.
     ClaimFailed,
     /// Another program on this host keeps removing our addresses.
@@ -69,6 +74,8 @@ names! {
         Group = "group",
         AddressAlreadyThere = "address_already_there",
         AddressMissing = "address_missing",
+        AddressPending = "address_pending",
+        AddressDuplicate = "address_duplicate",
         ClaimFailed = "claim_failed",
         AddressRemoved = "address_removed",
         Vetoed = "vetoed",
@@ -93,7 +100,9 @@ impl Reason {
             | Reason::Check(_)
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
-            | Reason::AddressMissing
+            | Reason::AddressMissing(_)
+            | Reason::AddressPending(_)
+            | Reason::AddressDuplicate(_)
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed
@@ -119,7 +128,9 @@ impl Reason {
             | Reason::Check(_)
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
-            | Reason::AddressMissing
+            | Reason::AddressMissing(_)
+            | Reason::AddressPending(_)
+            | Reason::AddressDuplicate(_)
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed
@@ -127,12 +138,27 @@ impl Reason {
         }
     }
 
+    /// Whether the kernel will end it by itself, at the end of duplicate address detection.
+    pub(super) const fn is_pending(&self) -> bool {
+        matches!(self, Reason::SourcePending | Reason::AddressPending(_))
+    }
+
+    /// Whether it is about an address that the owner has from its host.
+    pub(super) const fn is_of_owner(&self) -> bool {
+        matches!(
+            self,
+            Reason::AddressMissing(_) | Reason::AddressPending(_) | Reason::AddressDuplicate(_)
+        )
+    }
+
     /// Whether the virtual router's sync group has to share it.
     pub(super) const fn is_own_fault(&self) -> bool {
         match self {
-            Reason::Starting | Reason::Unchecked | Reason::SourcePending | Reason::Group(_) => {
-                false
-            }
+            Reason::Starting
+            | Reason::Unchecked
+            | Reason::SourcePending
+            | Reason::AddressPending(_)
+            | Reason::Group(_) => false,
             Reason::InterfaceMissing
             | Reason::LinkDown
             | Reason::Port(_)
@@ -144,7 +170,8 @@ impl Reason {
             | Reason::AdvertsRefused
             | Reason::Check(_)
             | Reason::AddressAlreadyThere
-            | Reason::AddressMissing
+            | Reason::AddressMissing(_)
+            | Reason::AddressDuplicate(_)
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed
@@ -215,12 +242,42 @@ impl fmt::Display for Reason {
                 f,
                 "a shared address that this vipd did not put there {is} already on the interface"
             ),
-            Reason::AddressMissing => write!(
+            Reason::AddressMissing(own) => {
+                let interface = &own.interface;
+                let lacks = tense("lacks", "lacked");
+                write!(
+                    f,
+                    "{interface} {lacks} {}, which is the host's own with priority 255",
+                    own.address
+                )?;
+                if past {
+                    return Ok(());
+                }
+                write!(f, ": add it by \"{}\", or lower `priority`", own.add_command())
+            }
+            Reason::AddressPending(own) => write!(
                 f,
-                "with priority 255 the addresses are the host's own, and the interface {} one{}",
-                tense("lacks", "lacked"),
-                tense(": add it by \"ip address add\", or lower `priority`", "")
+                "{} for {own}, which is the host's own with priority 255: duplicate address detection \
+                 {is} under way",
+                tense("waiting", "waited")
             ),
+            Reason::AddressDuplicate(own) => {
+                let does = tense("does", "did");
+                write!(
+                    f,
+                    "the kernel {does} not use {own}, which is the host's own with priority 255, as \
+                     another host {has} it (duplicate address detection failed)"
+                )?;
+                if past {
+                    return Ok(());
+                }
+                write!(
+                    f,
+                    ": if that is the backup, add it anew without that detection by \"{}\", and so at \
+                     every boot (nodad); vipd then takes it over from the backup",
+                    own.renew_command()
+                )
+            }
             Reason::ClaimFailed => f.write_str("the kernel refused to add an address"),
             Reason::AddressRemoved => {
                 write!(
@@ -238,10 +295,13 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vrrp::config::Address;
 
     #[test]
     fn a_reason_of_the_past_does_not_read_as_one_of_now() {
         let name: Arc<str> = "web".into();
+        let address = Address::host(IpAddr::from([192, 0, 2, 1]));
+        let own = OwnAddress { address, interface: "eth0".into() };
         for reason in [
             Reason::Starting,
             Reason::Unchecked,
@@ -254,7 +314,9 @@ mod tests {
             Reason::Check(name.clone()),
             Reason::Group(name),
             Reason::AddressAlreadyThere,
-            Reason::AddressMissing,
+            Reason::AddressMissing(own.clone()),
+            Reason::AddressPending(own.clone()),
+            Reason::AddressDuplicate(own),
             Reason::AddressRemoved,
         ] {
             assert_ne!(format!("{reason}"), format!("{reason:#}"));

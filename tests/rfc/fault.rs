@@ -1,6 +1,9 @@
 //! The reasons for fault are a set, and fault means that it is not empty.
 
-use vipd::vrrp::{ClaimError, Command, Drain, Event, LinkState, Reason, Role, RouterConfig, Why};
+use vipd::vrrp::{
+    AddressState, ClaimError, Command, Drain, Event, LinkAddress, LinkState, Priority, Reason,
+    Role, RouterConfig, Why,
+};
 
 use crate::fixture::*;
 
@@ -126,14 +129,43 @@ fn the_owner_is_in_fault_while_the_host_lacks_one_of_its_addresses() {
     let both = addresses(&[SHARED, "10.0.0.101"]);
     let mut host = Host::started(&[RouterConfig { addresses: both, ..priority(255) }]);
     host.link(true, &[at(HERE), at(SHARED)]);
-    assert_eq!(host.reasons(), [Reason::AddressMissing]);
+    let missing = [Reason::AddressMissing(own("10.0.0.101", 24))];
+    assert_eq!(host.reasons(), missing);
     host.link_up();
     assert_eq!(host.role(), Role::Master);
     host.begin();
     // One that carries our mark is not the host's own.
     host.link(true, &[at(HERE), at(SHARED), ours("10.0.0.101")]);
-    assert_eq!(host.reasons(), [Reason::AddressMissing]);
+    assert_eq!(host.reasons(), missing);
     assert_eq!(host.said(), ["advert 0", "role fault"]);
+    let text = missing[0].to_string();
+    let command = "\"ip address add 10.0.0.101/24 dev eth0\"";
+    assert!(text.starts_with("eth0 lacks 10.0.0.101,") && text.contains(command), "{text}");
+}
+
+/// A backup that serves it makes the detection fail. It goes on serving until the operator has added
+/// the address anew.
+#[test]
+fn the_owner_sends_nothing_while_the_kernel_does_not_use_its_address() {
+    let shared = "2001:db8::100";
+    let config = RouterConfig { priority: Priority::OWNER, ..web6() };
+    let mut host = Host::started(&[RouterConfig { addresses: addresses(&[shared]), ..config }]);
+    let mut has = |state| {
+        host.link(true, &[at(HERE6), LinkAddress { state, ..at(shared) }]);
+        host.wait(secs(10));
+        (host.role(), host.reasons(), host.said())
+    };
+    let waiting = vec![Reason::AddressPending(own(shared, 64))];
+    assert_eq!(has(AddressState::Tentative), (Role::Waiting, waiting, vec![]));
+    let duplicate = Reason::AddressDuplicate(own(shared, 64));
+    let said = vec!["role fault".to_owned()];
+    assert_eq!(has(AddressState::Duplicate), (Role::Fault, vec![duplicate.clone()], said));
+    let anew = "\"ip address del 2001:db8::100/64 dev eth0; ip address add 2001:db8::100/64 dev eth0 nodad\"";
+    let text = duplicate.to_string();
+    assert!(text.contains("2001:db8::100 on eth0,") && text.contains(anew), "{text}");
+    let (role, _, said) = has(AddressState::Preferred);
+    assert_eq!((role, &*said[0]), (Role::Master, "advert 255"));
+    assert_eq!(has(AddressState::Duplicate).2, ["advert 0", "role fault"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vipd::vrrp::owner::OwnAddress;
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, DiscardReason,
     Drain, Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
@@ -120,6 +121,11 @@ pub fn ours(text: &str) -> LinkAddress {
 /// Added by another daemon of this host.
 pub fn theirs(text: &str) -> LinkAddress {
     LinkAddress { mark: Mark::Router(Family::V4, Vrid::new(200).unwrap()), ..at(text) }
+}
+
+/// An owner's address on eth0.
+pub fn own(text: &str, prefix: u8) -> OwnAddress {
+    OwnAddress { address: Address { ip: ip(text), prefix }, interface: "eth0".into() }
 }
 
 /// The advert that a peer set up as `config` sends with this priority.

@@ -146,7 +146,7 @@ fn reload_that_makes_an_owner_leaves_none_of_our_addresses_behind() {
     let mut host = Host::master(web());
     host.reload(&[priority(255)]);
     assert_eq!(host.said(), ["release", "advert 0", "role fault"]);
-    assert_eq!(host.reasons(), [Reason::AddressMissing]);
+    assert_eq!(host.reasons(), [Reason::AddressMissing(own(SHARED, 24))]);
     host.link_up();
     assert_eq!(host.said(), ["advert 255", "announce", "role master"]);
     host.link(true, &[at(HERE)]);

@@ -123,6 +123,8 @@ pub struct Machine {
     named: [Option<usize>; 2],
     /// Shared addresses, with the device that they are on.
     kernel: BTreeMap<(usize, IpAddr), Held>,
+    /// Those of them that another host has, too, so that the kernel does not use them.
+    duplicates: BTreeSet<IpAddr>,
     /// When the kernel or another program removed an address: the daemon is notified a little
     /// later.
     gone: BTreeMap<(usize, IpAddr), u64>,
@@ -149,6 +151,7 @@ impl Machine {
                 && !self.ports[link]
                 && self.macs[link] == mac
                 && self.kernel.contains_key(&(*device, ip))
+                && !self.duplicates.contains(&ip)
         };
         self.powered && self.devices.iter().any(there)
     }
@@ -449,6 +452,7 @@ impl World {
                 devices: BTreeSet::from([0, 1]),
                 named: [Some(0), Some(1)],
                 kernel,
+                duplicates: BTreeSet::new(),
                 gone: BTreeMap::new(),
                 record: PreviousRecord::default(),
                 drained: None,
@@ -948,6 +952,19 @@ impl World {
         }
     }
 
+    /// Duplicate address detection of an owner's address fails, or the address is added without it.
+    pub fn set_duplicate(&mut self, host: usize, ip: IpAddr, duplicate: bool) {
+        let machine = &mut self.hosts[host];
+        if duplicate {
+            machine.duplicates.insert(ip);
+        } else {
+            machine.duplicates.remove(&ip);
+        }
+        self.say(Some(host), || format!("{ip} is a duplicate: {duplicate}"));
+        self.notify_from_kernel(host, None);
+        self.observe();
+    }
+
     pub fn command(&mut self, host: usize, command: Command) {
         let machine = &mut self.hosts[host];
         let Some(process) = machine.process.as_mut().filter(|process| !process.frozen) else {
@@ -1064,7 +1081,9 @@ impl World {
         let shared = machine.kernel.iter().filter(|((there, _), _)| here(there));
         addresses.extend(shared.map(|((_, ip), held)| {
             let Address { ip, prefix } = Address::host(*ip);
-            LinkAddress { mark: held.mark, ..LinkAddress::of_host(ip, prefix) }
+            let duplicate = machine.duplicates.contains(&ip);
+            let state = if duplicate { AddressState::Duplicate } else { AddressState::Preferred };
+            LinkAddress { mark: held.mark, state, ..LinkAddress::of_host(ip, prefix) }
         }));
         // For peers behind a router the kernel chooses the newest one.
         let newest = |to: IpAddr| {

@@ -42,7 +42,9 @@ impl VirtualRouter {
             | Reason::AdvertsRefused
             | Reason::Group(_)
             | Reason::AddressAlreadyThere
-            | Reason::AddressMissing
+            | Reason::AddressMissing(_)
+            | Reason::AddressPending(_)
+            | Reason::AddressDuplicate(_)
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::VirtualRouter;
 use crate::vrrp::action::Action;
 use crate::vrrp::event::{Drain, LinkAddress, Source};
-use crate::vrrp::mark::Mark;
+use crate::vrrp::owner;
 use crate::vrrp::reason::Reason;
 use crate::vrrp::source::{self, Choice};
 use crate::vrrp::time::Instant;
@@ -91,13 +91,12 @@ impl VirtualRouter {
         let shared = |ip: IpAddr| self.config.addresses.iter().any(|address| address.ip == ip);
         let owner = self.is_owner();
         let foreign = !owner && host.foreign.iter().any(|ip| shared(*ip));
-        let is_own = |there: &LinkAddress| there.mark == Mark::None;
-        let own = |ip| host.held_addresses.iter().any(|there| is_own(there) && there.ip == ip);
-        let missing = owner && usable && !self.addresses().iter().all(|address| own(address.ip));
-        self.faults.retain(|reason, _| !reason.is_of_interface());
+        let owned = owner::faults(&self.config, host.held_addresses).filter(|_| usable);
+        let owned: Vec<Reason> = owned.collect();
+        self.faults.retain(|reason, _| !reason.is_of_interface() && !reason.is_of_owner());
         self.faults.extend(host.unusable.map(|reason| (reason.clone(), None)));
+        self.faults.extend(owned.into_iter().map(|reason| (reason, None)));
         self.set_fault(Reason::AddressAlreadyThere, foreign);
-        self.set_fault(Reason::AddressMissing, missing);
         if usable && (was_unusable || starting) {
             self.heard_since_up = false;
             self.master = None;

@@ -271,7 +271,7 @@ impl VirtualRouter {
     fn is_undecided(&self) -> bool {
         self.faults.contains_key(&Reason::Starting)
             || self.faults.contains_key(&Reason::Unchecked)
-            || self.faults.keys().eq([&Reason::SourcePending])
+            || !self.faults.is_empty() && self.faults.keys().all(Reason::is_pending)
     }
 
     /// Whether it owns the addresses (priority 255). Checks, delays and operators do not change

@@ -99,7 +99,9 @@ impl VirtualRouter {
             | Reason::NoSocket
             | Reason::AdvertsRefused
             | Reason::AddressAlreadyThere
-            | Reason::AddressMissing
+            | Reason::AddressMissing(_)
+            | Reason::AddressPending(_)
+            | Reason::AddressDuplicate(_)
             | Reason::ClaimFailed
             | Reason::AddressRemoved
             | Reason::Vetoed
