@@ -136,6 +136,9 @@ pub struct Router {
     /// Other addresses of the interface that would do as well as the source: only a rule decides.
     #[serde(default)]
     pub source_others: Vec<IpAddr>,
+    /// Its adverts go to nobody: `unicast_peers` names only this host.
+    #[serde(default)]
+    pub without_peers: bool,
     /// The last advert of another router; `None`: there was none.
     pub heard: Option<Heard>,
     /// Peers with adverts for this virtual router but with other settings, until they fall silent.
@@ -403,6 +406,7 @@ pub(crate) fn example() -> Status {
             advert_interval_seconds: 1.0,
             source: Some(IpAddr::from([192, 0, 2, 1])),
             source_others: vec![],
+            without_peers: false,
             heard: None,
             contenders: vec![],
             incompatible: vec![],

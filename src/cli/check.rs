@@ -51,7 +51,7 @@ fn for_this_machine(path: &Path) -> Result<Config, Problems> {
     if !nix::unistd::geteuid().is_root() {
         config.note_what_root_refuses(path);
     }
-    for (message, suggestion) in doctor::ambiguous_sources(&config) {
+    for (message, suggestion) in doctor::notes_on_adverts(&config) {
         config.note(&message, suggestion);
     }
     for (message, suggestion) in processes_of_others(&config) {

@@ -10,7 +10,7 @@ use super::output::{BOLD, GREEN, PLAIN, RED, YELLOW, cut, fail, paint, say, widt
 use crate::api::Client;
 use crate::api::protocol::Versioned;
 use crate::api::status::{Change, Check, NextStep, Router, Status};
-use crate::vrrp::source::AmbiguousSource;
+use crate::vrrp::source::{AmbiguousSource, WITHOUT_PEERS};
 use crate::vrrp::{Role, Verdict};
 
 /// Maximum width of a line, in columns.
@@ -184,6 +184,10 @@ impl View {
         if let Some(source) = router.source.filter(|_| !router.source_others.is_empty()) {
             let note = AmbiguousSource { source, others: &router.source_others };
             line("note", &format!("{note}: {}", AmbiguousSource::HELP), PLAIN);
+        }
+        if router.without_peers {
+            let (message, help) = WITHOUT_PEERS;
+            line("note", &format!("{message}: {help}"), PLAIN);
         }
         line("heard", &heard(router), PLAIN);
         if let Some(next) = &router.next {

@@ -112,6 +112,7 @@ fn one_router(
         advert_interval_seconds: seconds(config.advert_interval.duration()),
         source: router.source(),
         source_others: node.source_choice(router.id()).map(|it| it.others).unwrap_or_default(),
+        without_peers: router.is_without_peers(),
         heard: router.peer().map(|peer| Heard {
             address: peer.source,
             priority: peer.priority.get(),

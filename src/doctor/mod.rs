@@ -32,8 +32,7 @@ use crate::api::status::Status;
 use crate::config::Config;
 use crate::host::netlink::neighbour_tables;
 use crate::host::sys;
-use crate::vrrp::RouterConfig;
-use crate::vrrp::source::AmbiguousSource;
+use crate::vrrp::source::{self, AmbiguousSource, WITHOUT_PEERS};
 use evidence::{Evidence, Instance};
 use finding::RELOAD;
 use kernel::Snapshot;
@@ -75,16 +74,23 @@ pub fn examine(options: &ExamineOptions) -> Report {
     report
 }
 
-/// What is to be said of the sources of adverts on this host: those that only a rule decides, with
-/// what to do about it. Nothing if the kernel cannot be asked.
-pub fn ambiguous_sources(config: &Config) -> Vec<(String, &'static str)> {
+/// What is to be said of where adverts come from and go to on this host, with what to do about it:
+/// sources that only a rule decides, and lists of peers that name nobody else. Nothing if the kernel
+/// cannot be asked.
+pub fn notes_on_adverts(config: &Config) -> Vec<(String, &'static str)> {
     let Ok(snapshot) = Snapshot::take() else { return Vec::new() };
-    let note = |router: &RouterConfig| {
-        let link = snapshot.link(&router.interface)?;
+    let mut notes = Vec::new();
+    for router in &config.vrrp.routers {
+        let Some(link) = snapshot.link(&router.interface) else { continue };
         let choice = snapshot.choose_source(&config.vrrp, router, link.index, None);
-        Some((format!("{}: {}", router.name, choice.note()?), AmbiguousSource::HELP))
-    };
-    config.vrrp.routers.iter().filter_map(note).collect()
+        let ambiguous = choice.note().map(|note| (note.to_string(), AmbiguousSource::HELP));
+        let is_own = |ip| snapshot.addresses_of(link.index).any(|there| there.ip == ip);
+        let nobody = source::destinations(router, is_own).is_empty();
+        let nobody = nobody.then(|| (WITHOUT_PEERS.0.to_owned(), WITHOUT_PEERS.1));
+        let named = |(note, help)| (format!("{}: {note}", router.name), help);
+        notes.extend(ambiguous.into_iter().chain(nobody).map(named));
+    }
+    notes
 }
 
 fn load_config(path: &Path, report: &mut Report) -> Option<Config> {

@@ -173,11 +173,12 @@ fn wants_link_local(config: &RouterConfig) -> bool {
         && config.unicast_peers.as_ref().is_none_or(|peers| peers.iter().any(is_link_local))
 }
 
+/// What to say of a list of peers that names only this host, and what to do about it.
+pub const WITHOUT_PEERS: (&str, &str) =
+    ("`unicast_peers` names this host only: its adverts go to nobody", "name the other hosts, too");
+
 /// Destinations of adverts: the multicast group, or the unicast peers without this host itself.
-pub(super) fn destinations(
-    config: &RouterConfig,
-    is_own: impl Fn(IpAddr) -> bool,
-) -> Arc<[IpAddr]> {
+pub fn destinations(config: &RouterConfig, is_own: impl Fn(IpAddr) -> bool) -> Arc<[IpAddr]> {
     match &config.unicast_peers {
         None => Arc::from([config.family.multicast_group()]),
         Some(peers) => peers.iter().copied().filter(|peer| !is_own(*peer)).collect(),

@@ -9,6 +9,7 @@ use crate::config::file;
 use crate::config::problem::Diagnostics;
 use crate::config::reader::At;
 use crate::vrrp::Family;
+use crate::vrrp::source::WITHOUT_PEERS;
 
 pub(super) fn check_source(
     source: Option<&At<String>>,
@@ -53,13 +54,8 @@ pub(super) fn check_peers(
         && !peers.is_empty()
         && peers.iter().all(|peer| peer.ip == own.ip)
     {
-        report.conflict(
-            &list.at,
-            "`unicast_peers` names this host only: the adverts would go to nobody",
-            "name the other hosts, too",
-            &own.at,
-            "its source address",
-        );
+        let (message, help) = WITHOUT_PEERS;
+        report.conflict(&list.at, message, help, &own.at, "its source address");
     }
     let mut link_local = peers.iter().filter(|peer| is_link_local(peer.ip));
     let mut others = peers.iter().filter(|peer| !is_link_local(peer.ip));

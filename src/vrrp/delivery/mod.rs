@@ -290,7 +290,8 @@ impl Delivery {
     }
 
     /// An advert has been handed to the kernel, which refused it for these destinations. Returns
-    /// whether it counts as sent: at least one destination took it.
+    /// whether it counts as sent: at least one destination took it, or there is none, as in a list of
+    /// peers that names only this host.
     ///
     /// If none did, no lease is renewed; a takeover is called off before anything is announced, and
     /// a master gives up after as long as its peers wait.
@@ -306,7 +307,7 @@ impl Delivery {
             count += 1;
             self.events.push_back(Event::AdvertRefused(id, to, error));
         }
-        let accepted = count < advert.to.len();
+        let accepted = count < advert.to.len() || advert.to.is_empty();
         let Some(delivery) = self.routers.get_mut(&id) else { return accepted };
         delivery.accepted = accepted;
         delivery.mute = !accepted;
@@ -969,6 +970,15 @@ mod tests {
         assert!(!master.delivery.sent(late, &due, peers.map(refuses)));
         master.to_do = vec![master.advert(Priority::new(100)), master.renewal()];
         assert_eq!(kinds(&master.carries_out()), ["advertise"], "nothing is renewed");
+    }
+
+    #[test]
+    fn an_advert_without_destinations_counts_as_sent() {
+        let mut master = Master::stable();
+        let due = DueAdvert { to: Arc::from([]), ..master.due() };
+        let late = master.now + Duration::from_secs(3);
+        assert!(master.delivery.sent(late, &due, []));
+        assert_eq!(master.next_event(), None);
     }
 
     #[test]

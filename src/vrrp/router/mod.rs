@@ -234,6 +234,11 @@ impl VirtualRouter {
         self.source
     }
 
+    /// Whether its adverts go to nobody: its list of peers names only this host.
+    pub fn is_without_peers(&self) -> bool {
+        self.to.is_empty()
+    }
+
     /// Whether an operator moved it to another host and has not ended that by `resume`.
     pub fn held_back(&self) -> bool {
         self.held_back
