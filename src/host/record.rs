@@ -45,6 +45,8 @@ pub(crate) struct Record {
     mapped: Option<MappedFile>,
     directory: Directory,
     slots: BTreeMap<RouterId, (usize, RecordEntry)>,
+    /// The entries of the daemon before, until slots are assigned.
+    earlier: BTreeMap<u64, RecordEntry>,
     resumes: Resumes,
     boot_id: [u8; 16],
 }
@@ -71,12 +73,14 @@ impl Record {
         let text = directory.read(ADDRESSES)?.unwrap_or_default();
         previous.addresses = text.lines().filter_map(parse_address).collect();
         let resumes = Resumes::earlier(previous.resumes.iter());
-        let record =
-            Record { file, mapped: None, directory, slots: BTreeMap::new(), resumes, boot_id };
+        let earlier = previous.entries.clone();
+        let slots = BTreeMap::new();
+        let record = Record { file, mapped: None, directory, slots, earlier, resumes, boot_id };
         Ok((record, previous))
     }
 
-    /// Assigns slots to these virtual routers. Those that had one keep their entries.
+    /// Assigns slots to these virtual routers. Those that had one, or had one in the daemon before, keep
+    /// their entries: this daemon may end before it has sent or decided anything.
     ///
     /// # Errors
     /// The file cannot be written in its full size.
@@ -91,9 +95,12 @@ impl Record {
         bytes[24..32].copy_from_slice(&nanos(suspended));
         bytes[32..HEADER_SIZE].copy_from_slice(&resume_bytes(&self.resumes));
         let before = std::mem::take(&mut self.slots);
+        let earlier = std::mem::take(&mut self.earlier);
         let mut addresses = String::new();
         for (slot, (id, config)) in routers.enumerate() {
-            let mut entry = before.get(&id).map(|(_, entry)| *entry).unwrap_or_default();
+            let kept = before.get(&id).map(|(_, entry)| entry);
+            let kept = kept.or_else(|| earlier.get(&identity(config)));
+            let mut entry = kept.copied().unwrap_or_default();
             entry.reconfigured(config);
             for address in config.all_addresses() {
                 let (family, vrid) = (config.family.name(), config.vrid);
@@ -334,6 +341,28 @@ mod tests {
         let address = Address { ip: "192.0.2.11".parse().unwrap(), prefix: 24 };
         let interface = "eth0".to_owned();
         assert_eq!(left, [&RecordedAddress { interface, address, mark: Mark::Unnamed }]);
+    }
+
+    #[test]
+    fn a_daemon_that_ends_before_it_has_decided_anything_leaves_the_record_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&["192.0.2.10"]);
+        let routers = || [(RouterId(0), &config.routers[0])].into_iter();
+        let (mut record, _) = Record::open(dir.path(), Duration::ZERO).unwrap();
+        record.assign(routers(), Duration::ZERO).unwrap();
+        record.update(RouterId(0), |entry| entry.held_back = true).unwrap();
+        let from = "192.0.2.1".parse().unwrap();
+        record.advert_sent(RouterId(0), Duration::from_secs(7), from, &config.routers[0]);
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let (mut record, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
+            record.assign(routers(), Duration::ZERO).unwrap();
+            seen.push(previous.find(&config.routers[0]).unwrap());
+        }
+        let source = Some(Source::of(from, &config.routers[0]));
+        let sent_at = Duration::from_secs(7);
+        let left = RecordEntry { held_back: true, sent_at, source, ..RecordEntry::default() };
+        assert_eq!(seen, [left; 3]);
     }
 
     #[test]

@@ -344,10 +344,13 @@ impl RouterConfig {
         (&self.interface, self.family, self.vrid)
     }
 
-    /// A hash of the settings that the source of adverts is chosen by.
-    pub fn source_settings(&self) -> u64 {
-        let RouterConfig { source_address, unicast_peers, accept_from, .. } = self;
-        hash(&format!("{source_address:?} {unicast_peers:?} {accept_from:?}"))
+    /// A hash of the settings by which this address is the source of adverts, and without which another
+    /// one may be: `source_address`, and whether a list of peers names it. Other entries of the lists
+    /// come and go without a change of source.
+    pub fn source_settings(&self, ip: IpAddr) -> u64 {
+        let mut listed = self.unicast_peers.iter().chain(&self.accept_from);
+        let named = listed.any(|list| list.contains(&ip));
+        hash(&format!("{:?} {named}", self.source_address))
     }
 
     /// The shortest interval that leaves a whole number of seconds, as the kernel counts lifetimes,

@@ -142,7 +142,12 @@ pub struct Source {
 impl Source {
     /// Chosen by the settings of `config`.
     pub fn of(ip: IpAddr, config: &RouterConfig) -> Self {
-        Source { ip, settings: config.source_settings() }
+        Source { ip, settings: config.source_settings(ip) }
+    }
+
+    /// Whether `config` still has these settings.
+    pub fn is_chosen_by(&self, config: &RouterConfig) -> bool {
+        self.settings == config.source_settings(self.ip)
     }
 }
 

@@ -207,7 +207,7 @@ impl RecordEntry {
 
     /// Takes a new configuration: other settings for the source end what was kept.
     pub fn reconfigured(&mut self, config: &RouterConfig) {
-        self.source = self.source.filter(|source| source.settings == config.source_settings());
+        self.source = self.source.filter(|source| source.is_chosen_by(config));
     }
 
     /// Records that an advert was sent. Returns whether it had another source than the last one.

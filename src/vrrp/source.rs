@@ -93,7 +93,7 @@ pub fn choose(
     let mut candidates: Vec<&LinkAddress> = own.iter().copied().filter(is_lasting).collect();
     let any_near = candidates.iter().any(|own| near(own));
     candidates.retain(|own| !any_near || near(own));
-    let used = used.filter(|used| used.settings == config.source_settings());
+    let used = used.filter(|used| used.is_chosen_by(config));
     let used = own.iter().copied().find(|own| {
         let lasts = own.state != AddressState::Temporary || candidates.is_empty();
         used.is_some_and(|used| used.ip == own.ip)

@@ -159,18 +159,38 @@ fn a_source_that_was_used_stays_when_a_lower_address_comes() {
 }
 
 #[test]
-fn a_source_stays_over_a_restart_unless_the_settings_are_others() {
-    let source = Some(Source::of(ip("10.0.0.9"), &web()));
-    let restarted = |config: RouterConfig| {
+fn a_source_stays_over_a_restart_unless_what_it_was_chosen_by_is_gone() {
+    let used = ip("10.0.0.9");
+    let restarted = |before: &RouterConfig, config: RouterConfig| {
         let mut host = Host::started(&[config]);
+        let source = Some(Source::of(used, before));
         host.feed(Event::Found(WEB, Recorded { source, ..KILLED })).unwrap();
         host.link(true, &[at(HERE), at("10.0.0.9"), ours(SHARED)]);
         assert_eq!(host.role(), Role::Master);
         host.router().source()
     };
-    assert_eq!(restarted(web()), Some(ip("10.0.0.9")));
-    let others = Some(Arc::from([ip(BELOW)]));
-    assert_eq!(restarted(RouterConfig { accept_from: others, ..web() }), Some(ip(HERE)));
+    assert_eq!(restarted(&web(), web()), Some(used));
+    let of_peers = RouterConfig { accept_from: Some(Arc::from([ip(BELOW)])), ..web() };
+    assert_eq!(restarted(&web(), of_peers.clone()), Some(used));
+    assert_eq!(restarted(&of_peers, web()), Some(used));
+    let named = RouterConfig { accept_from: Some(Arc::from([ip(BELOW), used])), ..web() };
+    assert_eq!(restarted(&named, of_peers), Some(ip(HERE)));
+    let configured = RouterConfig { source_address: Some(used), ..web() };
+    assert_eq!(restarted(&configured, web()), Some(ip(HERE)));
+}
+
+/// The others list the address that they know.
+#[test]
+fn a_peer_that_is_added_or_removed_does_not_change_the_source() {
+    let mut host = Host::started(&[unicast()]);
+    host.link(true, &[at("10.0.0.7")]);
+    host.wait(secs(10));
+    host.link(true, &[at("10.0.0.4"), at("10.0.0.7"), ours(SHARED)]);
+    for peers in [&[BELOW, ABOVE, "10.0.0.9"][..], &[ABOVE]] {
+        let peers = Some(peers.iter().map(|peer| ip(peer)).collect());
+        host.reload(&[RouterConfig { unicast_peers: peers, ..web() }]);
+        assert_eq!((host.role(), host.router().source()), (Role::Master, Some(ip("10.0.0.7"))));
+    }
 }
 
 #[test]

@@ -577,3 +577,82 @@ fn a_machine_that_has_the_address_by_itself_is_noticed_and_delays_nothing() {
     assert_eq!(has(&world), (1, 1), "{}", story(&world));
     assert_eq!(world.masters(0), [0]);
 }
+
+/// `reload` accepts such a list, and it names the last host of three after the others have gone.
+#[test]
+fn a_list_of_peers_that_names_only_this_host_keeps_the_address() {
+    let mut world = world(&[host("a", 150)], 1000, 1);
+    let [own, ..] = own_addresses(0);
+    world.hosts[0].config.routers[0].unicast_peers = Some([own, own_addresses(1)[0]].into());
+    world.start(0);
+    world.run_for(s(8));
+    assert_eq!(world.masters(0), [0]);
+    world.forget_service(address());
+    change(&mut world, 0, |router| router.unicast_peers = Some([own].into()));
+    world.run_for(s(60));
+    holds(&world);
+    assert_eq!(world.seen(address()).nobody, 0, "{}", story(&world));
+}
+
+/// The peers list the address that this host was heard from, also if it was never master since.
+#[test]
+fn a_source_stays_over_two_restarts_of_a_backup() {
+    let mut world = stable_world(PAIR);
+    let [own, ..] = own_addresses(0);
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    world.set_own(0, 0, own_address("9.0.0.1".parse().unwrap()));
+    world.run_for(s(2));
+    world.command(0, Command::Failover(id));
+    world.run_for(s(8));
+    assert_eq!(world.masters(0), [1]);
+    for _ in 0..2 {
+        world.stop(0, Stop::Restart);
+        world.run_for(ms(50));
+        world.start(0);
+        world.run_for(s(8));
+    }
+    let id = world.hosts[0].node().unwrap().find("web").unwrap().id();
+    world.command(0, Command::Resume(id));
+    world.run_for(s(20));
+    holds(&world);
+    let source = world.hosts[0].node().unwrap().find("web").unwrap().source();
+    assert_eq!((source, world.masters(0)), (Some(own), vec![0]), "{}", story(&world));
+}
+
+/// What it was stays on record until it has decided something itself.
+#[test]
+fn a_daemon_that_is_killed_as_soon_as_it_has_started_does_not_cost_the_role() {
+    let mut world = stable_world(PAIR);
+    for _ in 0..2 {
+        world.kill(0);
+        world.run_for(ms(100));
+        world.start_blind(0);
+    }
+    world.kill(0);
+    world.start(0);
+    world.run_for(s(10));
+    holds(&world);
+    assert_eq!(world.masters(0), [0]);
+    assert_eq!(world.seen(address()).nobody, 0, "{}", story(&world));
+}
+
+/// A backup has the address when the owner's host boots, so its kernel does not use it. What is the
+/// host's own stays as it is until the operator adds it without the detection.
+#[test]
+fn an_owner_whose_backup_has_its_address_waits_for_its_operator() {
+    let mut world = world(&[host("a", 255), host("b", 100)], 1000, 1);
+    world.set_duplicate(0, address(), true);
+    for host in [1, 0] {
+        world.start(host);
+        world.run_for(s(8));
+    }
+    holds(&world);
+    assert_eq!((world.masters(0), world.hosts[0].role(0)), (vec![1], Some(Role::Fault)));
+    world.forget_service(address());
+    world.set_duplicate(0, address(), false);
+    world.run_for(s(8));
+    holds(&world);
+    assert_eq!(world.masters(0), [0]);
+    let seen = world.seen(address());
+    assert!(seen.nobody == 0 && seen.two < 10_000_000, "{seen:?}\n{}", story(&world));
+}

@@ -645,6 +645,11 @@ impl World {
         self.start_knowing(host, true);
     }
 
+    /// It starts, and the kernel does not report the link.
+    pub fn start_blind(&mut self, host: usize) {
+        self.start_knowing(host, false);
+    }
+
     /// SIGTERM arrives before the kernel has reported the link.
     pub fn start_and_stop_at_once(&mut self, host: usize) {
         self.start_knowing(host, false);
@@ -676,6 +681,9 @@ impl World {
         let bindings = machine.named.map(bound);
         let watch = Watch::new(&node);
         let marks = marks_of(&node).collect();
+        // As the host's file of it, it begins with what it was.
+        let kept = |router: &VirtualRouter| Some((router.id(), before.find(router.config())?));
+        let record = node.routers().filter_map(kept).collect();
         self.hosts[host].process = Some(Process {
             node,
             watch,
@@ -684,7 +692,7 @@ impl World {
             frozen: false,
             inbox: VecDeque::new(),
             delivery: Delivery::default(),
-            record: BTreeMap::new(),
+            record,
             marks,
             resumes: Resumes::earlier(before.resumes.iter()),
             jobs: BTreeMap::new(),

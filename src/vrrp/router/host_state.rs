@@ -122,16 +122,14 @@ impl VirtualRouter {
         let found = self.choose_source(host.addresses, host.shared).source;
         let has =
             |ip: IpAddr| host.addresses.iter().any(|there| there.ip == ip && there.sendable());
-        let lost = self
-            .used_source()
-            .is_some_and(|used| !has(used.ip) && used.settings == self.config.source_settings());
+        let lost =
+            self.used_source().is_some_and(|used| !has(used.ip) && used.is_chosen_by(&self.config));
         let known = self.missing_source.take().filter(|_| !came_up);
         let grace = now + self.config.advert_interval.peer_timeout();
         match found {
             _ if host.unusable.is_some() => {}
             Ok(ip) if !lost || known.as_ref().is_some_and(|known| known.grace.is_none()) => {
-                self.source = Some(ip);
-                self.source_settings = self.config.source_settings();
+                self.set_source(ip);
             }
             Err(Reason::SourceDuplicate(_)) => {
                 self.missing_source =
@@ -169,8 +167,7 @@ impl VirtualRouter {
             match missing.grace {
                 None => match missing.then.clone() {
                     Ok(ip) => {
-                        self.source = Some(ip);
-                        self.source_settings = self.config.source_settings();
+                        self.set_source(ip);
                         self.missing_source = None;
                     }
                     Err(reason) => {
@@ -183,6 +180,11 @@ impl VirtualRouter {
                 Some(_) => {}
             }
         }
+    }
+
+    fn set_source(&mut self, ip: IpAddr) {
+        self.source = Some(ip);
+        self.source_settings = self.config.source_settings(ip);
     }
 
     /// Until when a missing source may come back.
