@@ -44,7 +44,9 @@ pub(super) fn check_senders(evidence: &Evidence<'_>, report: &mut Report) {
         }
         let mut masters: BTreeMap<IpAddr, Seen> = BTreeMap::new();
         for (passed, heard) in &adverts {
-            if passed.outgoing || heard.priority == Priority::LEAVING {
+            // One with none of our addresses is another virtual router, and an incompatible peer.
+            let is_other = !heard.addresses().any(|ip| ours.contains(&ip));
+            if passed.outgoing || heard.priority == Priority::LEAVING || is_other {
                 continue;
             }
             let priority = heard.priority;
