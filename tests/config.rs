@@ -699,12 +699,15 @@ fn a_script_whose_first_line_the_kernel_cannot_use_is_refused() {
             "#!/usr/bin/no-such-shell -e\n",
             "names the interpreter `/usr/bin/no-such-shell`",
         ),
+        ("marked", "\u{feff}#!/bin/sh\necho up\n", "begins with a byte order mark"),
+        ("bare", "echo up\n", "does not begin with `#!`"),
+        ("empty", "", "does not begin with `#!`"),
     ] {
         let script = directory.file(name, text, 0o755);
         let refused = on_this_machine(&directory, &format!("master = {script:?}")).unwrap_err();
         assert!(refused.to_string().contains(expected), "{refused}");
     }
-    for text in ["#!/bin/sh", "#! /bin/sh -e\n", "#!/usr/bin/env -S sh\n", "echo up\n", ""] {
+    for text in ["#!/bin/sh", "#! /bin/sh -e\n", "#!/usr/bin/env -S sh\n", "\x7fELF\0"] {
         let script = directory.file("good", text, 0o755);
         let outcome = on_this_machine(&directory, &format!("master = {script:?}"));
         outcome.unwrap_or_else(|refused| panic!("{text:?}: {refused}"));

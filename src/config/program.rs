@@ -215,7 +215,25 @@ fn check_beginning(path: &Path) -> Result<(), (String, String)> {
     let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut beginning));
     let Ok(length) = read else { return Ok(()) };
     let (beginning, shown) = (&beginning[..length], path.display());
-    let Some(rest) = beginning.strip_prefix(b"#!") else { return Ok(()) };
+    let Some(rest) = beginning.strip_prefix(b"#!") else {
+        // Programs in machine code have bytes of 0 there. exec(3) has a shell execute everything else.
+        if beginning.contains(&0) {
+            return Ok(());
+        }
+        let marked = beginning.strip_prefix(b"\xef\xbb\xbf".as_slice());
+        return Err(match marked.filter(|rest| rest.starts_with(b"#!")) {
+            Some(_) => (
+                format!(
+                    "`{shown}` begins with a byte order mark, so the kernel does not find its `#!`"
+                ),
+                format!("sed -i '1s/^\\xef\\xbb\\xbf//' {shown}"),
+            ),
+            None => (
+                format!("`{shown}` does not begin with `#!` and its interpreter"),
+                format!("write that into the first line of {shown}, for example #!/bin/sh"),
+            ),
+        });
+    };
     let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     if line.ends_with('\r') {
