@@ -50,7 +50,7 @@ pub struct Link {
 }
 
 /// The kinds of interfaces that take the packets of those enslaved to them.
-const WITH_PORTS: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
+const WITH_PORTS: [&str; 6] = ["bridge", "bond", "team", "openvswitch", "batadv", "hsr"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
