@@ -76,10 +76,27 @@ fn incompatible_is_whoever_a_list_or_the_ttl_keeps_out() {
     // It is mended, and status says so at once.
     host.hears(200, ABOVE).unwrap();
     assert_eq!(incompatible(&host), []);
-    // Unicast from beyond a router is not a peer that was set up wrongly.
+}
+
+/// They would fill the list, and cause a warning a minute.
+#[test]
+fn unicast_from_beyond_a_router_is_no_peer_that_was_set_up_wrongly() {
+    let accept_from = Some(Arc::from([ip(BELOW)]));
+    let near = RouterConfig { unicast_min_ttl: 255, ..unicast() };
+    for config in [web(), RouterConfig { accept_from: accept_from.clone(), ..web() }, near.clone()]
+    {
+        let from = if config.unicast_peers.is_some() { "198.51.100.7" } else { ABOVE };
+        let mut host = Host::backup(config);
+        let message = encode(&advert_of(&web(), 200), from, HERE);
+        assert_eq!(host.packet(from, HERE, 60, &message), Err(DiscardReason::Ttl(60)));
+        assert_eq!(host.router().incompatible(host.now).count(), 0);
+        assert_eq!(host.times("warn").len(), 0);
+    }
+    // A peer that the list names is to know why it is not heard.
+    let mut host = Host::backup(near);
     let message = encode(&advert_of(&web(), 200), ABOVE, HERE);
     assert_eq!(host.packet(ABOVE, HERE, 60, &message), Err(DiscardReason::Ttl(60)));
-    assert_eq!(incompatible(&host), []);
+    assert_eq!(host.router().incompatible(host.now).count(), 1);
 }
 
 #[test]

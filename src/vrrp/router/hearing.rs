@@ -118,14 +118,13 @@ impl VirtualRouter {
         if Some(packet.source) == self.source {
             return Err(DiscardReason::OwnAdvert);
         }
+        if !multicast && self.is_from_afar(packet) {
+            return Err(DiscardReason::Ttl(packet.ttl));
+        }
         let accepted = self.config.accept_from.as_ref();
         let mismatch = match &self.config.unicast_peers {
             _ if accepted.is_some_and(|accepted| !accepted.contains(&packet.source)) => {
                 Some(Mismatch::NotAccepted)
-            }
-            // Forwarded by a router, so it is nobody on this link.
-            None if !multicast && packet.ttl != 255 => {
-                return Err(DiscardReason::Ttl(packet.ttl));
             }
             _ if multicast && packet.ttl != 255 => Some(Mismatch::Ttl(packet.ttl)),
             Some(_) if multicast => Some(Mismatch::Multicast),
@@ -153,6 +152,17 @@ impl VirtualRouter {
             | Mismatch::Multicast
             | Mismatch::Addresses => DiscardReason::Incompatible(mismatch),
         })
+    }
+
+    /// Whether a unicast advert was forwarded by a router and is not from a peer that the list names: it
+    /// is from nobody on this link, whatever else is wrong with it.
+    fn is_from_afar(&self, packet: &Packet<'_>) -> bool {
+        match &self.config.unicast_peers {
+            None => packet.ttl != 255,
+            Some(peers) => {
+                packet.ttl < self.config.unicast_min_ttl && !peers.contains(&packet.source)
+            }
+        }
     }
 
     /// The first setting of the message that does not agree with ours, of those that must.
