@@ -374,12 +374,12 @@ fn another_virtual_router_with_our_vrid_is_found() {
 fn a_peer_with_other_addresses_is_found() {
     let mut fixture = Fixture::new();
     let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
-    fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::DifferentAddresses);
+    fixture.further.push("192.0.2.101".parse().unwrap());
+    let finding = fixture.expect(&fixture.a, ProblemKind::DifferentAddresses);
+    assert!(finding.text.contains("192.0.2.2 advertises VRID 51"), "{}", finding.text);
 }
 
-fn a_sender_who_is_not_accepted_is_found() {
-    let mut fixture = Fixture::new();
-    fixture.more = "accept_from = [\"192.0.2.9\"]\n".into();
 fn an_owner_that_lacks_an_address_is_found() {
     let mut fixture = Fixture::new();
     fixture.priority = Some(255);
@@ -418,6 +418,21 @@ fn an_owner_whose_address_another_host_has_is_found() {
     fixture.expect_nothing_of(&fixture.a, ProblemKind::AddressDuplicate);
 }
 
+fn adverts_of_an_unknown_vrid_are_found_by_a_host_without_peers() {
+    let fixture = Fixture::new();
+    let _daemon = fixture.run(&fixture.a);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
+    let _others = fixture.stranger(&fixture.b, 77, "192.0.2.200".parse().unwrap());
+    let finding = fixture.expect(&fixture.a, ProblemKind::ForeignVrid);
+    assert!(finding.fix_does.contains("`vrid = 77`"), "{}", finding.fix_does);
+    // A host that hears its own peer ignores other virtual routers.
+    let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
+    fixture.expect_nothing_of(&fixture.a, ProblemKind::ForeignVrid);
+}
+
+fn a_sender_who_is_not_accepted_is_found() {
+    let mut fixture = Fixture::new();
+    fixture.more = "accept_from = [\"192.0.2.9\"]\n".into();
     let _daemon = fixture.run(&fixture.a);
     fixture.expect_nothing_of(&fixture.a, ProblemKind::IncompatiblePeer);
     let _peer = fixture.stranger(&fixture.b, 51, fixture.ip);
@@ -888,6 +903,8 @@ struct Fixture {
     interface: String,
     /// Further keys of the virtual router.
     more: String,
+    /// That of host a; `None`: 150.
+    priority: Option<u8>,
     /// For doctor to listen.
     listen: &'static str,
 }
@@ -903,8 +920,6 @@ struct Finding {
 
 impl Fixture {
     fn new() -> Self {
-    /// That of host a; `None`: 150.
-    priority: Option<u8>,
         let lab = Lab::new().unwrap();
         let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
         let ip = "192.0.2.100".parse().unwrap();
@@ -916,6 +931,7 @@ impl Fixture {
             further: Vec::new(),
             interface: "eth0".into(),
             more: String::new(),
+            priority: None,
             listen: "600ms",
         }
     }
@@ -928,10 +944,13 @@ impl Fixture {
         spec
     }
 
+    fn priority(&self, host: &Host) -> u8 {
+        if host.name() == "a" { self.priority.unwrap_or(150) } else { 100 }
+    }
+
     fn run(&self, host: &Host) -> Daemon {
         self.start(host, &self.spec(host))
     }
-            priority: None,
 
     fn start(&self, host: &Host, spec: &RouterSpec) -> Daemon {
         let program = Program::Vipd(VIPD.into());
@@ -944,10 +963,6 @@ impl Fixture {
     fn run_by(&self, host: &Host, before: &str) -> Daemon {
         let wrapper = self.lab.dir().join("wrapper");
         fs::write(&wrapper, format!("#!/bin/bash\n{before} {VIPD} \"$@\"\n")).unwrap();
-    fn priority(&self, host: &Host) -> u8 {
-        if host.name() == "a" { self.priority.unwrap_or(150) } else { 100 }
-    }
-
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
         let spec = self.spec(host);
         let daemon =

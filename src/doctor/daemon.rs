@@ -10,7 +10,7 @@ use super::kernel::{self, sysctl};
 use crate::api::Client;
 use crate::api::status::{Check, Router, Status};
 use crate::config::Config;
-use crate::vrrp::owner::OwnAddress;
+use crate::vrrp::reason::OwnAddress;
 use crate::vrrp::{Address, Effect, Reason, Role, Verdict, Why};
 
 pub(super) fn request_status(runtime_dir: &Path, report: &mut Report) -> Option<Status> {

@@ -6,43 +6,12 @@
 //! detection fail when the owner's host boots. Hence the command adds the address without it: the
 //! owner's first advert then makes the backup release it.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::config::{Address, Priority, RouterConfig};
 use super::event::{AddressState, LinkAddress};
 use super::mark::Mark;
-use super::reason::Reason;
-
-/// An address of an owner that its host cannot use. Shown as address and interface.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnAddress {
-    /// With the prefix length that it has, or would have in a subnet of the interface.
-    pub address: Address,
-    pub interface: Arc<str>,
-}
-
-impl OwnAddress {
-    /// The command that adds it.
-    pub fn add_command(&self) -> String {
-        let Address { ip, prefix } = self.address;
-        let without_detection = if ip.is_ipv6() { " nodad" } else { "" };
-        format!("ip address add {ip}/{prefix} dev {}{without_detection}", self.interface)
-    }
-
-    /// The command that adds it anew. The kernel does not repeat the detection by itself.
-    pub fn renew_command(&self) -> String {
-        let Address { ip, prefix } = self.address;
-        format!("ip address del {ip}/{prefix} dev {}; {}", self.interface, self.add_command())
-    }
-}
-
-impl fmt::Display for OwnAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.address.ip, self.interface)
-    }
-}
+use super::reason::{OwnAddress, Reason};
 
 /// Why the owner cannot take part, if `there` are the addresses of its interface. None for others.
 pub fn faults<'a>(
@@ -55,7 +24,8 @@ pub fn faults<'a>(
 
 fn fault(config: &RouterConfig, there: &[LinkAddress], address: Address) -> Option<Reason> {
     let own = |address| OwnAddress { address, interface: config.interface.clone() };
-    let Some(found) = there.iter().find(|there| there.mark == Mark::None && there.ip == address.ip) else {
+    let Some(found) = there.iter().find(|there| there.mark == Mark::None && there.ip == address.ip)
+    else {
         let prefix = subnet_prefix(there, address.ip).unwrap_or(address.prefix);
         return Some(Reason::AddressMissing(own(Address { prefix, ..address })));
     };

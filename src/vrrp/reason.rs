@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::config::Address;
 use super::hook::Hook;
-use super::owner::OwnAddress;
 
 /// Why a virtual router cannot take part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,6 +180,35 @@ impl Reason {
     }
 }
 
+/// An address of an owner that its host cannot use. Shown as address and interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnAddress {
+    /// With the prefix length that it has, or would have in a subnet of the interface.
+    pub address: Address,
+    pub interface: Arc<str>,
+}
+
+impl OwnAddress {
+    /// The command that adds it.
+    pub fn add_command(&self) -> String {
+        let Address { ip, prefix } = self.address;
+        let without_detection = if ip.is_ipv6() { " nodad" } else { "" };
+        format!("ip address add {ip}/{prefix} dev {}{without_detection}", self.interface)
+    }
+
+    /// The command that adds it anew. The kernel does not repeat the detection by itself.
+    pub fn renew_command(&self) -> String {
+        let Address { ip, prefix } = self.address;
+        format!("ip address del {ip}/{prefix} dev {}; {}", self.interface, self.add_command())
+    }
+}
+
+impl fmt::Display for OwnAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.address.ip, self.interface)
+    }
+}
+
 /// A reason that holds now; with `{:#}` one that held when the role changed.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -295,7 +324,6 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vrrp::config::Address;
 
     #[test]
     fn a_reason_of_the_past_does_not_read_as_one_of_now() {

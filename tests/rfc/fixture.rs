@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vipd::vrrp::owner::OwnAddress;
+use vipd::vrrp::reason::OwnAddress;
 use vipd::vrrp::{
     Action, Address, Advert, CheckConfig, ChecksumForm, Command, Config, Contention, DiscardReason,
     Drain, Effect, Event, Family, Handover, Hook, HookOutcome, Initial, Instant, Interval, Leave,
