@@ -151,6 +151,41 @@ fn a_restart_while_before_release_runs_moves_nothing_yet() {
     assert_eq!(world.masters(0), [1], "the failover went on: {}", story(&world));
 }
 
+/// Also right before an advert, when the lease is nearly over: the advert that the reload brings waits
+/// for the worker, and so does its renewal.
+#[test]
+fn a_reload_at_any_instant_moves_nothing() {
+    let another = || Address::host("10.0.0.200".parse().unwrap());
+    type Change = fn(&mut RouterConfig, Address);
+    let changes: [(Change, Change); 3] = [
+        (|_, _| (), |router, another| router.addresses = [router.addresses[0], another].into()),
+        (
+            |router, another| router.addresses = [router.addresses[0], another].into(),
+            |router, _| router.addresses = [router.addresses[0]].into(),
+        ),
+        (|_, _| (), |router, another| router.unadvertised_addresses = [another].into()),
+    ];
+    for (first, second) in changes {
+        for phase in (0..1000).step_by(8).chain(985..1000) {
+            let mut world = world(PAIR, 1000, phase);
+            for host in 0..PAIR.len() {
+                first(&mut world.hosts[host].config.routers[0], another());
+                world.start(host);
+            }
+            world.run_for(ms(6300 + phase));
+            world.forget_service(address());
+            for host in [1, 0] {
+                change(&mut world, host, |router| second(router, another()));
+            }
+            world.run_for(s(5));
+            holds(&world);
+            assert_eq!(world.masters(0), [0], "{phase}: {}", story(&world));
+            let seen = world.seen(address());
+            assert_eq!((seen.nobody, seen.two), (0, 0), "{phase}: {}", story(&world));
+        }
+    }
+}
+
 #[test]
 fn a_shorter_interval_is_taken_up_without_a_change_of_roles() {
     let mut world = stable_world(PAIR);

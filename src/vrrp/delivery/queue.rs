@@ -52,9 +52,17 @@ impl ActionQueue {
     pub(super) fn push(&mut self, action: Action) {
         match action {
             Action::Advertise { .. } => {
-                // Only the newest matters; an older one is outdated.
-                self.0.retain(|waiting| !matches!(waiting, Action::Advertise { .. }));
+                // Only the newest matters; an older one is outdated. Its renewal goes with this one.
+                let mut renewal = None;
+                self.0.retain(|waiting| match waiting {
+                    Action::Renew { .. } => {
+                        renewal = Some(waiting.clone());
+                        false
+                    }
+                    _ => !matches!(waiting, Action::Advertise { .. }),
+                });
                 self.0.push_back(action);
+                self.0.extend(renewal);
             }
             Action::Announce { ref held, .. } => {
                 self.0.retain(|waiting| match waiting {
@@ -65,8 +73,11 @@ impl ActionQueue {
             }
             Action::Release { router, held } => self.release(router, held),
             Action::Notify(transition) => self.notify(transition),
-            // It belongs to an advert that has been sent already.
-            Action::Renew { .. } => {}
+            // It follows its advert, which waits, too.
+            Action::Renew { .. } => {
+                self.0.retain(|waiting| !matches!(waiting, Action::Renew { .. }));
+                self.0.push_back(action);
+            }
             Action::Claim { .. } | Action::Warn { .. } => self.0.push_back(action),
         }
     }
@@ -102,14 +113,16 @@ impl ActionQueue {
     }
 
     /// Claims of these addresses that have not begun are cancelled; adverts and announcements no
-    /// longer promise them.
+    /// longer promise them, and they are not renewed.
     fn release(&mut self, router: RouterId, gone: Held) {
         let mut left: Option<Held> = None;
-        self.0.retain(|action| match action {
+        let mut advertised = false;
+        self.0.retain_mut(|action| match action {
             Action::Claim { held, .. } => !held.is_within(&gone),
             Action::Advertise { advert, .. } => {
                 let promises =
                     advert.addresses.iter().any(|address| gone.addresses.contains(address));
+                advertised |= !promises;
                 advert.priority == Priority::LEAVING || !promises
             }
             Action::Announce { held, .. } => {
@@ -120,10 +133,11 @@ impl ActionQueue {
                 }
                 kept
             }
-            Action::Notify(_)
-            | Action::Release { .. }
-            | Action::Renew { .. }
-            | Action::Warn { .. } => true,
+            Action::Renew { held, .. } => {
+                *held = held.without(&gone);
+                advertised && !held.is_empty()
+            }
+            Action::Notify(_) | Action::Release { .. } | Action::Warn { .. } => true,
         });
         let last = self.0.iter().rev().find_map(|action| match action {
             Action::Claim { .. } => Some(None),
@@ -265,9 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_belongs_to_the_advert_before_it_and_does_not_wait() {
-        let renewal = Action::Renew { router: ROUTER, held: held(&[1]), lifetime: 2 };
-        assert_eq!(left([renewal]), []);
+    fn a_renewal_waits_with_the_advert_that_it_belongs_to() {
+        let renewal = || Action::Renew { router: ROUTER, held: held(&[1, 2]), lifetime: 2 };
+        let [first, second] = [advertise(100, &[1]), advertise(200, &[1])];
+        for pushed in [
+            vec![first.clone(), renewal(), second.clone(), renewal()],
+            // An extra advert, which renews nothing of its own.
+            vec![first.clone(), renewal(), second.clone()],
+        ] {
+            assert_eq!(left(pushed), [second.clone(), renewal()]);
+        }
+        let of_the_other = Action::Renew { router: ROUTER, held: held(&[1]), lifetime: 2 };
+        let one_less = [first.clone(), of_the_other, release(&[2])];
+        assert_eq!(left([first.clone(), renewal(), release(&[2])]), one_less);
+        assert_eq!(left([first, renewal(), release(&[1])]), [release(&[1])]);
     }
 
     #[test]
