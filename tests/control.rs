@@ -75,7 +75,15 @@ fn make_group() {
 
 fn status_agrees_with_the_kernel_and_the_wire() {
     let pair = Pair::new(|_| {});
-    let _daemons = pair.start_both();
+    let (daemon, _peer) = pair.start_both();
+    // Every thread, and not the helper, whose hooks may do what their users may.
+    let restricted = |pid: u32| -> Vec<bool> {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let status = threads.map(|thread| thread.unwrap().path().join("status"));
+        status.map(|file| std::fs::read_to_string(file).unwrap().contains("Seccomp:\t2")).collect()
+    };
+    let threads = restricted(daemon.pid());
+    assert!(threads.len() > 1 && threads.iter().all(|restricted| *restricted), "{threads:?}");
     for (host, role) in [(&pair.a, "master"), (&pair.b, "backup")] {
         let status = pair.status(host);
         assert_eq!(status["version"], 1);

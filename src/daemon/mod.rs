@@ -31,7 +31,7 @@ use crate::helper::Helper;
 use crate::host::exclusive::{self, LockConflict, RouterLocks, RuntimeDir};
 use crate::host::files::Directory;
 use crate::host::netlink::Worker;
-use crate::host::{backoff, kernel, orphans, privileges, sys};
+use crate::host::{backoff, kernel, orphans, privileges, sandbox, sys};
 use background::Background;
 use event_loop::EventLoop;
 use history::{EventKind, History};
@@ -119,6 +119,12 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     check_host(&config, |programs| helper.examine_now(programs)).map_err(DaemonError::Config)?;
     let listener = control::bind(runtime.directory(), &mut warnings);
     warnings.extend(harden());
+    // One that does not exist now is not written later either.
+    let _ = Directory::create(&options.state_dir);
+    let writable = [runtime.directory().path(), &options.state_dir, &options.lock_dir];
+    if let Err(error) = sandbox::enter(&writable) {
+        warnings.push(format!("this kernel restricts the daemon less than others: {error}"));
+    }
     // The worker inherits real-time priority, which can no longer be requested after this; threads
     // that are started later must not have it.
     let worker = Worker::start().map_err(|e| DaemonError::System("start the netlink worker", e))?;

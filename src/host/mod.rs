@@ -22,6 +22,7 @@ pub(crate) mod poller;
 pub mod privileges;
 pub(crate) mod record;
 pub(crate) mod route;
+pub mod sandbox;
 pub(crate) mod signals;
 pub mod sys;
 pub(crate) mod systemd;
