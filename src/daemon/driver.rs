@@ -24,6 +24,7 @@ use crate::config::{Config, ProgramFaults, ProgramUse};
 use crate::helper::Helper;
 use crate::host::advert_socket::{self, AdvertSocket};
 use crate::host::clock::{self, Alarm, Clock};
+use crate::host::neighbours::NeighbourSocket;
 use crate::host::netlink::{InterfaceAddress, JobTarget, Operation, Progress, Worker, WorkerJob};
 use crate::host::poller::Poller;
 use crate::host::record::Record;
@@ -38,11 +39,11 @@ use crate::vrrp::{
 
 /// Changes of role of each virtual router that status shows; `vipd events` shows them all.
 const TRANSITIONS_SHOWN: usize = 5;
-/// Adverts that arrive at shorter intervals are not waited for one by one.
+/// Adverts or announcements that arrive at shorter intervals are not waited for one by one.
 const HIGH_RATE: Duration = Duration::from_millis(2);
 /// How long the end waits until neighbour entries have been removed.
 const GROUPS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long adverts that arrive at a high rate may wait to be read together.
+/// How long what arrives at a high rate may wait to be read together.
 const COALESCE: Duration = Duration::from_micros(900);
 
 /// What the driver keeps of one virtual router.
@@ -104,7 +105,9 @@ pub(super) struct Driver {
     others_ready: bool,
     /// When adverts were last received.
     heard_at: Instant,
-    /// Whether adverts arrive at a high rate.
+    /// When announcements of other hosts were.
+    announced_at: Instant,
+    /// Whether adverts or announcements arrive at a high rate.
     high_rate: bool,
     pub(super) worker: Worker,
     pub(super) interfaces: Interfaces,
@@ -145,6 +148,7 @@ impl Driver {
             poller: Poller::new()?,
             others_ready: false,
             heard_at: Instant::START,
+            announced_at: Instant::START,
             high_rate: false,
             interfaces: Interfaces::open(worker.renewal_port())?,
             worker,
@@ -277,11 +281,11 @@ impl Driver {
         for place in 0..self.poller.ready() {
             let source = Source::of(self.poller.token(place));
             // Other sources are rare and may queue follow-up work, so poll again before sleeping.
-            more |= !matches!(source, Source::Adverts(..) | Source::Timer);
+            more |= !matches!(source, Source::Adverts(..) | Source::Neighbours(_) | Source::Timer);
             match source {
                 Source::Adverts(..) => {}
                 Source::Timer => self.alarm.fired(),
-                Source::Neighbours(link) => self.receive_announcements(link),
+                Source::Neighbours(link) => more |= self.receive_announcements(link),
                 Source::Netlink => {
                     self.interfaces.receive(node, &self.poller, &mut self.pending)?;
                 }
@@ -380,15 +384,26 @@ impl Driver {
         });
     }
 
-    fn receive_announcements(&mut self, link: LinkId) {
-        let Some(socket) = self.interfaces.neighbours(link) else { return };
+    /// Returns whether more announcements may be waiting.
+    fn receive_announcements(&mut self, link: LinkId) -> bool {
+        let Some(socket) = self.interfaces.neighbours(link) else { return false };
         let pending = &mut self.pending;
         let outcome = socket.receive(|seen| {
             let contention = Contention { link, address: seen.address, mac: Mac(seen.mac) };
             pending.push_back(PendingEvent::Contention(contention));
         });
-        if let Err(error) = outcome {
-            debug!(%error, "receiving announcements");
+        match outcome {
+            Ok(0) => false,
+            Ok(count) => {
+                let now = self.clock.now();
+                self.high_rate |= now - self.announced_at < HIGH_RATE;
+                self.announced_at = now;
+                count >= NeighbourSocket::BATCH_MAX
+            }
+            Err(error) => {
+                debug!(%error, "receiving announcements");
+                false
+            }
         }
     }
 

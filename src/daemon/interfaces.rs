@@ -1,5 +1,6 @@
 //! The interfaces of the virtual routers: followed by name, and the sockets on each.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -44,8 +45,33 @@ pub(super) struct Interfaces {
     retry: Option<(Instant, Duration)>,
     /// Interfaces that have lost their name and are being left.
     lost: Vec<LinkId>,
-    /// The link-layer addresses of all interfaces of this host, by index.
-    macs: BTreeMap<u32, [u8; 6]>,
+    macs: Macs,
+}
+
+/// The link-layer addresses of all interfaces of this host.
+#[derive(Default)]
+struct Macs {
+    by_index: BTreeMap<u32, [u8; 6]>,
+    /// How many interfaces have each.
+    counts: BTreeMap<[u8; 6], u32>,
+}
+
+impl Macs {
+    /// The interface with this index has this one, or none.
+    fn set(&mut self, index: u32, mac: Option<[u8; 6]>) {
+        if let Some(old) = self.by_index.remove(&index)
+            && let Entry::Occupied(mut count) = self.counts.entry(old)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if let Some(mac) = mac {
+            self.by_index.insert(index, mac);
+            *self.counts.entry(mac).or_default() += 1;
+        }
+    }
 }
 
 /// The sockets on one interface, until it has been left.
@@ -101,7 +127,7 @@ impl Interfaces {
             lacks_sockets: false,
             retry: None,
             lost: Vec::new(),
-            macs: BTreeMap::new(),
+            macs: Macs::default(),
         })
     }
 
@@ -273,7 +299,7 @@ impl Interfaces {
 
     /// Whether an interface of this host has this link-layer address.
     pub(super) fn has_mac(&self, mac: Mac) -> bool {
-        self.macs.values().any(|own| *own == mac.0)
+        self.macs.counts.contains_key(&mac.0)
     }
 
     /// Whether the interface is known to have none of these addresses.
@@ -318,15 +344,11 @@ impl Interfaces {
             match &event {
                 NetEvent::Resync => {
                     *synced = false;
-                    macs.clear();
+                    *macs = Macs::default();
                 }
                 NetEvent::Synced => *synced = true,
-                NetEvent::Link(link) => {
-                    macs.extend(link.mac.map(|mac| (link.index, mac)));
-                }
-                NetEvent::LinkGone { index } => {
-                    macs.remove(index);
-                }
+                NetEvent::Link(link) => macs.set(link.index, link.mac),
+                NetEvent::LinkGone { index } => macs.set(*index, None),
                 NetEvent::Address(_) | NetEvent::AddressGone { .. } => {}
             }
             links.apply(event, |change| changes.push(change));
@@ -514,4 +536,23 @@ impl InterfaceSockets {
 
 fn routers_on(node: &Node, link: LinkId) -> impl Iterator<Item = &VirtualRouter> + '_ {
     node.routers().filter(move |router| router.link() == link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_mac_address_is_known_as_long_as_an_interface_has_it() {
+        let (one, other) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let mut macs = Macs::default();
+        let known = |macs: &Macs| [one, other].map(|mac| macs.counts.contains_key(&mac));
+        macs.set(1, Some(one));
+        macs.set(2, Some(one));
+        macs.set(2, Some(other));
+        assert_eq!(known(&macs), [true, true]);
+        macs.set(1, None);
+        macs.set(3, None);
+        assert_eq!(known(&macs), [false, true]);
+    }
 }

@@ -397,7 +397,7 @@ fn counted(out: &mut Exposition, routers: &[Router]) {
     each(
         out,
         "vipd_contending_announcements_total",
-        "Announcements by others of addresses that this host held.",
+        "Announcements by others of addresses that this host held; one that is repeated within a millisecond counts once.",
         |r| r.counters.contending_announcements,
     );
     each(

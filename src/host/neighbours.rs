@@ -34,6 +34,9 @@ const DISCOVERY_LENGTH: usize = 14 + 40 + 24 + 8;
 /// Most addresses that the socket filter checks one by one. A longer filter would slow down every
 /// packet, and may exceed `net.core.optmem_max`.
 const FILTERED_MAX: usize = 1000;
+/// Announcements of one address that one call of [`NeighbourSocket::receive`] passes, each at another
+/// MAC address, as far as only the last one is compared.
+const PASSED_MAX: u8 = 8;
 
 /// The packet socket of one interface. Interfaces other than Ethernet have no neighbours that need
 /// announcements; on these it does nothing.
@@ -44,7 +47,35 @@ pub struct NeighbourSocket {
     mac: Option<[u8; 6]>,
     /// Sorted, for binary search.
     watched: Vec<IpAddr>,
+    /// What was last passed of each.
+    passed: Vec<Passed>,
+    /// The number of calls of [`receive`](Self::receive); it may wrap around.
+    calls: u32,
     buffer: PacketBuffer,
+}
+
+/// What a call of [`NeighbourSocket::receive`] has passed of one address. Whoever floods the link with
+/// announcements must not make more work than reading them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    call: u32,
+    count: u8,
+    /// The last one.
+    mac: [u8; 6],
+}
+
+impl Passed {
+    /// Whether an announcement at this MAC address is to be passed, too.
+    fn admits(&mut self, call: u32, mac: [u8; 6]) -> bool {
+        if self.call != call {
+            *self = Passed { call, count: 0, mac };
+        } else if self.mac == mac || self.count == PASSED_MAX {
+            return false;
+        }
+        self.mac = mac;
+        self.count += 1;
+        true
+    }
 }
 
 /// What a probe asks for.
@@ -85,6 +116,8 @@ impl NeighbourSocket {
             index,
             mac,
             watched: Vec::new(),
+            passed: Vec::new(),
+            calls: 0,
             buffer: PacketBuffer::default(),
         })
     }
@@ -174,6 +207,7 @@ impl NeighbourSocket {
         self.watched = addresses.to_vec();
         self.watched.sort_unstable();
         self.watched.dedup();
+        self.passed = vec![Passed::default(); self.watched.len()];
         let ethertype = match (
             self.watched.iter().any(IpAddr::is_ipv4),
             self.watched.iter().any(IpAddr::is_ipv6),
@@ -191,17 +225,20 @@ impl NeighbourSocket {
         self.socket.bind(&sys::link_address(self.index, ethertype, [0; 6]))
     }
 
-    /// Passes received announcements of watched addresses to `handle`. Returns the number of
-    /// packets read; at least [`Self::BATCH_MAX`] means that more may be waiting.
+    /// Passes received announcements of watched addresses to `handle`, repeated ones once. Returns the
+    /// number of packets read; at least [`Self::BATCH_MAX`] means that more may be waiting.
     ///
     /// # Errors
     /// As recvmmsg(2), except ENETDOWN.
     pub fn receive(&mut self, mut handle: impl FnMut(ForeignAnnouncement)) -> io::Result<usize> {
+        self.calls = self.calls.wrapping_add(1);
         loop {
             let outcome = self.buffer.drain(self.socket.as_fd(), Self::BATCH_MAX, |packet| {
                 if let Some(announcement) = decode_announcement(packet.payload)
                     && Some(announcement.mac) != self.mac
-                    && self.watched.binary_search(&announcement.address).is_ok()
+                    && let Ok(place) = self.watched.binary_search(&announcement.address)
+                    && let Some(passed) = self.passed.get_mut(place)
+                    && passed.admits(self.calls, announcement.mac)
                 {
                     handle(announcement);
                 }
@@ -538,6 +575,20 @@ mod tests {
             }
             assert_eq!(decode_announcement(&frame[..20]), None);
         }
+    }
+
+    #[test]
+    fn repeated_announcements_are_passed_once_per_call_and_many_macs_a_few_times() {
+        let mut passed = Passed::default();
+        let count = |passed: &mut Passed, call, macs: &[u8]| {
+            macs.iter().filter(|mac| passed.admits(call, [**mac; 6])).count()
+        };
+        assert_eq!(count(&mut passed, 1, &[7; 1000]), 1);
+        assert_eq!(count(&mut passed, 2, &[7; 1000]), 1);
+        assert_eq!(count(&mut passed, 2, &[8]), 1);
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(count(&mut passed, 3, &all), usize::from(PASSED_MAX));
+        assert_eq!(count(&mut passed, 4, &all), usize::from(PASSED_MAX));
     }
 
     #[test]

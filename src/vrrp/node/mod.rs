@@ -11,6 +11,7 @@ mod reload;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::vrrp::action::Action;
@@ -79,6 +80,9 @@ pub struct Node {
     /// All deadlines, sorted. A list rather than a map, as it changes with every advert, and a list
     /// does not allocate for that.
     deadlines: VecDeque<(Instant, RouterId)>,
+    /// Which routers hold an address as master, sorted: other hosts may announce any of them at any
+    /// rate.
+    holders: Vec<(IpAddr, RouterId)>,
     /// Reused by `timeout`; empty between events.
     due: Vec<RouterId>,
     /// Removed from the configuration, until they have nothing left to release.
@@ -104,6 +108,7 @@ impl Node {
             shared: Vec::new(),
             deadlines: VecDeque::new(),
             due: Vec::new(),
+            holders: Vec::new(),
             leaving: Vec::new(),
             next_id: 0,
             drained: None,
@@ -286,10 +291,12 @@ impl Node {
     }
 
     fn contention(&mut self, now: Instant, seen: Contention, actions: &mut Vec<Action>) -> Handled {
-        let has = |router: &&VirtualRouter| router.holding().has(seen.link, seen.address);
-        let holders: Vec<RouterId> = self.routers().filter(has).map(VirtualRouter::id).collect();
         let mut handled = Handled::default();
-        for id in holders {
+        for place in self.holders_of(seen.address) {
+            let Some((_, id)) = self.holders.get(place).copied() else { break };
+            if !self.router(id).is_some_and(|it| it.holding().has(seen.link, seen.address)) {
+                continue;
+            }
             self.with(now, id, |router| {
                 if router.contention(now, seen.address, seen.mac, actions) {
                     handled = Handled { router: Some(id), contested: true };
@@ -302,6 +309,13 @@ impl Node {
     fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
             Command::Announce(id) => {
+    /// The places in `holders` of the routers that hold this address as master.
+    fn holders_of(&self, ip: IpAddr) -> Range<usize> {
+        let first = self.holders.partition_point(|(held, _)| *held < ip);
+        let rest = self.holders.get(first..).unwrap_or_default();
+        first..first + rest.iter().take_while(|(held, _)| *held == ip).count()
+    }
+
                 for id in self.with_group(id) {
                     self.with(now, id, |router| router.announce_now(now, actions));
                 }
@@ -409,5 +423,41 @@ impl Node {
             group.normalize();
         }
         node
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::vrrp::config::RouterConfig;
+
+    /// A flood of announcements must not cost more on a host with many virtual routers.
+    #[test]
+    fn who_holds_an_announced_address_is_looked_up_and_not_searched_for() {
+        let router = |n: u8, address: &str| RouterConfig {
+            name: format!("web-{n}").into(),
+            vrid: Vrid::new(n).unwrap(),
+            ..RouterConfig::sample(&[address, "192.0.2.255"])
+        };
+        let router_of = |n| router(n, &format!("192.0.2.{n}"));
+        let config =
+            |count| Config { routers: (1..=count).map(router_of).collect(), ..Config::default() };
+        let mut node = Node::new(&config(200));
+        let looked_at = |node: &Node, ip: &str| {
+            let places = node.holders_of(ip.parse().unwrap());
+            places.map(|place| node.holders[place].1).collect::<Vec<_>>()
+        };
+        assert_eq!(looked_at(&node, "192.0.2.77"), [RouterId(76)]);
+        assert_eq!(looked_at(&node, "192.0.2.222"), []);
+        assert_eq!(looked_at(&node, "192.0.2.255").len(), 200);
+        // A reload moves an address to another router.
+        let mut moved = config(76);
+        moved.routers.push(router(78, "192.0.2.77"));
+        node.handle(Instant::START, Event::Reload(&moved), &mut Vec::new()).unwrap();
+        node.handle(Instant::START, Event::Timeout, &mut Vec::new()).unwrap();
+        assert_eq!(looked_at(&node, "192.0.2.77"), [RouterId(77)]);
+        assert_eq!(looked_at(&node, "192.0.2.78"), []);
     }
 }

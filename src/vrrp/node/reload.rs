@@ -71,6 +71,7 @@ impl Node {
             self.within(now, id, |router, host| router.reload(now, wanted, host, actions));
         }
         let ungrouped = self.regroup(now, config);
+        self.update_holders();
         for id in self.order.clone() {
             self.apply_checks(now, id, actions);
             if !staying.contains(&id) {
@@ -117,6 +118,15 @@ impl Node {
         self.shared.dedup();
     }
 
+        self.update_holders();
+    }
+
+    fn update_holders(&mut self) {
+        self.holders.clear();
+        for (id, router) in &self.routers {
+            self.holders.extend(router.addresses().iter().map(|address| (address.ip, *id)));
+        }
+        self.holders.sort_unstable();
     /// Forgets removed routers that have released their addresses. Not before the next event, so
     /// that drivers can still look them up while they carry out the last actions.
     pub(super) fn forget_removed(&mut self) {
