@@ -306,9 +306,6 @@ impl Node {
         handled
     }
 
-    fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
-        match command {
-            Command::Announce(id) => {
     /// The places in `holders` of the routers that hold this address as master.
     fn holders_of(&self, ip: IpAddr) -> Range<usize> {
         let first = self.holders.partition_point(|(held, _)| *held < ip);
@@ -316,6 +313,9 @@ impl Node {
         first..first + rest.iter().take_while(|(held, _)| *held == ip).count()
     }
 
+    fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
+        match command {
+            Command::Announce(id) => {
                 for id in self.with_group(id) {
                     self.with(now, id, |router| router.announce_now(now, actions));
                 }

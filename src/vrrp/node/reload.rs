@@ -70,8 +70,8 @@ impl Node {
         for (id, wanted) in self.order.clone().into_iter().zip(&config.routers) {
             self.within(now, id, |router, host| router.reload(now, wanted, host, actions));
         }
-        let ungrouped = self.regroup(now, config);
         self.update_holders();
+        let ungrouped = self.regroup(now, config);
         for id in self.order.clone() {
             self.apply_checks(now, id, actions);
             if !staying.contains(&id) {
@@ -116,8 +116,6 @@ impl Node {
             self.routers.values().flat_map(|r| r.addresses().iter()).map(|a| a.ip).collect();
         self.shared.sort_unstable();
         self.shared.dedup();
-    }
-
         self.update_holders();
     }
 
@@ -127,6 +125,8 @@ impl Node {
             self.holders.extend(router.addresses().iter().map(|address| (address.ip, *id)));
         }
         self.holders.sort_unstable();
+    }
+
     /// Forgets removed routers that have released their addresses. Not before the next event, so
     /// that drivers can still look them up while they carry out the last actions.
     pub(super) fn forget_removed(&mut self) {
