@@ -30,6 +30,8 @@ mod http;
 mod netlink;
 #[path = "../fuzz/bodies/record.rs"]
 mod record;
+#[path = "../fuzz/bodies/report.rs"]
+mod report;
 #[path = "../fuzz/bodies/texts.rs"]
 mod texts;
 

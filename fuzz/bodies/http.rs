@@ -3,7 +3,7 @@
 use vipd::fuzzing;
 
 use crate::bounded::bounded;
-use crate::dbus::report;
+use crate::report::report;
 
 pub fn http(data: &[u8]) {
     let Some((wanted, answer)) = data.split_first() else { return };

@@ -6,5 +6,7 @@ mod bounded;
 mod counting;
 #[path = "../bodies/dbus.rs"]
 mod dbus;
+#[path = "../bodies/report.rs"]
+mod report;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| dbus::dbus(data));

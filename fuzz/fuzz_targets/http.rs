@@ -4,9 +4,9 @@
 mod bounded;
 #[path = "../../tests/counting/mod.rs"]
 mod counting;
-#[path = "../bodies/dbus.rs"]
-mod dbus;
 #[path = "../bodies/http.rs"]
 mod http;
+#[path = "../bodies/report.rs"]
+mod report;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| http::http(data));
