@@ -295,9 +295,19 @@ impl EventLoop {
                 self.driver.release_leftover(left);
             }
         }
+        self.keep_left();
         for (router, recorded) in found {
             self.handle(now, Event::Found(router, recorded));
         }
+    }
+
+    /// What is left on interfaces that are not there now is for the next daemon, or `vipd cleanup`.
+    fn keep_left(&mut self) {
+        let left: Vec<_> = self.previous.leftovers(&self.config.vrrp).collect();
+        let interfaces = &self.driver.interfaces;
+        self.driver.record.keep_left(|kept| {
+            left.contains(&kept) && interfaces.index_of(&kept.interface).is_none()
+        });
     }
 
     fn signal(&mut self, signal: Signal) {

@@ -47,6 +47,10 @@ pub(crate) struct Record {
     slots: BTreeMap<RouterId, (usize, RecordEntry)>,
     /// The entries of the daemon before, until slots are assigned.
     earlier: BTreeMap<u64, RecordEntry>,
+    /// The lines for the addresses of the configuration.
+    own: String,
+    /// Addresses that an earlier daemon may have left, and that this one has not dealt with.
+    left: Vec<RecordedAddress>,
     resumes: Resumes,
     boot_id: [u8; 16],
 }
@@ -74,9 +78,38 @@ impl Record {
         previous.addresses = text.lines().filter_map(parse_address).collect();
         let resumes = Resumes::earlier(previous.resumes.iter());
         let earlier = previous.entries.clone();
-        let slots = BTreeMap::new();
-        let record = Record { file, mapped: None, directory, slots, earlier, resumes, boot_id };
+        let record = Record {
+            file,
+            mapped: None,
+            directory,
+            slots: BTreeMap::new(),
+            earlier,
+            own: String::new(),
+            left: previous.addresses.clone(),
+            resumes,
+            boot_id,
+        };
         Ok((record, previous))
+    }
+
+    /// Forgets what an earlier daemon left, but for what is to be kept for the next one: its interface
+    /// is not there now.
+    pub(crate) fn keep_left(&mut self, keep: impl Fn(&RecordedAddress) -> bool) {
+        self.left.retain(keep);
+        // If this fails, the next daemon looks at more addresses than it has to.
+        let _ = self.write_addresses();
+    }
+
+    fn write_addresses(&self) -> io::Result<()> {
+        let mut text = self.own.clone();
+        for left in &self.left {
+            let line = address_line(&left.interface, left.address, left.mark);
+            if !self.own.lines().any(|own| own == line) {
+                text += &line;
+                text.push('\n');
+            }
+        }
+        self.directory.write(ADDRESSES, &text)
     }
 
     /// Assigns slots to these virtual routers. Those that had one, or had one in the daemon before, keep
@@ -96,22 +129,20 @@ impl Record {
         bytes[32..HEADER_SIZE].copy_from_slice(&resume_bytes(&self.resumes));
         let before = std::mem::take(&mut self.slots);
         let earlier = std::mem::take(&mut self.earlier);
-        let mut addresses = String::new();
+        self.own.clear();
         for (slot, (id, config)) in routers.enumerate() {
             let kept = before.get(&id).map(|(_, entry)| entry);
             let kept = kept.or_else(|| earlier.get(&identity(config)));
             let mut entry = kept.copied().unwrap_or_default();
             entry.reconfigured(config);
             for address in config.all_addresses() {
-                let (family, vrid) = (config.family.name(), config.vrid);
-                let Address { ip, prefix } = address;
-                let line = format!("{} {ip}/{prefix} {family} {vrid}\n", config.interface);
-                addresses.push_str(&line);
+                self.own += &address_line(&config.interface, address, Mark::of(config));
+                self.own.push('\n');
             }
             bytes.extend(slot_bytes(identity(config), entry));
             self.slots.insert(id, (slot, entry));
         }
-        self.directory.write(ADDRESSES, &addresses)?;
+        self.write_addresses()?;
         self.mapped = None;
         self.file.write_all_at(&bytes, 0)?;
         self.file.set_len(bytes.len() as u64)?;
@@ -219,6 +250,14 @@ pub(crate) fn parse(bytes: &[u8], boot_id: [u8; 16], suspended: Duration) -> Pre
     PreviousRecord { entries, resumes: Resumes::earlier(resumes), addresses: Vec::new() }
 }
 
+fn address_line(interface: &str, address: Address, mark: Mark) -> String {
+    let Address { ip, prefix } = address;
+    match mark {
+        Mark::Router(family, vrid) => format!("{interface} {ip}/{prefix} {} {vrid}", family.name()),
+        Mark::None | Mark::Unnamed => format!("{interface} {ip}/{prefix}"),
+    }
+}
+
 /// Interface, address, and family and VRID of the virtual router, which older versions left out.
 pub(crate) fn parse_address(line: &str) -> Option<RecordedAddress> {
     let mut words = line.split(' ');
@@ -291,6 +330,29 @@ mod tests {
 
     fn config(ips: &[&str]) -> Config {
         Config { routers: vec![RouterConfig::sample(ips)], ..Config::default() }
+    }
+
+    #[test]
+    fn what_is_left_on_an_absent_interface_is_known_to_the_next_daemon_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&["192.0.2.10"]);
+        let routers = || [(RouterId(0), &config.routers[0])].into_iter();
+        let line = |interface, ip: &str| {
+            let address = Address::host(ip.parse().unwrap());
+            address_line(interface, address, Mark::of(&config.routers[0]))
+        };
+        let (elsewhere, here) = (line("eth9", "192.0.2.77"), line("eth0", "192.0.2.10"));
+        std::fs::write(dir.path().join("addresses"), format!("{elsewhere}\n{here}\n")).unwrap();
+        for left in [1, 1, 0] {
+            let (mut record, previous) = Record::open(dir.path(), Duration::ZERO).unwrap();
+            assert_eq!(previous.leftovers(&config).count(), 1);
+            record.assign(routers(), Duration::ZERO).unwrap();
+            let lines = || std::fs::read_to_string(dir.path().join("addresses")).unwrap();
+            assert_eq!(lines().lines().count(), 2, "{}", lines());
+            record.keep_left(|kept| left == 1 && &*kept.interface == "eth9");
+            record.assign(routers(), Duration::ZERO).unwrap();
+            assert_eq!(lines().lines().count(), 1 + left, "{}", lines());
+        }
     }
 
     #[test]
