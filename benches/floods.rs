@@ -304,7 +304,7 @@ fn control_clients() -> Vec<String> {
     let (a, b) = (lab.host("a", 1).unwrap(), lab.host("b", 2).unwrap());
     let (daemon, _backup) = start(&lab, &a, &b);
     let directory = a.runtime_dir().unwrap();
-    let socket = directory.join("vipd.sock");
+    let socket = directory.join("control.sock");
     // As a member of the group that may ask.
     for ancestor in directory.ancestors().filter(|ancestor| *ancestor != Path::new("/")) {
         let _ = fs::set_permissions(ancestor, Permissions::from_mode(0o755));
