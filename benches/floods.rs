@@ -318,7 +318,7 @@ fn control_clients() -> Vec<String> {
         thread::sleep(Duration::from_secs(1));
         while pressing.try_wait().unwrap().is_none() {
             let mut command = Command::new(VIPD);
-            command.args(["announce", "--runtime-dir"]).arg(&directory);
+            command.args(["announce", "web", "--runtime-dir"]).arg(&directory);
             let began = Instant::now();
             let output = a.namespace().run(move || command.output()).unwrap();
             served.push((output.status.success(), began.elapsed()));
