@@ -594,16 +594,16 @@ fn a_file_that_cannot_be_used_says_why() {
     }
 
     // A name that others could replace is refused, too: by its directory, also that of a link.
-    let shared = directory.0.path().join("shared");
-    std::fs::create_dir(&shared).unwrap();
-    let there = directory.file("shared/vipd.toml", "", 0o644);
-    std::os::unix::fs::symlink(&good, shared.join("link.toml")).unwrap();
-    std::os::unix::fs::symlink("shared/link.toml", directory.0.path().join("link.toml")).unwrap();
+    let open = directory.0.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    let there = directory.file("open/vipd.toml", "", 0o644);
+    std::os::unix::fs::symlink(&good, open.join("link.toml")).unwrap();
+    std::os::unix::fs::symlink("open/link.toml", directory.0.path().join("link.toml")).unwrap();
     Config::load(&directory.0.path().join("link.toml")).unwrap();
-    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
     for path in [there.clone(), directory.0.path().join("link.toml")] {
         let said = refusal(&path);
-        let expected = format!("chmod o-w {}", shared.display());
+        let expected = format!("chmod o-w {}", open.display());
         assert!(said.contains("decide what runs as root") && said.contains(&expected), "{said}");
     }
     Config::load_draft(&there).unwrap();
